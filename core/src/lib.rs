@@ -1,4 +1,13 @@
-//! What Sai decides.
+//! What Sai decides, and nothing of the world: no files, sockets, clock, threads or randomness.
+//!
+//! Machines share one surface, `handle(&mut self, now, input, &mut Vec<Output>)` and `deadline()`; effects come back as
+//! data. The edges (`agent`, `master`) carry them out, the tests compare them, the simulation carries them between nodes.
 #![no_std]
 #![forbid(unsafe_code)]
 extern crate alloc;
+
+pub mod job;
+pub mod ledger;
+pub mod limits;
+pub mod record;
+pub mod wire;

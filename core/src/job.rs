@@ -1,0 +1,129 @@
+//! What a job is called, which states it passes through, and how one attempt of it ends.
+
+use alloc::string::{String, ToString};
+use core::fmt;
+use miniserde::{Deserialize, Serialize};
+
+/// Number of a job, unique in one master's life.
+pub type JobId = u64;
+/// Number of an event (one push, poll or rebuild), unique in one master's life.
+pub type EventId = u64;
+
+/// One attempt of one job. Every message about a job carries it, so that a ghost's report is dropped in one place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct JobKey {
+    /// The job.
+    pub job: JobId,
+    /// Which attempt of it, from 1.
+    pub attempt: u32,
+}
+
+impl fmt::Display for JobKey {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}-{}", self.job, self.attempt)
+    }
+}
+
+impl core::str::FromStr for JobKey {
+    type Err = String;
+    /// Reads `JOB-ATTEMPT`, the form in which keys name directories and files.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = || "expected JOB-ATTEMPT, two numbers".to_string();
+        let (job, attempt) = text.split_once('-').ok_or_else(expected)?;
+        let plain = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        if !plain(job) || !plain(attempt) {
+            return Err(expected());
+        }
+        Ok(Self { job: job.parse().map_err(|_| expected())?, attempt: attempt.parse().map_err(|_| expected())? })
+    }
+}
+
+/// Where a job stands. `Queued → Assigned → Running →` one of the ended states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum JobState {
+    /// Waits for an agent.
+    Queued,
+    /// Given to an agent that has not shown a byte of it yet.
+    Assigned,
+    /// An agent runs it.
+    Running,
+    /// Every step ended with status 0.
+    Passed,
+    /// A step ended otherwise: the job's own doing.
+    Failed,
+    /// Somebody cancelled it.
+    Cancelled,
+    /// It, or a step of it, took longer than allowed.
+    TimedOut,
+    /// No agent that could serve it came in time.
+    Expired,
+    /// Trouble of ours, more often than we retry. Never called a failure of the job.
+    Infra,
+}
+
+impl JobState {
+    /// Whether the job has ended and will not change again.
+    pub fn ended(self) -> bool {
+        !matches!(self, Self::Queued | Self::Assigned | Self::Running)
+    }
+
+    /// The word for this state on the page, in the API and on the terminal.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Assigned => "assigned",
+            Self::Running => "running",
+            Self::Passed => "passed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::TimedOut => "timed-out",
+            Self::Expired => "expired",
+            Self::Infra => "infra",
+        }
+    }
+}
+
+/// How one attempt ended, as its supervisor writes it at the end of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// Every step ended with status 0.
+    Passed,
+    /// A step ended otherwise.
+    Failed,
+    /// The master asked for the end.
+    Cancelled,
+    /// The job or a step took too long.
+    TimedOut,
+    /// Trouble of the agent's own (mirror, disk, supervisor killed): to be tried again elsewhere.
+    Infra,
+}
+
+/// Whose fault an end is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fault {
+    /// Nobody's: it passed.
+    Nobody,
+    /// The user's spec: the revision, the saifile, a glob.
+    Spec,
+    /// The job's own steps.
+    Job,
+    /// Our own side: agent, disk, network.
+    Infrastructure,
+    /// Somebody who asked for it (cancel).
+    Person,
+}
+
+/// The last record of every log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// How the attempt ended.
+    pub outcome: Outcome,
+    /// Whose fault that is.
+    pub fault: Fault,
+    /// One sentence for people, empty when it passed.
+    pub cause: String,
+    /// Index of the step that decided, from 0.
+    pub step: Option<u32>,
+    /// Exit status of that step; 128 + signal number when a signal ended it.
+    pub status: Option<i32>,
+}

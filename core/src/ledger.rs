@@ -1,0 +1,161 @@
+//! The small records a master keeps: what it must know to go on after a crash, and what the page shows.
+//!
+//! Each is one JSON value under a fixed key in the ledger. Build texts and logs are not in here: a job's steps are
+//! expanded anew from its event's saifile, which is kept as a file, as are logs and artifacts.
+
+use crate::job::{EventId, Fault, JobId, JobState, Verdict};
+use crate::record::Artifact;
+use alloc::string::String;
+use alloc::vec::Vec;
+use miniserde::{Deserialize, Serialize};
+
+/// What made an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Source {
+    /// `GET /hook/REPO`.
+    Poke,
+    /// A signed `POST /hook/REPO`.
+    Hook,
+    /// The master looked by itself.
+    Poll,
+    /// `sai-master try`.
+    Try,
+    /// Somebody asked for an earlier event's revision again.
+    Rebuild,
+}
+
+/// One push: a revision of a repository and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventRecord {
+    /// Its number.
+    pub id: EventId,
+    /// Name of the repository in the master's configuration.
+    pub repository: String,
+    /// Where agents fetch it.
+    pub url: String,
+    /// `refs/heads/…` or `refs/tags/…`.
+    pub reference: String,
+    /// 40 or 64 hex digits.
+    pub revision: String,
+    /// First line of the commit message, empty when not known.
+    pub subject: String,
+    /// Author's name, empty when not known.
+    pub author: String,
+    /// What made it.
+    pub source: Source,
+    /// When it was made, Unix milliseconds.
+    pub at: u64,
+    /// `FILE:LINE:COLUMN: …` or a sentence, for each reason why it has no jobs.
+    pub errors: Vec<String>,
+    /// `FILE:LINE:COLUMN: …` for what was odd in its saifile.
+    pub warnings: Vec<String>,
+    /// Its first job's number; the jobs of an event are numbered without a gap, in matrix order.
+    pub first_job: JobId,
+    /// How many jobs it has.
+    pub jobs: u32,
+}
+
+/// One job: a platform and configuration of an event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobRecord {
+    /// Its number.
+    pub id: JobId,
+    /// Its event.
+    pub event: EventId,
+    /// Name of the repository.
+    pub repository: String,
+    /// The wanted platform.
+    pub platform: String,
+    /// The configuration.
+    pub configuration: String,
+    /// Higher goes first; 0 unless something says otherwise.
+    pub priority: i32,
+    /// Where it stands.
+    pub state: JobState,
+    /// Attempts made or under way; 0 before the first.
+    pub attempt: u32,
+    /// How many attempts ended through trouble of ours.
+    pub infra: u32,
+    /// Agent of the current or last attempt.
+    pub agent: Option<String>,
+    /// When it was queued (last), Unix milliseconds.
+    pub queued_at: u64,
+    /// When the current attempt was assigned.
+    pub assigned_at: Option<u64>,
+    /// When the current attempt showed its first record.
+    pub started_at: Option<u64>,
+    /// When it ended.
+    pub ended_at: Option<u64>,
+    /// Why it ended or was queued again, one sentence, empty when it passed.
+    pub cause: String,
+    /// Whose fault that was.
+    pub fault: Fault,
+    /// The verdict of the last attempt that gave one.
+    pub verdict: Option<Verdict>,
+    /// How many steps it has.
+    pub steps: u32,
+    /// Step under way or last run, from 0.
+    pub step: Option<u32>,
+    /// Durable bytes of the last attempt's log, known when it has ended.
+    pub log_bytes: u64,
+    /// Files of the last attempt, complete ones only.
+    pub artifacts: Vec<Artifact>,
+}
+
+/// An agent that may join.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentRecord {
+    /// Its name, unique.
+    pub name: String,
+    /// SHA-256 of its token, 64 hex digits. The token itself is shown once and kept nowhere.
+    pub token_sha256: String,
+    /// When it was added, Unix milliseconds.
+    pub added_at: u64,
+    /// The identity that first used the token; another one is refused.
+    pub identity: Option<String>,
+    /// When it was last connected.
+    pub seen_at: Option<u64>,
+    /// Whether the token was revoked.
+    pub revoked: bool,
+    /// Host name it last announced.
+    pub host: String,
+    /// Platforms it last announced.
+    pub platforms: Vec<String>,
+}
+
+/// Somebody who may act (cancel, rebuild, delete).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserRecord {
+    /// Name, unique.
+    pub name: String,
+    /// SHA-256 of the token, 64 hex digits. Tokens are 256 random bits, so that no slow hash is needed.
+    pub token_sha256: String,
+    /// When added, Unix milliseconds.
+    pub added_at: u64,
+    /// Whether the token was revoked.
+    pub revoked: bool,
+}
+
+/// The tip of a ref that has been seen, so that it makes no event twice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TipRecord {
+    /// Name of the repository.
+    pub repository: String,
+    /// The ref.
+    pub reference: String,
+    /// Where it pointed when last seen.
+    pub revision: String,
+}
+
+/// Somebody did something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActionRecord {
+    /// Its number.
+    pub id: u64,
+    /// When, Unix milliseconds.
+    pub at: u64,
+    /// User's name, or `command line`.
+    pub who: String,
+    /// What, one sentence.
+    pub what: String,
+}

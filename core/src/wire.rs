@@ -1,0 +1,336 @@
+//! Messages and frames between agent and master ↔ the text and bytes of one WebSocket message.
+//!
+//! A text frame is one JSON object whose `t` names its kind; unknown keys are ignored, so that either side may learn
+//! new ones first. A binary frame is a piece of a stream: a 24-byte header and at most `CHUNK_BYTES` of content.
+
+use crate::job::JobKey;
+use crate::limits::CHUNK_BYTES;
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use miniserde::{Deserialize, Serialize, json};
+
+/// Bytes of a binary frame's header.
+pub const DATA_HEADER_BYTES: usize = 24;
+const DATA_VERSION: u8 = 1;
+
+/// Where a piece of a stream belongs. On the wire, little endian: version `u8` = 1, zero `u8`, stream `u16`, attempt
+/// `u32`, job `u64`, offset `u64`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DataHeader {
+    /// The attempt.
+    pub key: JobKey,
+    /// 0 is the log, from 1 on artifacts.
+    pub stream: u16,
+    /// Offset of the first byte of the content in its stream.
+    pub offset: u64,
+}
+
+impl DataHeader {
+    /// The header as it goes before the content.
+    pub fn encode(&self) -> [u8; DATA_HEADER_BYTES] {
+        let mut bytes = [0; DATA_HEADER_BYTES];
+        bytes[0] = DATA_VERSION;
+        bytes[2..4].copy_from_slice(&self.stream.to_le_bytes());
+        bytes[4..8].copy_from_slice(&self.key.attempt.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.key.job.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.offset.to_le_bytes());
+        bytes
+    }
+
+    /// Splits a binary frame into header and content.
+    ///
+    /// # Errors
+    /// What is wrong with the frame: the peer's fault.
+    pub fn decode(frame: &[u8]) -> Result<(Self, &[u8]), String> {
+        let (head, content) = frame
+            .split_at_checked(DATA_HEADER_BYTES)
+            .ok_or_else(|| format!("a binary frame of {} bytes, less than its header", frame.len()))?;
+        if head[0] != DATA_VERSION || head[1] != 0 {
+            return Err(format!("a binary frame of unknown version {}", head[0]));
+        }
+        if content.is_empty() || content.len() > CHUNK_BYTES {
+            return Err(format!("a binary frame with {} bytes of content, not 1 to {CHUNK_BYTES}", content.len()));
+        }
+        let long = |at: usize| {
+            let mut bytes = [0; 8];
+            bytes.copy_from_slice(&head[at..at + 8]);
+            u64::from_le_bytes(bytes)
+        };
+        let header = Self {
+            key: JobKey { job: long(8), attempt: u32::from_le_bytes([head[4], head[5], head[6], head[7]]) },
+            stream: u16::from_le_bytes([head[2], head[3]]),
+            offset: long(16),
+        };
+        header.offset.checked_add(content.len() as u64).ok_or("a binary frame past the end of all streams")?;
+        Ok((header, content))
+    }
+}
+
+/// What an agent says first on every link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// `limits::PROTOCOL` of the agent.
+    pub protocol: u32,
+    /// The agent's version, for people.
+    pub version: String,
+    /// 32 hex digits the agent drew once and keeps in its state directory: its token works with no other.
+    pub identity: String,
+    /// Host name, for people.
+    pub host: String,
+    /// What it can do: names as `os/arch/toolchain`.
+    pub platforms: Vec<String>,
+    /// Jobs it can run at once.
+    pub slots: u32,
+    /// Processor cores.
+    pub cores: u32,
+    /// Memory, MiB.
+    pub memory_mib: u64,
+    /// Names of the repositories whose mirror it holds.
+    pub mirrors: Vec<String>,
+    /// Attempts it still holds, running or ended and not yet forgotten.
+    pub jobs: Vec<JobKey>,
+}
+
+/// The agent's load changed enough to tell.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Load {
+    /// One-minute load average × 1000 / cores.
+    pub load_permille: u32,
+    /// Free space where jobs work, MiB.
+    pub free_mib: u64,
+}
+
+/// The agent offers other platforms or slots than it said before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// All platforms it offers now.
+    pub platforms: Vec<String>,
+    /// Jobs it can run at once now; 0 while it is paused.
+    pub slots: u32,
+}
+
+/// The agent cannot start what it was assigned: trouble of its own, nothing of the job has run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refuse {
+    /// The attempt.
+    pub key: JobKey,
+    /// Why, for people.
+    pub why: String,
+}
+
+/// Everything an agent says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AgentMessage {
+    /// See [`Hello`].
+    Hello(Hello),
+    /// See [`Load`].
+    Load(Load),
+    /// See [`Offer`].
+    Offer(Offer),
+    /// See [`Refuse`].
+    Refuse(Refuse),
+}
+
+/// The master's answer to a good [`Hello`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// `limits::PROTOCOL` of the master.
+    pub protocol: u32,
+    /// The master's version, for people.
+    pub version: String,
+    /// The name under which the master knows this agent.
+    pub agent: String,
+}
+
+/// One attempt to run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// The attempt.
+    pub key: JobKey,
+    /// Name of the repository at the master; also `SAI_PROJECT`.
+    pub repository: String,
+    /// Where to fetch it.
+    pub url: String,
+    /// `refs/heads/…` or `refs/tags/…`.
+    pub reference: String,
+    /// 40 or 64 hex digits.
+    pub revision: String,
+    /// The wanted platform, as the saifile names it.
+    pub platform: String,
+    /// The configuration.
+    pub configuration: String,
+    /// Scripts, run in order.
+    pub steps: Vec<String>,
+    /// Environment from platform and configuration; Sai's own names are added by the agent.
+    pub env: BTreeMap<String, String>,
+    /// Globs of files to keep.
+    pub artifacts: Vec<String>,
+    /// Seconds for the whole job.
+    pub timeout_s: u64,
+    /// Seconds for each step.
+    pub step_timeout_s: Option<u64>,
+    /// Bytes of log at most.
+    pub log_bytes: u64,
+    /// Whether passing `log_bytes` fails the job; else the log says so in place and the job goes on.
+    pub log_limit_fails: bool,
+    /// Whether submodules are checked out too.
+    pub submodules: bool,
+}
+
+/// The master holds these attempts for this agent: go on sending from these lengths.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adopt {
+    /// The attempt.
+    pub key: JobKey,
+    /// Durable length of each stream from 0 on; streams past the end of the list have none yet.
+    pub lengths: Vec<u64>,
+}
+
+/// These bytes of a stream are durable at the master.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ack {
+    /// The attempt.
+    pub key: JobKey,
+    /// The stream.
+    pub stream: u16,
+    /// Durable length of the stream.
+    pub length: u64,
+}
+
+/// End this attempt; its verdict still arrives through its log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cancel {
+    /// The attempt.
+    pub key: JobKey,
+    /// Why, for people.
+    pub why: String,
+}
+
+/// The master needs nothing more of this attempt: kill it if it still runs, delete all of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forget {
+    /// The attempt.
+    pub key: JobKey,
+}
+
+/// A job for this revision is likely to come: fetch it into the mirror already.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prefetch {
+    /// Name of the repository.
+    pub repository: String,
+    /// Where to fetch it.
+    pub url: String,
+    /// The ref.
+    pub reference: String,
+    /// The revision.
+    pub revision: String,
+}
+
+/// Why the master closes the link, said before it does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bye {
+    /// For people; the agent prints it.
+    pub why: String,
+}
+
+/// Everything the master says to an agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MasterMessage {
+    /// See [`Welcome`].
+    Welcome(Welcome),
+    /// See [`Assignment`].
+    Assign(Assignment),
+    /// See [`Adopt`].
+    Adopt(Adopt),
+    /// See [`Ack`].
+    Ack(Ack),
+    /// See [`Cancel`].
+    Cancel(Cancel),
+    /// See [`Forget`].
+    Forget(Forget),
+    /// See [`Prefetch`].
+    Prefetch(Prefetch),
+    /// See [`Bye`].
+    Bye(Bye),
+}
+
+#[derive(Deserialize)]
+struct Tag {
+    t: String,
+}
+
+/// Writes `{"t":"NAME",…}` from a message that is itself written as a JSON object with at least one key.
+fn tagged<M: Serialize>(name: &str, message: &M) -> String {
+    let body = json::to_string(message);
+    format!("{{\"t\":\"{name}\",{}", &body[1..])
+}
+
+fn tag(text: &str) -> Result<String, String> {
+    json::from_str::<Tag>(text).map(|tag| tag.t).map_err(|_| "a text frame that is no message".to_string())
+}
+
+fn message<M: Deserialize>(name: &str, text: &str) -> Result<M, String> {
+    json::from_str(text).map_err(|_| format!("a malformed {name} message"))
+}
+
+impl AgentMessage {
+    /// The text frame.
+    pub fn encode(&self) -> String {
+        match self {
+            Self::Hello(hello) => tagged("hello", hello),
+            Self::Load(load) => tagged("load", load),
+            Self::Offer(offer) => tagged("offer", offer),
+            Self::Refuse(refuse) => tagged("refuse", refuse),
+        }
+    }
+
+    /// Reads a text frame.
+    ///
+    /// # Errors
+    /// What is wrong with it: the peer's fault.
+    pub fn decode(text: &str) -> Result<Self, String> {
+        Ok(match tag(text)?.as_str() {
+            "hello" => Self::Hello(message("hello", text)?),
+            "load" => Self::Load(message("load", text)?),
+            "offer" => Self::Offer(message("offer", text)?),
+            "refuse" => Self::Refuse(message("refuse", text)?),
+            _ => return Err("a message of unknown kind".to_string()),
+        })
+    }
+}
+
+impl MasterMessage {
+    /// The text frame.
+    pub fn encode(&self) -> String {
+        match self {
+            Self::Welcome(welcome) => tagged("welcome", welcome),
+            Self::Assign(assignment) => tagged("assign", assignment),
+            Self::Adopt(adopt) => tagged("adopt", adopt),
+            Self::Ack(ack) => tagged("ack", ack),
+            Self::Cancel(cancel) => tagged("cancel", cancel),
+            Self::Forget(forget) => tagged("forget", forget),
+            Self::Prefetch(prefetch) => tagged("prefetch", prefetch),
+            Self::Bye(bye) => tagged("bye", bye),
+        }
+    }
+
+    /// Reads a text frame.
+    ///
+    /// # Errors
+    /// What is wrong with it: the peer's fault.
+    pub fn decode(text: &str) -> Result<Self, String> {
+        Ok(match tag(text)?.as_str() {
+            "welcome" => Self::Welcome(message("welcome", text)?),
+            "assign" => Self::Assign(message("assign", text)?),
+            "adopt" => Self::Adopt(message("adopt", text)?),
+            "ack" => Self::Ack(message("ack", text)?),
+            "cancel" => Self::Cancel(message("cancel", text)?),
+            "forget" => Self::Forget(message("forget", text)?),
+            "prefetch" => Self::Prefetch(message("prefetch", text)?),
+            "bye" => Self::Bye(message("bye", text)?),
+            _ => return Err("a message of unknown kind".to_string()),
+        })
+    }
+}
