@@ -10,4 +10,6 @@ pub mod job;
 pub mod ledger;
 pub mod limits;
 pub mod record;
+pub mod session;
+pub mod stream;
 pub mod wire;

@@ -1,0 +1,412 @@
+//! An agent's side of its link to the master: messages, what its job directories hold and how fast its writer takes
+//! frames → messages, pieces of streams to send, jobs to start, trim and forget.
+//!
+//! The session outlives links. On each new one it lists the attempts it holds, and sends of an attempt only after the
+//! master has said from where (`Adopt`), so that nothing is sent twice and nothing is left out.
+
+use crate::job::JobKey;
+use crate::limits::{CHUNK_BYTES, Millis, PROTOCOL, STREAMS, WINDOW_BYTES};
+use crate::stream::StreamSender;
+use crate::wire::{AgentMessage, Assignment, Hello, Load, MasterMessage, Offer, Prefetch, Refuse};
+use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+/// Milliseconds before the first redial; doubled after each failure in a row.
+pub const REDIAL_FIRST_MS: Millis = 250;
+/// Milliseconds between redials at most: a master that was rebooted is found again within this time.
+pub const REDIAL_MOST_MS: Millis = 30_000;
+/// Milliseconds the master may take from the dial to its `Welcome`.
+pub const WELCOME_MS: Millis = 20_000;
+
+/// What the agent says of itself in each greeting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// Its version.
+    pub version: String,
+    /// See [`Hello::identity`].
+    pub identity: String,
+    /// Host name.
+    pub host: String,
+    /// Platforms it offers.
+    pub platforms: Vec<String>,
+    /// Jobs at once.
+    pub slots: u32,
+    /// Processor cores.
+    pub cores: u32,
+    /// Memory, MiB.
+    pub memory_mib: u64,
+}
+
+/// What happens to a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A link is up: TLS, token and upgrade are done.
+    Connected {
+        /// Repositories whose mirror is here now.
+        mirrors: Vec<String>,
+    },
+    /// The link is gone, or could not be made.
+    Disconnected {
+        /// A number from 0 to 1000 that spreads the redials of many agents; the edge draws it.
+        jitter_permille: u32,
+    },
+    /// The master said something.
+    Message(MasterMessage),
+    /// The writer can take a data frame.
+    Writable,
+    /// A job directory was found when the agent started.
+    Found {
+        /// Its attempt.
+        key: JobKey,
+        /// Length of each stream from 0 on.
+        lengths: Vec<u64>,
+    },
+    /// Streams of an attempt have grown.
+    Lengths {
+        /// The attempt.
+        key: JobKey,
+        /// Length of each stream from 0 on.
+        lengths: Vec<u64>,
+    },
+    /// An assignment could not be started: trouble of ours.
+    StartFailed {
+        /// The attempt.
+        key: JobKey,
+        /// Why.
+        why: String,
+    },
+    /// Platforms or slots have changed.
+    Offer(Offer),
+    /// Load has changed enough to tell.
+    Load(Load),
+    /// Time has passed.
+    Tick,
+}
+
+/// What the edge is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Open a link.
+    Dial,
+    /// Close the link; answer with `Disconnected`.
+    Close {
+        /// Why, for people.
+        why: String,
+    },
+    /// Send a message.
+    Send(AgentMessage),
+    /// Send this piece of a stream, then say `Writable` when the next may come.
+    SendData {
+        /// The attempt.
+        key: JobKey,
+        /// The stream.
+        stream: u16,
+        /// First byte.
+        offset: u64,
+        /// Bytes, at most `CHUNK_BYTES`.
+        length: u64,
+    },
+    /// Make a job directory and start its supervisor; answer with `Lengths` or `StartFailed`.
+    Start(Assignment),
+    /// Tell the supervisor to end the job.
+    Cancel {
+        /// The attempt.
+        key: JobKey,
+        /// Why, for people.
+        why: String,
+    },
+    /// The master holds this much of the log: the spool may drop it.
+    Trim {
+        /// The attempt.
+        key: JobKey,
+        /// Durable length of the log.
+        log: u64,
+    },
+    /// Kill what still runs of it and delete its directory.
+    Forget {
+        /// The attempt.
+        key: JobKey,
+    },
+    /// Fetch this revision into its mirror.
+    Prefetch(Prefetch),
+    /// Tell the person at the terminal or in the journal.
+    Say(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Link {
+    Down { redial: Millis },
+    Dialling { until: Millis },
+    Greeting { until: Millis },
+    Up,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Held {
+    streams: Vec<StreamSender>,
+    /// Whether the master has said, on this link, from where to go on.
+    adopted: bool,
+    /// Why it could not be started or cannot go on.
+    refused: Option<String>,
+}
+
+/// The machine. See the file's first line.
+#[derive(Clone, Debug)]
+pub struct AgentSession {
+    description: Description,
+    link: Link,
+    failures: u32,
+    held: BTreeMap<JobKey, Held>,
+    writable: bool,
+    /// The stream served last, so that the next one in order is served next.
+    cursor: (JobKey, u16),
+}
+
+impl AgentSession {
+    /// A session that will dial at its first tick.
+    pub fn new(description: Description) -> Self {
+        let cursor = (JobKey { job: 0, attempt: 0 }, 0);
+        Self {
+            description,
+            link: Link::Down { redial: 0 },
+            failures: 0,
+            held: BTreeMap::new(),
+            writable: false,
+            cursor,
+        }
+    }
+
+    /// When `Tick` is due, if ever.
+    pub fn deadline(&self) -> Option<Millis> {
+        match self.link {
+            Link::Down { redial } => Some(redial),
+            Link::Dialling { until } | Link::Greeting { until } => Some(until),
+            Link::Up => None,
+        }
+    }
+
+    /// Whether the master has welcomed this agent on the present link.
+    pub fn is_up(&self) -> bool {
+        self.link == Link::Up
+    }
+
+    /// Attempts held, running or ended.
+    pub fn holds(&self) -> impl Iterator<Item = JobKey> + '_ {
+        self.held.keys().copied()
+    }
+
+    /// Takes one input.
+    pub fn handle(&mut self, now: Millis, input: Input, out: &mut Vec<Output>) {
+        match input {
+            Input::Connected { mirrors } => self.connected(now, mirrors, out),
+            Input::Disconnected { jitter_permille } => self.disconnected(now, jitter_permille),
+            Input::Message(message) => self.message(message, out),
+            Input::Writable => self.writable = true,
+            Input::Found { key, lengths } => {
+                self.held.entry(key).or_default();
+                self.grow(key, &lengths);
+            }
+            // A report about an attempt that was forgotten meanwhile means nothing.
+            Input::Lengths { key, lengths } => self.grow(key, &lengths),
+            Input::StartFailed { key, why } => self.refuse(key, why, out),
+            Input::Offer(offer) => {
+                self.description.platforms.clone_from(&offer.platforms);
+                self.description.slots = offer.slots;
+                if self.is_up() {
+                    out.push(Output::Send(AgentMessage::Offer(offer)));
+                }
+            }
+            Input::Load(load) => {
+                if self.is_up() {
+                    out.push(Output::Send(AgentMessage::Load(load)));
+                }
+            }
+            Input::Tick => self.tick(now, out),
+        }
+        self.pump(out);
+    }
+
+    fn tick(&mut self, now: Millis, out: &mut Vec<Output>) {
+        match self.link {
+            Link::Down { redial } if now >= redial => {
+                self.link = Link::Dialling { until: now + WELCOME_MS };
+                out.push(Output::Dial);
+            }
+            Link::Dialling { until } | Link::Greeting { until } if now >= until => {
+                out.push(Output::Close { why: format!("no welcome within {} s", WELCOME_MS / 1000) });
+                // The edge answers with `Disconnected`; until then this deadline must not fire again at once.
+                self.link = Link::Dialling { until: now + WELCOME_MS };
+            }
+            _ => {}
+        }
+    }
+
+    fn connected(&mut self, now: Millis, mirrors: Vec<String>, out: &mut Vec<Output>) {
+        self.link = Link::Greeting { until: now + WELCOME_MS };
+        self.writable = true;
+        for held in self.held.values_mut() {
+            held.adopted = false;
+        }
+        let about = &self.description;
+        out.push(Output::Send(AgentMessage::Hello(Hello {
+            protocol: PROTOCOL,
+            version: about.version.clone(),
+            identity: about.identity.clone(),
+            host: about.host.clone(),
+            platforms: about.platforms.clone(),
+            slots: about.slots,
+            cores: about.cores,
+            memory_mib: about.memory_mib,
+            mirrors,
+            jobs: self.held.keys().copied().collect(),
+        })));
+    }
+
+    fn disconnected(&mut self, now: Millis, jitter_permille: u32) {
+        let wait = (REDIAL_FIRST_MS << self.failures.min(10)).min(REDIAL_MOST_MS);
+        self.failures = self.failures.saturating_add(1);
+        // Half of the wait is fixed, half is spread.
+        let spread = wait / 2 * u64::from(jitter_permille.min(1000)) / 1000;
+        self.link = Link::Down { redial: now + wait / 2 + spread };
+        self.writable = false;
+        for held in self.held.values_mut() {
+            held.adopted = false;
+        }
+    }
+
+    fn message(&mut self, message: MasterMessage, out: &mut Vec<Output>) {
+        if let MasterMessage::Bye(bye) = &message {
+            out.push(Output::Say(format!("the master says: {}", bye.why)));
+            return;
+        }
+        match (&self.link, message) {
+            (Link::Greeting { .. }, MasterMessage::Welcome(welcome)) => {
+                if welcome.protocol == PROTOCOL {
+                    self.link = Link::Up;
+                    self.failures = 0;
+                    out.push(Output::Say(format!(
+                        "connected as {} to a master of version {}",
+                        welcome.agent, welcome.version
+                    )));
+                } else {
+                    out.push(Output::Close {
+                        why: format!("the master speaks protocol {}, this agent {PROTOCOL}", welcome.protocol),
+                    });
+                }
+            }
+            (Link::Up, MasterMessage::Assign(assignment)) => {
+                // Holding it from this moment on makes the next greeting list it, so that a link that breaks while the
+                // directory is made does not let the master give the attempt up.
+                if let Entry::Vacant(place) = self.held.entry(assignment.key) {
+                    place.insert(Held { adopted: true, ..Held::default() });
+                    out.push(Output::Start(assignment));
+                }
+            }
+            (Link::Up, MasterMessage::Adopt(adopt)) => {
+                let Some(held) = self.held.get_mut(&adopt.key) else { return };
+                held.adopted = true;
+                if let Some(why) = held.refused.clone() {
+                    out.push(Output::Send(AgentMessage::Refuse(Refuse { key: adopt.key, why })));
+                    return;
+                }
+                let lost = {
+                    let mut lengths = adopt.lengths.iter().copied();
+                    let streams = held.streams.len().max(adopt.lengths.len());
+                    held.streams.resize(streams, StreamSender::new());
+                    !held.streams.iter_mut().all(|stream| stream.resume(lengths.next().unwrap_or(0)))
+                };
+                if lost {
+                    self.refuse(adopt.key, "the spool lost bytes the master already has".to_string(), out);
+                } else if let Some(&log) = adopt.lengths.first() {
+                    out.push(Output::Trim { key: adopt.key, log });
+                }
+            }
+            (Link::Up, MasterMessage::Ack(ack)) => {
+                let Some(held) = self.held.get_mut(&ack.key) else { return };
+                let Some(stream) = held.streams.get_mut(usize::from(ack.stream)) else { return };
+                if !stream.ack(ack.length) {
+                    out.push(Output::Close { why: "the master acknowledged bytes it was not sent".to_string() });
+                } else if ack.stream == 0 {
+                    out.push(Output::Trim { key: ack.key, log: stream.acked() });
+                }
+            }
+            (Link::Up, MasterMessage::Cancel(cancel)) => {
+                if self.held.contains_key(&cancel.key) {
+                    out.push(Output::Cancel { key: cancel.key, why: cancel.why });
+                }
+            }
+            (Link::Up, MasterMessage::Forget(forget)) => {
+                if self.held.remove(&forget.key).is_some() {
+                    out.push(Output::Forget { key: forget.key });
+                }
+            }
+            (Link::Up, MasterMessage::Prefetch(prefetch)) => out.push(Output::Prefetch(prefetch)),
+            // Whatever else arrives was under way on a link that is no more, or out of turn: nothing depends on it.
+            _ => {}
+        }
+    }
+
+    fn grow(&mut self, key: JobKey, lengths: &[u64]) {
+        let Some(held) = self.held.get_mut(&key) else { return };
+        let streams = lengths.len().min(STREAMS);
+        if held.streams.len() < streams {
+            held.streams.resize(streams, StreamSender::new());
+        }
+        for (stream, length) in held.streams.iter_mut().zip(lengths) {
+            stream.grow(*length);
+        }
+    }
+
+    fn refuse(&mut self, key: JobKey, why: String, out: &mut Vec<Output>) {
+        let Some(held) = self.held.get_mut(&key) else { return };
+        held.refused = Some(why.clone());
+        if held.adopted && self.link == Link::Up {
+            out.push(Output::Send(AgentMessage::Refuse(Refuse { key, why })));
+        }
+    }
+
+    /// Hands the writer the next piece, going round the streams, while the window has room.
+    fn pump(&mut self, out: &mut Vec<Output>) {
+        if !self.writable || self.link != Link::Up {
+            return;
+        }
+        let in_flight: u64 = self
+            .held
+            .values()
+            .filter(|held| held.adopted)
+            .flat_map(|held| held.streams.iter().map(StreamSender::in_flight))
+            .sum();
+        let room = WINDOW_BYTES.saturating_sub(in_flight).min(CHUNK_BYTES as u64);
+        if room == 0 {
+            return;
+        }
+        let cursor = self.cursor;
+        let (mut after, mut before) = (None, None);
+        for (key, held) in &self.held {
+            if !held.adopted || held.refused.is_some() {
+                continue;
+            }
+            for (index, stream) in held.streams.iter().enumerate() {
+                let place = (*key, index as u16);
+                if stream.clone().next(room).is_some() {
+                    let slot = if place > cursor { &mut after } else { &mut before };
+                    slot.get_or_insert(place);
+                }
+            }
+        }
+        let Some((key, stream)) = after.or(before) else { return };
+        let next = self
+            .held
+            .get_mut(&key)
+            .and_then(|held| held.streams.get_mut(usize::from(stream)))
+            .and_then(|sender| sender.next(room));
+        if let Some((offset, length)) = next {
+            self.cursor = (key, stream);
+            self.writable = false;
+            out.push(Output::SendData { key, stream, offset, length });
+        }
+    }
+}
