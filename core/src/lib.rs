@@ -6,10 +6,15 @@
 #![forbid(unsafe_code)]
 extern crate alloc;
 
+pub mod glob;
 pub mod job;
+pub mod json;
 pub mod ledger;
 pub mod limits;
+pub mod matrix;
+pub mod platform;
 pub mod record;
+pub mod repo_spec;
 pub mod session;
 pub mod stream;
 pub mod wire;

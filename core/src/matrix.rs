@@ -1,0 +1,214 @@
+//! RepoSpec × ref → Vec<JobSpec>: each configuration on each platform it selects, its values put into the steps.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::glob;
+use crate::json::{At, Position, Spanned, shown};
+use crate::platform::{self, NAME_MAX};
+use crate::repo_spec::{Configuration, IMPLIED_VALUES, Platform, RepoSpec, Token, Warning};
+
+/// Most jobs of an event.
+pub const JOBS_MAX: usize = 10_000;
+/// Longest build step once values are put in, in bytes: what a text may have before.
+pub const STEP_MAX: usize = crate::json::TEXT_MAX;
+/// Largest job, in bytes of its texts as JSON: its assignment must fit one frame of 1 MiB with room to spare.
+pub const JOB_TEXT_MAX: usize = crate::limits::STEPS_BYTES;
+/// Most bytes of build text in all jobs of an event together: 10 000 jobs of 3 KiB, six times what is usual. Without
+/// it a file of 1 MiB could ask for gigabytes.
+pub const EVENT_TEXT_MAX: usize = 32 * 1024 * 1024;
+
+/// A job that a push asks for: what to do, and where.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobSpec {
+    /// The platform that is wanted.
+    pub platform: String,
+    /// The configuration's name.
+    pub configuration: String,
+    /// The build steps in order, one script each.
+    pub steps: Vec<String>,
+    /// Variables of the steps' environment: the platform's, and over them the configuration's.
+    pub env: BTreeMap<String, String>,
+    /// Globs of the files to keep, relative to the workspace.
+    pub artifacts: Vec<String>,
+    /// Seconds that the job may take, if the file says so.
+    pub timeout_s: Option<u64>,
+    /// Seconds that each step may take, if the file says so.
+    pub step_timeout_s: Option<u64>,
+    /// −100 to 100; a higher one is built earlier.
+    pub priority: i32,
+}
+
+/// The jobs of an event, and what is remarkable about them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Matrix {
+    /// In file order of configurations, inside each in file order of platforms.
+    pub jobs: Vec<JobSpec>,
+    /// Why there are none, where the ref is the reason.
+    pub warnings: Vec<Warning>,
+}
+
+/// The branch that a ref names: what follows `refs/heads/`, or all of a name that does not begin with `refs/`.
+/// `None` for tags and other refs.
+pub fn branch_of(reference: &str) -> Option<&str> {
+    match reference.strip_prefix("refs/heads/") {
+        Some(branch) => Some(branch),
+        None if reference.starts_with("refs/") => None,
+        None => Some(reference),
+    }
+}
+
+/// The jobs for a push to `reference`, given as `main` or `refs/heads/main`.
+///
+/// # Errors
+/// The file's fault: more jobs than [`JOBS_MAX`], or texts that grow beyond a limit of this module once values are
+/// put in. The first of them, at the place of the configuration.
+pub fn expand(spec: &RepoSpec, reference: &str) -> Result<Matrix, At> {
+    let branch = branch_of(reference);
+    if let Some(branch) = branch.filter(|branch| branch.starts_with('_')) {
+        let text = format!("branch `{}`: branches beginning with `_` are ignored, so nothing is built", shown(branch));
+        let Position { line, column, .. } = Position::START;
+        return Ok(Matrix { jobs: Vec::new(), warnings: [Warning { line, column, text }].to_vec() });
+    }
+    let built = |configuration: &Configuration| {
+        configuration.branches.is_empty()
+            || branch.is_some_and(|branch| configuration.branches.iter().any(|glob| glob::matches(glob, branch)))
+    };
+    Ok(Matrix { jobs: jobs(spec, built)?, warnings: Vec::new() })
+}
+
+/// The jobs of every ref together, as if no configuration named its branches: what a file could ask for at most.
+///
+/// # Errors
+/// As [`expand`].
+pub fn expand_for_any_ref(spec: &RepoSpec) -> Result<Vec<JobSpec>, At> {
+    jobs(spec, |_| true)
+}
+
+fn jobs(spec: &RepoSpec, built: impl Fn(&Configuration) -> bool) -> Result<Vec<JobSpec>, At> {
+    let mut jobs: Vec<JobSpec> = Vec::new();
+    let mut event_text = 0;
+    for configuration in spec.configurations.iter().filter(|configuration| built(configuration)) {
+        let wrong = |expected: String| {
+            let path = format!("configurations.{}", shown(&configuration.name));
+            Err(configuration.at.expected(expected).about(&path))
+        };
+        for platform in &spec.platforms {
+            if !selects(&configuration.selector, platform) {
+                continue;
+            }
+            if jobs.len() >= JOBS_MAX {
+                return wrong(format!("at most {JOBS_MAX} jobs of a push"));
+            }
+            let mut steps = Vec::new();
+            for step in &platform.steps {
+                match substitute(step, &configuration.values) {
+                    Some(step) => {
+                        event_text += step.len();
+                        steps.push(step);
+                    }
+                    None => {
+                        let place = platform.at;
+                        return wrong(format!("steps of at most {STEP_MAX} bytes for the platform at {place}"));
+                    }
+                }
+                // Checked at each step, so that what is held stays near the limit.
+                if event_text > EVENT_TEXT_MAX {
+                    return wrong(format!("at most {EVENT_TEXT_MAX} bytes of build text in the jobs of a push"));
+                }
+            }
+            let mut env = platform.env.clone();
+            env.extend(configuration.env.iter().map(|(name, value)| (name.clone(), value.clone())));
+            let texts = steps.iter().chain(env.iter().flat_map(|(name, value)| [name, value]));
+            let job_text: usize = texts.chain(&configuration.artifacts).map(|text| json_length(text)).sum();
+            if job_text > JOB_TEXT_MAX {
+                let place = platform.at;
+                return wrong(format!("at most {JOB_TEXT_MAX} bytes of text in the job for the platform at {place}"));
+            }
+            event_text += job_text - steps.iter().map(|step| json_length(step)).sum::<usize>();
+            jobs.push(JobSpec {
+                platform: platform.name.clone(),
+                configuration: configuration.name.clone(),
+                steps,
+                env,
+                artifacts: configuration.artifacts.clone(),
+                timeout_s: configuration.timeout_s.or(platform.timeout_s),
+                step_timeout_s: configuration.step_timeout_s.or(platform.step_timeout_s),
+                priority: configuration.priority,
+            });
+        }
+    }
+    Ok(jobs)
+}
+
+/// Whether a selector selects a platform: from whether it is a default one, token by token; the first positive match
+/// ends the scan.
+fn selects(selector: &[Token], platform: &Platform) -> bool {
+    let mut selected = platform.default;
+    let mut not = false;
+    for token in selector {
+        match token {
+            Token::None => {
+                selected = false;
+                not = false;
+            }
+            Token::Not => not = true,
+            Token::Name(name) => {
+                if platform::serves(&platform.name, &name.value) {
+                    if !not {
+                        return true;
+                    }
+                    selected = false;
+                }
+                not = false;
+            }
+        }
+    }
+    selected
+}
+
+/// A build step with its `${key}`s replaced by the configuration's values, once: what they bring is not looked at
+/// again. A `${name}` that is no key stays, for the shell. `None` if it grows beyond [`STEP_MAX`].
+fn substitute(step: &str, values: &BTreeMap<String, Spanned<String>>) -> Option<String> {
+    let mut out = String::new();
+    let mut rest = step;
+    while let Some(start) = rest.find("${") {
+        let (before, from) = rest.split_at(start);
+        out.push_str(before);
+        let value = key(from).and_then(|key| {
+            let implied = IMPLIED_VALUES.contains(&key).then_some("");
+            Some((key, values.get(key).map(|value| value.value.as_str()).or(implied)?))
+        });
+        let (text, length) = match value {
+            Some((key, value)) => (value, key.len() + "${}".len()),
+            None => ("${", "${".len()),
+        };
+        out.push_str(text);
+        if out.len() > STEP_MAX {
+            return None;
+        }
+        rest = from.get(length..).unwrap_or_default();
+    }
+    out.push_str(rest);
+    (out.len() <= STEP_MAX).then_some(out)
+}
+
+/// The key of a text that begins with `${key}`. It is looked for no further than a key can reach, so that a text
+/// of nothing but `${` takes linear time.
+fn key(text: &str) -> Option<&str> {
+    let inside = text.get("${".len()..)?;
+    let end = inside.bytes().take(NAME_MAX + 1).position(|byte| byte == b'}')?;
+    inside.get(..end)
+}
+
+/// Bytes of a text written as JSON, without its quotes.
+fn json_length(text: &str) -> usize {
+    let length = |byte: u8| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 2,
+        0..=0x1f => 6,
+        _ => 1,
+    };
+    text.bytes().map(length).sum()
+}

@@ -1,0 +1,114 @@
+//! Platform names → served or not: matching from the left, `os/arch/toolchain` part by part.
+//!
+//! A platform that is *offered* names everything about a machine (`linux-fedora-32/x86_64-amd/gcc`); one that is
+//! *wanted* names what matters to the job (`linux-fedora/x86_64`). The same match picks platforms in the selector of
+//! a configuration.
+
+use alloc::format;
+use alloc::string::String;
+
+/// Longest name of a platform or configuration, in bytes: it is a directory, a table heading and a map key.
+pub const NAME_MAX: usize = 128;
+
+/// Whether `offered` serves `wanted`.
+///
+/// The parts of both, divided by `/`, are compared one by one, and inside a part the segments divided by `-`: each
+/// segment that is wanted must be the offered one in the same place, whole. What is offered may have more parts and
+/// segments than are wanted, not fewer. A wanted part that is empty is served by any part.
+pub fn serves(offered: &str, wanted: &str) -> bool {
+    let mut offered_parts = offered.split('/');
+    // Every wanted part is as long as the offered one at most; this keeps absurdly long names cheap.
+    wanted.len() <= offered.len()
+        && wanted.split('/').all(|wanted_part| {
+            offered_parts.next().is_some_and(|offered_part| {
+                let mut offered_segments = offered_part.split('-');
+                wanted_part.is_empty() || wanted_part.split('-').all(|segment| offered_segments.next() == Some(segment))
+            })
+        })
+}
+
+/// Checks the name of a platform that a machine offers. It may become a directory path: relative, with no part that
+/// is empty, `.` or `..` or begins with `-`.
+///
+/// # Errors
+/// What a name is expected to be.
+pub fn check_name(name: &str) -> Result<(), String> {
+    if name.split('/').any(str::is_empty) {
+        return Err("a platform name of `/`-separated parts, none of them empty".into());
+    }
+    check_wanted(name)
+}
+
+/// Checks the name of a platform that is wanted: as [`check_name`], and a part after the first may be empty.
+///
+/// # Errors
+/// What a name is expected to be.
+pub fn check_wanted(name: &str) -> Result<(), String> {
+    if name.is_empty() || name.len() > NAME_MAX {
+        return Err(format!("a platform name of 1 to {NAME_MAX} bytes"));
+    }
+    if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_./-+".contains(&byte)) {
+        return Err("a platform name of letters, digits and `_ . / - +`".into());
+    }
+    if name.starts_with('/') {
+        return Err("a platform name that does not begin with `/`".into());
+    }
+    let begins_well = |part: &str| part.bytes().next().is_none_or(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if !name.split('/').all(begins_well) {
+        return Err("a platform name whose `/`-separated parts begin with a letter, a digit or `_`".into());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn matches_from_the_left_by_whole_segments() {
+        for (offered, wanted) in [
+            ("linux-fedora-32/x86_64-amd/gcc", "linux-fedora/x86_64"),
+            ("linux-fedora-32/x86_64-amd/gcc", "linux-fedora-32/x86_64-amd/gcc"),
+            ("linux-fedora-32/x86_64-amd/gcc", "linux"),
+            ("linux-fedora-44", "linux"),
+            ("w11/x86_64-amd/msvc-schannel", "w11/x86_64-amd/msvc"),
+            ("linux-a/x86_64/gcc", "linux//gcc"),
+            ("linux-a/x86_64/gcc", "//gcc"),
+            ("linux-a/x86_64/gcc", "linux/"),
+            ("linux-a/x86_64/gcc", ""),
+        ] {
+            assert!(serves(offered, wanted), "{offered} serves {wanted}");
+        }
+        for (offered, wanted) in [
+            ("linux-a/x86_64/gcc", "linux-a/x86/gcc"),
+            ("x86_64", "x86"),
+            ("linux-fedora-32/x86_64-amd", "linux-fedora-31/x86_64"),
+            ("linux-a/x86_64/gcc", "linux-a/x86_64/gcc/extra"),
+            ("linux-a", "linux-a/"),
+            ("linux", "linux-a"),
+            ("linux-a", "linux-"),
+            ("linux-fedora44", "linux-fedora"),
+            ("linux-fedora-32/x86_64-amd/gcc", "fedora"),
+            ("linux-fedora-32/x86_64-amd/gcc", "x86_64-amd"),
+            ("Linux", "linux"),
+        ] {
+            assert!(!serves(offered, wanted), "{offered} does not serve {wanted}");
+        }
+    }
+
+    #[test]
+    fn names_are_relative_paths_of_plain_characters() {
+        for name in ["linux-debian-12/x86_64/gcc", "netbsd-OSX-catalina/x86_64-intel-i3/llvm", "c++/x", "_a", "3"] {
+            assert_eq!(check_name(name), Ok(()), "{name}");
+        }
+        let long = "a".repeat(NAME_MAX + 1);
+        for name in [
+            "", "/", "/etc", "a//b", "a/", "..", "a/../b", ".", "a/./b", "a/..", ".ssh", "-rf", "a/-rf", "a b", "a\nb",
+            "a\0", "é", "a\\b", "a:b", "$(a)", &long,
+        ] {
+            assert!(check_name(name).is_err(), "{name:?}");
+        }
+        assert!(check_wanted("linux//gcc").is_ok() && check_wanted("linux/").is_ok());
+        assert!(check_wanted("//gcc").is_err() && check_wanted("linux/..//gcc").is_err());
+    }
+}
