@@ -1,1 +1,6 @@
-//! The master library.
+//! Sai's master: hooks in, jobs out to agents, their logs and files kept and shown.
+//!
+//! The decisions are in `sai_core`; here is what they touch: sockets, disks, git, clocks.
+#![forbid(unsafe_code)]
+
+pub mod lint;
