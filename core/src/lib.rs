@@ -7,6 +7,7 @@
 extern crate alloc;
 
 pub mod glob;
+pub mod hub;
 pub mod job;
 pub mod json;
 pub mod ledger;
@@ -15,6 +16,8 @@ pub mod matrix;
 pub mod platform;
 pub mod record;
 pub mod repo_spec;
+pub mod scheduler;
 pub mod session;
+pub mod settings;
 pub mod stream;
 pub mod wire;

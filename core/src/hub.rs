@@ -1,0 +1,712 @@
+//! Frames of all agents, flushed lengths and new work → records to make durable, messages to release after them, bytes
+//! to append: the master's whole decision about running jobs.
+//!
+//! Everything of one `handle` call is one turn. The edge makes the turn's records durable first and only then releases
+//! its messages; bytes may be appended at once, since an ack is only made from a flushed length that comes back in.
+
+use crate::job::{EventId, JobId, JobKey, JobState, Verdict};
+use crate::ledger::{AgentRecord, EventRecord, JobRecord};
+use crate::limits::{ARTIFACT_BYTES, JOB_TIMEOUT_S, LOG_BYTES, Millis, PLATFORMS, PROTOCOL, STREAMS};
+use crate::matrix::JobSpec;
+use crate::platform;
+use crate::record::{Artifact, Decoder, Item, Record};
+use crate::scheduler::{self, Greeting, Policy, Scheduler};
+use crate::stream::{Accept, StreamReceiver};
+use crate::wire::{
+    Ack, Adopt, AgentMessage, Assignment, Bye, Cancel, DataHeader, Forget, Hello, Load, MasterMessage, Prefetch,
+    Welcome,
+};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+/// Number of a link, never used again.
+pub type LinkId = u64;
+
+/// Bytes a log may be longer than its limit: the records Sai itself writes after it (notes, steps, verdict).
+const LOG_SLACK_BYTES: u64 = 8 << 20;
+/// Agents told to fetch ahead for one revision at most: more would only load the forge.
+const PREFETCHERS: usize = 8;
+
+/// What the configuration says about every job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// The master's version.
+    pub version: String,
+    /// Bytes of log a job may write.
+    pub log_bytes: u64,
+    /// Whether more than that fails the job.
+    pub log_limit_fails: bool,
+    /// Seconds a job may take when its spec does not say.
+    pub timeout_s: u64,
+    /// Whether submodules are checked out, by repository; absent means no.
+    pub submodules: BTreeMap<String, bool>,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self {
+            version: String::new(),
+            log_bytes: LOG_BYTES,
+            log_limit_fails: false,
+            timeout_s: JOB_TIMEOUT_S,
+            submodules: BTreeMap::new(),
+        }
+    }
+}
+
+/// What happens to the hub.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// An agent that may join, from the ledger or newly added.
+    Agent(AgentRecord),
+    /// Its token was revoked.
+    Revoke(String),
+    /// A link whose token belongs to this agent is up.
+    LinkUp(LinkId, String),
+    /// A link is gone.
+    LinkDown(LinkId),
+    /// An agent said something.
+    Message(LinkId, AgentMessage),
+    /// An agent sent a piece of a stream.
+    Data(LinkId, DataHeader, Vec<u8>),
+    /// A peer broke the protocol below the level of messages.
+    Malformed(LinkId, String),
+    /// A new event and what its saifile asks for; the event's `first_job` numbers them.
+    Event(EventRecord, Vec<JobSpec>),
+    /// An event with unfinished jobs, from the ledger at start.
+    Restore(EventRecord, Vec<JobSpec>, Vec<JobRecord>),
+    /// At start: the durable lengths of an attempt under way.
+    Resume(JobKey, Vec<u64>),
+    /// At start: the next durable bytes of its log.
+    Replay(JobKey, Vec<u8>),
+    /// Ended jobs of an event are to run again.
+    Rebuild(EventRecord, Vec<JobSpec>, Vec<JobRecord>),
+    /// A push was seen; its saifile is not read yet.
+    Expected(Prefetch),
+    /// A stream is flushed to this length.
+    Flushed(JobKey, u16, u64),
+    /// A complete artifact was compared with its announced digest.
+    Sealed(JobKey, u16, bool),
+    /// A stream cannot be written.
+    Unwritable(JobKey, String),
+    /// See [`scheduler::Input::Cancel`].
+    Cancel(JobId, String),
+    /// See [`scheduler::Input::SetAside`].
+    SetAside(String, bool),
+    /// See [`scheduler::Input::Hold`].
+    Hold(Option<String>),
+    /// Time has passed.
+    Tick,
+}
+
+/// What the edge is to do, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Make this record durable.
+    Event(EventRecord),
+    /// Make this record durable.
+    Job(JobRecord),
+    /// Make this record durable.
+    Agent(AgentRecord),
+    /// Send, once the turn's records are durable.
+    Send(LinkId, MasterMessage),
+    /// Close the link, after what was sent to it; answer with `LinkDown`.
+    Close(LinkId),
+    /// Append to a stream's file at exactly this offset.
+    Append {
+        /// The attempt.
+        key: JobKey,
+        /// The stream.
+        stream: u16,
+        /// Length of the file before.
+        offset: u64,
+        /// What to append.
+        bytes: Vec<u8>,
+    },
+    /// A verdict waits for the flush of this attempt's files.
+    Flush(JobKey),
+    /// Compare this complete artifact with its digest; answer with `Sealed`.
+    Seal(JobKey, Artifact),
+    /// No more bytes of this attempt will come.
+    Finish(JobKey),
+    /// Something that is shown has changed.
+    Touch(Touch),
+    /// For the master's own log.
+    Say(String),
+}
+
+/// What has changed for those who look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Touch {
+    /// An event or one of its jobs.
+    Event(EventId),
+    /// A job.
+    Job(JobId),
+    /// An attempt's log has grown.
+    Log(JobKey),
+    /// An agent.
+    Agents,
+}
+
+/// An agent as it is connected now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connected {
+    /// Its link.
+    pub link: LinkId,
+    /// What it said of itself, kept up to date.
+    pub hello: Hello,
+    /// What it said last of its load.
+    pub load: Option<Load>,
+    /// When it greeted.
+    pub since: Millis,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Intake {
+    decoder: Decoder,
+    streams: Vec<StreamReceiver>,
+    artifacts: Vec<Artifact>,
+    /// For each artifact: asked for (`Some(false)`), and found right (`Some(true)`).
+    sealed: Vec<Option<bool>>,
+    verdict: Option<Verdict>,
+}
+
+#[derive(Clone, Debug)]
+struct Plan {
+    event: EventRecord,
+    specs: BTreeMap<JobId, JobSpec>,
+}
+
+/// The machine. See the file's first line.
+#[derive(Clone, Debug, Default)]
+pub struct Hub {
+    terms: Terms,
+    scheduler: Scheduler,
+    agents: BTreeMap<String, AgentRecord>,
+    links: BTreeMap<LinkId, String>,
+    connected: BTreeMap<String, Connected>,
+    plans: BTreeMap<EventId, Plan>,
+    intakes: BTreeMap<JobKey, Intake>,
+}
+
+impl Hub {
+    /// A hub that knows nothing yet.
+    pub fn new(terms: Terms, policy: Policy) -> Self {
+        Self { terms, scheduler: Scheduler::new(policy), ..Self::default() }
+    }
+
+    /// Who runs what.
+    pub fn scheduler(&self) -> &Scheduler {
+        &self.scheduler
+    }
+
+    /// Agents connected now, by name.
+    pub fn connected(&self) -> &BTreeMap<String, Connected> {
+        &self.connected
+    }
+
+    /// Agents that may join, by name.
+    pub fn agents(&self) -> &BTreeMap<String, AgentRecord> {
+        &self.agents
+    }
+
+    /// Length of an attempt's log as appended, flushed or not, while it is under way.
+    pub fn log_length(&self, key: JobKey) -> Option<u64> {
+        self.intakes.get(&key).map(|intake| intake.streams.first().map_or(0, StreamReceiver::length))
+    }
+
+    /// When `Tick` is due, if ever.
+    pub fn deadline(&self, now: Millis) -> Option<Millis> {
+        self.scheduler.deadline(now)
+    }
+
+    /// Takes one input.
+    pub fn handle(&mut self, now: Millis, input: Input, out: &mut Vec<Output>) {
+        match input {
+            Input::Agent(record) => {
+                self.agents.insert(record.name.clone(), record);
+                out.push(Output::Touch(Touch::Agents));
+            }
+            Input::Revoke(name) => self.revoke(now, &name, out),
+            Input::LinkUp(link, agent) => {
+                self.links.insert(link, agent);
+            }
+            Input::LinkDown(link) => self.link_down(now, link, out),
+            Input::Message(link, message) => self.message(now, link, message, out),
+            Input::Data(link, header, bytes) => self.data(now, link, header, &bytes, out),
+            Input::Malformed(link, why) => self.dismiss(link, why, out),
+            Input::Event(record, specs) => self.event(now, record, specs, out),
+            Input::Restore(event, specs, jobs) => self.restore(now, event, specs, jobs, out),
+            Input::Resume(key, lengths) => {
+                let intake = self.intakes.entry(key).or_default();
+                intake.streams = lengths.into_iter().take(STREAMS).map(StreamReceiver::at).collect();
+            }
+            Input::Replay(key, bytes) => self.fold(now, key, &bytes, out),
+            Input::Rebuild(event, specs, jobs) => self.rebuild(now, event, specs, jobs, out),
+            Input::Expected(prefetch) => self.prefetch(&prefetch, out),
+            Input::Flushed(key, stream, length) => self.flushed(now, key, stream, length, out),
+            Input::Sealed(key, stream, right) => self.sealed(now, key, stream, right, out),
+            Input::Unwritable(key, why) => self.broken(now, key, why, out),
+            Input::Cancel(job, who) => self.schedule(now, scheduler::Input::Cancel(job, who), out),
+            Input::SetAside(agent, aside) => {
+                self.schedule(now, scheduler::Input::SetAside { agent, aside }, out);
+                out.push(Output::Touch(Touch::Agents));
+            }
+            Input::Hold(why) => self.schedule(now, scheduler::Input::Hold(why), out),
+            Input::Tick => self.schedule(now, scheduler::Input::Tick, out),
+        }
+    }
+
+    /// Lets the scheduler take an input and carries its outputs on.
+    fn schedule(&mut self, now: Millis, input: scheduler::Input, out: &mut Vec<Output>) {
+        let mut outputs = Vec::new();
+        self.scheduler.handle(now, input, &mut outputs);
+        for output in outputs {
+            match output {
+                scheduler::Output::Changed(id) => self.changed(id, out),
+                scheduler::Output::Assign(agent, key) => {
+                    self.intakes.insert(key, Intake::default());
+                    if let (Some(link), Some(assignment)) = (self.link_of(&agent), self.assignment(key)) {
+                        out.push(Output::Send(link, MasterMessage::Assign(assignment)));
+                    }
+                    out.push(Output::Touch(Touch::Agents));
+                }
+                scheduler::Output::Adopt(agent, key) => {
+                    let lengths = self
+                        .intakes
+                        .get(&key)
+                        .map(|intake| intake.streams.iter().map(StreamReceiver::durable).collect())
+                        .unwrap_or_default();
+                    self.send(&agent, MasterMessage::Adopt(Adopt { key, lengths }), out);
+                }
+                scheduler::Output::Forget(agent, key) => {
+                    if self.intakes.remove(&key).is_some() {
+                        out.push(Output::Finish(key));
+                    }
+                    self.send(&agent, MasterMessage::Forget(Forget { key }), out);
+                    out.push(Output::Touch(Touch::Agents));
+                }
+                scheduler::Output::Cancel(agent, key, why) => {
+                    self.send(&agent, MasterMessage::Cancel(Cancel { key, why }), out);
+                }
+            }
+        }
+    }
+
+    fn changed(&mut self, id: JobId, out: &mut Vec<Output>) {
+        let Some(record) = self.scheduler.job(id).cloned() else { return };
+        if record.state.ended() {
+            self.scheduler.release(id);
+            if let Some(plan) = self.plans.get_mut(&record.event) {
+                plan.specs.remove(&id);
+                if plan.specs.is_empty() {
+                    self.plans.remove(&record.event);
+                }
+            }
+        }
+        out.push(Output::Touch(Touch::Job(id)));
+        out.push(Output::Touch(Touch::Event(record.event)));
+        out.push(Output::Job(record));
+    }
+
+    fn link_of(&self, agent: &str) -> Option<LinkId> {
+        self.connected.get(agent).map(|connected| connected.link)
+    }
+
+    fn send(&self, agent: &str, message: MasterMessage, out: &mut Vec<Output>) {
+        if let Some(link) = self.link_of(agent) {
+            out.push(Output::Send(link, message));
+        }
+    }
+
+    fn assignment(&self, key: JobKey) -> Option<Assignment> {
+        let record = self.scheduler.job(key.job)?;
+        let plan = self.plans.get(&record.event)?;
+        let spec = plan.specs.get(&key.job)?;
+        Some(Assignment {
+            key,
+            repository: record.repository.clone(),
+            url: plan.event.url.clone(),
+            reference: plan.event.reference.clone(),
+            revision: plan.event.revision.clone(),
+            platform: record.platform.clone(),
+            configuration: record.configuration.clone(),
+            steps: spec.steps.clone(),
+            env: spec.env.clone(),
+            artifacts: spec.artifacts.clone(),
+            timeout_s: spec.timeout_s.unwrap_or(self.terms.timeout_s),
+            step_timeout_s: spec.step_timeout_s,
+            log_bytes: self.terms.log_bytes,
+            log_limit_fails: self.terms.log_limit_fails,
+            submodules: self.terms.submodules.get(&record.repository).copied().unwrap_or(false),
+        })
+    }
+
+    /// Lets a peer go that broke the rules; what it runs is awaited as after any lost link.
+    fn dismiss(&mut self, link: LinkId, why: String, out: &mut Vec<Output>) {
+        if let Some(agent) = self.links.get(&link) {
+            out.push(Output::Say(format!("agent {agent}: {why}")));
+        }
+        out.push(Output::Send(link, MasterMessage::Bye(Bye { why })));
+        out.push(Output::Close(link));
+    }
+
+    fn link_down(&mut self, now: Millis, link: LinkId, out: &mut Vec<Output>) {
+        let Some(agent) = self.links.remove(&link) else { return };
+        if self.link_of(&agent) != Some(link) {
+            return;
+        }
+        self.connected.remove(&agent);
+        if let Some(record) = self.agents.get_mut(&agent) {
+            record.seen_at = Some(now);
+            out.push(Output::Agent(record.clone()));
+        }
+        self.schedule(now, scheduler::Input::AgentDown(agent), out);
+        out.push(Output::Touch(Touch::Agents));
+    }
+
+    fn revoke(&mut self, now: Millis, name: &str, out: &mut Vec<Output>) {
+        let Some(record) = self.agents.get_mut(name) else { return };
+        record.revoked = true;
+        out.push(Output::Agent(record.clone()));
+        let links: Vec<LinkId> = self.links.iter().filter(|(_, agent)| *agent == name).map(|(link, _)| *link).collect();
+        for link in links {
+            self.dismiss(link, "this agent's token was revoked".to_string(), out);
+            self.links.remove(&link);
+        }
+        self.connected.remove(name);
+        self.schedule(now, scheduler::Input::AgentRevoked(name.to_string()), out);
+        out.push(Output::Touch(Touch::Agents));
+    }
+
+    fn message(&mut self, now: Millis, link: LinkId, message: AgentMessage, out: &mut Vec<Output>) {
+        let Some(name) = self.links.get(&link).cloned() else { return };
+        let greeted = self.link_of(&name) == Some(link);
+        match message {
+            AgentMessage::Hello(_) if greeted => self.dismiss(link, "a second greeting".to_string(), out),
+            AgentMessage::Hello(hello) => self.hello(now, link, name, hello, out),
+            _ if !greeted => self.dismiss(link, "a message before the greeting".to_string(), out),
+            AgentMessage::Load(load) => {
+                let input = scheduler::Input::AgentLoad { agent: name.clone(), load_permille: load.load_permille };
+                if let Some(connected) = self.connected.get_mut(&name) {
+                    connected.load = Some(load);
+                }
+                self.schedule(now, input, out);
+                out.push(Output::Touch(Touch::Agents));
+            }
+            AgentMessage::Offer(offer) => {
+                let platforms = good_platforms(offer.platforms);
+                if let Some(connected) = self.connected.get_mut(&name) {
+                    connected.hello.platforms.clone_from(&platforms);
+                    connected.hello.slots = offer.slots;
+                }
+                let input = scheduler::Input::AgentOffer { agent: name, platforms, slots: offer.slots };
+                self.schedule(now, input, out);
+                out.push(Output::Touch(Touch::Agents));
+            }
+            AgentMessage::Refuse(refuse) => {
+                if self.scheduler.holder(refuse.key) == Some(name.as_str()) {
+                    self.broken(now, refuse.key, format!("{name}: {}", refuse.why), out);
+                }
+            }
+        }
+    }
+
+    fn hello(&mut self, now: Millis, link: LinkId, name: String, mut hello: Hello, out: &mut Vec<Output>) {
+        if hello.protocol != PROTOCOL {
+            let why = format!("this master speaks protocol {PROTOCOL}, the agent {}", hello.protocol);
+            self.dismiss(link, why, out);
+            return;
+        }
+        let Some(record) = self.agents.get_mut(&name) else { return };
+        match &record.identity {
+            Some(identity) if *identity != hello.identity => {
+                let why = format!(
+                    "the token of {name} already belongs to another machine; if this one replaces it, revoke {name} and \
+                     add an agent anew"
+                );
+                self.dismiss(link, why, out);
+                return;
+            }
+            _ => record.identity = Some(hello.identity.clone()),
+        }
+        hello.platforms = good_platforms(hello.platforms);
+        record.host.clone_from(&hello.host);
+        record.platforms.clone_from(&hello.platforms);
+        record.seen_at = Some(now);
+        out.push(Output::Agent(record.clone()));
+        if let Some(old) = self.connected.remove(&name) {
+            // The same machine on a new link: the old one is dead, whether or not TCP knows it yet.
+            self.links.remove(&old.link);
+            out.push(Output::Close(old.link));
+            self.schedule(now, scheduler::Input::AgentDown(name.clone()), out);
+        }
+        let greeting = Greeting {
+            agent: name.clone(),
+            platforms: hello.platforms.clone(),
+            slots: hello.slots,
+            mirrors: hello.mirrors.clone(),
+            holds: hello.jobs.clone(),
+        };
+        let welcome = Welcome { protocol: PROTOCOL, version: self.terms.version.clone(), agent: name.clone() };
+        out.push(Output::Send(link, MasterMessage::Welcome(welcome)));
+        self.connected.insert(name, Connected { link, hello, load: None, since: now });
+        self.schedule(now, scheduler::Input::AgentUp(greeting), out);
+        out.push(Output::Touch(Touch::Agents));
+    }
+
+    fn data(&mut self, now: Millis, link: LinkId, header: DataHeader, bytes: &[u8], out: &mut Vec<Output>) {
+        let key = header.key;
+        let speaker = self.links.get(&link).filter(|name| self.link_of(name) == Some(link));
+        let Some(speaker) = speaker else { return };
+        if self.scheduler.holder(key) != Some(speaker.as_str()) {
+            // Under way when the attempt was given up, or a lie: nothing is kept and nothing is acknowledged.
+            return;
+        }
+        let index = usize::from(header.stream);
+        let Some(intake) = self.intakes.get_mut(&key) else { return };
+        if index >= STREAMS {
+            self.dismiss(link, format!("stream {index}, of at most {STREAMS}"), out);
+            return;
+        }
+        let most = match header.stream {
+            0 => self.terms.log_bytes.saturating_add(LOG_SLACK_BYTES),
+            _ => intake.artifacts.get(index - 1).map_or(ARTIFACT_BYTES, |artifact| artifact.size),
+        };
+        if intake.streams.len() <= index {
+            intake.streams.resize(index + 1, StreamReceiver::default());
+        }
+        if header.offset.saturating_add(bytes.len() as u64) > most {
+            let why = format!("stream {index} is longer than the {most} bytes it may have");
+            self.broken(now, key, why, out);
+            return;
+        }
+        let stream = &mut intake.streams[index];
+        let offset = stream.length();
+        match stream.offer(header.offset, bytes.len() as u64) {
+            Accept::Old => {
+                // It was sent again because the ack was lost with a link: say it again.
+                let length = stream.durable();
+                out.push(Output::Send(link, MasterMessage::Ack(Ack { key, stream: header.stream, length })));
+            }
+            Accept::Gap => self.dismiss(link, format!("stream {index} of {key} skips from {offset}"), out),
+            Accept::Append { skip } => {
+                let bytes = bytes[skip as usize..].to_vec();
+                let log = (header.stream == 0).then(|| bytes.clone());
+                out.push(Output::Append { key, stream: header.stream, offset, bytes });
+                if let Some(bytes) = log {
+                    self.fold(now, key, &bytes, out);
+                    out.push(Output::Touch(Touch::Log(key)));
+                }
+            }
+        }
+    }
+
+    /// Takes what a log says about its job.
+    fn fold(&mut self, now: Millis, key: JobKey, bytes: &[u8], out: &mut Vec<Output>) {
+        let Some(intake) = self.intakes.get_mut(&key) else { return };
+        let (mut step, mut seen, mut artifacts, mut verdict) = (None, false, Vec::new(), None);
+        let result = intake.decoder.push(bytes, |item| {
+            seen = true;
+            match item {
+                Item::Record(_, Record::StepStart(start)) => step = Some(start.step),
+                Item::Record(_, Record::Artifact(artifact)) => artifacts.push(artifact),
+                Item::Record(_, Record::Verdict(end)) => verdict = Some(end),
+                _ => {}
+            }
+        });
+        for artifact in artifacts {
+            let length = intake.streams.get(usize::from(artifact.stream)).map_or(0, StreamReceiver::length);
+            if artifact.size > ARTIFACT_BYTES || length > artifact.size {
+                let why = format!("artifact {:?} has more bytes than it may", artifact.path);
+                self.broken(now, key, why, out);
+                return;
+            }
+            intake.artifacts.push(artifact);
+            intake.sealed.push(None);
+        }
+        if verdict.is_some() {
+            intake.verdict = verdict;
+            out.push(Output::Flush(key));
+        }
+        if let Err(why) = result {
+            self.broken(now, key, format!("the agent sent a malformed log: {why}"), out);
+            return;
+        }
+        if seen || step.is_some() {
+            self.schedule(now, scheduler::Input::Started(key, step), out);
+        }
+        self.settle(now, key, out);
+    }
+
+    fn flushed(&mut self, now: Millis, key: JobKey, stream: u16, length: u64, out: &mut Vec<Output>) {
+        let Some(intake) = self.intakes.get_mut(&key) else { return };
+        let Some(receiver) = intake.streams.get_mut(usize::from(stream)) else { return };
+        if receiver.flushed(length) {
+            let length = receiver.durable();
+            if let Some(agent) = self.scheduler.holder(key).map(ToString::to_string) {
+                self.send(&agent, MasterMessage::Ack(Ack { key, stream, length }), out);
+            }
+            self.settle(now, key, out);
+        }
+    }
+
+    fn sealed(&mut self, now: Millis, key: JobKey, stream: u16, right: bool, out: &mut Vec<Output>) {
+        let Some(intake) = self.intakes.get_mut(&key) else { return };
+        let Some(sealed) = usize::from(stream).checked_sub(1).and_then(|index| intake.sealed.get_mut(index)) else {
+            return;
+        };
+        if right {
+            *sealed = Some(true);
+            self.settle(now, key, out);
+        } else {
+            self.broken(now, key, format!("artifact stream {stream} does not have the digest announced for it"), out);
+        }
+    }
+
+    /// Ends an attempt when its verdict and all it announced are durable.
+    fn settle(&mut self, now: Millis, key: JobKey, out: &mut Vec<Output>) {
+        let Some(intake) = self.intakes.get_mut(&key) else { return };
+        for (artifact, sealed) in intake.artifacts.iter().zip(intake.sealed.iter_mut()) {
+            let durable = intake.streams.get(usize::from(artifact.stream)).map_or(0, StreamReceiver::durable);
+            if sealed.is_none() && durable == artifact.size {
+                *sealed = Some(false);
+                out.push(Output::Seal(key, artifact.clone()));
+            }
+        }
+        let Some(log) = intake.streams.first() else { return };
+        let complete = log.durable() == log.length() && intake.sealed.iter().all(|sealed| *sealed == Some(true));
+        if !complete || intake.verdict.is_none() {
+            return;
+        }
+        let log_bytes = log.durable();
+        let Some(intake) = self.intakes.remove(&key) else { return };
+        let Some(verdict) = intake.verdict else { return };
+        // Of a path collected more than once the last file counts.
+        let artifacts =
+            intake.artifacts.iter().enumerate().filter(|(index, artifact)| {
+                !intake.artifacts[index + 1..].iter().any(|later| later.path == artifact.path)
+            });
+        let artifacts: Vec<Artifact> = artifacts.map(|(_, artifact)| artifact.clone()).collect();
+        self.scheduler.annotate(key.job, |record| {
+            if record.attempt == key.attempt {
+                record.log_bytes = log_bytes;
+                record.artifacts = artifacts;
+            }
+        });
+        out.push(Output::Finish(key));
+        out.push(Output::Touch(Touch::Log(key)));
+        self.schedule(now, scheduler::Input::Ended(key, verdict), out);
+    }
+
+    /// Ends an attempt through trouble that its agent, or we, had.
+    fn broken(&mut self, now: Millis, key: JobKey, why: String, out: &mut Vec<Output>) {
+        out.push(Output::Say(format!("job {key}: {why}")));
+        self.schedule(now, scheduler::Input::Broken(key, why), out);
+    }
+
+    fn event(&mut self, now: Millis, record: EventRecord, specs: Vec<JobSpec>, out: &mut Vec<Output>) {
+        out.push(Output::Event(record.clone()));
+        out.push(Output::Touch(Touch::Event(record.id)));
+        let mut jobs = Vec::with_capacity(specs.len());
+        for (index, spec) in specs.iter().enumerate() {
+            jobs.push(JobRecord {
+                id: record.first_job + index as u64,
+                event: record.id,
+                repository: record.repository.clone(),
+                platform: spec.platform.clone(),
+                configuration: spec.configuration.clone(),
+                priority: spec.priority,
+                state: JobState::Queued,
+                attempt: 0,
+                infra: 0,
+                agent: None,
+                queued_at: now,
+                assigned_at: None,
+                started_at: None,
+                ended_at: None,
+                cause: String::new(),
+                fault: crate::job::Fault::Nobody,
+                verdict: None,
+                steps: spec.steps.len() as u32,
+                step: None,
+                log_bytes: 0,
+                artifacts: Vec::new(),
+            });
+        }
+        self.rebuild(now, record, specs, jobs, out);
+    }
+
+    fn remember(&mut self, event: EventRecord, specs: Vec<JobSpec>, jobs: &[JobRecord]) {
+        let first = event.first_job;
+        let id = event.id;
+        let plan = self.plans.entry(id).or_insert(Plan { event, specs: BTreeMap::new() });
+        let wanted: BTreeSet<JobId> = jobs.iter().map(|record| record.id).collect();
+        for (index, spec) in specs.into_iter().enumerate() {
+            let job = first + index as u64;
+            if wanted.contains(&job) {
+                plan.specs.insert(job, spec);
+            }
+        }
+        if plan.specs.is_empty() {
+            self.plans.remove(&id);
+        }
+    }
+
+    fn timeout_s(&self, record: &JobRecord) -> u64 {
+        let spec = self.plans.get(&record.event).and_then(|plan| plan.specs.get(&record.id));
+        spec.and_then(|spec| spec.timeout_s).unwrap_or(self.terms.timeout_s)
+    }
+
+    fn rebuild(
+        &mut self,
+        now: Millis,
+        event: EventRecord,
+        specs: Vec<JobSpec>,
+        jobs: Vec<JobRecord>,
+        out: &mut Vec<Output>,
+    ) {
+        self.remember(event, specs, &jobs);
+        for record in jobs {
+            let timeout_s = self.timeout_s(&record);
+            self.schedule(now, scheduler::Input::Queue(record, timeout_s), out);
+        }
+    }
+
+    fn restore(
+        &mut self,
+        now: Millis,
+        event: EventRecord,
+        specs: Vec<JobSpec>,
+        jobs: Vec<JobRecord>,
+        out: &mut Vec<Output>,
+    ) {
+        let jobs: Vec<JobRecord> = jobs.into_iter().filter(|record| !record.state.ended()).collect();
+        self.remember(event, specs, &jobs);
+        for record in jobs {
+            let timeout_s = self.timeout_s(&record);
+            if matches!(record.state, JobState::Assigned | JobState::Running) {
+                self.intakes.insert(JobKey { job: record.id, attempt: record.attempt }, Intake::default());
+            }
+            self.schedule(now, scheduler::Input::Restore(record, timeout_s), out);
+        }
+    }
+
+    fn prefetch(&self, prefetch: &Prefetch, out: &mut Vec<Output>) {
+        let warm = self.connected.iter().filter(|(name, connected)| {
+            let busy = self.scheduler.runs(name).count() as u64;
+            busy < u64::from(connected.hello.slots) && self.scheduler.warm(name, &prefetch.repository)
+        });
+        for (_, connected) in warm.take(PREFETCHERS) {
+            out.push(Output::Send(connected.link, MasterMessage::Prefetch(prefetch.clone())));
+        }
+    }
+}
+
+fn good_platforms(mut platforms: Vec<String>) -> Vec<String> {
+    platforms.retain(|name| platform::check_name(name).is_ok());
+    platforms.truncate(PLATFORMS);
+    platforms
+}

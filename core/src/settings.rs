@@ -1,0 +1,186 @@
+//! Tree of a configuration file → typed settings, with every error named by its place.
+//!
+//! An unknown key is an error here, unlike in a saifile: who writes a configuration sits before the machine and wants
+//! to hear of a typing error at once.
+
+use crate::json::{self, At, Value};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::ops::RangeInclusive;
+
+/// Reads one file. Wrong values are left out and reported by [`Reader::finish`].
+#[derive(Debug, Default)]
+pub struct Reader {
+    errors: Vec<At>,
+}
+
+/// An object of the file and where it is, as `listen` or `repositories.NAME`.
+#[derive(Clone, Debug)]
+pub struct Section<'a> {
+    value: &'a Value,
+    path: String,
+}
+
+impl Section<'_> {
+    fn path_of(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_string() } else { format!("{}.{key}", self.path) }
+    }
+}
+
+/// The tree of a file.
+///
+/// # Errors
+/// `FILE:LINE:COLUMN: expected …` when it is no JSON of our dialect.
+pub fn parse(file: &str, bytes: &[u8]) -> Result<Value, String> {
+    json::parse(bytes).map_err(|at| format!("{file}:{at}"))
+}
+
+impl Reader {
+    /// A reader without errors yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The whole file, an object with no other keys than these.
+    pub fn root<'a>(&mut self, value: &'a Value, known: &[&str]) -> Section<'a> {
+        self.section(value, String::new(), known)
+    }
+
+    fn section<'a>(&mut self, value: &'a Value, path: String, known: &[&str]) -> Section<'a> {
+        let section = Section { value, path };
+        if value.as_object().is_none() {
+            self.wrong(value, &section.path, "an object");
+        }
+        for key in value.unknown_keys(known) {
+            let expected = format!("one of {}", known.join(", "));
+            self.errors.push(key.at.expected(expected).about(&section.path_of(&json::shown(&key.value))));
+        }
+        section
+    }
+
+    /// An object under a key, with no other keys than these.
+    pub fn object<'a>(&mut self, section: &Section<'a>, key: &str, known: &[&str]) -> Option<Section<'a>> {
+        let value = section.value.get(key)?;
+        Some(self.section(value, section.path_of(key), known))
+    }
+
+    /// The named objects under a key, each with no other keys than these, in file order.
+    pub fn objects<'a>(
+        &mut self,
+        section: &Section<'a>,
+        key: &str,
+        known: &[&str],
+    ) -> Vec<(json::Spanned<String>, Section<'a>)> {
+        let Some(value) = section.value.get(key) else { return Vec::new() };
+        let path = section.path_of(key);
+        let Some(entries) = value.as_object() else {
+            self.wrong(value, &path, "an object of named objects");
+            return Vec::new();
+        };
+        let mut found: Vec<(json::Spanned<String>, Section<'a>)> = Vec::new();
+        for (name, value) in entries {
+            let path = format!("{path}.{}", json::shown(&name.value));
+            if found.iter().any(|(other, _)| other.value == name.value) {
+                self.errors.push(name.at.expected("a name that is not there twice").about(&path));
+                continue;
+            }
+            let section = self.section(value, path, known);
+            found.push((name.clone(), section));
+        }
+        found
+    }
+
+    /// A text.
+    pub fn text(&mut self, section: &Section<'_>, key: &str) -> Option<String> {
+        let value = section.value.get(key)?;
+        let text = value.as_text();
+        if text.is_none() {
+            self.wrong(value, &section.path_of(key), "text");
+        }
+        text.map(ToString::to_string)
+    }
+
+    /// A text that `check` accepts; its error says what was expected.
+    pub fn checked(
+        &mut self,
+        section: &Section<'_>,
+        key: &str,
+        check: impl FnOnce(&str) -> Result<(), String>,
+    ) -> Option<String> {
+        let text = self.text(section, key)?;
+        match check(&text) {
+            Ok(()) => Some(text),
+            Err(expected) => {
+                self.report(section, key, &expected);
+                None
+            }
+        }
+    }
+
+    /// A whole number within a range.
+    pub fn integer(&mut self, section: &Section<'_>, key: &str, range: RangeInclusive<i64>) -> Option<i64> {
+        let value = section.value.get(key)?;
+        let number = value.as_integer().filter(|number| range.contains(number));
+        if number.is_none() {
+            let expected = format!("a whole number from {} to {}", range.start(), range.end());
+            self.wrong(value, &section.path_of(key), &expected);
+        }
+        number
+    }
+
+    /// A whole number from 0 (or 1) up, as lengths, counts and times are.
+    pub fn count(&mut self, section: &Section<'_>, key: &str, range: RangeInclusive<u64>) -> Option<u64> {
+        let (low, high) = (*range.start() as i64, (*range.end()).min(i64::MAX as u64) as i64);
+        self.integer(section, key, low..=high).map(|number| number as u64)
+    }
+
+    /// `true` or `false`.
+    pub fn boolean(&mut self, section: &Section<'_>, key: &str) -> Option<bool> {
+        let value = section.value.get(key)?;
+        let truth = value.as_bool();
+        if truth.is_none() {
+            self.wrong(value, &section.path_of(key), "true or false");
+        }
+        truth
+    }
+
+    /// An array of texts, or one text alone.
+    pub fn texts(&mut self, section: &Section<'_>, key: &str) -> Option<Vec<String>> {
+        let value = section.value.get(key)?;
+        if let Some(text) = value.as_text() {
+            return Some([text.to_string()].to_vec());
+        }
+        let texts = value.as_array().and_then(|elements| {
+            elements.iter().map(|element| element.as_text().map(ToString::to_string)).collect::<Option<Vec<_>>>()
+        });
+        if texts.is_none() {
+            self.wrong(value, &section.path_of(key), "text or an array of texts");
+        }
+        texts
+    }
+
+    /// Whether the key is there and `false`: the usual way to switch a part off whose value is otherwise an object.
+    pub fn is_off(&self, section: &Section<'_>, key: &str) -> bool {
+        section.value.get(key).and_then(Value::as_bool) == Some(false)
+    }
+
+    /// Reports that the value under a key was expected to be something else.
+    pub fn report(&mut self, section: &Section<'_>, key: &str, expected: &str) {
+        let value = section.value.get(key).unwrap_or(section.value);
+        self.wrong(value, &section.path_of(key), expected);
+    }
+
+    fn wrong(&mut self, value: &Value, path: &str, expected: &str) {
+        self.errors.push(value.position().expected(expected).about(path));
+    }
+
+    /// All that was wrong.
+    ///
+    /// # Errors
+    /// Lines of `FILE:LINE:COLUMN: PATH: expected …`, in file order.
+    pub fn finish(mut self, file: &str) -> Result<(), Vec<String>> {
+        self.errors.sort_by_key(|at| (at.line, at.column));
+        if self.errors.is_empty() { Ok(()) } else { Err(self.errors.iter().map(|at| format!("{file}:{at}")).collect()) }
+    }
+}
