@@ -6,15 +6,20 @@
 #![forbid(unsafe_code)]
 extern crate alloc;
 
+pub mod git_names;
+pub mod git_text;
 pub mod glob;
 pub mod hub;
 pub mod job;
 pub mod json;
 pub mod ledger;
 pub mod limits;
+pub mod look;
 pub mod matrix;
 pub mod platform;
+pub mod push;
 pub mod record;
+pub mod replay;
 pub mod repo_spec;
 pub mod scheduler;
 pub mod session;
