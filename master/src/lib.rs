@@ -3,4 +3,6 @@
 //! The decisions are in `sai_core`; here is what they touch: sockets, disks, git, clocks.
 #![forbid(unsafe_code)]
 
+pub mod forge;
+mod git;
 pub mod lint;
