@@ -5,4 +5,6 @@
 
 pub mod forge;
 mod git;
+pub mod hook;
 pub mod lint;
+pub mod nonces;
