@@ -486,6 +486,8 @@ fn locks_of_a_killed_git_are_removed() {
     for name in left {
         fs::write(cache.join(name), b"").unwrap();
     }
+    // The cache is kept: making it anew would also do away with the locks.
+    fs::write(cache.join("kept"), b"").unwrap();
     assert_eq!(
         saifile(&forge(&scratch), &repository, &revisions[1])
             .unwrap()
@@ -495,6 +497,7 @@ fn locks_of_a_killed_git_are_removed() {
     for name in left {
         assert!(!cache.join(name).exists(), "{name}");
     }
+    assert!(cache.join("kept").exists());
 }
 
 #[test]
