@@ -50,7 +50,8 @@ impl Protocol {
     }
 }
 
-const URL_FORMS: &str = "expected https://, http://, ssh://, git:// or file:// with a host and path, user@host:path, or an absolute path";
+const URL_FORMS: &str =
+    "expected https://, http://, ssh://, git:// or file:// with a host and path, user@host:path, or an absolute path";
 
 /// Checks a repository's URL as an operator wrote it.
 ///
@@ -66,9 +67,7 @@ pub fn check_url(url: &str) -> Result<(), String> {
 /// As [`check_url`].
 pub fn protocol(url: &str) -> Result<Protocol, String> {
     if url.is_empty() || url.len() > URL_BYTES {
-        return Err(format!(
-            "expected a repository URL of 1 to {URL_BYTES} bytes"
-        ));
+        return Err(format!("expected a repository URL of 1 to {URL_BYTES} bytes"));
     }
     if url.chars().any(char::is_control) {
         return Err("expected a repository URL without control characters".to_string());
@@ -78,16 +77,10 @@ pub fn protocol(url: &str) -> Result<Protocol, String> {
     }
     // git decodes URLs, so an encoded NUL or line break is as bad as a plain one (it could split a git:// request).
     let lower = url.to_ascii_lowercase();
-    if ["%00", "%0a", "%0d"]
-        .iter()
-        .any(|code| lower.contains(code))
-    {
+    if ["%00", "%0a", "%0d"].iter().any(|code| lower.contains(code)) {
         return Err("expected a repository URL without encoded control characters".to_string());
     }
-    if url
-        .split(['/', ':'])
-        .any(|part| part == ".." || part.eq_ignore_ascii_case("%2e%2e"))
-    {
+    if url.split(['/', ':']).any(|part| part == ".." || part.eq_ignore_ascii_case("%2e%2e")) {
         return Err("expected a repository URL without '..' in its path".to_string());
     }
     if url.starts_with('/') {
@@ -104,11 +97,7 @@ pub fn protocol(url: &str) -> Result<Protocol, String> {
         };
         if found == Protocol::File {
             // git takes everything after `file://` as a path; a host there would silently be part of it.
-            return if rest.starts_with('/') {
-                Ok(found)
-            } else {
-                Err(URL_FORMS.to_string())
-            };
+            return if rest.starts_with('/') { Ok(found) } else { Err(URL_FORMS.to_string()) };
         }
         let Some((authority, path)) = rest.split_once('/') else {
             return Err(URL_FORMS.to_string());
@@ -121,23 +110,12 @@ pub fn protocol(url: &str) -> Result<Protocol, String> {
         return Ok(found);
     }
     // user@host:path, the form of scp. `name::rest` is git's syntax for a remote helper, which may run any command.
-    let bracketed_end = url
-        .find(']')
-        .filter(|_| url.contains('['))
-        .map_or(0, |at| at + 1);
-    let Some(colon) = url
-        .get(bracketed_end..)
-        .and_then(|rest| rest.find(':'))
-        .map(|at| at + bracketed_end)
-    else {
+    let bracketed_end = url.find(']').filter(|_| url.contains('[')).map_or(0, |at| at + 1);
+    let Some(colon) = url.get(bracketed_end..).and_then(|rest| rest.find(':')).map(|at| at + bracketed_end) else {
         return Err(URL_FORMS.to_string());
     };
-    let (authority, path) = (
-        url.get(..colon).unwrap_or(""),
-        url.get(colon + 1..).unwrap_or(""),
-    );
-    if authority.contains('/') || path.starts_with(':') || path.starts_with('-') || path.is_empty()
-    {
+    let (authority, path) = (url.get(..colon).unwrap_or(""), url.get(colon + 1..).unwrap_or(""));
+    if authority.contains('/') || path.starts_with(':') || path.starts_with('-') || path.is_empty() {
         return Err(URL_FORMS.to_string());
     }
     let host = check_user(authority)?;
@@ -156,10 +134,7 @@ fn check_user(authority: &str) -> Result<&str, String> {
         || user.to_ascii_lowercase().starts_with("%2d")
         || !user.chars().all(plain)
     {
-        return Err(
-            "expected a user name before '@' of letters, digits and '._-+', not beginning with '-'"
-                .to_string(),
-        );
+        return Err("expected a user name before '@' of letters, digits and '._-+', not beginning with '-'".to_string());
     }
     Ok(host)
 }
@@ -167,19 +142,13 @@ fn check_user(authority: &str) -> Result<&str, String> {
 fn check_host_and_port(text: &str) -> Result<(), String> {
     let after_bracket = text.rfind(']').map_or(0, |at| at + 1);
     let (host, port) = match text.get(after_bracket..).and_then(|rest| rest.find(':')) {
-        Some(at) => (
-            text.get(..after_bracket + at).unwrap_or(""),
-            text.get(after_bracket + at + 1..),
-        ),
+        Some(at) => (text.get(..after_bracket + at).unwrap_or(""), text.get(after_bracket + at + 1..)),
         None => (text, None),
     };
     check_host(host)?;
     match port {
         None => Ok(()),
-        Some(digits)
-            if digits.bytes().all(|b| b.is_ascii_digit())
-                && digits.parse::<u16>().is_ok_and(|n| n > 0) =>
-        {
+        Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u16>().is_ok_and(|n| n > 0) => {
             Ok(())
         }
         Some(_) => Err("expected a port of 1 to 65535 after the host".to_string()),
@@ -187,31 +156,20 @@ fn check_host_and_port(text: &str) -> Result<(), String> {
 }
 
 fn check_host(host: &str) -> Result<(), String> {
-    let fine = match host
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-    {
+    let fine = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         Some(address) => {
-            address.contains(':')
-                && address
-                    .chars()
-                    .all(|c| c.is_ascii_hexdigit() || c == ':' || c == '.')
+            address.contains(':') && address.chars().all(|c| c.is_ascii_hexdigit() || c == ':' || c == '.')
         }
         None => {
             !host.is_empty()
                 && !host.starts_with('-')
-                && host
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+                && host.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
         }
     };
     if fine {
         Ok(())
     } else {
-        Err(
-            "expected a host name of letters, digits, '.', '_' and '-', not beginning with '-'"
-                .to_string(),
-        )
+        Err("expected a host name of letters, digits, '.', '_' and '-', not beginning with '-'".to_string())
     }
 }
 
@@ -239,13 +197,10 @@ pub fn check_ref(reference: &str) -> Result<(), String> {
         return Err("expected a reference that begins with refs/heads/ or refs/tags/".to_string());
     };
     if reference.len() > REFERENCE_BYTES {
-        return Err(format!(
-            "expected a reference of at most {REFERENCE_BYTES} bytes"
-        ));
+        return Err(format!("expected a reference of at most {REFERENCE_BYTES} bytes"));
     }
     let forbidden = |c: char| c <= ' ' || c == '\u{7f}' || "~^:?*[\\".contains(c);
-    let component =
-        |part: &str| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock");
+    let component = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock");
     if name.chars().any(forbidden)
         || !name.split('/').all(component)
         || name.contains("..")
@@ -254,9 +209,7 @@ pub fn check_ref(reference: &str) -> Result<(), String> {
         || name == "@"
         || name.starts_with('-')
     {
-        return Err(
-            "expected a branch or tag name as git-check-ref-format(1) allows it".to_string(),
-        );
+        return Err("expected a branch or tag name as git-check-ref-format(1) allows it".to_string());
     }
     Ok(())
 }
@@ -282,9 +235,7 @@ pub fn is_private(reference: &str) -> bool {
 /// # Errors
 /// A sentence that says what was expected.
 pub fn check_revision(revision: &str) -> Result<(), String> {
-    let digits = revision
-        .bytes()
-        .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    let digits = revision.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
     if digits && (revision.len() == 40 || revision.len() == 64) {
         Ok(())
     } else {
@@ -305,9 +256,7 @@ pub fn is_null_revision(revision: &str) -> bool {
 pub fn check_repository(name: &str) -> Result<(), String> {
     let part = |part: &str| {
         part.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
-            && part
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
     };
     if name.len() <= REPOSITORY_BYTES && name.split('/').all(part) {
         Ok(())
@@ -326,10 +275,7 @@ mod tests {
     fn urls_of_every_accepted_form() {
         for (url, expected) in [
             ("https://example.org/a.git", Protocol::Https),
-            (
-                "https://user:token@example.org:8443/a/b.git",
-                Protocol::Https,
-            ),
+            ("https://user:token@example.org:8443/a/b.git", Protocol::Https),
             ("http://127.0.0.1:8080/a", Protocol::Http),
             ("ssh://git@example.org:2222/~me/a.git", Protocol::Ssh),
             ("ssh://git@[::1]:22/a.git", Protocol::Ssh),
@@ -395,10 +341,7 @@ mod tests {
 
     #[test]
     fn credentials_are_not_shown() {
-        assert_eq!(
-            without_credentials("https://u:p@host/a@b"),
-            "https://host/a@b"
-        );
+        assert_eq!(without_credentials("https://u:p@host/a@b"), "https://host/a@b");
         assert_eq!(without_credentials("https://host/a@b"), "https://host/a@b");
         assert_eq!(without_credentials("git@host:a"), "git@host:a");
         assert_eq!(without_credentials("ssh://git@host/a"), "ssh://git@host/a");
@@ -406,14 +349,9 @@ mod tests {
 
     #[test]
     fn references() {
-        for reference in [
-            "refs/heads/main",
-            "refs/heads/a/b-c",
-            "refs/tags/v1.0",
-            "refs/heads/ä",
-            "refs/heads/a@b",
-            "refs/heads/_x",
-        ] {
+        for reference in
+            ["refs/heads/main", "refs/heads/a/b-c", "refs/tags/v1.0", "refs/heads/ä", "refs/heads/a@b", "refs/heads/_x"]
+        {
             assert_eq!(check_ref(reference), Ok(()), "{reference}");
         }
         for reference in [
@@ -451,11 +389,7 @@ mod tests {
             assert!(check_ref(reference).is_err(), "{reference:?}");
         }
         assert!(check_ref(&format!("refs/heads/{}", "a".repeat(REFERENCE_BYTES))).is_err());
-        assert!(
-            is_private("refs/heads/_x")
-                && !is_private("refs/heads/a/_x")
-                && !is_private("refs/tags/_x")
-        );
+        assert!(is_private("refs/heads/_x") && !is_private("refs/heads/a/_x") && !is_private("refs/tags/_x"));
     }
 
     #[test]
@@ -477,9 +411,7 @@ mod tests {
         ] {
             assert!(check_revision(revision).is_err(), "{revision}");
         }
-        assert!(
-            is_null_revision(&"0".repeat(40)) && !is_null_revision(sha1) && !is_null_revision("0")
-        );
+        assert!(is_null_revision(&"0".repeat(40)) && !is_null_revision(sha1) && !is_null_revision("0"));
     }
 
     #[test]
@@ -487,21 +419,9 @@ mod tests {
         for name in ["a", "libwebsockets", "group/project.x", "a-b_c", "_x"] {
             assert_eq!(check_repository(name), Ok(()), "{name}");
         }
-        for name in [
-            "",
-            "/a",
-            "a/",
-            "a//b",
-            "..",
-            "a/../b",
-            ".git",
-            "-a",
-            "a b",
-            "a%2fb",
-            "ä",
-            "a\0b",
-            &"a".repeat(129),
-        ] {
+        for name in
+            ["", "/a", "a/", "a//b", "..", "a/../b", ".git", "-a", "a b", "a%2fb", "ä", "a\0b", &"a".repeat(129)]
+        {
             assert!(check_repository(name).is_err(), "{name:?}");
         }
     }

@@ -36,28 +36,15 @@ pub enum TipsError {
 /// [`TipsError`] when there are more than `limit` lines, or a line has another form.
 pub fn tips(printed: &[u8], limit: usize) -> Result<Vec<Tip>, TipsError> {
     let mut tips: Vec<Tip> = Vec::new();
-    for (index, line) in printed
-        .split(|&b| b == b'\n')
-        .filter(|line| !line.is_empty())
-        .enumerate()
-    {
+    for (index, line) in printed.split(|&b| b == b'\n').filter(|line| !line.is_empty()).enumerate() {
         if index >= limit {
             return Err(TipsError::TooMany);
         }
         let wrong = TipsError::Line(index + 1);
-        let tab = line
-            .iter()
-            .position(|&b| b == b'\t')
-            .ok_or_else(|| wrong.clone())?;
+        let tab = line.iter().position(|&b| b == b'\t').ok_or_else(|| wrong.clone())?;
         let (revision, name) = line.split_at(tab);
-        let revision = core::str::from_utf8(revision)
-            .ok()
-            .filter(|text| check_revision(text).is_ok())
-            .ok_or(wrong)?;
-        let Some(name) = name
-            .get(1..)
-            .and_then(|name| core::str::from_utf8(name).ok())
-        else {
+        let revision = core::str::from_utf8(revision).ok().filter(|text| check_revision(text).is_ok()).ok_or(wrong)?;
+        let Some(name) = name.get(1..).and_then(|name| core::str::from_utf8(name).ok()) else {
             continue;
         };
         if let Some(peeled) = name.strip_suffix("^{}") {
@@ -65,10 +52,7 @@ pub fn tips(printed: &[u8], limit: usize) -> Result<Vec<Tip>, TipsError> {
                 tag.revision = revision.to_string();
             }
         } else if check_ref(name).is_ok() {
-            tips.push(Tip {
-                reference: name.to_string(),
-                revision: revision.to_string(),
-            });
+            tips.push(Tip { reference: name.to_string(), revision: revision.to_string() });
         }
     }
     Ok(tips)
@@ -78,10 +62,7 @@ pub fn tips(printed: &[u8], limit: usize) -> Result<Vec<Tip>, TipsError> {
 pub fn default_branch(printed: &[u8]) -> Option<String> {
     printed.split(|&b| b == b'\n').find_map(|line| {
         let name = line.strip_prefix(b"ref: ")?.strip_suffix(b"\tHEAD")?;
-        core::str::from_utf8(name)
-            .ok()
-            .filter(|name| check_ref(name).is_ok())
-            .map(ToString::to_string)
+        core::str::from_utf8(name).ok().filter(|name| check_ref(name).is_ok()).map(ToString::to_string)
     })
 }
 
@@ -119,11 +100,7 @@ pub fn next_object<'a>(printed: &mut &'a [u8]) -> Option<BatchObject<'a>> {
     let wanted = usize::try_from(size).unwrap_or(usize::MAX);
     let content = rest.get(..wanted).unwrap_or(rest);
     *printed = rest.get(wanted.saturating_add(1)..).unwrap_or(&[]);
-    Some(BatchObject::Found {
-        kind,
-        size,
-        content,
-    })
+    Some(BatchObject::Found { kind, size, content })
 }
 
 /// What is shown of a commit.
@@ -139,11 +116,7 @@ pub struct Commit {
 
 /// Reads a commit object. Whatever it lacks stays empty: a commit is never refused for its texts.
 pub fn commit(object: &[u8]) -> Commit {
-    let mut commit = Commit {
-        subject: String::new(),
-        author: String::new(),
-        committed_s: 0,
-    };
+    let mut commit = Commit { subject: String::new(), author: String::new(), committed_s: 0 };
     let mut lines = object.split(|&b| b == b'\n');
     for line in lines.by_ref() {
         if line.is_empty() {
@@ -153,21 +126,13 @@ pub fn commit(object: &[u8]) -> Commit {
             let name = author.split(|&b| b == b'<').next().unwrap_or(author);
             commit.author = shown(name);
         } else if let Some(committer) = line.strip_prefix(b"committer ") {
-            let after = committer
-                .iter()
-                .rposition(|&b| b == b'>')
-                .and_then(|at| committer.get(at + 1..))
-                .unwrap_or(&[]);
-            let seconds = core::str::from_utf8(after)
-                .ok()
-                .and_then(|text| text.split_ascii_whitespace().next());
+            let after =
+                committer.iter().rposition(|&b| b == b'>').and_then(|at| committer.get(at + 1..)).unwrap_or(&[]);
+            let seconds = core::str::from_utf8(after).ok().and_then(|text| text.split_ascii_whitespace().next());
             commit.committed_s = seconds.and_then(|text| text.parse().ok()).unwrap_or(0);
         }
     }
-    commit.subject = lines
-        .map(shown)
-        .find(|line| !line.is_empty())
-        .unwrap_or_default();
+    commit.subject = lines.map(shown).find(|line| !line.is_empty()).unwrap_or_default();
     commit
 }
 
@@ -175,11 +140,7 @@ pub fn commit(object: &[u8]) -> Commit {
 fn shown(line: &[u8]) -> String {
     let cut = line.get(..SHOWN_CHARACTERS * 4).unwrap_or(line);
     let text = String::from_utf8_lossy(cut);
-    let text: String = text
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .filter(|c| !reverses(*c))
-        .collect();
+    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).filter(|c| !reverses(*c)).collect();
     let text = text.trim();
     if text.chars().count() > SHOWN_CHARACTERS || cut.len() < line.len() {
         let kept: String = text.chars().take(SHOWN_CHARACTERS - 1).collect();
@@ -202,10 +163,7 @@ mod tests {
     const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 
     fn tip(reference: &str, revision: &str) -> Tip {
-        Tip {
-            reference: reference.to_string(),
-            revision: revision.to_string(),
-        }
+        Tip { reference: reference.to_string(), revision: revision.to_string() }
     }
 
     #[test]
@@ -215,41 +173,25 @@ mod tests {
         );
         assert_eq!(
             tips(printed.as_bytes(), 100),
-            Ok(vec![
-                tip("refs/heads/main", A),
-                tip("refs/tags/v1", B),
-                tip("refs/tags/v2", A)
-            ])
+            Ok(vec![tip("refs/heads/main", A), tip("refs/tags/v1", B), tip("refs/tags/v2", A)])
         );
         assert_eq!(tips(b"", 1), Ok(vec![]));
-        assert_eq!(
-            tips(format!("{B}\trefs/tags/v1^{{}}\n").as_bytes(), 9),
-            Ok(vec![])
-        );
+        assert_eq!(tips(format!("{B}\trefs/tags/v1^{{}}\n").as_bytes(), 9), Ok(vec![]));
     }
 
     #[test]
     fn lists_of_another_form_are_refused() {
         let line = format!("{A}\trefs/heads/x\n");
         assert_eq!(tips(line.repeat(3).as_bytes(), 2), Err(TipsError::TooMany));
-        assert_eq!(
-            tips(format!("{line}warning: x\n").as_bytes(), 9),
-            Err(TipsError::Line(2))
-        );
+        assert_eq!(tips(format!("{line}warning: x\n").as_bytes(), 9), Err(TipsError::Line(2)));
         assert_eq!(tips(b"abc\trefs/heads/x\n", 9), Err(TipsError::Line(1)));
-        assert_eq!(
-            tips(&[A.as_bytes(), b"\trefs/heads/\xff\n"].concat(), 9),
-            Ok(vec![])
-        );
+        assert_eq!(tips(&[A.as_bytes(), b"\trefs/heads/\xff\n"].concat(), 9), Ok(vec![]));
     }
 
     #[test]
     fn the_default_branch() {
         let printed = format!("ref: refs/heads/trunk\tHEAD\n{A}\tHEAD\n");
-        assert_eq!(
-            default_branch(printed.as_bytes()).as_deref(),
-            Some("refs/heads/trunk")
-        );
+        assert_eq!(default_branch(printed.as_bytes()).as_deref(), Some("refs/heads/trunk"));
         assert_eq!(default_branch(format!("{A}\tHEAD\n").as_bytes()), None);
         assert_eq!(default_branch(b"ref: ../../etc\tHEAD\n"), None);
     }
@@ -258,42 +200,15 @@ mod tests {
     fn batch_answers() {
         let printed = format!("{A} blob 3\nx\ny\n{A}:.sai.json missing\n{B} commit 100\nshort");
         let mut rest = printed.as_bytes();
-        assert_eq!(
-            next_object(&mut rest),
-            Some(BatchObject::Found {
-                kind: "blob",
-                size: 3,
-                content: b"x\ny"
-            })
-        );
+        assert_eq!(next_object(&mut rest), Some(BatchObject::Found { kind: "blob", size: 3, content: b"x\ny" }));
         assert_eq!(next_object(&mut rest), Some(BatchObject::Missing));
-        assert_eq!(
-            next_object(&mut rest),
-            Some(BatchObject::Found {
-                kind: "commit",
-                size: 100,
-                content: b"short"
-            })
-        );
+        assert_eq!(next_object(&mut rest), Some(BatchObject::Found { kind: "commit", size: 100, content: b"short" }));
         assert_eq!(next_object(&mut rest), None);
-        for mut odd in [
-            &b""[..],
-            b"abc",
-            b"abc\n",
-            b"a blob -1\n",
-            b"\xff blob 1\nx\n",
-        ] {
+        for mut odd in [&b""[..], b"abc", b"abc\n", b"a blob -1\n", b"\xff blob 1\nx\n"] {
             assert_eq!(next_object(&mut odd), None);
         }
         let mut huge = &b"a blob 18446744073709551615\nx"[..];
-        assert_eq!(
-            next_object(&mut huge),
-            Some(BatchObject::Found {
-                kind: "blob",
-                size: u64::MAX,
-                content: b"x"
-            })
-        );
+        assert_eq!(next_object(&mut huge), Some(BatchObject::Found { kind: "blob", size: u64::MAX, content: b"x" }));
     }
 
     #[test]
@@ -301,11 +216,7 @@ mod tests {
         let object = b"tree 1\nauthor Zo\xc3\xab <z@x> 1 +0000\ncommitter C <c@x> 1700000000 +0100\ngpgsig a\n b\n\n\nThe subject\n\nauthor no\n";
         assert_eq!(
             commit(object),
-            Commit {
-                subject: "The subject".to_string(),
-                author: "Zoë".to_string(),
-                committed_s: 1_700_000_000
-            }
+            Commit { subject: "The subject".to_string(), author: "Zoë".to_string(), committed_s: 1_700_000_000 }
         );
     }
 
@@ -316,17 +227,7 @@ mod tests {
         assert_eq!(read.author, "[31m\u{fffd}");
         assert_eq!(read.subject.chars().count(), SHOWN_CHARACTERS);
         assert_eq!(commit("\n\u{202e}abc\n".as_bytes()).subject, "abc");
-        assert_eq!(
-            commit(b""),
-            Commit {
-                subject: String::new(),
-                author: String::new(),
-                committed_s: 0
-            }
-        );
-        assert_eq!(
-            commit(b"committer x> 99999999999999999999 +0\n").committed_s,
-            0
-        );
+        assert_eq!(commit(b""), Commit { subject: String::new(), author: String::new(), committed_s: 0 });
+        assert_eq!(commit(b"committer x> 99999999999999999999 +0\n").committed_s, 0);
     }
 }

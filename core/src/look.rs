@@ -69,10 +69,7 @@ impl Trouble {
             0 => String::from("trying again now"),
             seconds => format!("next try in {seconds} s"),
         };
-        format!(
-            "unreachable for {since} s after {} tries, {next}: {}",
-            self.attempts, self.reason
-        )
+        format!("unreachable for {since} s after {} tries, {next}: {}", self.attempts, self.reason)
     }
 }
 
@@ -122,8 +119,7 @@ impl LookSchedule {
                     self.next_poll_ms = self.poll_ms.map(|poll| now_ms.saturating_add(poll));
                     if pushes > 0 {
                         self.earn(now_ms);
-                        self.budget_ms =
-                            (self.budget_ms + REFILL_MS).min(FRUITLESS_LOOKS * REFILL_MS);
+                        self.budget_ms = (self.budget_ms + REFILL_MS).min(FRUITLESS_LOOKS * REFILL_MS);
                     }
                     self.poked |= more;
                 }
@@ -153,9 +149,7 @@ impl LookSchedule {
         if self.under_way.is_some() {
             return None;
         }
-        let affordable = self
-            .budget_at_ms
-            .saturating_add(REFILL_MS.saturating_sub(self.budget_ms));
+        let affordable = self.budget_at_ms.saturating_add(REFILL_MS.saturating_sub(self.budget_ms));
         let poke = self.poked.then_some(affordable);
         let timer = match &self.trouble {
             Some(trouble) => Some(trouble.next_ms),
@@ -172,10 +166,7 @@ impl LookSchedule {
     /// Brings the budget up to date.
     fn earn(&mut self, now_ms: u64) {
         let earned = now_ms.saturating_sub(self.budget_at_ms);
-        self.budget_ms = self
-            .budget_ms
-            .saturating_add(earned)
-            .min(FRUITLESS_LOOKS * REFILL_MS);
+        self.budget_ms = self.budget_ms.saturating_add(earned).min(FRUITLESS_LOOKS * REFILL_MS);
         self.budget_at_ms = now_ms.max(self.budget_at_ms);
     }
 
@@ -185,21 +176,12 @@ impl LookSchedule {
             end -= 1;
         }
         reason.truncate(end);
-        let (since_ms, attempts) = self
-            .trouble
-            .as_ref()
-            .map_or((now_ms, 0), |trouble| (trouble.since_ms, trouble.attempts));
-        let pause = FIRST_PAUSE_MS
-            .checked_shl(attempts.min(32))
-            .unwrap_or(LONGEST_PAUSE_MS);
+        let (since_ms, attempts) =
+            self.trouble.as_ref().map_or((now_ms, 0), |trouble| (trouble.since_ms, trouble.attempts));
+        let pause = FIRST_PAUSE_MS.checked_shl(attempts.min(32)).unwrap_or(LONGEST_PAUSE_MS);
         let next_ms = now_ms.saturating_add(pause.min(LONGEST_PAUSE_MS));
         let attempts = attempts.saturating_add(1);
-        self.trouble = Some(Trouble {
-            since_ms,
-            attempts,
-            next_ms,
-            reason,
-        });
+        self.trouble = Some(Trouble { since_ms, attempts, next_ms, reason });
         let room = NAMED_REFERENCES.saturating_sub(self.named.len());
         self.named.extend(named.into_iter().take(room));
     }
@@ -215,10 +197,7 @@ mod tests {
     }
 
     fn found(pushes: usize) -> LookInput {
-        LookInput::Found {
-            pushes,
-            more: false,
-        }
+        LookInput::Found { pushes, more: false }
     }
 
     /// The names of the look that the input causes, if it causes one.
@@ -226,25 +205,18 @@ mod tests {
         let mut out = Vec::new();
         schedule.handle(now_ms, input, &mut out);
         assert!(out.len() <= 1);
-        out.pop()
-            .map(|LookOutput::Look(named)| named.into_iter().collect())
+        out.pop().map(|LookOutput::Look(named)| named.into_iter().collect())
     }
 
     #[test]
     fn the_first_poke_looks_at_once_and_pokes_meanwhile_become_one_more_look() {
         let mut schedule = LookSchedule::new(0, None, false);
         assert_eq!(schedule.deadline(), None);
-        assert_eq!(
-            give(&mut schedule, 5, poke("a")),
-            Some(alloc::vec!["a".to_string()])
-        );
+        assert_eq!(give(&mut schedule, 5, poke("a")), Some(alloc::vec!["a".to_string()]));
         assert_eq!(give(&mut schedule, 6, poke("b")), None);
         assert_eq!(give(&mut schedule, 7, poke("c")), None);
         assert_eq!(schedule.deadline(), None);
-        assert_eq!(
-            give(&mut schedule, 8, found(1)),
-            Some(alloc::vec!["b".to_string(), "c".to_string()])
-        );
+        assert_eq!(give(&mut schedule, 8, found(1)), Some(alloc::vec!["b".to_string(), "c".to_string()]));
         assert_eq!(give(&mut schedule, 9, found(1)), None);
         assert_eq!(schedule.deadline(), None);
     }
@@ -294,17 +266,7 @@ mod tests {
     fn more_than_one_look_may_take_is_looked_for_at_once() {
         let mut schedule = LookSchedule::new(0, None, false);
         give(&mut schedule, 0, LookInput::Poke(None));
-        assert!(
-            give(
-                &mut schedule,
-                1,
-                LookInput::Found {
-                    pushes: 64,
-                    more: true
-                }
-            )
-            .is_some()
-        );
+        assert!(give(&mut schedule, 1, LookInput::Found { pushes: 64, more: true }).is_some());
     }
 
     #[test]
@@ -314,21 +276,11 @@ mod tests {
         assert!(give(&mut schedule, now_ms, poke("a")).is_some());
         let mut pauses = Vec::new();
         for _ in 0..12 {
-            assert_eq!(
-                give(
-                    &mut schedule,
-                    now_ms,
-                    LookInput::Failed("no route".to_string())
-                ),
-                None
-            );
+            assert_eq!(give(&mut schedule, now_ms, LookInput::Failed("no route".to_string())), None);
             let next_ms = schedule.deadline().unwrap();
             pauses.push((next_ms - now_ms) / 1000);
             now_ms = next_ms;
-            assert_eq!(
-                give(&mut schedule, now_ms, LookInput::Deadline),
-                Some(alloc::vec!["a".to_string()])
-            );
+            assert_eq!(give(&mut schedule, now_ms, LookInput::Deadline), Some(alloc::vec!["a".to_string()]));
         }
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
         let trouble = schedule.trouble().unwrap();
@@ -345,11 +297,7 @@ mod tests {
     fn a_poke_shortens_the_pause_within_the_budget() {
         let mut schedule = LookSchedule::new(0, Some(1_000_000), false);
         assert!(give(&mut schedule, 0, LookInput::Deadline).is_some());
-        give(
-            &mut schedule,
-            0,
-            LookInput::Failed("x".repeat(REASON_BYTES - 1) + "é"),
-        );
+        give(&mut schedule, 0, LookInput::Failed("x".repeat(REASON_BYTES - 1) + "é"));
         assert_eq!(schedule.trouble().unwrap().reason.len(), REASON_BYTES - 1);
         assert!(give(&mut schedule, 10, LookInput::Poke(None)).is_some());
     }
@@ -361,15 +309,9 @@ mod tests {
         for n in 0..1000 {
             give(&mut schedule, 0, poke(&n.to_string()));
         }
-        assert_eq!(
-            give(&mut schedule, 0, found(1)).unwrap().len(),
-            NAMED_REFERENCES
-        );
+        assert_eq!(give(&mut schedule, 0, found(1)).unwrap().len(), NAMED_REFERENCES);
         give(&mut schedule, 0, found(1));
-        assert_eq!(
-            give(&mut schedule, 0, LookInput::Failed("stray".to_string())),
-            None
-        );
+        assert_eq!(give(&mut schedule, 0, LookInput::Failed("stray".to_string())), None);
         assert_eq!(schedule.trouble(), None);
     }
 }

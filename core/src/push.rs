@@ -82,10 +82,7 @@ impl KnownRefs {
         policy: RefPolicy,
     ) -> Look {
         let mut look = Look::default();
-        let (first_branches, first_tags) = (
-            !self.looked_at_branches,
-            policy.tags && !self.looked_at_tags,
-        );
+        let (first_branches, first_tags) = (!self.looked_at_branches, policy.tags && !self.looked_at_tags);
         self.looked_at_branches = true;
         self.looked_at_tags |= policy.tags;
         if first_branches || first_tags {
@@ -98,12 +95,7 @@ impl KnownRefs {
             .filter(|tip| policy.wants(&tip.reference))
             .map(|tip| (tip.reference.as_str(), tip.revision.as_str()))
             .collect();
-        let gone: Vec<String> = self
-            .refs
-            .keys()
-            .filter(|name| !wanted.contains_key(name.as_str()))
-            .cloned()
-            .collect();
+        let gone: Vec<String> = self.refs.keys().filter(|name| !wanted.contains_key(name.as_str())).cloned().collect();
         for name in gone {
             self.refs.remove(&name);
             self.quiet.remove(&name);
@@ -112,11 +104,7 @@ impl KnownRefs {
         let mut later = Vec::new();
         for (&reference, &revision) in &wanted {
             let is_named = named.contains(reference);
-            let first = if branch(reference).is_some() {
-                first_branches
-            } else {
-                first_tags
-            };
+            let first = if branch(reference).is_some() { first_branches } else { first_tags };
             let moved = self.refs.get(reference).map(String::as_str) != Some(revision);
             let chosen = is_named || (named.is_empty() && default_branch == Some(reference));
             let push = match (first, moved) {
@@ -126,10 +114,7 @@ impl KnownRefs {
                 (false, true) => true,
                 (false, false) => is_named && self.quiet.contains(reference),
             };
-            let tip = || Tip {
-                reference: reference.into(),
-                revision: revision.into(),
-            };
+            let tip = || Tip { reference: reference.into(), revision: revision.into() };
             if push && is_named {
                 look.pushes.push(tip());
             } else if push {
@@ -158,10 +143,7 @@ impl KnownRefs {
     /// news: a signed push is to be dropped when a look has already made its event.
     pub fn record(&mut self, reference: &str, revision: &str) -> bool {
         let quiet = self.quiet.remove(reference);
-        let known = self
-            .refs
-            .get(reference)
-            .is_some_and(|known| known == revision);
+        let known = self.refs.get(reference).is_some_and(|known| known == revision);
         if !known {
             self.refs.insert(reference.into(), revision.into());
         }
@@ -180,10 +162,7 @@ mod tests {
     const TAGS: RefPolicy = RefPolicy { tags: true };
 
     fn tip(reference: &str, revision: &str) -> Tip {
-        Tip {
-            reference: reference.to_string(),
-            revision: revision.to_string(),
-        }
+        Tip { reference: reference.to_string(), revision: revision.to_string() }
     }
 
     fn named(names: &[&str]) -> BTreeSet<String> {
@@ -192,13 +171,7 @@ mod tests {
 
     /// A look whose pushes all become events.
     fn look(known: &mut KnownRefs, now_ms: u64, tips: &[Tip], names: &[&str]) -> Vec<Tip> {
-        let look = known.look(
-            now_ms,
-            tips,
-            &named(names),
-            Some("refs/heads/main"),
-            BRANCHES,
-        );
+        let look = known.look(now_ms, tips, &named(names), Some("refs/heads/main"), BRANCHES);
         for push in &look.pushes {
             assert!(known.record(&push.reference, &push.revision));
         }
@@ -208,16 +181,9 @@ mod tests {
     #[test]
     fn the_first_look_builds_the_default_branch_alone() {
         let mut known = KnownRefs::default();
-        let tips = [
-            tip("refs/heads/a", "1"),
-            tip("refs/heads/main", "2"),
-            tip("refs/heads/_x", "3"),
-        ];
+        let tips = [tip("refs/heads/a", "1"), tip("refs/heads/main", "2"), tip("refs/heads/_x", "3")];
         assert!(known.wants_default_branch(&named(&[])));
-        assert_eq!(
-            look(&mut known, 0, &tips, &[]),
-            [tip("refs/heads/main", "2")]
-        );
+        assert_eq!(look(&mut known, 0, &tips, &[]), [tip("refs/heads/main", "2")]);
         assert!(!known.wants_default_branch(&named(&[])));
         assert_eq!(look(&mut known, 1, &tips, &[]), []);
         assert!(!known.refs.contains_key("refs/heads/_x"));
@@ -226,24 +192,11 @@ mod tests {
     #[test]
     fn the_first_look_after_a_poke_builds_what_was_named() {
         let mut known = KnownRefs::default();
-        let tips = [
-            tip("refs/heads/a", "1"),
-            tip("refs/heads/b", "1"),
-            tip("refs/heads/main", "2"),
-        ];
-        assert_eq!(
-            look(&mut known, 0, &tips, &["refs/heads/a"]),
-            [tip("refs/heads/a", "1")]
-        );
+        let tips = [tip("refs/heads/a", "1"), tip("refs/heads/b", "1"), tip("refs/heads/main", "2")];
+        assert_eq!(look(&mut known, 0, &tips, &["refs/heads/a"]), [tip("refs/heads/a", "1")]);
         // The second branch of the same push is poked for while the first look is under way, or soon after it.
-        assert_eq!(
-            look(&mut known, 10, &tips, &["refs/heads/b"]),
-            [tip("refs/heads/b", "1")]
-        );
-        assert_eq!(
-            look(&mut known, 20, &tips, &["refs/heads/b", "refs/heads/a"]),
-            []
-        );
+        assert_eq!(look(&mut known, 10, &tips, &["refs/heads/b"]), [tip("refs/heads/b", "1")]);
+        assert_eq!(look(&mut known, 20, &tips, &["refs/heads/b", "refs/heads/a"]), []);
         assert_eq!(
             look(&mut known, QUIET_MS, &tips, &["refs/heads/main"]),
             [],
@@ -255,40 +208,21 @@ mod tests {
     fn moves_also_back_are_pushes_and_deleted_references_are_forgotten() {
         let mut known = KnownRefs::default();
         look(&mut known, 0, &[tip("refs/heads/main", "1")], &[]);
-        assert_eq!(
-            look(&mut known, 0, &[tip("refs/heads/main", "2")], &[]),
-            [tip("refs/heads/main", "2")]
-        );
-        assert_eq!(
-            look(&mut known, 0, &[tip("refs/heads/main", "1")], &[]),
-            [tip("refs/heads/main", "1")]
-        );
+        assert_eq!(look(&mut known, 0, &[tip("refs/heads/main", "2")], &[]), [tip("refs/heads/main", "2")]);
+        assert_eq!(look(&mut known, 0, &[tip("refs/heads/main", "1")], &[]), [tip("refs/heads/main", "1")]);
         let gone = known.look(0, &[], &named(&[]), None, BRANCHES);
         assert_eq!(gone.changes, vec![("refs/heads/main".to_string(), None)]);
-        assert_eq!(
-            look(&mut known, 0, &[tip("refs/heads/main", "1")], &[]),
-            [tip("refs/heads/main", "1")]
-        );
+        assert_eq!(look(&mut known, 0, &[tip("refs/heads/main", "1")], &[]), [tip("refs/heads/main", "1")]);
     }
 
     #[test]
     fn tags_only_where_configured_and_the_old_ones_never() {
         let mut known = KnownRefs::default();
         let tips = [tip("refs/heads/main", "1"), tip("refs/tags/v1", "1")];
-        assert_eq!(
-            look(&mut known, 0, &tips, &[]),
-            [tip("refs/heads/main", "1")]
-        );
+        assert_eq!(look(&mut known, 0, &tips, &[]), [tip("refs/heads/main", "1")]);
         assert_eq!(known.look(1, &tips, &named(&[]), None, TAGS).pushes, []);
-        let tips = [
-            tip("refs/heads/main", "1"),
-            tip("refs/tags/v1", "1"),
-            tip("refs/tags/v2", "1"),
-        ];
-        assert_eq!(
-            known.look(2, &tips, &named(&[]), None, TAGS).pushes,
-            [tip("refs/tags/v2", "1")]
-        );
+        let tips = [tip("refs/heads/main", "1"), tip("refs/tags/v1", "1"), tip("refs/tags/v2", "1")];
+        assert_eq!(known.look(2, &tips, &named(&[]), None, TAGS).pushes, [tip("refs/tags/v2", "1")]);
     }
 
     #[test]
@@ -297,10 +231,7 @@ mod tests {
         look(&mut known, 0, &[], &[]);
         let tips = [tip("refs/heads/main", "1")];
         for _ in 0..2 {
-            assert_eq!(
-                known.look(0, &tips, &named(&[]), None, BRANCHES).pushes,
-                tips
-            );
+            assert_eq!(known.look(0, &tips, &named(&[]), None, BRANCHES).pushes, tips);
         }
     }
 
@@ -311,15 +242,9 @@ mod tests {
             if !first {
                 look(&mut known, 0, &[], &[]);
             }
-            let tips: Vec<Tip> = (0..150)
-                .map(|n| tip(&format!("refs/heads/b{n:03}"), "1"))
-                .collect();
+            let tips: Vec<Tip> = (0..150).map(|n| tip(&format!("refs/heads/b{n:03}"), "1")).collect();
             let all: Vec<String> = tips.iter().map(|tip| tip.reference.clone()).collect();
-            let names = if first {
-                all.iter().cloned().collect()
-            } else {
-                named(&["refs/heads/b149"])
-            };
+            let names = if first { all.iter().cloned().collect() } else { named(&["refs/heads/b149"]) };
             let mut seen = Vec::new();
             for round in 0..3 {
                 let look = known.look(0, &tips, &names, None, BRANCHES);
@@ -345,12 +270,7 @@ mod tests {
         let tips = [tip("refs/heads/main", "1"), tip("refs/heads/old", "0")];
         assert_eq!(look(&mut known, 0, &tips, &[]), []);
         assert_eq!(
-            look(
-                &mut known,
-                0,
-                &[tips[0].clone(), tip("refs/heads/old", "2")],
-                &[]
-            ),
+            look(&mut known, 0, &[tips[0].clone(), tip("refs/heads/old", "2")], &[]),
             [tip("refs/heads/old", "2")]
         );
     }

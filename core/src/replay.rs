@@ -42,11 +42,9 @@ impl ReplayWindow {
 
     /// All remembered (repository, nonce) pairs, those of one repository from the oldest to the newest.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.repositories.iter().flat_map(|(name, seen)| {
-            seen.order
-                .iter()
-                .map(move |nonce| (name.as_str(), nonce.as_str()))
-        })
+        self.repositories
+            .iter()
+            .flat_map(|(name, seen)| seen.order.iter().map(move |nonce| (name.as_str(), nonce.as_str())))
     }
 }
 

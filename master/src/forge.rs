@@ -10,9 +10,7 @@
 //! seen by other users; GIT_ALLOW_PROTOCOL confines redirects and submodules to the URL's own protocol.
 
 use crate::git::{Finished, Git, GitError};
-use sai_core::git_names::{
-    Protocol, check_ref, check_repository, check_revision, protocol, without_credentials,
-};
+use sai_core::git_names::{Protocol, check_ref, check_repository, check_revision, protocol, without_credentials};
 use sai_core::git_text::{self, BatchObject, Tip, TipsError};
 use smol::lock::{Mutex, Semaphore};
 use std::collections::BTreeMap;
@@ -114,20 +112,14 @@ impl fmt::Display for ForgeError {
         match self {
             ForgeError::NoSaifile => write!(f, "the revision has no {SAIFILE} at its root"),
             ForgeError::TooLarge(bytes) => {
-                write!(
-                    f,
-                    "{SAIFILE}: expected at most {SAIFILE_BYTES} bytes, it has {bytes}"
-                )
+                write!(f, "{SAIFILE}: expected at most {SAIFILE_BYTES} bytes, it has {bytes}")
             }
             ForgeError::NotAFile => write!(f, "{SAIFILE}: expected a file"),
             ForgeError::NotACommit => write!(f, "expected a commit at the reference's tip"),
             ForgeError::RevisionGone => write!(f, "the repository has no such revision any more"),
             ForgeError::Refused(expected) => write!(f, "{expected}"),
             ForgeError::TooManyReferences => {
-                write!(
-                    f,
-                    "expected at most {REFERENCES} references in the repository"
-                )
+                write!(f, "expected at most {REFERENCES} references in the repository")
             }
             ForgeError::Unreachable(said) => write!(f, "the repository cannot be reached: {said}"),
             ForgeError::Local(said) => write!(f, "git fails on this machine: {said}"),
@@ -176,13 +168,7 @@ impl Forge {
         DirBuilder::new().recursive(true).mode(0o700).create(root)?;
         let root = root.canonicalize()?;
         let (list_time, fetch_time) = (LIST_TIME, FETCH_TIME);
-        Ok(Forge {
-            root,
-            list_time,
-            fetch_time,
-            running: Semaphore::new(GITS),
-            caches: std::sync::Mutex::default(),
-        })
+        Ok(Forge { root, list_time, fetch_time, running: Semaphore::new(GITS), caches: std::sync::Mutex::default() })
     }
 
     /// Allows other times for listing references and for one fetch, where the network asks for it.
@@ -200,11 +186,7 @@ impl Forge {
         let mut state = state.lock().await;
         let _slot = self.running.acquire().await;
         let mut cache = self.cache(repository, &mut state, false)?;
-        let kinds: &[&str] = if repository.tags {
-            &["--heads", "--tags"]
-        } else {
-            &["--heads"]
-        };
+        let kinds: &[&str] = if repository.tags { &["--heads", "--tags"] } else { &["--heads"] };
         let arguments = [&["ls-remote", "--quiet"], kinds, &["--", "o"]].concat();
         let done = cache.ask(&arguments).await?;
         if done.cut {
@@ -212,9 +194,7 @@ impl Forge {
         }
         git_text::tips(&done.stdout, REFERENCES).map_err(|error| match error {
             TipsError::TooMany => ForgeError::TooManyReferences,
-            TipsError::Line(line) => {
-                ForgeError::Unreachable(format!("line {line} of git ls-remote is no reference"))
-            }
+            TipsError::Line(line) => ForgeError::Unreachable(format!("line {line} of git ls-remote is no reference")),
         })
     }
 
@@ -222,17 +202,12 @@ impl Forge {
     ///
     /// # Errors
     /// [`ForgeError`].
-    pub async fn default_branch(
-        &self,
-        repository: &Repository,
-    ) -> Result<Option<String>, ForgeError> {
+    pub async fn default_branch(&self, repository: &Repository) -> Result<Option<String>, ForgeError> {
         let state = self.state(&repository.name);
         let mut state = state.lock().await;
         let _slot = self.running.acquire().await;
         let mut cache = self.cache(repository, &mut state, false)?;
-        let done = cache
-            .ask(&["ls-remote", "--quiet", "--symref", "--", "o", "HEAD"])
-            .await?;
+        let done = cache.ask(&["ls-remote", "--quiet", "--symref", "--", "o", "HEAD"]).await?;
         Ok(git_text::default_branch(&done.stdout))
     }
 
@@ -260,10 +235,7 @@ impl Forge {
         cache.state.unfiltered |= unfiltered;
         cache.remove()?;
         cache.prepare()?;
-        cache
-            .saifile(reference, revision)
-            .await
-            .map_err(Trouble::into_error)
+        cache.saifile(reference, revision).await.map_err(Trouble::into_error)
     }
 
     fn state(&self, name: &str) -> Arc<Mutex<CacheState>> {
@@ -328,13 +300,11 @@ impl From<ForgeError> for Trouble {
 impl Cache<'_> {
     /// Makes the cache if it is not there or has other settings, and mends what a killed git left behind.
     fn prepare(&mut self) -> Result<(), ForgeError> {
-        let fail =
-            |error: io::Error| ForgeError::Local(format!("{}: {error}", self.directory.display()));
+        let fail = |error: io::Error| ForgeError::Local(format!("{}: {error}", self.directory.display()));
         let configuration = self.configuration();
         let settings = self.settings_text();
-        let is = |name: &str, text: &str| {
-            fs::read(self.directory.join(name)).is_ok_and(|bytes| bytes == text.as_bytes())
-        };
+        let is =
+            |name: &str, text: &str| fs::read(self.directory.join(name)).is_ok_and(|bytes| bytes == text.as_bytes());
         let whole = is("config", &configuration)
             && is("sai-settings", &settings)
             && is("HEAD", "ref: refs/sai/none\n")
@@ -347,15 +317,10 @@ impl Cache<'_> {
             return Ok(());
         }
         self.remove()?;
-        let fail =
-            |error: io::Error| ForgeError::Local(format!("{}: {error}", self.directory.display()));
+        let fail = |error: io::Error| ForgeError::Local(format!("{}: {error}", self.directory.display()));
         // What `git init --bare` makes, without the spawn; HEAD, by which git knows a repository, comes last.
         for part in ["objects/pack", "objects/info", "refs"] {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(self.directory.join(part))
-                .map_err(fail)?;
+            DirBuilder::new().recursive(true).mode(0o700).create(self.directory.join(part)).map_err(fail)?;
         }
         fs::write(&self.settings, settings).map_err(fail)?;
         fs::write(self.directory.join("config"), configuration).map_err(fail)?;
@@ -366,32 +331,21 @@ impl Cache<'_> {
 
     fn remove(&mut self) -> Result<(), ForgeError> {
         match fs::remove_dir_all(&self.directory) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(ForgeError::Local(
-                format!("{}: {error}", self.directory.display()),
-            )),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(ForgeError::Local(format!("{}: {error}", self.directory.display())))
+            }
             _ => Ok(()),
         }
     }
 
     /// The cache's own configuration, git-config(1).
     fn configuration(&self) -> String {
-        let url = self
-            .repository
-            .url
-            .replace('\\', "\\\\")
-            .replace('"', "\\\"");
-        let format = if self.sha256 {
-            "\tobjectFormat = sha256\n"
-        } else {
-            ""
-        };
+        let url = self.repository.url.replace('\\', "\\\\").replace('"', "\\\"");
+        let format = if self.sha256 { "\tobjectFormat = sha256\n" } else { "" };
         let (partial, promisor) = if self.state.unfiltered {
             ("", "")
         } else {
-            (
-                "\tpartialClone = o\n",
-                "\tpromisor = true\n\tpartialclonefilter = blob:none\n",
-            )
+            ("\tpartialClone = o\n", "\tpromisor = true\n\tpartialclonefilter = blob:none\n")
         };
         format!(
             "[core]\n\trepositoryformatversion = 1\n\tbare = true\n[extensions]\n{format}{partial}\
@@ -455,14 +409,10 @@ impl Cache<'_> {
         };
         let done = git.run().await.map_err(|error| match error {
             GitError::Start(error) => ForgeError::Local(format!("git: {error}")),
-            GitError::TimedOut => {
-                ForgeError::Unreachable(format!("no answer within {} s", time.as_secs()))
-            }
+            GitError::TimedOut => ForgeError::Unreachable(format!("no answer within {} s", time.as_secs())),
         })?;
         self.state.trusted = !done.cut;
-        if done.stderr.contains("No space left on device")
-            || done.stderr.contains("Disk quota exceeded")
-        {
+        if done.stderr.contains("No space left on device") || done.stderr.contains("Disk quota exceeded") {
             return Err(ForgeError::Local(self.said(&done)));
         }
         Ok(done)
@@ -470,14 +420,8 @@ impl Cache<'_> {
 
     /// Asks the remote for a list.
     async fn ask(&mut self, arguments: &[&str]) -> Result<Finished, ForgeError> {
-        let done = self
-            .git(arguments, "", REFERENCES_BYTES, self.list_time)
-            .await?;
-        if done.success || done.cut {
-            Ok(done)
-        } else {
-            Err(ForgeError::Unreachable(self.said(&done)))
-        }
+        let done = self.git(arguments, "", REFERENCES_BYTES, self.list_time).await?;
+        if done.success || done.cut { Ok(done) } else { Err(ForgeError::Unreachable(self.said(&done))) }
     }
 
     async fn saifile(&mut self, reference: &str, revision: &str) -> Result<Saifile, Trouble> {
@@ -486,14 +430,7 @@ impl Cache<'_> {
         }
         let saifile_and_commit = format!("{revision}:{SAIFILE}\n{revision}\n");
         let bytes = usize::try_from(SAIFILE_BYTES).unwrap_or(usize::MAX) + COMMIT_BYTES;
-        let done = self
-            .git(
-                &["cat-file", "--batch"],
-                &saifile_and_commit,
-                bytes,
-                self.fetch_time,
-            )
-            .await?;
+        let done = self.git(&["cat-file", "--batch"], &saifile_and_commit, bytes, self.fetch_time).await?;
         if !done.success && !done.cut {
             return Err(self.judge(&done));
         }
@@ -501,52 +438,23 @@ impl Cache<'_> {
         let saifile = git_text::next_object(&mut printed);
         let commit = git_text::next_object(&mut printed);
         match (saifile, commit) {
+            (Some(BatchObject::Found { kind: "blob", size, .. }), _) if size > SAIFILE_BYTES => {
+                Err(ForgeError::TooLarge(size).into())
+            }
             (
-                Some(BatchObject::Found {
-                    kind: "blob", size, ..
-                }),
-                _,
-            ) if size > SAIFILE_BYTES => Err(ForgeError::TooLarge(size).into()),
-            (
-                Some(BatchObject::Found {
-                    kind: "blob",
-                    content,
-                    ..
-                }),
-                Some(BatchObject::Found {
-                    content: commit, ..
-                }),
+                Some(BatchObject::Found { kind: "blob", content, .. }),
+                Some(BatchObject::Found { content: commit, .. }),
             ) => {
                 let bytes = content.to_vec();
-                let git_text::Commit {
-                    subject,
-                    author,
-                    committed_s,
-                } = git_text::commit(commit);
-                Ok(Saifile {
-                    bytes,
-                    subject,
-                    author,
-                    committed_s,
-                })
+                let git_text::Commit { subject, author, committed_s } = git_text::commit(commit);
+                Ok(Saifile { bytes, subject, author, committed_s })
             }
             (Some(BatchObject::Missing), Some(BatchObject::Found { kind: "commit", .. })) => {
                 Err(ForgeError::NoSaifile.into())
             }
-            (
-                Some(BatchObject::Found {
-                    kind: "tree" | "commit",
-                    ..
-                }),
-                _,
-            ) => Err(ForgeError::NotAFile.into()),
-            (Some(BatchObject::Missing), Some(BatchObject::Found { .. })) => {
-                Err(ForgeError::NotACommit.into())
-            }
-            _ => Err(Trouble::Cache {
-                said: "the fetched revision cannot be read".to_string(),
-                unfiltered: false,
-            }),
+            (Some(BatchObject::Found { kind: "tree" | "commit", .. }), _) => Err(ForgeError::NotAFile.into()),
+            (Some(BatchObject::Missing), Some(BatchObject::Found { .. })) => Err(ForgeError::NotACommit.into()),
+            _ => Err(Trouble::Cache { said: "the fetched revision cannot be read".to_string(), unfiltered: false }),
         }
     }
 
@@ -554,10 +462,8 @@ impl Cache<'_> {
     /// is not in it, but at least the one fetched last is known by our reference.
     fn has(&self, revision: &str) -> bool {
         ["shallow", TIP].iter().any(|name| {
-            fs::read(self.directory.join(name)).is_ok_and(|list| {
-                list.split(|&b| b == b'\n')
-                    .any(|line| line == revision.as_bytes())
-            })
+            fs::read(self.directory.join(name))
+                .is_ok_and(|list| list.split(|&b| b == b'\n').any(|line| line == revision.as_bytes()))
         })
     }
 
@@ -576,17 +482,9 @@ impl Cache<'_> {
                 return Err(self.judge(&done));
             }
             let count = format!("--max-count={depth}");
-            let bytes = usize::try_from(depth)
-                .unwrap_or(usize::MAX)
-                .saturating_mul(revision.len() + 1);
-            let list = self
-                .git(&["rev-list", &count, TIP], "", bytes, self.fetch_time)
-                .await?;
-            if list
-                .stdout
-                .split(|&b| b == b'\n')
-                .any(|line| line == revision.as_bytes())
-            {
+            let bytes = usize::try_from(depth).unwrap_or(usize::MAX).saturating_mul(revision.len() + 1);
+            let list = self.git(&["rev-list", &count, TIP], "", bytes, self.fetch_time).await?;
+            if list.stdout.split(|&b| b == b'\n').any(|line| line == revision.as_bytes()) {
                 return Ok(());
             }
         }
@@ -597,13 +495,7 @@ impl Cache<'_> {
     async fn fetch_to_tip(&mut self, depth: u32, source: &str) -> Result<Finished, ForgeError> {
         let depth = format!("--depth={depth}");
         let source = format!("+{source}:{TIP}");
-        let mut arguments = vec![
-            "fetch",
-            "--quiet",
-            "--no-tags",
-            "--no-auto-gc",
-            "--no-write-fetch-head",
-        ];
+        let mut arguments = vec!["fetch", "--quiet", "--no-tags", "--no-auto-gc", "--no-write-fetch-head"];
         arguments.extend(["--no-recurse-submodules", depth.as_str()]);
         if !self.state.unfiltered {
             arguments.push("--filter=blob:none");
@@ -620,10 +512,7 @@ impl Cache<'_> {
             return ForgeError::RevisionGone.into();
         }
         if says(&["unadvertised object"]) && !self.state.unfiltered {
-            return Trouble::Cache {
-                said: self.said(done),
-                unfiltered: true,
-            };
+            return Trouble::Cache { said: self.said(done), unfiltered: true };
         }
         let of_the_other_side = [
             "remote error:",
@@ -646,32 +535,20 @@ impl Cache<'_> {
         if says(&of_the_other_side) {
             return ForgeError::Unreachable(self.said(done)).into();
         }
-        Trouble::Cache {
-            said: self.said(done),
-            unfiltered: false,
-        }
+        Trouble::Cache { said: self.said(done), unfiltered: false }
     }
 
     /// What git said, as one line without credentials.
     fn said(&self, done: &Finished) -> String {
         let mut text = String::new();
-        for line in done
-            .stderr
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.is_empty())
-            .take(6)
-        {
+        for line in done.stderr.lines().map(str::trim).filter(|line| !line.is_empty()).take(6) {
             text += if text.is_empty() { "" } else { "; " };
             text.extend(line.chars().filter(|c| !c.is_control()).take(300));
         }
         if text.is_empty() {
             text = "git failed without a word".to_string();
         }
-        text.replace(
-            &self.repository.url,
-            &without_credentials(&self.repository.url),
-        )
+        text.replace(&self.repository.url, &without_credentials(&self.repository.url))
     }
 }
 
@@ -696,15 +573,7 @@ fn count_packs(directory: &Path) -> usize {
     let Ok(entries) = fs::read_dir(directory.join("objects/pack")) else {
         return 0;
     };
-    entries
-        .flatten()
-        .filter(|entry| {
-            entry
-                .path()
-                .extension()
-                .is_some_and(|ending| ending == "pack")
-        })
-        .count()
+    entries.flatten().filter(|entry| entry.path().extension().is_some_and(|ending| ending == "pack")).count()
 }
 
 /// Removes the locks and unfinished packs of a git that was killed. No git of ours runs in this directory meanwhile.

@@ -107,24 +107,13 @@ impl Git<'_> {
 
     async fn run_for_ever(&self) -> Result<Finished, GitError> {
         let mut command = Command::from(self.command());
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(GitError::Start)?;
         let mut group = Group(i32::try_from(child.id()).ok().and_then(Pid::from_raw));
         // git's own children are started later and inherit this. A failure means that git has already ended.
         let bytes = Some(FILE_BYTES);
-        let _ = prlimit(
-            group.0,
-            Resource::Fsize,
-            Rlimit {
-                current: bytes,
-                maximum: bytes,
-            },
-        );
-        let (stdin, stdout, stderr) =
-            (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let _ = prlimit(group.0, Resource::Fsize, Rlimit { current: bytes, maximum: bytes });
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (mut printed, mut said, mut cut) = (Vec::new(), Vec::new(), false);
         let status = {
             let pid = group.0;
@@ -170,12 +159,7 @@ impl Git<'_> {
         group.0 = None;
         let status = status.map_err(GitError::Start)?;
         let stderr = String::from_utf8_lossy(&said).into_owned();
-        Ok(Finished {
-            success: status.success() && !cut,
-            stdout: printed,
-            cut,
-            stderr,
-        })
+        Ok(Finished { success: status.success() && !cut, stdout: printed, cut, stderr })
     }
 
     fn command(&self) -> std::process::Command {
@@ -211,20 +195,13 @@ fn program() -> &'static Path {
     PROGRAM.get_or_init(|| {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let mut places = std::env::split_paths(&path).map(|directory| directory.join("git"));
-        places
-            .find(|git| git.is_absolute() && git.is_file())
-            .unwrap_or_else(|| PathBuf::from("git"))
+        places.find(|git| git.is_absolute() && git.is_file()).unwrap_or_else(|| PathBuf::from("git"))
     })
 }
 
 /// Reads until the end, keeping up to `limit` bytes. What lies beyond is dropped if `drain`, else reading stops there and the
 /// answer is `false`. An error of a pipe is its end.
-async fn read_up_to(
-    mut from: impl AsyncRead + Unpin,
-    limit: usize,
-    into: &mut Vec<u8>,
-    drain: bool,
-) -> bool {
+async fn read_up_to(mut from: impl AsyncRead + Unpin, limit: usize, into: &mut Vec<u8>, drain: bool) -> bool {
     let mut buffer = [0; 16 << 10];
     loop {
         let Ok(length @ 1..) = from.read(&mut buffer).await else {

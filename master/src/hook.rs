@@ -97,10 +97,7 @@ pub struct HookError {
 }
 
 fn error<T>(status: u16, text: impl Into<String>) -> Result<T, HookError> {
-    Err(HookError {
-        status,
-        text: text.into(),
-    })
+    Err(HookError { status, text: text.into() })
 }
 
 /// Reads a request to `/hook/…`. `repositories` holds the configured ones by name.
@@ -117,10 +114,7 @@ pub fn receive(
         return error(404, "no such repository");
     };
     if request.body.len() > BODY_BYTES {
-        return error(
-            413,
-            format!("expected a body of at most {BODY_BYTES} bytes"),
-        );
+        return error(413, format!("expected a body of at most {BODY_BYTES} bytes"));
     }
     match request.method {
         "GET" => poke(name, request.query),
@@ -137,10 +131,7 @@ pub fn receive(
 /// `GET`: a poke by anyone.
 fn poke(repository: &str, query: &str) -> Result<HookOutcome, HookError> {
     if query.len() > QUERY_BYTES {
-        return error(
-            400,
-            format!("expected a query of at most {QUERY_BYTES} bytes"),
-        );
+        return error(400, format!("expected a query of at most {QUERY_BYTES} bytes"));
     }
     let (mut reference, mut revision) = (None, None);
     for pair in query.split('&') {
@@ -159,68 +150,40 @@ fn poke(repository: &str, query: &str) -> Result<HookOutcome, HookError> {
 }
 
 /// A poke, its texts checked. A reference may be given as a branch's plain name.
-fn poke_for(
-    repository: &str,
-    reference: Option<String>,
-    revision: Option<String>,
-) -> Result<HookOutcome, HookError> {
-    let reference = reference.map(|name| {
-        if name.starts_with("refs/") {
-            name
-        } else {
-            format!("refs/heads/{name}")
-        }
-    });
+fn poke_for(repository: &str, reference: Option<String>, revision: Option<String>) -> Result<HookOutcome, HookError> {
+    let reference = reference.map(|name| if name.starts_with("refs/") { name } else { format!("refs/heads/{name}") });
     if let Some(Err(expected)) = reference.as_deref().map(check_ref) {
         return error(400, format!("ref: {expected}"));
     }
     if let Some(Err(expected)) = revision.as_deref().map(check_revision) {
         return error(400, format!("rev: {expected}"));
     }
-    Ok(
-        unless_ignored(reference.as_deref(), revision.as_deref()).unwrap_or_else(|| {
-            HookOutcome::Poke {
-                repository: repository.to_string(),
-                reference,
-                revision,
-            }
-        }),
-    )
+    Ok(unless_ignored(reference.as_deref(), revision.as_deref()).unwrap_or_else(|| HookOutcome::Poke {
+        repository: repository.to_string(),
+        reference,
+        revision,
+    }))
 }
 
 fn unless_ignored(reference: Option<&str>, revision: Option<&str>) -> Option<HookOutcome> {
     if reference.is_some_and(is_private) {
-        return Some(HookOutcome::Ignored(
-            "branches that begin with '_' are ignored".to_string(),
-        ));
+        return Some(HookOutcome::Ignored("branches that begin with '_' are ignored".to_string()));
     }
     if revision.is_some_and(is_null_revision) {
-        return Some(HookOutcome::Ignored(
-            "the reference was deleted".to_string(),
-        ));
+        return Some(HookOutcome::Ignored("the reference was deleted".to_string()));
     }
     None
 }
 
 /// `POST`: which signature there is tells which format it is.
-fn signed(
-    repository: &str,
-    secret: &str,
-    request: &HookRequest<'_>,
-) -> Result<HookOutcome, HookError> {
+fn signed(repository: &str, secret: &str, request: &HookRequest<'_>) -> Result<HookOutcome, HookError> {
     // Gitea can be told to send an authorization of any other kind beside its signature.
-    if let Some(rest) =
-        header(request, "authorization").and_then(|value| value.strip_prefix("sai "))
-    {
+    if let Some(rest) = header(request, "authorization").and_then(|value| value.strip_prefix("sai ")) {
         return notification(repository, secret, rest, request);
     }
-    let by_hmac = [
-        "x-hub-signature-256",
-        "x-forgejo-signature",
-        "x-gitea-signature",
-    ]
-    .iter()
-    .find_map(|name| header(request, name));
+    let by_hmac = ["x-hub-signature-256", "x-forgejo-signature", "x-gitea-signature"]
+        .iter()
+        .find_map(|name| header(request, name));
     let genuine = match (by_hmac, header(request, "x-gitlab-token")) {
         (Some(signature), _) => {
             let hex = signature.strip_prefix("sha256=").unwrap_or(signature);
@@ -230,27 +193,19 @@ fn signed(
         (None, Some(token)) => Sha256::digest(token).ct_eq(&Sha256::digest(secret)).into(),
         (None, None) => false,
     };
-    if genuine {
-        webhook(repository, request)
-    } else {
-        error(401, UNSIGNED)
-    }
+    if genuine { webhook(repository, request) } else { error(401, UNSIGNED) }
 }
 
 /// The value of a header; none if it is given more than once.
 fn header<'a>(request: &HookRequest<'a>, name: &str) -> Option<&'a str> {
-    let mut values = request
-        .headers
-        .iter()
-        .filter(|(key, _)| key.eq_ignore_ascii_case(name));
+    let mut values = request.headers.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name));
     let (_, value) = values.next()?;
     values.next().is_none().then_some(value.trim())
 }
 
 /// Whether `hex` is the HMAC of the body, RFC 2104.
 fn verify<M: Mac + KeyInit>(secret: &str, body: &[u8], hex: &str) -> bool {
-    let (Some(expected), Ok(mut mac)) = (from_hex(hex), M::new_from_slice(secret.as_bytes()))
-    else {
+    let (Some(expected), Ok(mut mac)) = (from_hex(hex), M::new_from_slice(secret.as_bytes())) else {
         return false;
     };
     mac.update(body);
@@ -258,17 +213,10 @@ fn verify<M: Mac + KeyInit>(secret: &str, body: &[u8], hex: &str) -> bool {
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<u8>> = text
-        .chars()
-        .map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
-        .collect();
+    let digits: Option<Vec<u8>> =
+        text.chars().map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect();
     let digits = digits.filter(|digits| digits.len() % 2 == 0)?;
-    Some(
-        digits
-            .chunks(2)
-            .map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit))
-            .collect(),
-    )
+    Some(digits.chunks(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect())
 }
 
 /// What is read of a forge's push: GitHub, Gitea and Forgejo agree on `ref` and `after`, as does GitLab.
@@ -283,30 +231,16 @@ struct Webhook {
 
 /// A genuine webhook of a forge.
 fn webhook(repository: &str, request: &HookRequest<'_>) -> Result<HookOutcome, HookError> {
-    let event = [
-        "x-github-event",
-        "x-forgejo-event",
-        "x-gitea-event",
-        "x-gitlab-event",
-    ]
-    .iter()
-    .find_map(|name| header(request, name))
-    .unwrap_or("");
+    let event = ["x-github-event", "x-forgejo-event", "x-gitea-event", "x-gitlab-event"]
+        .iter()
+        .find_map(|name| header(request, name))
+        .unwrap_or("");
     if !["push", "Push Hook", "Tag Push Hook"].contains(&event) {
-        return Ok(HookOutcome::Ignored(
-            "only push events are used".to_string(),
-        ));
+        return Ok(HookOutcome::Ignored("only push events are used".to_string()));
     }
     let kind = header(request, "content-type").unwrap_or("");
-    if !kind
-        .split(';')
-        .next()
-        .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
-    {
-        return error(
-            415,
-            "expected content type application/json: choose it in the webhook's settings",
-        );
+    if !kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")) {
+        return error(415, "expected content type application/json: choose it in the webhook's settings");
     }
     let Some(push) = json::<Webhook>(request.body) else {
         return error(400, "expected a push event in JSON");
@@ -314,19 +248,10 @@ fn webhook(repository: &str, request: &HookRequest<'_>) -> Result<HookOutcome, H
     let Some(reference) = push.reference else {
         return error(400, "ref: expected the pushed reference");
     };
-    if reference.starts_with("refs/")
-        && !reference.starts_with("refs/heads/")
-        && !reference.starts_with("refs/tags/")
-    {
-        return Ok(HookOutcome::Ignored(
-            "only branches and tags are used".to_string(),
-        ));
+    if reference.starts_with("refs/") && !reference.starts_with("refs/heads/") && !reference.starts_with("refs/tags/") {
+        return Ok(HookOutcome::Ignored("only branches and tags are used".to_string()));
     }
-    poke_for(
-        repository,
-        Some(reference),
-        push.checkout_sha.or(push.after),
-    )
+    poke_for(repository, Some(reference), push.checkout_sha.or(push.after))
 }
 
 fn json<T: Deserialize>(bytes: &[u8]) -> Option<T> {
@@ -385,13 +310,8 @@ fn notification(
         return error(400, "action: expected \"repo-update\"");
     }
     // A notification of another repository with the same secret must not be turned against this one.
-    if told.repository.name != repository
-        && Some(told.repository.name.as_str()) != repository.rsplit('/').next()
-    {
-        return error(
-            400,
-            "repository.name: expected the repository that the path names",
-        );
+    if told.repository.name != repository && Some(told.repository.name.as_str()) != repository.rsplit('/').next() {
+        return error(400, "repository.name: expected the repository that the path names");
     }
     if let Err(expected) = check_ref(&told.reference) {
         return error(400, format!("ref: {expected}"));
@@ -399,34 +319,19 @@ fn notification(
     if let Err(expected) = check_revision(&told.hash) {
         return error(400, format!("hash: {expected}"));
     }
-    if told.nonce.is_empty()
-        || told.nonce.len() > NONCE_BYTES
-        || !told.nonce.bytes().all(|b| b.is_ascii_graphic())
-    {
-        return error(
-            400,
-            format!("nonce: expected 1 to {NONCE_BYTES} printable ASCII characters without blanks"),
-        );
+    if told.nonce.is_empty() || told.nonce.len() > NONCE_BYTES || !told.nonce.bytes().all(|b| b.is_ascii_graphic()) {
+        return error(400, format!("nonce: expected 1 to {NONCE_BYTES} printable ASCII characters without blanks"));
     }
     if let Some(ignored) = unless_ignored(Some(&told.reference), Some(&told.hash)) {
         return Ok(ignored);
     }
     let Ok(saifile) = STANDARD.decode(&told.saifile) else {
-        return error(
-            400,
-            "saifile: expected base64 (RFC 4648, padded, without line breaks)",
-        );
+        return error(400, "saifile: expected base64 (RFC 4648, padded, without line breaks)");
     };
     // The original's hook script counts the base64 text.
     let lengths = [told.saifile.len(), saifile.len()];
-    if !lengths
-        .iter()
-        .any(|&length| u64::try_from(length) == Ok(told.saifile_len))
-    {
-        return error(
-            400,
-            "saifile_len: expected the length of saifile, in base64 or decoded",
-        );
+    if !lengths.iter().any(|&length| u64::try_from(length) == Ok(told.saifile_len)) {
+        return error(400, "saifile_len: expected the length of saifile, in base64 or decoded");
     }
     if saifile.is_empty() || saifile.len() > SAIFILE_BYTES {
         return error(413, format!("saifile: expected 1 to {SAIFILE_BYTES} bytes"));
@@ -442,22 +347,15 @@ fn notification(
 
 /// The bytes of the one file part of a multipart body, RFC 7578.
 fn file_part(request: &HookRequest<'_>) -> Result<Bytes, HookError> {
-    let expected = || HookError {
-        status: 400,
-        text: "expected multipart/form-data with exactly one part, a file".to_string(),
-    };
+    let expected =
+        || HookError { status: 400, text: "expected multipart/form-data with exactly one part, a file".to_string() };
     let kind = header(request, "content-type").ok_or_else(expected)?;
     let boundary = multer::parse_boundary(kind).map_err(|_| expected())?;
     let body = smol::stream::once(Ok::<_, Infallible>(Bytes::copy_from_slice(request.body)));
     // The body is in memory, so nothing here ever waits.
     smol::block_on(async {
         let mut parts = multer::Multipart::new(body, boundary);
-        let part = parts
-            .next_field()
-            .await
-            .ok()
-            .flatten()
-            .ok_or_else(expected)?;
+        let part = parts.next_field().await.ok().flatten().ok_or_else(expected)?;
         if part.file_name().is_none() {
             return Err(expected());
         }

@@ -46,12 +46,7 @@ impl Nonces {
             }
         }
         let (file, lines) = rewrite(path, &window)?;
-        Ok(Nonces {
-            path: path.to_path_buf(),
-            file,
-            window,
-            lines,
-        })
+        Ok(Nonces { path: path.to_path_buf(), file, window, lines })
     }
 
     /// Remembers the nonce of a push whose signature is genuine; says whether it is fresh.
@@ -62,8 +57,7 @@ impl Nonces {
         if !self.window.is_fresh(repository, nonce) {
             return Ok(false);
         }
-        self.file
-            .write_all(format!("{repository} {nonce}\n").as_bytes())?;
+        self.file.write_all(format!("{repository} {nonce}\n").as_bytes())?;
         self.lines += 1;
         if self.lines > 2 * NONCES && self.lines > 2 * self.window.iter().count() {
             (self.file, self.lines) = rewrite(&self.path, &self.window)?;
@@ -81,12 +75,7 @@ fn rewrite(path: &Path, window: &ReplayWindow) -> io::Result<(File, usize)> {
         lines += 1;
     }
     let new = path.with_extension("new");
-    let mut file = OpenOptions::new()
-        .create(true)
-        .write(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&new)?;
+    let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&new)?;
     file.write_all(text.as_bytes())?;
     fs::rename(&new, path)?;
     Ok((file, lines))

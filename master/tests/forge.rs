@@ -13,11 +13,7 @@ use std::time::{Duration, Instant};
 const SAIFILE: &[u8] = b"{ \"schema\": \"sai-1\" } # not parsed here\n";
 
 fn repository(url: &str) -> Repository {
-    Repository {
-        name: "group/project".to_string(),
-        url: url.to_string(),
-        ..Repository::default()
-    }
+    Repository { name: "group/project".to_string(), url: url.to_string(), ..Repository::default() }
 }
 
 fn forge(scratch: &Scratch) -> Forge {
@@ -38,14 +34,9 @@ fn three(scratch: &Scratch, options: &[&str]) -> (Origin, Vec<String>) {
     fs::create_dir_all(origin.work.join("deep/tree")).unwrap();
     fs::write(origin.work.join("deep/tree/file"), "x".repeat(100_000)).unwrap();
     // The list of submodules is looked at by fsck, and must not be followed.
-    fs::write(
-        origin.work.join(".gitmodules"),
-        "[submodule \"s\"]\n\tpath = s\n\turl = https://127.0.0.1:1/s\n",
-    )
-    .unwrap();
-    let revisions = (0..3)
-        .map(|n| origin.push("main", ".sai.json", &content(n)))
-        .collect();
+    fs::write(origin.work.join(".gitmodules"), "[submodule \"s\"]\n\tpath = s\n\turl = https://127.0.0.1:1/s\n")
+        .unwrap();
+    let revisions = (0..3).map(|n| origin.push("main", ".sai.json", &content(n))).collect();
     (origin, revisions)
 }
 
@@ -56,15 +47,9 @@ fn content(n: usize) -> Vec<u8> {
 /// What every way to a repository must give: tips, the newest saifile, older ones, and errors.
 fn check(scratch: &Scratch, repository: &Repository, revisions: &[String]) {
     let forge = forge(scratch);
-    let expected = Tip {
-        reference: "refs/heads/main".to_string(),
-        revision: revisions[2].clone(),
-    };
+    let expected = Tip { reference: "refs/heads/main".to_string(), revision: revisions[2].clone() };
     assert_eq!(tips(&forge, repository), Ok(vec![expected]));
-    assert_eq!(
-        smol::block_on(forge.default_branch(repository)),
-        Ok(Some("refs/heads/main".to_string()))
-    );
+    assert_eq!(smol::block_on(forge.default_branch(repository)), Ok(Some("refs/heads/main".to_string())));
     for n in [2, 0, 1] {
         let expected = Saifile {
             bytes: content(n),
@@ -72,17 +57,10 @@ fn check(scratch: &Scratch, repository: &Repository, revisions: &[String]) {
             author: "Zoë".to_string(),
             committed_s: 1_700_000_000,
         };
-        assert_eq!(
-            saifile(&forge, repository, &revisions[n]),
-            Ok(expected),
-            "revision {n}"
-        );
+        assert_eq!(saifile(&forge, repository, &revisions[n]), Ok(expected), "revision {n}");
     }
     let none = "1".repeat(revisions[0].len());
-    assert_eq!(
-        saifile(&forge, repository, &none),
-        Err(ForgeError::RevisionGone)
-    );
+    assert_eq!(saifile(&forge, repository, &none), Err(ForgeError::RevisionGone));
 }
 
 #[test]
@@ -91,32 +69,10 @@ fn over_file() {
     let (origin, revisions) = three(&scratch, &[]);
     check(&scratch, &repository(&origin.url()), &revisions);
     // Of all files only the saifiles were fetched.
-    let cache = fs::read_dir(scratch.path("cache"))
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap()
-        .path();
-    let objects = git(
-        &cache,
-        &[
-            "cat-file",
-            "--batch-all-objects",
-            "--batch-check=%(objecttype) %(objectsize)",
-        ],
-    );
-    assert_eq!(
-        objects
-            .lines()
-            .filter(|line| line.starts_with("blob"))
-            .count(),
-        3,
-        "{objects}"
-    );
-    let path = Repository {
-        name: "other".to_string(),
-        ..repository(origin.bare.to_str().unwrap())
-    };
+    let cache = fs::read_dir(scratch.path("cache")).unwrap().next().unwrap().unwrap().path();
+    let objects = git(&cache, &["cat-file", "--batch-all-objects", "--batch-check=%(objecttype) %(objectsize)"]);
+    assert_eq!(objects.lines().filter(|line| line.starts_with("blob")).count(), 3, "{objects}");
+    let path = Repository { name: "other".to_string(), ..repository(origin.bare.to_str().unwrap()) };
     check(&scratch, &path, &revisions);
 }
 
@@ -141,17 +97,9 @@ fn over_http() {
     let port = listen(move |mut stream| serve_git(&root, &mut stream));
     let repository = repository(&format!("http://user:secret@127.0.0.1:{port}/origin.git"));
     check(&scratch, &repository, &revisions);
-    let missing = Repository {
-        url: repository.url.replace("origin", "missing"),
-        ..repository
-    };
-    let Err(ForgeError::Unreachable(said)) = tips(&forge(&scratch), &missing) else {
-        panic!()
-    };
-    assert!(
-        said.contains("missing.git") && !said.contains("secret"),
-        "{said}"
-    );
+    let missing = Repository { url: repository.url.replace("origin", "missing"), ..repository };
+    let Err(ForgeError::Unreachable(said)) = tips(&forge(&scratch), &missing) else { panic!() };
+    assert!(said.contains("missing.git") && !said.contains("secret"), "{said}");
 }
 
 #[test]
@@ -162,11 +110,7 @@ fn over_https_with_the_operators_certificates() {
     fs::write(scratch.path("ca.pem"), made.cert.pem()).unwrap();
     let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
     let config = rustls::ServerConfig::builder().with_no_client_auth();
-    let config = Arc::new(
-        config
-            .with_single_cert(vec![made.cert.der().clone()], key)
-            .unwrap(),
-    );
+    let config = Arc::new(config.with_single_cert(vec![made.cert.der().clone()], key).unwrap());
     let root = scratch.0.clone();
     let port = listen(move |mut stream| {
         let mut tls = rustls::ServerConnection::new(config.clone()).unwrap();
@@ -175,25 +119,13 @@ fn over_https_with_the_operators_certificates() {
         let _ = tls.complete_io(&mut stream);
     });
     let untrusted = repository(&format!("https://localhost:{port}/origin.git"));
-    let Err(ForgeError::Unreachable(said)) = tips(&forge(&scratch), &untrusted) else {
-        panic!()
-    };
+    let Err(ForgeError::Unreachable(said)) = tips(&forge(&scratch), &untrusted) else { panic!() };
     assert!(said.contains("certificate"), "{said}");
-    check(
-        &scratch,
-        &Repository {
-            ca_file: Some(scratch.path("ca.pem")),
-            ..untrusted
-        },
-        &revisions,
-    );
+    check(&scratch, &Repository { ca_file: Some(scratch.path("ca.pem")), ..untrusted }, &revisions);
 }
 
 fn user() -> String {
-    let output = std::process::Command::new("id")
-        .arg("-un")
-        .output()
-        .unwrap();
+    let output = std::process::Command::new("id").arg("-un").output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim().to_string()
 }
 
@@ -208,25 +140,15 @@ fn over_ssh(accept: &[&str], filter: bool) {
     for name in ["client", "known_hosts"] {
         fs::rename(scratch.path(name), keys.join(name)).unwrap();
     }
-    let url = format!(
-        "ssh://{}@127.0.0.1:{}{}",
-        user(),
-        sshd.port,
-        origin.bare.display()
-    );
+    let url = format!("ssh://{}@127.0.0.1:{}{}", user(), sshd.port, origin.bare.display());
     let repository = Repository {
         ssh_key: Some(keys.join("client")),
         ssh_known_hosts: Some(keys.join("known_hosts")),
         ..repository(&url)
     };
     check(&scratch, &repository, &revisions);
-    let stranger = Repository {
-        ssh_known_hosts: Some("/dev/null".into()),
-        ..repository
-    };
-    let Err(ForgeError::Unreachable(said)) = tips(&forge(&scratch), &stranger) else {
-        panic!()
-    };
+    let stranger = Repository { ssh_known_hosts: Some("/dev/null".into()), ..repository };
+    let Err(ForgeError::Unreachable(said)) = tips(&forge(&scratch), &stranger) else { panic!() };
     assert!(said.contains("Host key verification failed"), "{said}");
 }
 
@@ -259,22 +181,13 @@ fn tags_are_peeled_and_left_out_unless_wanted() {
     let scratch = Scratch::new();
     let (origin, revisions) = three(&scratch, &[]);
     git(&origin.work, &["tag", "light", &revisions[0]]);
-    git(
-        &origin.work,
-        &["tag", "-a", "-m", "x", "heavy", &revisions[1]],
-    );
+    git(&origin.work, &["tag", "-a", "-m", "x", "heavy", &revisions[1]]);
     git(&origin.work, &["push", "--quiet", "--tags", "origin"]);
     let (forge, plain) = (forge(&scratch), repository(&origin.url()));
     assert_eq!(tips(&forge, &plain).unwrap().len(), 1);
-    let tagged = Repository {
-        tags: true,
-        ..plain
-    };
+    let tagged = Repository { tags: true, ..plain };
     let tips = tips(&forge, &tagged).unwrap();
-    let tags: Vec<_> = tips
-        .iter()
-        .map(|tip| (tip.reference.as_str(), tip.revision.as_str()))
-        .collect();
+    let tags: Vec<_> = tips.iter().map(|tip| (tip.reference.as_str(), tip.revision.as_str())).collect();
     let expected = [
         ("refs/heads/main", revisions[2].as_str()),
         ("refs/tags/heavy", revisions[1].as_str()),
@@ -295,19 +208,10 @@ fn a_fetched_revision_needs_no_network_also_after_a_restart() {
     }
     fs::rename(&origin.bare, scratch.path("away")).unwrap();
     for forge in [running, forge(&scratch)] {
-        assert_eq!(
-            saifile(&forge, &repository, &revisions[2]).unwrap().bytes,
-            content(2)
-        );
-        assert_eq!(
-            saifile(&forge, &repository, &revisions[0]).unwrap().bytes,
-            content(0)
-        );
+        assert_eq!(saifile(&forge, &repository, &revisions[2]).unwrap().bytes, content(2));
+        assert_eq!(saifile(&forge, &repository, &revisions[0]).unwrap().bytes, content(0));
         let error = saifile(&forge, &repository, &revisions[1]).unwrap_err();
-        assert!(
-            error.is_infrastructure() && error.to_string().contains("cannot be reached"),
-            "{error}"
-        );
+        assert!(error.is_infrastructure() && error.to_string().contains("cannot be reached"), "{error}");
         assert!(tips(&forge, &repository).unwrap_err().is_infrastructure());
     }
 }
@@ -321,55 +225,27 @@ fn what_is_wrong_with_a_revision_is_told_apart() {
     assert_eq!(smol::block_on(forge.default_branch(&repository)), Ok(None));
 
     let without = origin.push("main", "README", b"x");
-    assert_eq!(
-        saifile(&forge, &repository, &without),
-        Err(ForgeError::NoSaifile)
-    );
+    assert_eq!(saifile(&forge, &repository, &without), Err(ForgeError::NoSaifile));
 
     let limit = usize::try_from(SAIFILE_BYTES).unwrap();
     let large = origin.push("main", ".sai.json", &vec![b' '; limit]);
-    assert_eq!(
-        saifile(&forge, &repository, &large).unwrap().bytes.len(),
-        limit
-    );
+    assert_eq!(saifile(&forge, &repository, &large).unwrap().bytes.len(), limit);
     let larger = origin.push("main", ".sai.json", &vec![b' '; limit + 1]);
-    assert_eq!(
-        saifile(&forge, &repository, &larger),
-        Err(ForgeError::TooLarge(SAIFILE_BYTES + 1))
-    );
+    assert_eq!(saifile(&forge, &repository, &larger), Err(ForgeError::TooLarge(SAIFILE_BYTES + 1)));
     let huge = origin.push("main", ".sai.json", &vec![b' '; 8 * limit]);
-    assert_eq!(
-        saifile(&forge, &repository, &huge),
-        Err(ForgeError::TooLarge(8 * SAIFILE_BYTES))
-    );
+    assert_eq!(saifile(&forge, &repository, &huge), Err(ForgeError::TooLarge(8 * SAIFILE_BYTES)));
 
     fs::remove_file(origin.work.join(".sai.json")).unwrap();
     let directory = origin.push("main", ".sai.json/file", b"x");
-    assert_eq!(
-        saifile(&forge, &repository, &directory),
-        Err(ForgeError::NotAFile)
-    );
+    assert_eq!(saifile(&forge, &repository, &directory), Err(ForgeError::NotAFile));
     let tree = git(&origin.work, &["rev-parse", &format!("{without}^{{tree}}")]);
-    assert_eq!(
-        saifile(&forge, &repository, &tree),
-        Err(ForgeError::NotACommit)
-    );
+    assert_eq!(saifile(&forge, &repository, &tree), Err(ForgeError::NotACommit));
     let blob = git(&origin.work, &["rev-parse", &format!("{without}:README")]);
-    assert_eq!(
-        saifile(&forge, &repository, &blob),
-        Err(ForgeError::NotACommit)
-    );
+    assert_eq!(saifile(&forge, &repository, &blob), Err(ForgeError::NotACommit));
 
     let binary = origin.push("other", ".sai.json/../.sai.json2", b"");
-    assert_eq!(
-        saifile(&forge, &repository, &binary),
-        Err(ForgeError::NotAFile)
-    );
-    for error in [
-        ForgeError::NoSaifile,
-        ForgeError::TooLarge(1),
-        ForgeError::RevisionGone,
-    ] {
+    assert_eq!(saifile(&forge, &repository, &binary), Err(ForgeError::NotAFile));
+    for error in [ForgeError::NoSaifile, ForgeError::TooLarge(1), ForgeError::RevisionGone] {
         assert!(!error.is_infrastructure());
     }
 }
@@ -378,30 +254,13 @@ fn what_is_wrong_with_a_revision_is_told_apart() {
 fn a_message_of_megabytes_is_cut() {
     let scratch = Scratch::new();
     let (origin, _) = three(&scratch, &[]);
-    fs::write(
-        scratch.path("message"),
-        format!("Subject {}\n\n{}", "x".repeat(1000), "y".repeat(4 << 20)),
-    )
-    .unwrap();
-    git(
-        &origin.work,
-        &[
-            "commit",
-            "--quiet",
-            "--allow-empty",
-            "-F",
-            scratch.path("message").to_str().unwrap(),
-        ],
-    );
+    fs::write(scratch.path("message"), format!("Subject {}\n\n{}", "x".repeat(1000), "y".repeat(4 << 20))).unwrap();
+    git(&origin.work, &["commit", "--quiet", "--allow-empty", "-F", scratch.path("message").to_str().unwrap()]);
     git(&origin.work, &["push", "--quiet", "origin", "HEAD:main"]);
     let revision = git(&origin.work, &["rev-parse", "HEAD"]);
     let found = saifile(&forge(&scratch), &repository(&origin.url()), &revision).unwrap();
     assert_eq!(found.bytes, content(2));
-    assert!(
-        found.subject.starts_with("Subject xxx") && found.subject.chars().count() <= 200,
-        "{}",
-        found.subject
-    );
+    assert!(found.subject.starts_with("Subject xxx") && found.subject.chars().count() <= 200, "{}", found.subject);
 }
 
 #[test]
@@ -411,12 +270,7 @@ fn a_damaged_cache_is_made_again() {
     let repository = repository(&origin.url());
     let running = forge(&scratch);
     saifile(&running, &repository, &revisions[0]).unwrap();
-    let cache = fs::read_dir(scratch.path("cache"))
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap()
-        .path();
+    let cache = fs::read_dir(scratch.path("cache")).unwrap().next().unwrap().unwrap().path();
     let in_packs = |change: &dyn Fn(&Path)| {
         for entry in fs::read_dir(cache.join("objects/pack")).unwrap() {
             change(&entry.unwrap().path());
@@ -434,11 +288,7 @@ fn a_damaged_cache_is_made_again() {
             in_packs(&|path| {
                 let bytes = fs::read(path).unwrap();
                 fs::remove_file(path).unwrap();
-                fs::write(
-                    path,
-                    bytes.iter().map(|byte| byte ^ 0x55).collect::<Vec<u8>>(),
-                )
-                .unwrap();
+                fs::write(path, bytes.iter().map(|byte| byte ^ 0x55).collect::<Vec<u8>>()).unwrap();
             })
         },
         &|| fs::write(cache.join("shallow"), b"garbage\n").unwrap(),
@@ -450,18 +300,10 @@ fn a_damaged_cache_is_made_again() {
         for n in [0, 1] {
             damage();
             let found = saifile(&running, &repository, &revisions[n]);
-            assert_eq!(
-                found.map(|found| found.bytes),
-                Ok(content(n)),
-                "damage {number}, revision {n}"
-            );
+            assert_eq!(found.map(|found| found.bytes), Ok(content(n)), "damage {number}, revision {n}");
         }
         damage();
-        assert_eq!(
-            tips(&running, &repository).map(|tips| tips.len()),
-            Ok(1),
-            "damage {number}"
-        );
+        assert_eq!(tips(&running, &repository).map(|tips| tips.len()), Ok(1), "damage {number}");
     }
 }
 
@@ -471,29 +313,14 @@ fn locks_of_a_killed_git_are_removed() {
     let (origin, revisions) = three(&scratch, &[]);
     let repository = repository(&origin.url());
     saifile(&forge(&scratch), &repository, &revisions[0]).unwrap();
-    let cache = fs::read_dir(scratch.path("cache"))
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap()
-        .path();
-    let left = [
-        "shallow.lock",
-        "config.lock",
-        "refs/sai/tip.lock",
-        "objects/pack/tmp_pack_x",
-    ];
+    let cache = fs::read_dir(scratch.path("cache")).unwrap().next().unwrap().unwrap().path();
+    let left = ["shallow.lock", "config.lock", "refs/sai/tip.lock", "objects/pack/tmp_pack_x"];
     for name in left {
         fs::write(cache.join(name), b"").unwrap();
     }
     // The cache is kept: making it anew would also do away with the locks.
     fs::write(cache.join("kept"), b"").unwrap();
-    assert_eq!(
-        saifile(&forge(&scratch), &repository, &revisions[1])
-            .unwrap()
-            .bytes,
-        content(1)
-    );
+    assert_eq!(saifile(&forge(&scratch), &repository, &revisions[1]).unwrap().bytes, content(1));
     for name in left {
         assert!(!cache.join(name).exists(), "{name}");
     }
@@ -511,47 +338,31 @@ fn a_cache_does_not_grow_for_ever_and_follows_its_configuration() {
     for (n, revision) in revisions.iter().enumerate() {
         assert_eq!(saifile(&forge, &first, revision).unwrap().bytes, content(n));
     }
-    let cache = fs::read_dir(scratch.path("cache"))
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap()
-        .path();
+    let cache = fs::read_dir(scratch.path("cache")).unwrap().next().unwrap().unwrap().path();
     let packs = fs::read_dir(cache.join("objects/pack")).unwrap().flatten();
-    let packs = packs
-        .filter(|entry| entry.path().extension().is_some_and(|e| e == "pack"))
-        .count();
+    let packs = packs.filter(|entry| entry.path().extension().is_some_and(|e| e == "pack")).count();
     assert!(packs < 70, "{packs}");
     // The same name with another URL is another repository.
     let other = Origin::new(&scratch.0, "other", &[]);
     let revision = other.push("main", ".sai.json", b"other");
     let second = repository(&other.url());
     assert_eq!(saifile(&forge, &second, &revision).unwrap().bytes, b"other");
-    assert_eq!(
-        saifile(&forge, &second, &revisions[0]),
-        Err(ForgeError::RevisionGone)
-    );
+    assert_eq!(saifile(&forge, &second, &revisions[0]), Err(ForgeError::RevisionGone));
 }
 
 #[test]
 fn many_at_once_for_one_repository() {
     let scratch = Scratch::new();
     let (origin, revisions) = three(&scratch, &[]);
-    let (forge, repository) = (
-        Arc::new(forge(&scratch)),
-        Arc::new(repository(&origin.url())),
-    );
+    let (forge, repository) = (Arc::new(forge(&scratch)), Arc::new(repository(&origin.url())));
     let tasks: Vec<_> = (0..12)
         .map(|n: usize| {
-            let (forge, repository, revision) =
-                (forge.clone(), repository.clone(), revisions[n % 3].clone());
+            let (forge, repository, revision) = (forge.clone(), repository.clone(), revisions[n % 3].clone());
             smol::spawn(async move {
                 if n % 4 == 3 {
                     forge.tips(&repository).await.map(|_| n)
                 } else {
-                    let found = forge
-                        .saifile(&repository, "refs/heads/main", &revision)
-                        .await?;
+                    let found = forge.saifile(&repository, "refs/heads/main", &revision).await?;
                     assert_eq!(found.bytes, content(n % 3));
                     Ok(n)
                 }
@@ -580,19 +391,11 @@ fn hostile_urls_references_and_revisions_reach_no_git() {
         "relative".to_string(),
     ] {
         let error = tips(&forge, &repository(&url)).unwrap_err();
-        assert!(
-            matches!(&error, ForgeError::Refused(said) if said.contains("expected")),
-            "{url}: {error:?}"
-        );
+        assert!(matches!(&error, ForgeError::Refused(said) if said.contains("expected")), "{url}: {error:?}");
     }
     // A URL that is allowed stays one value of the configuration, whatever it holds.
-    let odd = repository(&format!(
-        "file:///nowhere/\"]; [core] sshCommand = {touch} #\\"
-    ));
-    assert!(matches!(
-        tips(&forge, &odd),
-        Err(ForgeError::Unreachable(_))
-    ));
+    let odd = repository(&format!("file:///nowhere/\"]; [core] sshCommand = {touch} #\\"));
+    assert!(matches!(tips(&forge, &odd), Err(ForgeError::Unreachable(_))));
 
     let fine = repository(&origin.url());
     for revision in [
@@ -604,34 +407,16 @@ fn hostile_urls_references_and_revisions_reach_no_git() {
         &format!("+{}:refs/heads/evil", revisions[0]),
         &format!("{}\n", revisions[0]),
     ] {
-        assert!(
-            matches!(
-                saifile(&forge, &fine, revision),
-                Err(ForgeError::Refused(_))
-            ),
-            "{revision}"
-        );
+        assert!(matches!(saifile(&forge, &fine, revision), Err(ForgeError::Refused(_))), "{revision}");
     }
-    for reference in [
-        "",
-        "main",
-        "--upload-pack=x",
-        "refs/heads/../../x",
-        "refs/heads/x:refs/heads/y",
-        "refs/heads/*",
-    ] {
+    for reference in ["", "main", "--upload-pack=x", "refs/heads/../../x", "refs/heads/x:refs/heads/y", "refs/heads/*"]
+    {
         let found = smol::block_on(forge.saifile(&fine, reference, &revisions[0]));
         assert!(matches!(found, Err(ForgeError::Refused(_))), "{reference}");
     }
     for name in ["", "..", "../x", "a/../../b", "a b", ".git", "/x"] {
-        let named = Repository {
-            name: name.to_string(),
-            ..fine.clone()
-        };
-        assert!(
-            matches!(tips(&forge, &named), Err(ForgeError::Refused(_))),
-            "{name}"
-        );
+        let named = Repository { name: name.to_string(), ..fine.clone() };
+        assert!(matches!(tips(&forge, &named), Err(ForgeError::Refused(_))), "{name}");
     }
     assert!(!witness.exists());
 }
@@ -650,10 +435,7 @@ fn a_redirect_to_another_protocol_is_not_followed() {
         let _ = std::io::Write::write_all(&mut stream, answer.as_bytes());
     });
     let repository = repository(&format!("http://127.0.0.1:{port}/origin.git"));
-    assert!(matches!(
-        tips(&forge(&scratch), &repository),
-        Err(ForgeError::Unreachable(_))
-    ));
+    assert!(matches!(tips(&forge(&scratch), &repository), Err(ForgeError::Unreachable(_))));
 }
 
 #[test]
@@ -668,42 +450,25 @@ fn a_server_that_never_answers_costs_its_time_and_no_more() {
     let forge = forge(&scratch).time_limits(limit, limit);
     let silent = repository(&format!("git://127.0.0.1:{port}/x"));
     let start = Instant::now();
-    assert!(
-        matches!(tips(&forge, &silent), Err(ForgeError::Unreachable(said)) if said.contains("no answer"))
-    );
-    assert!(matches!(
-        saifile(&forge, &silent, &revisions[0]),
-        Err(ForgeError::Unreachable(_))
-    ));
+    assert!(matches!(tips(&forge, &silent), Err(ForgeError::Unreachable(said)) if said.contains("no answer")));
+    assert!(matches!(saifile(&forge, &silent, &revisions[0]), Err(ForgeError::Unreachable(_))));
     assert!(start.elapsed() < Duration::from_secs(5));
     // git and all it started are gone: the connections are closed.
     for _ in 0..2 {
         let mut stream = holding.recv().unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(5)))
-            .unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         std::io::copy(&mut stream, &mut std::io::sink()).unwrap();
     }
     // Nothing that was killed is in the way of the next.
     let forge = Forge::open(&scratch.path("cache")).unwrap();
-    assert_eq!(
-        saifile(&forge, &repository(&origin.url()), &revisions[0])
-            .unwrap()
-            .bytes,
-        content(0)
-    );
+    assert_eq!(saifile(&forge, &repository(&origin.url()), &revisions[0]).unwrap().bytes, content(0));
 }
 
 #[test]
 fn a_list_of_too_many_references_is_refused() {
     let scratch = Scratch::new();
     let (origin, revisions) = three(&scratch, &[]);
-    let packed: String = (0..20_001)
-        .map(|n| format!("{} refs/heads/b{n:05}\n", revisions[0]))
-        .collect();
+    let packed: String = (0..20_001).map(|n| format!("{} refs/heads/b{n:05}\n", revisions[0])).collect();
     fs::write(origin.bare.join("packed-refs"), packed).unwrap();
-    assert_eq!(
-        tips(&forge(&scratch), &repository(&origin.url())),
-        Err(ForgeError::TooManyReferences)
-    );
+    assert_eq!(tips(&forge(&scratch), &repository(&origin.url())), Err(ForgeError::TooManyReferences));
 }

@@ -16,11 +16,7 @@ pub struct Scratch(pub PathBuf);
 impl Scratch {
     pub fn new() -> Scratch {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!(
-            "sai-test-{}-{}",
-            std::process::id(),
-            COUNT.fetch_add(1, Ordering::Relaxed)
-        );
+        let name = format!("sai-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
         fs::create_dir_all(&path).unwrap();
         Scratch(path.canonicalize().unwrap())
@@ -40,14 +36,9 @@ impl Drop for Scratch {
 /// A git command with the test's own identity and no configuration of this machine.
 pub fn git_command(directory: &Path) -> Command {
     let mut command = Command::new("git");
-    command
-        .current_dir(directory)
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
-        .env("GIT_CONFIG_NOSYSTEM", "1");
+    command.current_dir(directory).env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");
     for who in ["AUTHOR", "COMMITTER"] {
-        command
-            .env(format!("GIT_{who}_NAME"), "Zoë")
-            .env(format!("GIT_{who}_EMAIL"), "zoe@example.org");
+        command.env(format!("GIT_{who}_NAME"), "Zoë").env(format!("GIT_{who}_EMAIL"), "zoe@example.org");
         command.env(format!("GIT_{who}_DATE"), "1700000000 +0000");
     }
     command
@@ -70,17 +61,9 @@ pub struct Origin {
 impl Origin {
     /// Makes `NAME.git` below `root`, with nothing in it.
     pub fn new(root: &Path, name: &str, options: &[&str]) -> Origin {
-        let (work, bare) = (
-            root.join(format!("{name}-work")),
-            root.join(format!("{name}.git")),
-        );
+        let (work, bare) = (root.join(format!("{name}-work")), root.join(format!("{name}.git")));
         for (path, kind) in [(&work, "--quiet"), (&bare, "--bare")] {
-            let init = [
-                &["init", "--quiet", "-b", "main", kind],
-                options,
-                &[path.to_str().unwrap()],
-            ]
-            .concat();
+            let init = [&["init", "--quiet", "-b", "main", kind], options, &[path.to_str().unwrap()]].concat();
             git(root, &init);
         }
         git(&work, &["remote", "add", "origin", bare.to_str().unwrap()]);
@@ -93,26 +76,8 @@ impl Origin {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, content).unwrap();
         git(&self.work, &["add", "--all"]);
-        git(
-            &self.work,
-            &[
-                "commit",
-                "--quiet",
-                "--allow-empty",
-                "-m",
-                &format!("Change {file}\n\nBody."),
-            ],
-        );
-        git(
-            &self.work,
-            &[
-                "push",
-                "--quiet",
-                "--force",
-                "origin",
-                &format!("HEAD:refs/heads/{branch}"),
-            ],
-        );
+        git(&self.work, &["commit", "--quiet", "--allow-empty", "-m", &format!("Change {file}\n\nBody.")]);
+        git(&self.work, &["push", "--quiet", "--force", "origin", &format!("HEAD:refs/heads/{branch}")]);
         git(&self.work, &["rev-parse", "HEAD"])
     }
 
@@ -135,16 +100,8 @@ impl Server {
     /// Starts `command` on a free port and waits until a line of its standard error contains `ready`.
     fn start(command: impl Fn(u16) -> Command, ready: &str) -> Server {
         for _ in 0..20 {
-            let port = TcpListener::bind("127.0.0.1:0")
-                .unwrap()
-                .local_addr()
-                .unwrap()
-                .port();
-            let mut child = command(port)
-                .stdin(Stdio::null())
-                .stderr(Stdio::piped())
-                .spawn()
-                .unwrap();
+            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let mut child = command(port).stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
             let mut lines = BufReader::new(child.stderr.take().unwrap());
             let mut line = String::new();
             while lines.read_line(&mut line).is_ok_and(|length| length > 0) {
@@ -167,18 +124,9 @@ impl Server {
         let program = Path::new(&git(root, &["--exec-path"])).join("git-daemon");
         let command = |port: u16| {
             let mut command = Command::new(&program);
-            command.args([
-                "--verbose",
-                "--export-all",
-                "--reuseaddr",
-                "--listen=127.0.0.1",
-            ]);
-            command
-                .arg(format!("--port={port}"))
-                .arg(format!("--base-path={}", root.display()));
-            command
-                .env("GIT_CONFIG_GLOBAL", "/dev/null")
-                .env("GIT_CONFIG_NOSYSTEM", "1");
+            command.args(["--verbose", "--export-all", "--reuseaddr", "--listen=127.0.0.1"]);
+            command.arg(format!("--port={port}")).arg(format!("--base-path={}", root.display()));
+            command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");
             command
         };
         Server::start(command, "Ready to rumble")
@@ -186,18 +134,13 @@ impl Server {
 
     /// A real sshd with its own keys, which lets this user in with the key `client` in `root`. `options` are further `-o`s.
     pub fn sshd(root: &Path, options: &[&str]) -> Server {
-        let program = ["/usr/sbin/sshd", "/usr/bin/sshd"]
-            .into_iter()
-            .find(|path| Path::new(path).exists());
+        let program = ["/usr/sbin/sshd", "/usr/bin/sshd"].into_iter().find(|path| Path::new(path).exists());
         let program = program.expect("sshd is needed: install openssh-server");
         // Where sshd drops its privileges; Debian makes it when its service starts.
         let _ = fs::create_dir_all("/run/sshd");
         for key in ["host", "client"] {
             let path = root.join(key);
-            let made = Command::new("ssh-keygen")
-                .args(["-q", "-t", "ed25519", "-N", "", "-f"])
-                .arg(path)
-                .status();
+            let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(path).status();
             assert!(made.unwrap().success());
         }
         let path = |name: &str| root.join(name).display().to_string();
@@ -231,11 +174,7 @@ impl Server {
         };
         let server = Server::start(command, "Server listening on");
         let host = fs::read_to_string(root.join("host.pub")).unwrap();
-        fs::write(
-            root.join("known_hosts"),
-            format!("[127.0.0.1]:{} {host}", server.port),
-        )
-        .unwrap();
+        fs::write(root.join("known_hosts"), format!("[127.0.0.1]:{} {host}", server.port)).unwrap();
         server
     }
 }
@@ -259,10 +198,7 @@ pub struct Request {
 
 impl Request {
     pub fn header(&self, name: &str) -> &str {
-        self.headers
-            .iter()
-            .find(|(key, _)| key == name)
-            .map_or("", |(_, value)| value)
+        self.headers.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
     }
 }
 
@@ -284,13 +220,7 @@ pub fn read_request(from: &mut impl Read) -> Option<Request> {
         };
         headers.push((name.to_ascii_lowercase(), value.trim().to_string()));
     }
-    let mut request = Request {
-        method,
-        path,
-        query,
-        headers,
-        body: Vec::new(),
-    };
+    let mut request = Request { method, path, query, headers, body: Vec::new() };
     let length = request.header("content-length").parse().unwrap_or(0);
     from.take(length).read_to_end(&mut request.body).ok()?;
     Some(request)
@@ -317,30 +247,14 @@ pub fn serve_git(root: &Path, stream: &mut (impl Read + Write)) {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(&request.body)
-        .unwrap();
+    child.stdin.take().unwrap().write_all(&request.body).unwrap();
     let mut answer = Vec::new();
-    child
-        .stdout
-        .take()
-        .unwrap()
-        .read_to_end(&mut answer)
-        .unwrap();
+    child.stdout.take().unwrap().read_to_end(&mut answer).unwrap();
     child.wait().unwrap();
-    let status = answer
-        .strip_prefix(b"Status: ")
-        .map_or(&b"200 OK"[..], |rest| {
-            rest.split(|&b| b == b'\r').next().unwrap()
-        });
+    let status =
+        answer.strip_prefix(b"Status: ").map_or(&b"200 OK"[..], |rest| rest.split(|&b| b == b'\r').next().unwrap());
     let head = [b"HTTP/1.1 ", status, b"\r\nConnection: close\r\n"].concat();
-    let _ = stream
-        .write_all(&head)
-        .and_then(|()| stream.write_all(&answer))
-        .and_then(|()| stream.flush());
+    let _ = stream.write_all(&head).and_then(|()| stream.write_all(&answer)).and_then(|()| stream.flush());
 }
 
 /// Accepts connections for as long as the test program lives, each served by `serve` in its own thread.
