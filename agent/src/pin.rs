@@ -1,0 +1,283 @@
+//! Trust → ClientConfig: whom an agent believes to be its master, and how that is verified.
+//!
+//! With a fingerprint, the certificate must hash to it *and* the handshake must be signed by the certificate's key:
+//! whoever copies the public certificate but lacks its private key is refused. Names and dates are not looked at,
+//! because boards without a real-time clock live in 1970 until they have a network, and a pin outlives no rotation
+//! anyway. Without one, the system's certification authorities decide as for any https client.
+//!
+//! ring has no P-521, so that algorithm is supplied here by the crate p521.
+
+use crate::x509;
+use p521::ecdsa::signature::Verifier as _;
+use p521::ecdsa::{DerSignature, VerifyingKey};
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring};
+use rustls::pki_types::{
+    AlgorithmIdentifier, CertificateDer, InvalidSignature, ServerName,
+    SignatureVerificationAlgorithm, SubjectPublicKeyInfoDer, UnixTime, alg_id,
+};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+};
+use sha2::{Digest as _, Sha256};
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+/// Whom to believe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Any certificate for the master's name that chains to the system's certification authorities and is in date.
+    System,
+    /// Exactly the certificate whose DER has this SHA-256, whatever its names and dates.
+    Fingerprint([u8; 32]),
+}
+
+/// Why no client configuration could be made.
+#[derive(Debug)]
+pub enum TrustError {
+    /// The system has no certification authorities; the text says what was tried.
+    NoSystemRoots(String),
+    /// A fingerprint is not 64 hexadecimal digits.
+    NotAFingerprint,
+    /// The master's host is neither a DNS name nor an IP address.
+    NotAHost(String),
+    /// The TLS library refused the configuration.
+    Tls(Error),
+}
+
+impl fmt::Display for TrustError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSystemRoots(tried) => write!(
+                f,
+                "this system has no certification authorities ({tried}); install ca-certificates or pin the master's fingerprint"
+            ),
+            Self::NotAFingerprint => {
+                f.write_str("a fingerprint is the SHA-256 of a certificate: 64 hexadecimal digits, colons allowed")
+            }
+            Self::NotAHost(host) => write!(f, "{host:?} is neither a DNS name nor an IP address"),
+            Self::Tls(error) => write!(f, "TLS cannot be set up: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for TrustError {}
+
+/// SHA-256 of a certificate's DER: what is pinned.
+#[must_use]
+pub fn fingerprint(certificate: &[u8]) -> [u8; 32] {
+    Sha256::digest(certificate).into()
+}
+
+/// 64 lower-case hexadecimal digits.
+#[must_use]
+pub fn fingerprint_text(fingerprint: &[u8; 32]) -> String {
+    use fmt::Write as _;
+    let mut text = String::with_capacity(64);
+    for byte in fingerprint {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+/// Reads what [`fingerprint_text`] or `openssl x509 -fingerprint -sha256` prints: hexadecimal digits of either case,
+/// with or without colons.
+///
+/// # Errors
+/// [`TrustError::NotAFingerprint`].
+pub fn parse_fingerprint(text: &str) -> Result<[u8; 32], TrustError> {
+    let mut digits = text.trim().bytes().filter(|&byte| byte != b':');
+    let mut digit = || {
+        let byte = digits.next().ok_or(TrustError::NotAFingerprint)?;
+        let value = char::from(byte)
+            .to_digit(16)
+            .ok_or(TrustError::NotAFingerprint)?;
+        u8::try_from(value).map_err(|_| TrustError::NotAFingerprint)
+    };
+    let mut out = [0; 32];
+    for byte in &mut out {
+        *byte = digit()? << 4 | digit()?;
+    }
+    if digits.next().is_some() {
+        return Err(TrustError::NotAFingerprint);
+    }
+    Ok(out)
+}
+
+/// The name to hand to the TLS connector for a master's host: a DNS name, or an IP address with or without brackets.
+///
+/// # Errors
+/// [`TrustError::NotAHost`].
+pub fn server_name(host: &str) -> Result<ServerName<'static>, TrustError> {
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(host);
+    ServerName::try_from(bare.to_owned()).map_err(|_| TrustError::NotAHost(host.to_owned()))
+}
+
+/// A client configuration for TLS 1.3 alone: both ends are ours, and nothing older is worth its code.
+///
+/// # Errors
+/// [`TrustError::NoSystemRoots`] or [`TrustError::Tls`].
+pub fn client_config(trust: Trust) -> Result<Arc<ClientConfig>, TrustError> {
+    let provider = provider();
+    let verifier: Arc<dyn ServerCertVerifier> = match trust {
+        Trust::Fingerprint(expected) => Arc::new(PinnedVerifier {
+            expected,
+            algorithms: provider.signature_verification_algorithms,
+        }),
+        Trust::System => system_verifier(&provider)?,
+    };
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(TrustError::Tls)?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // An agent connects once and stays, so a session to resume would only cost memory.
+    config.resumption = rustls::client::Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
+/// The verifier of an ordinary https client.
+fn system_verifier(
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ServerCertVerifier>, TrustError> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    let (usable, unusable) = roots.add_parsable_certificates(found.certs);
+    if usable == 0 {
+        let mut tried = format!("{unusable} unusable");
+        for error in found.errors.iter().take(3) {
+            tried.push_str(&format!("; {error}"));
+        }
+        return Err(TrustError::NoSystemRoots(tried));
+    }
+    let verifier =
+        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+            .build()
+            .map_err(|error| TrustError::NoSystemRoots(error.to_string()))?;
+    Ok(verifier)
+}
+
+/// ring's provider with P-521 added, which ring lacks.
+fn provider() -> Arc<CryptoProvider> {
+    type Algorithm = &'static dyn SignatureVerificationAlgorithm;
+    static ALL: OnceLock<Vec<Algorithm>> = OnceLock::new();
+    static MAPPING: OnceLock<Vec<(SignatureScheme, &'static [Algorithm])>> = OnceLock::new();
+    let mut provider = ring::default_provider();
+    let ring = provider.signature_verification_algorithms;
+    provider.signature_verification_algorithms = WebPkiSupportedAlgorithms {
+        all: ALL.get_or_init(|| {
+            ring.all
+                .iter()
+                .copied()
+                .chain([&P521Sha512 as Algorithm])
+                .collect()
+        }),
+        // The first scheme is the one preferred: a master with a P-521 key of its own has a companion as well, and is
+        // to present its own.
+        mapping: MAPPING.get_or_init(|| {
+            let p521: (SignatureScheme, &'static [Algorithm]) =
+                (SignatureScheme::ECDSA_NISTP521_SHA512, &[&P521Sha512]);
+            core::iter::once(p521)
+                .chain(ring.mapping.iter().copied())
+                .collect()
+        }),
+    };
+    Arc::new(provider)
+}
+
+/// ECDSA on P-521 with SHA-512: ecdsa_secp521r1_sha512 of RFC 8446 §4.2.3.
+#[derive(Debug)]
+struct P521Sha512;
+
+impl SignatureVerificationAlgorithm for P521Sha512 {
+    fn verify_signature(
+        &self,
+        public_key: &[u8],
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<(), InvalidSignature> {
+        let key = VerifyingKey::from_sec1_bytes(public_key).map_err(|_| InvalidSignature)?;
+        let signature = DerSignature::from_bytes(signature).map_err(|_| InvalidSignature)?;
+        key.verify(message, &signature)
+            .map_err(|_| InvalidSignature)
+    }
+
+    fn public_key_alg_id(&self) -> AlgorithmIdentifier {
+        alg_id::ECDSA_P521
+    }
+
+    fn signature_alg_id(&self) -> AlgorithmIdentifier {
+        alg_id::ECDSA_SHA512
+    }
+}
+
+/// Accepts one certificate, and only from the holder of its key.
+#[derive(Debug)]
+struct PinnedVerifier {
+    expected: [u8; 32],
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerCertVerifier for PinnedVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let found = fingerprint(end_entity);
+        if found == self.expected {
+            return Ok(ServerCertVerified::assertion());
+        }
+        Err(Error::General(format!(
+            "the master's certificate has fingerprint {}, but {} is pinned: either its certificate was replaced (join \
+             again) or somebody is in between",
+            fingerprint_text(&found),
+            fingerprint_text(&self.expected)
+        )))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::General("TLS 1.2 was never offered".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let key = x509::public_key_info(certificate).map_err(|error| {
+            Error::General(format!("the pinned certificate cannot be used: {error}"))
+        })?;
+        rustls::crypto::verify_tls13_signature_with_raw_key(
+            message,
+            &SubjectPublicKeyInfoDer::from(key),
+            signature,
+            &self.algorithms,
+        )
+        // The library's own words list object identifiers byte by byte; the meaning is always this one.
+        .map_err(|_| Error::InvalidCertificate(CertificateError::BadSignature))
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests;

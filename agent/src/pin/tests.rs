@@ -1,0 +1,274 @@
+//! Whole handshakes in memory, with certificates made by the real openssl.
+
+use super::*;
+use p521::ecdsa::SigningKey as P521Key;
+use p521::ecdsa::signature::Signer as _;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::{CertifiedKey, Signer, SigningKey};
+use rustls::{ClientConnection, ServerConfig, ServerConnection, SignatureAlgorithm};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A directory that goes with its test.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!(
+            "sai-pin-{}-{}",
+            std::process::id(),
+            COUNT.fetch_add(1, Ordering::Relaxed)
+        );
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn openssl(directory: &Path, arguments: &str) {
+    let done = Command::new("openssl")
+        .args(arguments.split(' '))
+        .current_dir(directory)
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "openssl {arguments}: {done:?}");
+}
+
+/// A self-signed certificate and its key, made with the given openssl arguments, valid from now for `days`.
+fn certificate(make_key: &str) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+    let scratch = Scratch::new();
+    openssl(&scratch.0, make_key);
+    openssl(
+        &scratch.0,
+        "req -new -x509 -days 30 -key key.pem -subj /CN=elsewhere.example -out cert.pem",
+    );
+    (
+        CertificateDer::from_pem_file(scratch.0.join("cert.pem")).unwrap(),
+        PrivateKeyDer::from_pem_file(scratch.0.join("key.pem")).unwrap(),
+    )
+}
+
+const EXPLICIT_P521: &str = "ecparam -name secp521r1 -genkey -param_enc explicit -out key.pem";
+
+/// Signs with P-521, which ring cannot.
+#[derive(Debug)]
+struct TestP521(P521Key);
+
+impl SigningKey for TestP521 {
+    fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
+        offered
+            .contains(&SignatureScheme::ECDSA_NISTP521_SHA512)
+            .then(|| Box::new(Self(self.0.clone())) as Box<dyn Signer>)
+    }
+
+    fn algorithm(&self) -> SignatureAlgorithm {
+        SignatureAlgorithm::ECDSA
+    }
+}
+
+impl Signer for TestP521 {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
+        let signature: DerSignature = self.0.sign(message);
+        Ok(signature.as_bytes().to_vec())
+    }
+
+    fn scheme(&self) -> SignatureScheme {
+        SignatureScheme::ECDSA_NISTP521_SHA512
+    }
+}
+
+fn signing_key(key: &PrivateKeyDer<'_>) -> Arc<dyn SigningKey> {
+    if let Ok(key) = ring::sign::any_supported_type(key) {
+        return key;
+    }
+    // SEC 1 holds the scalar in its first OCTET STRING; PKCS #8 holds that structure in one more.
+    let mut der = key.secret_der().to_vec();
+    loop {
+        let outer = x509::Elements::of(&der).next().unwrap();
+        let octets = x509::Elements::of(outer.contents)
+            .find(|element| element.tag == x509::OCTET_STRING)
+            .unwrap();
+        if octets.contents.len() == 66 {
+            return Arc::new(TestP521(P521Key::from_slice(octets.contents).unwrap()));
+        }
+        der = octets.contents.to_vec();
+    }
+}
+
+#[derive(Debug)]
+struct Present(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for Present {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+}
+
+/// What the client makes of a server that presents this certificate and signs with this key.
+fn handshake(
+    trust: Trust,
+    certificate: &CertificateDer<'static>,
+    key: &PrivateKeyDer<'_>,
+) -> Result<(), Error> {
+    let server = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(Present(Arc::new(CertifiedKey::new(
+            vec![certificate.clone()],
+            signing_key(key),
+        )))));
+    let mut server = ServerConnection::new(Arc::new(server)).unwrap();
+    let name = server_name("[127.0.0.1]").unwrap();
+    let mut client = ClientConnection::new(client_config(trust).unwrap(), name).unwrap();
+    while client.is_handshaking() || server.is_handshaking() {
+        let mut wire = Vec::new();
+        client.write_tls(&mut wire).unwrap();
+        let mut unread = wire.as_slice();
+        while !unread.is_empty() {
+            server.read_tls(&mut unread).unwrap();
+            server.process_new_packets()?;
+        }
+        let mut wire = Vec::new();
+        server.write_tls(&mut wire).unwrap();
+        let mut unread = wire.as_slice();
+        while !unread.is_empty() {
+            client.read_tls(&mut unread).unwrap();
+            client.process_new_packets()?;
+        }
+    }
+    Ok(())
+}
+
+fn pinned(certificate: &CertificateDer<'_>) -> Trust {
+    Trust::Fingerprint(fingerprint(certificate))
+}
+
+#[test]
+fn the_right_certificate_is_accepted_whatever_its_key() {
+    for make_key in [
+        EXPLICIT_P521,
+        "ecparam -name secp521r1 -genkey -noout -out key.pem",
+        "ecparam -name prime256v1 -genkey -noout -out key.pem",
+        "ecparam -name secp384r1 -genkey -noout -out key.pem",
+        "genpkey -algorithm ed25519 -out key.pem",
+        "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out key.pem",
+    ] {
+        let (certificate, key) = certificate(make_key);
+        handshake(pinned(&certificate), &certificate, &key)
+            .unwrap_or_else(|error| panic!("{make_key}: {error}"));
+    }
+}
+
+#[test]
+fn another_certificate_is_refused_and_both_fingerprints_are_named() {
+    let (mine, _) = certificate(EXPLICIT_P521);
+    let (other, other_key) = certificate(EXPLICIT_P521);
+    let error = handshake(pinned(&mine), &other, &other_key)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains(&fingerprint_text(&fingerprint(&mine))),
+        "{error}"
+    );
+    assert!(
+        error.contains(&fingerprint_text(&fingerprint(&other))),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_right_certificate_without_its_key_is_refused() {
+    for make_key in [
+        EXPLICIT_P521,
+        "ecparam -name prime256v1 -genkey -noout -out key.pem",
+    ] {
+        let (mine, _) = certificate(make_key);
+        let (_, stranger) = certificate(make_key);
+        let error = handshake(pinned(&mine), &mine, &stranger).unwrap_err();
+        assert_eq!(
+            error,
+            Error::InvalidCertificate(rustls::CertificateError::BadSignature),
+            "{make_key}"
+        );
+    }
+}
+
+#[test]
+fn a_signature_of_another_kind_of_key_is_refused_in_few_words() {
+    let (mine, _) = certificate(EXPLICIT_P521);
+    let (_, stranger) = certificate("ecparam -name prime256v1 -genkey -noout -out key.pem");
+    let error = handshake(pinned(&mine), &mine, &stranger).unwrap_err();
+    assert!(error.to_string().len() < 200, "{error}");
+}
+
+#[test]
+fn made_up_curve_parameters_change_nothing() {
+    let (certificate, _) = certificate(EXPLICIT_P521);
+    let honest = x509::public_key_info(&certificate).unwrap();
+    // The generator of secp521r1 begins with these bytes (FIPS 186-4 D.1.2.5); the attack of CVE-2020-0601 replaces it.
+    let generator = [0x04, 0x00, 0xc6, 0x85, 0x8e, 0x06, 0xb7, 0x04];
+    let at = certificate
+        .windows(generator.len())
+        .position(|window| window == generator)
+        .expect("the recipe writes the generator into the certificate");
+    let mut forged = certificate.to_vec();
+    for byte in &mut forged[at + 1..at + 133] {
+        *byte ^= 0x55;
+    }
+    assert_eq!(x509::public_key_info(&forged).unwrap(), honest);
+}
+
+#[test]
+fn a_self_signed_certificate_is_not_trusted_by_the_system() {
+    let (mine, key) = certificate("ecparam -name prime256v1 -genkey -noout -out key.pem");
+    // A system without any certification authorities refuses earlier, which is as good.
+    if client_config(Trust::System).is_ok() {
+        assert!(handshake(Trust::System, &mine, &key).is_err());
+    }
+}
+
+#[test]
+fn fingerprints_are_read_as_they_are_printed() {
+    let text = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789ABCDEF";
+    let bytes = parse_fingerprint(text).unwrap();
+    assert_eq!(fingerprint_text(&bytes), text.to_ascii_lowercase());
+    let colons: Vec<&str> = (0..64).step_by(2).map(|at| &text[at..at + 2]).collect();
+    assert_eq!(parse_fingerprint(&colons.join(":")).unwrap(), bytes);
+    for wrong in [
+        "",
+        "00",
+        &text[1..],
+        &format!("{text}0"),
+        &text.replace('0', "g"),
+        "é",
+    ] {
+        assert!(parse_fingerprint(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn hosts_are_names_or_addresses() {
+    for host in [
+        "ci.example.org",
+        "10.0.0.7",
+        "::1",
+        "[fe80::1]",
+        "localhost",
+    ] {
+        server_name(host).unwrap();
+    }
+    for host in ["", "a b", "[::1", "ci.example.org:443"] {
+        assert!(server_name(host).is_err(), "{host}");
+    }
+}
