@@ -8,3 +8,4 @@ mod git;
 pub mod hook;
 pub mod lint;
 pub mod nonces;
+pub mod tls;
