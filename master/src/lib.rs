@@ -6,6 +6,7 @@
 pub mod forge;
 mod git;
 pub mod hook;
+pub mod http;
 pub mod lint;
 pub mod nonces;
 pub mod tls;
