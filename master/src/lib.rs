@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod forge;
+pub mod front;
 mod git;
 pub mod hook;
 pub mod http;
