@@ -16,7 +16,7 @@ use std::os::unix::net::UnixListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope};
 use std::time::Duration;
 
@@ -252,12 +252,7 @@ impl HttpServer {
 impl Drop for HttpServer {
     fn drop(&mut self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
-        let current = self
-            .shared
-            .current
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let current = self.shared.current().take();
         if let Some(server) = current {
             server.unblock();
         }
@@ -276,27 +271,29 @@ fn listen(socket: &Path) -> io::Result<tiny_http::Server> {
 impl Shared {
     /// Serves until the end, listening anew whenever the accept loop of the server has ended.
     fn keep(&self, first: tiny_http::Server, socket: &Path) {
-        let mut server = Arc::new(first);
-        loop {
-            *self.current.lock().unwrap_or_else(PoisonError::into_inner) =
-                Some(Arc::clone(&server));
-            if self.stopping.load(Ordering::SeqCst) {
-                return;
-            }
+        let mut next = Some(first);
+        while !self.stopping.load(Ordering::SeqCst) {
+            let Some(server) = next.take() else {
+                thread::sleep(REVIVE_AFTER);
+                next = listen(socket).ok();
+                continue;
+            };
+            let server = Arc::new(server);
+            *self.current() = Some(Arc::clone(&server));
             self.threads.store(1, Ordering::SeqCst);
             self.idle.store(0, Ordering::SeqCst);
-            thread::scope(|scope| self.work(scope, &server));
-            loop {
-                if self.stopping.load(Ordering::SeqCst) {
-                    return;
-                }
-                thread::sleep(REVIVE_AFTER);
-                if let Ok(again) = listen(socket) {
-                    server = Arc::new(again);
-                    break;
-                }
+            // Whoever stopped us before the server was to be seen could not wake its workers.
+            if !self.stopping.load(Ordering::SeqCst) {
+                thread::scope(|scope| self.work(scope, &server));
             }
+            // Both go before anew is listened: a server that ends removes the socket at its path.
+            *self.current() = None;
         }
+    }
+
+    /// The server that listens now.
+    fn current(&self) -> MutexGuard<'_, Option<Arc<tiny_http::Server>>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Answers requests on this thread, and starts another when none is left to wait for the next.
@@ -443,4 +440,55 @@ fn send(request: tiny_http::Request, mut response: Response) -> io::Result<()> {
     // Chunks would hide the length, and with it a cut download.
     .with_chunked_threshold(usize::MAX);
     request.respond(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+    use std::os::unix::net::UnixStream;
+    use std::time::Instant;
+
+    fn ask(server: &HttpServer) -> io::Result<String> {
+        let mut stream = UnixStream::connect(server.socket())?;
+        stream.write_all(b"GET /a HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text)
+    }
+
+    #[test]
+    fn a_server_whose_accept_loop_ended_is_revived_and_one_that_is_dropped_is_not() {
+        let directory = std::env::temp_dir().join(format!("sai-http-{}", std::process::id()));
+        let handler = Arc::new(|request: Request| Response::text(200, request.path));
+        let server = HttpServer::start(&directory, 2, handler).unwrap();
+        assert!(ask(&server).unwrap().ends_with("\r\n\r\n/a\n"));
+        // The end of the accept loop reaches the workers in the same way: their wait ends without a request.
+        let old = {
+            let old = server.shared.current().clone().unwrap();
+            old.unblock();
+            Arc::downgrade(&old)
+        };
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while old.strong_count() > 0 {
+            assert!(Instant::now() < deadline);
+            thread::yield_now();
+        }
+        while !ask(&server).is_ok_and(|text| text.ends_with("/a\n")) {
+            assert!(Instant::now() < deadline, "never revived");
+            thread::yield_now();
+        }
+        let shared = Arc::downgrade(&server.shared);
+        drop(server);
+        while shared.strong_count() > 0 {
+            assert!(Instant::now() < deadline, "threads stay behind");
+            thread::yield_now();
+        }
+        assert_eq!(
+            fs::read_dir(&directory).unwrap().count(),
+            0,
+            "the socket stays behind"
+        );
+        fs::remove_dir(&directory).unwrap();
+    }
 }
