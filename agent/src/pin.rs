@@ -14,12 +14,10 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring};
 use rustls::pki_types::{
-    AlgorithmIdentifier, CertificateDer, InvalidSignature, ServerName,
-    SignatureVerificationAlgorithm, SubjectPublicKeyInfoDer, UnixTime, alg_id,
+    AlgorithmIdentifier, CertificateDer, InvalidSignature, ServerName, SignatureVerificationAlgorithm,
+    SubjectPublicKeyInfoDer, UnixTime, alg_id,
 };
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -91,9 +89,7 @@ pub fn parse_fingerprint(text: &str) -> Result<[u8; 32], TrustError> {
     let mut digits = text.trim().bytes().filter(|&byte| byte != b':');
     let mut digit = || {
         let byte = digits.next().ok_or(TrustError::NotAFingerprint)?;
-        let value = char::from(byte)
-            .to_digit(16)
-            .ok_or(TrustError::NotAFingerprint)?;
+        let value = char::from(byte).to_digit(16).ok_or(TrustError::NotAFingerprint)?;
         u8::try_from(value).map_err(|_| TrustError::NotAFingerprint)
     };
     let mut out = [0; 32];
@@ -111,10 +107,7 @@ pub fn parse_fingerprint(text: &str) -> Result<[u8; 32], TrustError> {
 /// # Errors
 /// [`TrustError::NotAHost`].
 pub fn server_name(host: &str) -> Result<ServerName<'static>, TrustError> {
-    let bare = host
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-        .unwrap_or(host);
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
     ServerName::try_from(bare.to_owned()).map_err(|_| TrustError::NotAHost(host.to_owned()))
 }
 
@@ -125,10 +118,9 @@ pub fn server_name(host: &str) -> Result<ServerName<'static>, TrustError> {
 pub fn client_config(trust: Trust) -> Result<Arc<ClientConfig>, TrustError> {
     let provider = provider();
     let verifier: Arc<dyn ServerCertVerifier> = match trust {
-        Trust::Fingerprint(expected) => Arc::new(PinnedVerifier {
-            expected,
-            algorithms: provider.signature_verification_algorithms,
-        }),
+        Trust::Fingerprint(expected) => {
+            Arc::new(PinnedVerifier { expected, algorithms: provider.signature_verification_algorithms })
+        }
         Trust::System => system_verifier(&provider)?,
     };
     let mut config = ClientConfig::builder_with_provider(provider)
@@ -144,9 +136,7 @@ pub fn client_config(trust: Trust) -> Result<Arc<ClientConfig>, TrustError> {
 }
 
 /// The verifier of an ordinary https client.
-fn system_verifier(
-    provider: &Arc<CryptoProvider>,
-) -> Result<Arc<dyn ServerCertVerifier>, TrustError> {
+fn system_verifier(provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, TrustError> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
     let (usable, unusable) = roots.add_parsable_certificates(found.certs);
@@ -157,10 +147,9 @@ fn system_verifier(
         }
         return Err(TrustError::NoSystemRoots(tried));
     }
-    let verifier =
-        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
-            .build()
-            .map_err(|error| TrustError::NoSystemRoots(error.to_string()))?;
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+        .build()
+        .map_err(|error| TrustError::NoSystemRoots(error.to_string()))?;
     Ok(verifier)
 }
 
@@ -172,21 +161,13 @@ fn provider() -> Arc<CryptoProvider> {
     let mut provider = ring::default_provider();
     let ring = provider.signature_verification_algorithms;
     provider.signature_verification_algorithms = WebPkiSupportedAlgorithms {
-        all: ALL.get_or_init(|| {
-            ring.all
-                .iter()
-                .copied()
-                .chain([&P521Sha512 as Algorithm])
-                .collect()
-        }),
+        all: ALL.get_or_init(|| ring.all.iter().copied().chain([&P521Sha512 as Algorithm]).collect()),
         // The first scheme is the one preferred: a master with a P-521 key of its own has a companion as well, and is
         // to present its own.
         mapping: MAPPING.get_or_init(|| {
             let p521: (SignatureScheme, &'static [Algorithm]) =
                 (SignatureScheme::ECDSA_NISTP521_SHA512, &[&P521Sha512]);
-            core::iter::once(p521)
-                .chain(ring.mapping.iter().copied())
-                .collect()
+            core::iter::once(p521).chain(ring.mapping.iter().copied()).collect()
         }),
     };
     Arc::new(provider)
@@ -197,16 +178,10 @@ fn provider() -> Arc<CryptoProvider> {
 struct P521Sha512;
 
 impl SignatureVerificationAlgorithm for P521Sha512 {
-    fn verify_signature(
-        &self,
-        public_key: &[u8],
-        message: &[u8],
-        signature: &[u8],
-    ) -> Result<(), InvalidSignature> {
+    fn verify_signature(&self, public_key: &[u8], message: &[u8], signature: &[u8]) -> Result<(), InvalidSignature> {
         let key = VerifyingKey::from_sec1_bytes(public_key).map_err(|_| InvalidSignature)?;
         let signature = DerSignature::from_bytes(signature).map_err(|_| InvalidSignature)?;
-        key.verify(message, &signature)
-            .map_err(|_| InvalidSignature)
+        key.verify(message, &signature).map_err(|_| InvalidSignature)
     }
 
     fn public_key_alg_id(&self) -> AlgorithmIdentifier {
@@ -261,9 +236,8 @@ impl ServerCertVerifier for PinnedVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let key = x509::public_key_info(certificate).map_err(|error| {
-            Error::General(format!("the pinned certificate cannot be used: {error}"))
-        })?;
+        let key = x509::public_key_info(certificate)
+            .map_err(|error| Error::General(format!("the pinned certificate cannot be used: {error}")))?;
         rustls::crypto::verify_tls13_signature_with_raw_key(
             message,
             &SubjectPublicKeyInfoDer::from(key),

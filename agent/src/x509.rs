@@ -41,9 +41,7 @@ impl Curve {
     /// The curve whose scalars and coordinates are `length` bytes long.
     #[must_use]
     pub fn with_field_bytes(length: usize) -> Option<Self> {
-        [Self::P256, Self::P384, Self::P521]
-            .into_iter()
-            .find(|curve| curve.field_bytes() == length)
+        [Self::P256, Self::P384, Self::P521].into_iter().find(|curve| curve.field_bytes() == length)
     }
 
     /// Bytes of one coordinate or scalar.
@@ -129,19 +127,13 @@ impl<'a> Iterator for Elements<'a> {
                 return None;
             }
             let (digits, after) = after_first.split_at_checked(count)?;
-            let length = digits
-                .iter()
-                .fold(0_u64, |sum, &digit| sum << 8 | u64::from(digit));
+            let length = digits.iter().fold(0_u64, |sum, &digit| sum << 8 | u64::from(digit));
             (usize::try_from(length).ok()?, after)
         };
         let (contents, rest) = after_length.split_at_checked(length)?;
         let whole = self.rest.get(..self.rest.len() - rest.len())?;
         self.rest = rest;
-        Some(Element {
-            tag,
-            whole,
-            contents,
-        })
+        Some(Element { tag, whole, contents })
     }
 }
 
@@ -174,12 +166,8 @@ pub fn element(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
 /// [`Malformed`] when the bytes are not a certificate, or its key is on no curve that TLS knows.
 pub fn public_key_info(certificate: &[u8]) -> Result<Vec<u8>, Malformed> {
     const NOT_ONE: Malformed = Malformed("not an X.509 certificate");
-    let certificate = Elements::of(certificate)
-        .with_tag(SEQUENCE)
-        .ok_or(NOT_ONE)?;
-    let body = Elements::of(certificate.contents)
-        .with_tag(SEQUENCE)
-        .ok_or(NOT_ONE)?;
+    let certificate = Elements::of(certificate).with_tag(SEQUENCE).ok_or(NOT_ONE)?;
+    let body = Elements::of(certificate.contents).with_tag(SEQUENCE).ok_or(NOT_ONE)?;
     let mut fields = Elements::of(body.contents);
     // The version is absent from certificates of version 1.
     fields.with_tag(CONTEXT_0);
@@ -211,10 +199,7 @@ fn name_the_curve(key: Element<'_>) -> Result<Vec<u8>, Malformed> {
         .ok_or(Malformed(
             "the certificate's key is on a curve that TLS does not know; expected P-256, P-384 or P-521",
         ))?;
-    Ok(ec_public_key_info(
-        curve,
-        bits.contents.get(1..).unwrap_or_default(),
-    ))
+    Ok(ec_public_key_info(curve, bits.contents.get(1..).unwrap_or_default()))
 }
 
 /// The SubjectPublicKeyInfo of an uncompressed point (SEC 1 §2.3.3, beginning with the byte 4) on a curve, with the
@@ -223,15 +208,9 @@ fn name_the_curve(key: Element<'_>) -> Result<Vec<u8>, Malformed> {
 pub fn ec_public_key_info(curve: Curve, point: &[u8]) -> Vec<u8> {
     let algorithm = element(
         SEQUENCE,
-        &[
-            &element(OBJECT_IDENTIFIER, &[EC_PUBLIC_KEY]),
-            &element(OBJECT_IDENTIFIER, &[curve.object_identifier()]),
-        ],
+        &[&element(OBJECT_IDENTIFIER, &[EC_PUBLIC_KEY]), &element(OBJECT_IDENTIFIER, &[curve.object_identifier()])],
     );
-    element(
-        SEQUENCE,
-        &[&algorithm, &element(BIT_STRING, &[&[0], point])],
-    )
+    element(SEQUENCE, &[&algorithm, &element(BIT_STRING, &[&[0], point])])
 }
 
 /// The key bits of a SubjectPublicKeyInfo: the contents of its BIT STRING after the count of unused bits.
@@ -255,8 +234,8 @@ mod tests {
         assert_eq!(
             info.get(..25).unwrap(),
             [
-                0x30, 0x81, 0x9b, 0x30, 0x10, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01,
-                0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23, 0x03, 0x81, 0x86, 0x00
+                0x30, 0x81, 0x9b, 0x30, 0x10, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x05, 0x2b,
+                0x81, 0x04, 0x00, 0x23, 0x03, 0x81, 0x86, 0x00
             ]
         );
         assert_eq!(public_key_bits(&info), Some(&point[..]));

@@ -118,26 +118,13 @@ pub trait Upgrades: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Self::Agent, Rejection>> + Send;
 
     /// Judges who asks at `/live`; that the request comes from one of our own pages is certain already.
-    fn authorize_viewer(
-        &self,
-        head: &RequestHead,
-    ) -> impl Future<Output = Result<Self::Viewer, Rejection>> + Send;
+    fn authorize_viewer(&self, head: &RequestHead) -> impl Future<Output = Result<Self::Viewer, Rejection>> + Send;
 
     /// Talks to an agent until the socket is done with. Runs as a task of its own.
-    fn agent(
-        &self,
-        agent: Self::Agent,
-        head: RequestHead,
-        socket: Socket,
-    ) -> impl Future<Output = ()> + Send;
+    fn agent(&self, agent: Self::Agent, head: RequestHead, socket: Socket) -> impl Future<Output = ()> + Send;
 
     /// Talks to a page until the socket is done with. Runs as a task of its own.
-    fn live(
-        &self,
-        viewer: Self::Viewer,
-        head: RequestHead,
-        socket: Socket,
-    ) -> impl Future<Output = ()> + Send;
+    fn live(&self, viewer: Self::Viewer, head: RequestHead, socket: Socket) -> impl Future<Output = ()> + Send;
 
     /// Largest body in bytes for this request; `default` is [`Limits::body`].
     fn body_limit(&self, head: &RequestHead, default: u64) -> u64 {
@@ -181,11 +168,7 @@ impl Front {
     ///
     /// # Errors
     /// When an address cannot be bound; the text names it.
-    pub fn start<U: Upgrades>(
-        config: FrontConfig,
-        identity: Arc<Identity>,
-        upgrades: U,
-    ) -> io::Result<Self> {
+    pub fn start<U: Upgrades>(config: FrontConfig, identity: Arc<Identity>, upgrades: U) -> io::Result<Self> {
         let limits = config.limits;
         let gate = Gate::new(Quotas {
             connections: limits.connections.min(descriptor_room(limits.connections)),
@@ -197,9 +180,7 @@ impl Front {
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
         for address in &config.listen {
-            let named = |error: io::Error| {
-                io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
-            };
+            let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
             let listener = TcpListener::bind(address).map_err(named)?;
             // The standard library asks for 128; listening again changes only that (listen(2)).
             rustix::net::listen(&listener, BACKLOG).map_err(|error| named(error.into()))?;
@@ -215,14 +196,8 @@ impl Front {
             gate,
             next_check: Mutex::new(Instant::now() + limits.certificate_check),
         });
-        let tasks = listeners
-            .into_iter()
-            .map(|listener| smol::spawn(listen(Arc::clone(&shared), listener)))
-            .collect();
-        Ok(Self {
-            addresses,
-            _listeners: tasks,
-        })
+        let tasks = listeners.into_iter().map(|listener| smol::spawn(listen(Arc::clone(&shared), listener))).collect();
+        Ok(Self { addresses, _listeners: tasks })
     }
 
     /// The addresses listened on, with the ports that were taken.
@@ -240,10 +215,7 @@ fn descriptor_room(wanted: usize) -> usize {
     let mut current = limit.current.unwrap_or(u64::MAX);
     if current < needed {
         let raised = limit.maximum.map_or(needed, |maximum| maximum.min(needed));
-        let rlimit = Rlimit {
-            current: Some(raised),
-            maximum: limit.maximum,
-        };
+        let rlimit = Rlimit { current: Some(raised), maximum: limit.maximum };
         if raised > current && setrlimit(Resource::Nofile, rlimit).is_ok() {
             current = raised;
         }
@@ -289,12 +261,7 @@ async fn write(limits: &Limits, stream: &mut Stream, bytes: &[u8]) -> io::Result
 }
 
 /// One client from accept to close, or to its upgrade.
-async fn connection<U: Upgrades>(
-    shared: Arc<Shared<U>>,
-    tcp: Async<TcpStream>,
-    peer: SocketAddr,
-    permit: Permit,
-) {
+async fn connection<U: Upgrades>(shared: Arc<Shared<U>>, tcp: Async<TcpStream>, peer: SocketAddr, permit: Permit) {
     let limits = &shared.limits;
     let head_by = Instant::now() + limits.head_time;
     // Without this each handshake waits for a delayed acknowledgement, 40 ms.
@@ -307,15 +274,10 @@ async fn connection<U: Upgrades>(
     }
     shared.check_certificates().await;
     let accept = TlsAcceptor::from(shared.identity.server_config()).accept(tcp);
-    let Some(Ok(stream)) = within(head_by.saturating_duration_since(Instant::now()), accept).await
-    else {
+    let Some(Ok(stream)) = within(head_by.saturating_duration_since(Instant::now()), accept).await else {
         return;
     };
-    let mut client = Client {
-        stream,
-        buffer: Vec::new(),
-        peer,
-    };
+    let mut client = Client { stream, buffer: Vec::new(), peer };
     let mut first_by = head_by;
     loop {
         let (head, framing) = match client.next_head(limits, first_by).await {
@@ -350,10 +312,7 @@ async fn upgrade<U: Upgrades>(
     answer: String,
     admitted: Admitted<U>,
 ) {
-    if write(&shared.limits, &mut client.stream, answer.as_bytes())
-        .await
-        .is_err()
-    {
+    if write(&shared.limits, &mut client.stream, answer.as_bytes()).await.is_err() {
         return;
     }
     let socket = upgrade::websocket(client.stream, client.buffer).await;
@@ -379,10 +338,7 @@ impl<U: Upgrades> Shared<U> {
     async fn check_certificates(&self) {
         let now = Instant::now();
         {
-            let mut next = self
-                .next_check
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut next = self.next_check.lock().unwrap_or_else(PoisonError::into_inner);
             if now < *next {
                 return;
             }
@@ -395,9 +351,7 @@ impl<U: Upgrades> Shared<U> {
                 "the certificate was replaced; agents that pinned the old one must join again with fingerprint {}",
                 sai_agent::pin::fingerprint_text(&fingerprint)
             )),
-            Refresh::Refused(error) => (self.report)(format!(
-                "{error}; the certificates loaded before stay in use"
-            )),
+            Refresh::Refused(error) => (self.report)(format!("{error}; the certificates loaded before stay in use")),
         }
     }
 
@@ -414,27 +368,16 @@ impl<U: Upgrades> Shared<U> {
         match door {
             Door::Agent => {
                 if !permit.may_try(Instant::now()) {
-                    return Err(Rejection::new(
-                        429,
-                        "too many wrong tokens from this address; try again in a minute",
-                    ));
+                    return Err(Rejection::new(429, "too many wrong tokens from this address; try again in a minute"));
                 }
                 let judged = match upgrade::bearer(head) {
                     Some(token) => {
                         let judging = self.upgrades.authorize_agent(head, token);
-                        within(self.limits.authorize_time, judging)
-                            .await
-                            .ok_or_else(late)?
+                        within(self.limits.authorize_time, judging).await.ok_or_else(late)?
                     }
-                    None => Err(Rejection::new(
-                        401,
-                        "authorization: Bearer TOKEN is expected",
-                    )),
+                    None => Err(Rejection::new(401, "authorization: Bearer TOKEN is expected")),
                 };
-                if let Err(Rejection {
-                    status: 401 | 403, ..
-                }) = judged
-                {
+                if let Err(Rejection { status: 401 | 403, .. }) = judged {
                     permit.failed(Instant::now());
                 }
                 Ok((answer, Admitted::Agent(judged?)))
@@ -444,9 +387,7 @@ impl<U: Upgrades> Shared<U> {
                     return Err(Rejection::new(403, "this page belongs to another site"));
                 }
                 let judging = self.upgrades.authorize_viewer(head);
-                let viewer = within(self.limits.authorize_time, judging)
-                    .await
-                    .ok_or_else(late)??;
+                let viewer = within(self.limits.authorize_time, judging).await.ok_or_else(late)??;
                 Ok((answer, Admitted::Viewer(viewer)))
             }
         }

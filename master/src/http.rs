@@ -47,10 +47,7 @@ impl Request {
     /// The first header of this name, to be given in lower case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -90,21 +87,13 @@ impl Response {
     /// A response without body.
     #[must_use]
     pub fn empty(status: u16) -> Self {
-        Self {
-            status,
-            headers: Vec::new(),
-            body: Body::Bytes(Vec::new()),
-        }
+        Self { status, headers: Vec::new(), body: Body::Bytes(Vec::new()) }
     }
 
     /// A response of bytes in memory.
     #[must_use]
     pub fn bytes(status: u16, content_type: &str, bytes: impl Into<Vec<u8>>) -> Self {
-        Self {
-            status,
-            headers: vec![("content-type", content_type.to_owned())],
-            body: Body::Bytes(bytes.into()),
-        }
+        Self { status, headers: vec![("content-type", content_type.to_owned())], body: Body::Bytes(bytes.into()) }
     }
 
     /// A line of plain text.
@@ -122,58 +111,29 @@ impl Response {
     ///
     /// # Errors
     /// When the file's length cannot be read.
-    pub fn file(
-        request: &Request,
-        file: File,
-        content_type: &str,
-        tag: Option<&str>,
-    ) -> io::Result<Self> {
+    pub fn file(request: &Request, file: File, content_type: &str, tag: Option<&str>) -> io::Result<Self> {
         let length = file.metadata()?.len();
-        let mut headers = vec![
-            ("content-type", content_type.to_owned()),
-            ("accept-ranges", "bytes".to_owned()),
-        ];
+        let mut headers = vec![("content-type", content_type.to_owned()), ("accept-ranges", "bytes".to_owned())];
         if let Some(tag) = tag {
             headers.push(("etag", tag.to_owned()));
         }
         if range::client_has_it(request.header("if-none-match"), tag) {
-            return Ok(Self {
-                headers,
-                ..Self::empty(304)
-            });
+            return Ok(Self { headers, ..Self::empty(304) });
         }
-        let asked = request
-            .header("range")
-            .filter(|_| range::range_stands(request.header("if-range"), tag));
+        let asked = request.header("range").filter(|_| range::range_stands(request.header("if-range"), tag));
         let (status, offset, length) = match range::select(asked, length) {
             Selection::Whole => (200, 0, length),
-            Selection::Part {
-                offset,
-                length: part,
-            } => {
-                headers.push((
-                    "content-range",
-                    format!("bytes {offset}-{}/{length}", offset + part - 1),
-                ));
+            Selection::Part { offset, length: part } => {
+                headers.push(("content-range", format!("bytes {offset}-{}/{length}", offset + part - 1)));
                 (206, offset, part)
             }
             Selection::Unsatisfiable => {
                 let mut refusal = Self::text(416, format!("the file has {length} bytes"));
-                refusal
-                    .headers
-                    .push(("content-range", format!("bytes */{length}")));
+                refusal.headers.push(("content-range", format!("bytes */{length}")));
                 return Ok(refusal);
             }
         };
-        Ok(Self {
-            status,
-            headers,
-            body: Body::File {
-                file,
-                offset,
-                length,
-            },
-        })
+        Ok(Self { status, headers, body: Body::File { file, offset, length } })
     }
 
     /// Adds a header.
@@ -216,10 +176,7 @@ impl HttpServer {
     /// # Errors
     /// When the directory or the socket cannot be made.
     pub fn start(directory: &Path, workers: usize, handler: Handler) -> io::Result<Self> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         let held = File::open(directory)?;
         held.set_permissions(fs::Permissions::from_mode(0o700))?;
         // A socket's path has at most 107 bytes (unix(7)), a state directory's may have more: go through the descriptor.
@@ -236,9 +193,7 @@ impl HttpServer {
         });
         let keeper = Arc::clone(&shared);
         let path = socket.clone();
-        thread::Builder::new()
-            .name("http".to_owned())
-            .spawn(move || keeper.keep(server, &path))?;
+        thread::Builder::new().name("http".to_owned()).spawn(move || keeper.keep(server, &path))?;
         Ok(Self { shared, socket })
     }
 
@@ -297,11 +252,7 @@ impl Shared {
     }
 
     /// Answers requests on this thread, and starts another when none is left to wait for the next.
-    fn work<'scope>(
-        &'scope self,
-        scope: &'scope Scope<'scope, '_>,
-        server: &'scope tiny_http::Server,
-    ) {
+    fn work<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, server: &'scope tiny_http::Server) {
         loop {
             self.idle.fetch_add(1, Ordering::SeqCst);
             let request = server.recv();
@@ -330,9 +281,7 @@ impl Shared {
             // The front closed early, so nobody waits for an answer.
             Err(_) => return,
             Ok(request) => catch_unwind(AssertUnwindSafe(|| (self.handler)(request)))
-                .unwrap_or_else(|_| {
-                    Response::text(500, "the master failed to answer; this is a bug")
-                }),
+                .unwrap_or_else(|_| Response::text(500, "the master failed to answer; this is a bug")),
         };
         let _ = send(request, response);
     }
@@ -342,10 +291,7 @@ impl Shared {
 fn read(request: &mut tiny_http::Request) -> io::Result<Request> {
     let expected = request.body_length().unwrap_or(0);
     let mut body = Vec::new();
-    request
-        .as_reader()
-        .take(expected as u64)
-        .read_to_end(&mut body)?;
+    request.as_reader().take(expected as u64).read_to_end(&mut body)?;
     if body.len() != expected {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
@@ -373,15 +319,8 @@ fn read(request: &mut tiny_http::Request) -> io::Result<Request> {
 
 /// Sends a response; an error means that the front is gone.
 fn send(request: tiny_http::Request, mut response: Response) -> io::Result<()> {
-    for (name, value) in [
-        ("x-content-type-options", "nosniff"),
-        ("referrer-policy", "same-origin"),
-    ] {
-        if !response
-            .headers
-            .iter()
-            .any(|(given, _)| given.eq_ignore_ascii_case(name))
-        {
+    for (name, value) in [("x-content-type-options", "nosniff"), ("referrer-policy", "same-origin")] {
+        if !response.headers.iter().any(|(given, _)| given.eq_ignore_ascii_case(name)) {
             response.headers.push((name, value.to_owned()));
         }
     }
@@ -390,11 +329,7 @@ fn send(request: tiny_http::Request, mut response: Response) -> io::Result<()> {
             let length = bytes.len() as u64;
             (Box::new(Cursor::new(bytes)), length)
         }
-        Body::File {
-            mut file,
-            offset,
-            length,
-        } => {
+        Body::File { mut file, offset, length } => {
             if file.seek(SeekFrom::Start(offset)).is_ok() {
                 (Box::new(file.take(length)), length)
             } else {
@@ -412,33 +347,14 @@ fn send(request: tiny_http::Request, mut response: Response) -> io::Result<()> {
         .iter()
         .filter_map(|(name, value)| {
             // tiny_http would send line ends inside a value as they are.
-            let value: String = value
-                .chars()
-                .map(|c| {
-                    if c == ' ' || c.is_ascii_graphic() {
-                        c
-                    } else {
-                        '?'
-                    }
-                })
-                .collect();
+            let value: String = value.chars().map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).collect();
             tiny_http::Header::from_bytes(name.as_bytes(), value.into_bytes()).ok()
         })
         .collect();
-    let status = if (200..600).contains(&response.status) {
-        response.status
-    } else {
-        500
-    };
-    let response = tiny_http::Response::new(
-        tiny_http::StatusCode(status),
-        headers,
-        reader,
-        Some(length),
-        None,
-    )
-    // Chunks would hide the length, and with it a cut download.
-    .with_chunked_threshold(usize::MAX);
+    let status = if (200..600).contains(&response.status) { response.status } else { 500 };
+    let response = tiny_http::Response::new(tiny_http::StatusCode(status), headers, reader, Some(length), None)
+        // Chunks would hide the length, and with it a cut download.
+        .with_chunked_threshold(usize::MAX);
     request.respond(response)
 }
 
@@ -484,11 +400,7 @@ mod tests {
             assert!(Instant::now() < deadline, "threads stay behind");
             thread::yield_now();
         }
-        assert_eq!(
-            fs::read_dir(&directory).unwrap().count(),
-            0,
-            "the socket stays behind"
-        );
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 0, "the socket stays behind");
         fs::remove_dir(&directory).unwrap();
     }
 }

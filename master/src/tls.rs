@@ -63,10 +63,7 @@ impl std::error::Error for IdentityError {}
 
 impl IdentityError {
     fn new(file: &Path, what: impl Into<String>) -> Self {
-        Self {
-            file: file.to_owned(),
-            what: what.into(),
-        }
+        Self { file: file.to_owned(), what: what.into() }
     }
 }
 
@@ -101,9 +98,7 @@ impl Identity {
         let presented = Arc::new(Presented(RwLock::new(Arc::new(certificates))));
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-            .map_err(|error| {
-                IdentityError::new(&sources.directory, format!("TLS cannot be set up: {error}"))
-            })?
+            .map_err(|error| IdentityError::new(&sources.directory, format!("TLS cannot be set up: {error}")))?
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&presented) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
@@ -178,10 +173,7 @@ struct Certificates {
 impl Certificates {
     fn fingerprint(&self) -> [u8; 32] {
         // `chain` refuses a file without certificates, so there always is a first.
-        self.main
-            .cert
-            .first()
-            .map_or([0; 32], |leaf| pin::fingerprint(leaf))
+        self.main.cert.first().map_or([0; 32], |leaf| pin::fingerprint(leaf))
     }
 }
 
@@ -209,11 +201,7 @@ impl Presented {
 impl ResolvesServerCert for Presented {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let now = self.now();
-        let verifiable = now
-            .main
-            .key
-            .choose_scheme(hello.signature_schemes())
-            .is_some();
+        let verifiable = now.main.key.choose_scheme(hello.signature_schemes()).is_some();
         match &now.companion {
             Some(companion) if !verifiable => Some(Arc::clone(companion)),
             _ => Some(Arc::clone(&now.main)),
@@ -226,8 +214,7 @@ type Stamp = Option<(u64, u64, u64, i128, i128)>;
 
 /// How the watched files look now.
 fn stamps(sources: &Sources) -> Vec<Stamp> {
-    let nanoseconds =
-        |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
+    let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
     let own = sources.directory.join(OWN);
     let companion = sources.directory.join(COMPANION);
     let files: &[&Path] = match &sources.operator {
@@ -258,21 +245,12 @@ const COMPANION: &str = "companion.pem";
 /// Reads everything anew.
 fn read(sources: &Sources) -> Result<Certificates, IdentityError> {
     let Some((certificate, key)) = &sources.operator else {
-        return Ok(Certificates {
-            main: Arc::new(self_made(sources, OWN)?),
-            companion: None,
-        });
+        return Ok(Certificates { main: Arc::new(self_made(sources, OWN)?), companion: None });
     };
     let main = certified(certificate, key)?;
-    let companion = if key::needs_companion(&*main.key) {
-        Some(Arc::new(self_made(sources, COMPANION)?))
-    } else {
-        None
-    };
-    Ok(Certificates {
-        main: Arc::new(main),
-        companion,
-    })
+    let companion =
+        if key::needs_companion(&*main.key) { Some(Arc::new(self_made(sources, COMPANION)?)) } else { None };
+    Ok(Certificates { main: Arc::new(main), companion })
 }
 
 /// Reads a chain and its key, and checks that they belong together.
@@ -282,10 +260,7 @@ fn certified(certificate_file: &Path, key_file: &Path) -> Result<CertifiedKey, I
     let key = key::signing_key(&der).map_err(|what| IdentityError::new(key_file, what))?;
     let leaf = chain.first().map_or(&[][..], |leaf| leaf.as_ref());
     let info = x509::public_key_info(leaf).map_err(|error| {
-        IdentityError::new(
-            certificate_file,
-            format!("the first certificate cannot be used: {error}"),
-        )
+        IdentityError::new(certificate_file, format!("the first certificate cannot be used: {error}"))
     })?;
     let of_key = key.public_key();
     let of_key = of_key.as_ref().and_then(|info| x509::public_key_bits(info));
@@ -307,17 +282,9 @@ fn pem(file: &Path, expected: &str) -> Result<Vec<u8>, IdentityError> {
     let mut bytes = Vec::new();
     File::open(file)
         .and_then(|open| open.take(PEM_LIMIT + 1).read_to_end(&mut bytes))
-        .map_err(|error| {
-            IdentityError::new(
-                file,
-                format!("cannot be read: {error}; expected {expected}"),
-            )
-        })?;
+        .map_err(|error| IdentityError::new(file, format!("cannot be read: {error}; expected {expected}")))?;
     if bytes.len() as u64 > PEM_LIMIT {
-        return Err(IdentityError::new(
-            file,
-            format!("is larger than 1 MiB; expected {expected}"),
-        ));
+        return Err(IdentityError::new(file, format!("is larger than 1 MiB; expected {expected}")));
     }
     Ok(bytes)
 }
@@ -328,14 +295,9 @@ fn chain(file: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
     let bytes = pem(file, EXPECTED)?;
     let chain = CertificateDer::pem_slice_iter(&bytes)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| {
-            IdentityError::new(file, format!("is not PEM: {error}; expected {EXPECTED}"))
-        })?;
+        .map_err(|error| IdentityError::new(file, format!("is not PEM: {error}; expected {EXPECTED}")))?;
     if chain.is_empty() {
-        return Err(IdentityError::new(
-            file,
-            format!("holds no certificate; expected {EXPECTED}"),
-        ));
+        return Err(IdentityError::new(file, format!("holds no certificate; expected {EXPECTED}")));
     }
     Ok(chain)
 }
@@ -349,7 +311,8 @@ fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, IdentityError> {
             .iter()
             .any(|mark| bytes.windows(mark.len()).any(|window| window == *mark));
         let what = if encrypted {
-            "is protected by a passphrase, which nobody could type at start; `openssl pkey -in OLD -out NEW` removes it".to_owned()
+            "is protected by a passphrase, which nobody could type at start; `openssl pkey -in OLD -out NEW` removes it"
+                .to_owned()
         } else {
             match error {
                 rustls::pki_types::pem::Error::NoItemsFound => format!("holds no private key; expected {EXPECTED}"),
@@ -364,23 +327,15 @@ fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, IdentityError> {
 fn self_made(sources: &Sources, name: &str) -> Result<CertifiedKey, IdentityError> {
     let file = sources.directory.join(name);
     if !file.exists() {
-        make(sources, &file)
-            .map_err(|error| IdentityError::new(&file, format!("cannot be made: {error}")))?;
+        make(sources, &file).map_err(|error| IdentityError::new(&file, format!("cannot be made: {error}")))?;
     }
     certified(&file, &file)
 }
 
 /// Makes a P-256 certificate and writes it with its key, readable by nobody else, whole or not at all.
 fn make(sources: &Sources, file: &Path) -> io::Result<()> {
-    let host = rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned();
-    let mut names = vec![
-        "localhost".to_owned(),
-        "127.0.0.1".to_owned(),
-        "::1".to_owned(),
-    ];
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
     for name in sources.names.iter().chain([&host]) {
         if !name.is_empty() && name.is_ascii() && !names.contains(name) {
             names.push(name.clone());
@@ -388,39 +343,25 @@ fn make(sources: &Sources, file: &Path) -> io::Result<()> {
     }
     let mut parameters = rcgen::CertificateParams::new(names).map_err(io::Error::other)?;
     parameters.distinguished_name = rcgen::DistinguishedName::new();
-    parameters
-        .distinguished_name
-        .push(rcgen::DnType::CommonName, "Sai master");
+    parameters.distinguished_name.push(rcgen::DnType::CommonName, "Sai master");
     parameters.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
     parameters.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
     let now = SystemTime::now().max(SystemTime::UNIX_EPOCH + Duration::from_secs(EARLIEST_NOW));
     // A day back, for clients whose clock is behind ours.
     parameters.not_before = (now - Duration::from_secs(86_400)).into();
     parameters.not_after = (now + OWN_VALIDITY).into();
-    let key =
-        rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(io::Error::other)?;
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(io::Error::other)?;
     let certificate = parameters.self_signed(&key).map_err(io::Error::other)?;
 
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&sources.directory)?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&sources.directory)?;
     let mut unfinished = file.as_os_str().to_owned();
     // Several processes, or threads of one, may make it at once.
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    unfinished.push(format!(
-        ".{}-{}.new",
-        std::process::id(),
-        COUNT.fetch_add(1, Ordering::Relaxed)
-    ));
+    unfinished.push(format!(".{}-{}.new", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
     let unfinished = PathBuf::from(unfinished);
     // Left behind by a crash of a process that had our number.
     let _ = fs::remove_file(&unfinished);
-    let mut writer = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&unfinished)?;
+    let mut writer = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
     let written = writer
         .write_all(certificate.pem().as_bytes())
         .and_then(|()| writer.write_all(key.serialize_pem().as_bytes()))

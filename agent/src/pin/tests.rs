@@ -18,11 +18,7 @@ struct Scratch(PathBuf);
 impl Scratch {
     fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!(
-            "sai-pin-{}-{}",
-            std::process::id(),
-            COUNT.fetch_add(1, Ordering::Relaxed)
-        );
+        let name = format!("sai-pin-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir(&path).unwrap();
         Self(path)
@@ -36,11 +32,7 @@ impl Drop for Scratch {
 }
 
 fn openssl(directory: &Path, arguments: &str) {
-    let done = Command::new("openssl")
-        .args(arguments.split(' '))
-        .current_dir(directory)
-        .output()
-        .unwrap();
+    let done = Command::new("openssl").args(arguments.split(' ')).current_dir(directory).output().unwrap();
     assert!(done.status.success(), "openssl {arguments}: {done:?}");
 }
 
@@ -48,10 +40,7 @@ fn openssl(directory: &Path, arguments: &str) {
 fn certificate(make_key: &str) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
     let scratch = Scratch::new();
     openssl(&scratch.0, make_key);
-    openssl(
-        &scratch.0,
-        "req -new -x509 -days 30 -key key.pem -subj /CN=elsewhere.example -out cert.pem",
-    );
+    openssl(&scratch.0, "req -new -x509 -days 30 -key key.pem -subj /CN=elsewhere.example -out cert.pem");
     (
         CertificateDer::from_pem_file(scratch.0.join("cert.pem")).unwrap(),
         PrivateKeyDer::from_pem_file(scratch.0.join("key.pem")).unwrap(),
@@ -95,9 +84,7 @@ fn signing_key(key: &PrivateKeyDer<'_>) -> Arc<dyn SigningKey> {
     let mut der = key.secret_der().to_vec();
     loop {
         let outer = x509::Elements::of(&der).next().unwrap();
-        let octets = x509::Elements::of(outer.contents)
-            .find(|element| element.tag == x509::OCTET_STRING)
-            .unwrap();
+        let octets = x509::Elements::of(outer.contents).find(|element| element.tag == x509::OCTET_STRING).unwrap();
         if octets.contents.len() == 66 {
             return Arc::new(TestP521(P521Key::from_slice(octets.contents).unwrap()));
         }
@@ -115,11 +102,7 @@ impl ResolvesServerCert for Present {
 }
 
 /// What the client makes of a server that presents this certificate and signs with this key.
-fn handshake(
-    trust: Trust,
-    certificate: &CertificateDer<'static>,
-    key: &PrivateKeyDer<'_>,
-) -> Result<(), Error> {
+fn handshake(trust: Trust, certificate: &CertificateDer<'static>, key: &PrivateKeyDer<'_>) -> Result<(), Error> {
     let server = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
@@ -165,8 +148,7 @@ fn the_right_certificate_is_accepted_whatever_its_key() {
         "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out key.pem",
     ] {
         let (certificate, key) = certificate(make_key);
-        handshake(pinned(&certificate), &certificate, &key)
-            .unwrap_or_else(|error| panic!("{make_key}: {error}"));
+        handshake(pinned(&certificate), &certificate, &key).unwrap_or_else(|error| panic!("{make_key}: {error}"));
     }
 }
 
@@ -174,33 +156,18 @@ fn the_right_certificate_is_accepted_whatever_its_key() {
 fn another_certificate_is_refused_and_both_fingerprints_are_named() {
     let (mine, _) = certificate(EXPLICIT_P521);
     let (other, other_key) = certificate(EXPLICIT_P521);
-    let error = handshake(pinned(&mine), &other, &other_key)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains(&fingerprint_text(&fingerprint(&mine))),
-        "{error}"
-    );
-    assert!(
-        error.contains(&fingerprint_text(&fingerprint(&other))),
-        "{error}"
-    );
+    let error = handshake(pinned(&mine), &other, &other_key).unwrap_err().to_string();
+    assert!(error.contains(&fingerprint_text(&fingerprint(&mine))), "{error}");
+    assert!(error.contains(&fingerprint_text(&fingerprint(&other))), "{error}");
 }
 
 #[test]
 fn the_right_certificate_without_its_key_is_refused() {
-    for make_key in [
-        EXPLICIT_P521,
-        "ecparam -name prime256v1 -genkey -noout -out key.pem",
-    ] {
+    for make_key in [EXPLICIT_P521, "ecparam -name prime256v1 -genkey -noout -out key.pem"] {
         let (mine, _) = certificate(make_key);
         let (_, stranger) = certificate(make_key);
         let error = handshake(pinned(&mine), &mine, &stranger).unwrap_err();
-        assert_eq!(
-            error,
-            Error::InvalidCertificate(rustls::CertificateError::BadSignature),
-            "{make_key}"
-        );
+        assert_eq!(error, Error::InvalidCertificate(rustls::CertificateError::BadSignature), "{make_key}");
     }
 }
 
@@ -245,27 +212,14 @@ fn fingerprints_are_read_as_they_are_printed() {
     assert_eq!(fingerprint_text(&bytes), text.to_ascii_lowercase());
     let colons: Vec<&str> = (0..64).step_by(2).map(|at| &text[at..at + 2]).collect();
     assert_eq!(parse_fingerprint(&colons.join(":")).unwrap(), bytes);
-    for wrong in [
-        "",
-        "00",
-        &text[1..],
-        &format!("{text}0"),
-        &text.replace('0', "g"),
-        "é",
-    ] {
+    for wrong in ["", "00", &text[1..], &format!("{text}0"), &text.replace('0', "g"), "é"] {
         assert!(parse_fingerprint(wrong).is_err(), "{wrong}");
     }
 }
 
 #[test]
 fn hosts_are_names_or_addresses() {
-    for host in [
-        "ci.example.org",
-        "10.0.0.7",
-        "::1",
-        "[fe80::1]",
-        "localhost",
-    ] {
+    for host in ["ci.example.org", "10.0.0.7", "::1", "[fe80::1]", "localhost"] {
         server_name(host).unwrap();
     }
     for host in ["", "a b", "[::1", "ci.example.org:443"] {

@@ -10,8 +10,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 /// Content type of answers that the front gives itself.
-const PLAIN: &str =
-    "content-type: text/plain; charset=utf-8\r\nx-content-type-options: nosniff\r\n";
+const PLAIN: &str = "content-type: text/plain; charset=utf-8\r\nx-content-type-options: nosniff\r\n";
 
 /// Bytes of body that need no place among the uploads: no more than a head may have.
 const SMALL_BODY: u64 = HEAD_LIMIT as u64;
@@ -43,8 +42,7 @@ impl Client {
     async fn read_more(&mut self) -> io::Result<usize> {
         let mut piece = [0; 4096];
         let read = self.stream.read(&mut piece).await?;
-        self.buffer
-            .extend_from_slice(piece.get(..read).unwrap_or_default());
+        self.buffer.extend_from_slice(piece.get(..read).unwrap_or_default());
         Ok(read)
     }
 
@@ -59,10 +57,7 @@ impl Client {
         let mut begun = false;
         loop {
             if let Some(length) = scanner.scan(&self.buffer)? {
-                let parsed = head::parse(
-                    self.buffer.get(..length).unwrap_or_default(),
-                    self.peer.ip().to_canonical(),
-                )?;
+                let parsed = head::parse(self.buffer.get(..length).unwrap_or_default(), self.peer.ip().to_canonical())?;
                 self.buffer.drain(..length.min(self.buffer.len()));
                 return Ok(Some(parsed));
             }
@@ -71,12 +66,7 @@ impl Client {
                 // The first head has its time since the accept, and gains none by its first byte.
                 by = by.min(Instant::now() + limits.head_time);
             }
-            match within(
-                by.saturating_duration_since(Instant::now()),
-                self.read_more(),
-            )
-            .await
-            {
+            match within(by.saturating_duration_since(Instant::now()), self.read_more()).await {
                 Some(Ok(read)) if read > 0 => {}
                 None if begun => {
                     return Err(Rejection::new(408, "the head of the request took too long"));
@@ -88,26 +78,17 @@ impl Client {
 
     /// Reads a body whole.
     async fn body(&mut self, limits: &Limits, framing: Framing) -> Result<Vec<u8>, Rejection> {
-        let length = usize::try_from(framing.body)
-            .map_err(|_| Rejection::new(413, "the body is too large"))?;
+        let length = usize::try_from(framing.body).map_err(|_| Rejection::new(413, "the body is too large"))?;
         if framing.expects_continue && self.buffer.len() < length {
             let go_on = write(limits, &mut self.stream, b"HTTP/1.1 100 Continue\r\n\r\n").await;
             go_on.map_err(|_| Rejection::new(408, "the client went away"))?;
         }
         let by = Instant::now() + limits.body_time;
         while self.buffer.len() < length {
-            match within(
-                by.saturating_duration_since(Instant::now()),
-                self.read_more(),
-            )
-            .await
-            {
+            match within(by.saturating_duration_since(Instant::now()), self.read_more()).await {
                 Some(Ok(read)) if read > 0 => {}
                 _ => {
-                    return Err(Rejection::new(
-                        408,
-                        "the body of the request did not arrive",
-                    ));
+                    return Err(Rejection::new(408, "the body of the request did not arrive"));
                 }
             }
         }
@@ -126,36 +107,20 @@ impl Client {
         let limits = &shared.limits;
         let limit = shared.upgrades.body_limit(head, limits.body);
         if framing.body > limit {
-            return Err(Rejection::new(
-                413,
-                format!("the body is larger than {limit} bytes"),
-            ));
+            return Err(Rejection::new(413, format!("the body is larger than {limit} bytes")));
         }
         let busy = || Rejection::new(503, "the master is busy; try again");
         let _upload = if framing.body > SMALL_BODY {
-            Some(
-                within(limits.first_byte, permit.upload())
-                    .await
-                    .ok_or_else(busy)?,
-            )
+            Some(within(limits.first_byte, permit.upload()).await.ok_or_else(busy)?)
         } else {
             None
         };
         let body = self.body(limits, framing).await?;
         let by = Instant::now() + limits.first_byte;
-        let _place = within(limits.first_byte, permit.forward())
-            .await
-            .ok_or_else(busy)?;
+        let _place = within(limits.first_byte, permit.forward()).await.ok_or_else(busy)?;
         let exchange = relay::ask(&shared.backend, limits, head, &body, by).await?;
         drop(body);
-        let relayed = exchange
-            .relay(
-                limits,
-                &mut self.stream,
-                head.method == "HEAD",
-                framing.keep_alive,
-            )
-            .await;
+        let relayed = exchange.relay(limits, &mut self.stream, head.method == "HEAD", framing.keep_alive).await;
         Ok(match relayed {
             Ok(()) if framing.keep_alive => After::Next,
             Ok(()) => After::Close,
@@ -189,10 +154,7 @@ impl Client {
             rejection.text.len() + 1,
             rejection.text
         );
-        if write(limits, &mut self.stream, answer.as_bytes())
-            .await
-            .is_ok()
-        {
+        if write(limits, &mut self.stream, answer.as_bytes()).await.is_ok() {
             self.close().await;
         }
     }
@@ -207,10 +169,8 @@ impl Client {
 /// Tells a client without TLS what it did wrong, in words that a browser shows.
 pub async fn plain(mut tcp: Async<TcpStream>) {
     let text = "this is an https port: the address must begin with https://\n";
-    let answer = format!(
-        "HTTP/1.1 400 Bad Request\r\n{PLAIN}content-length: {}\r\nconnection: close\r\n\r\n{text}",
-        text.len()
-    );
+    let answer =
+        format!("HTTP/1.1 400 Bad Request\r\n{PLAIN}content-length: {}\r\nconnection: close\r\n\r\n{text}", text.len());
     let _ = within(LINGER.0, tcp.write_all(answer.as_bytes())).await;
     linger(&tcp).await;
 }

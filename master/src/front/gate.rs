@@ -53,8 +53,7 @@ struct Entry {
 impl Entry {
     /// Whether nothing would be lost by forgetting it.
     fn is_blank(&self, now: Instant) -> bool {
-        self.connections == 0
-            && (self.failures == 0 || now.duration_since(self.since) >= FAILURE_WINDOW)
+        self.connections == 0 && (self.failures == 0 || now.duration_since(self.since) >= FAILURE_WINDOW)
     }
 }
 
@@ -119,11 +118,7 @@ impl Gate {
         }
         entry.connections += 1;
         table.connections += 1;
-        Some(Permit {
-            gate: Arc::clone(self),
-            address,
-            counted: true,
-        })
+        Some(Permit { gate: Arc::clone(self), address, counted: true })
     }
 }
 
@@ -133,8 +128,7 @@ impl Permit {
     pub fn may_try(&self, now: Instant) -> bool {
         let table = self.gate.table();
         table.addresses.get(&self.address).is_none_or(|entry| {
-            entry.failures < self.gate.quotas.failures_per_minute
-                || now.duration_since(entry.since) >= FAILURE_WINDOW
+            entry.failures < self.gate.quotas.failures_per_minute || now.duration_since(entry.since) >= FAILURE_WINDOW
         })
     }
 
@@ -162,8 +156,7 @@ impl Permit {
 
     /// Waits for a place among the requests at the backend.
     pub async fn forward(&self) -> Place {
-        self.place(&self.gate.forwards, |entry| &entry.forwards)
-            .await
+        self.place(&self.gate.forwards, |entry| &entry.forwards).await
     }
 
     /// Waits for a place among the bodies in memory.
@@ -173,12 +166,7 @@ impl Permit {
 
     /// Waits first among those of the same address, so that one address never queues before the others.
     async fn place(&self, all: &Arc<Semaphore>, own: impl Fn(&Entry) -> &Arc<Semaphore>) -> Place {
-        let own = self
-            .gate
-            .table()
-            .addresses
-            .get(&self.address)
-            .map(|entry| Arc::clone(own(entry)));
+        let own = self.gate.table().addresses.get(&self.address).map(|entry| Arc::clone(own(entry)));
         // An entry with a connection is never forgotten; if it were, all would share as they do globally.
         let own = own.unwrap_or_else(|| Arc::new(Semaphore::new(1)));
         Place([own.acquire_arc().await, all.acquire_arc().await])
@@ -191,11 +179,7 @@ impl Drop for Permit {
         let now = Instant::now();
         let mut table = self.gate.table();
         table.connections = table.connections.saturating_sub(1);
-        if table
-            .addresses
-            .get(&self.address)
-            .is_some_and(|entry| entry.is_blank(now))
-        {
+        if table.addresses.get(&self.address).is_some_and(|entry| entry.is_blank(now)) {
             table.addresses.remove(&self.address);
         }
     }
@@ -224,9 +208,7 @@ mod tests {
         let first = gate.admit(address(1), now).unwrap();
         let _second = gate.admit(address(1), now).unwrap();
         assert!(gate.admit(address(1), now).is_none());
-        let _others: Vec<_> = (2..5)
-            .map(|last| gate.admit(address(last), now).unwrap())
-            .collect();
+        let _others: Vec<_> = (2..5).map(|last| gate.admit(address(last), now).unwrap()).collect();
         assert!(gate.admit(address(9), now).is_none(), "five in all");
         drop(first);
         assert!(gate.admit(address(1), now).is_some());
@@ -257,16 +239,10 @@ mod tests {
             .into_iter()
             .collect();
         assert!(gate.admit("2001:db8::3".parse().unwrap(), now).is_none());
-        assert!(
-            gate.admit("2001:db8:0:1::3".parse().unwrap(), now)
-                .is_some()
-        );
+        assert!(gate.admit("2001:db8:0:1::3".parse().unwrap(), now).is_some());
         let _four = gate.admit(address(1), now).unwrap();
         let _same = gate.admit("::ffff:10.0.0.1".parse().unwrap(), now).unwrap();
-        assert_eq!(
-            gate.table().addresses.get(&address(1)).unwrap().connections,
-            2
-        );
+        assert_eq!(gate.table().addresses.get(&address(1)).unwrap().connections, 2);
     }
 
     #[test]
@@ -280,10 +256,7 @@ mod tests {
         }
         let permit = gate.admit(address(1), now).unwrap();
         assert!(!permit.may_try(now));
-        assert!(
-            gate.admit(address(2), now).unwrap().may_try(now),
-            "another address is not to blame"
-        );
+        assert!(gate.admit(address(2), now).unwrap().may_try(now), "another address is not to blame");
         assert!(permit.may_try(now + FAILURE_WINDOW));
         permit.failed(now + FAILURE_WINDOW);
         assert!(permit.may_try(now + FAILURE_WINDOW));
@@ -310,16 +283,8 @@ mod tests {
             let _held = one.forward().await;
             let blocked = smol::future::poll_once(Box::pin(one.forward())).await;
             assert!(blocked.is_none());
-            assert!(
-                smol::future::poll_once(Box::pin(two.forward()))
-                    .await
-                    .is_some()
-            );
-            assert!(
-                smol::future::poll_once(Box::pin(one.upload()))
-                    .await
-                    .is_some()
-            );
+            assert!(smol::future::poll_once(Box::pin(two.forward())).await.is_some());
+            assert!(smol::future::poll_once(Box::pin(one.upload())).await.is_some());
         });
     }
 }

@@ -32,10 +32,7 @@ impl RequestHead {
     /// The first header of this name, to be given in lower case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// Whether a comma-separated header holds this token, in any case.
@@ -51,11 +48,7 @@ impl RequestHead {
     /// Path and query as they were sent.
     #[must_use]
     pub fn target(&self) -> String {
-        if self.query.is_empty() {
-            self.path.clone()
-        } else {
-            format!("{}?{}", self.path, self.query)
-        }
+        if self.query.is_empty() { self.path.clone() } else { format!("{}?{}", self.path, self.query) }
     }
 }
 
@@ -82,10 +75,7 @@ pub struct Rejection {
 impl Rejection {
     /// A refusal in plain words.
     pub fn new(status: u16, text: impl Into<String>) -> Self {
-        Self {
-            status,
-            text: text.into(),
-        }
+        Self { status, text: text.into() }
     }
 }
 
@@ -110,10 +100,7 @@ impl Scanner {
         while let Some(&byte) = buffer.get(self.at) {
             self.at += 1;
             if self.at > HEAD_LIMIT {
-                return Err(Rejection::new(
-                    431,
-                    "the head of the request is longer than 16 KiB",
-                ));
+                return Err(Rejection::new(431, "the head of the request is longer than 16 KiB"));
             }
             if byte != b'\n' {
                 self.line += 1;
@@ -121,10 +108,7 @@ impl Scanner {
             }
             let before = self.at.checked_sub(2).and_then(|before| buffer.get(before));
             if before != Some(&b'\r') {
-                return Err(Rejection::new(
-                    400,
-                    "a line of the request ends without carriage return",
-                ));
+                return Err(Rejection::new(400, "a line of the request ends without carriage return"));
             }
             let empty = self.line == 1;
             self.line = 0;
@@ -153,9 +137,7 @@ pub fn parse(bytes: &[u8], peer: IpAddr) -> Result<(RequestHead, Framing), Rejec
         }
         Err(error) => return Err(bad(&format!("not a request of HTTP/1: {error}"))),
     }
-    let (Some(method), Some(target), Some(version)) =
-        (request.method, request.path, request.version)
-    else {
+    let (Some(method), Some(target), Some(version)) = (request.method, request.path, request.version) else {
         return Err(bad("not a request of HTTP/1"));
     };
     if !["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"].contains(&method) {
@@ -164,14 +146,8 @@ pub fn parse(bytes: &[u8], peer: IpAddr) -> Result<(RequestHead, Framing), Rejec
     if target.len() > TARGET_LIMIT {
         return Err(Rejection::new(414, "the address is longer than 8 KiB"));
     }
-    if !target.starts_with('/')
-        || !target
-            .bytes()
-            .all(|byte| byte.is_ascii_graphic() && byte != b'#')
-    {
-        return Err(bad(
-            "the address must begin with a slash and be percent-encoded",
-        ));
+    if !target.starts_with('/') || !target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+        return Err(bad("the address must begin with a slash and be percent-encoded"));
     }
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let mut head = RequestHead {
@@ -189,16 +165,10 @@ pub fn parse(bytes: &[u8], peer: IpAddr) -> Result<(RequestHead, Framing), Rejec
         let value = std::str::from_utf8(line.value)
             .ok()
             .map(str::trim)
-            .filter(|value| {
-                value
-                    .bytes()
-                    .all(|byte| byte == b' ' || byte == b'\t' || byte.is_ascii_graphic())
-            });
+            .filter(|value| value.bytes().all(|byte| byte == b' ' || byte == b'\t' || byte.is_ascii_graphic()));
         match name.as_str() {
             "transfer-encoding" => {
-                return Err(bad(
-                    "transfer-encoding is not accepted; send content-length",
-                ));
+                return Err(bad("transfer-encoding is not accepted; send content-length"));
             }
             "content-length" => {
                 let value = value.unwrap_or_default();
@@ -214,21 +184,14 @@ pub fn parse(bytes: &[u8], peer: IpAddr) -> Result<(RequestHead, Framing), Rejec
             "host" => {
                 hosts += 1;
                 let plausible = value.is_some_and(|value| {
-                    value
-                        .bytes()
-                        .all(|byte| byte.is_ascii_alphanumeric() || b"-._~:[]%".contains(&byte))
+                    value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:[]%".contains(&byte))
                 });
                 if hosts > 1 || !plausible {
-                    return Err(bad(
-                        "one host header is expected, with a host and perhaps a port",
-                    ));
+                    return Err(bad("one host header is expected, with a host and perhaps a port"));
                 }
             }
             "expect" => {
-                if !value
-                    .unwrap_or_default()
-                    .eq_ignore_ascii_case("100-continue")
-                {
+                if !value.unwrap_or_default().eq_ignore_ascii_case("100-continue") {
                     return Err(Rejection::new(417, "only 100-continue can be expected"));
                 }
                 expects_continue = version == 1;
@@ -278,10 +241,8 @@ pub fn parse_response(bytes: &[u8]) -> Result<Option<ResponseHead>, &'static str
         Ok(httparse::Status::Partial) if bytes.len() < HEAD_LIMIT => return Ok(None),
         _ => return Err("its response has no readable head"),
     };
-    let status = response
-        .code
-        .filter(|status| (200..600).contains(status))
-        .ok_or("its response has no final status")?;
+    let status =
+        response.code.filter(|status| (200..600).contains(status)).ok_or("its response has no final status")?;
     let mut length = None;
     let mut headers = Vec::with_capacity(response.headers.len());
     for line in response.headers.iter() {
@@ -324,10 +285,7 @@ pub fn for_backend(head: &RequestHead, body: usize, peer_header: &str) -> String
             out.push_str(&format!("{name}: {value}\r\n"));
         }
     }
-    out.push_str(&format!(
-        "{peer_header}: {}\r\nconnection: close\r\ncontent-length: {body}\r\n\r\n",
-        head.peer
-    ));
+    out.push_str(&format!("{peer_header}: {}\r\nconnection: close\r\ncontent-length: {body}\r\n\r\n", head.peer));
     out
 }
 
@@ -339,49 +297,25 @@ mod tests {
     const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
     fn read(text: &str) -> Result<(RequestHead, Framing), Rejection> {
-        let length = Scanner::default()
-            .scan(text.as_bytes())?
-            .expect("a whole head");
+        let length = Scanner::default().scan(text.as_bytes())?.expect("a whole head");
         parse(&text.as_bytes()[..length], PEER)
     }
 
     #[test]
     fn an_ordinary_request_is_understood() {
-        let (head, framing) = read("\r\nPOST /a%20b?x=1&y HTTP/1.1\r\nHost: ci:8443\r\nContent-Length: 5\r\nX-A:  b \r\n\r\nhello").unwrap();
-        assert_eq!(
-            (
-                head.method.as_str(),
-                head.path.as_str(),
-                head.query.as_str()
-            ),
-            ("POST", "/a%20b", "x=1&y")
-        );
+        let (head, framing) =
+            read("\r\nPOST /a%20b?x=1&y HTTP/1.1\r\nHost: ci:8443\r\nContent-Length: 5\r\nX-A:  b \r\n\r\nhello")
+                .unwrap();
+        assert_eq!((head.method.as_str(), head.path.as_str(), head.query.as_str()), ("POST", "/a%20b", "x=1&y"));
         assert_eq!(head.header("x-a"), Some("b"));
-        assert_eq!(
-            framing,
-            Framing {
-                body: 5,
-                expects_continue: false,
-                keep_alive: true
-            }
-        );
+        assert_eq!(framing, Framing { body: 5, expects_continue: false, keep_alive: true });
     }
 
     #[test]
     fn versions_and_connection_decide_about_a_next_request() {
         assert!(!read("GET / HTTP/1.0\r\n\r\n").unwrap().1.keep_alive);
-        assert!(
-            !read("GET / HTTP/1.1\r\nhost: a\r\nconnection: Foo, Close\r\n\r\n")
-                .unwrap()
-                .1
-                .keep_alive
-        );
-        assert!(
-            read("GET / HTTP/1.1\r\nhost: a\r\n\r\n")
-                .unwrap()
-                .1
-                .keep_alive
-        );
+        assert!(!read("GET / HTTP/1.1\r\nhost: a\r\nconnection: Foo, Close\r\n\r\n").unwrap().1.keep_alive);
+        assert!(read("GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap().1.keep_alive);
     }
 
     #[test]
@@ -394,10 +328,7 @@ mod tests {
             ("host: a\r\ncontent-length: 0x5", 400),
             ("host: a\r\ncontent-length:", 400),
             ("host: a\r\ntransfer-encoding: chunked", 400),
-            (
-                "host: a\r\ntransfer-encoding: xchunked\r\ncontent-length: 5",
-                400,
-            ),
+            ("host: a\r\ntransfer-encoding: xchunked\r\ncontent-length: 5", 400),
             ("host: a\r\nTransfer-Encoding:\tidentity", 400),
             ("host: a\r\nx: y\r\n folded: z", 400),
             ("host: a\r\nname : value", 400),
@@ -411,11 +342,7 @@ mod tests {
             ("host: a\r\nx: y\rz: w", 400),
         ] {
             let text = format!("POST / HTTP/1.1\r\n{lines}\r\n\r\n");
-            assert_eq!(
-                read(&text).map(|_| ()).unwrap_err().status,
-                status,
-                "{lines:?}"
-            );
+            assert_eq!(read(&text).map(|_| ()).unwrap_err().status, status, "{lines:?}");
         }
     }
 
@@ -434,19 +361,9 @@ mod tests {
             ("TRACE / HTTP/1.1", 501),
             ("get / HTTP/1.1", 501),
         ] {
-            assert_eq!(
-                read(&format!("{line}\r\nhost: a\r\n\r\n"))
-                    .map(|_| ())
-                    .unwrap_err()
-                    .status,
-                status,
-                "{line:?}"
-            );
+            assert_eq!(read(&format!("{line}\r\nhost: a\r\n\r\n")).map(|_| ()).unwrap_err().status, status, "{line:?}");
         }
-        let long = format!(
-            "GET /{} HTTP/1.1\r\nhost: a\r\n\r\n",
-            "a".repeat(TARGET_LIMIT)
-        );
+        let long = format!("GET /{} HTTP/1.1\r\nhost: a\r\n\r\n", "a".repeat(TARGET_LIMIT));
         assert_eq!(read(&long).map(|_| ()).unwrap_err().status, 414);
     }
 
@@ -455,16 +372,9 @@ mod tests {
         let mut scanner = Scanner::default();
         let endless = vec![b'a'; HEAD_LIMIT + 1];
         assert_eq!(scanner.scan(&endless).unwrap_err().status, 431);
-        let many = format!(
-            "GET / HTTP/1.1\r\nhost: a\r\n{}\r\n",
-            "x: y\r\n".repeat(HEADER_LIMIT)
-        );
+        let many = format!("GET / HTTP/1.1\r\nhost: a\r\n{}\r\n", "x: y\r\n".repeat(HEADER_LIMIT));
         assert_eq!(read(&many).map(|_| ()).unwrap_err().status, 431);
-        assert!(
-            Scanner::default()
-                .scan(&b"\r\n".repeat(HEAD_LIMIT))
-                .is_err()
-        );
+        assert!(Scanner::default().scan(&b"\r\n".repeat(HEAD_LIMIT)).is_err());
     }
 
     #[test]
@@ -473,10 +383,7 @@ mod tests {
         let end = text.len() - b"GET /next".len();
         for cut in 0..text.len() {
             let mut scanner = Scanner::default();
-            let found = scanner
-                .scan(&text[..cut])
-                .unwrap()
-                .or_else(|| scanner.scan(text).unwrap());
+            let found = scanner.scan(&text[..cut]).unwrap().or_else(|| scanner.scan(text).unwrap());
             assert_eq!(found, Some(end), "{cut}");
         }
     }
@@ -501,10 +408,7 @@ mod tests {
             assert!(parse_response(&text[..cut]).unwrap().is_none(), "{cut}");
         }
         let head = parse_response(text).unwrap().unwrap();
-        assert_eq!(
-            (head.status, head.length, head.head),
-            (200, 3, text.len() - 3)
-        );
+        assert_eq!((head.status, head.length, head.head), (200, 3, text.len() - 3));
         assert_eq!(head.headers, [("x-a".to_owned(), "b".to_owned())]);
         assert!(parse_response(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").is_err());
         assert!(parse_response(b"HTTP/1.1 200 OK\r\n\r\n").is_err());

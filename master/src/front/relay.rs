@@ -35,9 +35,7 @@ pub async fn ask(
 ) -> Result<Exchange, Rejection> {
     let work = async {
         let mut backend = Async::<UnixStream>::connect(socket).await?;
-        backend
-            .write_all(head::for_backend(head, body.len(), PEER_HEADER).as_bytes())
-            .await?;
+        backend.write_all(head::for_backend(head, body.len(), PEER_HEADER).as_bytes()).await?;
         backend.write_all(body).await?;
         let mut begun = Vec::new();
         let mut piece = [0; 4096];
@@ -47,11 +45,7 @@ pub async fn ask(
             match head::parse_response(&begun).map_err(io::Error::other)? {
                 Some(response) => {
                     begun.drain(..response.head.min(begun.len()));
-                    return io::Result::Ok(Exchange {
-                        backend,
-                        response,
-                        begun,
-                    });
+                    return io::Result::Ok(Exchange { backend, response, begun });
                 }
                 None if read == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 None => {}
@@ -60,16 +54,10 @@ pub async fn ask(
     };
     match within(deadline.saturating_duration_since(Instant::now()), work).await {
         Some(Ok(exchange)) => Ok(exchange),
-        Some(Err(error)) => Err(Rejection::new(
-            502,
-            format!("the master's pages do not answer: {error}"),
-        )),
+        Some(Err(error)) => Err(Rejection::new(502, format!("the master's pages do not answer: {error}"))),
         None => Err(Rejection::new(
             504,
-            format!(
-                "the master's pages did not answer within {} s",
-                limits.first_byte.as_secs()
-            ),
+            format!("the master's pages did not answer within {} s", limits.first_byte.as_secs()),
         )),
     }
 }
@@ -97,21 +85,11 @@ impl Exchange {
         if !bodiless {
             out.push_str(&format!("content-length: {}\r\n", response.length));
         }
-        out.push_str(if keep_alive {
-            "connection: keep-alive\r\n\r\n"
-        } else {
-            "connection: close\r\n\r\n"
-        });
+        out.push_str(if keep_alive { "connection: keep-alive\r\n\r\n" } else { "connection: close\r\n\r\n" });
 
-        let mut left = if is_head || bodiless {
-            0
-        } else {
-            response.length
-        };
+        let mut left = if is_head || bodiless { 0 } else { response.length };
         let mut piece = out.into_bytes();
-        let begun = usize::try_from(left)
-            .unwrap_or(usize::MAX)
-            .min(self.begun.len());
+        let begun = usize::try_from(left).unwrap_or(usize::MAX).min(self.begun.len());
         piece.extend_from_slice(self.begun.get(..begun).unwrap_or_default());
         left -= begun as u64;
         // A small response leaves in one TLS record, head and body together.
@@ -123,9 +101,8 @@ impl Exchange {
         while left > 0 {
             let room = usize::try_from(left).unwrap_or(usize::MAX).min(piece.len());
             let space = piece.get_mut(..room).unwrap_or_default();
-            let read = within(limits.backend_stall, self.backend.read(space))
-                .await
-                .ok_or(io::ErrorKind::TimedOut)??;
+            let read =
+                within(limits.backend_stall, self.backend.read(space)).await.ok_or(io::ErrorKind::TimedOut)??;
             if read == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }

@@ -45,14 +45,10 @@ impl Door {
 
 /// Checks that a head asks for a WebSocket, and makes the answer that opens it.
 pub fn accept(head: &RequestHead, body: u64) -> Result<String, Rejection> {
-    let asks = head.method == "GET"
-        && head.has_token("connection", "upgrade")
-        && head.has_token("upgrade", "websocket");
+    let asks =
+        head.method == "GET" && head.has_token("connection", "upgrade") && head.has_token("upgrade", "websocket");
     if !asks {
-        return Err(Rejection::new(
-            426,
-            "this address speaks WebSocket (RFC 6455) alone",
-        ));
+        return Err(Rejection::new(426, "this address speaks WebSocket (RFC 6455) alone"));
     }
     if body > 0 {
         return Err(Rejection::new(400, "an upgrade has no body"));
@@ -61,11 +57,8 @@ pub fn accept(head: &RequestHead, body: u64) -> Result<String, Rejection> {
         return Err(Rejection::new(426, "WebSocket version 13 is expected"));
     }
     // The key is 16 bytes in base64 (RFC 6455 §4.1).
-    let key = head
-        .header("sec-websocket-key")
-        .filter(|key| key.len() == 24 && key.ends_with("=="));
-    let key =
-        key.ok_or_else(|| Rejection::new(400, "sec-websocket-key is missing or malformed"))?;
+    let key = head.header("sec-websocket-key").filter(|key| key.len() == 24 && key.ends_with("=="));
+    let key = key.ok_or_else(|| Rejection::new(400, "sec-websocket-key is missing or malformed"))?;
     Ok(format!(
         "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: {}\r\n\r\n",
         derive_accept_key(key.as_bytes())
@@ -76,8 +69,7 @@ pub fn accept(head: &RequestHead, body: u64) -> Result<String, Rejection> {
 pub fn bearer(head: &RequestHead) -> Option<&str> {
     let (scheme, token) = head.header("authorization")?.split_once(' ')?;
     let token = token.trim();
-    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && token.len() <= TOKEN_LIMIT)
-        .then_some(token)
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && token.len() <= TOKEN_LIMIT).then_some(token)
 }
 
 /// Whether a browser sent this from one of our own pages. Browsers name the page's origin with every WebSocket, and
@@ -89,17 +81,12 @@ pub fn is_same_origin(head: &RequestHead) -> bool {
     };
     let authority = |text: &str| {
         let lower = text.to_ascii_lowercase();
-        lower
-            .strip_suffix(":443")
-            .map(str::to_owned)
-            .unwrap_or(lower)
+        lower.strip_suffix(":443").map(str::to_owned).unwrap_or(lower)
     };
     let host = head.header("host").map(authority);
     origins.next().is_none()
         && host.is_some()
-        && origin
-            .get(..8)
-            .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"))
+        && origin.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"))
         && origin.get(8..).map(authority) == host
 }
 
@@ -131,10 +118,7 @@ mod tests {
             method: "GET".to_owned(),
             path: "/live".to_owned(),
             query: String::new(),
-            headers: headers
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect(),
+            headers: headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
             peer: std::net::Ipv4Addr::LOCALHOST.into(),
         }
     }
@@ -155,19 +139,11 @@ mod tests {
             ("ci.example", "", false),
             ("ci.example", "https://", false),
         ] {
-            assert_eq!(
-                is_same_origin(&head(&[("host", host), ("origin", origin)])),
-                same,
-                "{host} {origin}"
-            );
+            assert_eq!(is_same_origin(&head(&[("host", host), ("origin", origin)])), same, "{host} {origin}");
         }
         assert!(is_same_origin(&head(&[("host", "ci.example")])));
         assert!(!is_same_origin(&head(&[("origin", "https://a")])));
-        assert!(!is_same_origin(&head(&[
-            ("host", "a"),
-            ("origin", "https://a"),
-            ("origin", "https://b")
-        ])));
+        assert!(!is_same_origin(&head(&[("host", "a"), ("origin", "https://a"), ("origin", "https://b")])));
     }
 
     #[test]
@@ -180,11 +156,7 @@ mod tests {
             ("Bearer", None),
             ("", None),
         ] {
-            assert_eq!(
-                bearer(&head(&[("authorization", value)])),
-                token,
-                "{value:?}"
-            );
+            assert_eq!(bearer(&head(&[("authorization", value)])), token, "{value:?}");
         }
         let long = format!("Bearer {}", "a".repeat(TOKEN_LIMIT + 1));
         assert_eq!(bearer(&head(&[("authorization", &long)])), None);

@@ -32,10 +32,7 @@ pub fn select(range: Option<&str>, length: u64) -> Selection {
         // A suffix: the last so many bytes.
         (None, Some(suffix)) if first.is_empty() => match suffix.min(length) {
             0 => Selection::Unsatisfiable,
-            suffix => Selection::Part {
-                offset: length - suffix,
-                length: suffix,
-            },
+            suffix => Selection::Part { offset: length - suffix, length: suffix },
         },
         (Some(first), last_number) if last.is_empty() || last_number.is_some() => {
             let last = last_number.unwrap_or(u64::MAX);
@@ -45,10 +42,7 @@ pub fn select(range: Option<&str>, length: u64) -> Selection {
             if first >= length {
                 return Selection::Unsatisfiable;
             }
-            Selection::Part {
-                offset: first,
-                length: last.min(length - 1) - first + 1,
-            }
+            Selection::Part { offset: first, length: last.min(length - 1) - first + 1 }
         }
         _ => Selection::Whole,
     }
@@ -75,9 +69,10 @@ pub fn client_has_it(if_none_match: Option<&str>, tag: Option<&str>) -> bool {
     let (Some(known), Some(tag)) = (if_none_match, tag) else {
         return false;
     };
-    known.split(',').map(str::trim).any(|candidate| {
-        candidate == "*" || candidate.strip_prefix("W/").unwrap_or(candidate) == tag
-    })
+    known
+        .split(',')
+        .map(str::trim)
+        .any(|candidate| candidate == "*" || candidate.strip_prefix("W/").unwrap_or(candidate) == tag)
 }
 
 #[cfg(test)]
@@ -102,11 +97,7 @@ mod tests {
             ("bytes=-99999", 100, part(0, 100)),
             ("bytes=0-99999999999999999999999", 100, part(0, 100)),
             ("bytes=100-", 100, Selection::Unsatisfiable),
-            (
-                "bytes=99999999999999999999999-",
-                100,
-                Selection::Unsatisfiable,
-            ),
+            ("bytes=99999999999999999999999-", 100, Selection::Unsatisfiable),
             ("bytes=-0", 100, Selection::Unsatisfiable),
             ("bytes=0-", 0, Selection::Unsatisfiable),
             ("bytes=-5", 0, Selection::Unsatisfiable),

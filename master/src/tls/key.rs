@@ -56,8 +56,7 @@ fn sec1_within(pkcs8: &[u8]) -> Option<&[u8]> {
 /// Reads ECPrivateKey of RFC 5915 §3 by the size of its scalar, never by its parameters.
 fn elliptic_curve_key(sec1: &[u8]) -> Result<Arc<dyn SigningKey>, &'static str> {
     const NOT_ONE: &str = "holds an elliptic curve key that cannot be read";
-    const OFF_CURVE: &str =
-        "holds a key on a curve that TLS does not sign with; expected P-256, P-384 or P-521";
+    const OFF_CURVE: &str = "holds a key on a curve that TLS does not sign with; expected P-256, P-384 or P-521";
     const MISMATCH: &str = "holds an elliptic curve key whose private and public halves differ";
     let outer = Elements::of(sec1).with_tag(x509::SEQUENCE).ok_or(NOT_ONE)?;
     let mut fields = Elements::of(outer.contents);
@@ -70,24 +69,18 @@ fn elliptic_curve_key(sec1: &[u8]) -> Result<Arc<dyn SigningKey>, &'static str> 
         Curve::P521 => {
             let key = P521Key::from_slice(scalar.contents).map_err(|_| OFF_CURVE)?;
             let point = key.verifying_key().to_sec1_point(false);
-            let stored =
-                public.and_then(|public| Elements::of(public.contents).with_tag(x509::BIT_STRING));
+            let stored = public.and_then(|public| Elements::of(public.contents).with_tag(x509::BIT_STRING));
             if stored.is_some_and(|stored| stored.contents.get(1..) != Some(point.as_bytes())) {
                 return Err(MISMATCH);
             }
             let info = x509::ec_public_key_info(Curve::P521, point.as_bytes());
-            Ok(Arc::new(P521 {
-                key,
-                info: info.into(),
-            }))
+            Ok(Arc::new(P521 { key, info: info.into() }))
         }
         Curve::P256 | Curve::P384 => {
-            let public = public.ok_or(
-                "holds an elliptic curve key without its public half; `openssl ec -in OLD -out NEW` adds it",
-            )?;
+            let public = public
+                .ok_or("holds an elliptic curve key without its public half; `openssl ec -in OLD -out NEW` adds it")?;
             let named = x509::element(x509::SEQUENCE, &[version.whole, scalar.whole, public.whole]);
-            sign::any_ecdsa_type(&PrivateKeyDer::from(PrivateSec1KeyDer::from(named)))
-                .map_err(|_| OFF_CURVE)
+            sign::any_ecdsa_type(&PrivateKeyDer::from(PrivateSec1KeyDer::from(named))).map_err(|_| OFF_CURVE)
         }
     }
 }
@@ -108,9 +101,7 @@ impl std::fmt::Debug for P521 {
 
 impl SigningKey for P521 {
     fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
-        offered
-            .contains(&SignatureScheme::ECDSA_NISTP521_SHA512)
-            .then(|| Box::new(self.clone()) as Box<dyn Signer>)
+        offered.contains(&SignatureScheme::ECDSA_NISTP521_SHA512).then(|| Box::new(self.clone()) as Box<dyn Signer>)
     }
 
     fn public_key(&self) -> Option<SubjectPublicKeyInfoDer<'_>> {

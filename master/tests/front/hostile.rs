@@ -14,10 +14,7 @@ fn is_alive(world: &World) {
 /// Resident memory of this process, which holds the master, in KiB (proc(5)).
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
@@ -32,10 +29,7 @@ fn requests_that_could_be_read_in_two_ways_end_the_connection() {
     let smuggled = "GET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n";
     for (lines, status) in [
         ("host: a\r\ncontent-length: 40\r\ncontent-length: 0", 400),
-        (
-            "host: a\r\ncontent-length: 0\r\ntransfer-encoding: chunked",
-            400,
-        ),
+        ("host: a\r\ncontent-length: 0\r\ntransfer-encoding: chunked", 400),
         ("host: a\r\ntransfer-encoding: xchunked", 400),
         ("host: a\r\ntransfer-encoding : chunked", 400),
         ("host: a\r\ncontent-length: abc", 400),
@@ -47,17 +41,9 @@ fn requests_that_could_be_read_in_two_ways_end_the_connection() {
         ("host: a\r\ncontent-length: 100000000000", 413),
         ("host: a\r\ncontent-length: 99999999999999999999999999", 413),
     ] {
-        let text =
-            world.exchange(format!("POST / HTTP/1.1\r\n{lines}\r\n\r\n{smuggled}").as_bytes());
-        assert!(
-            text.starts_with(&format!("HTTP/1.1 {status} ")),
-            "{lines:?}: {text:?}"
-        );
-        assert_eq!(
-            text.matches("HTTP/1.1 ").count(),
-            1,
-            "nothing behind it is a request: {text:?}"
-        );
+        let text = world.exchange(format!("POST / HTTP/1.1\r\n{lines}\r\n\r\n{smuggled}").as_bytes());
+        assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{lines:?}: {text:?}");
+        assert_eq!(text.matches("HTTP/1.1 ").count(), 1, "nothing behind it is a request: {text:?}");
         assert!(text.contains("connection: close"), "{text:?}");
     }
     is_alive(&world);
@@ -70,21 +56,13 @@ fn pipelined_requests_are_answered_in_order_and_bodies_are_not_requests() {
     let mut bytes = String::new();
     for n in 0..20 {
         bytes.push_str(&format!("GET /{n} HTTP/1.1\r\nhost: a\r\n\r\n"));
-        bytes.push_str(&format!(
-            "POST /p{n} HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n{inner}",
-            inner.len()
-        ));
+        bytes.push_str(&format!("POST /p{n} HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n{inner}", inner.len()));
     }
     bytes.push_str("GET /last HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\nGET /behind HTTP/1.1\r\nhost: a\r\n\r\n");
     let text = world.exchange(bytes.as_bytes());
-    let seen: Vec<&str> = text
-        .lines()
-        .filter_map(|line| line.split_once(" peer="))
-        .map(|(request, _)| request.trim())
-        .collect();
-    let mut wanted: Vec<String> = (0..20)
-        .flat_map(|n| [format!("GET /{n}"), format!("POST /p{n}")])
-        .collect();
+    let seen: Vec<&str> =
+        text.lines().filter_map(|line| line.split_once(" peer=")).map(|(request, _)| request.trim()).collect();
+    let mut wanted: Vec<String> = (0..20).flat_map(|n| [format!("GET /{n}"), format!("POST /p{n}")]).collect();
     wanted.push("GET /last".to_owned());
     assert_eq!(seen, wanted);
 }
@@ -108,10 +86,7 @@ fn a_head_without_end_costs_neither_memory_nor_time() {
     }));
     let grown = resident().saturating_sub(before);
     assert!(grown < 24 * 1024, "{grown} KiB");
-    let long = format!(
-        "GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n",
-        "a".repeat(17 * 1024)
-    );
+    let long = format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "a".repeat(17 * 1024));
     assert!(world.exchange(long.as_bytes()).starts_with("HTTP/1.1 431 "));
     is_alive(&world);
 }
@@ -121,11 +96,9 @@ fn a_body_that_was_promised_but_never_comes_holds_nothing() {
     let world = world(|limits| limits.body_time = Duration::from_millis(300));
     let before = resident();
     // What makes the server behind the front allocate 100 GB is never handed to it.
-    let text =
-        world.exchange(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100000000000\r\n\r\n");
+    let text = world.exchange(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100000000000\r\n\r\n");
     assert!(text.starts_with("HTTP/1.1 413 "), "{text}");
-    let text =
-        world.exchange(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2000000\r\n\r\nonly this");
+    let text = world.exchange(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2000000\r\n\r\nonly this");
     assert!(text.starts_with("HTTP/1.1 408 "), "{text}");
     assert!(resident().saturating_sub(before) < 24 * 1024);
     is_alive(&world);
@@ -162,17 +135,10 @@ fn slow_clients_are_closed_at_each_stage() {
             }
         };
         smol::future::or(reading, writing).await;
-        assert!(
-            begun.elapsed() < Duration::from_secs(5),
-            "{:?}",
-            begun.elapsed()
-        );
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
         // A connection that was used and then sleeps.
         let mut client = world.connect().await.unwrap();
-        client
-            .write_all(b"GET /a HTTP/1.1\r\nhost: a\r\n\r\n")
-            .await
-            .unwrap();
+        client.write_all(b"GET /a HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
         read_response(&mut client).await;
         let mut rest = Vec::new();
         client.read_to_end(&mut rest).await.unwrap();
@@ -199,10 +165,7 @@ fn connections_reset_at_any_moment_do_no_harm() {
             }
             let mut client = world.connect().await.unwrap();
             let target = if round % 3 == 1 { "/a" } else { "/big" };
-            client
-                .write_all(format!("GET {target} HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes())
-                .await
-                .unwrap();
+            client.write_all(format!("GET {target} HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes()).await.unwrap();
             client.flush().await.unwrap();
             reset(client.get_ref().0);
         }
@@ -216,10 +179,7 @@ fn a_client_that_sends_no_more_still_gets_its_answer() {
     let world = world(|_| ());
     smol::block_on(soon(async {
         let mut client = world.connect().await.unwrap();
-        client
-            .write_all(b"GET /half HTTP/1.1\r\nhost: a\r\n\r\n")
-            .await
-            .unwrap();
+        client.write_all(b"GET /half HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
         // Our half is closed, by TLS and by TCP.
         client.close().await.unwrap();
         let response = read_response(&mut client).await;
@@ -239,19 +199,13 @@ fn a_downloader_that_never_reads_is_cut_and_holds_little() {
         let mut clients = Vec::new();
         for _ in 0..4 {
             let mut client = world.connect().await.unwrap();
-            client
-                .write_all(b"GET /big HTTP/1.1\r\nhost: a\r\n\r\n")
-                .await
-                .unwrap();
+            client.write_all(b"GET /big HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
             client.flush().await.unwrap();
             clients.push(client);
         }
         // All places are taken; the next one waits until those who do not read are cut.
         let mut client = world.connect().await.unwrap();
-        client
-            .write_all(b"GET /next HTTP/1.1\r\nhost: a\r\n\r\n")
-            .await
-            .unwrap();
+        client.write_all(b"GET /next HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
         assert!(read_response(&mut client).await.contains("GET /next"));
         let grown = resident().saturating_sub(before);
         assert!(grown < 24 * 1024, "{grown} KiB");
@@ -273,10 +227,7 @@ fn connections_beyond_the_limit_are_closed_and_others_take_their_place() {
         assert!(world.connect().await.is_err(), "one too many");
         // Those who are in are served.
         let client = held.last_mut().unwrap();
-        client
-            .write_all(b"GET /in HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
-            .await
-            .unwrap();
+        client.write_all(b"GET /in HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
         read_response(client).await;
         held.clear();
         // Their places are free as soon as the master has seen them go.
@@ -290,12 +241,7 @@ fn connections_beyond_the_limit_are_closed_and_others_take_their_place() {
 #[test]
 fn bytes_that_are_no_tls_do_no_harm() {
     let world = world(|_| ());
-    for bytes in [
-        &[0x16; 600][..],
-        &[0x16, 3, 1, 0xff, 0xff, 1, 2, 3],
-        &[0x80, 0x2e, 1, 0, 2],
-        &[0; 100],
-    ] {
+    for bytes in [&[0x16; 600][..], &[0x16, 3, 1, 0xff, 0xff, 1, 2, 3], &[0x80, 0x2e, 1, 0, 2], &[0; 100]] {
         let mut tcp = TcpStream::connect(world.address).unwrap();
         tcp.write_all(bytes).unwrap();
         tcp.shutdown(std::net::Shutdown::Write).unwrap();

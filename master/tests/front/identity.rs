@@ -18,19 +18,10 @@ fn s_client(world: &World, arguments: &str) -> [u8; 32] {
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&done.stdout).into_owned();
-    assert!(
-        text.contains("Cipher is") && !text.contains("Cipher is (NONE)"),
-        "{done:?}"
-    );
+    assert!(text.contains("Cipher is") && !text.contains("Cipher is (NONE)"), "{done:?}");
     let shown = world.scratch.path("shown.pem");
     std::fs::write(&shown, &text).unwrap();
-    let line = run(
-        &world.scratch.0,
-        &format!(
-            "openssl x509 -in {} -noout -fingerprint -sha256",
-            shown.display()
-        ),
-    );
+    let line = run(&world.scratch.0, &format!("openssl x509 -in {} -noout -fingerprint -sha256", shown.display()));
     let line = String::from_utf8(line.stdout).unwrap();
     pin::parse_fingerprint(line.split_once('=').unwrap().1).unwrap()
 }
@@ -38,28 +29,20 @@ fn s_client(world: &World, arguments: &str) -> [u8; 32] {
 /// Key and certificate in the scratch directory, made by openssl from this recipe for `key.pem`.
 fn operator(scratch: &Scratch, recipe: &str) -> (PathBuf, PathBuf) {
     run(&scratch.0, recipe);
-    run(
-        &scratch.0,
-        "openssl req -new -x509 -days 30 -key key.pem -subj /CN=ci.example -out cert.pem",
-    );
+    run(&scratch.0, "openssl req -new -x509 -days 30 -key key.pem -subj /CN=ci.example -out cert.pem");
     (scratch.path("cert.pem"), scratch.path("key.pem"))
 }
 
 /// curl, openssl and our own client get an answer.
 fn everybody_connects(world: &World) {
     assert!(world.curl_text("", "/hello").starts_with("GET /hello"));
-    assert!(
-        world
-            .curl_text("--tls-max 1.2", "/hello")
-            .starts_with("GET /hello")
-    );
+    assert!(world.curl_text("--tls-max 1.2", "/hello").starts_with("GET /hello"));
     s_client(world, "-tls1_2");
     s_client(world, "-tls1_3");
     smol::block_on(soon(world.connect())).unwrap();
 }
 
-const EXPLICIT_P521: &str =
-    "openssl ecparam -name secp521r1 -genkey -param_enc explicit -out key.pem";
+const EXPLICIT_P521: &str = "openssl ecparam -name secp521r1 -genkey -param_enc explicit -out key.pem";
 
 #[test]
 fn the_script_makes_what_everybody_can_connect_to() {
@@ -89,18 +72,10 @@ fn the_script_replaces_nothing_unasked() {
     assert!(!again.status.success());
     assert!(String::from_utf8_lossy(&again.stderr).contains("--force"));
     assert_eq!(std::fs::read(&certificate).unwrap(), before);
-    for (arguments, status) in [
-        (&["--help"][..], 0),
-        (&["--wat"], 2),
-        (&["--days", "x"], 2),
-        (&["--name", "a/b"], 2),
-        (&["a", "b"], 2),
-    ] {
-        let done = Command::new(&script)
-            .args(arguments)
-            .current_dir(&scratch.0)
-            .output()
-            .unwrap();
+    for (arguments, status) in
+        [(&["--help"][..], 0), (&["--wat"], 2), (&["--days", "x"], 2), (&["--name", "a/b"], 2), (&["a", "b"], 2)]
+    {
+        let done = Command::new(&script).args(arguments).current_dir(&scratch.0).output().unwrap();
         assert_eq!(done.status.code(), Some(status), "{arguments:?}: {done:?}");
     }
 }
@@ -123,16 +98,9 @@ fn every_kind_of_key_in_every_kind_of_file_is_used() {
         let files = operator(&scratch, recipe);
         let world = world_with(scratch, Some(files), |_| ());
         smol::block_on(soon(world.connect())).unwrap_or_else(|error| panic!("{recipe}: {error}"));
-        assert!(
-            world.curl_text("", "/hello").starts_with("GET /hello"),
-            "{recipe}"
-        );
+        assert!(world.curl_text("", "/hello").starts_with("GET /hello"), "{recipe}");
         let odd = recipe.contains("521") || recipe.contains("ed25519");
-        assert_eq!(
-            world.identity.companion_fingerprint().is_some(),
-            odd,
-            "{recipe}"
-        );
+        assert_eq!(world.identity.companion_fingerprint().is_some(), odd, "{recipe}");
     }
 }
 
@@ -141,41 +109,28 @@ fn with_nothing_given_a_certificate_is_made_once_and_kept() {
     let first = world(|_| ());
     everybody_connects(&first);
     let file = first.scratch.path("tls/master.pem");
-    assert_eq!(
-        std::fs::metadata(&file).unwrap().permissions().mode() & 0o777,
-        0o600
-    );
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let directory = std::fs::metadata(first.scratch.path("tls")).unwrap();
     assert_eq!(directory.permissions().mode() & 0o777, 0o700);
-    let sources = Sources {
-        operator: None,
-        directory: first.scratch.path("tls"),
-        names: Vec::new(),
-    };
+    let sources = Sources { operator: None, directory: first.scratch.path("tls"), names: Vec::new() };
     let again = Identity::load(sources).unwrap();
     assert_eq!(again.fingerprint(), first.identity.fingerprint());
-    let shown = run(
-        &first.scratch.0,
-        "openssl x509 -in tls/master.pem -noout -checkend 300000000 -ext subjectAltName",
-    );
+    let shown = run(&first.scratch.0, "openssl x509 -in tls/master.pem -noout -checkend 300000000 -ext subjectAltName");
     let shown = String::from_utf8(shown.stdout).unwrap();
     for name in ["DNS:localhost", "DNS:ci.example", "IP Address:127.0.0.1"] {
         assert!(shown.contains(name), "{shown}");
     }
     // With that certificate as its authority, a client that checks names is content.
     let port = first.address.port();
-    let strict = format!(
-        "curl -sS --cacert tls/master.pem --resolve ci.example:{port}:127.0.0.1 https://ci.example:{port}/"
-    );
+    let strict =
+        format!("curl -sS --cacert tls/master.pem --resolve ci.example:{port}:127.0.0.1 https://ci.example:{port}/");
     run(&first.scratch.0, &strict);
 }
 
 #[test]
 fn a_stranger_with_another_certificate_is_refused_by_our_client() {
     let world = world(|_| ());
-    let error = smol::block_on(soon(world.connect_pinned([7; 32])))
-        .unwrap_err()
-        .to_string();
+    let error = smol::block_on(soon(world.connect_pinned([7; 32]))).unwrap_err().to_string();
     assert!(error.contains("fingerprint"), "{error}");
 }
 
@@ -187,11 +142,7 @@ fn fault(certificate: &Path, key: &Path, directory: &Path) -> IdentityError {
         names: Vec::new(),
     };
     match Identity::load(sources) {
-        Ok(_) => panic!(
-            "{} and {} were accepted",
-            certificate.display(),
-            key.display()
-        ),
+        Ok(_) => panic!("{} and {} were accepted", certificate.display(), key.display()),
         Err(error) => error,
     }
 }
@@ -200,89 +151,28 @@ fn fault(certificate: &Path, key: &Path, directory: &Path) -> IdentityError {
 fn errors_name_the_file_and_what_was_expected() {
     let scratch = Scratch::new();
     let (certificate, key) = operator(&scratch, EXPLICIT_P521);
-    run(
-        &scratch.0,
-        "openssl ecparam -name secp521r1 -genkey -noout -out other.pem",
-    );
-    run(
-        &scratch.0,
-        "openssl ec -in key.pem -aes256 -passout pass:secret -out locked.pem",
-    );
-    run(
-        &scratch.0,
-        "openssl ecparam -name secp256k1 -genkey -noout -out bitcoin.pem",
-    );
+    run(&scratch.0, "openssl ecparam -name secp521r1 -genkey -noout -out other.pem");
+    run(&scratch.0, "openssl ec -in key.pem -aes256 -passout pass:secret -out locked.pem");
+    run(&scratch.0, "openssl ecparam -name secp256k1 -genkey -noout -out bitcoin.pem");
     std::fs::write(scratch.path("empty.pem"), "").unwrap();
-    std::fs::write(
-        scratch.path("broken.pem"),
-        "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n",
-    )
-    .unwrap();
-    std::fs::write(
-        scratch.path("lie.pem"),
-        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-    )
-    .unwrap();
+    std::fs::write(scratch.path("broken.pem"), "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n")
+        .unwrap();
+    std::fs::write(scratch.path("lie.pem"), "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
     std::fs::write(scratch.path("huge.pem"), vec![b'a'; (1 << 20) + 1]).unwrap();
     let path = |name: &str| scratch.path(name);
     for (certificate, key, file, word) in [
         (path("none.pem"), key.clone(), "none.pem", "cannot be read"),
-        (
-            path("empty.pem"),
-            key.clone(),
-            "empty.pem",
-            "holds no certificate",
-        ),
+        (path("empty.pem"), key.clone(), "empty.pem", "holds no certificate"),
         (path("broken.pem"), key.clone(), "broken.pem", "not PEM"),
-        (
-            path("lie.pem"),
-            key.clone(),
-            "lie.pem",
-            "not an X.509 certificate",
-        ),
-        (
-            path("huge.pem"),
-            key.clone(),
-            "huge.pem",
-            "larger than 1 MiB",
-        ),
+        (path("lie.pem"), key.clone(), "lie.pem", "not an X.509 certificate"),
+        (path("huge.pem"), key.clone(), "huge.pem", "larger than 1 MiB"),
         (key.clone(), key.clone(), "key.pem", "holds no certificate"),
-        (
-            certificate.clone(),
-            path("none.pem"),
-            "none.pem",
-            "cannot be read",
-        ),
-        (
-            certificate.clone(),
-            path("empty.pem"),
-            "empty.pem",
-            "holds no private key",
-        ),
-        (
-            certificate.clone(),
-            path("cert.pem"),
-            "cert.pem",
-            "holds no private key",
-        ),
-        (
-            certificate.clone(),
-            path("other.pem"),
-            "other.pem",
-            "is not the key of the first certificate",
-        ),
-        (
-            certificate.clone(),
-            path("locked.pem"),
-            "locked.pem",
-            "passphrase",
-        ),
-        (
-            certificate.clone(),
-            path("bitcoin.pem"),
-            "bitcoin.pem",
-            "P-256, P-384 or P-521",
-        ),
+        (certificate.clone(), path("none.pem"), "none.pem", "cannot be read"),
+        (certificate.clone(), path("empty.pem"), "empty.pem", "holds no private key"),
+        (certificate.clone(), path("cert.pem"), "cert.pem", "holds no private key"),
+        (certificate.clone(), path("other.pem"), "other.pem", "is not the key of the first certificate"),
+        (certificate.clone(), path("locked.pem"), "locked.pem", "passphrase"),
+        (certificate.clone(), path("bitcoin.pem"), "bitcoin.pem", "P-256, P-384 or P-521"),
     ] {
         let error = fault(&certificate, &key, &scratch.0);
         assert!(error.file.ends_with(file), "{error}");
@@ -294,9 +184,7 @@ fn errors_name_the_file_and_what_was_expected() {
 fn replaced_files_are_used_by_the_next_connection_and_broken_ones_are_not() {
     let scratch = Scratch::new();
     let files = make_certificate(&scratch.0);
-    let world = world_with(scratch, Some(files.clone()), |limits| {
-        limits.certificate_check = Duration::ZERO
-    });
+    let world = world_with(scratch, Some(files.clone()), |limits| limits.certificate_check = Duration::ZERO);
     let old = world.identity.fingerprint();
     assert_eq!(s_client(&world, "-tls1_3"), old);
 
@@ -330,19 +218,12 @@ fn many_that_start_at_once_agree_on_one_certificate() {
         .map(|_| {
             let scratch = Arc::clone(&scratch);
             std::thread::spawn(move || {
-                let sources = Sources {
-                    operator: None,
-                    directory: scratch.path("tls"),
-                    names: Vec::new(),
-                };
+                let sources = Sources { operator: None, directory: scratch.path("tls"), names: Vec::new() };
                 Identity::load(sources).unwrap().fingerprint()
             })
         })
         .collect();
-    let mut found: Vec<_> = threads
-        .into_iter()
-        .map(|thread| thread.join().unwrap())
-        .collect();
+    let mut found: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
     found.dedup();
     assert_eq!(found.len(), 1);
     assert_eq!(std::fs::read_dir(scratch.path("tls")).unwrap().count(), 1);

@@ -7,18 +7,9 @@ use std::time::Duration;
 #[test]
 fn a_request_reaches_the_handler_whole() {
     let world = world(|_| ());
-    let text = world.curl_text(
-        "-H X-Odd:1 -H Sai-Peer:6.6.6.6 -d hello",
-        "/a%20b?x=1&y=%2f",
-    );
-    assert!(
-        text.starts_with("POST /a%20b x=1&y=%2f peer=127.0.0.1 body=5\n"),
-        "{text}"
-    );
-    assert!(
-        text.contains("x-odd: 1\n") && text.contains(&format!("host: {}\n", world.address)),
-        "{text}"
-    );
+    let text = world.curl_text("-H X-Odd:1 -H Sai-Peer:6.6.6.6 -d hello", "/a%20b?x=1&y=%2f");
+    assert!(text.starts_with("POST /a%20b x=1&y=%2f peer=127.0.0.1 body=5\n"), "{text}");
+    assert!(text.contains("x-odd: 1\n") && text.contains(&format!("host: {}\n", world.address)), "{text}");
     assert!(!text.contains("6.6.6.6"), "{text}");
 }
 
@@ -36,10 +27,7 @@ fn responses_have_their_headers_and_no_others() {
         assert_eq!(head.matches(line).count(), 1, "{head}");
     }
     assert!(head.contains("x-odd: a??set-cookie: b?"), "{head}");
-    assert!(
-        !head.contains("\nset-cookie") && !head.contains("tiny") && !head.contains("chunked"),
-        "{head}"
-    );
+    assert!(!head.contains("\nset-cookie") && !head.contains("tiny") && !head.contains("chunked"), "{head}");
 }
 
 #[test]
@@ -52,10 +40,7 @@ fn bodies_up_to_the_limit_arrive_and_larger_ones_are_refused() {
     assert!(text.contains("body=2097152"), "{text}");
     let text = world.curl_text("-H Expect: --data-binary @most", "/echo");
     assert!(text.contains("body=2097152"), "{text}");
-    assert_eq!(
-        world.curl_text("-o /dev/null -w %{http_code} --data-binary @more", "/echo"),
-        "413"
-    );
+    assert_eq!(world.curl_text("-o /dev/null -w %{http_code} --data-binary @more", "/echo"), "413");
     let text = world.curl_text("--data-binary @more", "/import");
     assert!(text.contains("body=2097153"), "{text}");
 }
@@ -79,21 +64,13 @@ fn requests_follow_one_another_on_one_connection() {
             client.write_all(request.as_bytes()).await.unwrap();
             if line.starts_with("HEAD") {
                 let mut head = [0; 4096];
-                let read = smol::io::AsyncReadExt::read(&mut client, &mut head)
-                    .await
-                    .unwrap();
+                let read = smol::io::AsyncReadExt::read(&mut client, &mut head).await.unwrap();
                 let head = String::from_utf8_lossy(&head[..read]).into_owned();
-                assert!(
-                    head.contains("content-length: 10\r\n") && head.ends_with("\r\n\r\n"),
-                    "{head}"
-                );
+                assert!(head.contains("content-length: 10\r\n") && head.ends_with("\r\n\r\n"), "{head}");
                 continue;
             }
             let response = read_response(&mut client).await;
-            assert!(
-                response.starts_with(&format!("HTTP/1.1 {status} ")),
-                "{line}: {response}"
-            );
+            assert!(response.starts_with(&format!("HTTP/1.1 {status} ")), "{line}: {response}");
         }
     }));
 }
@@ -101,13 +78,8 @@ fn requests_follow_one_another_on_one_connection() {
 #[test]
 fn an_unchanged_file_is_not_sent_again() {
     let world = world(|_| ());
-    let text = world.exchange(
-        b"GET /file HTTP/1.1\r\nhost: a\r\nif-none-match: \"tag\"\r\nconnection: close\r\n\r\n",
-    );
-    assert!(
-        text.starts_with("HTTP/1.1 304 ") && text.ends_with("\r\n\r\n"),
-        "{text}"
-    );
+    let text = world.exchange(b"GET /file HTTP/1.1\r\nhost: a\r\nif-none-match: \"tag\"\r\nconnection: close\r\n\r\n");
+    assert!(text.starts_with("HTTP/1.1 304 ") && text.ends_with("\r\n\r\n"), "{text}");
     assert!(!text.contains("content-length"), "{text}");
 }
 
@@ -119,53 +91,29 @@ fn ranges_of_files_are_sent() {
     assert_eq!(world.curl_text("-r 7-", "/file"), "789");
     assert_eq!(world.curl_text("-r -3", "/file"), "789");
     assert_eq!(world.curl_text("-r 0-1,3-4", "/file"), "0123456789");
-    assert_eq!(
-        world.curl_text("-o /dev/null -w %{http_code} -r 10-", "/file"),
-        "416"
-    );
+    assert_eq!(world.curl_text("-o /dev/null -w %{http_code} -r 10-", "/file"), "416");
     let text = world.curl_text("-i -r 2-4", "/file").to_lowercase();
-    assert!(
-        text.contains("206 ") && text.contains("content-range: bytes 2-4/10"),
-        "{text}"
-    );
-    assert!(
-        text.contains("accept-ranges: bytes") && text.contains("etag: \"tag\""),
-        "{text}"
-    );
-    assert_eq!(
-        world.curl_text("-r 2-4 -H If-Range:\"tag\"", "/file"),
-        "234"
-    );
-    assert_eq!(
-        world.curl_text("-r 2-4 -H If-Range:\"old\"", "/file"),
-        "0123456789"
-    );
+    assert!(text.contains("206 ") && text.contains("content-range: bytes 2-4/10"), "{text}");
+    assert!(text.contains("accept-ranges: bytes") && text.contains("etag: \"tag\""), "{text}");
+    assert_eq!(world.curl_text("-r 2-4 -H If-Range:\"tag\"", "/file"), "234");
+    assert_eq!(world.curl_text("-r 2-4 -H If-Range:\"old\"", "/file"), "0123456789");
     // A download that was cut goes on where it stopped.
     std::fs::write(world.scratch.path("part"), "0123").unwrap();
     world.curl_text("-C - -o part", "/file");
-    assert_eq!(
-        std::fs::read(world.scratch.path("part")).unwrap(),
-        b"0123456789"
-    );
+    assert_eq!(std::fs::read(world.scratch.path("part")).unwrap(), b"0123456789");
 }
 
 #[test]
 fn large_responses_are_streamed_whole() {
     let world = world(|_| ());
-    assert_eq!(
-        world.curl_text("-o /dev/null -w %{size_download}", "/big"),
-        BIG.to_string()
-    );
+    assert_eq!(world.curl_text("-o /dev/null -w %{size_download}", "/big"), BIG.to_string());
 }
 
 #[test]
 fn clients_of_http_1_0_are_answered_and_closed() {
     let world = world(|_| ());
     let text = world.exchange(b"GET /old HTTP/1.0\r\n\r\n");
-    assert!(
-        text.starts_with("HTTP/1.1 200 ") && text.contains("GET /old"),
-        "{text}"
-    );
+    assert!(text.starts_with("HTTP/1.1 200 ") && text.contains("GET /old"), "{text}");
     assert!(text.contains("connection: close\r\n"), "{text}");
     assert!(world.curl_text("-0", "/old").starts_with("GET /old"));
 }
@@ -174,15 +122,9 @@ fn clients_of_http_1_0_are_answered_and_closed() {
 fn a_client_without_tls_is_told_so() {
     let world = world(|_| ());
     let url = format!("http://{}/", world.address);
-    let done = std::process::Command::new("curl")
-        .args(["-sS", "-i", &url])
-        .output()
-        .unwrap();
+    let done = std::process::Command::new("curl").args(["-sS", "-i", &url]).output().unwrap();
     let text = String::from_utf8_lossy(&done.stdout).into_owned();
-    assert!(
-        text.starts_with("HTTP/1.1 400 ") && text.contains("this is an https port"),
-        "{done:?}"
-    );
+    assert!(text.starts_with("HTTP/1.1 400 ") && text.contains("this is an https port"), "{done:?}");
 }
 
 #[test]
@@ -196,10 +138,7 @@ fn a_response_that_cannot_be_finished_is_seen_to_be_cut() {
 #[test]
 fn a_handler_that_takes_too_long_is_given_up() {
     let world = world(|limits| limits.first_byte = Duration::from_millis(200));
-    assert_eq!(
-        world.curl_text("-o /dev/null -w %{http_code}", "/never"),
-        "504"
-    );
+    assert_eq!(world.curl_text("-o /dev/null -w %{http_code}", "/never"), "504");
     assert_eq!(world.curl_text("-o /dev/null -w %{http_code}", "/a"), "200");
 }
 
@@ -209,9 +148,6 @@ fn more_requests_than_places_wait_for_their_turn() {
         limits.forwards = 2;
         limits.forwards_per_address = 2;
     });
-    let codes = world.curl_text(
-        "-Z --parallel-immediate -o /dev/null -w %{http_code},",
-        "/[1-20]",
-    );
+    let codes = world.curl_text("-Z --parallel-immediate -o /dev/null -w %{http_code},", "/[1-20]");
     assert_eq!(codes, "200,".repeat(20));
 }

@@ -2,9 +2,7 @@
 
 use futures_rustls::TlsConnector;
 use sai_agent::pin::{self, Trust};
-use sai_master::front::{
-    Front, FrontConfig, Limits, Message, Rejection, RequestHead, Socket, Upgrades,
-};
+use sai_master::front::{Front, FrontConfig, Limits, Message, Rejection, RequestHead, Socket, Upgrades};
 use sai_master::http::{Body, HttpServer, Request, Response};
 use sai_master::tls::{Identity, Sources};
 use smol::Async;
@@ -29,11 +27,7 @@ pub struct Scratch(pub PathBuf);
 impl Scratch {
     pub fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!(
-            "sai-front-{}-{}",
-            std::process::id(),
-            COUNT.fetch_add(1, Ordering::Relaxed)
-        );
+        let name = format!("sai-front-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir(&path).unwrap();
         Self(path)
@@ -53,11 +47,7 @@ impl Drop for Scratch {
 /// Runs a command line, words separated by single spaces, in a directory; it must succeed.
 pub fn run(directory: &Path, line: &str) -> Output {
     let mut words = line.split(' ');
-    let done = Command::new(words.next().unwrap())
-        .args(words)
-        .current_dir(directory)
-        .output()
-        .unwrap();
+    let done = Command::new(words.next().unwrap()).args(words).current_dir(directory).output().unwrap();
     assert!(done.status.success(), "{line}: {done:?}");
     done
 }
@@ -65,14 +55,8 @@ pub fn run(directory: &Path, line: &str) -> Output {
 /// Runs our own script.
 pub fn make_certificate(directory: &Path) -> (PathBuf, PathBuf) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/gen-selfsigned-certs.sh");
-    run(
-        directory,
-        &format!("{} {} --force", script.display(), directory.display()),
-    );
-    (
-        directory.join("sai-master.pem"),
-        directory.join("sai-master-key.pem"),
-    )
+    run(directory, &format!("{} {} --force", script.display(), directory.display()));
+    (directory.join("sai-master.pem"), directory.join("sai-master-key.pem"))
 }
 
 /// Waits for something that may take a moment.
@@ -94,9 +78,7 @@ pub struct Echo {
 
 async fn echo(mut socket: Socket) {
     while let Some(Ok(message)) = socket.next().await {
-        if matches!(message, Message::Text(_) | Message::Binary(_))
-            && socket.send(message).await.is_err()
-        {
+        if matches!(message, Message::Text(_) | Message::Binary(_)) && socket.send(message).await.is_err() {
             return;
         }
     }
@@ -134,11 +116,7 @@ impl Upgrades for Echo {
     }
 
     fn body_limit(&self, head: &RequestHead, default: u64) -> u64 {
-        if head.path == "/import" {
-            8 << 20
-        } else {
-            default
-        }
+        if head.path == "/import" { 8 << 20 } else { default }
     }
 }
 
@@ -148,28 +126,16 @@ pub const BIG: u64 = 64 << 20;
 /// The pages of the tests.
 fn answer(request: Request, file: &Path) -> Response {
     match request.path.as_str() {
-        "/file" => Response::file(
-            &request,
-            File::open(file).unwrap(),
-            "text/plain",
-            Some("\"tag\""),
-        )
-        .unwrap(),
+        "/file" => Response::file(&request, File::open(file).unwrap(), "text/plain", Some("\"tag\"")).unwrap(),
         "/big" => Response {
             status: 200,
             headers: Vec::new(),
-            body: Body::Reader {
-                reader: Box::new(io::repeat(b'x')),
-                length: BIG,
-            },
+            body: Body::Reader { reader: Box::new(io::repeat(b'x')), length: BIG },
         },
         "/short" => Response {
             status: 200,
             headers: Vec::new(),
-            body: Body::Reader {
-                reader: Box::new(io::repeat(b'x').take(1000)),
-                length: 100_000,
-            },
+            body: Body::Reader { reader: Box::new(io::repeat(b'x').take(1000)), length: 100_000 },
         },
         "/never" => {
             std::thread::sleep(Duration::from_millis(1500));
@@ -214,16 +180,8 @@ pub fn world(change: impl FnOnce(&mut Limits)) -> World {
 }
 
 /// A master with the operator's certificate and key.
-pub fn world_with(
-    scratch: Scratch,
-    operator: Option<(PathBuf, PathBuf)>,
-    change: impl FnOnce(&mut Limits),
-) -> World {
-    let sources = Sources {
-        operator,
-        directory: scratch.path("tls"),
-        names: vec!["ci.example".to_owned()],
-    };
+pub fn world_with(scratch: Scratch, operator: Option<(PathBuf, PathBuf)>, change: impl FnOnce(&mut Limits)) -> World {
+    let sources = Sources { operator, directory: scratch.path("tls"), names: vec!["ci.example".to_owned()] };
     let identity = Arc::new(Identity::load(sources).unwrap());
     let mut limits = Limits::default();
     change(&mut limits);
@@ -245,15 +203,7 @@ pub fn world_with(
     };
     let front = Front::start(config, Arc::clone(&identity), echo).unwrap();
     let address = front.addresses()[0];
-    World {
-        _front: front,
-        _http: http,
-        identity,
-        address,
-        reports,
-        judged,
-        scratch,
-    }
+    World { _front: front, _http: http, identity, address, reports, judged, scratch }
 }
 
 /// A client's TLS connection.
@@ -266,11 +216,7 @@ impl World {
         let mut command = Command::new("curl");
         command.args(["-k", "-sS", "--max-time", "20"]);
         command.args(arguments.split(' ').filter(|word| !word.is_empty()));
-        command
-            .arg(url)
-            .current_dir(&self.scratch.0)
-            .output()
-            .unwrap()
+        command.arg(url).current_dir(&self.scratch.0).output().unwrap()
     }
 
     /// What curl prints, which must succeed.
@@ -290,9 +236,7 @@ impl World {
         let config = pin::client_config(Trust::Fingerprint(fingerprint)).unwrap();
         let tcp = Async::<TcpStream>::connect(self.address).await?;
         tcp.get_ref().set_nodelay(true)?;
-        TlsConnector::from(config)
-            .connect(pin::server_name("ci.example").unwrap(), tcp)
-            .await
+        TlsConnector::from(config).connect(pin::server_name("ci.example").unwrap(), tcp).await
     }
 
     /// Sends bytes on a connection of its own and reads until the master closes.

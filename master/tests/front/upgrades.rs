@@ -15,9 +15,7 @@ async fn open(
     target: &str,
     headers: &[(&'static str, &str)],
 ) -> Result<WebSocketStream<Client>, (u16, String)> {
-    let mut request = format!("wss://{}{target}", world.address)
-        .into_client_request()
-        .unwrap();
+    let mut request = format!("wss://{}{target}", world.address).into_client_request().unwrap();
     for (name, value) in headers {
         request.headers_mut().insert(*name, value.parse().unwrap());
     }
@@ -40,13 +38,8 @@ async fn next(socket: &mut WebSocketStream<Client>) -> Message {
 fn an_agent_with_the_right_token_is_let_in() {
     let world = world(|_| ());
     smol::block_on(soon(async {
-        let mut socket = open(&world, "/agent?name=b", &[("authorization", "Bearer good")])
-            .await
-            .unwrap();
-        assert_eq!(
-            next(&mut socket).await,
-            Message::text("hello bumblebee from 127.0.0.1 at /agent?name=b")
-        );
+        let mut socket = open(&world, "/agent?name=b", &[("authorization", "Bearer good")]).await.unwrap();
+        assert_eq!(next(&mut socket).await, Message::text("hello bumblebee from 127.0.0.1 at /agent?name=b"));
         let frame = vec![7; 1 << 20];
         socket.send(Message::binary(frame.clone())).await.unwrap();
         assert_eq!(next(&mut socket).await, Message::binary(frame));
@@ -58,9 +51,7 @@ fn an_agent_with_the_right_token_is_let_in() {
 fn a_message_beyond_the_limit_ends_the_connection() {
     let world = world(|_| ());
     smol::block_on(soon(async {
-        let mut socket = open(&world, "/agent", &[("authorization", "Bearer good")])
-            .await
-            .unwrap();
+        let mut socket = open(&world, "/agent", &[("authorization", "Bearer good")]).await.unwrap();
         next(&mut socket).await;
         let _ = socket.send(Message::binary(vec![7; (1 << 20) + 1])).await;
         assert!(!matches!(socket.next().await, Some(Ok(Message::Binary(_)))));
@@ -93,16 +84,8 @@ fn an_agent_without_the_right_token_is_refused_before_the_upgrade() {
     let world = world(|_| ());
     smol::block_on(soon(async {
         assert_eq!(open(&world, "/agent", &[]).await.unwrap_err().0, 401);
-        assert_eq!(
-            open(&world, "/agent", &[("authorization", "Basic good")])
-                .await
-                .unwrap_err()
-                .0,
-            401
-        );
-        let (status, text) = open(&world, "/agent", &[("authorization", "Bearer bad")])
-            .await
-            .unwrap_err();
+        assert_eq!(open(&world, "/agent", &[("authorization", "Basic good")]).await.unwrap_err().0, 401);
+        let (status, text) = open(&world, "/agent", &[("authorization", "Bearer bad")]).await.unwrap_err();
         assert_eq!((status, text.as_str()), (403, "this token is not known\n"));
     }));
     assert_eq!(world.judged.load(Ordering::SeqCst), 1);
@@ -113,43 +96,21 @@ fn an_address_that_keeps_guessing_is_no_longer_listened_to() {
     let world = world(|limits| limits.failures_per_minute = 5);
     smol::block_on(soon(async {
         for _ in 0..5 {
-            assert_eq!(
-                open(&world, "/agent", &[("authorization", "Bearer bad")])
-                    .await
-                    .unwrap_err()
-                    .0,
-                403
-            );
+            assert_eq!(open(&world, "/agent", &[("authorization", "Bearer bad")]).await.unwrap_err().0, 403);
         }
         for token in ["Bearer bad", "Bearer good"] {
-            assert_eq!(
-                open(&world, "/agent", &[("authorization", token)])
-                    .await
-                    .unwrap_err()
-                    .0,
-                429
-            );
+            assert_eq!(open(&world, "/agent", &[("authorization", token)]).await.unwrap_err().0, 429);
         }
     }));
     assert_eq!(world.judged.load(Ordering::SeqCst), 5);
-    assert_eq!(
-        world.curl_text("-o /dev/null -w %{http_code}", "/a"),
-        "200",
-        "pages are still served"
-    );
+    assert_eq!(world.curl_text("-o /dev/null -w %{http_code}", "/a"), "200", "pages are still served");
 }
 
 #[test]
 fn a_token_that_is_never_judged_is_given_up() {
     let world = world(|limits| limits.authorize_time = Duration::from_millis(100));
     smol::block_on(soon(async {
-        assert_eq!(
-            open(&world, "/agent", &[("authorization", "Bearer slow")])
-                .await
-                .unwrap_err()
-                .0,
-            503
-        );
+        assert_eq!(open(&world, "/agent", &[("authorization", "Bearer slow")]).await.unwrap_err().0, 503);
     }));
 }
 
@@ -159,36 +120,12 @@ fn a_page_listens_only_if_it_is_ours_and_signed_in() {
     let ours = format!("https://{}", world.address);
     let cookie = ("cookie", "session=1");
     smol::block_on(soon(async {
-        let mut socket = open(&world, "/live", &[("origin", &ours), cookie])
-            .await
-            .unwrap();
+        let mut socket = open(&world, "/live", &[("origin", &ours), cookie]).await.unwrap();
         socket.send(Message::text("hi")).await.unwrap();
         assert_eq!(next(&mut socket).await, Message::text("hi"));
-        assert_eq!(
-            open(
-                &world,
-                "/live",
-                &[("origin", "https://evil.example"), cookie]
-            )
-            .await
-            .unwrap_err()
-            .0,
-            403
-        );
-        assert_eq!(
-            open(&world, "/live", &[("origin", "null"), cookie])
-                .await
-                .unwrap_err()
-                .0,
-            403
-        );
-        assert_eq!(
-            open(&world, "/live", &[("origin", &ours)])
-                .await
-                .unwrap_err()
-                .0,
-            401
-        );
+        assert_eq!(open(&world, "/live", &[("origin", "https://evil.example"), cookie]).await.unwrap_err().0, 403);
+        assert_eq!(open(&world, "/live", &[("origin", "null"), cookie]).await.unwrap_err().0, 403);
+        assert_eq!(open(&world, "/live", &[("origin", &ours)]).await.unwrap_err().0, 401);
     }));
 }
 
@@ -198,10 +135,7 @@ fn an_ordinary_request_at_a_socket_is_told_what_is_spoken_there() {
     for path in ["/agent", "/live"] {
         assert_eq!(world.curl_text("-o /dev/null -w %{http_code}", path), "426");
     }
-    assert!(
-        world.curl_text("", "/agents").starts_with("GET /agents"),
-        "only these very paths"
-    );
+    assert!(world.curl_text("", "/agents").starts_with("GET /agents"), "only these very paths");
 }
 
 #[test]
@@ -210,9 +144,7 @@ fn agents_that_were_let_in_do_not_use_up_their_address() {
     smol::block_on(soon(async {
         let mut sockets = Vec::new();
         for _ in 0..10 {
-            let mut socket = open(&world, "/agent", &[("authorization", "Bearer good")])
-                .await
-                .unwrap();
+            let mut socket = open(&world, "/agent", &[("authorization", "Bearer good")]).await.unwrap();
             next(&mut socket).await;
             sockets.push(socket);
         }
