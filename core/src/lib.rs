@@ -21,6 +21,7 @@ pub mod push;
 pub mod record;
 pub mod replay;
 pub mod repo_spec;
+pub mod retention;
 pub mod scheduler;
 pub mod session;
 pub mod settings;
