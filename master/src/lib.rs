@@ -10,4 +10,5 @@ pub mod hook;
 pub mod http;
 pub mod lint;
 pub mod nonces;
+pub mod store;
 pub mod tls;

@@ -1,0 +1,564 @@
+//! Change → durable memory → record: what the master knows, across restarts, crashes and full disks.
+//!
+//! Small records go to the ledger in groups: what was queued while one group was being written is the next one. Logs,
+//! artifacts and saifiles are plain files. A record names a file before the file is made and is deleted before the
+//! file is unlinked, so that what a crash leaves between them is a file without a record, which is swept.
+
+mod files;
+mod ledger;
+mod retention;
+mod transfer;
+mod writer;
+
+pub use files::{Files, LogReader, QUEUE_BYTES, Report, Reporter};
+pub use retention::{GcReport, gc};
+pub use transfer::{export, import};
+
+use files::Paths;
+use ledger::{Kind, Ledger};
+use sai_core::job::{EventId, JobId, JobKey};
+use sai_core::ledger::{ActionRecord, AgentRecord, EventRecord, JobRecord, TipRecord, UserRecord};
+use std::collections::VecDeque;
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle, ThreadId};
+use std::time::Duration;
+
+/// Free MiB below which no new job should start, by default: room for the logs of those that run.
+pub const LOW_MIB: u64 = 512;
+/// Changes that may wait for the ledger, some 16 MiB. Above it [`Store::commit`] waits: the ledger writes as fast as it can.
+const QUEUED_CHANGES: usize = 16_384;
+/// Changes written as one group at most (or one commit, if it has more), so that the first of them is not kept waiting.
+const GROUP_CHANGES: usize = 2048;
+/// Old actions deleted at once.
+const OLD_ACTIONS: usize = 512;
+/// How long to wait for room on a full disk before trying again.
+const RETRY: Duration = Duration::from_millis(250);
+/// Version of what is under the state directory.
+const FORMAT: &str = "sai-state 1";
+/// Bytes of the format file and of the lock file that are read at most.
+const SMALL_FILE: u64 = 64;
+
+/// What is wrong with the store, and whose fault it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreError {
+    /// Another process has it open.
+    Busy {
+        /// The state directory.
+        state: PathBuf,
+        /// Process number of the other one, when it says.
+        holder: Option<u32>,
+    },
+    /// It was made by a version with another format.
+    Format {
+        /// The state directory.
+        state: PathBuf,
+        /// What its format file says; none when it is missing.
+        found: Option<String>,
+    },
+    /// A file or directory of it cannot be used.
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What was tried, a verb.
+        what: &'static str,
+        /// What the system says.
+        why: String,
+    },
+    /// There was no room on the disk until the store was closed.
+    Full,
+    /// The ledger cannot go on.
+    Ledger(String),
+    /// A record is not what was written.
+    Record {
+        /// Its tree.
+        kind: &'static str,
+        /// Its key, escaped.
+        key: String,
+    },
+    /// The store was closed.
+    Closed,
+    /// What is imported cannot be, at `FILE:LINE`.
+    Import {
+        /// `FILE:LINE`.
+        at: String,
+        /// What was expected there.
+        expected: String,
+    },
+}
+
+impl StoreError {
+    fn file(path: &Path, what: &'static str, error: &io::Error) -> Self {
+        Self::File { path: path.to_path_buf(), what, why: error.to_string() }
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Busy { state, holder } => {
+                write!(out, "{}: another master has it open", state.display())?;
+                if let Some(process) = holder {
+                    write!(out, " (process {process})")?;
+                }
+                out.write_str("; one process at a time can, to export or collect garbage too: stop that master first")
+            }
+            Self::Format { state, found: Some(found) } => write!(
+                out,
+                "{}: holds {found:?}, this version reads {FORMAT:?}: export it with the version that made it, and import that",
+                state.display()
+            ),
+            Self::Format { state, found: None } => write!(
+                out,
+                "{}: holds a ledger, but no file \"format\" that says which version made it",
+                state.display()
+            ),
+            Self::File { path, what, why } => write!(out, "{}: cannot {what} it: {why}", path.display()),
+            Self::Full => out.write_str("the disk is full"),
+            Self::Ledger(why) => write!(out, "the ledger cannot go on: {why}"),
+            Self::Record { kind, key } => write!(out, "the ledger is damaged: unreadable record {key} of {kind}"),
+            Self::Closed => out.write_str("the store is closed"),
+            Self::Import { at, expected } => write!(out, "{at}: expected {expected}"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+/// One thing to remember or forget.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Keep this event, in place of an earlier one with its number.
+    Event(EventRecord),
+    /// Keep this job, in place of an earlier one with its number.
+    Job(JobRecord),
+    /// Keep this agent, in place of an earlier one of that name.
+    Agent(AgentRecord),
+    /// Keep this user, in place of an earlier one of that name.
+    User(UserRecord),
+    /// Keep this tip, in place of an earlier one of that ref.
+    Tip(TipRecord),
+    /// The ref is gone.
+    ForgetTip {
+        /// Name of the repository.
+        repository: String,
+        /// The ref.
+        reference: String,
+    },
+    /// Keep this action.
+    Action(ActionRecord),
+    /// Delete an event, its jobs and, once that is durable, their files.
+    DeleteEvent(EventId),
+}
+
+/// What a master needs to go on where it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// Events with jobs that have not ended, oldest first.
+    pub events: Vec<EventRecord>,
+    /// All jobs of those events, by number.
+    pub jobs: Vec<JobRecord>,
+    /// All agents, by name.
+    pub agents: Vec<AgentRecord>,
+    /// All users, by name.
+    pub users: Vec<UserRecord>,
+    /// All tips, in no order.
+    pub tips: Vec<TipRecord>,
+    /// Number for the next event: never one that was used, even if that event is deleted.
+    pub next_event: u64,
+    /// Number for the next job, likewise.
+    pub next_job: u64,
+    /// Number for the next action, likewise.
+    pub next_action: u64,
+}
+
+/// How to open a store.
+pub struct Options {
+    /// Free MiB below which [`Report::Space`] says `low`.
+    pub low_mib: u64,
+    /// Takes the reports of the files; called from one thread, must not block.
+    pub report: Reporter,
+}
+
+impl Options {
+    /// The default threshold.
+    pub fn new(report: impl Fn(Report) + Send + Sync + 'static) -> Self {
+        Self { low_mib: LOW_MIB, report: Box::new(report) }
+    }
+}
+
+/// Called when a commit is durable, or with the reason why it never will be. Runs on the ledger's thread: must not block.
+pub type Then = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+struct Commit {
+    changes: Vec<Change>,
+    /// Besides the changes: actions below this number may go.
+    actions_below: Option<u64>,
+    then: Then,
+}
+
+impl Commit {
+    /// What it counts in the queue: empty ones are bounded too.
+    fn weight(&self) -> usize {
+        1 + self.changes.len()
+    }
+}
+
+#[derive(Default)]
+struct Commits {
+    queue: VecDeque<Commit>,
+    /// Weight of all in the queue.
+    weight: usize,
+    closing: bool,
+    thread: Option<ThreadId>,
+}
+
+struct Inner {
+    ledger: Ledger,
+    files: Files,
+    commits: Mutex<Commits>,
+    wake: Condvar,
+    room: Condvar,
+}
+
+impl Inner {
+    fn commits(&self) -> MutexGuard<'_, Commits> {
+        self.commits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Held by every `Store`; when the last one goes, all that is queued is written and the state directory let go.
+struct Handle {
+    inner: Arc<Inner>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    lock: Mutex<Option<File>>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.inner.files.close();
+        self.inner.commits().closing = true;
+        self.inner.wake.notify_all();
+        self.inner.room.notify_all();
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            // The last `Store` may go in a callback; that thread ends by itself.
+            if thread.thread().id() != thread::current().id() {
+                let _ = thread.join();
+            }
+        }
+        self.inner.ledger.close();
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+/// The master's memory. Clones are the same one.
+#[derive(Clone)]
+pub struct Store {
+    handle: Arc<Handle>,
+}
+
+impl Store {
+    /// Opens the store under `state`, made if there is none, for this process alone, and reads what a master needs to
+    /// go on. Files without a record, which a crash may leave, are unlinked; complete logs that are not packed are.
+    ///
+    /// # Errors
+    /// `Busy` when another process has it, `Format` when another version made it, and the disk's.
+    pub fn open(state: &Path, options: Options) -> Result<(Self, Restored), StoreError> {
+        let lock = lock(state)?;
+        let ledger = Ledger::open(state)?;
+        let restored = restore(&ledger)?;
+        let files = Files::open(Paths { state: state.to_path_buf() }, options.low_mib, options.report)?;
+        retention::sweep(&ledger, &files, None)?;
+        let mut threads = files.start()?;
+        let inner =
+            Arc::new(Inner { ledger, files, commits: Mutex::default(), wake: Condvar::new(), room: Condvar::new() });
+        let writer = Arc::clone(&inner);
+        let thread = thread::Builder::new().name("sai-ledger".to_string()).spawn(move || write_groups(&writer));
+        let thread = thread.map_err(|error| StoreError::file(state, "start a thread for", &error));
+        // The handle comes before the error, so that it ends the threads of the files.
+        inner.commits().thread = thread.as_ref().ok().map(|thread| thread.thread().id());
+        let failed = thread.map(|thread| threads.push(thread)).err();
+        let handle = Arc::new(Handle { inner, threads: Mutex::new(threads), lock: Mutex::new(Some(lock)) });
+        match failed {
+            None => Ok((Self { handle }, restored)),
+            Some(error) => Err(error),
+        }
+    }
+
+    /// A handle for reading; it finds nothing any more once the last `Store` is gone.
+    pub fn reader(&self) -> Reader {
+        Reader { inner: Arc::clone(&self.handle.inner) }
+    }
+
+    /// Logs, artifacts and saifiles.
+    pub fn files(&self) -> &Files {
+        &self.handle.inner.files
+    }
+
+    /// Queues changes that belong together: after a crash there are all of them or none. `then` is called once they
+    /// are durable, in the order of the commits.
+    ///
+    /// A full disk is no error: the commit waits for room, with those after it, and nothing is released meanwhile.
+    /// Any other trouble is final: this commit and all later ones get it, and the master should end.
+    ///
+    /// Waits while `QUEUED_CHANGES` others are queued, except inside a `then`.
+    pub fn commit(&self, changes: Vec<Change>, then: Then) {
+        self.push(Commit { changes, actions_below: None, then });
+    }
+
+    fn push(&self, commit: Commit) {
+        let inner = &self.handle.inner;
+        let mut commits = inner.commits();
+        let own = commits.thread == Some(thread::current().id());
+        while !own && !commits.closing && commits.weight >= QUEUED_CHANGES {
+            commits = inner.room.wait(commits).unwrap_or_else(PoisonError::into_inner);
+        }
+        commits.weight += commit.weight();
+        commits.queue.push_back(commit);
+        drop(commits);
+        inner.wake.notify_one();
+    }
+
+    /// Commits and waits until it is durable. Not inside a `then`, which would wait for itself.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub fn commit_now(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+        self.commit_and_wait(changes, None)
+    }
+
+    fn commit_and_wait(&self, changes: Vec<Change>, actions_below: Option<u64>) -> Result<(), StoreError> {
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+        let then: Then = Box::new(move |result| {
+            // The receiver waits just below.
+            let _ = sender.send(result);
+        });
+        self.push(Commit { changes, actions_below, then });
+        receiver.recv().unwrap_or(Err(StoreError::Closed))
+    }
+
+    fn ledger(&self) -> &Ledger {
+        &self.handle.inner.ledger
+    }
+}
+
+/// The ledger's thread.
+fn write_groups(inner: &Inner) {
+    let mut broken: Option<StoreError> = None;
+    loop {
+        let mut commits = inner.commits();
+        while commits.queue.is_empty() {
+            if commits.closing {
+                return;
+            }
+            commits = inner.wake.wait(commits).unwrap_or_else(PoisonError::into_inner);
+        }
+        let (mut group, mut weight) = (Vec::new(), 0);
+        while weight < GROUP_CHANGES {
+            let Some(commit) = commits.queue.pop_front() else { break };
+            weight += commit.weight();
+            group.push(commit);
+        }
+        commits.weight -= weight;
+        drop(commits);
+        inner.room.notify_all();
+        let result = match &broken {
+            Some(error) => Err(error.clone()),
+            None => write_group(inner, &group),
+        };
+        if let Err(error) = &result {
+            broken.get_or_insert_with(|| error.clone());
+        }
+        for commit in group {
+            (commit.then)(result.clone());
+        }
+    }
+}
+
+fn write_group(inner: &Inner, group: &[Commit]) -> Result<(), StoreError> {
+    let mut staged = inner.ledger.stage(group.iter().flat_map(|commit| &commit.changes))?;
+    if let Some(before) = group.iter().filter_map(|commit| commit.actions_below).max() {
+        inner.ledger.stage_old_actions(before, OLD_ACTIONS, &mut staged)?;
+    }
+    inner.ledger.commit(&staged, || {
+        let commits = inner.commits();
+        let waited = inner.wake.wait_timeout_while(commits, RETRY, |commits| !commits.closing);
+        let (commits, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        !commits.closing
+    })?;
+    for (event, keys) in &staged.deleted {
+        // What cannot be unlinked has no record any more and is swept later.
+        let _ = fs::remove_file(inner.files.paths().saifile(*event));
+        for key in keys {
+            inner.files.remove(*key);
+        }
+    }
+    Ok(())
+}
+
+/// Locks the state directory for this process, and checks or writes its format.
+fn lock(state: &Path) -> Result<File, StoreError> {
+    let failed = |what, path: &Path, error: &io::Error| StoreError::file(path, what, error);
+    files::make_directory(state).map_err(|error| failed("make", state, &error))?;
+    let path = state.join("lock");
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(|error| failed("open", &path, &error))?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let mut holder = String::new();
+            let read = file.take(SMALL_FILE).read_to_string(&mut holder);
+            let holder = read.ok().and_then(|_| holder.trim().parse().ok());
+            return Err(StoreError::Busy { state: state.to_path_buf(), holder });
+        }
+        Err(error) => return Err(failed("lock", &path, &error.into())),
+    }
+    // The number is for the message alone, so that it does not matter whether a full disk has room for it.
+    let _ = file.set_len(0).and_then(|()| file.write_all(std::process::id().to_string().as_bytes()));
+    check_format(state)?;
+    Ok(file)
+}
+
+fn check_format(state: &Path) -> Result<(), StoreError> {
+    let path = state.join("format");
+    let mut found = String::new();
+    match File::open(&path).and_then(|file| file.take(SMALL_FILE).read_to_string(&mut found)) {
+        Ok(_) if found.trim_end() == FORMAT => Ok(()),
+        Ok(_) => Err(StoreError::Format { state: state.to_path_buf(), found: Some(found.trim_end().to_string()) }),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            if state.join("ledger").exists() {
+                return Err(StoreError::Format { state: state.to_path_buf(), found: None });
+            }
+            let write = || -> io::Result<()> {
+                let temporary = state.join("format.tmp");
+                let mut file = File::create(&temporary)?;
+                writeln!(file, "{FORMAT}")?;
+                file.sync_all()?;
+                fs::rename(&temporary, &path)?;
+                files::sync_directory(state)
+            };
+            write().map_err(|error| StoreError::file(&path, "write", &error))
+        }
+        Err(error) => Err(StoreError::file(&path, "read", &error)),
+    }
+}
+
+fn restore(ledger: &Ledger) -> Result<Restored, StoreError> {
+    let mut events: Vec<EventRecord> = Vec::new();
+    let mut jobs = Vec::new();
+    for job in ledger.unfinished(0, u64::MAX)? {
+        let Some(job) = ledger.record::<JobRecord>(Kind::Job, job)? else { continue };
+        if events.last().is_some_and(|event| event.id == job.event) {
+            continue;
+        }
+        let Some(event) = ledger.record::<EventRecord>(Kind::Event, job.event)? else { continue };
+        for id in event.first_job..event.first_job.saturating_add(u64::from(event.jobs)) {
+            jobs.extend(ledger.record::<JobRecord>(Kind::Job, id)?);
+        }
+        events.push(event);
+    }
+    let numbers = ledger.numbers();
+    Ok(Restored {
+        events,
+        jobs,
+        agents: ledger.all(Kind::Agent)?,
+        users: ledger.all(Kind::User)?,
+        tips: ledger.all(Kind::Tip)?,
+        next_event: numbers.event,
+        next_job: numbers.job,
+        next_action: numbers.action,
+    })
+}
+
+/// Reads records and files. Cheap to clone, for any thread; each call may wait for the disk.
+///
+/// Records that cannot be read (the ledger is being opened anew on a full disk, or is broken) count as absent here: the
+/// commits tell.
+#[derive(Clone)]
+pub struct Reader {
+    inner: Arc<Inner>,
+}
+
+impl Reader {
+    /// At most `limit` events numbered below `before`, of one repository or of all, newest first.
+    pub fn events(&self, before: Option<EventId>, repository: Option<&str>, limit: usize) -> Vec<EventRecord> {
+        let before = before.unwrap_or(u64::MAX);
+        let found = match repository {
+            Some(repository) => self.inner.ledger.events_of(repository, before, limit),
+            None => self.inner.ledger.newest(Kind::Event, 0, before, limit),
+        };
+        found.unwrap_or_default()
+    }
+
+    /// One event.
+    pub fn event(&self, id: EventId) -> Option<EventRecord> {
+        self.inner.ledger.record(Kind::Event, id).unwrap_or_default()
+    }
+
+    /// The jobs of an event, in matrix order.
+    pub fn jobs(&self, event: EventId) -> Vec<JobRecord> {
+        let Some(event) = self.event(event) else { return Vec::new() };
+        let end = event.first_job.saturating_add(u64::from(event.jobs));
+        let mut jobs = self.inner.ledger.newest(Kind::Job, event.first_job, end, usize::MAX).unwrap_or_default();
+        jobs.reverse();
+        jobs
+    }
+
+    /// One job.
+    pub fn job(&self, id: JobId) -> Option<JobRecord> {
+        self.inner.ledger.record(Kind::Job, id).unwrap_or_default()
+    }
+
+    /// All agents, by name.
+    pub fn agents(&self) -> Vec<AgentRecord> {
+        self.inner.ledger.all(Kind::Agent).unwrap_or_default()
+    }
+
+    /// All users, by name.
+    pub fn users(&self) -> Vec<UserRecord> {
+        self.inner.ledger.all(Kind::User).unwrap_or_default()
+    }
+
+    /// At most `limit` actions, newest first.
+    pub fn actions(&self, limit: usize) -> Vec<ActionRecord> {
+        self.inner.ledger.newest(Kind::Action, 0, u64::MAX, limit).unwrap_or_default()
+    }
+
+    /// An event's saifile as it was pushed.
+    ///
+    /// # Errors
+    /// The disk's; `NotFound` when none was kept.
+    pub fn saifile(&self, event: EventId) -> io::Result<Vec<u8>> {
+        self.inner.files.paths().read_saifile(event)
+    }
+
+    /// The log of an attempt: its record stream, also while it grows.
+    ///
+    /// # Errors
+    /// The disk's; `NotFound` when there is no byte of it; `InvalidData` when a packed one is damaged.
+    pub fn log(&self, key: JobKey) -> io::Result<LogReader> {
+        LogReader::open(self.inner.files.paths(), key)
+    }
+
+    /// An artifact of an attempt, also while it grows.
+    ///
+    /// # Errors
+    /// The disk's; `NotFound` when there is no byte of it, and for stream 0, which is the log.
+    pub fn artifact(&self, key: JobKey, stream: u16) -> io::Result<File> {
+        if stream == 0 {
+            return Err(ErrorKind::NotFound.into());
+        }
+        File::open(self.inner.files.paths().stream(key, stream))
+    }
+}

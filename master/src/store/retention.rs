@@ -1,0 +1,193 @@
+//! Policy → deleted events and unlinked files: the core decides, this carries it out, a bounded piece at a time.
+
+use super::files::{Files, Found};
+use super::ledger::{Kind, Ledger};
+use super::{Change, Store, StoreError};
+use sai_core::job::{EventId, JobKey};
+use sai_core::ledger::{EventRecord, JobRecord};
+use sai_core::retention::{Policy, Retention};
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Events deleted by one call: their commit must not hold up the jobs that run.
+const BATCH: usize = 64;
+/// Events read at once while judging.
+const PAGE: usize = 256;
+/// Actions kept.
+const ACTIONS: u64 = 10_000;
+/// A file without a record may be one whose record is about to be committed, unless it is older than this.
+const ORPHAN_AGE: Duration = Duration::from_secs(3600);
+
+/// What one call of [`gc`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GcReport {
+    /// Events deleted.
+    pub events: u64,
+    /// Their jobs.
+    pub jobs: u64,
+    /// Bytes of their files, and of files without a record.
+    pub bytes_freed: u64,
+    /// Files without a record.
+    pub orphans: u64,
+    /// Whether there is more to delete: call again.
+    pub more: bool,
+    /// Bytes of the ledger on disk now. What it no longer needs it gives back when the store is opened next.
+    pub ledger_bytes: u64,
+    /// Why it ended early.
+    pub trouble: Option<StoreError>,
+}
+
+impl GcReport {
+    /// Takes the next round's report in.
+    pub fn add(&mut self, next: Self) {
+        self.events += next.events;
+        self.jobs += next.jobs;
+        self.bytes_freed += next.bytes_freed;
+        self.orphans += next.orphans;
+        (self.more, self.ledger_bytes, self.trouble) = (next.more, next.ledger_bytes, next.trouble);
+    }
+}
+
+impl fmt::Display for GcReport {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            out,
+            "deleted {} events with {} jobs and {} files without a record, {} bytes in all; the ledger has {} bytes",
+            self.events, self.jobs, self.orphans, self.bytes_freed, self.ledger_bytes
+        )
+    }
+}
+
+/// Deletes what has outlived its use: records first, durably, then files. Deletes a bounded number of events each
+/// time and says whether there are more, so that a running master can do it between other things. Waits for the disk;
+/// not to be called from inside a commit's `then`.
+pub fn gc(store: &Store, policy: Policy) -> GcReport {
+    let mut report = GcReport::default();
+    if let Err(error) = collect(store, policy, &mut report) {
+        report.trouble = Some(error);
+    }
+    report.ledger_bytes = store.ledger().size();
+    report
+}
+
+fn collect(store: &Store, policy: Policy, report: &mut GcReport) -> Result<(), StoreError> {
+    let ledger = store.ledger();
+    let now = SystemTime::now();
+    let millis = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    let mut retention = Retention::new(policy, millis);
+    let mut expired: Vec<EventRecord> = Vec::new();
+    let mut before = u64::MAX;
+    loop {
+        let page: Vec<EventRecord> = ledger.newest(Kind::Event, 0, before, PAGE)?;
+        let Some(last) = page.last() else { break };
+        before = last.id;
+        for event in page {
+            let jobs_end = event.first_job.saturating_add(u64::from(event.jobs));
+            let finished = ledger.unfinished(event.first_job, jobs_end)?.is_empty();
+            if retention.expired(&event, finished) {
+                expired.push(event);
+                // The oldest go first, so that what a crash in between leaves is what a smaller limit would have left.
+                if expired.len() > 2 * BATCH {
+                    expired.drain(..BATCH);
+                    report.more = true;
+                }
+            }
+        }
+    }
+    report.more |= expired.len() > BATCH;
+    let skip = expired.len().saturating_sub(BATCH);
+    let expired = expired.get(skip..).unwrap_or_default();
+    if !expired.is_empty() {
+        let mut bytes = 0;
+        for event in expired {
+            for job in event.first_job..event.first_job.saturating_add(u64::from(event.jobs)) {
+                let Some(job) = ledger.record::<JobRecord>(Kind::Job, job)? else { continue };
+                let keys = (1..=job.attempt).map(|attempt| JobKey { job: job.id, attempt });
+                bytes += keys.map(|key| store.files().paths().size(key)).sum::<u64>();
+            }
+            bytes += size(&store.files().paths().saifile(event.id));
+        }
+        store.commit_and_wait(expired.iter().map(|event| Change::DeleteEvent(event.id)).collect(), None)?;
+        report.events += expired.len() as u64;
+        report.jobs += expired.iter().map(|event| u64::from(event.jobs)).sum::<u64>();
+        report.bytes_freed += bytes;
+    }
+    if let Some(before) = ledger.numbers().action.checked_sub(ACTIONS) {
+        store.commit_and_wait(Vec::new(), Some(before))?;
+    }
+    if !report.more {
+        let (orphans, bytes) = sweep(ledger, store.files(), Some(now))?;
+        report.orphans += orphans;
+        report.bytes_freed += bytes;
+    }
+    Ok(())
+}
+
+fn size(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |metadata| metadata.len())
+}
+
+/// Unlinks files that no record names and has complete logs packed that are not. With a running master's clock only
+/// files that are old enough to be nobody's; without, at start, all of them. Returns how many went, and their bytes.
+pub(super) fn sweep(ledger: &Ledger, files: &Files, now: Option<SystemTime>) -> Result<(u64, u64), StoreError> {
+    let paths = files.paths();
+    let mut orphans: Vec<(Found, PathBuf)> = Vec::new();
+    let mut complete: Vec<JobKey> = Vec::new();
+    let mut trouble = None;
+    let read = paths.each(|found, path, modified| {
+        let old = now.is_none_or(|now| {
+            modified.and_then(|modified| now.duration_since(modified).ok()).is_some_and(|age| age > ORPHAN_AGE)
+        });
+        let wanted = match found {
+            Found::Log(key) => job_of(ledger, key).map(|job| {
+                job.is_some_and(|ended| {
+                    if ended {
+                        complete.push(key);
+                    }
+                    true
+                })
+            }),
+            Found::PackedLog(key) | Found::Artifacts(key) => ledger.contains(Kind::Job, key.job),
+            Found::Saifile(event) => has_event(ledger, event),
+            Found::Leftover => Ok(false),
+        };
+        match wanted {
+            Ok(true) => {}
+            Ok(false) if old => orphans.push((found, path.to_path_buf())),
+            Ok(false) => {}
+            Err(error) => trouble = Some(error),
+        }
+    });
+    read.map_err(|error| StoreError::file(&paths.state, "list", &error))?;
+    if let Some(error) = trouble {
+        return Err(error);
+    }
+    let mut bytes = 0;
+    for (found, path) in &orphans {
+        bytes += match found {
+            Found::Artifacts(key) => paths.size(*key),
+            _ => size(path),
+        };
+        let removed = match found {
+            Found::Artifacts(_) => fs::remove_dir_all(path),
+            _ => fs::remove_file(path),
+        };
+        removed.map_err(|error| StoreError::file(path, "unlink", &error))?;
+    }
+    for key in complete {
+        files.finish(key);
+    }
+    Ok((orphans.len() as u64, bytes))
+}
+
+fn has_event(ledger: &Ledger, event: EventId) -> Result<bool, StoreError> {
+    ledger.contains(Kind::Event, event)
+}
+
+/// Whether an attempt has ended, for that its job has or is at a later one; none when there is no such job.
+fn job_of(ledger: &Ledger, key: JobKey) -> Result<Option<bool>, StoreError> {
+    let job = ledger.record::<JobRecord>(Kind::Job, key.job)?;
+    Ok(job.map(|job| job.state.ended() || job.attempt > key.attempt))
+}

@@ -1,0 +1,725 @@
+//! Operation → bytes in files → Report: one thread writes, a few flush side by side, one packs and unlinks.
+//!
+//! Several flushes at once are not for the processor: a journalling file system puts flushes that wait together into
+//! one commit, so that four threads finish several times as many small logs as one.
+
+use super::files::{Paths, Report, Reporter, free_bytes, judge_space, policy};
+use super::ledger::is_full;
+use sai_core::job::JobKey;
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// Threads that flush.
+const FLUSHERS: usize = 4;
+/// How many of them may compute digests, so that flushes never wait for a long one.
+const SEALERS: usize = 2;
+/// Streams whose file is kept open.
+const OPEN_FILES: usize = 256;
+/// Flushes handed out at once; each holds a file open.
+const FLUSHES: usize = 64;
+/// Bytes an operation counts in the queue besides its content, so that empty ones are bounded too.
+const OPERATION_BYTES: u64 = 64;
+/// Bytes written between two looks at the free space.
+const LOOK_BYTES: u64 = 1 << 20;
+/// How often to look at the free space.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often to say how much there is when nothing changes.
+const SAY_EVERY: Duration = Duration::from_secs(30);
+/// How long to wait for room before trying again.
+const RETRY: Duration = Duration::from_millis(200);
+/// Niceness of packing, which is never urgent.
+const PACK_NICE: i32 = 10;
+
+/// What is asked of the writer.
+pub(super) enum Operation {
+    Append { key: JobKey, stream: u16, offset: u64, bytes: Vec<u8> },
+    Seal { key: JobKey, stream: u16, size: u64, sha256: [u8; 32] },
+    Flush { key: JobKey },
+    Finish { key: JobKey },
+}
+
+impl Operation {
+    fn key(&self) -> JobKey {
+        match self {
+            Self::Append { key, .. } | Self::Seal { key, .. } | Self::Flush { key } | Self::Finish { key } => *key,
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        let content = if let Self::Append { bytes, .. } = self { bytes.len() as u64 } else { 0 };
+        content + OPERATION_BYTES
+    }
+}
+
+/// What a flusher found.
+struct Done {
+    key: JobKey,
+    stream: u16,
+    what: Outcome,
+}
+
+enum Outcome {
+    Flushed(u64, io::Result<()>),
+    Sealed(io::Result<bool>),
+}
+
+#[derive(Default)]
+struct Queue {
+    operations: VecDeque<Operation>,
+    removals: Vec<JobKey>,
+    done: Vec<Done>,
+    closing: bool,
+}
+
+/// Work for the flushers.
+enum Task {
+    Flush { key: JobKey, stream: u16, file: Option<Arc<File>>, length: u64, new: bool },
+    Seal { key: JobKey, stream: u16, sha256: [u8; 32] },
+}
+
+#[derive(Default)]
+struct Tasks {
+    flushes: VecDeque<Task>,
+    seals: VecDeque<Task>,
+    sealing: usize,
+    removals: VecDeque<JobKey>,
+    packing: VecDeque<JobKey>,
+    closing: bool,
+}
+
+/// What the threads and their callers share.
+pub(super) struct Shared {
+    pub paths: Paths,
+    low_mib: u64,
+    report: Reporter,
+    queue: Mutex<Queue>,
+    queue_wake: Condvar,
+    queued: AtomicU64,
+    tasks: Mutex<Tasks>,
+    tasks_wake: Condvar,
+    archive_wake: Condvar,
+}
+
+impl Shared {
+    pub(super) fn new(paths: Paths, low_mib: u64, report: Reporter) -> Self {
+        Self {
+            paths,
+            low_mib,
+            report,
+            queue: Mutex::default(),
+            queue_wake: Condvar::new(),
+            queued: AtomicU64::new(0),
+            tasks: Mutex::default(),
+            tasks_wake: Condvar::new(),
+            archive_wake: Condvar::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, Tasks> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn push(&self, operation: Operation) {
+        self.queued.fetch_add(operation.bytes(), Ordering::Relaxed);
+        self.lock().operations.push_back(operation);
+        self.queue_wake.notify_one();
+    }
+
+    pub(super) fn remove(&self, key: JobKey) {
+        self.lock().removals.push(key);
+        self.queue_wake.notify_one();
+    }
+
+    pub(super) fn queued_bytes(&self) -> u64 {
+        self.queued.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn close(&self) {
+        self.lock().closing = true;
+        self.queue_wake.notify_all();
+    }
+
+    fn done(&self, key: JobKey, stream: u16, what: Outcome) {
+        self.lock().done.push(Done { key, stream, what });
+        self.queue_wake.notify_one();
+    }
+}
+
+/// Starts the threads. They end after [`Shared::close`], when all is written and flushed.
+pub(super) fn start(shared: &Arc<Shared>) -> io::Result<Vec<JoinHandle<()>>> {
+    let mut threads = Vec::new();
+    let mut spawn = |name: String, run: Box<dyn FnOnce() + Send>| -> io::Result<()> {
+        threads.push(thread::Builder::new().name(name).spawn(run)?);
+        Ok(())
+    };
+    for number in 0..FLUSHERS {
+        let shared = Arc::clone(shared);
+        spawn(format!("sai-flush-{number}"), Box::new(move || flusher(&shared)))?;
+    }
+    let archive = Arc::clone(shared);
+    spawn("sai-archive".to_string(), Box::new(move || archivist(&archive)))?;
+    let writer = Arc::clone(shared);
+    spawn("sai-files".to_string(), Box::new(move || Writer::new(writer).run()))?;
+    Ok(threads)
+}
+
+fn flusher(shared: &Shared) {
+    let mut tasks = shared.tasks();
+    loop {
+        let task = match tasks.flushes.pop_front() {
+            Some(task) => Some(task),
+            None if tasks.sealing < SEALERS => tasks.seals.pop_front().inspect(|_| tasks.sealing += 1),
+            None => None,
+        };
+        let Some(task) = task else {
+            if tasks.closing {
+                return;
+            }
+            tasks = shared.tasks_wake.wait(tasks).unwrap_or_else(PoisonError::into_inner);
+            continue;
+        };
+        drop(tasks);
+        match task {
+            Task::Flush { key, stream, file, length, new } => {
+                let result = flush(&shared.paths, key, stream, file, new);
+                shared.done(key, stream, Outcome::Flushed(length, result));
+                tasks = shared.tasks();
+            }
+            Task::Seal { key, stream, sha256 } => {
+                let result = digest(&shared.paths, key, stream).map(|digest| digest == sha256);
+                shared.done(key, stream, Outcome::Sealed(result));
+                tasks = shared.tasks();
+                tasks.sealing -= 1;
+            }
+        }
+    }
+}
+
+fn flush(paths: &Paths, key: JobKey, stream: u16, file: Option<Arc<File>>, new: bool) -> io::Result<()> {
+    match file {
+        Some(file) => file.sync_data()?,
+        // Its descriptor was needed for another stream: what counts is the file.
+        None => File::open(paths.stream(key, stream))?.sync_data()?,
+    }
+    if new { paths.sync_names(key, stream) } else { Ok(()) }
+}
+
+fn digest(paths: &Paths, key: JobKey, stream: u16) -> io::Result<[u8; 32]> {
+    let mut file = File::open(paths.stream(key, stream))?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hash.finalize().into()),
+            taken => hash.update(&buffer[..taken]),
+        }
+    }
+}
+
+fn archivist(shared: &Shared) {
+    // On Linux this concerns the calling thread alone (setpriority(2), "C library/kernel differences").
+    let _ = rustix::process::setpriority_process(None, PACK_NICE);
+    let mut tasks = shared.tasks();
+    loop {
+        if let Some(key) = tasks.removals.pop_front() {
+            drop(tasks);
+            // What could not be unlinked has no record any more and is swept later.
+            let _ = shared.paths.remove(key);
+            tasks = shared.tasks();
+        } else if tasks.closing {
+            // A log that is not packed now is packed after the next start.
+            return;
+        } else if let Some(key) = tasks.packing.pop_front() {
+            drop(tasks);
+            // A log that cannot be packed (a full disk) is as good as it is.
+            let _ = shared.paths.pack(key);
+            tasks = shared.tasks();
+        } else {
+            tasks = shared.archive_wake.wait(tasks).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// What the writer knows about a stream that was used lately or is not all durable.
+struct Stream {
+    file: Option<Arc<File>>,
+    /// Bytes in the file.
+    length: u64,
+    /// Durable bytes.
+    flushed: u64,
+    /// Its name may not be durable yet.
+    new: bool,
+    /// A flusher has it.
+    flushing: bool,
+    /// Somebody waits for it.
+    hurry: bool,
+    /// When its unflushed bytes are due.
+    due: Option<Instant>,
+    /// Length and digest to compare once it is durable.
+    seal: Option<(u64, [u8; 32])>,
+    /// Whether it is to be packed once it is durable.
+    finish: bool,
+    /// When it was last used, counted in operations.
+    used: u64,
+}
+
+type Name = (JobKey, u16);
+
+struct Writer {
+    shared: Arc<Shared>,
+    streams: BTreeMap<Name, Stream>,
+    due: BTreeSet<(Instant, Name)>,
+    open: usize,
+    used: u64,
+    in_flight: usize,
+    /// Ready to be flushed, but too many are under way.
+    waiting: VecDeque<Name>,
+    /// No room: no append is tried before this time.
+    stalled: Option<Instant>,
+    looked: Option<Instant>,
+    unlooked: u64,
+    /// When it was said, whether space was low, and whether streams waited for it.
+    said: Option<(Instant, bool, bool)>,
+}
+
+impl Writer {
+    fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            streams: BTreeMap::new(),
+            due: BTreeSet::new(),
+            open: 0,
+            used: 0,
+            in_flight: 0,
+            waiting: VecDeque::new(),
+            stalled: None,
+            looked: None,
+            unlooked: 0,
+            said: None,
+        }
+    }
+
+    fn say(&self, report: Report) {
+        (self.shared.report)(report);
+    }
+
+    fn failed(&self, (key, stream): Name, why: impl ToString) {
+        self.say(Report::Failed { key, stream, why: why.to_string() });
+    }
+
+    fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        self.look();
+        loop {
+            let now = Instant::now();
+            if self.looked.is_none_or(|looked| now >= looked + LOOK_EVERY) {
+                self.look();
+            }
+            while self.due.first().is_some_and(|(at, _)| *at <= now) {
+                if let Some((_, name)) = self.due.pop_first() {
+                    self.dispatch(name);
+                }
+            }
+            let mut queue = shared.lock();
+            let removals = std::mem::take(&mut queue.removals);
+            if !removals.is_empty() {
+                self.purge(&mut queue, &removals);
+            }
+            let done = std::mem::take(&mut queue.done);
+            let may_write = self.stalled.is_none_or(|until| now >= until);
+            let operation = if may_write { queue.operations.pop_front() } else { None };
+            if done.is_empty() && operation.is_none() && removals.is_empty() {
+                if queue.closing && (queue.operations.is_empty() || self.stalled.is_some()) {
+                    drop(queue);
+                    if self.drained() {
+                        break;
+                    }
+                    queue = shared.lock();
+                }
+                if queue.done.is_empty() && queue.removals.is_empty() {
+                    let until = self.next_look().min(self.due.first().map_or(now + LOOK_EVERY, |(at, _)| *at));
+                    let until = self.stalled.map_or(until, |stalled| until.min(stalled));
+                    // An operation that came meanwhile has left its notification behind: look again before waiting.
+                    if !may_write || queue.operations.is_empty() {
+                        let patience = until.saturating_duration_since(Instant::now());
+                        drop(shared.queue_wake.wait_timeout(queue, patience));
+                    }
+                }
+                continue;
+            }
+            drop(queue);
+            for key in removals {
+                self.remove(key);
+            }
+            for done in done {
+                self.take(done);
+            }
+            if let Some(operation) = operation {
+                self.stalled = None;
+                self.perform(operation);
+            }
+        }
+        let mut tasks = shared.tasks();
+        tasks.closing = true;
+        drop(tasks);
+        shared.tasks_wake.notify_all();
+        shared.archive_wake.notify_all();
+    }
+
+    fn next_look(&self) -> Instant {
+        self.looked.map_or_else(Instant::now, |looked| looked + LOOK_EVERY)
+    }
+
+    /// On closing: hurries what is left and says whether all is durable.
+    fn drained(&mut self) -> bool {
+        let names: Vec<Name> = self.streams.keys().copied().collect();
+        for name in names {
+            self.hurry(name);
+        }
+        let busy = |stream: &Stream| stream.flushing || stream.seal.is_some() || stream.flushed < stream.length;
+        !self.streams.values().any(busy)
+    }
+
+    /// Drops what is queued for attempts that are to be removed.
+    fn purge(&mut self, queue: &mut Queue, removals: &[JobKey]) {
+        let mut freed = 0;
+        queue.operations.retain(|operation| {
+            let keep = !removals.contains(&operation.key());
+            if !keep {
+                freed += operation.bytes();
+            }
+            keep
+        });
+        self.shared.queued.fetch_sub(freed, Ordering::Relaxed);
+    }
+
+    fn remove(&mut self, key: JobKey) {
+        let names: Vec<Name> = self.streams.range((key, 0)..=(key, u16::MAX)).map(|(name, _)| *name).collect();
+        for name in names {
+            self.forget(name);
+        }
+        let mut tasks = self.shared.tasks();
+        tasks.packing.retain(|packing| *packing != key);
+        tasks.removals.push_back(key);
+        drop(tasks);
+        self.shared.archive_wake.notify_one();
+    }
+
+    fn forget(&mut self, name: Name) {
+        if let Some(stream) = self.streams.remove(&name) {
+            self.open -= usize::from(stream.file.is_some());
+            if let Some(at) = stream.due {
+                self.due.remove(&(at, name));
+            }
+        }
+    }
+
+    fn perform(&mut self, operation: Operation) {
+        self.used += 1;
+        let bytes = operation.bytes();
+        match operation {
+            Operation::Append { key, stream, offset, bytes } => {
+                let length = bytes.len();
+                let rest = self.append((key, stream), offset, bytes);
+                let left = rest.as_ref().map_or(0, |(_, bytes)| bytes.len() as u64 + OPERATION_BYTES);
+                self.shared.queued.fetch_sub(length as u64 + OPERATION_BYTES - left, Ordering::Relaxed);
+                if let Some((offset, bytes)) = rest {
+                    self.shared.lock().operations.push_front(Operation::Append { key, stream, offset, bytes });
+                    self.stalled = Some(Instant::now() + RETRY);
+                    self.look();
+                }
+                return;
+            }
+            Operation::Seal { key, stream, size, sha256 } => {
+                let name = (key, stream);
+                match self.open(name, size == 0) {
+                    Ok(()) => {
+                        if let Some(stream) = self.streams.get_mut(&name) {
+                            stream.seal = Some((size, sha256));
+                        }
+                        self.hurry(name);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        self.say(Report::Sealed { key, stream, ok: false });
+                    }
+                    Err(error) => self.failed(name, error),
+                }
+            }
+            Operation::Flush { key } => {
+                let names: Vec<Name> = self.streams.range((key, 0)..=(key, u16::MAX)).map(|(name, _)| *name).collect();
+                for name in names {
+                    self.hurry(name);
+                }
+            }
+            Operation::Finish { key } => {
+                let name = (key, 0);
+                if let Some(stream) = self.streams.get_mut(&name) {
+                    stream.finish = true;
+                    self.hurry(name);
+                } else {
+                    self.pack(key);
+                }
+            }
+        }
+        self.shared.queued.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn pack(&self, key: JobKey) {
+        let mut tasks = self.shared.tasks();
+        if !tasks.packing.contains(&key) {
+            tasks.packing.push_back(key);
+        }
+        drop(tasks);
+        self.shared.archive_wake.notify_one();
+    }
+
+    /// Makes sure that a stream is known and its file open.
+    fn open(&mut self, name: Name, fresh: bool) -> io::Result<()> {
+        if self.streams.get(&name).is_some_and(|stream| stream.file.is_some()) {
+            if let Some(stream) = self.streams.get_mut(&name) {
+                stream.used = self.used;
+            }
+            return Ok(());
+        }
+        if self.open >= OPEN_FILES {
+            self.evict();
+        }
+        let file = self.shared.paths.open_stream(name.0, name.1, fresh)?;
+        let length = file.metadata()?.len();
+        self.open += 1;
+        let used = self.used;
+        let stream = self.streams.entry(name).or_insert_with(|| Stream {
+            file: None,
+            length,
+            // Bytes of an earlier process were synced when it asked for the lengths; flushing them again costs little.
+            flushed: length,
+            new: true,
+            flushing: false,
+            hurry: false,
+            due: None,
+            seal: None,
+            finish: false,
+            used,
+        });
+        stream.file = Some(Arc::new(file));
+        stream.used = used;
+        Ok(())
+    }
+
+    /// Closes the file that was not used for the longest time; a stream that is all durable is forgotten with it.
+    fn evict(&mut self) {
+        let oldest =
+            self.streams.iter().filter(|(_, stream)| stream.file.is_some()).min_by_key(|(_, stream)| stream.used);
+        let Some((name, stream)) = oldest.map(|(name, stream)| (*name, stream)) else { return };
+        if stream.flushed == stream.length && !stream.flushing && stream.seal.is_none() && !stream.finish {
+            self.forget(name);
+        } else if let Some(stream) = self.streams.get_mut(&name) {
+            stream.file = None;
+            self.open -= 1;
+        }
+    }
+
+    /// Writes bytes; returns those for which there was no room, with their offset.
+    fn append(&mut self, name: Name, offset: u64, mut bytes: Vec<u8>) -> Option<(u64, Vec<u8>)> {
+        if self.no_room(bytes.len() as u64) {
+            return Some((offset, bytes));
+        }
+        if let Err(error) = self.open(name, offset == 0) {
+            if is_full(&error) {
+                return Some((offset, bytes));
+            }
+            self.failed(name, format!("cannot append: {error}"));
+            return None;
+        }
+        let stream = self.streams.get_mut(&name)?;
+        if stream.length != offset {
+            let why = format!("bytes from {offset} on, but the file has {}", stream.length);
+            self.failed(name, why);
+            return None;
+        }
+        let mut written = 0;
+        let mut trouble = None;
+        if let Some(file) = &stream.file {
+            while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+                match file.write_at(rest, offset + written as u64) {
+                    Ok(0) => trouble = Some(io::Error::from(io::ErrorKind::WriteZero)),
+                    Ok(taken) => written += taken,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => trouble = Some(error),
+                }
+                if trouble.is_some() {
+                    break;
+                }
+            }
+        }
+        if written > 0 {
+            stream.length += written as u64;
+            let (length, unflushed) = (stream.length, stream.length - stream.flushed);
+            if stream.due.is_none() && !stream.flushing {
+                let at = Instant::now() + policy::DELAY;
+                stream.due = Some(at);
+                self.due.insert((at, name));
+            }
+            self.say(Report::Appended { key: name.0, stream: name.1, length });
+            if unflushed >= policy::BYTES {
+                self.dispatch(name);
+            }
+        }
+        match trouble {
+            None => None,
+            Some(error) if is_full(&error) => {
+                bytes.drain(..written);
+                Some((offset + written as u64, bytes))
+            }
+            Some(error) => {
+                self.failed(name, format!("cannot append: {error}"));
+                None
+            }
+        }
+    }
+
+    fn no_room(&mut self, bytes: u64) -> bool {
+        self.unlooked = self.unlooked.saturating_add(bytes);
+        if self.unlooked < LOOK_BYTES && self.said.is_some_and(|(_, low, _)| !low) {
+            return false;
+        }
+        self.unlooked = 0;
+        free_bytes(&self.shared.paths.state).is_ok_and(|free| free < policy::FLOOR_BYTES)
+    }
+
+    /// Looks at the free space, and says it when it has to be said.
+    fn look(&mut self) {
+        let now = Instant::now();
+        self.looked = Some(now);
+        let Ok(free) = free_bytes(&self.shared.paths.state) else { return };
+        let was_low = self.said.is_some_and(|(_, low, _)| low);
+        let stalled = self.stalled.is_some();
+        let (free_mib, low) = judge_space(free, self.shared.low_mib, was_low, stalled || free < policy::FLOOR_BYTES);
+        if self.said.is_none_or(|(at, said, waited)| said != low || waited != stalled || now >= at + SAY_EVERY) {
+            self.said = Some((now, low, stalled));
+            self.say(Report::Space { free_mib, low });
+        }
+    }
+
+    /// Somebody waits for this stream.
+    fn hurry(&mut self, name: Name) {
+        if let Some(stream) = self.streams.get_mut(&name) {
+            stream.hurry = true;
+            self.dispatch(name);
+        }
+    }
+
+    /// Flushes a stream now, or does what waits for it to be durable.
+    fn dispatch(&mut self, name: Name) {
+        let Some(stream) = self.streams.get_mut(&name) else { return };
+        if let Some(at) = stream.due.take() {
+            self.due.remove(&(at, name));
+        }
+        if stream.flushing {
+            return;
+        }
+        if stream.flushed == stream.length && !(stream.new && stream.seal.is_some()) {
+            self.settle(name);
+            return;
+        }
+        if self.in_flight >= FLUSHES {
+            if !self.waiting.contains(&name) {
+                self.waiting.push_back(name);
+            }
+            return;
+        }
+        stream.flushing = true;
+        stream.hurry = false;
+        self.in_flight += 1;
+        let (file, length, new) = (stream.file.clone(), stream.length, stream.new);
+        let task = Task::Flush { key: name.0, stream: name.1, file, length, new };
+        self.shared.tasks().flushes.push_back(task);
+        self.shared.tasks_wake.notify_one();
+    }
+
+    /// A stream is durable to its end: seals it, or has it packed.
+    fn settle(&mut self, name: Name) {
+        let Some(stream) = self.streams.get_mut(&name) else { return };
+        stream.hurry = false;
+        if let Some((size, sha256)) = stream.seal {
+            if stream.length != size {
+                stream.seal = None;
+                self.say(Report::Sealed { key: name.0, stream: name.1, ok: false });
+                return;
+            }
+            stream.flushing = true;
+            self.shared.tasks().seals.push_back(Task::Seal { key: name.0, stream: name.1, sha256 });
+            self.shared.tasks_wake.notify_one();
+        } else if stream.finish {
+            self.forget(name);
+            self.pack(name.0);
+        }
+    }
+
+    fn take(&mut self, done: Done) {
+        let name = (done.key, done.stream);
+        match done.what {
+            Outcome::Flushed(length, result) => {
+                self.in_flight -= 1;
+                self.flushed(name, length, result);
+                if let Some(next) = self.waiting.pop_front() {
+                    self.dispatch(next);
+                }
+            }
+            Outcome::Sealed(result) => {
+                // Removed meanwhile: nobody wants to know.
+                if !self.streams.contains_key(&name) {
+                    return;
+                }
+                self.forget(name);
+                match result {
+                    Ok(ok) => self.say(Report::Sealed { key: name.0, stream: name.1, ok }),
+                    Err(error) => self.failed(name, format!("cannot read it back: {error}")),
+                }
+            }
+        }
+    }
+
+    fn flushed(&mut self, name: Name, length: u64, result: io::Result<()>) {
+        let Some(stream) = self.streams.get_mut(&name) else { return };
+        stream.flushing = false;
+        match result {
+            Ok(()) => {
+                stream.flushed = length;
+                stream.new = false;
+                let unflushed = stream.length - length;
+                let (hurry, waited) = (stream.hurry, stream.seal.is_some() || stream.finish);
+                if unflushed > 0 && !hurry && unflushed < policy::BYTES {
+                    let at = Instant::now() + policy::DELAY;
+                    stream.due = Some(at);
+                    self.due.insert((at, name));
+                }
+                self.say(Report::Flushed { key: name.0, stream: name.1, length });
+                if hurry || waited || unflushed >= policy::BYTES {
+                    self.dispatch(name);
+                }
+            }
+            Err(error) => {
+                // After a failed fdatasync the kernel may have dropped the pages (fsync(2)): what was not acknowledged
+                // is cut off, and its sender, who still has it, sends it again.
+                let durable = stream.flushed;
+                let cut = File::options().write(true).open(self.shared.paths.stream(name.0, name.1));
+                let cut = cut.and_then(|file| file.set_len(durable));
+                self.forget(name);
+                let cut = cut.err().map(|error| format!(", nor cut back: {error}")).unwrap_or_default();
+                self.failed(name, format!("cannot be made durable beyond {durable}: {error}{cut}"));
+            }
+        }
+    }
+}
