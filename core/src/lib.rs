@@ -22,6 +22,7 @@ pub mod record;
 pub mod replay;
 pub mod repo_spec;
 pub mod retention;
+pub mod run;
 pub mod scheduler;
 pub mod session;
 pub mod settings;
