@@ -3,5 +3,16 @@
 //! The decisions are in `sai_core`; here is what they touch: links, processes, git, disks.
 #![forbid(unsafe_code)]
 
+pub mod artifacts;
+pub mod checkout;
+pub mod executor;
+pub mod git;
+pub mod job_directory;
+pub mod mirror;
 pub mod pin;
+pub mod process_tree;
+pub mod remove_tree;
+pub mod spool;
+pub mod supervised;
+pub mod supervisor;
 pub mod x509;

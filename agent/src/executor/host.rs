@@ -1,0 +1,93 @@
+//! Step → process on this machine itself, in its workspace, as another user when so configured.
+
+use crate::executor::{Step, Workspace};
+use rustix::fs::{Gid, Uid, fchown};
+use rustix::process::Pid;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, lchown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Runs steps as plain processes.
+#[derive(Debug)]
+pub struct Host {
+    workspace: Workspace,
+    user: Option<(u32, u32)>,
+    shell: &'static str,
+}
+
+impl Host {
+    /// An executor in this workspace, as this user and group, or as ourselves.
+    pub fn new(workspace: Workspace, user: Option<(u32, u32)>) -> Self {
+        let shell = if Path::new("/bin/bash").exists() { "/bin/bash" } else { "/bin/sh" };
+        Self { workspace, user, shell }
+    }
+
+    /// Gives the workspace to the user of the job.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn prepare(&self) -> io::Result<()> {
+        match self.user {
+            Some((user, group)) => give(&self.workspace.work, user, group),
+            None => Ok(()),
+        }
+    }
+
+    /// Starts a step: its script is a file, so that its length is of no consequence and `$0` names it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn spawn(&self, step: Step<'_>) -> io::Result<Pid> {
+        let script = self.write_script(step.index, step.script)?;
+        let mut command = Command::new(self.shell);
+        command.arg("-e").arg(script).current_dir(&self.workspace.source).env_clear().envs(step.environment);
+        command.stdin(Stdio::null()).process_group(0);
+        if let Some((user, group)) = self.user {
+            // A step that opens /dev/stdout anew needs to be allowed to.
+            for pipe in [&step.stdout, &step.stderr] {
+                fchown(pipe, Some(Uid::from_raw(user)), Some(Gid::from_raw(group)))?;
+            }
+            command.uid(user).gid(group);
+        }
+        let child = command.stdout(step.stdout).stderr(step.stderr).spawn()?;
+        Ok(Pid::from_child(&child))
+    }
+
+    fn write_script(&self, index: usize, text: &str) -> io::Result<PathBuf> {
+        let path = self.workspace.steps.join(format!("step-{}", index + 1));
+        // A job that runs as ourselves may have put something in its place.
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().create_new(true).write(true).mode(0o644).open(&path)?;
+        file.write_all(text.as_bytes())?;
+        if !text.ends_with('\n') {
+            file.write_all(b"\n")?;
+        }
+        Ok(path)
+    }
+}
+
+/// Gives a tree that we have made to a user, before anything of the job runs in it. What is linked to from elsewhere (objects
+/// shared with a mirror) stays ours.
+fn give(path: &Path, user: u32, group: u32) -> io::Result<()> {
+    lchown(path, Some(user), Some(group))?;
+    let mut waiting = vec![path.to_path_buf()];
+    while let Some(directory) = waiting.pop() {
+        for entry in fs::read_dir(&directory)? {
+            let entry = entry?;
+            let state = entry.metadata()?;
+            if state.is_dir() || state.nlink() == 1 {
+                lchown(entry.path(), Some(user), Some(group))?;
+            }
+            if state.is_dir() {
+                waiting.push(entry.path());
+            }
+        }
+    }
+    Ok(())
+}

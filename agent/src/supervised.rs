@@ -1,0 +1,196 @@
+//! Control socket of a living supervisor ↔ how far its streams have grown, what is acknowledged, and the order to end.
+//!
+//! Both sides send lines. Supervisor: `L STREAM LENGTH`. Agent: `A LENGTH` (the log's acknowledged length), `C WHY` (cancel),
+//! `X` (end at once and leave no process: the attempt is about to be forgotten).
+
+use crate::job_directory::{JobDirectory, reap};
+use sai_core::limits::STREAMS;
+use smol::{Async, Timer, channel};
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Bytes of one line on the control socket at most; a reason to cancel is cut to fit.
+pub(crate) const LINE_BYTES: usize = 4096;
+/// Time between the moment a supervisor has its lock and the moment it listens at most, and of dying at most.
+const ATTACH_TIME: Duration = Duration::from_secs(10);
+
+/// News of a supervisor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Length of each stream from 0 on, always at the end of a whole record. News that came meanwhile is summed up in one.
+    Lengths(Vec<u64>),
+}
+
+/// An agent's hold on a living supervisor. All of it may be used from several tasks; one of them calls `next`.
+#[derive(Debug)]
+pub struct Supervised {
+    socket: Async<UnixStream>,
+    state: Mutex<State>,
+    wake: (channel::Sender<()>, channel::Receiver<()>),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    lengths: Vec<u64>,
+    incoming: Vec<u8>,
+    outgoing: Vec<u8>,
+    ack: Option<u64>,
+    cancel: Option<String>,
+}
+
+impl State {
+    /// Takes the whole lines received; tells whether a length has changed.
+    fn take_lines(&mut self) -> bool {
+        let mut changed = false;
+        let Some(end) = self.incoming.iter().rposition(|byte| *byte == b'\n') else { return false };
+        for line in self.incoming[..end].split(|byte| *byte == b'\n') {
+            let mut words = std::str::from_utf8(line).unwrap_or_default().split(' ');
+            let numbers = match (words.next(), words.next(), words.next()) {
+                (Some("L"), Some(stream), Some(length)) => stream.parse::<usize>().ok().zip(length.parse::<u64>().ok()),
+                _ => None,
+            };
+            let Some((stream, length)) = numbers.filter(|(stream, _)| *stream < STREAMS) else { continue };
+            if self.lengths.len() <= stream {
+                self.lengths.resize(stream + 1, 0);
+            }
+            changed |= self.lengths[stream] != length || stream > 0;
+            self.lengths[stream] = length;
+        }
+        self.incoming.drain(..=end);
+        changed
+    }
+
+    /// Writes what there is to say, as far as the socket takes it.
+    fn flush(&mut self, mut socket: &UnixStream) -> io::Result<()> {
+        loop {
+            if self.outgoing.is_empty() {
+                if let Some(why) = self.cancel.take() {
+                    let mut line = String::from("C ");
+                    line.extend(why.chars().map(|letter| if letter.is_control() { ' ' } else { letter }));
+                    while line.len() >= LINE_BYTES {
+                        line.pop();
+                    }
+                    line.push('\n');
+                    self.outgoing = line.into_bytes();
+                } else if let Some(length) = self.ack.take() {
+                    self.outgoing = format!("A {length}\n").into_bytes();
+                } else {
+                    return Ok(());
+                }
+            }
+            match socket.write(&self.outgoing) {
+                Ok(written) => drop(self.outgoing.drain(..written)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// Takes hold of the supervisor of an attempt. `None`: none lives; the attempt has ended or is to be buried.
+///
+/// # Errors
+/// The system's; `TimedOut` when there is a supervisor that does not answer.
+pub async fn attach(directory: &JobDirectory) -> io::Result<Option<Supervised>> {
+    let begin = Instant::now();
+    loop {
+        reap();
+        if directory.try_lock()?.is_some() {
+            return Ok(None);
+        }
+        match connect(directory) {
+            Ok(socket) => {
+                let socket = Async::new(socket)?;
+                return Ok(Some(Supervised { socket, state: Mutex::default(), wake: channel::bounded(1) }));
+            }
+            Err(error) if begin.elapsed() > ATTACH_TIME => return Err(error),
+            // It is about to listen or about to be gone.
+            Err(_) => drop(Timer::after(Duration::from_millis(2)).await),
+        }
+    }
+}
+
+fn connect(directory: &JobDirectory) -> io::Result<UnixStream> {
+    let (_open, path) = directory.control_path()?;
+    UnixStream::connect(path)
+}
+
+/// Asks the supervisor of an attempt to end its job at once, and waits until it is gone or the time is over.
+pub(crate) fn ask_to_vanish(directory: &JobDirectory, time: Duration) {
+    let Ok(mut socket) = connect(directory) else { return };
+    let begin = Instant::now();
+    if socket.set_read_timeout(Some(time)).is_err() || socket.write_all(b"X\n").is_err() {
+        return;
+    }
+    let mut buffer = [0; 4096];
+    while begin.elapsed() < time && matches!(socket.read(&mut buffer), Ok(read) if read > 0) {}
+    // Its socket is closed a moment before its lock.
+    while begin.elapsed() < time && matches!(directory.try_lock(), Ok(None)) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+impl Supervised {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for news. `None`: the supervisor is gone; see [`JobDirectory::ended`] whether it left a verdict.
+    pub async fn next(&self) -> Option<Progress> {
+        loop {
+            let blocked = {
+                let mut state = self.state();
+                // A peer that is gone is noticed by reading, after what it had still to say.
+                let _ = state.flush(self.socket.get_ref());
+                let mut buffer = [0; 16384];
+                match self.socket.get_ref().read(&mut buffer) {
+                    Ok(0) => return None,
+                    Ok(read) => {
+                        state.incoming.extend_from_slice(&buffer[..read]);
+                        if state.take_lines() {
+                            return Some(Progress::Lengths(state.lengths.clone()));
+                        }
+                        continue;
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(_) => return None,
+                }
+                !state.outgoing.is_empty()
+            };
+            let readable = async { drop(self.socket.readable().await) };
+            let woken = async {
+                let _ = self.wake.1.recv().await;
+            };
+            if blocked {
+                let writable = async { drop(self.socket.writable().await) };
+                smol::future::or(readable, smol::future::or(writable, woken)).await;
+            } else {
+                smol::future::or(readable, woken).await;
+            }
+        }
+    }
+
+    /// Tells it that the log is durable at the master up to here, so that a job that waits for room goes on.
+    pub fn acked(&self, log: u64) {
+        let mut state = self.state();
+        state.ack = Some(log);
+        self.say(&mut state);
+    }
+
+    /// Orders the end of the job; its verdict comes through its log.
+    pub fn cancel(&self, why: &str) {
+        let mut state = self.state();
+        state.cancel = Some(why.to_string());
+        self.say(&mut state);
+    }
+
+    fn say(&self, state: &mut State) {
+        if state.flush(self.socket.get_ref()).is_ok() && !state.outgoing.is_empty() {
+            let _ = self.wake.0.try_send(());
+        }
+    }
+}

@@ -1,0 +1,827 @@
+//! Job directory → a running job and its spool: the process that owns one attempt, `sai-agent --job DIR`.
+//!
+//! It is the leader of a session and the sub-reaper of all the job starts, so nothing of a job can leave its tree, and it
+//! outlives the agent that started it. One thread does everything in a poll loop, led by `sai_core::run`; making the checkout
+//! and collecting artifacts block, so each has a thread of its own while it lasts.
+//!
+//! All steps share one pair of pipes. When a step's process ends, what is in the pipes at that moment is read before the end
+//! of the step is told; a daemon that keeps them open delays nothing.
+
+use crate::artifacts::{Collector, Found};
+use crate::checkout::check_out;
+use crate::executor::{Executor, Step, Workspace, check_environment, environment};
+use crate::git::{Stop, Watch, timespec};
+use crate::job_directory::{JobDirectory, RunnerOptions, listen};
+use crate::mirror::Trouble;
+use crate::process_tree::{descendants, signal};
+use crate::spool::SpoolWriter;
+use crate::supervised::LINE_BYTES;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::fs::{FlockOperation, Mode, OFlags, fcntl_setfl, flock, fstat};
+use rustix::io::{Errno, ioctl_fionread};
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, set_child_subreaper, wait, waitid};
+use sai_core::limits::{Millis, RECORD_BYTES};
+use sai_core::record::{Artifact, ChannelStart, HEADER_BYTES, Record, encode, encode_data};
+use sai_core::run::{Input, Output, Run};
+use sai_core::wire::Assignment;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+/// Bytes a pipe may hold: a job that prints much then seldom waits for us. Pipes stay smaller where the system says so.
+const PIPE_BYTES: usize = 1 << 20;
+/// Bytes collected before they are written to the spool.
+const BATCH_BYTES: usize = 512 << 10;
+/// A read smaller than this is followed by a pause, so that a job that prints line by line does not cost a record, a write and
+/// a message for each line.
+const SMALL_READ_BYTES: usize = 8 << 10;
+/// That pause. A line that comes alone never waits, one that follows another at most this long.
+const PAUSE: Duration = Duration::from_micros(800);
+/// Time between two looks at processes that were killed and are not gone yet.
+const KILL_PAUSE: Duration = Duration::from_millis(2);
+/// Time after which a killed process counts as one that cannot be killed.
+const KILL_TIME: Duration = Duration::from_secs(10);
+/// Time between two tries to write to a full disk.
+const DISK_PAUSE: Duration = Duration::from_secs(1);
+/// Time a finished job waits for room on the disk for its last records.
+const DISK_TIME: Duration = Duration::from_secs(60);
+/// Agents that may be connected at once: one, and those that are just going.
+const AGENTS: usize = 4;
+/// Messages of a helper thread that wait to be looked at.
+const EVENTS: usize = 64;
+/// Bytes of stack of the helper threads.
+const STACK_BYTES: usize = 512 << 10;
+
+/// Channel numbers; a channel is announced when it has its first byte.
+const CHANNELS: [&str; 3] = ["stdout", "stderr", "git"];
+const GIT: u8 = 2;
+
+/// Runs the job of a job directory to its end. The exit status tells whether the log has its verdict.
+pub fn main(directory: &Path) -> ExitCode {
+    match supervise(directory) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("the supervisor of {}: {error}", directory.display());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn supervise(path: &Path) -> io::Result<()> {
+    let begin = Instant::now();
+    let directory = JobDirectory::open(path)?;
+    let _lock = take_lock(&directory)?;
+    if directory.ended() {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the attempt has ended"));
+    }
+    let listener = take_listener(&directory)?;
+    // It fails only for one that leads a process group already, started by hand.
+    let _ = rustix::process::setsid();
+    set_child_subreaper(Some(rustix::process::getpid()))?;
+    rustix::process::umask(Mode::WGRP | Mode::WOTH);
+    std::env::set_current_dir("/")?;
+    directory.sign()?;
+    Supervisor::new(directory, listener, begin)?.run()
+}
+
+/// The lock comes as the standard input from whoever started us; a supervisor started by hand takes it itself. It stays our
+/// standard input, as the listening socket stays our standard output: what we start is always given others.
+fn take_lock(directory: &JobDirectory) -> io::Result<File> {
+    let given = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let same = |one: &File, other: &File| -> io::Result<bool> {
+        let (one, other) = (fstat(one)?, fstat(other)?);
+        Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
+    };
+    if let Ok(lock) = File::open(directory.path().join("lock"))
+        && same(&lock, &given)?
+    {
+        flock(&given, FlockOperation::NonBlockingLockExclusive)?;
+        return Ok(given);
+    }
+    directory.try_lock()?.ok_or_else(|| io::Error::new(io::ErrorKind::WouldBlock, "another supervisor has the job"))
+}
+
+fn take_listener(directory: &JobDirectory) -> io::Result<UnixListener> {
+    let given = io::stdout().as_fd().try_clone_to_owned()?;
+    let listener = match rustix::net::sockopt::socket_acceptconn(&given) {
+        Ok(true) => UnixListener::from(given),
+        _ => listen(directory)?,
+    };
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// What a helper thread tells.
+enum Event {
+    Note(String),
+    Git(Vec<u8>),
+    Prepared,
+    PrepareFailed(Trouble),
+    Artifact(Artifact),
+    Collected(Box<Collector>, Option<String>),
+}
+
+/// A helper thread's way to the poll loop.
+#[derive(Clone)]
+struct Teller {
+    events: SyncSender<Event>,
+    wake: Arc<OwnedFd>,
+    stop: Arc<Stop>,
+}
+
+impl Teller {
+    fn tell(&self, event: Event) {
+        // Nobody listens any more only when the process is about to end.
+        let _ = self.events.send(event);
+        ring(&self.wake);
+    }
+}
+
+impl Watch for Teller {
+    fn note(&mut self, text: &str) {
+        self.tell(Event::Note(text.to_string()));
+    }
+
+    fn output(&mut self, bytes: &[u8]) {
+        self.tell(Event::Git(bytes.to_vec()));
+    }
+
+    fn stop(&self) -> &Stop {
+        &self.stop
+    }
+}
+
+fn ring(wake: &OwnedFd) {
+    let _ = rustix::io::write(wake, &1_u64.to_ne_bytes());
+}
+
+/// Tells the poll loop that a child has ended, without collecting it: that is the loop's. It waits for a token before it looks
+/// again.
+fn watch_children(tokens: &Receiver<()>, wake: &OwnedFd) {
+    while tokens.recv().is_ok() {
+        while matches!(waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT), Err(Errno::INTR)) {}
+        ring(wake);
+    }
+}
+
+/// One end of a connected agent.
+struct Agent {
+    socket: UnixStream,
+    incoming: Vec<u8>,
+    outgoing: Vec<u8>,
+    told: Vec<u64>,
+    gone: bool,
+}
+
+struct Pipe {
+    read: OwnedFd,
+    write: Option<OwnedFd>,
+    open: bool,
+}
+
+struct Supervisor {
+    directory: JobDirectory,
+    assignment: Assignment,
+    options: RunnerOptions,
+    workspace: Workspace,
+    executor: Arc<Executor>,
+    environment: BTreeMap<String, String>,
+    begin: Instant,
+    run: Run,
+    decided: Vec<Output>,
+
+    spool: SpoolWriter,
+    batch: Vec<u8>,
+    disk_full_since: Option<Instant>,
+    acked: u64,
+    lengths: Vec<u64>,
+    /// Artifacts whose announcement is in the batch.
+    announcing: Vec<Artifact>,
+    announced: [bool; 3],
+    /// Whether the verdict is in the batch: nothing may follow it.
+    closed: bool,
+
+    pipes: [Pipe; 2],
+    buffer: Vec<u8>,
+    pause_until: Option<Instant>,
+    step: Option<Pid>,
+    /// A step's status, and the bytes of its output that are still in the pipes.
+    exited: Option<(i32, [u64; 2])>,
+    killing_since: Option<Instant>,
+
+    wake: Arc<OwnedFd>,
+    events: Receiver<Event>,
+    teller: Teller,
+    /// Whether a helper thread is at work. It may have children of its own to wait for.
+    helping: bool,
+    collector: Option<Box<Collector>>,
+    child_tokens: SyncSender<()>,
+    child_watcher_idle: bool,
+
+    listener: UnixListener,
+    agents: Vec<Agent>,
+}
+
+impl Supervisor {
+    fn new(directory: JobDirectory, listener: UnixListener, begin: Instant) -> io::Result<Self> {
+        let assignment = directory.assignment()?;
+        let options = directory.options()?;
+        let workspace = Workspace::of(directory.path());
+        let spool = SpoolWriter::open(&directory.path().join("spool"))?;
+        if spool.length() > 0 {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the attempt was begun by another supervisor"));
+        }
+        let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let (sender, events) = sync_channel(EVENTS);
+        let (child_tokens, tokens) = sync_channel(1);
+        let child_wake = wake.clone();
+        thread("children", move || watch_children(&tokens, &child_wake))?;
+        Ok(Self {
+            run: Run::new(&assignment),
+            executor: Arc::new(Executor::new(&workspace, &options)),
+            environment: environment(&assignment, &options, &workspace, &directory.marker()?),
+            collector: Some(Box::new(Collector::new(directory.path(), &assignment.artifacts))),
+            teller: Teller { events: sender, wake: wake.clone(), stop: Arc::new(Stop::new()?) },
+            pipes: [Pipe::new()?, Pipe::new()?],
+            directory,
+            assignment,
+            options,
+            workspace,
+            begin,
+            decided: Vec::new(),
+            spool,
+            batch: Vec::with_capacity(BATCH_BYTES + 4 * RECORD_BYTES),
+            disk_full_since: None,
+            acked: 0,
+            lengths: vec![0],
+            announcing: Vec::new(),
+            announced: [false; 3],
+            closed: false,
+            buffer: vec![0; RECORD_BYTES],
+            pause_until: None,
+            step: None,
+            exited: None,
+            killing_since: None,
+            wake,
+            events,
+            helping: false,
+            child_tokens,
+            child_watcher_idle: true,
+            listener,
+            agents: Vec::new(),
+        })
+    }
+
+    fn now(&self) -> Millis {
+        self.begin.elapsed().as_millis() as Millis
+    }
+
+    fn micros(&self) -> u64 {
+        self.begin.elapsed().as_micros() as u64
+    }
+
+    fn input(&mut self, input: Input) {
+        self.run.handle(self.now(), input, &mut self.decided);
+    }
+
+    fn run(mut self) -> io::Result<()> {
+        self.input(Input::Begin);
+        loop {
+            self.carry_out();
+            if self.killing_since.is_some() {
+                self.kill_on();
+                self.carry_out();
+            }
+            self.flush();
+            if self.run.ended() && self.batch.is_empty() {
+                return self.finish();
+            }
+            if self.run.ended() && self.disk_full_since.is_some_and(|since| since.elapsed() > DISK_TIME) {
+                return Err(io::Error::other("no room on the disk for the verdict"));
+            }
+            self.wait()?;
+            if self.run.deadline().is_some_and(|deadline| deadline <= self.now()) {
+                self.input(Input::Tick);
+            }
+        }
+    }
+
+    /// Whether more output may be read: there is room for it in the spool, or no process is left that could print without end.
+    fn may_read(&self) -> bool {
+        let unacked = (self.spool.length() + self.batch.len() as u64).saturating_sub(self.acked);
+        self.disk_full_since.is_none() && unacked < self.options.spool_bytes
+    }
+
+    fn wait(&mut self) -> io::Result<()> {
+        let mut time = Duration::from_secs(3600);
+        if let Some(deadline) = self.run.deadline() {
+            time = time.min(Duration::from_millis(deadline.saturating_sub(self.now())));
+        }
+        if self.killing_since.is_some() {
+            time = time.min(KILL_PAUSE);
+        }
+        if self.disk_full_since.is_some() {
+            time = time.min(DISK_PAUSE);
+        }
+        // With a step that has ended there is no reason to wait for more to come together.
+        if self.exited.is_some() {
+            self.pause_until = None;
+        }
+        let pause = self.pause_until.map(|until| until.saturating_duration_since(Instant::now()));
+        let paused = pause.is_some_and(|pause| !pause.is_zero());
+        if paused {
+            time = time.min(pause.unwrap_or_default());
+        }
+        let reading = self.may_read() && !paused;
+        let mut wanted = vec![PollFd::new(&self.wake, PollFlags::IN), PollFd::new(&self.listener, PollFlags::IN)];
+        for agent in &self.agents {
+            let flags = if agent.outgoing.is_empty() { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
+            wanted.push(PollFd::new(&agent.socket, flags));
+        }
+        let first_pipe = wanted.len();
+        if reading {
+            wanted
+                .extend(self.pipes.iter().filter(|pipe| pipe.open).map(|pipe| PollFd::new(&pipe.read, PollFlags::IN)));
+        }
+        match poll(&mut wanted, Some(&timespec(time))) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let ready: Vec<bool> = wanted.iter().map(|wanted| !wanted.revents().is_empty()).collect();
+        drop(wanted);
+        let is_ready = |at: usize| ready.get(at).copied().unwrap_or(false);
+        if is_ready(0) {
+            let _ = rustix::io::read(&self.wake, &mut [0_u8; 8][..]);
+            self.look_at_events();
+            self.look_at_children();
+        }
+        for at in 0..self.agents.len() {
+            if is_ready(2 + at) {
+                self.listen_to(at);
+            }
+        }
+        if is_ready(1) {
+            self.accept();
+        }
+        if reading && (first_pipe..ready.len()).any(is_ready) {
+            self.read_output(BATCH_BYTES);
+        }
+        self.tell_of_exit();
+        Ok(())
+    }
+
+    /// Reads what the pipes hold, taking turns, up to about `most` bytes.
+    fn read_output(&mut self, most: usize) {
+        let mut sum = 0;
+        loop {
+            let before = sum;
+            for at in 0..self.pipes.len() {
+                sum += self.read_pipe(at);
+            }
+            if sum == before || sum >= most {
+                break;
+            }
+        }
+        self.pause_until = (sum < SMALL_READ_BYTES).then(|| Instant::now() + PAUSE);
+    }
+
+    fn read_pipe(&mut self, at: usize) -> usize {
+        let pipe = &mut self.pipes[at];
+        if !pipe.open {
+            return 0;
+        }
+        let read = match rustix::io::read(&pipe.read, &mut self.buffer[..]) {
+            Ok(0) => {
+                pipe.open = false;
+                0
+            }
+            Ok(read) => read,
+            Err(_) => 0,
+        };
+        if let Some((_, left)) = &mut self.exited {
+            left[at] = if read == 0 { 0 } else { left[at].saturating_sub(read as u64) };
+        }
+        if read > 0 {
+            let buffer = std::mem::take(&mut self.buffer);
+            self.log_output(at as u8, &buffer[..read]);
+            self.buffer = buffer;
+        }
+        read
+    }
+
+    /// Appends output to the batch, as far as the log's limit lets it.
+    fn log_output(&mut self, channel: u8, bytes: &[u8]) {
+        let micros = self.micros();
+        for piece in bytes.chunks(RECORD_BYTES) {
+            let mut decided = Vec::new();
+            let kept = self.run.admit(self.now(), piece.len(), &mut decided);
+            if kept > 0 && !self.closed {
+                let index = usize::from(channel);
+                if !std::mem::replace(&mut self.announced[index], true) {
+                    let start = ChannelStart { name: CHANNELS[index].to_string() };
+                    encode(&Record::Channel(channel, start), micros, &mut self.batch);
+                }
+                encode_data(channel, &piece[..kept], micros, &mut self.batch);
+            }
+            if !decided.is_empty() {
+                self.decided.append(&mut decided);
+                self.carry_out();
+            }
+        }
+    }
+
+    fn log(&mut self, record: &Record) {
+        if self.closed {
+            return;
+        }
+        self.closed = matches!(record, Record::Verdict(_));
+        encode(record, self.micros(), &mut self.batch);
+    }
+
+    /// Writes the batch to the spool and tells the agents.
+    fn flush(&mut self) {
+        if !self.batch.is_empty() {
+            match self.spool.append(&self.batch) {
+                Ok(()) => {
+                    self.disk_full_since = None;
+                    self.batch.clear();
+                }
+                Err(_) => {
+                    self.disk_full_since.get_or_insert_with(Instant::now);
+                    return;
+                }
+            }
+        }
+        for artifact in std::mem::take(&mut self.announcing) {
+            let ready = self.artifact_path(&format!("{}.ready", artifact.stream));
+            if std::fs::rename(ready, self.artifact_path(&artifact.stream.to_string())).is_ok() {
+                self.lengths.push(artifact.size);
+            }
+        }
+        self.lengths[0] = self.spool.length();
+        for agent in &mut self.agents {
+            agent.tell(&self.lengths);
+        }
+        self.agents.retain(|agent| !agent.gone);
+    }
+
+    fn artifact_path(&self, name: &str) -> PathBuf {
+        self.directory.path().join("artifacts").join(name)
+    }
+
+    fn carry_out(&mut self) {
+        while !self.decided.is_empty() {
+            for output in std::mem::take(&mut self.decided) {
+                self.carry_out_one(output);
+            }
+        }
+    }
+
+    fn carry_out_one(&mut self, output: Output) {
+        match output {
+            Output::Prepare => self.prepare(),
+            Output::Spawn { step } => self.spawn(step),
+            Output::Terminate => {
+                self.teller.stop.ask();
+                for pid in descendants() {
+                    signal(pid, Signal::TERM);
+                    // One that is stopped sees no signal but SIGKILL before it goes on.
+                    signal(pid, Signal::CONT);
+                }
+            }
+            Output::Kill => {
+                // Our own ends of the pipes are closed, so that they end with the last process.
+                for pipe in &mut self.pipes {
+                    pipe.write = None;
+                }
+                self.killing_since = Some(Instant::now());
+            }
+            Output::CollectArtifacts { last } => self.collect(last),
+            Output::Record(record) => self.log(&record),
+            Output::End(verdict) => {
+                if let Err(error) = self.executor.cleanup() {
+                    self.log(&Record::Note(format!("cleaning up after the job: {error}")));
+                }
+                self.log(&Record::Verdict(verdict));
+            }
+        }
+    }
+
+    fn prepare(&mut self) {
+        let mut teller = self.teller.clone();
+        let (mirrors, assignment) = (PathBuf::from(&self.options.mirrors), self.assignment.clone());
+        let (workspace, executor) = (self.workspace.clone(), self.executor.clone());
+        let work = move || {
+            let prepared = check_environment(&assignment.env)
+                .map_err(Trouble::specs)
+                .and_then(|()| check_out(&mirrors, &assignment, &workspace, &mut teller))
+                .and_then(|()| executor.prepare().map_err(|error| Trouble::disk("preparing the workspace", &error)));
+            match prepared {
+                Ok(()) => teller.tell(Event::Prepared),
+                Err(trouble) => teller.tell(Event::PrepareFailed(trouble)),
+            }
+        };
+        self.helping = true;
+        if let Err(error) = thread("prepare", work) {
+            self.helping = false;
+            let Trouble { fault, why } = Trouble::disk("starting a thread", &error);
+            self.input(Input::PrepareFailed { fault, why });
+        }
+    }
+
+    fn collect(&mut self, last: bool) {
+        let Some(mut collector) = self.collector.take() else {
+            self.input(Input::ArtifactsCollected { trouble: None });
+            return;
+        };
+        // An order to end the steps is none to leave their files behind.
+        match Stop::new() {
+            Ok(stop) => self.teller.stop = Arc::new(stop),
+            Err(error) => {
+                let trouble = Some(format!("collecting artifacts: {error}"));
+                self.input(Input::ArtifactsCollected { trouble });
+                return;
+            }
+        }
+        let teller = self.teller.clone();
+        let work = move || {
+            let mut tell = |found| {
+                teller.tell(match found {
+                    Found::Artifact(artifact) => Event::Artifact(artifact),
+                    Found::Note(text) => Event::Note(text),
+                });
+            };
+            let trouble = collector.collect(last, &teller.stop, &mut tell).err();
+            let trouble = trouble.map(|error| format!("collecting artifacts: {error}"));
+            teller.tell(Event::Collected(collector, trouble));
+        };
+        self.helping = true;
+        if let Err(error) = thread("collect", work) {
+            self.helping = false;
+            self.input(Input::ArtifactsCollected { trouble: Some(format!("starting a thread: {error}")) });
+        }
+    }
+
+    fn spawn(&mut self, index: usize) {
+        let started = self.start_step(index);
+        match started {
+            Ok(pid) => {
+                self.step = Some(pid);
+                if std::mem::take(&mut self.child_watcher_idle) {
+                    let _ = self.child_tokens.try_send(());
+                }
+                self.input(Input::StepSpawned);
+            }
+            Err(error) => self.input(Input::SpawnFailed { why: format!("starting step {}: {error}", index + 1) }),
+        }
+    }
+
+    fn start_step(&self, index: usize) -> io::Result<Pid> {
+        let end = |at: usize| -> io::Result<OwnedFd> {
+            let pipe = self.pipes.get(at).and_then(|pipe| pipe.write.as_ref());
+            pipe.ok_or(io::ErrorKind::BrokenPipe)?.try_clone()
+        };
+        let script = self.assignment.steps.get(index).map_or("", String::as_str);
+        let step = Step { index, script, environment: &self.environment, stdout: end(0)?, stderr: end(1)? };
+        self.executor.spawn(step)
+    }
+
+    fn look_at_events(&mut self) {
+        // With a full disk the helper waits, as the job does.
+        while self.disk_full_since.is_none() {
+            let Ok(event) = self.events.try_recv() else { return };
+            match event {
+                Event::Note(text) => self.log(&Record::Note(text)),
+                Event::Git(bytes) => self.log_output(GIT, &bytes),
+                Event::Prepared => {
+                    self.helping = false;
+                    self.input(Input::Prepared);
+                }
+                Event::PrepareFailed(Trouble { fault, why }) => {
+                    self.helping = false;
+                    self.input(Input::PrepareFailed { fault, why });
+                }
+                Event::Artifact(artifact) => {
+                    self.log(&Record::Artifact(artifact.clone()));
+                    self.announcing.push(artifact);
+                    self.flush();
+                }
+                Event::Collected(collector, trouble) => {
+                    self.helping = false;
+                    self.collector = Some(collector);
+                    self.input(Input::ArtifactsCollected { trouble });
+                }
+            }
+            self.carry_out();
+        }
+    }
+
+    /// Collects the exit statuses of all children that have ended, ours and those of dead parents.
+    fn look_at_children(&mut self) {
+        if self.helping {
+            // Its children are its own to wait for. There can be others only after a kill.
+            return;
+        }
+        loop {
+            match wait(WaitOptions::NOHANG) {
+                Ok(Some((pid, status))) => {
+                    if self.step == Some(pid) {
+                        self.step = None;
+                        let held = |pipe: &Pipe| ioctl_fionread(&pipe.read).unwrap_or(0);
+                        self.exited = Some((exit_status(status), [held(&self.pipes[0]), held(&self.pipes[1])]));
+                    }
+                }
+                Ok(None) => {
+                    let _ = self.child_tokens.try_send(());
+                    self.child_watcher_idle = false;
+                    return;
+                }
+                Err(Errno::INTR) => {}
+                Err(_) => {
+                    self.child_watcher_idle = true;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Tells of a step's end when all it had printed by then is read.
+    fn tell_of_exit(&mut self) {
+        if let Some((status, left)) = self.exited
+            && (left == [0, 0] || (self.killing_since.is_none() && self.pipes.iter().all(|pipe| !pipe.open)))
+        {
+            self.exited = None;
+            self.input(Input::StepExited { status });
+        }
+    }
+
+    /// Goes on killing until no process is left, then reads the rest of their output.
+    fn kill_on(&mut self) {
+        let Some(since) = self.killing_since else { return };
+        let left = descendants();
+        for pid in &left {
+            signal(*pid, Signal::KILL);
+        }
+        self.look_at_children();
+        let gave_up = since.elapsed() > KILL_TIME;
+        if (self.helping || !descendants().is_empty()) && !gave_up {
+            return;
+        }
+        // What the pipes hold now is bounded by their size.
+        while self.disk_full_since.is_none() {
+            let read: usize = (0..self.pipes.len()).map(|at| self.read_pipe(at)).sum();
+            if read == 0 {
+                break;
+            }
+            if self.batch.len() >= BATCH_BYTES {
+                self.flush();
+            }
+        }
+        if self.disk_full_since.is_some() {
+            return;
+        }
+        self.killing_since = None;
+        if gave_up {
+            let count = descendants().len();
+            self.log(&Record::Note(format!("{count} processes of the job could not be killed")));
+        }
+        if let Some((status, _)) = self.exited.take() {
+            self.input(Input::StepExited { status });
+        }
+        self.input(Input::Drained);
+    }
+
+    fn accept(&mut self) {
+        while let Ok((socket, _)) = self.listener.accept() {
+            if socket.set_nonblocking(true).is_ok() {
+                if self.agents.len() == AGENTS {
+                    self.agents.remove(0);
+                }
+                let (incoming, outgoing) = (Vec::new(), Vec::new());
+                self.agents.push(Agent { socket, incoming, outgoing, told: Vec::new(), gone: false });
+            }
+        }
+    }
+
+    fn listen_to(&mut self, at: usize) {
+        let Some(agent) = self.agents.get_mut(at) else { return };
+        agent.tell(&self.lengths);
+        for line in agent.take_lines() {
+            match line.split_at_checked(2) {
+                Some(("A ", length)) => {
+                    if let Ok(length) = length.parse::<u64>() {
+                        self.acked = self.acked.max(length.min(self.spool.length()));
+                    }
+                }
+                Some(("C ", why)) => self.input(Input::Cancel { why: why.to_string() }),
+                _ if line == "X" => self.vanish(),
+                _ => {}
+            }
+        }
+    }
+
+    /// Ends the job and ourselves without a verdict: the attempt is about to be forgotten.
+    fn vanish(&self) -> ! {
+        self.teller.stop.ask();
+        let begin = Instant::now();
+        loop {
+            let left = descendants();
+            for pid in &left {
+                signal(*pid, Signal::KILL);
+            }
+            // A helper thread's children are collected under its hands; it is of no more use.
+            while matches!(wait(WaitOptions::NOHANG), Ok(Some(_))) {}
+            if left.is_empty() || begin.elapsed() > KILL_TIME {
+                let _ = self.executor.cleanup();
+                std::process::exit(0);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn finish(mut self) -> io::Result<()> {
+        self.directory.set_ended()?;
+        for agent in &mut self.agents {
+            agent.tell(&self.lengths);
+        }
+        Ok(())
+    }
+}
+
+impl Pipe {
+    fn new() -> io::Result<Self> {
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+        fcntl_setfl(&read, OFlags::NONBLOCK)?;
+        let _ = fcntl_setpipe_size(&write, PIPE_BYTES);
+        Ok(Self { read, write: Some(write), open: true })
+    }
+}
+
+impl Agent {
+    /// Says how long the streams are, unless it still has to take what was said before.
+    fn tell(&mut self, lengths: &[u64]) {
+        loop {
+            if self.outgoing.is_empty() {
+                for (stream, length) in lengths.iter().enumerate() {
+                    if self.told.get(stream) != Some(length) {
+                        self.outgoing.extend_from_slice(format!("L {stream} {length}\n").as_bytes());
+                    }
+                }
+                self.told = lengths.to_vec();
+            }
+            if self.outgoing.is_empty() {
+                return;
+            }
+            match self.socket.write(&self.outgoing) {
+                Ok(written) => drop(self.outgoing.drain(..written)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.gone = error.kind() != io::ErrorKind::WouldBlock;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn take_lines(&mut self) -> Vec<String> {
+        let mut buffer = [0; LINE_BYTES];
+        loop {
+            match self.socket.read(&mut buffer) {
+                Ok(read) if read > 0 && self.incoming.len() < 2 * LINE_BYTES => {
+                    self.incoming.extend_from_slice(&buffer[..read]);
+                    if self.incoming.len() >= LINE_BYTES {
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                _ => {
+                    self.gone = true;
+                    break;
+                }
+            }
+        }
+        let Some(end) = self.incoming.iter().rposition(|byte| *byte == b'\n') else { return Vec::new() };
+        let lines: Vec<u8> = self.incoming.drain(..=end).collect();
+        String::from_utf8_lossy(&lines).lines().map(str::to_string).collect()
+    }
+}
+
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    std::thread::Builder::new().name(name.to_string()).stack_size(STACK_BYTES).spawn(work).map(|_| ())
+}
+
+/// The convention of shells: 128 + signal number for one that a signal ended.
+fn exit_status(status: WaitStatus) -> i32 {
+    status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal)).unwrap_or(-1)
+}
+
+const _: () = assert!(BATCH_BYTES > RECORD_BYTES + HEADER_BYTES);
