@@ -408,7 +408,7 @@ pub fn start(directory: &JobDirectory, launcher: &Launcher) -> io::Result<()> {
 pub(crate) fn listen(directory: &JobDirectory) -> io::Result<UnixListener> {
     let (_open, path) = directory.control_path()?;
     match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => UnixListener::bind(path),
     }
 }

@@ -153,8 +153,8 @@ mod tests {
         rustix::fs::symlinkat(&victim, &directory, "deep").unwrap();
         fs::create_dir_all(tree.join("locked/inner")).unwrap();
         fs::write(tree.join("locked/inner/file"), b"x").unwrap();
-        fs::set_permissions(tree.join("locked/inner"), fs::Permissions::from_mode(0)).unwrap();
-        fs::set_permissions(tree.join("locked"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(tree.join("locked/inner"), fs::Permissions::from_mode(0o000)).unwrap();
+        fs::set_permissions(tree.join("locked"), fs::Permissions::from_mode(0o000)).unwrap();
         fs::create_dir(tree.join("fixed")).unwrap();
         fs::write(tree.join("fixed/file"), b"x").unwrap();
         // Not every file system and user may set it; where they may, it must not stop us.

@@ -124,11 +124,16 @@ pub fn next(held: &Supervised) -> Option<Vec<u64>> {
     }))
 }
 
-/// Waits for the end of a job that has a supervisor or has had one.
-pub fn finish(directory: &JobDirectory) {
-    if let Some(held) = smol::block_on(attach(directory)).unwrap() {
+/// Waits until no supervisor lives. One that is going can still be attached to for a moment, and then has no news.
+pub fn gone(directory: &JobDirectory) {
+    while let Some(held) = smol::block_on(attach(directory)).unwrap() {
         while next(&held).is_some() {}
     }
+}
+
+/// Waits for the end of a job that has a supervisor or has had one.
+pub fn finish(directory: &JobDirectory) {
+    gone(directory);
     assert!(directory.ended(), "{}", std::fs::read_to_string(directory.path().join("supervisor.err")).unwrap());
 }
 

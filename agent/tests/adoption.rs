@@ -1,0 +1,182 @@
+//! Agents and supervisors that die, in every order: the job goes on, or is buried with nothing of it left.
+
+mod common;
+
+use common::*;
+use sai_agent::job_directory::{JobDirectory, bury, start};
+use sai_core::job::{Fault, Outcome};
+use std::io::ErrorKind;
+use std::process::{Command, Stdio};
+
+/// A step that starts processes of every sort, prints their pids and goes on for ever.
+const STUBBORN: &str =
+    "sleep 1000 & echo $!; setsid sleep 1001 & echo $!; (setsid sh -c 'sleep 1002 & echo $!; sleep 1003' &)
+    env -i setsid sleep 1004 & echo $!; env -i sleep 1005 & echo $!; sleep 1006 & kill -STOP $!; echo $!
+    sleep 0.2; echo $$; echo ready; while :; do sleep 1000; done";
+
+#[test]
+fn a_job_outlives_the_agent_that_started_it_and_goes_on_with_the_next() {
+    let world = World::new("outlive");
+    let steps = ["echo first; until test -e ../tmp/go; do sleep 0.01; done; echo second"];
+    let directory = JobDirectory::create(&world.jobs(), &world.assignment(&steps)).unwrap();
+    // The agent is this test's own program: it starts the job, says so and waits to be killed.
+    let mut agent = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "an_agent_to_be_killed", "--nocapture", "--ignored"])
+        .env("SAI_TEST_JOB", directory.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let started = directory.path().join("work/src/file");
+    until("the checkout", || started.exists());
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+
+    let held = hold(&directory);
+    wait_for(&directory, &held, "first\n");
+    // Two agents in a row, the first of which just goes.
+    drop(held);
+    let held = hold(&directory);
+    std::fs::write(directory.path().join("work/tmp/go"), "").unwrap();
+    while next(&held).is_some() {}
+    let log = Log::of(&directory);
+    assert_eq!((log.outcome(), log.text("stdout").as_str()), (Outcome::Passed, "first\nsecond\n"));
+    let again = JobDirectory::scan(&world.jobs()).unwrap();
+    assert_eq!(again.iter().map(JobDirectory::key).collect::<Vec<_>>(), [directory.key()]);
+    assert_eq!(again[0].lengths().unwrap(), directory.lengths().unwrap());
+    gone(&again[0]);
+}
+
+#[test]
+#[ignore = "run by the test above as a program of its own"]
+fn an_agent_to_be_killed() {
+    let directory = JobDirectory::open(std::env::var_os("SAI_TEST_JOB").unwrap().as_ref()).unwrap();
+    start(&directory, &launcher()).unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(60));
+}
+
+#[test]
+fn a_killed_supervisor_is_buried_and_leaves_no_process() {
+    let world = World::new("bury");
+    let directory = world.start(&world.assignment(&[STUBBORN]));
+    let held = hold(&directory);
+    let pids = numbers(&wait_for(&directory, &held, "ready\n").text("stdout"));
+    assert!(pids.len() >= 6 && pids.iter().all(|pid| lives(*pid)), "{pids:?}");
+    assert_eq!(bury(&directory, "too early").unwrap_err().kind(), ErrorKind::WouldBlock);
+    kill(supervisor_pid(&directory));
+    while next(&held).is_some() {}
+    assert!(!directory.ended());
+    let before = directory.lengths().unwrap()[0];
+    gone(&directory);
+    bury(&directory, "the supervisor was killed").unwrap();
+    assert!(directory.ended());
+    until("all processes are gone", || pids.iter().all(|pid| !lives(*pid)));
+    let log = Log::of(&directory);
+    assert!(directory.lengths().unwrap()[0] > before);
+    assert_eq!((log.outcome(), log.verdict().fault), (Outcome::Infra, Fault::Infrastructure));
+    assert_eq!(log.verdict().cause, "the supervisor was killed");
+    // Again, and a late start: nothing changes.
+    let length = directory.lengths().unwrap()[0];
+    bury(&directory, "again").unwrap();
+    assert_eq!(start(&directory, &launcher()).unwrap_err().kind(), ErrorKind::AlreadyExists);
+    let late =
+        Command::new(&launcher().program).arg("--job").arg(directory.path()).stderr(Stdio::null()).status().unwrap();
+    assert!(!late.success());
+    assert_eq!(directory.lengths().unwrap()[0], length);
+}
+
+#[test]
+fn a_supervisor_killed_at_any_moment_leaves_a_log_that_can_be_read() {
+    let world = World::new("any");
+    let mut assignment = world.assignment(&["seq 1 300000", "seq 1 100000000"]);
+    assignment.artifacts = vec!["*".into()];
+    for round in 0..12_u64 {
+        assignment.key.job += 1000;
+        let directory = world.start(&assignment);
+        let pid = supervisor_pid(&directory);
+        std::thread::sleep(std::time::Duration::from_millis(3 * round));
+        // What an agent has been told of is still there afterwards.
+        let told = directory.lengths().unwrap();
+        let bytes = read_stream(&directory, 0);
+        kill(pid);
+        until("the supervisor's end", || !lives(pid));
+        gone(&directory);
+        bury(&directory, "killed").unwrap();
+        let log = Log::of(&directory);
+        assert_eq!(log.outcome(), Outcome::Infra);
+        assert_eq!(read_stream(&directory, 0)[..told[0] as usize], bytes[..told[0] as usize]);
+        assert_eq!(log.artifacts().len(), directory.lengths().unwrap().len() - 1);
+        for artifact in log.artifacts() {
+            assert_eq!(read_stream(&directory, artifact.stream).len() as u64, artifact.size);
+        }
+        directory.forget().unwrap();
+    }
+}
+
+#[test]
+fn to_forget_a_running_job_ends_it_and_removes_all_of_it() {
+    let world = World::new("forget");
+    // Once by asking its supervisor, once with that dead.
+    for dead in [false, true] {
+        let lock = "mkdir -p a/b && echo x > a/b/c && chmod 000 a/b a; ";
+        let directory = world.start(&world.assignment(&[&format!("{lock}{STUBBORN}")]));
+        let held = hold(&directory);
+        let pids = numbers(&wait_for(&directory, &held, "ready\n").text("stdout"));
+        let supervisor = supervisor_pid(&directory);
+        if dead {
+            kill(supervisor);
+        }
+        let path = directory.path().to_path_buf();
+        directory.forget().unwrap();
+        assert!(!path.exists());
+        until("all processes are gone", || pids.iter().all(|pid| !lives(*pid)) && !lives(supervisor));
+        assert_eq!(std::fs::read_dir(world.jobs()).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn garbage_among_the_jobs_is_left_alone_and_halves_are_removed() {
+    let world = World::new("garbage");
+    let jobs = world.jobs();
+    assert!(JobDirectory::scan(&jobs).unwrap().is_empty());
+    let assignment = world.assignment(&["true"]);
+    let directory = JobDirectory::create(&jobs, &assignment).unwrap();
+    assert_eq!(JobDirectory::create(&jobs, &assignment).unwrap_err().kind(), ErrorKind::AlreadyExists);
+    for name in ["x", "1-", "-1", "01-1", "1-1-1", "99999999999999999999-1", ".new-7-1", ".removed-8-1"] {
+        std::fs::create_dir(jobs.join(name)).unwrap();
+    }
+    std::fs::write(jobs.join("5-5"), "a file").unwrap();
+    let found = JobDirectory::scan(&jobs).unwrap();
+    assert_eq!(found.iter().map(JobDirectory::key).collect::<Vec<_>>(), [assignment.key]);
+    assert!(!jobs.join(".new-7-1").exists() && !jobs.join(".removed-8-1").exists() && jobs.join("x").exists());
+    assert_eq!(directory.assignment().unwrap(), assignment);
+    assert_eq!(directory.lengths().unwrap(), [0]);
+    // One that was made and never started is buried like one that died.
+    gone(&directory);
+    bury(&directory, "never started").unwrap();
+    assert_eq!(Log::of(&directory).outcome(), Outcome::Infra);
+}
+
+#[test]
+fn a_very_long_state_path_is_no_trouble() {
+    let world = World::new("long");
+    let jobs = world.path.join("x".repeat(200)).join("jobs");
+    let directory = JobDirectory::create(&jobs, &world.assignment(&["echo ok"])).unwrap();
+    start(&directory, &launcher()).unwrap();
+    finish(&directory);
+    assert_eq!(Log::of(&directory).text("stdout"), "ok\n");
+    directory.forget().unwrap();
+}
+
+#[test]
+fn an_unusable_directory_is_told_with_the_supervisors_last_words() {
+    let world = World::new("unusable");
+    let directory = JobDirectory::create(&world.jobs(), &world.assignment(&["true"])).unwrap();
+    std::fs::write(directory.path().join("options"), "nonsense").unwrap();
+    start(&directory, &launcher()).unwrap();
+    gone(&directory);
+    bury(&directory, "no supervisor").unwrap();
+    let log = Log::of(&directory);
+    assert_eq!(log.outcome(), Outcome::Infra);
+    assert!(log.notes().iter().any(|note| note.contains("options")), "{:?}", log.notes());
+}
