@@ -11,6 +11,7 @@ pub mod git_text;
 pub mod glob;
 pub mod hub;
 pub mod job;
+pub mod join;
 pub mod json;
 pub mod ledger;
 pub mod limits;

@@ -1,0 +1,321 @@
+//! Join line ↔ what a new agent must know: where its master is, its token, and which certificate to believe.
+//!
+//! `sai1:HOST:PORT:NAME:TOKEN:FINGERPRINT` is one word of letters, digits and `. _ - :`, so that no shell, mail program
+//! or chat changes it, and it is read from its right end because an IPv6 address has colons of its own. The first field
+//! is the version of the form.
+
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::{String, ToString};
+use core::fmt;
+use core::str::FromStr;
+
+/// What a join line begins with.
+const VERSION: &str = "sai1";
+/// What stands for the fingerprint when the master has a certificate that the system's authorities vouch for.
+const SYSTEM: &str = "system";
+/// Bytes of a host name at most: RFC 1035 §2.3.4.
+const HOST_MOST: usize = 253;
+/// Bytes of an agent's name at most: it is a column of a table on the page.
+const NAME_MOST: usize = 64;
+/// Characters of a token at least: below, it could be guessed.
+const TOKEN_LEAST: usize = 16;
+/// Characters of a token at most: it travels in one header line.
+const TOKEN_MOST: usize = 256;
+/// The port of `wss://` where none is given: RFC 6455 §3.
+const PORT: u16 = 443;
+
+/// Where a master listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// DNS name or IP address, an IPv6 address without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl fmt::Display for Address {
+    /// `wss://HOST:PORT`, the form that configurations hold.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(out, "wss://[{}]:{}", self.host, self.port)
+        } else {
+            write!(out, "wss://{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl FromStr for Address {
+    type Err = String;
+    /// Reads `wss://HOST`, `wss://HOST:PORT` or the `https://` address of the master's page, which is the same place.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = || format!("expected wss://HOST:PORT, found {text:?}");
+        let rest = text.strip_prefix("wss://").or_else(|| text.strip_prefix("https://")).ok_or_else(expected)?;
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let (host, port) = match rest.strip_prefix('[') {
+            Some(bracketed) => {
+                let (host, after) = bracketed.split_once(']').ok_or_else(expected)?;
+                let port = if after.is_empty() { None } else { Some(after.strip_prefix(':').ok_or_else(expected)?) };
+                (host, port)
+            }
+            None => match rest.split_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (rest, None),
+            },
+        };
+        let port = match port {
+            Some(digits) => read_port(digits)?,
+            None => PORT,
+        };
+        check_host(host)?;
+        Ok(Self { host: host.to_owned(), port })
+    }
+}
+
+/// All that a new machine needs to join. Its `Display` is the join line, its `FromStr` reads one.
+#[derive(Clone, PartialEq, Eq)]
+pub struct JoinLine {
+    /// Where the master listens.
+    pub address: Address,
+    /// The name the master gave this agent.
+    pub name: String,
+    /// The agent's secret: 16 to 256 letters, digits, `-` and `_`.
+    pub token: String,
+    /// SHA-256 of the master's certificate; none when the system's authorities vouch for it.
+    pub fingerprint: Option<[u8; 32]>,
+}
+
+impl fmt::Debug for JoinLine {
+    /// Without the token, which must not reach a journal.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "JoinLine({} as {})", self.address, self.name)
+    }
+}
+
+impl fmt::Display for JoinLine {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Address { host, port } = &self.address;
+        write!(out, "{VERSION}:{host}:{port}:{}:{}:", self.name, self.token)?;
+        match &self.fingerprint {
+            Some(bytes) => bytes.iter().try_for_each(|byte| write!(out, "{byte:02x}")),
+            None => out.write_str(SYSTEM),
+        }
+    }
+}
+
+impl JoinLine {
+    /// Checks the parts, so that what is printed can be read again.
+    ///
+    /// # Errors
+    /// Which part cannot stand in a join line, and what it should be.
+    pub fn new(address: Address, name: &str, token: &str, fingerprint: Option<[u8; 32]>) -> Result<Self, String> {
+        check_host(&address.host)?;
+        check_agent_name(name)?;
+        check_token(token)?;
+        Ok(Self { address, name: name.to_owned(), token: token.to_owned(), fingerprint })
+    }
+}
+
+impl FromStr for JoinLine {
+    type Err = String;
+    /// Reads a line as it was pasted: quotes around it, and blanks and line breaks anywhere in it, mean nothing.
+    fn from_str(pasted: &str) -> Result<Self, String> {
+        let mut line = String::new();
+        for letter in pasted.chars().filter(|letter| !letter.is_whitespace() && !"'\"`".contains(*letter)) {
+            line.push(letter);
+        }
+        let whole = "paste the whole line that `sai-master agent add` printed";
+        let Some((version, rest)) = line.split_once(':') else {
+            return Err(format!("this is no join line; {whole}"));
+        };
+        if version != VERSION {
+            let newer = version.strip_prefix("sai").is_some_and(|number| number.parse::<u32>().is_ok());
+            return Err(if newer {
+                format!("this join line is of form {version}, this program reads {VERSION}: update it")
+            } else {
+                format!("a join line begins with {VERSION}: ; {whole}")
+            });
+        }
+        let mut fields = rest.rsplitn(5, ':');
+        let (Some(fingerprint), Some(token), Some(name), Some(port), Some(host)) =
+            (fields.next(), fields.next(), fields.next(), fields.next(), fields.next())
+        else {
+            return Err(format!("the join line is cut short; {whole}"));
+        };
+        let fingerprint = if fingerprint == SYSTEM {
+            None
+        } else {
+            Some(read_fingerprint(fingerprint).ok_or_else(|| {
+                format!(
+                    "the join line ends in {} characters that are no fingerprint of 64 hexadecimal digits; {whole}",
+                    fingerprint.chars().count()
+                )
+            })?)
+        };
+        let address = Address { host: host.to_owned(), port: read_port(port)? };
+        Self::new(address, name, token, fingerprint)
+    }
+}
+
+/// 64 hexadecimal digits as 32 bytes.
+fn read_fingerprint(text: &str) -> Option<[u8; 32]> {
+    let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
+    let pairs: &[[u8; 2]; 32] = pairs.try_into().ok()?;
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    let mut bytes = [0; 32];
+    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+        *byte = (digit(*high)? << 4) | digit(*low)?;
+    }
+    Some(bytes)
+}
+
+fn read_port(digits: &str) -> Result<u16, String> {
+    let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+    match digits.parse() {
+        Ok(port) if plain && port != 0 => Ok(port),
+        _ => Err(format!("expected a port from 1 to 65535, found {digits:?}")),
+    }
+}
+
+fn check_host(host: &str) -> Result<(), String> {
+    let fine = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':');
+    // A name that begins with a dash would be an option to whatever program it is handed to.
+    if host.is_empty() || host.len() > HOST_MOST || host.starts_with('-') || !host.bytes().all(fine) {
+        return Err(format!("expected a host name or address, found {host:?}"));
+    }
+    Ok(())
+}
+
+/// Checks a name for an agent: 1 to 64 letters, digits, `.`, `_` and `-`, the first a letter or digit.
+///
+/// # Errors
+/// What was expected.
+pub fn check_agent_name(name: &str) -> Result<(), String> {
+    let fine = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+    if !first || name.len() > NAME_MOST || !name.bytes().all(fine) {
+        let most = NAME_MOST.to_string();
+        return Err(format!(
+            "expected a name of 1 to {most} letters, digits, dots, dashes and underscores that begins with a letter or \
+             digit, found {name:?}"
+        ));
+    }
+    Ok(())
+}
+
+/// Checks a token's form: 16 to 256 letters, digits, `-` and `_`. Its text is never part of the error.
+///
+/// # Errors
+/// What was expected.
+pub fn check_token(token: &str) -> Result<(), String> {
+    let fine = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if !(TOKEN_LEAST..=TOKEN_MOST).contains(&token.len()) || !token.bytes().all(fine) {
+        return Err(format!(
+            "expected a token of {TOKEN_LEAST} to {TOKEN_MOST} letters, digits, dashes and underscores"
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    fn sample(host: &str, fingerprint: Option<[u8; 32]>) -> JoinLine {
+        let address = Address { host: host.to_owned(), port: 4433 };
+        JoinLine::new(address, "shed-2", "0123456789abcdef_-ABCDEF", fingerprint).expect("a line")
+    }
+
+    #[test]
+    fn every_line_reads_back_as_it_was_printed() {
+        for host in ["ci.example.org", "192.0.2.7", "2001:db8::7", "::1", "localhost"] {
+            for fingerprint in [None, Some([0xa5; 32])] {
+                let line = sample(host, fingerprint);
+                assert_eq!(line.to_string().parse::<JoinLine>(), Ok(line));
+            }
+        }
+    }
+
+    #[test]
+    fn a_shell_sees_one_plain_word() {
+        let text = sample("2001:db8::7", Some([0x0f; 32])).to_string();
+        assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":._-".contains(&byte)), "{text}");
+    }
+
+    #[test]
+    fn what_a_paste_adds_means_nothing() {
+        let line = sample("ci.example.org", Some([7; 32]));
+        let text = line.to_string();
+        let (front, back) = text.split_at(60);
+        for pasted in [
+            format!("  {text}\r\n"),
+            format!("'{text}'"),
+            format!("\"{text}\""),
+            format!("`{text}`"),
+            format!("{front}\n    {back}"),
+        ] {
+            assert_eq!(pasted.parse::<JoinLine>(), Ok(line.clone()), "{pasted:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_cut_anywhere_is_refused_and_its_token_is_not_shown() {
+        let line = sample("ci.example.org", Some([7; 32]));
+        let text = line.to_string();
+        for end in 0..text.len() {
+            let error = text[..end].parse::<JoinLine>().expect_err("cut at the end");
+            assert!(!error.contains("0123456789abcdef_-ABCDEF"), "{error}");
+        }
+        for start in 1..5 {
+            text[start..].parse::<JoinLine>().expect_err("cut at the front");
+        }
+        assert!(!format!("{line:?}").contains("0123456789abcdef"));
+    }
+
+    #[test]
+    fn other_forms_say_what_to_do() {
+        let error = |text: &str| text.parse::<JoinLine>().expect_err(text);
+        assert!(error("sai2:whatever").contains("update"));
+        assert!(error("hello").contains("paste the whole line"));
+        assert!(error("http://x").contains("begins with sai1:"));
+        assert!(error("sai1:-oProxy:1:a:0123456789abcdef:system").contains("host name"));
+        assert!(error("sai1:host:0:a:0123456789abcdef:system").contains("port"));
+        assert!(error("sai1:host:1:-a:0123456789abcdef:system").contains("name"));
+        assert!(error("sai1:host:1:a:short:system").contains("token"));
+    }
+
+    #[test]
+    fn addresses() {
+        let read = |text: &str| text.parse::<Address>().map(|address| (address.host, address.port));
+        let named = |host: &str, port| Ok((host.to_owned(), port));
+        assert_eq!(read("wss://ci.example.org:4433"), named("ci.example.org", 4433));
+        assert_eq!(read("https://ci.example.org/"), named("ci.example.org", 443));
+        assert_eq!(read("wss://[2001:db8::7]:4433"), named("2001:db8::7", 4433));
+        assert_eq!(read("wss://[::1]"), named("::1", 443));
+        let wrong: Vec<&str> = [
+            "ci.example.org:4433",
+            "ws://a",
+            "wss://",
+            "wss://a:b",
+            "wss://a:0",
+            "wss://a:65536",
+            "wss://a:+1",
+            "wss://a/b",
+            "wss://u@a",
+            "wss://[::1",
+            "wss://[::1]x",
+            "wss://a b",
+            "wss://-a",
+        ]
+        .to_vec();
+        for text in wrong {
+            assert!(read(text).is_err(), "{text}");
+        }
+        let long = "a".repeat(HOST_MOST + 1);
+        assert!(read(&format!("wss://{long}")).is_err());
+        for text in ["wss://ci.example.org:4433", "wss://[2001:db8::7]:4433"] {
+            assert_eq!(text.parse::<Address>().map(|address| address.to_string()), Ok(text.to_owned()));
+        }
+    }
+}
