@@ -8,6 +8,7 @@ pub mod checkout;
 pub mod executor;
 pub mod git;
 pub mod job_directory;
+pub mod link;
 pub mod mirror;
 pub mod pin;
 pub mod process_tree;

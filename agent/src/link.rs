@@ -1,0 +1,491 @@
+//! Address, trust and token → a link: two bounded queues of frames, and what carries them.
+//!
+//! A link is the same to its user whether its frames cross a WebSocket over TLS ([`Dialer`]) or only a queue in this
+//! process ([`Link::pair`]). It is gone when [`LinkReceiver::receive`] gives none and [`LinkSender::send`] fails; what
+//! was lost under way is found out by resuming from acknowledged lengths on the next link, never here.
+
+use crate::pin::{self, Trust, TrustError};
+use async_tungstenite::WebSocketStream;
+use async_tungstenite::tungstenite::client::IntoClientRequest as _;
+use async_tungstenite::tungstenite::http::HeaderValue;
+use async_tungstenite::tungstenite::protocol::WebSocketConfig;
+use async_tungstenite::tungstenite::{Bytes, Error, Message};
+use futures_rustls::TlsConnector;
+use sai_core::join::Address;
+use sai_core::limits::{CHUNK_BYTES, DEAD_S, FRAME_BYTES, PING_S};
+use sai_core::wire::DATA_HEADER_BYTES;
+use smol::Timer;
+use smol::channel::{self, Receiver, Sender, TrySendError};
+use smol::future::{self, FutureExt as _};
+use smol::io::{AsyncRead, AsyncWrite};
+use smol::net::TcpStream;
+use smol::stream::StreamExt as _;
+use std::fmt;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+/// Frames each direction of a link holds at most: with data frames of 64 KiB, enough to keep reading the disk and
+/// writing the network busy at once, and a quarter of a MiB in memory.
+pub const QUEUE_FRAMES: usize = 4;
+
+/// Bytes of the WebSocket's own buffers: a link is idle most of its life, and larger ones make nothing faster.
+const BUFFER_BYTES: usize = 4 << 10;
+
+/// Addresses of a host name that are tried: a name with more has a problem of its own.
+const ADDRESSES: usize = 4;
+
+/// Characters of a master's own words that are shown when it refuses a link.
+const REFUSAL_CHARACTERS: usize = 300;
+
+/// One message on a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// A message: see `sai_core::wire`.
+    Text(String),
+    /// A piece of a stream: a header and content.
+    Binary(Vec<u8>),
+}
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// For the TCP connection, all addresses of the name together.
+    pub connect: Duration,
+    /// For TLS and the upgrade to a WebSocket together.
+    pub handshake: Duration,
+    /// Between pings.
+    pub ping: Duration,
+    /// Without a byte, until the link is given up.
+    pub dead: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            handshake: Duration::from_secs(10),
+            ping: Duration::from_secs(PING_S),
+            dead: Duration::from_secs(DEAD_S),
+        }
+    }
+}
+
+/// The end of a link that takes frames. Clones are of the same end; when the last is gone, the link closes.
+#[derive(Clone, Debug)]
+pub struct LinkSender {
+    frames: Sender<Frame>,
+}
+
+/// The link is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed;
+
+impl LinkSender {
+    /// Waits for room and queues a frame.
+    ///
+    /// # Errors
+    /// [`Closed`] when the link is gone.
+    pub async fn send(&self, frame: Frame) -> Result<(), Closed> {
+        self.frames.send(frame).await.map_err(|_| Closed)
+    }
+
+    /// Queues a frame if there is room; gives it back if there is none.
+    ///
+    /// # Errors
+    /// [`Closed`] when the link is gone.
+    pub fn try_send(&self, frame: Frame) -> Result<Option<Frame>, Closed> {
+        match self.frames.try_send(frame) {
+            Ok(()) => Ok(None),
+            Err(TrySendError::Full(frame)) => Ok(Some(frame)),
+            Err(TrySendError::Closed(_)) => Err(Closed),
+        }
+    }
+}
+
+/// The end of a link that gives frames. The link closes when it is dropped.
+#[derive(Debug)]
+pub struct LinkReceiver {
+    frames: Receiver<Frame>,
+    why: Arc<OnceLock<String>>,
+}
+
+impl LinkReceiver {
+    /// The next frame, or none when the link is gone and every frame that arrived has been given.
+    pub async fn receive(&self) -> Option<Frame> {
+        self.frames.recv().await.ok()
+    }
+
+    /// Why the link is gone, for people.
+    #[must_use]
+    pub fn why_closed(&self) -> String {
+        self.why.get().cloned().unwrap_or_else(|| "the other end is gone".to_owned())
+    }
+}
+
+/// What carries a link's frames. It does so only while it is polled, and ends when the link does.
+pub type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// One end of a link.
+pub struct Link {
+    /// For frames to the other end.
+    pub sender: LinkSender,
+    /// For frames from the other end.
+    pub receiver: LinkReceiver,
+    /// To be polled beside the two, if there is one.
+    pub driver: Option<Driver>,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Link")
+    }
+}
+
+/// The two directions of a link: what its user holds, and what a carrier holds.
+fn queues() -> (LinkSender, LinkReceiver, Receiver<Frame>, Sender<Frame>, Arc<OnceLock<String>>) {
+    let (outgoing, to_carry) = channel::bounded(QUEUE_FRAMES);
+    let (carried, incoming) = channel::bounded(QUEUE_FRAMES);
+    let why = Arc::new(OnceLock::new());
+    let receiver = LinkReceiver { frames: incoming, why: Arc::clone(&why) };
+    (LinkSender { frames: outgoing }, receiver, to_carry, carried, why)
+}
+
+impl Link {
+    /// A link inside this process: what one end sends the other receives, and each sees when the other is dropped.
+    #[must_use]
+    pub fn pair() -> (Self, Self) {
+        let (sender, receiver, to_carry, carried, why) = queues();
+        let near = Self { sender, receiver, driver: None };
+        let far = Self {
+            sender: LinkSender { frames: carried },
+            receiver: LinkReceiver { frames: to_carry, why },
+            driver: None,
+        };
+        (near, far)
+    }
+}
+
+/// Why there is no link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DialError {
+    /// No TCP connection to the master's address, or it fell silent before the link was up.
+    Unreachable(String),
+    /// The other end is not, or may not be, the master that is trusted.
+    Untrusted(String),
+    /// The master does not accept the token: status 401 or 403, and its own words.
+    Refused(String),
+    /// The master has a reason to put this agent off: any other status, and its own words.
+    PutOff(u16, String),
+    /// What answers there is no master.
+    NoMaster(String),
+}
+
+impl fmt::Display for DialError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(why) | Self::Untrusted(why) => out.write_str(why),
+            Self::Refused(why) => write!(
+                out,
+                "token refused{}{why}; ask for a new join line (sai-master agent add NAME) and join again",
+                if why.is_empty() { "" } else { ": " }
+            ),
+            Self::PutOff(status, why) => {
+                let asks = if *status == 429 { "the master asks to slow down" } else { "the master is not ready" };
+                write!(out, "{asks} (status {status}){}{why}", if why.is_empty() { "" } else { ": " })
+            }
+            Self::NoMaster(why) => write!(out, "what answers there is no master of Sai: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for DialError {}
+
+/// Makes links to one master.
+#[derive(Clone)]
+pub struct Dialer {
+    address: Address,
+    token: String,
+    tls: TlsConnector,
+    timing: Timing,
+}
+
+impl Dialer {
+    /// A dialer; nothing is sent yet. The token has passed `sai_core::join::check_token`.
+    ///
+    /// # Errors
+    /// What is wrong with the trust: no certification authorities on this system, mostly.
+    pub fn new(address: Address, trust: Trust, token: String, timing: Timing) -> Result<Self, TrustError> {
+        Ok(Self { address, token, tls: TlsConnector::from(pin::client_config(trust)?), timing })
+    }
+
+    /// Opens a link: TCP, TLS, token, WebSocket.
+    ///
+    /// # Errors
+    /// How far it came, and whose fault the rest is.
+    pub async fn dial(&self) -> Result<Link, DialError> {
+        let tcp = self.connect().await?;
+        // Without this, Nagle's algorithm (RFC 896) delays each small message by up to 40 ms.
+        let _ = tcp.set_nodelay(true);
+        let activity = Arc::new(Activity::new());
+        let counted = Counted { inner: tcp, activity: Arc::clone(&activity) };
+        let handshake = async {
+            let name = pin::server_name(&self.address.host).map_err(|error| DialError::Untrusted(error.to_string()))?;
+            let tls = self.tls.connect(name, counted).await.map_err(|error| self.tls_error(&error))?;
+            self.upgrade(tls).await
+        };
+        let websocket = within(self.timing.handshake, handshake).await.unwrap_or_else(|| {
+            let seconds = self.timing.handshake.as_secs_f32();
+            Err(DialError::Unreachable(format!("{} took no link within {seconds} s", self.address)))
+        })?;
+        let (sender, receiver, to_carry, carried, why) = queues();
+        let timing = self.timing;
+        let driver = async move {
+            let end = drive(websocket, to_carry, carried, activity, timing).await;
+            let _ = why.set(end);
+        };
+        Ok(Link { sender, receiver, driver: Some(Box::pin(driver)) })
+    }
+
+    async fn connect(&self) -> Result<TcpStream, DialError> {
+        let Address { host, port } = &self.address;
+        let unreachable =
+            |why: &dyn fmt::Display| DialError::Unreachable(format!("{} cannot be reached: {why}", self.address));
+        let seconds = self.timing.connect.as_secs_f32();
+        let too_long = || unreachable(&format_args!("no answer within {seconds} s"));
+        let lookup = smol::net::resolve((host.as_str(), *port));
+        let addresses: Vec<SocketAddr> = match within(self.timing.connect, lookup).await {
+            Some(Ok(addresses)) => addresses.into_iter().take(ADDRESSES).collect(),
+            Some(Err(error)) => return Err(unreachable(&error)),
+            None => return Err(too_long()),
+        };
+        let each = self.timing.connect / u32::try_from(addresses.len().max(1)).unwrap_or(1);
+        let mut error = unreachable(&"the name has no address");
+        for address in addresses {
+            match within(each, TcpStream::connect(address)).await {
+                Some(Ok(stream)) => return Ok(stream),
+                Some(Err(refused)) => error = unreachable(&refused),
+                None => error = too_long(),
+            }
+        }
+        Err(error)
+    }
+
+    fn tls_error(&self, error: &io::Error) -> DialError {
+        match error.kind() {
+            io::ErrorKind::InvalidData => {
+                let text = error.to_string();
+                // A pin's own sentence comes in the TLS library's envelope.
+                let text = text.strip_prefix("unexpected error: ").unwrap_or(&text);
+                DialError::Untrusted(format!("{} is not trusted: {}", self.address, plain(text)))
+            }
+            _ => DialError::Unreachable(format!("{} broke off while TLS began: {error}", self.address)),
+        }
+    }
+
+    async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) -> Result<WebSocketStream<S>, DialError> {
+        let no_master = |error: &dyn fmt::Display| DialError::NoMaster(plain(&error.to_string()));
+        let mut request = format!("{}/agent", self.address).into_client_request().map_err(|error| no_master(&error))?;
+        let mut bearer = HeaderValue::from_str(&format!("Bearer {}", self.token)).map_err(|error| no_master(&error))?;
+        bearer.set_sensitive(true);
+        request.headers_mut().insert("authorization", bearer);
+        let config = WebSocketConfig::default()
+            .read_buffer_size(BUFFER_BYTES)
+            .write_buffer_size(BUFFER_BYTES)
+            .max_write_buffer_size(FRAME_BYTES + CHUNK_BYTES)
+            .max_message_size(Some(FRAME_BYTES + DATA_HEADER_BYTES))
+            .max_frame_size(Some(FRAME_BYTES + DATA_HEADER_BYTES));
+        match async_tungstenite::client_async_with_config(request, stream, Some(config)).await {
+            Ok((websocket, _)) => Ok(websocket),
+            Err(Error::Http(response)) => {
+                let words =
+                    response.body().as_deref().map(|body| plain(&String::from_utf8_lossy(body))).unwrap_or_default();
+                Err(match response.status().as_u16() {
+                    401 | 403 => DialError::Refused(words),
+                    status @ (408 | 429 | 500..) => DialError::PutOff(status, words),
+                    status => no_master(&format_args!("status {status} {words}")),
+                })
+            }
+            Err(Error::Io(error)) => {
+                Err(DialError::Unreachable(format!("{} broke off before the link was up: {error}", self.address)))
+            }
+            Err(error) => Err(no_master(&error)),
+        }
+    }
+}
+
+/// A peer's words as they may stand in one line on a terminal.
+fn plain(text: &str) -> String {
+    let one_line = text.split(|letter: char| letter.is_control() || letter == ' ').filter(|word| !word.is_empty());
+    let mut out = String::new();
+    for word in one_line {
+        if !out.is_empty() {
+            out.push(' ');
+        }
+        out.push_str(word);
+    }
+    out.chars().take(REFUSAL_CHARACTERS).collect()
+}
+
+/// What `work` gives, or none if it takes longer.
+async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    async { Some(work.await) }
+        .or(async {
+            Timer::after(limit).await;
+            None
+        })
+        .await
+}
+
+/// Carries frames until one of the ends is gone; says why.
+async fn drive<S: AsyncRead + AsyncWrite + Unpin + Send>(
+    websocket: WebSocketStream<S>,
+    to_carry: Receiver<Frame>,
+    carried: Sender<Frame>,
+    activity: Arc<Activity>,
+    timing: Timing,
+) -> String {
+    let (mut writer, mut reader) = websocket.split();
+    let write = async {
+        let mut ping_at = Instant::now() + timing.ping;
+        loop {
+            let next = async { Some(to_carry.recv().await) }.or(async {
+                Timer::at(ping_at).await;
+                None
+            });
+            let (message, last) = match next.await {
+                Some(Ok(Frame::Text(text))) => (Message::Text(text.into()), false),
+                Some(Ok(Frame::Binary(bytes))) => (Message::Binary(bytes.into()), false),
+                Some(Err(_)) => (Message::Close(None), true),
+                None => {
+                    ping_at = Instant::now() + timing.ping;
+                    (Message::Ping(Bytes::new()), false)
+                }
+            };
+            activity.sending(true);
+            let sent = writer.send(message).await;
+            activity.sending(false);
+            if let Err(error) = sent {
+                return plain(&error.to_string());
+            }
+            if last {
+                return "this end closed it".to_owned();
+            }
+        }
+    };
+    let read = async {
+        loop {
+            let frame = match reader.next().await {
+                Some(Ok(Message::Text(text))) => Frame::Text(text.as_str().to_owned()),
+                Some(Ok(Message::Binary(bytes))) => Frame::Binary(bytes.into()),
+                Some(Ok(Message::Close(_))) | None => return "the master closed it".to_owned(),
+                // Pings are answered by the library while it reads; pongs have done their work by arriving.
+                Some(Ok(_)) => continue,
+                Some(Err(error)) => return plain(&error.to_string()),
+            };
+            if carried.send(frame).await.is_err() {
+                return "this end closed it".to_owned();
+            }
+        }
+    };
+    let watch = async {
+        loop {
+            let quiet = activity.quiet();
+            let Some(left) = timing.dead.checked_sub(quiet).filter(|left| !left.is_zero()) else {
+                return format!("the master was silent for {:.1} s", quiet.as_secs_f32());
+            };
+            // A frame may begin to stall at any time, so this looks up more often than silence alone would need.
+            Timer::after(left.min(timing.ping)).await;
+        }
+    };
+    future::or(future::or(read, write), watch).await
+}
+
+/// When bytes last moved, in milliseconds since the link began.
+#[derive(Debug)]
+struct Activity {
+    since: Instant,
+    read: AtomicU64,
+    written: AtomicU64,
+    /// Milliseconds at which the frame under way was begun, plus one; 0 when none is.
+    sending: AtomicU64,
+}
+
+impl Activity {
+    fn new() -> Self {
+        Self { since: Instant::now(), read: AtomicU64::new(0), written: AtomicU64::new(0), sending: AtomicU64::new(0) }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn sending(&self, begins: bool) {
+        self.sending.store(if begins { self.now() + 1 } else { 0 }, Ordering::Relaxed);
+    }
+
+    /// How long nothing was read, or, while a frame waits to be written, nothing was written: the longer of the two.
+    fn quiet(&self) -> Duration {
+        let now = self.now();
+        let silent = now.saturating_sub(self.read.load(Ordering::Relaxed));
+        let stalled = match self.sending.load(Ordering::Relaxed) {
+            0 => 0,
+            began => now.saturating_sub(self.written.load(Ordering::Relaxed).max(began - 1)),
+        };
+        Duration::from_millis(silent.max(stalled))
+    }
+}
+
+/// A stream that notes when bytes move.
+#[derive(Debug)]
+struct Counted<S> {
+    inner: S,
+    activity: Arc<Activity>,
+}
+
+impl<S> Counted<S> {
+    fn moved<T>(counter: &AtomicU64, activity: &Activity, poll: &Poll<io::Result<T>>) {
+        if let Poll::Ready(Ok(_)) = poll {
+            counter.store(activity.now(), Ordering::Relaxed);
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let poll = Pin::new(&mut self.inner).poll_read(context, buffer);
+        Self::moved(&self.activity.read, &self.activity, &poll);
+        poll
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let poll = Pin::new(&mut self.inner).poll_write(context, bytes);
+        Self::moved(&self.activity.written, &self.activity, &poll);
+        poll
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let poll = Pin::new(&mut self.inner).poll_write_vectored(context, bytes);
+        Self::moved(&self.activity.written, &self.activity, &poll);
+        poll
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(context)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_close(context)
+    }
+}
