@@ -5,6 +5,8 @@
 
 pub mod artifacts;
 pub mod checkout;
+pub mod config;
+pub mod describe;
 pub mod executor;
 pub mod git;
 pub mod job_directory;
