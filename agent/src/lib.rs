@@ -16,6 +16,7 @@ pub mod pin;
 pub mod process_tree;
 pub mod remove_tree;
 pub mod spool;
+pub mod state;
 pub mod supervised;
 pub mod supervisor;
 pub mod x509;

@@ -1,0 +1,171 @@
+//! Path → the state directory of one agent: locked, with its identity, and room for jobs and mirrors.
+
+use crate::config;
+use rustix::fs::{FlockOperation, flock};
+use std::fmt::Write as _;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+/// Bytes of randomness in an identity.
+const IDENTITY_BYTES: usize = 16;
+
+/// A state directory that no other agent works in while this exists.
+#[derive(Debug)]
+pub struct State {
+    directory: PathBuf,
+    identity: String,
+    /// Holds the lock. It is closed on exec, so no supervisor inherits it.
+    _lock: File,
+}
+
+impl State {
+    /// Makes the directory if need be, locks it and reads the identity, which is drawn at the first time.
+    ///
+    /// # Errors
+    /// One line: who works there already, or what cannot be made.
+    pub fn open(directory: &Path) -> Result<Self, String> {
+        let failed = |what: &Path, error: io::Error| format!("{}: {error}", what.display());
+        for directory in [directory.to_path_buf(), directory.join("jobs"), directory.join("mirrors")] {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&directory)
+                .map_err(|error| failed(&directory, error))?;
+        }
+        let directory = fs::canonicalize(directory).map_err(|error| failed(directory, error))?;
+        let lock = lock(&directory)?;
+        let file = directory.join("identity");
+        let identity = identity(&file).map_err(|error| failed(&file, error))?;
+        Ok(Self { directory, identity, _lock: lock })
+    }
+
+    /// The directory, absolute.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// 32 hexadecimal digits that were drawn once.
+    #[must_use]
+    pub fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    /// Where the attempts have their directories.
+    #[must_use]
+    pub fn jobs(&self) -> PathBuf {
+        self.directory.join("jobs")
+    }
+
+    /// Where the mirrors of repositories are.
+    #[must_use]
+    pub fn mirrors(&self) -> PathBuf {
+        self.directory.join("mirrors")
+    }
+
+    /// The configuration that `join` wrote here.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.directory.join(config::FILE_NAME)
+    }
+
+    /// Replaces the configuration, readable by this user alone, whole or not at all.
+    ///
+    /// # Errors
+    /// One line with the file and what is wrong.
+    pub fn save_config(&self, text: &str) -> Result<(), String> {
+        let file = self.config();
+        write_secret(&file, text).map_err(|error| format!("{} cannot be written: {error}", file.display()))
+    }
+}
+
+/// Takes the lock that is held as long as an agent works here.
+fn lock(directory: &Path) -> Result<File, String> {
+    let path = directory.join("lock");
+    let failed = |error: io::Error| format!("{}: {error}", path.display());
+    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let mut file = open.map_err(failed)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let mut holder = String::new();
+            let _ = file.take(20).read_to_string(&mut holder);
+            let holder = if holder.is_empty() { "unknown" } else { holder.trim() };
+            return Err(format!(
+                "another agent (process {holder}) works in {}; stop it first, or say --state DIR for one more agent on \
+                 this machine",
+                directory.display()
+            ));
+        }
+        Err(error) => return Err(failed(error.into())),
+    }
+    // The number is for people; that it cannot be written does not matter.
+    let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+    Ok(file)
+}
+
+fn identity(file: &Path) -> io::Result<String> {
+    match fs::read_to_string(file) {
+        Ok(text) => {
+            let text = text.trim();
+            if text.len() == 2 * IDENTITY_BYTES && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                return Ok(text.to_owned());
+            }
+            let problem = "is no identity of 32 hexadecimal digits; delete it and join again with a new join line";
+            Err(io::Error::new(ErrorKind::InvalidData, problem))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let mut bytes = [0; IDENTITY_BYTES];
+            getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
+            let mut text = String::new();
+            for byte in bytes {
+                // Writing to a String cannot fail.
+                let _ = write!(text, "{byte:02x}");
+            }
+            write_secret(file, &format!("{text}\n"))?;
+            Ok(text)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes a file that only this user can read, so that it is there whole or as it was before, even after a power cut.
+fn write_secret(file: &Path, text: &str) -> io::Result<()> {
+    let draft = file.with_extension("new");
+    let mut out = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    out.write_all(text.as_bytes())?;
+    out.sync_all()?;
+    fs::rename(&draft, file)?;
+    File::open(file.parent().unwrap_or(Path::new("/")))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt as _;
+
+    #[test]
+    fn one_agent_a_directory_and_one_identity_for_ever() {
+        let directory = std::env::temp_dir().join(format!("sai-state-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&directory);
+        let first = State::open(&directory).expect("a new directory");
+        let identity = first.identity().to_owned();
+        assert!(identity.len() == 32 && identity.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        let error = State::open(&directory).expect_err("a second agent");
+        assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
+        first.save_config("{}").expect("a configuration");
+        let mode = |path: &Path| fs::metadata(path).map(|about| about.mode() & 0o777).ok();
+        assert_eq!(mode(first.directory()), Some(0o700));
+        assert_eq!(mode(&first.config()), Some(0o600));
+        assert_eq!(mode(&directory.join("identity")), Some(0o600));
+        drop(first);
+        let second = State::open(&directory).expect("the lock is free again");
+        assert_eq!(second.identity(), identity);
+        drop(second);
+        fs::write(directory.join("identity"), "nonsense").expect("a file");
+        assert!(State::open(&directory).expect_err("no identity").contains("delete it"));
+        fs::remove_dir_all(&directory).expect("the end");
+    }
+}
