@@ -110,6 +110,24 @@ fn segment(text: &str) -> String {
     text.chars().filter(fine).take(32).collect()
 }
 
+/// Numeric user and group of a user of this machine.
+///
+/// # Errors
+/// One line: there is no such user, or steps cannot be run as anybody else.
+pub fn user(name: &str) -> Result<(u32, u32), String> {
+    let ids = user_of(&read("/etc/passwd"), name).ok_or_else(|| format!("there is no user {name} in /etc/passwd"))?;
+    if !rustix::process::geteuid().is_root() && ids.0 != rustix::process::geteuid().as_raw() {
+        return Err(format!("only an agent that root runs can run steps as {name}"));
+    }
+    Ok(ids)
+}
+
+/// User and group of the passwd(5) line that begins with a name.
+fn user_of(passwd: &str, name: &str) -> Option<(u32, u32)> {
+    let mut fields = passwd.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?.split(':').skip(1);
+    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+}
+
 /// What the machine does now: its load, and the free space of the file system that holds `directory`.
 #[must_use]
 pub fn load(directory: &Path) -> Load {
@@ -181,6 +199,17 @@ mod tests {
         assert_eq!(load_of("1e300", 1), u32::MAX);
         assert_eq!(memory_of("MemTotal:        4030464 kB\nMemFree: 1 kB\n"), 3936);
         assert_eq!(memory_of("nothing"), 0);
+    }
+
+    #[test]
+    fn users_are_found_by_their_whole_name() {
+        let passwd =
+            "root:x:0:0:root:/root:/bin/bash\nsaint:x:7:7::/:/bin/sh\nsai:x:998:997::/:/bin/sh\nbad:x:y:1::/:\n";
+        assert_eq!(user_of(passwd, "sai"), Some((998, 997)));
+        assert_eq!(user_of(passwd, "root"), Some((0, 0)));
+        assert_eq!(user_of(passwd, "sa"), None);
+        assert_eq!(user_of(passwd, "bad"), None);
+        assert!(user("no-such-user").is_err());
     }
 
     #[test]

@@ -1,13 +1,283 @@
-//! Command line → the supervisor of one job.
+//! Command line → an agent that serves, a machine that joins, or the supervisor of one job.
 #![forbid(unsafe_code)]
 
-use std::path::Path;
+use async_signal::{Signal, Signals};
+use pico_args::Arguments;
+use sai_agent::config::{self, Config};
+use sai_agent::describe;
+use sai_agent::job_directory::Launcher;
+use sai_agent::join::{self, JoinError};
+use sai_agent::link::{Dialer, Timing};
+use sai_agent::serve::{Control, Settings, serve};
+use sai_agent::state::State;
+use sai_agent::supervisor;
+use sai_core::join::{JoinLine, check_agent_name};
+use sai_core::limits::{PLATFORMS, SLOTS};
+use sai_core::platform;
+use sai_core::wire::Offer;
+use smol::channel::{self, Sender};
+use smol::future;
+use smol::stream::StreamExt as _;
+use std::ffi::{OsStr, OsString};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+
+const HELP: &str = "\
+sai-agent - Sai's builder: dials its master, runs jobs, streams what they print
+
+usage:
+  sai-agent [--config FILE] [--state DIR]
+      Serve, as configured by FILE or by DIR/agent.json, which `join` wrote.
+  sai-agent join LINE [--name NAME] [--platform PLATFORM]... [--slots N] [--state DIR] [--only-save]
+      Join a master with the line that `sai-master agent add` printed on it, save that, and serve.
+      With - for LINE it is read from standard input and stays out of the shell's history.
+  sai-agent --help | --version
+
+options:
+  --config FILE        JSON with # comments; keys: master, token, pin, name, platforms, slots, parallel, state,
+                       user, keep_free_mib
+  --state DIR          where jobs, mirrors and the identity are kept
+                       [/var/lib/sai-agent for root, else ~/.local/state/sai-agent]
+  --name NAME          what to be called instead of the host's name
+  --platform PLATFORM  a platform to offer instead of the host's own, such as linux-debian-12/x86_64/gcc
+  --slots N            jobs at once [one for every two cores]
+  --only-save          join, but do not serve yet
+
+signals:
+  TERM, INT  end; jobs under way go on, and the next sai-agent with the same state adopts them
+  HUP        read platforms and slots again
+
+exit status:
+  0  ended as asked
+  1  trouble on this machine or on the way to the master
+  2  a command line or configuration that is not understood
+  3  the master refuses this agent, or is not the one that the line names
+";
+
+/// An exit status other than 0, and the line that says why.
+struct Failure(u8, String);
+
+impl Failure {
+    fn trouble(why: impl Into<String>) -> Self {
+        Self(1, why.into())
+    }
+
+    fn usage(why: impl Into<String>) -> Self {
+        Self(2, why.into())
+    }
+}
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args_os().skip(1);
-    match (arguments.next(), arguments.next()) {
-        (Some(option), Some(directory)) if option == "--job" => sai_agent::supervisor::main(Path::new(&directory)),
-        _ => ExitCode::from(2),
+    let mut arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if let [option, directory] = arguments.as_slice()
+        && option == "--job"
+    {
+        return supervisor::main(Path::new(directory));
     }
+    // A word alone that asks for help means that, wherever it stands.
+    let asks = |long: &str, short: &str| arguments.iter().any(|argument| argument == long || argument == short);
+    if asks("--help", "-h") {
+        print!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
+    if asks("--version", "-V") {
+        println!("sai-agent {}", env!("CARGO_PKG_VERSION"));
+        return ExitCode::SUCCESS;
+    }
+    let result = if arguments.first().is_some_and(|argument| argument == "join") {
+        arguments.remove(0);
+        command_join(Arguments::from_vec(arguments))
+    } else {
+        command_serve(Arguments::from_vec(arguments))
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure(status, why)) => {
+            say(&why);
+            ExitCode::from(status)
+        }
+    }
+}
+
+fn say(line: &str) {
+    eprintln!("sai-agent: {line}");
+}
+
+/// A path as it was given, which need not be text.
+fn path(text: &OsStr) -> Result<PathBuf, &'static str> {
+    if text.is_empty() { Err("expected a path") } else { Ok(PathBuf::from(text)) }
+}
+
+fn agent_name(text: &str) -> Result<String, String> {
+    check_agent_name(text).map(|()| text.to_owned())
+}
+
+fn platform_name(text: &str) -> Result<String, String> {
+    platform::check_name(text)
+        .map(|()| text.to_owned())
+        .map_err(|expected| format!("expected {expected}, found {text}"))
+}
+
+fn slots(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(slots @ 1..=SLOTS) => Ok(slots),
+        _ => Err(format!("expected 1 to {SLOTS} slots, found {text}")),
+    }
+}
+
+/// Refuses whatever is left of a command line.
+fn finish(arguments: Arguments) -> Result<(), Failure> {
+    match arguments.finish().first() {
+        None => Ok(()),
+        Some(left) => {
+            Err(Failure::usage(format!("{} is not understood; see sai-agent --help", left.to_string_lossy())))
+        }
+    }
+}
+
+fn usage(error: &pico_args::Error) -> Failure {
+    Failure::usage(format!("{error}; see sai-agent --help"))
+}
+
+fn command_serve(mut arguments: Arguments) -> Result<(), Failure> {
+    let file = arguments.opt_value_from_os_str("--config", path).map_err(|error| usage(&error))?;
+    let state = arguments.opt_value_from_os_str("--state", path).map_err(|error| usage(&error))?;
+    finish(arguments)?;
+    let (file, directory) = match (file, state) {
+        (Some(file), state) => (file, state),
+        (None, state) => {
+            let directory = state.map_or_else(config::default_state, Ok).map_err(Failure::usage)?;
+            let file = directory.join(config::FILE_NAME);
+            if !file.exists() {
+                return Err(Failure::usage(format!(
+                    "{} is not there: join a master first (sai-agent join LINE), or say --config FILE",
+                    file.display()
+                )));
+            }
+            (file, Some(directory))
+        }
+    };
+    let config = config::read(&file).map_err(Failure::usage)?;
+    let directory = directory.or_else(|| config.state.clone());
+    let directory = directory.map_or_else(config::default_state, Ok).map_err(Failure::usage)?;
+    let state = State::open(&directory).map_err(Failure::trouble)?;
+    run(&state, config, file)
+}
+
+fn command_join(mut arguments: Arguments) -> Result<(), Failure> {
+    let name = arguments.opt_value_from_fn("--name", agent_name).map_err(|error| usage(&error))?;
+    let platforms = arguments.values_from_fn("--platform", platform_name).map_err(|error| usage(&error))?;
+    let slots = arguments.opt_value_from_fn("--slots", slots).map_err(|error| usage(&error))?;
+    let directory = arguments.opt_value_from_os_str("--state", path).map_err(|error| usage(&error))?;
+    let only_save = arguments.contains("--only-save");
+    let line: String = arguments
+        .free_from_str()
+        .map_err(|_| Failure::usage("join needs the line that `sai-master agent add` printed; see sai-agent --help"))?;
+    finish(arguments)?;
+    if platforms.len() > PLATFORMS {
+        return Err(Failure::usage(format!("expected at most {PLATFORMS} platforms")));
+    }
+    let line = if line == "-" { from_standard_input()? } else { line };
+    let line: JoinLine = line.parse().map_err(Failure::usage)?;
+    let directory = directory.map_or_else(config::default_state, Ok).map_err(Failure::usage)?;
+    let state = State::open(&directory).map_err(Failure::trouble)?;
+    let platforms = (!platforms.is_empty()).then_some(platforms);
+    let config = Config { name, platforms, slots, ..Config::joined(&line) };
+    let file = state.config();
+    match smol::block_on(join::join(&state, &config)) {
+        Ok(name) => say(&format!("joined {} as {name}; saved in {}", config.master, file.display())),
+        Err(JoinError::Refused(why)) => return Err(Failure(3, format!("{why}; nothing was saved"))),
+        Err(JoinError::Trouble(why)) => return Err(Failure::trouble(format!("{why}; nothing was saved"))),
+    }
+    let default = config::default_state().ok().and_then(|default| default.canonicalize().ok());
+    let option = if default.as_deref() == Some(state.directory()) {
+        String::new()
+    } else {
+        format!(" --state {}", state.directory().display())
+    };
+    if only_save {
+        say(&format!("start it with: sai-agent{option}"));
+        return Ok(());
+    }
+    say(&format!("serving until interrupted; from now on start it with: sai-agent{option}"));
+    run(&state, config, file)
+}
+
+/// Standard input as far as a join line can go.
+fn from_standard_input() -> Result<String, Failure> {
+    let mut text = String::new();
+    std::io::stdin()
+        .take(4096)
+        .read_to_string(&mut text)
+        .map_err(|error| Failure::usage(format!("standard input is no join line: {error}")))?;
+    Ok(text)
+}
+
+/// What a configuration offers on this machine.
+fn offer(config: &Config) -> Offer {
+    Offer {
+        platforms: config.platforms.clone().unwrap_or_else(describe::platforms),
+        slots: config.slots.unwrap_or((describe::cores() / 2).max(1)),
+    }
+}
+
+/// Serves until a signal ends it.
+fn run(state: &State, config: Config, file: PathBuf) -> Result<(), Failure> {
+    let user = config.user.as_deref().map(describe::user).transpose().map_err(Failure::usage)?;
+    let Offer { platforms, slots } = offer(&config);
+    if platforms.is_empty() {
+        return Err(Failure::usage(format!(
+            "this machine has no name of a platform: set platforms in {}",
+            file.display()
+        )));
+    }
+    say(&format!("offering {} for {slots} at once, working in {}", platforms.join(" "), state.directory().display()));
+    let settings = Settings {
+        host: config.name.clone().unwrap_or_else(describe::host_name),
+        platforms,
+        slots,
+        parallel: config.parallel.unwrap_or((describe::cores() / slots.max(1)).max(1)),
+        user,
+        keep_free_mib: config.keep_free_mib,
+        launcher: Launcher { program: PathBuf::from("/proc/self/exe"), first_arguments: Vec::new() },
+        say: Arc::new(say),
+    };
+    let dialer = Dialer::new(config.master.clone(), config.trust, config.token.clone(), Timing::default())
+        .map_err(|error| Failure::trouble(error.to_string()))?;
+    let dial = move || {
+        let dialer = dialer.clone();
+        async move { dialer.dial().await }
+    };
+    let signals = Signals::new([Signal::Term, Signal::Int, Signal::Hup])
+        .map_err(|error| Failure::trouble(format!("signals cannot be received: {error}")))?;
+    let (controls, orders) = channel::bounded(4);
+    smol::block_on(future::or(serve(state, settings, dial, orders), heed(signals, controls, file)))
+        .map_err(Failure::trouble)?;
+    say("ended; jobs under way go on, and the next sai-agent with this state adopts them");
+    Ok(())
+}
+
+/// Turns signals into what the agent understands.
+async fn heed(mut signals: Signals, controls: Sender<Control>, file: PathBuf) -> Result<(), String> {
+    while let Some(signal) = signals.next().await {
+        let control = match signal {
+            Ok(Signal::Hup) => match config::read(&file) {
+                Ok(config) => {
+                    let offer = offer(&config);
+                    say(&format!("offering {} for {} at once", offer.platforms.join(" "), offer.slots));
+                    Control::Offer(offer)
+                }
+                Err(error) => {
+                    say(&format!("nothing changes: {error}"));
+                    continue;
+                }
+            },
+            Ok(_) => Control::Stop,
+            Err(error) => return Err(format!("signals cannot be received: {error}")),
+        };
+        let _ = controls.send(control).await;
+    }
+    future::pending().await
 }

@@ -7,9 +7,16 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// Bytes of randomness in an identity.
 const IDENTITY_BYTES: usize = 16;
+
+/// Time the lock is waited for: a process that a killed agent was just starting holds it until it runs its program.
+const LOCK_TIME: Duration = Duration::from_millis(500);
+/// Time between two tries to take it.
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// A state directory that no other agent works in while this exists.
 #[derive(Debug)]
@@ -87,7 +94,14 @@ fn lock(directory: &Path) -> Result<File, String> {
     let failed = |error: io::Error| format!("{}: {error}", path.display());
     let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
     let mut file = open.map_err(failed)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    let begun = Instant::now();
+    let taken = loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) if begun.elapsed() < LOCK_TIME => thread::sleep(LOCK_PAUSE),
+            taken => break taken,
+        }
+    };
+    match taken {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => {
             let mut holder = String::new();

@@ -1,100 +1,18 @@
 //! Links over real TLS and WebSocket on loopback, against masters that behave and masters that do not.
 
+mod wss;
+
 use async_tungstenite::tungstenite::Message;
-use async_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
-use async_tungstenite::{WebSocketStream, accept_hdr_async};
 use futures_rustls::TlsAcceptor;
-use futures_rustls::server::TlsStream;
-use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sai_agent::link::{DialError, Dialer, Frame, Link, QUEUE_FRAMES, Timing};
-use sai_agent::pin::{self, Trust};
+use sai_agent::pin::Trust;
 use sai_core::join::Address;
 use sai_core::limits::{CHUNK_BYTES, FRAME_BYTES};
 use smol::future;
-use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use smol::net::{TcpListener, TcpStream};
 use smol::stream::StreamExt as _;
-use std::path::PathBuf;
-use std::process::Command;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-const TOKEN: &str = "0123456789abcdef0123456789abcdef";
-
-/// A certificate made by the real openssl, and its fingerprint.
-fn identity() -> &'static (Arc<ServerConfig>, [u8; 32]) {
-    static IDENTITY: OnceLock<(Arc<ServerConfig>, [u8; 32])> = OnceLock::new();
-    IDENTITY.get_or_init(|| {
-        let directory: PathBuf = std::env::temp_dir().join(format!("sai-link-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).expect("a directory");
-        let (key, certificate) = (directory.join("key.pem"), directory.join("certificate.pem"));
-        let made = Command::new("openssl")
-            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"])
-            .args(["-subj", "/CN=somebody-else", "-keyout"])
-            .arg(&key)
-            .arg("-out")
-            .arg(&certificate)
-            .output()
-            .expect("openssl");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let certificate = CertificateDer::from_pem_file(certificate).expect("a certificate");
-        let key = PrivateKeyDer::from_pem_file(key).expect("a key");
-        std::fs::remove_dir_all(directory).expect("the directory's end");
-        let fingerprint = pin::fingerprint(&certificate);
-        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .and_then(|builder| builder.with_no_client_auth().with_single_cert(vec![certificate], key))
-            .expect("a server configuration");
-        (Arc::new(config), fingerprint)
-    })
-}
-
-struct Master {
-    listener: TcpListener,
-}
-
-impl Master {
-    async fn new() -> Self {
-        Self { listener: TcpListener::bind("127.0.0.1:0").await.expect("a port") }
-    }
-
-    fn address(&self) -> Address {
-        Address { host: "127.0.0.1".to_owned(), port: self.listener.local_addr().expect("an address").port() }
-    }
-
-    fn dialer(&self, timing: Timing) -> Dialer {
-        let trust = Trust::Fingerprint(identity().1);
-        Dialer::new(self.address(), trust, TOKEN.to_owned(), timing).expect("a dialer")
-    }
-
-    async fn accept_tls(&self) -> TlsStream<TcpStream> {
-        let (stream, _) = self.listener.accept().await.expect("a connection");
-        stream.set_nodelay(true).expect("no delay");
-        TlsAcceptor::from(Arc::clone(&identity().0)).accept(stream).await.expect("TLS")
-    }
-
-    #[allow(clippy::result_large_err)]
-    async fn accept(&self) -> WebSocketStream<TlsStream<TcpStream>> {
-        let check = |request: &Request, response: Response| -> Result<Response, ErrorResponse> {
-            assert_eq!(request.uri().path(), "/agent");
-            let bearer = request.headers().get("authorization").expect("a token");
-            assert_eq!(bearer.as_bytes(), format!("Bearer {TOKEN}").as_bytes());
-            Ok(response)
-        };
-        accept_hdr_async(self.accept_tls().await, check).await.expect("an upgrade")
-    }
-
-    /// Answers the upgrade with this, and closes.
-    async fn answer(&self, response: &str) {
-        let mut stream = self.accept_tls().await;
-        let mut head = vec![0; 4096];
-        let _ = stream.read(&mut head).await.expect("a request");
-        stream.write_all(response.as_bytes()).await.expect("an answer");
-        let _ = stream.close().await;
-    }
-}
+use wss::{Server, TOKEN, identity};
 
 fn quick() -> Timing {
     let part = Duration::from_millis(300);
@@ -114,7 +32,7 @@ async fn driven<T>(link: &mut Link, work: impl Future<Output = T>) -> T {
 #[test]
 fn frames_arrive_whole_in_order_and_both_ways() {
     smol::block_on(async {
-        let master = Master::new().await;
+        let master = Server::new().await;
         let serve = async {
             let mut websocket = master.accept().await;
             let mut seen = 0;
@@ -155,7 +73,7 @@ fn frames_arrive_whole_in_order_and_both_ways() {
 #[test]
 fn what_is_queued_when_the_link_is_closed_still_arrives() {
     smol::block_on(async {
-        let master = Master::new().await;
+        let master = Server::new().await;
         let serve = async {
             let mut websocket = master.accept().await;
             let mut bytes = 0;
@@ -183,7 +101,7 @@ fn what_is_queued_when_the_link_is_closed_still_arrives() {
 #[test]
 fn a_master_with_another_certificate_is_not_believed() {
     smol::block_on(async {
-        let master = Master::new().await;
+        let master = Server::new().await;
         let serve = async {
             let (stream, _) = master.listener.accept().await.expect("a connection");
             let accepted = TlsAcceptor::from(Arc::clone(&identity().0)).accept(stream).await;
@@ -213,7 +131,7 @@ fn a_master_that_refuses_is_quoted_on_one_line() {
             ("SSH-2.0-OpenSSH_9.2\r\n".to_owned(), "no master of Sai"),
             (answer("101 Switching Protocols", ""), "no master of Sai"),
         ] {
-            let master = Master::new().await;
+            let master = Server::new().await;
             let dialer = master.dialer(Timing::default());
             let (link, ()) = future::zip(dialer.dial(), master.answer(&response)).await;
             let error = link.expect_err("no link").to_string();
@@ -221,7 +139,7 @@ fn a_master_that_refuses_is_quoted_on_one_line() {
             assert!(!error.contains(TOKEN));
         }
         let long = answer("401 Unauthorized", &"x".repeat(3000));
-        let master = Master::new().await;
+        let master = Server::new().await;
         let dialer = master.dialer(Timing::default());
         let (link, ()) = future::zip(dialer.dial(), master.answer(&long)).await;
         assert!(link.expect_err("no link").to_string().len() < 500);
@@ -232,13 +150,13 @@ fn a_master_that_refuses_is_quoted_on_one_line() {
 fn nobody_is_waited_for_without_end() {
     smol::block_on(async {
         // Nobody listens.
-        let master = Master::new().await;
+        let master = Server::new().await;
         let dialer = master.dialer(quick());
         drop(master);
         let error = dialer.dial().await.expect_err("nobody");
         assert!(matches!(&error, DialError::Unreachable(why) if why.contains("cannot be reached")), "{error}");
         // Somebody listens and says nothing: the kernel accepts for it.
-        let master = Master::new().await;
+        let master = Server::new().await;
         let begun = Instant::now();
         let error = master.dialer(quick()).dial().await.expect_err("silence");
         assert!(matches!(&error, DialError::Unreachable(why) if why.contains("within 0.3 s")), "{error}");
@@ -255,7 +173,7 @@ fn nobody_is_waited_for_without_end() {
 #[test]
 fn a_link_lives_by_pings_and_dies_of_silence() {
     smol::block_on(async {
-        let master = Master::new().await;
+        let master = Server::new().await;
         let dialer = master.dialer(quick());
         let talk = async {
             let mut link = dialer.dial().await.expect("a link");
@@ -290,7 +208,7 @@ fn a_link_lives_by_pings_and_dies_of_silence() {
 #[test]
 fn a_master_that_never_reads_holds_up_a_bounded_number_of_frames() {
     smol::block_on(async {
-        let master = Master::new().await;
+        let master = Server::new().await;
         let timing = Timing { dead: Duration::from_secs(1), ..quick() };
         let dialer = master.dialer(timing);
         let talk = async {
@@ -317,7 +235,7 @@ fn a_master_that_never_reads_holds_up_a_bounded_number_of_frames() {
 #[test]
 fn a_message_larger_than_allowed_ends_the_link() {
     smol::block_on(async {
-        let master = Master::new().await;
+        let master = Server::new().await;
         let dialer = master.dialer(Timing::default());
         let talk = async {
             let Link { sender: _sender, receiver, driver } = dialer.dial().await.expect("a link");

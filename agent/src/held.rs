@@ -1,0 +1,263 @@
+//! Assignment or job directory → an attempt held by this agent: one task that begins it, follows it and removes it.
+//!
+//! The task passes growing lengths on, and orders to the supervisor. When the supervisor is gone without a verdict, it
+//! has that end written into the log, so that the master hears of it the usual way.
+
+use crate::job_directory::{self, JobDirectory, Launcher, RunnerOptions};
+use crate::supervised::{self, Progress, Supervised};
+use sai_core::job::JobKey;
+use sai_core::wire::Assignment;
+use smol::Timer;
+use smol::channel::{self, Receiver, Sender};
+use smol::future::{self, FutureExt as _};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Bytes of acknowledged log after which its spool is trimmed: it frees whole segments only, so more often is in vain.
+const TRIM_BYTES: u64 = 4 << 20;
+
+/// What became of an attempt.
+#[derive(Debug)]
+pub enum News {
+    /// It has a directory from which its streams can be read.
+    Begun(Arc<JobDirectory>),
+    /// It could not be begun; nothing of it has run.
+    NotBegun(String),
+    /// Its streams have these lengths now, from 0 on.
+    Lengths(Vec<u64>),
+    /// Its supervisor is gone, so that its instance number is free; nothing will grow any more.
+    Ended,
+    /// It and all that was left of it is gone; or why it is not.
+    Removed(Result<(), String>),
+}
+
+/// How an attempt comes to be held.
+#[derive(Debug)]
+pub enum Origin {
+    /// It is assigned: the directory of attempts, what is assigned, options, and how to start a supervisor.
+    Assigned(PathBuf, Box<Assignment>, RunnerOptions, Launcher),
+    /// Its directory was found when the agent started.
+    Found(Arc<JobDirectory>),
+}
+
+/// What the task is to do. Only the latest counts, so it needs no queue.
+#[derive(Clone, Debug, Default)]
+struct Wanted {
+    acked: u64,
+    cancel: Option<String>,
+    remove: bool,
+}
+
+/// The way to an attempt's task. Giving an order never waits.
+#[derive(Clone, Debug)]
+pub struct Orders {
+    wanted: Arc<Mutex<Wanted>>,
+    bell: Sender<()>,
+}
+
+impl Orders {
+    fn new() -> (Self, Receiver<()>) {
+        let (bell, rung) = channel::bounded(1);
+        (Self { wanted: Arc::default(), bell }, rung)
+    }
+
+    /// The master holds this much of the log.
+    pub fn acked(&self, log: u64) {
+        self.change(|wanted| wanted.acked = wanted.acked.max(log));
+    }
+
+    /// The job is to end; its verdict still goes into its log.
+    pub fn cancel(&self, why: &str) {
+        self.change(|wanted| {
+            wanted.cancel.get_or_insert_with(|| why.to_owned());
+        });
+    }
+
+    /// The attempt is to be removed from this machine.
+    pub fn remove(&self) {
+        self.change(|wanted| wanted.remove = true);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Wanted)) {
+        change(&mut self.wanted.lock().unwrap_or_else(PoisonError::into_inner));
+        // A full bell has not been heard yet and will be; a closed one belongs to a task that has ended.
+        let _ = self.bell.try_send(());
+    }
+}
+
+/// What rings at the task's end of [`Orders`].
+struct Desk {
+    wanted: Arc<Mutex<Wanted>>,
+    rung: Receiver<()>,
+}
+
+impl Desk {
+    /// What is wanted now.
+    fn now(&self) -> Wanted {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What is wanted, once that has changed. No change is lost when this is dropped while it waits.
+    async fn next(&self) -> Wanted {
+        if self.rung.recv().await.is_err() {
+            // Nobody holds the attempt any more: this agent ends, and the next one goes on.
+            future::pending::<()>().await;
+        }
+        self.now()
+    }
+}
+
+/// Holds an attempt: the orders, and the task to be run, which passes `news` on in order.
+pub fn hold<N, F>(key: JobKey, origin: Origin, news: N) -> (Orders, impl Future<Output = ()> + Send)
+where
+    N: Fn(JobKey, News) -> F + Send + Sync,
+    F: Future<Output = ()> + Send,
+{
+    let (orders, rung) = Orders::new();
+    let desk = Desk { wanted: Arc::clone(&orders.wanted), rung };
+    let task = async move {
+        let news = |what| news(key, what);
+        let begun = match origin {
+            Origin::Assigned(jobs, assignment, options, launcher) => {
+                smol::unblock(move || begin(&jobs, &assignment, &options, &launcher)).await
+            }
+            Origin::Found(directory) => Ok(directory),
+        };
+        match begun {
+            Ok(directory) => {
+                news(News::Begun(Arc::clone(&directory))).await;
+                follow(&directory, &desk, &news).await;
+                news(News::Removed(remove(directory).await)).await;
+            }
+            Err(error) => {
+                news(News::NotBegun(format!("the job cannot be started: {error}"))).await;
+                news(News::Ended).await;
+                while !desk.next().await.remove {}
+                news(News::Removed(Ok(()))).await;
+            }
+        }
+    };
+    (orders, task)
+}
+
+/// Makes the directory of an attempt and starts its supervisor.
+fn begin(
+    jobs: &Path,
+    assignment: &Assignment,
+    options: &RunnerOptions,
+    launcher: &Launcher,
+) -> io::Result<Arc<JobDirectory>> {
+    let directory = JobDirectory::create(jobs, assignment)?;
+    match directory.set_options(options).and_then(|()| job_directory::start(&directory, launcher)) {
+        Ok(()) => Ok(Arc::new(directory)),
+        Err(error) => {
+            // What is left is found at the next start of the agent, and the master does not want it.
+            let _ = directory.forget();
+            Err(error)
+        }
+    }
+}
+
+/// Follows an attempt until it is to be removed.
+async fn follow<F: Future<Output = ()>>(directory: &Arc<JobDirectory>, desk: &Desk, news: &impl Fn(News) -> F) {
+    let mut trimmed = 0;
+    loop {
+        match supervised::attach(directory).await {
+            Ok(Some(supervised)) => {
+                if accompany(&supervised, directory, desk, news, &mut trimmed).await == Wish::Remove {
+                    return;
+                }
+                // Either it has ended, or only the connection: to attach again tells which.
+            }
+            Ok(None) => break,
+            // A supervisor that does not answer, stopped perhaps, may yet; only removal ends the wait for it.
+            Err(_) => {
+                let pause = async {
+                    Timer::after(Duration::from_secs(1)).await;
+                    false
+                };
+                if async { desk.next().await.remove }.or(pause).await {
+                    return;
+                }
+            }
+        }
+    }
+    // Without a supervisor there is a verdict in the log, or there must be one now.
+    let last = Arc::clone(directory);
+    let settled = smol::unblock(move || {
+        job_directory::bury(&last, "the supervisor of the job was killed")?;
+        last.lengths()
+    });
+    match settled.await {
+        Ok(lengths) => news(News::Lengths(lengths)).await,
+        Err(error) => news(News::NotBegun(format!("the job's supervisor is gone and its log unusable: {error}"))).await,
+    }
+    news(News::Ended).await;
+    loop {
+        let wanted = desk.next().await;
+        if wanted.remove {
+            return;
+        }
+        trim(directory, wanted.acked, &mut trimmed).await;
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Wish {
+    Go,
+    Remove,
+}
+
+/// Stays with a living supervisor until it is gone or the attempt is to be removed.
+async fn accompany<F: Future<Output = ()>>(
+    supervised: &Supervised,
+    directory: &Arc<JobDirectory>,
+    desk: &Desk,
+    news: &impl Fn(News) -> F,
+    trimmed: &mut u64,
+) -> Wish {
+    enum Next {
+        Orders(Wanted),
+        Progress(Option<Progress>),
+    }
+    let mut cancelled = false;
+    let mut next = Next::Orders(desk.now());
+    loop {
+        match next {
+            Next::Orders(wanted) if wanted.remove => return Wish::Remove,
+            Next::Orders(wanted) => {
+                if let Some(why) = wanted.cancel.filter(|_| !cancelled) {
+                    cancelled = true;
+                    supervised.cancel(&why);
+                }
+                if wanted.acked > 0 {
+                    supervised.acked(wanted.acked);
+                    trim(directory, wanted.acked, trimmed).await;
+                }
+            }
+            Next::Progress(Some(Progress::Lengths(lengths))) => news(News::Lengths(lengths)).await,
+            Next::Progress(None) => return Wish::Go,
+        }
+        // Orders first: a job that prints without a pause must hear of its cancellation.
+        let orders = async { Next::Orders(desk.next().await) };
+        next = orders.or(async { Next::Progress(supervised.next().await) }).await;
+    }
+}
+
+/// Frees the disk of what the master holds.
+async fn trim(directory: &Arc<JobDirectory>, acked: u64, trimmed: &mut u64) {
+    if acked >= trimmed.saturating_add(TRIM_BYTES) {
+        *trimmed = acked;
+        let directory = Arc::clone(directory);
+        // What cannot be trimmed stays until the attempt is removed as a whole.
+        let _ = smol::unblock(move || directory.trim(acked)).await;
+    }
+}
+
+async fn remove(directory: Arc<JobDirectory>) -> Result<(), String> {
+    // A piece of a stream may still be being read through the shared one.
+    let path = directory.path().to_path_buf();
+    smol::unblock(move || JobDirectory::open(&path)?.forget()).await.map_err(|error| error.to_string())
+}

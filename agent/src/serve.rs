@@ -1,0 +1,605 @@
+//! Link, job directories and load ↔ the session's decisions: an agent's one loop.
+//!
+//! One task owns the session and never waits for anything but its inputs. Beside it run a task for the link of the
+//! moment, one for each attempt held, and one that fetches ahead; all reach it through one bounded queue.
+
+use crate::describe;
+use crate::held::{self, News, Orders, Origin};
+use crate::job_directory::{JobDirectory, Launcher, RunnerOptions};
+use crate::link::{Closed, DialError, Frame, Link, LinkSender};
+use crate::mirror;
+use crate::state::State;
+use sai_core::job::JobKey;
+use sai_core::limits::{CHUNK_BYTES, Millis, SLOTS, SPOOL_BYTES};
+use sai_core::session::{AgentSession, Description, Input, Output};
+use sai_core::wire::{Assignment, DATA_HEADER_BYTES, DataHeader, Load, MasterMessage, Offer, Prefetch};
+use smol::channel::{self, Receiver, Sender};
+use smol::future::{self, FutureExt as _};
+use smol::{Executor, Task, Timer};
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Events that wait for the loop; a sender waits in turn. Each attempt and the link have at most a few under way.
+const EVENTS: usize = 64;
+/// Messages that wait for the link's writer. More only come when the master does not read; then the link is given up.
+const MESSAGES: usize = 64;
+/// Revisions to fetch ahead that wait. It is only a hint, so what comes beyond is dropped.
+const PREFETCHES: usize = 16;
+/// Time between two looks at load and free space.
+const LOOK: Duration = Duration::from_secs(10);
+/// Time a link is given to send what is under way when the agent stops.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Where lines for people go, one a call, without a line feed.
+pub type Say = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// What an agent is to be.
+#[derive(Clone)]
+pub struct Settings {
+    /// What it is called, for people.
+    pub host: String,
+    /// Platforms it offers.
+    pub platforms: Vec<String>,
+    /// Jobs at once.
+    pub slots: u32,
+    /// What each job may do at once: `SAI_PARALLEL`.
+    pub parallel: u32,
+    /// Numeric user and group the steps run as; the agent's own if none.
+    pub user: Option<(u32, u32)>,
+    /// MiB of free space below which no job is accepted.
+    pub keep_free_mib: u64,
+    /// How to start a supervisor.
+    pub launcher: Launcher,
+    /// Where lines for people go.
+    pub say: Say,
+}
+
+/// What a running agent is told from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// It offers other platforms or slots from now on.
+    Offer(Offer),
+    /// It ends. Its jobs go on under their supervisors, and the next agent of this state directory adopts them.
+    Stop,
+}
+
+enum Event {
+    Dialled(u64, Result<(Link, Vec<String>), DialError>),
+    Frame(u64, Frame),
+    Taken(u64),
+    Unreadable(JobKey, String),
+    Gone(u64, String),
+    Job(JobKey, News),
+}
+
+/// An attempt held.
+struct Job {
+    orders: Orders,
+    /// From the moment its streams can be read.
+    directory: Option<Arc<JobDirectory>>,
+    /// Its `SAI_INSTANCE_IDX`, while something of it may run.
+    instance: Option<u32>,
+    _task: Task<()>,
+}
+
+/// The link of the moment, or the attempt to make one.
+struct Carrier {
+    messages: Sender<String>,
+    pieces: Sender<Piece>,
+    task: Task<()>,
+}
+
+/// A piece of a stream on its way to the link.
+struct Piece {
+    directory: Arc<JobDirectory>,
+    header: DataHeader,
+    length: usize,
+}
+
+/// Runs an agent until it is told to stop: adopts what an earlier one left, dials with `dial` whenever there is no link,
+/// and does what the master says. When `controls` is closed it runs for ever.
+///
+/// # Errors
+/// When the jobs that are there cannot be found out: one line for people.
+pub async fn serve<D, F>(state: &State, settings: Settings, dial: D, controls: Receiver<Control>) -> Result<(), String>
+where
+    D: Fn() -> F,
+    F: Future<Output = Result<Link, DialError>> + Send + 'static,
+{
+    let executor = Executor::new();
+    let (events, inbox) = channel::bounded(EVENTS);
+    let (prefetches, to_fetch) = channel::bounded(PREFETCHES);
+    let mirrors = state.mirrors();
+    let _fetcher = executor.spawn(async move {
+        while let Ok(prefetch) = to_fetch.recv().await {
+            let mirrors = mirrors.clone();
+            // Why it failed is told by the job that comes, if one does.
+            let _ = smol::unblock(move || mirror::prefetch(&mirrors, &prefetch)).await;
+        }
+    });
+    let load = describe::load(state.directory());
+    let room = describe::has_room(true, load.free_mib, settings.keep_free_mib);
+    let session = AgentSession::new(Description {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        identity: state.identity().to_owned(),
+        host: settings.host.clone(),
+        platforms: settings.platforms.clone(),
+        slots: if room { settings.slots } else { 0 },
+        cores: describe::cores(),
+        memory_mib: describe::memory_mib(),
+    });
+    let mut agent = Agent {
+        state,
+        settings,
+        dial,
+        executor: &executor,
+        session,
+        jobs: BTreeMap::new(),
+        inputs: VecDeque::new(),
+        events,
+        prefetches,
+        carrier: None,
+        generation: 0,
+        begun: Instant::now(),
+        load,
+        told_load: false,
+        room,
+        complaint: String::new(),
+    };
+    executor.run(agent.run(inbox, controls)).await
+}
+
+struct Agent<'a, D> {
+    state: &'a State,
+    settings: Settings,
+    dial: D,
+    executor: &'a Executor<'static>,
+    session: AgentSession,
+    jobs: BTreeMap<JobKey, Job>,
+    /// Inputs that outputs gave rise to.
+    inputs: VecDeque<Input>,
+    events: Sender<Event>,
+    prefetches: Sender<Prefetch>,
+    carrier: Option<Carrier>,
+    /// Number of the carrier, so that what an earlier one still has to say is known as such.
+    generation: u64,
+    /// Machines run on time since the start, because a board's clock may jump by fifty years.
+    begun: Instant,
+    load: Load,
+    /// Whether the master knows `load`, on this link.
+    told_load: bool,
+    /// Whether there is space for jobs.
+    room: bool,
+    /// The trouble with the link that was said last, so as not to repeat it at each attempt.
+    complaint: String,
+}
+
+impl<D, F> Agent<'_, D>
+where
+    D: Fn() -> F,
+    F: Future<Output = Result<Link, DialError>> + Send + 'static,
+{
+    async fn run(&mut self, inbox: Receiver<Event>, controls: Receiver<Control>) -> Result<(), String> {
+        self.adopt().await?;
+        if !self.room {
+            self.say_room();
+        }
+        let mut look_at = Instant::now() + LOOK;
+        self.take(Input::Tick);
+        loop {
+            enum Next {
+                Control(Control),
+                Event(Event),
+                Time,
+            }
+            let due = self.session.deadline().map(|due| self.begun + Duration::from_millis(due));
+            let due = due.map_or(look_at, |due| due.min(look_at));
+            let control = async {
+                match controls.recv().await {
+                    Ok(control) => Next::Control(control),
+                    Err(_) => future::pending().await,
+                }
+            };
+            let event = async {
+                match inbox.recv().await {
+                    Ok(event) => Next::Event(event),
+                    Err(_) => future::pending().await,
+                }
+            };
+            let time = async {
+                Timer::at(due).await;
+                Next::Time
+            };
+            match control.or(event).or(time).await {
+                Next::Control(Control::Stop) => {
+                    self.farewell().await;
+                    return Ok(());
+                }
+                Next::Control(Control::Offer(offer)) => {
+                    self.settings.platforms = offer.platforms;
+                    self.settings.slots = offer.slots;
+                    self.offer();
+                }
+                Next::Event(event) => self.event(event),
+                Next::Time => {
+                    if Instant::now() >= look_at {
+                        look_at = Instant::now() + LOOK;
+                        self.look();
+                    }
+                    self.take(Input::Tick);
+                }
+            }
+            self.settle();
+        }
+    }
+
+    fn say(&self, line: &str) {
+        (self.settings.say)(line);
+    }
+
+    /// Takes hold of what an earlier agent of this directory left.
+    async fn adopt(&mut self) -> Result<(), String> {
+        let jobs = self.state.jobs();
+        let failed = |error: io::Error| format!("{} cannot be read: {error}", self.state.jobs().display());
+        let found = smol::unblock(move || {
+            let mut found = Vec::new();
+            for directory in JobDirectory::scan(&jobs)? {
+                // An attempt whose parts cannot be read is held all the same: the master then gives it up.
+                let lengths = directory.lengths().unwrap_or_default();
+                let instance = directory.options().map(|options| options.instance).ok();
+                found.push((directory, lengths, instance));
+            }
+            Ok(found)
+        });
+        let found: Vec<(JobDirectory, Vec<u64>, Option<u32>)> = found.await.map_err(failed)?;
+        for (directory, lengths, instance) in found {
+            let key = directory.key();
+            let ended = directory.ended();
+            self.say(&format!("job {key} is adopted{}", if ended { ", it has ended" } else { "" }));
+            self.take(Input::Found { key, lengths });
+            let directory = Arc::new(directory);
+            self.hold(key, Origin::Found(Arc::clone(&directory)), instance.filter(|_| !ended), Some(directory));
+        }
+        Ok(())
+    }
+
+    fn hold(&mut self, key: JobKey, origin: Origin, instance: Option<u32>, directory: Option<Arc<JobDirectory>>) {
+        let events = self.events.clone();
+        let news = move |key, news| {
+            let events = events.clone();
+            // The loop outlives its tasks; were it gone, nobody would want the news.
+            async move { drop(events.send(Event::Job(key, news)).await) }
+        };
+        let (orders, task) = held::hold(key, origin, news);
+        let task = self.executor.spawn(task);
+        self.jobs.insert(key, Job { orders, directory, instance, _task: task });
+    }
+
+    /// Lets the session take an input, and does what comes of it.
+    fn take(&mut self, input: Input) {
+        self.inputs.push_back(input);
+        self.settle();
+    }
+
+    /// Lets the session take the inputs that wait, and those they give rise to.
+    fn settle(&mut self) {
+        let mut outputs = Vec::new();
+        while let Some(input) = self.inputs.pop_front() {
+            self.session.handle(self.now(), input, &mut outputs);
+            for output in outputs.drain(..) {
+                self.carry_out(output);
+            }
+            if self.session.is_up() && !self.told_load {
+                self.told_load = true;
+                self.complaint.clear();
+                self.inputs.push_back(Input::Load(self.load.clone()));
+            }
+        }
+    }
+
+    fn now(&self) -> Millis {
+        Millis::try_from(self.begun.elapsed().as_millis()).unwrap_or(Millis::MAX)
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Dialled(generation, result) if generation == self.generation => match result {
+                Ok((link, mirrors)) => {
+                    self.carry(link);
+                    self.take(Input::Connected { mirrors });
+                }
+                Err(error) => self.disconnect(&error.to_string()),
+            },
+            Event::Frame(generation, frame) if generation == self.generation => {
+                let message = match frame {
+                    Frame::Text(text) => MasterMessage::decode(&text),
+                    Frame::Binary(_) => Err("a binary frame from the master".to_owned()),
+                };
+                match message {
+                    Ok(message) => self.take(Input::Message(message)),
+                    Err(error) => self.disconnect(&format!("the master broke the protocol: {error}")),
+                }
+            }
+            Event::Taken(generation) if generation == self.generation => self.take(Input::Writable),
+            Event::Gone(generation, why) if generation == self.generation => {
+                self.disconnect(&format!("the link is gone: {why}"));
+            }
+            // Of a link that was given up before.
+            Event::Dialled(..) | Event::Frame(..) | Event::Taken(_) | Event::Gone(..) => {}
+            Event::Unreadable(key, why) => self.take(Input::StartFailed { key, why }),
+            Event::Job(key, news) => self.news(key, news),
+        }
+    }
+
+    fn news(&mut self, key: JobKey, news: News) {
+        match news {
+            News::Begun(directory) => {
+                if let Some(job) = self.jobs.get_mut(&key) {
+                    job.directory = Some(directory);
+                }
+            }
+            News::NotBegun(why) => {
+                self.say(&format!("job {key}: {why}"));
+                self.take(Input::StartFailed { key, why });
+            }
+            News::Lengths(lengths) => self.take(Input::Lengths { key, lengths }),
+            News::Ended => {
+                if let Some(job) = self.jobs.get_mut(&key) {
+                    job.instance = None;
+                }
+            }
+            News::Removed(result) => {
+                self.jobs.remove(&key);
+                match result {
+                    Ok(()) => self.say(&format!("job {key} is done")),
+                    Err(why) => self.say(&format!(
+                        "job {key} cannot be removed from {}, the next start tries again: {why}",
+                        self.state.jobs().display()
+                    )),
+                }
+            }
+        }
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Dial => self.dial(),
+            Output::Close { why } => self.disconnect(&why),
+            Output::Send(message) => {
+                let sent = self.carrier.as_ref().map(|carrier| carrier.messages.try_send(message.encode()));
+                if let Some(Err(error)) = sent
+                    && error.is_full()
+                {
+                    self.disconnect("the master does not read what it is sent");
+                }
+            }
+            Output::SendData { key, stream, offset, length } => {
+                let header = DataHeader { key, stream, offset };
+                let directory = self.jobs.get(&key).and_then(|job| job.directory.clone());
+                let length = usize::try_from(length).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
+                if let (Some(carrier), Some(directory)) = (&self.carrier, directory) {
+                    // There is room: the session sends one at a time, and is told when it was taken.
+                    let _ = carrier.pieces.try_send(Piece { directory, header, length });
+                } else {
+                    let why = "the job's directory is gone".to_owned();
+                    self.inputs.extend([Input::StartFailed { key, why }, Input::Writable]);
+                }
+            }
+            Output::Start(assignment) => self.start(assignment),
+            Output::Cancel { key, why } => {
+                if let Some(job) = self.jobs.get(&key) {
+                    self.say(&format!("job {key} is to end: {why}"));
+                    job.orders.cancel(&why);
+                }
+            }
+            Output::Trim { key, log } => {
+                if let Some(job) = self.jobs.get(&key) {
+                    job.orders.acked(log);
+                }
+            }
+            Output::Forget { key } => {
+                if let Some(job) = self.jobs.get(&key) {
+                    job.orders.remove();
+                }
+            }
+            Output::Prefetch(prefetch) => drop(self.prefetches.try_send(prefetch)),
+            Output::Say(line) => self.say(&line),
+        }
+    }
+
+    fn start(&mut self, assignment: Assignment) {
+        let key = assignment.key;
+        let taken = |number: &u32| self.jobs.values().any(|job| job.instance == Some(*number));
+        let free = (0..SLOTS).find(|number| !taken(number)).filter(|_| !self.jobs.contains_key(&key));
+        let Some(instance) = free else {
+            let why = "this agent holds more jobs than it can".to_owned();
+            self.inputs.push_back(Input::StartFailed { key, why });
+            return;
+        };
+        let Assignment { repository, platform, configuration, .. } = &assignment;
+        self.say(&format!("job {key} begins: {repository} {platform} {configuration}"));
+        let options = RunnerOptions {
+            instance,
+            parallel: self.settings.parallel,
+            user: self.settings.user.map(|(user, _)| user),
+            group: self.settings.user.map(|(_, group)| group),
+            mirrors: self.state.mirrors().to_string_lossy().into_owned(),
+            spool_bytes: SPOOL_BYTES,
+        };
+        let launcher = self.settings.launcher.clone();
+        let origin = Origin::Assigned(self.state.jobs(), Box::new(assignment), options, launcher);
+        self.hold(key, origin, Some(instance), None);
+    }
+
+    fn dial(&mut self) {
+        self.generation += 1;
+        let generation = self.generation;
+        let link = (self.dial)();
+        let mirrors = self.state.mirrors();
+        let events = self.events.clone();
+        let task = self.executor.spawn(async move {
+            let result = match link.await {
+                Ok(link) => Ok((link, smol::unblock(move || mirror::names(&mirrors)).await)),
+                Err(error) => Err(error),
+            };
+            let _ = events.send(Event::Dialled(generation, result)).await;
+        });
+        // Nothing can be sent before the link is up: the queues of a dial lead nowhere.
+        self.carrier = Some(Carrier { messages: channel::bounded(1).0, pieces: channel::bounded(1).0, task });
+    }
+
+    fn carry(&mut self, link: Link) {
+        let (messages, to_send) = channel::bounded(MESSAGES);
+        let (pieces, to_read) = channel::bounded(1);
+        let task = self.executor.spawn(carry(self.generation, link, to_send, to_read, self.events.clone()));
+        self.carrier = Some(Carrier { messages, pieces, task });
+    }
+
+    /// Gives the link up, or up trying to make it, and says why unless that is known.
+    fn disconnect(&mut self, why: &str) {
+        if self.complaint != why {
+            why.clone_into(&mut self.complaint);
+            self.say(&format!("{why}; trying again"));
+        }
+        self.carrier = None;
+        self.generation += 1;
+        self.told_load = false;
+        let mut random = [0; 2];
+        // Without randomness the agents of a constellation redial in step, which is no more than a burden.
+        let _ = getrandom::fill(&mut random);
+        let jitter_permille = u32::from(u16::from_le_bytes(random)) % 1001;
+        self.inputs.push_back(Input::Disconnected { jitter_permille });
+    }
+
+    /// Looks at load and free space, and tells the master what is worth it.
+    fn look(&mut self) {
+        let now = describe::load(self.state.directory());
+        let room = describe::has_room(self.room, now.free_mib, self.settings.keep_free_mib);
+        if describe::worth_telling(&self.load, &now) {
+            self.load = now;
+            self.inputs.push_back(Input::Load(self.load.clone()));
+        }
+        if room != self.room {
+            self.room = room;
+            self.say_room();
+            self.offer();
+        }
+    }
+
+    fn say_room(&self) {
+        let directory = self.state.directory().display();
+        let least = self.settings.keep_free_mib;
+        if self.room {
+            self.say(&format!("there is space in {directory} again: accepting jobs"));
+        } else {
+            self.say(&format!(
+                "less than {least} MiB are free in {directory}: no jobs are accepted until there is space"
+            ));
+        }
+    }
+
+    fn offer(&mut self) {
+        let slots = if self.room { self.settings.slots } else { 0 };
+        self.take(Input::Offer(Offer { platforms: self.settings.platforms.clone(), slots }));
+    }
+
+    /// Lets the link send what is under way, and ends it.
+    async fn farewell(&mut self) {
+        if let Some(Carrier { messages, pieces, task }) = self.carrier.take() {
+            drop((messages, pieces));
+            let time = async {
+                Timer::after(FAREWELL).await;
+            };
+            task.or(time).await;
+        }
+    }
+}
+
+/// Carries frames between the link and the loop until the link is gone, or the queues that lead to it are.
+async fn carry(
+    generation: u64,
+    link: Link,
+    to_send: Receiver<String>,
+    to_read: Receiver<Piece>,
+    events: Sender<Event>,
+) {
+    let Link { sender, receiver, driver } = link;
+    let receive = async {
+        while let Some(frame) = receiver.receive().await {
+            if events.send(Event::Frame(generation, frame)).await.is_err() {
+                return;
+            }
+        }
+    };
+    let drive = async {
+        if let Some(driver) = driver {
+            driver.await;
+        }
+    };
+    let work = async {
+        let (sent, ()) = future::zip(transmit(generation, sender, to_send, to_read, &events), drive).await;
+        if sent == Err(Closed) {
+            // What arrived before the end, a farewell perhaps, is still to be read.
+            Timer::after(FAREWELL).await;
+        }
+    };
+    receive.or(work).await;
+    let _ = events.send(Event::Gone(generation, receiver.why_closed())).await;
+}
+
+/// Sends messages, and pieces of streams when there is no message, until their queues are gone.
+async fn transmit(
+    generation: u64,
+    sender: LinkSender,
+    to_send: Receiver<String>,
+    to_read: Receiver<Piece>,
+    events: &Sender<Event>,
+) -> Result<(), Closed> {
+    enum Next {
+        Message(String),
+        Piece(Piece),
+        Over,
+    }
+    loop {
+        let message = async { to_send.recv().await.map_or(Next::Over, Next::Message) };
+        let piece = async { to_read.recv().await.map_or(Next::Over, Next::Piece) };
+        match message.or(piece).await {
+            Next::Over => return Ok(()),
+            Next::Message(text) => sender.send(Frame::Text(text)).await?,
+            Next::Piece(piece) => {
+                let key = piece.header.key;
+                // While the link sends what is queued, the disk is read for the next.
+                match smol::unblock(move || read(&piece)).await {
+                    Ok(frame) => sender.send(Frame::Binary(frame)).await?,
+                    Err(why) => drop(events.send(Event::Unreadable(key, why)).await),
+                }
+                drop(events.send(Event::Taken(generation)).await);
+            }
+        }
+    }
+}
+
+/// A data frame with a piece of a stream.
+fn read(piece: &Piece) -> Result<Vec<u8>, String> {
+    let Piece { directory, header, length } = piece;
+    let mut frame = Vec::with_capacity(DATA_HEADER_BYTES + length);
+    frame.extend_from_slice(&header.encode());
+    frame.resize(DATA_HEADER_BYTES + length, 0);
+    let mut offset = header.offset;
+    let mut rest = &mut frame[DATA_HEADER_BYTES..];
+    while !rest.is_empty() {
+        let unreadable = |error: &dyn std::fmt::Display| format!("stream {} at {offset}: {error}", header.stream);
+        match directory.read(header.stream, offset, rest) {
+            Ok(0) => return Err(unreadable(&"it is shorter than it was")),
+            Ok(count) => {
+                offset += count as u64;
+                rest = &mut rest[count..];
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(unreadable(&error)),
+        }
+    }
+    Ok(frame)
+}
