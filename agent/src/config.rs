@@ -277,6 +277,16 @@ mod tests {
     }
 
     #[test]
+    fn the_example_says_everything_that_can_be_said() {
+        let example = include_str!("../../configs/agent.json");
+        let config = parse(example.as_bytes()).expect("the example");
+        assert!(config.name.is_some() && config.user.is_some() && config.parallel.is_some());
+        for key in KEYS {
+            assert!(example.contains(&format!("\"{key}\":")), "{key} is not shown");
+        }
+    }
+
+    #[test]
     fn what_join_writes_reads_back() {
         let address: Address = "wss://[2001:db8::1]:4433".parse().expect("an address");
         for fingerprint in [None, Some([9; 32])] {

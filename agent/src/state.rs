@@ -34,10 +34,12 @@ impl State {
     /// One line: who works there already, or what cannot be made.
     pub fn open(directory: &Path) -> Result<Self, String> {
         let failed = |what: &Path, error: io::Error| format!("{}: {error}", what.display());
-        for directory in [directory.to_path_buf(), directory.join("jobs"), directory.join("mirrors")] {
+        // Steps that run as another user pass through to their workspace, and see nothing on the way.
+        for (name, mode) in [("", 0o711), ("jobs", 0o711), ("mirrors", 0o700)] {
+            let directory = directory.join(name);
             DirBuilder::new()
                 .recursive(true)
-                .mode(0o700)
+                .mode(mode)
                 .create(&directory)
                 .map_err(|error| failed(&directory, error))?;
         }
@@ -171,7 +173,8 @@ mod tests {
         assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
         first.save_config("{}").expect("a configuration");
         let mode = |path: &Path| fs::metadata(path).map(|about| about.mode() & 0o777).ok();
-        assert_eq!(mode(first.directory()), Some(0o700));
+        assert_eq!(mode(first.directory()), Some(0o711));
+        assert_eq!(mode(&first.mirrors()), Some(0o700));
         assert_eq!(mode(&first.config()), Some(0o600));
         assert_eq!(mode(&directory.join("identity")), Some(0o600));
         drop(first);
