@@ -1,20 +1,29 @@
 //! An agent with real job directories, supervisors and git, on in-process links to a small master.
 
 mod master;
+mod wss;
 
+use async_tungstenite::tungstenite::Message;
 use master::{Master, Place, assignment, repository};
 use sai_agent::job_directory::Launcher;
-use sai_agent::link::{DialError, Frame, Link};
+use sai_agent::link::{DialError, Dialer, Frame, Link, Timing};
+use sai_agent::pin::Trust;
 use sai_agent::serve::{Control, Settings, serve};
 use sai_agent::state::State;
 use sai_core::job::{JobKey, Outcome};
+use sai_core::join::Address;
 use sai_core::limits::CHUNK_BYTES;
 use sai_core::wire::{Offer, Prefetch};
 use smol::channel::{self, Receiver, Sender};
 use smol::future::{self, FutureExt as _};
+use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use smol::net::{TcpListener, TcpStream};
+use smol::stream::StreamExt as _;
+use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use wss::{Server, TOKEN, identity};
 
 fn settings(lines: &Arc<Mutex<Vec<String>>>) -> Settings {
     let lines = Arc::clone(lines);
@@ -30,12 +39,9 @@ fn settings(lines: &Arc<Mutex<Vec<String>>>) -> Settings {
     }
 }
 
-/// Runs an agent beside a test that is given its links and its controls.
+/// Runs an agent beside a test that is given the agent's links and its controls.
 fn with_agent<T>(place: &Place, test: impl AsyncFnOnce(Receiver<Link>, Sender<Control>) -> T) -> (T, Vec<String>) {
-    let lines = Arc::default();
-    let state = State::open(&place.join("state")).expect("a state directory");
     let (ends, links) = channel::bounded(1);
-    let (controls, orders) = channel::bounded(4);
     let dial = move || {
         let ends = ends.clone();
         async move {
@@ -44,6 +50,18 @@ fn with_agent<T>(place: &Place, test: impl AsyncFnOnce(Receiver<Link>, Sender<Co
             Ok(near)
         }
     };
+    with_dialing_agent(place, dial, async |controls| test(links, controls).await)
+}
+
+/// Runs an agent that dials so beside a test that is given its controls.
+fn with_dialing_agent<T, D, F>(place: &Place, dial: D, test: impl AsyncFnOnce(Sender<Control>) -> T) -> (T, Vec<String>)
+where
+    D: Fn() -> F,
+    F: Future<Output = Result<Link, DialError>> + Send + 'static,
+{
+    let lines = Arc::default();
+    let state = State::open(&place.join("state")).expect("a state directory");
+    let (controls, orders) = channel::bounded(4);
     let outcome = smol::block_on(async {
         let serving = async {
             serve(&state, settings(&lines), dial, orders).await.expect("an agent");
@@ -53,7 +71,7 @@ fn with_agent<T>(place: &Place, test: impl AsyncFnOnce(Receiver<Link>, Sender<Co
             smol::Timer::after(Duration::from_secs(30)).await;
             panic!("the test takes too long: {:#?}", lines.lock().expect("lines"));
         };
-        test(links, controls).or(serving).or(limit).await
+        test(controls).or(serving).or(limit).await
     });
     let lines = lines.lock().expect("lines").clone();
     (outcome, lines)
@@ -179,14 +197,11 @@ fn links_cut_at_random_places_lose_and_repeat_nothing() {
                     let mut job = assignment(1, &repository, &[&step]);
                     job.artifacts = vec!["hello.txt".to_owned()];
                     master.assign(job);
-                    let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+                    let mut random = Random::new(seed);
                     let mut cuts = 0;
                     loop {
-                        random ^= random << 13;
-                        random ^= random >> 7;
-                        random ^= random << 17;
                         let link = links.recv().await.expect("a link");
-                        let after = (random % (6 * CHUNK_BYTES as u64)) as usize;
+                        let after = random.below(6 * CHUNK_BYTES as u64);
                         if cuts < 14 {
                             if attend(&mut master, &link, after, |master| master.done.len() == 1).await {
                                 break;
@@ -212,6 +227,118 @@ fn links_cut_at_random_places_lose_and_repeat_nothing() {
         .collect();
     let cuts: usize = workers.into_iter().map(|worker| worker.join().expect("a worker")).sum();
     assert!(cuts >= 100, "only {cuts} cuts");
+}
+
+/// Numbers that differ from worker to worker and are the same in each run.
+struct Random(u64);
+
+impl Random {
+    fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    fn below(&mut self, most: u64) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % most) as usize
+    }
+}
+
+/// Lets a number of bytes through between two connections, both ways together; then cuts them or falls silent.
+async fn unreliable(listener: &TcpListener, server: &Server, random: &RefCell<Random>, rounds: usize) {
+    for round in 0.. {
+        let (agent, _) = listener.accept().await.expect("a connection");
+        let master = TcpStream::connect(("127.0.0.1", server.address().port)).await.expect("a master");
+        let left = Cell::new(if round < rounds { random.borrow_mut().below(400_000) } else { usize::MAX });
+        let copy = async |mut from: TcpStream, mut to: TcpStream| {
+            let mut buffer = vec![0; 16 << 10];
+            while left.get() > 0 {
+                let most = buffer.len().min(left.get());
+                match from.read(&mut buffer[..most]).await {
+                    Ok(read @ 1..) => {
+                        // The other way may have used it up meanwhile.
+                        let through = read.min(left.get());
+                        left.set(left.get() - through);
+                        if to.write_all(&buffer[..through]).await.is_err() {
+                            return;
+                        }
+                    }
+                    _ => return,
+                }
+            }
+        };
+        copy(agent.clone(), master.clone()).or(copy(master.clone(), agent.clone())).await;
+        if round % 3 == 0 {
+            // Silence instead of an end: only its own deadline helps the agent.
+            let mut rest = [0; 4096];
+            while left.get() == 0 && matches!(agent.clone().read(&mut rest).await, Ok(1..)) {}
+        }
+    }
+}
+
+#[test]
+fn real_connections_cut_and_stalled_at_random_bytes_lose_and_repeat_nothing() {
+    let workers: Vec<_> = (0..8_u64)
+        .map(|seed| {
+            std::thread::spawn(move || {
+                let place = Place::new(&format!("serve-wire-{seed}"));
+                let repository = repository(&place);
+                let server = smol::block_on(Server::new());
+                let listener = smol::block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
+                let address = Address { port: listener.local_addr().expect("an address").port(), ..server.address() };
+                let part = Duration::from_millis(250);
+                let timing = Timing { ping: part / 5, dead: part, handshake: 4 * part, connect: 4 * part };
+                let trust = Trust::Fingerprint(identity().1);
+                let dialer = Dialer::new(address, trust, TOKEN.to_owned(), timing).expect("a dialer");
+                let dial = move || {
+                    let dialer = dialer.clone();
+                    async move { dialer.dial().await }
+                };
+                let links = with_dialing_agent(&place, dial, async |_controls| {
+                    let random = RefCell::new(Random::new(seed + 1));
+                    let mut master = Master { lazy: seed % 2 == 0, ..Master::default() };
+                    master.assign(assignment(
+                        1,
+                        &repository,
+                        &["for i in 1 2 3 4 5 6 7 8; do seq 1 60000; sleep 0.1; done"],
+                    ));
+                    let mut links = 0;
+                    let attending = async {
+                        while master.done.is_empty() {
+                            links += 1;
+                            let mut websocket = server.accept().await;
+                            while let Some(Ok(message)) = websocket.next().await {
+                                let frame = match message {
+                                    Message::Text(text) => Frame::Text(text.as_str().to_owned()),
+                                    Message::Binary(bytes) => Frame::Binary(bytes.into()),
+                                    _ => continue,
+                                };
+                                for message in master.take(&frame) {
+                                    // What cannot be sent shows when the next message is read.
+                                    let _ = websocket.send(Message::text(message.encode())).await;
+                                }
+                                if !master.done.is_empty() {
+                                    break;
+                                }
+                            }
+                            master.forget_what_is_not_durable();
+                        }
+                    };
+                    let wire = async {
+                        unreliable(&listener, &server, &random, 10).await;
+                    };
+                    attending.or(wire).await;
+                    let log = master.attempts[&JobKey { job: 1, attempt: 1 }].log();
+                    assert!(log.printed == numbers(60_000).repeat(8), "{} bytes", log.printed.len());
+                    links
+                });
+                links.0
+            })
+        })
+        .collect();
+    let links: usize = workers.into_iter().map(|worker| worker.join().expect("a worker")).sum();
+    assert!(links >= 40, "only {links} links");
 }
 
 #[test]
