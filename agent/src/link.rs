@@ -22,12 +22,11 @@ use smol::net::TcpStream;
 use smol::stream::StreamExt as _;
 use std::fmt;
 use std::future::Future;
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 /// Frames each direction of a link holds at most: with data frames of 64 KiB, enough to keep reading the disk and
@@ -157,6 +156,21 @@ fn queues() -> (LinkSender, LinkReceiver, Receiver<Frame>, Sender<Frame>, Arc<On
 }
 
 impl Link {
+    /// The master's end of a link: a WebSocket whose agent was let in. It pings, and gives a silent agent up, as an agent
+    /// does with its master.
+    #[must_use]
+    pub fn over<S>(websocket: WebSocketStream<S>, timing: Timing) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (sender, receiver, to_carry, carried, why) = queues();
+        let driver = async move {
+            let end = drive(websocket, to_carry, carried, timing).await;
+            let _ = why.set(end);
+        };
+        Self { sender, receiver, driver: Some(Box::pin(driver)) }
+    }
+
     /// A link inside this process: what one end sends the other receives, and each sees when the other is dropped.
     #[must_use]
     pub fn pair() -> (Self, Self) {
@@ -232,24 +246,16 @@ impl Dialer {
         let tcp = self.connect().await?;
         // Without this, Nagle's algorithm (RFC 896) delays each small message by up to 40 ms.
         let _ = tcp.set_nodelay(true);
-        let activity = Arc::new(Activity::new());
-        let counted = Counted { inner: tcp, activity: Arc::clone(&activity) };
         let handshake = async {
             let name = pin::server_name(&self.address.host).map_err(|error| DialError::Untrusted(error.to_string()))?;
-            let tls = self.tls.connect(name, counted).await.map_err(|error| self.tls_error(&error))?;
+            let tls = self.tls.connect(name, tcp).await.map_err(|error| self.tls_error(&error))?;
             self.upgrade(tls).await
         };
         let websocket = within(self.timing.handshake, handshake).await.unwrap_or_else(|| {
             let seconds = self.timing.handshake.as_secs_f32();
             Err(DialError::Unreachable(format!("{} took no link within {seconds} s", self.address)))
         })?;
-        let (sender, receiver, to_carry, carried, why) = queues();
-        let timing = self.timing;
-        let driver = async move {
-            let end = drive(websocket, to_carry, carried, activity, timing).await;
-            let _ = why.set(end);
-        };
-        Ok(Link { sender, receiver, driver: Some(Box::pin(driver)) })
+        Ok(Link::over(websocket, self.timing))
     }
 
     async fn connect(&self) -> Result<TcpStream, DialError> {
@@ -347,9 +353,9 @@ async fn drive<S: AsyncRead + AsyncWrite + Unpin + Send>(
     websocket: WebSocketStream<S>,
     to_carry: Receiver<Frame>,
     carried: Sender<Frame>,
-    activity: Arc<Activity>,
     timing: Timing,
 ) -> String {
+    let activity = Activity::new();
     let (mut writer, mut reader) = websocket.split();
     let write = async {
         let mut ping_at = Instant::now() + timing.ping;
@@ -380,10 +386,12 @@ async fn drive<S: AsyncRead + AsyncWrite + Unpin + Send>(
     };
     let read = async {
         loop {
-            let frame = match reader.next().await {
+            let next = reader.next().await;
+            activity.read();
+            let frame = match next {
                 Some(Ok(Message::Text(text))) => Frame::Text(text.as_str().to_owned()),
                 Some(Ok(Message::Binary(bytes))) => Frame::Binary(bytes.into()),
-                Some(Ok(Message::Close(_))) | None => return "the master closed it".to_owned(),
+                Some(Ok(Message::Close(_))) | None => return "the other end closed it".to_owned(),
                 // Pings are answered by the library while it reads; pongs have done their work by arriving.
                 Some(Ok(_)) => continue,
                 Some(Err(error)) => return plain(&error.to_string()),
@@ -397,7 +405,7 @@ async fn drive<S: AsyncRead + AsyncWrite + Unpin + Send>(
         loop {
             let quiet = activity.quiet();
             let Some(left) = timing.dead.checked_sub(quiet).filter(|left| !left.is_zero()) else {
-                return format!("the master was silent for {:.1} s", quiet.as_secs_f32());
+                return format!("the other end was silent for {:.1} s", quiet.as_secs_f32());
             };
             // A frame may begin to stall at any time, so this looks up more often than silence alone would need.
             Timer::after(left.min(timing.ping)).await;
@@ -406,86 +414,40 @@ async fn drive<S: AsyncRead + AsyncWrite + Unpin + Send>(
     future::or(future::or(read, write), watch).await
 }
 
-/// When bytes last moved, in milliseconds since the link began.
+/// When messages last moved, in milliseconds since the link began.
 #[derive(Debug)]
 struct Activity {
     since: Instant,
     read: AtomicU64,
-    written: AtomicU64,
-    /// Milliseconds at which the frame under way was begun, plus one; 0 when none is.
+    /// Milliseconds at which the message under way was begun, plus one; 0 when none is.
     sending: AtomicU64,
 }
 
 impl Activity {
     fn new() -> Self {
-        Self { since: Instant::now(), read: AtomicU64::new(0), written: AtomicU64::new(0), sending: AtomicU64::new(0) }
+        Self { since: Instant::now(), read: AtomicU64::new(0), sending: AtomicU64::new(0) }
     }
 
     fn now(&self) -> u64 {
         u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
+    fn read(&self) {
+        self.read.store(self.now(), Ordering::Relaxed);
+    }
+
     fn sending(&self, begins: bool) {
         self.sending.store(if begins { self.now() + 1 } else { 0 }, Ordering::Relaxed);
     }
 
-    /// How long nothing was read, or, while a frame waits to be written, nothing was written: the longer of the two.
+    /// How long nothing was read, or one message waits to be written: the longer of the two.
     fn quiet(&self) -> Duration {
         let now = self.now();
         let silent = now.saturating_sub(self.read.load(Ordering::Relaxed));
         let stalled = match self.sending.load(Ordering::Relaxed) {
             0 => 0,
-            began => now.saturating_sub(self.written.load(Ordering::Relaxed).max(began - 1)),
+            began => now.saturating_sub(began - 1),
         };
         Duration::from_millis(silent.max(stalled))
-    }
-}
-
-/// A stream that notes when bytes move.
-#[derive(Debug)]
-struct Counted<S> {
-    inner: S,
-    activity: Arc<Activity>,
-}
-
-impl<S> Counted<S> {
-    fn moved<T>(counter: &AtomicU64, activity: &Activity, poll: &Poll<io::Result<T>>) {
-        if let Poll::Ready(Ok(_)) = poll {
-            counter.store(activity.now(), Ordering::Relaxed);
-        }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        let poll = Pin::new(&mut self.inner).poll_read(context, buffer);
-        Self::moved(&self.activity.read, &self.activity, &poll);
-        poll
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let poll = Pin::new(&mut self.inner).poll_write(context, bytes);
-        Self::moved(&self.activity.written, &self.activity, &poll);
-        poll
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let poll = Pin::new(&mut self.inner).poll_write_vectored(context, bytes);
-        Self::moved(&self.activity.written, &self.activity, &poll);
-        poll
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(context)
-    }
-
-    fn poll_close(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_close(context)
     }
 }
