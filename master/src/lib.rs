@@ -9,6 +9,7 @@ mod git;
 pub mod hook;
 pub mod http;
 pub mod lint;
+pub mod live;
 pub mod nonces;
 pub mod store;
 pub mod tls;

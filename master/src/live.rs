@@ -1,0 +1,315 @@
+//! Change → who must hear of it: the state the page shows beside the records, and a notifier that never waits.
+//!
+//! The hub writes [`Live`] and calls [`Changes::touch`]; each viewer owns a [`Watch`], which holds the set of topics that
+//! changed since it last looked. Touching a topic twice is touching it once, and a set that grows past its bound becomes
+//! "everything": a viewer's memory is bounded whatever the rate, and nobody waits for a viewer.
+
+use sai_core::job::{EventId, JobId, JobKey};
+use smol::channel;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Topics one viewer remembers one by one; past it, everything it watches is taken as changed. An event of a few hundred
+/// jobs then costs one whole fragment instead of hundreds of small ones.
+const DIRTY_TOPICS: usize = 64;
+
+/// An agent as it is now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LiveAgent {
+    /// Its name, unique.
+    pub name: String,
+    /// Host name it announced.
+    pub host: String,
+    /// Platforms it offers.
+    pub platforms: Vec<String>,
+    /// Jobs it can run at once.
+    pub slots: u32,
+    /// Processor cores.
+    pub cores: u32,
+    /// One-minute load average × 1000 / cores.
+    pub load_permille: u32,
+    /// Free space where its jobs work, MiB.
+    pub free_mib: u64,
+    /// Whether its link is up.
+    pub connected: bool,
+    /// Since when its link is up, or down, Unix milliseconds.
+    pub connected_since: u64,
+    /// Attempts it has under way.
+    pub running: Vec<JobKey>,
+    /// Why it is given no jobs, if so.
+    pub set_aside: Option<String>,
+}
+
+/// A repository as it is now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LiveRepository {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Where it is fetched, without credentials.
+    pub url: String,
+    /// One sentence: when it was looked at and what came of it.
+    pub state: String,
+}
+
+/// What is known now and is in no record.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Live {
+    /// Agents by name.
+    pub agents: BTreeMap<String, LiveAgent>,
+    /// Why each queued job waits.
+    pub waiting: BTreeMap<JobId, String>,
+    /// Repositories, in the configuration's order.
+    pub repositories: Vec<LiveRepository>,
+    /// Sentences for the top of every page, such as "no new jobs: the disk is nearly full".
+    pub notices: Vec<String>,
+    /// Durable length of each running attempt's log.
+    pub log_lengths: BTreeMap<JobKey, u64>,
+}
+
+/// What changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Topic {
+    /// The list of events, or a notice.
+    Events,
+    /// One event.
+    Event(EventId),
+    /// One job: its state, or why it waits.
+    Job(JobId),
+    /// The log of an attempt grew.
+    Log(JobKey),
+    /// An agent came, went, or does something else.
+    Agents,
+}
+
+/// What a viewer looks at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The list of events.
+    Events,
+    /// One event and its jobs.
+    Event(EventId, Range<JobId>),
+    /// One attempt of a job and its log.
+    Job(JobKey),
+    /// The agents.
+    Agents,
+}
+
+impl Scope {
+    fn covers(&self, topic: Topic) -> bool {
+        match (self, topic) {
+            (Self::Events, Topic::Events | Topic::Event(_) | Topic::Job(_)) | (Self::Agents, Topic::Agents) => true,
+            (Self::Event(event, _), Topic::Event(touched)) => *event == touched,
+            (Self::Event(_, jobs), Topic::Job(job)) => jobs.contains(&job),
+            (Self::Job(key), Topic::Job(job)) => key.job == job,
+            (Self::Job(key), Topic::Log(touched)) => *key == touched,
+            _ => false,
+        }
+    }
+}
+
+/// What changed since a viewer last looked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dirty {
+    /// The topics, each once.
+    pub topics: BTreeSet<Topic>,
+    /// More topics than are remembered one by one: take everything as changed.
+    pub all: bool,
+}
+
+struct Watcher {
+    scope: Scope,
+    dirty: Mutex<Dirty>,
+    wake: channel::Sender<()>,
+}
+
+/// The notifier. One for the master.
+#[derive(Default)]
+pub struct Changes {
+    watchers: Mutex<Watchers>,
+}
+
+#[derive(Default)]
+struct Watchers {
+    next: u64,
+    // Log topics come far more often than any other and concern one attempt, so viewers of jobs are found by job.
+    of_jobs: BTreeMap<JobId, BTreeMap<u64, Arc<Watcher>>>,
+    others: BTreeMap<u64, Arc<Watcher>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic elsewhere cannot leave these maps half changed: each change is one call.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Watcher {
+    fn touch(&self, topic: Topic) {
+        if !self.scope.covers(topic) {
+            return;
+        }
+        {
+            let mut dirty = lock(&self.dirty);
+            if dirty.all {
+                return;
+            }
+            dirty.topics.insert(topic);
+            if dirty.topics.len() > DIRTY_TOPICS {
+                *dirty = Dirty { topics: BTreeSet::new(), all: true };
+            }
+        }
+        // A full channel means that the viewer has been woken already and has not looked yet.
+        let _ = self.wake.try_send(());
+    }
+}
+
+impl Changes {
+    /// A notifier nobody watches yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Says that `topic` changed. Never blocks for long and never waits for a viewer.
+    pub fn touch(&self, topic: Topic) {
+        let watchers = lock(&self.watchers);
+        if let Topic::Log(JobKey { job, .. }) | Topic::Job(job) = topic {
+            for watcher in watchers.of_jobs.get(&job).into_iter().flat_map(BTreeMap::values) {
+                watcher.touch(topic);
+            }
+        }
+        if !matches!(topic, Topic::Log(_)) {
+            for watcher in watchers.others.values() {
+                watcher.touch(topic);
+            }
+        }
+    }
+
+    /// Begins to watch. The watch ends when it is dropped.
+    pub fn watch(self: &Arc<Self>, scope: Scope) -> Watch {
+        let (wake, woken) = channel::bounded(1);
+        let watcher = Arc::new(Watcher { scope, dirty: Mutex::default(), wake });
+        let mut watchers = lock(&self.watchers);
+        watchers.next += 1;
+        let number = watchers.next;
+        match watcher.scope {
+            Scope::Job(key) => watchers.of_jobs.entry(key.job).or_default().insert(number, watcher.clone()),
+            _ => watchers.others.insert(number, watcher.clone()),
+        };
+        drop(watchers);
+        Watch { changes: self.clone(), number, watcher, woken }
+    }
+
+    /// How many watch now.
+    pub fn watching(&self) -> usize {
+        let watchers = lock(&self.watchers);
+        watchers.others.len() + watchers.of_jobs.values().map(BTreeMap::len).sum::<usize>()
+    }
+}
+
+/// One viewer's view of the changes.
+pub struct Watch {
+    changes: Arc<Changes>,
+    number: u64,
+    watcher: Arc<Watcher>,
+    woken: channel::Receiver<()>,
+}
+
+impl Watch {
+    /// Waits until something changed since the last call, and takes it.
+    pub async fn changed(&self) -> Dirty {
+        loop {
+            let dirty = std::mem::take(&mut *lock(&self.watcher.dirty));
+            if dirty.all || !dirty.topics.is_empty() {
+                return dirty;
+            }
+            // The sender lives in `self.watcher`, so this fails never; were it to, waiting for ever is right.
+            if self.woken.recv().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut watchers = lock(&self.changes.watchers);
+        match self.watcher.scope {
+            Scope::Job(key) => {
+                if let Some(of_job) = watchers.of_jobs.get_mut(&key.job) {
+                    of_job.remove(&self.number);
+                    if of_job.is_empty() {
+                        watchers.of_jobs.remove(&key.job);
+                    }
+                }
+            }
+            _ => {
+                watchers.others.remove(&self.number);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use smol::future::{block_on, poll_once};
+
+    fn topics(dirty: &Dirty) -> Vec<Topic> {
+        dirty.topics.iter().copied().collect()
+    }
+
+    #[test]
+    fn a_watch_hears_its_own_topics_once_each() {
+        let changes = Arc::new(Changes::new());
+        let event = changes.watch(Scope::Event(3, 10..12));
+        let key = JobKey { job: 11, attempt: 1 };
+        let job = changes.watch(Scope::Job(key));
+        for _ in 0..1000 {
+            changes.touch(Topic::Job(11));
+            changes.touch(Topic::Log(key));
+            changes.touch(Topic::Log(JobKey { job: 11, attempt: 2 }));
+            changes.touch(Topic::Job(12));
+            changes.touch(Topic::Event(4));
+            changes.touch(Topic::Agents);
+        }
+        assert_eq!(topics(&block_on(event.changed())), [Topic::Job(11)]);
+        assert_eq!(topics(&block_on(job.changed())), [Topic::Job(11), Topic::Log(key)]);
+        assert!(block_on(poll_once(event.changed())).is_none());
+        assert!(block_on(poll_once(job.changed())).is_none());
+    }
+
+    #[test]
+    fn a_slow_watch_stays_bounded_and_then_sees_everything() {
+        let changes = Arc::new(Changes::new());
+        let watch = changes.watch(Scope::Events);
+        for id in 0..100_000 {
+            changes.touch(Topic::Event(id));
+        }
+        let dirty = block_on(watch.changed());
+        assert!(dirty.all && dirty.topics.is_empty());
+        changes.touch(Topic::Event(7));
+        assert_eq!(topics(&block_on(watch.changed())), [Topic::Event(7)]);
+    }
+
+    #[test]
+    fn a_dropped_watch_is_forgotten() {
+        let changes = Arc::new(Changes::new());
+        let watches: Vec<_> =
+            (0..10).map(|job| changes.watch(Scope::Job(JobKey { job: job % 3, attempt: 1 }))).collect();
+        let agents = changes.watch(Scope::Agents);
+        assert_eq!(changes.watching(), 11);
+        drop(watches);
+        drop(agents);
+        assert_eq!(changes.watching(), 0);
+        assert!(lock(&changes.watchers).of_jobs.is_empty());
+    }
+
+    #[test]
+    fn a_touch_from_another_thread_wakes() {
+        let changes = Arc::new(Changes::new());
+        let watch = changes.watch(Scope::Agents);
+        let toucher = changes.clone();
+        let thread = std::thread::spawn(move || toucher.touch(Topic::Agents));
+        assert_eq!(topics(&block_on(watch.changed())), [Topic::Agents]);
+        thread.join().unwrap();
+    }
+}
