@@ -11,5 +11,6 @@ pub mod http;
 pub mod lint;
 pub mod live;
 pub mod nonces;
+pub mod sessions;
 pub mod store;
 pub mod tls;
