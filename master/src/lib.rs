@@ -11,6 +11,7 @@ pub mod http;
 pub mod lint;
 pub mod live;
 pub mod nonces;
+pub mod page;
 pub mod sessions;
 pub mod store;
 pub mod tls;

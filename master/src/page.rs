@@ -1,0 +1,399 @@
+//! Request → Response: the pages, the API and the downloads.
+//!
+//! `route` finds out what is asked for, `library` gathers the view of it, and one pure renderer a page makes the HTML;
+//! what is here decides who may, and puts the headers on. A new page is a route, a view and a renderer.
+
+pub mod agents;
+pub mod ansi;
+pub mod api;
+pub mod assets;
+pub mod event;
+pub mod events;
+pub mod grid;
+pub mod html;
+pub mod job;
+pub mod layout;
+pub mod library;
+pub mod log;
+pub mod log_html;
+pub mod notices;
+pub mod palette;
+pub mod route;
+pub mod units;
+pub mod views;
+
+use crate::http::{Body, Request, Response};
+use crate::sessions::{clear_cookie, cookie, same_origin, set_cookie, user_of_token};
+use library::{EVENTS, Library, StoredLog, now};
+use log::{RawText, Wanted};
+use route::{Action, ApiRoute, Route, agent_name, field, local_address, number_field, route};
+use sai_core::job::{JobId, JobKey};
+use std::io;
+use views::{JobView, Visitor};
+
+/// What a page may load and do: everything from here, nothing inline, nothing from elsewhere (CSP level 3).
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
+                      form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// For what jobs made: nothing at all, and in an origin of its own, whatever a browser takes it for.
+const SANDBOX: &str = "sandbox; default-src 'none'; frame-ancestors 'none'";
+
+/// Events that one call of the API gives at most.
+const API_EVENTS: u64 = 100;
+
+/// Who asks.
+enum Caller {
+    Nobody,
+    /// A session's user; whether the request comes from a page of ours is known for requests that change something.
+    Session {
+        user: String,
+        ours: bool,
+    },
+    Token(String),
+    /// A token that is nobody's.
+    Stranger,
+}
+
+impl Caller {
+    fn of(library: &Library, request: &Request) -> Self {
+        if let Some(authorization) = request.header("authorization") {
+            let token = authorization.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+            let user = token.and_then(|(_, token)| user_of_token(&library.archive.users(), token.trim()));
+            return user.map_or(Self::Stranger, Self::Token);
+        }
+        let session = request.header("cookie").and_then(cookie).and_then(|value| library.sessions.user(value, now()));
+        let ours = same_origin(request.header("sec-fetch-site"), request.header("origin"), request.header("host"));
+        session.map_or(Self::Nobody, |user| Self::Session { user, ours })
+    }
+
+    fn name(&self) -> Option<&str> {
+        match self {
+            Self::Session { user, .. } | Self::Token(user) => Some(user),
+            Self::Nobody | Self::Stranger => None,
+        }
+    }
+}
+
+/// Whether somebody may open a live socket: as for reading, and a browser's only from a page of ours.
+///
+/// Gives the signed-in user, if it is one.
+///
+/// # Errors
+/// The status to refuse it with.
+pub fn may_view(library: &Library, request: &Request) -> Result<Option<String>, u16> {
+    let caller = Caller::of(library, request);
+    if matches!(caller, Caller::Stranger) || (caller.name().is_none() && !library.public) {
+        return Err(401);
+    }
+    // Browsers always say where a WebSocket handshake comes from (RFC 6455, 10.2); other programs have nothing to say.
+    let foreign = request.header("origin").is_some()
+        && !same_origin(request.header("sec-fetch-site"), request.header("origin"), request.header("host"));
+    if foreign { Err(403) } else { Ok(caller.name().map(str::to_string)) }
+}
+
+/// Answers a request.
+pub fn respond(library: &Library, request: &Request) -> Response {
+    let route = route(&request.method, &request.path);
+    match &route {
+        Route::Health => return Response::text(200, "ok").with("cache-control", "no-store"),
+        Route::Robots => return Response::bytes(200, "text/plain", "User-agent: *\nDisallow: /\n"),
+        Route::Asset(name) => return asset(name, &request.query),
+        _ => {}
+    }
+    let caller = Caller::of(library, request);
+    let visitor = library.visitor(caller.name().map(str::to_string));
+    let answer = Answer { library, request, caller, visitor };
+    let response = match route {
+        Route::SignIn => {
+            answer.html(200, notices::sign_in(&answer.destination(&request.query), false, &answer.visitor))
+        }
+        Route::SignInWith => answer.sign_in(),
+        Route::Api(route) => answer.api(route),
+        route if matches!(answer.caller, Caller::Stranger) || (answer.caller.name().is_none() && !library.public) => {
+            answer.refuse(&route)
+        }
+        route => answer.page(route),
+    };
+    let response = if library.public { response } else { no_store(response) };
+    response.with("cross-origin-resource-policy", "same-origin")
+}
+
+fn no_store(mut response: Response) -> Response {
+    response.headers.retain(|(name, _)| *name != "cache-control");
+    response.with("cache-control", "no-store")
+}
+
+fn asset(name: &str, query: &str) -> Response {
+    let Some(asset) = assets::find(name) else { return Response::text(404, "no such asset") };
+    let lasting = field(query, "v").as_deref() == Some(&asset.version);
+    Response::bytes(200, asset.content_type, asset.content.as_str())
+        .with("cache-control", if lasting { "public, max-age=31536000, immutable" } else { "no-cache" })
+        .with("x-content-type-options", "nosniff")
+        .with("content-security-policy", SANDBOX)
+}
+
+/// One request and who asks.
+struct Answer<'a> {
+    library: &'a Library,
+    request: &'a Request,
+    caller: Caller,
+    visitor: Visitor,
+}
+
+impl Answer<'_> {
+    fn html(&self, status: u16, page: String) -> Response {
+        Response::bytes(status, "text/html; charset=utf-8", page)
+            .with("content-security-policy", POLICY)
+            .with("x-content-type-options", "nosniff")
+            .with("referrer-policy", "same-origin")
+            .with("cross-origin-opener-policy", "same-origin")
+            .with("cache-control", "private, no-cache")
+    }
+
+    fn error(&self, status: u16, what: &str) -> Response {
+        self.html(status, notices::error(status, what, &self.visitor))
+    }
+
+    fn unknown(&self) -> Response {
+        self.error(404, "There is nothing at this address, or it has been deleted.")
+    }
+
+    fn redirect(&self, to: &str) -> Response {
+        Response::empty(303).with("location", to).with("cache-control", "no-store")
+    }
+
+    /// Where to go after signing in.
+    fn destination(&self, query: &str) -> String {
+        field(query, "to").filter(|to| local_address(to)).unwrap_or_else(|| "/".to_string())
+    }
+
+    /// Somebody who may not read here.
+    fn refuse(&self, route: &Route) -> Response {
+        if matches!(self.caller, Caller::Stranger) {
+            return self.error(401, "The token of this request is nobody's.");
+        }
+        if matches!(self.request.method.as_str(), "GET" | "HEAD") && !matches!(route, Route::Unknown) {
+            let to = html::path_part(&self.request.path);
+            return self.redirect(&format!("/sign-in?to={to}"));
+        }
+        self.error(401, "Only the signed-in may read here.")
+    }
+
+    fn sign_in(&self) -> Response {
+        let origin = self.request.header("origin");
+        if !same_origin(self.request.header("sec-fetch-site"), origin, self.request.header("host")) {
+            return self.error(403, "This form was sent from elsewhere.");
+        }
+        let body = String::from_utf8_lossy(&self.request.body);
+        let token = field(&body, "token").unwrap_or_default();
+        let to = self.destination(&body);
+        match user_of_token(&self.library.archive.users(), token.trim()) {
+            None => self.html(403, notices::sign_in(&to, true, &self.visitor)),
+            Some(user) => match self.library.sessions.open(&user, self.visitor.now) {
+                Ok(value) => self.redirect(&to).with("set-cookie", set_cookie(&value)),
+                Err(what) => self.error(500, &what),
+            },
+        }
+    }
+
+    fn sign_out(&self) -> Response {
+        if let Some(value) = self.request.header("cookie").and_then(cookie) {
+            self.library.sessions.close(value);
+        }
+        self.redirect("/").with("set-cookie", clear_cookie())
+    }
+
+    fn page(&self, route: Route) -> Response {
+        let (library, query) = (self.library, self.request.query.as_str());
+        match route {
+            Route::Events => {
+                let view = library.events(number_field(query, "before"), field(query, "repository"), EVENTS);
+                self.html(200, events::page(&view, &self.visitor))
+            }
+            Route::Event(id) => match library.event(id) {
+                Some(view) => self.html(200, event::page(&view, &self.visitor)),
+                None => self.unknown(),
+            },
+            Route::Job(id, attempt) => match library.job(id, attempt) {
+                Some(view) => self.job(&view),
+                None => self.unknown(),
+            },
+            Route::Log(id, attempt) => self.stored(id, attempt, |key, log| self.raw(key, log, 0)),
+            Route::Records(id, attempt) => self.stored(id, attempt, |key, log| {
+                let body =
+                    Body::Reader { reader: Box::new(io::Read::take(log.reader, log.length)), length: log.length };
+                Ok(download(&format!("job-{key}.records"), Response { body, ..Response::empty(200) }))
+            }),
+            Route::Artifact(id, attempt, stream) => self.artifact(id, attempt, stream),
+            Route::Agents => {
+                let view = library.agents(self.visitor.who.is_some());
+                self.html(200, agents::page(&view, &self.visitor))
+            }
+            Route::SignOut => self.may_act().unwrap_or_else(|| self.sign_out()),
+            Route::Do(action) => self.act(action),
+            Route::AddAgent => {
+                let body = String::from_utf8_lossy(&self.request.body);
+                match field(&body, "name").as_deref().map(str::trim).and_then(agent_name) {
+                    Some(name) => self.act(Action::AgentAdd(name)),
+                    None => self.error(400, "An agent's name is 1 to 64 letters, digits, `.`, `_` or `-`."),
+                }
+            }
+            Route::WrongMethod(allow) => self.error(405, &format!("This address takes {allow}.")).with("allow", allow),
+            _ => self.unknown(),
+        }
+    }
+
+    fn job(&self, view: &JobView) -> Response {
+        let key = JobKey { job: view.job.id, attempt: view.attempt };
+        let wanted = number_field(&self.request.query, "line").map_or(Wanted::Ends, Wanted::Around);
+        match self.library.log(key, wanted) {
+            Ok(log) => self.html(200, job::page(view, &log, &self.visitor)),
+            Err(error) => self.error(500, &format!("The log cannot be read: {error}.")),
+        }
+    }
+
+    /// Opens an attempt's log and answers with it.
+    fn stored(
+        &self,
+        id: JobId,
+        attempt: Option<u32>,
+        answer: impl FnOnce(JobKey, StoredLog) -> io::Result<Response>,
+    ) -> Response {
+        let Some(view) = self.library.job(id, attempt) else { return self.unknown() };
+        let key = JobKey { job: id, attempt: view.attempt };
+        let state = if view.live() { view.job.state.word() } else { "ended" };
+        match self.library.archive.log(key).and_then(|log| answer(key, log)) {
+            Ok(response) => response.with("sai-state", state),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.unknown(),
+            Err(error) => self.error(500, &format!("The log cannot be read: {error}.")),
+        }
+    }
+
+    /// The output alone, from a byte of it on. It is read once to know its length, and again to send it.
+    fn raw(&self, key: JobKey, mut log: StoredLog, from: u64) -> io::Result<Response> {
+        let length = RawText::measure(&mut log.reader)?.saturating_sub(from);
+        let again = self.library.archive.log(key)?;
+        let reader = io::Read::take(RawText::new(again.reader, from), length);
+        let body = Body::Reader { reader: Box::new(reader), length };
+        Ok(Response { body, ..Response::bytes(200, "text/plain; charset=utf-8", "") }
+            .with("content-disposition", format!("inline; filename=\"job-{key}.txt\""))
+            .with("content-security-policy", SANDBOX)
+            .with("x-content-type-options", "nosniff")
+            .with("cache-control", "private, no-cache"))
+    }
+
+    fn artifact(&self, id: JobId, attempt: Option<u32>, stream: u16) -> Response {
+        let Some(view) = self.library.job(id, attempt) else { return self.unknown() };
+        // Of an earlier attempt only the files are known, not their names.
+        let known = view.job.artifacts.iter().find(|artifact| view.current() && artifact.stream == stream);
+        let key = JobKey { job: id, attempt: view.attempt };
+        let tag = known.map(|artifact| format!("\"{}\"", artifact.sha256));
+        let name = known.and_then(|artifact| artifact.path.rsplit('/').next()).unwrap_or("artifact");
+        let file = match self.library.archive.artifact(key, stream) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.unknown(),
+            Err(error) => return self.error(500, &format!("The file cannot be read: {error}.")),
+        };
+        match Response::file(self.request, file, "application/octet-stream", tag.as_deref()) {
+            Ok(response) => download(name, response),
+            Err(error) => self.error(500, &format!("The file cannot be read: {error}.")),
+        }
+    }
+
+    /// Why the caller may not act, if so.
+    fn may_act(&self) -> Option<Response> {
+        match &self.caller {
+            Caller::Token(_) | Caller::Session { ours: true, .. } => None,
+            Caller::Session { .. } => Some(self.error(403, "This form was sent from elsewhere.")),
+            Caller::Nobody | Caller::Stranger => Some(self.error(401, "Only the signed-in may do that.")),
+        }
+    }
+
+    fn act(&self, action: Action) -> Response {
+        if let Some(refusal) = self.may_act() {
+            return refusal;
+        }
+        let who = self.caller.name().unwrap_or_default().to_string();
+        let back = match &action {
+            Action::CancelJob(id) | Action::RebuildJob(id) => format!("/job/{id}"),
+            Action::CancelEvent(id) => format!("/event/{id}"),
+            Action::RebuildEvent(_) => "/".to_string(),
+            Action::AgentAdd(_) | Action::AgentRevoke(_) | Action::SetAside(..) => "/agents".to_string(),
+        };
+        let shown = matches!(action, Action::AgentAdd(_));
+        match (self.library.act)(action, who) {
+            Ok(text) if shown => {
+                no_store(self.html(200, notices::answer("Paste this on the new machine", &text, &self.visitor)))
+            }
+            Ok(_) => self.redirect(&back),
+            Err(what) => self.error(409, &what),
+        }
+    }
+
+    fn json(&self, status: u16, text: String) -> Response {
+        Response::bytes(status, "application/json", text)
+            .with("cache-control", "no-store")
+            .with("x-content-type-options", "nosniff")
+            .with("content-security-policy", SANDBOX)
+    }
+
+    fn api(&self, route: ApiRoute) -> Response {
+        let (library, query, now) = (self.library, self.request.query.as_str(), self.visitor.now);
+        let wrong = |status: u16, what: &str| self.json(status, api::wrong(what));
+        match &self.caller {
+            Caller::Stranger => return wrong(401, "this token is nobody's"),
+            Caller::Nobody if !library.public => return wrong(401, "only the signed-in may read here"),
+            _ => {}
+        }
+        let found = match route {
+            ApiRoute::Events => {
+                let limit = number_field(query, "limit").unwrap_or(EVENTS as u64).clamp(1, API_EVENTS) as usize;
+                let view = library.events(number_field(query, "before"), field(query, "repository"), limit);
+                Some(api::events(&view.events, view.more, now))
+            }
+            ApiRoute::Event(id) => library.event(id).map(|view| api::event(&view, now)),
+            ApiRoute::Job(id) => library.job(id, None).map(|view| api::job(&view, now)),
+            ApiRoute::Agents => Some(api::agents(&library.agents(false).agents)),
+            ApiRoute::Repositories => Some(api::repositories(&library.live().repositories)),
+            ApiRoute::Log(id) => {
+                let from = number_field(query, "from").unwrap_or(0);
+                let response = self.stored(id, None, |key, log| self.raw(key, log, from));
+                return match response.status {
+                    200 => response,
+                    404 => wrong(404, "no such log"),
+                    status => wrong(status, "the log cannot be read"),
+                };
+            }
+            ApiRoute::Do(action) => {
+                return match &self.caller {
+                    Caller::Token(user) | Caller::Session { user, ours: true } => {
+                        match (library.act)(action, user.clone()) {
+                            Ok(text) => self.json(200, api::done(&text)),
+                            Err(what) => wrong(409, &what),
+                        }
+                    }
+                    Caller::Session { .. } => wrong(403, "this request was sent from elsewhere"),
+                    Caller::Nobody | Caller::Stranger => wrong(401, "only the signed-in may do that"),
+                };
+            }
+        };
+        found.map_or_else(|| wrong(404, "no such record"), |text| self.json(200, text))
+    }
+}
+
+/// Headers that make a browser save what a job made and never show it.
+fn download(name: &str, mut response: Response) -> Response {
+    response.headers.retain(|(header, _)| *header != "content-type");
+    // RFC 6266: a plain name for old clients, and the exact one percent-encoded.
+    let plain: String = name
+        .chars()
+        .map(|character| if character.is_ascii_alphanumeric() || "._-+".contains(character) { character } else { '_' })
+        .collect();
+    let exact = html::path_part(name);
+    response
+        .with("content-type", "application/octet-stream")
+        .with("content-disposition", format!("attachment; filename=\"{plain}\"; filename*=UTF-8''{exact}"))
+        .with("content-security-policy", SANDBOX)
+        .with("x-content-type-options", "nosniff")
+        .with("cache-control", "private, no-cache")
+}

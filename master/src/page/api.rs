@@ -1,0 +1,298 @@
+//! Views → JSON: `/api/v1/…`, the same as the pages say, with names that stay.
+//!
+//! Times are RFC 3339 in UTC, durations milliseconds, sizes bytes; what is not known is `null`. Fields may be added,
+//! none is renamed or removed within `v1`.
+
+use super::units::moment;
+use super::views::{AgentView, EventView, JobView, job_took, source_word};
+use crate::live::LiveRepository;
+use miniserde::{Serialize, json};
+use sai_core::ledger::JobRecord;
+use std::collections::BTreeMap;
+
+/// One event.
+#[derive(Serialize)]
+struct Event<'a> {
+    id: u64,
+    repository: &'a str,
+    url: &'a str,
+    #[serde(rename = "ref")]
+    reference: &'a str,
+    revision: &'a str,
+    subject: &'a str,
+    author: &'a str,
+    source: &'a str,
+    at: String,
+    /// A word: invalid, empty, queued, running, failing, passed, failed, cancelled.
+    state: &'a str,
+    /// How many jobs are in each state that some are in.
+    counts: BTreeMap<String, u64>,
+    duration_ms: Option<u64>,
+    errors: &'a [String],
+    warnings: &'a [String],
+    page: String,
+}
+
+/// One job.
+#[derive(Serialize)]
+struct Job<'a> {
+    id: u64,
+    event: u64,
+    repository: &'a str,
+    platform: &'a str,
+    configuration: &'a str,
+    /// A word: queued, assigned, running, passed, failed, cancelled, timed-out, expired, infra.
+    state: &'a str,
+    attempt: u32,
+    priority: i64,
+    agent: Option<&'a str>,
+    queued_at: String,
+    started_at: Option<String>,
+    ended_at: Option<String>,
+    duration_ms: Option<u64>,
+    steps: u32,
+    step: Option<u32>,
+    status: Option<i32>,
+    /// Why it ended as it did, or why it was queued again.
+    cause: &'a str,
+    /// Why it waits, while it does.
+    waiting: Option<&'a str>,
+    artifacts: Vec<Artifact<'a>>,
+    page: String,
+    log: String,
+}
+
+/// One file of a job.
+#[derive(Serialize)]
+struct Artifact<'a> {
+    path: &'a str,
+    size: u64,
+    sha256: &'a str,
+    executable: bool,
+    download: String,
+}
+
+/// One agent.
+#[derive(Serialize)]
+struct Agent<'a> {
+    name: &'a str,
+    host: &'a str,
+    /// A word: idle, busy, aside, away, new, revoked.
+    state: &'a str,
+    connected: bool,
+    since: Option<String>,
+    platforms: &'a [String],
+    slots: Option<u32>,
+    cores: Option<u32>,
+    load_permille: Option<u32>,
+    free_bytes: Option<u64>,
+    set_aside: Option<&'a str>,
+    /// Numbers of the jobs it runs.
+    running: Vec<u64>,
+}
+
+/// One repository.
+#[derive(Serialize)]
+struct Repository<'a> {
+    name: &'a str,
+    url: &'a str,
+    state: &'a str,
+}
+
+/// A page of events; the next one is asked for with `?before=` the given number.
+#[derive(Serialize)]
+struct Events<'a> {
+    events: Vec<Event<'a>>,
+    before: Option<u64>,
+}
+
+/// One event with its jobs.
+#[derive(Serialize)]
+struct EventAndJobs<'a> {
+    event: Event<'a>,
+    jobs: Vec<Job<'a>>,
+}
+
+/// The agents.
+#[derive(Serialize)]
+struct Agents<'a> {
+    agents: Vec<Agent<'a>>,
+}
+
+/// The repositories.
+#[derive(Serialize)]
+struct Repositories<'a> {
+    repositories: Vec<Repository<'a>>,
+}
+
+/// What was done.
+#[derive(Serialize)]
+struct Done<'a> {
+    done: &'a str,
+}
+
+/// What is wrong.
+#[derive(Serialize)]
+struct Wrong<'a> {
+    error: &'a str,
+}
+
+fn event_json<'a>(view: &'a EventView, now: u64) -> Event<'a> {
+    let event = &view.event;
+    Event {
+        id: event.id,
+        repository: &event.repository,
+        url: &event.url,
+        reference: &event.reference,
+        revision: &event.revision,
+        subject: &event.subject,
+        author: &event.author,
+        source: source_word(event.source),
+        at: moment(event.at),
+        state: view.standing().word(),
+        counts: view.counts().into_iter().map(|(state, count)| (state.word().to_string(), count as u64)).collect(),
+        duration_ms: view.took(now),
+        errors: &event.errors,
+        warnings: &event.warnings,
+        page: format!("/event/{}", event.id),
+    }
+}
+
+fn job_json<'a>(job: &'a JobRecord, waiting: Option<&'a str>, now: u64) -> Job<'a> {
+    Job {
+        id: job.id,
+        event: job.event,
+        repository: &job.repository,
+        platform: &job.platform,
+        configuration: &job.configuration,
+        state: job.state.word(),
+        attempt: job.attempt,
+        priority: i64::from(job.priority),
+        agent: job.agent.as_deref(),
+        queued_at: moment(job.queued_at),
+        started_at: job.started_at.map(moment),
+        ended_at: job.ended_at.map(moment),
+        duration_ms: job_took(job, now),
+        steps: job.steps,
+        step: job.step,
+        status: job.verdict.as_ref().and_then(|verdict| verdict.status),
+        cause: &job.cause,
+        waiting,
+        artifacts: job
+            .artifacts
+            .iter()
+            .map(|artifact| Artifact {
+                path: &artifact.path,
+                size: artifact.size,
+                sha256: &artifact.sha256,
+                executable: artifact.executable,
+                download: super::job::artifact_address(job.id, job.attempt, artifact),
+            })
+            .collect(),
+        page: format!("/job/{}", job.id),
+        log: format!("/api/v1/jobs/{}/log", job.id),
+    }
+}
+
+/// `GET /api/v1/events`: `{"events":[…],"before":N or null}`.
+pub fn events(events: &[EventView], more: bool, now: u64) -> String {
+    let before = events.last().filter(|_| more).map(|view| view.event.id);
+    json::to_string(&Events { events: events.iter().map(|view| event_json(view, now)).collect(), before })
+}
+
+/// `GET /api/v1/events/ID`: `{"event":{…},"jobs":[…]}`.
+pub fn event(view: &EventView, now: u64) -> String {
+    let jobs = view.jobs.iter().map(|job| job_json(job, view.waiting.get(&job.id).map(String::as_str), now)).collect();
+    json::to_string(&EventAndJobs { event: event_json(view, now), jobs })
+}
+
+/// `GET /api/v1/jobs/ID`.
+pub fn job(view: &JobView, now: u64) -> String {
+    json::to_string(&job_json(&view.job, view.waiting.as_deref(), now))
+}
+
+/// `GET /api/v1/agents`: `{"agents":[…]}`.
+pub fn agents(agents: &[AgentView]) -> String {
+    let agents = agents
+        .iter()
+        .map(|agent| {
+            let (live, record) = (agent.live.as_ref(), agent.record.as_ref());
+            let connected = live.filter(|live| live.connected);
+            Agent {
+                name: &agent.name,
+                host: live.map(|live| &live.host).or(record.map(|record| &record.host)).map_or("", String::as_str),
+                state: agent.word(),
+                connected: agent.connected(),
+                since: live.map(|live| live.connected_since).or(record.and_then(|record| record.seen_at)).map(moment),
+                platforms: live
+                    .map(|live| &live.platforms)
+                    .or(record.map(|record| &record.platforms))
+                    .map_or(&[], Vec::as_slice),
+                slots: connected.map(|live| live.slots),
+                cores: connected.map(|live| live.cores),
+                load_permille: connected.map(|live| live.load_permille),
+                free_bytes: connected.map(|live| live.free_mib.saturating_mul(1 << 20)),
+                set_aside: live.and_then(|live| live.set_aside.as_deref()),
+                running: live.map(|live| live.running.iter().map(|key| key.job).collect()).unwrap_or_default(),
+            }
+        })
+        .collect();
+    json::to_string(&Agents { agents })
+}
+
+/// `GET /api/v1/repositories`: `{"repositories":[…]}`.
+pub fn repositories(repositories: &[LiveRepository]) -> String {
+    let repositories = repositories
+        .iter()
+        .map(|repository| Repository { name: &repository.name, url: &repository.url, state: &repository.state })
+        .collect();
+    json::to_string(&Repositories { repositories })
+}
+
+/// The answer to an action: `{"done":"…"}`.
+pub fn done(text: &str) -> String {
+    json::to_string(&Done { done: text })
+}
+
+/// Any error: `{"error":"…"}`.
+pub fn wrong(text: &str) -> String {
+    json::to_string(&Wrong { error: text })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::views::tests::{event as event_record, job as job_record};
+    use super::*;
+    use crate::live::Live;
+    use miniserde::json::{Number, Value};
+    use sai_core::job::JobState;
+
+    fn object(text: &str) -> miniserde::json::Object {
+        match json::from_str(text).unwrap() {
+            Value::Object(object) => object,
+            _ => panic!("{text}"),
+        }
+    }
+
+    #[test]
+    fn an_event_and_its_jobs_read_back() {
+        let mut live = Live::default();
+        live.waiting.insert(1000, "no agent \"offers\" it".to_string());
+        let jobs = vec![
+            job_record(1000, "w", "default", JobState::Queued),
+            job_record(1001, "l", "default", JobState::Passed),
+        ];
+        let view = EventView::new(event_record(1, 2), jobs, &live);
+        let answer = object(&event(&view, 0));
+        let Some(Value::Object(event)) = answer.get("event") else { panic!() };
+        assert!(matches!(event.get("state"), Some(Value::String(state)) if state == "running"));
+        assert!(matches!(event.get("ref"), Some(Value::String(reference)) if reference == "refs/heads/main"));
+        assert!(matches!(event.get("at"), Some(Value::String(at)) if at == "2026-11-22T13:32:02Z"));
+        let Some(Value::Array(jobs)) = answer.get("jobs") else { panic!() };
+        let Some(Value::Object(job)) = jobs.iter().next() else { panic!() };
+        assert!(matches!(job.get("waiting"), Some(Value::String(why)) if why == "no agent \"offers\" it"));
+        assert!(matches!(job.get("agent"), Some(Value::Null)));
+        let list = object(&events(&[view], true, 0));
+        assert!(matches!(list.get("before"), Some(Value::Number(Number::U64(1)))));
+    }
+}

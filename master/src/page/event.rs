@@ -1,0 +1,137 @@
+//! EventView → the page of one event: what it is, what is wrong with it, its grid and each of its jobs.
+
+use super::events::{about, problems};
+use super::grid;
+use super::html::Html;
+use super::layout::{Here, Layout, badge, button, moment, subject};
+use super::units;
+use super::views::{EventView, Visitor, job_took, went_wrong};
+
+/// The table of all jobs is open at once up to this many; the grid above has them all anyway.
+const OPEN_ROWS: usize = 60;
+
+/// Jobs that went wrong listed at the top; more of them means that one cause is behind them.
+const WRONG_JOBS: usize = 25;
+
+/// The page.
+pub fn page(view: &EventView, visitor: &Visitor) -> String {
+    let event = &view.event;
+    let title = format!("{} · {}", subject(event), event.repository);
+    let live = Some(format!("/live?event={}&since={}", event.id, visitor.now));
+    Layout { title: &title, here: Here::Elsewhere, visitor, live }.page(|html| {
+        head(html, view, visitor.now);
+        if visitor.who.is_some() {
+            html.element("div").class("actions").with(|html| {
+                button(html, format_args!("/event/{}/cancel", event.id), "cancel", "Cancel");
+                button(html, format_args!("/event/{}/rebuild", event.id), "rebuild", "Rebuild");
+            });
+        }
+        problems(html, view, usize::MAX);
+        wrong(html, view, visitor.now);
+        if view.jobs.is_empty() {
+            if event.errors.is_empty() {
+                html.element("p").class("empty").text("Nothing to build for this ref.");
+            }
+            return;
+        }
+        html.element("section").class("panel").attribute("aria-label", "Jobs by platform").with(|html| {
+            grid::named(html, view, true);
+        });
+        html.element("details").class("panel jobs").flag("open", view.jobs.len() <= OPEN_ROWS).with(|html| {
+            html.element("summary").with(|html| {
+                html.element("h2").text("All jobs");
+            });
+            html.element("table").with(|html| {
+                html.element("thead").with(|html| {
+                    html.element("tr").with(|html| {
+                        for column in ["State", "Job", "Agent", "Took", "Why"] {
+                            html.element("th").attribute("scope", "col").text(column);
+                        }
+                    });
+                });
+                html.element("tbody").with(|html| {
+                    for job in &view.jobs {
+                        grid::job_row(html, view, job, visitor.now);
+                    }
+                });
+            });
+        });
+    })
+}
+
+/// The head, replaced as a whole when a job changes.
+pub fn head(html: &mut Html, view: &EventView, now: u64) {
+    let standing = view.standing();
+    let ended = if standing.ended() { "ended" } else { "under-way" };
+    html.element("div").id("event-head").class(format_args!("head {} {ended}", standing.word())).with(|html| {
+        html.element("p").class("crumbs").with(|html| {
+            html.element("a").href("/").text("Events");
+            html.element("span").attribute("aria-hidden", "true").text(" / ");
+            html.show(view.event.id);
+        });
+        html.element("div").class("line").with(|html| {
+            badge(html, standing.word());
+            html.element("h1").name(subject(&view.event));
+        });
+        html.element("div").class("line about").with(|html| {
+            about(html, view);
+            html.element("span").class("when").with(|html| moment(html, view.event.at, now));
+            if let Some(took) = view.took(now) {
+                html.element("span").class("took").text(&units::span(took));
+            }
+            grid::summary(html, view);
+        });
+        grid::bar(html, view);
+    });
+}
+
+/// The jobs that went wrong, replaced as a whole.
+pub fn wrong(html: &mut Html, view: &EventView, now: u64) {
+    let wrong: Vec<_> = view.jobs.iter().filter(|job| went_wrong(job.state)).collect();
+    html.element("section").id("event-wrong").class("panel wrong").flag("hidden", wrong.is_empty()).with(|html| {
+        html.element("h2").text("Went wrong");
+        html.element("ul").with(|html| {
+            for job in wrong.iter().take(WRONG_JOBS) {
+                html.element("li").class(job.state.word()).with(|html| {
+                    badge(html, job.state.word());
+                    html.element("a").href(format_args!("/job/{}", job.id)).with(|html| {
+                        html.name(&job.configuration);
+                        html.element("span").class("on").name(&job.platform);
+                    });
+                    html.element("span").class("cause").name(&job.cause);
+                    if let Some(took) = job_took(job, now) {
+                        html.element("span").class("took").text(&units::span(took));
+                    }
+                });
+            }
+            if wrong.len() > WRONG_JOBS {
+                html.element("li").class("muted").show(format_args!("and {} more", wrong.len() - WRONG_JOBS));
+            }
+        });
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::views::tests::{event, job};
+    use super::*;
+    use crate::live::Live;
+    use sai_core::job::JobState;
+
+    #[test]
+    fn actions_are_offered_to_the_signed_in_and_waiting_is_explained() {
+        let jobs = vec![
+            job(1000, "windows/x86_64/msvc", "default", JobState::Queued),
+            job(1001, "linux/x86_64/gcc", "default", JobState::Failed),
+        ];
+        let mut live = Live::default();
+        live.waiting.insert(1000, "no agent has offered windows/x86_64/msvc yet".to_string());
+        let view = EventView::new(event(1, 2), jobs, &live);
+        let anonymous = page(&view, &Visitor::default());
+        assert!(anonymous.contains("no agent has offered") && !anonymous.contains("/event/1/cancel"));
+        let visitor = Visitor { who: Some("ann".to_string()), ..Visitor::default() };
+        let signed_in = page(&view, &visitor);
+        assert!(signed_in.contains("<form method=\"post\" action=\"/event/1/cancel\""));
+        assert!(signed_in.contains("id=\"job-1000\"") && signed_in.contains("id=\"cell-1001\""));
+    }
+}

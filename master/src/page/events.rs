@@ -1,0 +1,205 @@
+//! EventsView → the list of events, newest first, each with its grid.
+
+use super::grid;
+use super::html::{Html, path_part};
+use super::layout::{Here, Layout, badge, moment, revision, subject};
+use super::units;
+use super::views::{EventView, EventsView, Visitor, reference_name, source_word};
+
+/// The page.
+pub fn page(view: &EventsView, visitor: &Visitor) -> String {
+    // Older pages do not change by new events; the first one does.
+    let live = view.before.is_none().then(|| match &view.repository {
+        Some(repository) => format!("/live?page=events&since={}&repository={}", visitor.now, path_part(repository)),
+        None => format!("/live?page=events&since={}", visitor.now),
+    });
+    let title = view.repository.as_deref().unwrap_or("Events");
+    Layout { title, here: Here::Events, visitor, live }.page(|html| {
+        html.element("div").class("heading").with(|html| {
+            html.element("h1").text("Events");
+            filter(html, view);
+        });
+        html.element("div").id("events").with(|html| {
+            for event in &view.events {
+                card(html, event, visitor.now);
+            }
+        });
+        if view.events.is_empty() {
+            html.element("p").class("empty").text(match (view.before, view.repository.is_some()) {
+                (Some(_), _) => "No older events.",
+                (None, true) => "No events of this repository yet.",
+                (None, false) => "No events yet. Push to a configured repository, and what is built shows here.",
+            });
+        }
+        pager(html, view);
+    })
+}
+
+fn filter(html: &mut Html, view: &EventsView) {
+    if view.repositories.len() < 2 && view.repository.is_none() {
+        return;
+    }
+    html.element("nav").class("filter").attribute("aria-label", "Repositories").with(|html| {
+        let all = view.repository.is_none().then_some("page");
+        html.element("a").href("/").maybe("aria-current", all).text("all");
+        for repository in &view.repositories {
+            let current = (view.repository.as_deref() == Some(&repository.name)).then_some("page");
+            html.element("a")
+                .href(format_args!("/?repository={}", path_part(&repository.name)))
+                .maybe("aria-current", current)
+                .name(&repository.name);
+        }
+    });
+}
+
+fn pager(html: &mut Html, view: &EventsView) {
+    let query = |before: Option<u64>| {
+        let mut query = Vec::new();
+        if let Some(repository) = &view.repository {
+            query.push(format!("repository={}", path_part(repository)));
+        }
+        if let Some(before) = before {
+            query.push(format!("before={before}"));
+        }
+        if query.is_empty() { "/".to_string() } else { format!("/?{}", query.join("&")) }
+    };
+    html.element("nav").class("pager").attribute("aria-label", "Pages").with(|html| {
+        if view.before.is_some() {
+            html.element("a").href(query(None)).text("Newest");
+        }
+        if let (true, Some(last)) = (view.more, view.events.last()) {
+            html.element("a").href(query(Some(last.event.id))).attribute("rel", "next").text("Older");
+        }
+    });
+}
+
+/// One event of the list; it is replaced as a whole when it changes, and a new one goes to the top.
+pub fn card(html: &mut Html, view: &EventView, now: u64) {
+    let (event, standing) = (&view.event, view.standing());
+    html.element("article")
+        .id(format_args!("event-{}", event.id))
+        .class(format_args!("card {}", standing.word()))
+        .attribute("data-into", "events")
+        .with(|html| {
+            html.element("div").class("line").with(|html| {
+                badge(html, standing.word());
+                html.element("h2").with(|html| {
+                    html.element("a").href(format_args!("/event/{}", event.id)).name(subject(event));
+                });
+                html.element("span").class("when").with(|html| moment(html, event.at, now));
+            });
+            html.element("div").class("line about").with(|html| {
+                about(html, view);
+                if let Some(took) = view.took(now) {
+                    html.element("span")
+                        .class("took")
+                        .attribute("title", "from the push to now or to the last end")
+                        .text(&units::span(took));
+                }
+                grid::summary(html, view);
+            });
+            problems(html, view, 3);
+            if view.jobs.is_empty() {
+                if event.errors.is_empty() {
+                    html.element("p").class("muted").text("Nothing to build for this ref.");
+                }
+                return;
+            }
+            grid::bar(html, view);
+            grid::compact(html, view);
+        });
+}
+
+/// Repository, ref, revision, author and source.
+pub fn about(html: &mut Html, view: &EventView) {
+    let event = &view.event;
+    html.element("a")
+        .class("repository")
+        .href(format_args!("/?repository={}", path_part(&event.repository)))
+        .name(&event.repository);
+    let (kind, name) = reference_name(&event.reference);
+    html.element("span").class(format_args!("ref {kind}")).attribute("title", &event.reference).name(name);
+    revision(html, &event.revision);
+    if !event.author.is_empty() {
+        html.element("span").class("author").name(&event.author);
+    }
+    html.element("span").class("source").show(format_args!("by {}", source_word(event.source)));
+}
+
+/// Errors and warnings of the saifile, at most `limit` of each.
+pub fn problems(html: &mut Html, view: &EventView, limit: usize) {
+    for (class, word, texts) in [("errors", "error", &view.event.errors), ("warnings", "warning", &view.event.warnings)]
+    {
+        if texts.is_empty() {
+            continue;
+        }
+        html.element("ul").class(class).with(|html| {
+            for text in texts.iter().take(limit) {
+                html.element("li").with(|html| {
+                    html.element("span").class("label").text(word);
+                    html.text(" ");
+                    html.element("code").name(text);
+                });
+            }
+            if texts.len() > limit {
+                html.element("li").class("muted").show(format_args!("and {} more", texts.len() - limit));
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::views::tests::{event, job};
+    use super::*;
+    use crate::live::{Live, LiveRepository};
+    use sai_core::job::JobState;
+
+    fn view(id: u64) -> EventView {
+        let jobs = vec![
+            job(id * 1000, "linux/x86_64/gcc", "default", JobState::Passed),
+            job(id * 1000 + 1, "linux/x86_64/gcc", "debug", JobState::Failed),
+        ];
+        EventView::new(event(id, 2), jobs, &Live::default())
+    }
+
+    #[test]
+    fn the_list_can_be_read_paged_and_filtered_without_script() {
+        let repository = |name: &str| LiveRepository { name: name.to_string(), ..LiveRepository::default() };
+        let mut events = EventsView {
+            events: vec![view(9), view(8)],
+            repositories: vec![repository("hello"), repository("a&b")],
+            more: true,
+            ..EventsView::default()
+        };
+        let page = page(&events, &Visitor::default());
+        assert!(page.contains("id=\"event-9\"") && page.contains("1 failed") && page.contains("href=\"/?before=8\""));
+        assert!(
+            page.contains("href=\"/?repository=a%26b\"")
+                && page.contains("data-live=\"/live?page=events&amp;since=0\"")
+        );
+        assert!(!page.contains("style=") && !page.contains("onclick") && !page.contains("http://"));
+        events.before = Some(10);
+        events.repository = Some("hello".to_string());
+        let page = super::page(&events, &Visitor::default());
+        assert!(page.contains("href=\"/?repository=hello&amp;before=8\"") && !page.contains("data-live"));
+    }
+
+    #[test]
+    fn hostile_commits_stay_text() {
+        let mut hostile = view(9);
+        let evil = "</title><script>alert('1')</script>";
+        hostile.event.subject = evil.to_string();
+        hostile.event.author = evil.to_string();
+        hostile.event.reference = format!("refs/heads/{evil}");
+        hostile.event.repository = evil.to_string();
+        hostile.event.revision = evil.to_string();
+        hostile.event.errors = vec![evil.to_string(); 5];
+        hostile.event.warnings = vec![evil.to_string()];
+        let events = EventsView { events: vec![hostile], repository: Some(evil.to_string()), ..EventsView::default() };
+        let page = page(&events, &Visitor { who: Some(evil.to_string()), notices: vec![evil.to_string()], now: 0 });
+        assert_eq!(page.matches("<script").count(), 1, "only our own");
+        assert_eq!(page.matches("</title>").count(), 1);
+        assert!(page.contains("and 2 more"));
+    }
+}

@@ -1,0 +1,126 @@
+//! Title and content → a whole page: head, navigation, notices, foot; and the small parts that several pages share.
+
+use super::assets;
+use super::html::Html;
+use super::units;
+use super::views::Visitor;
+use sai_core::ledger::{EventRecord, JobRecord};
+
+/// Where in the navigation a page is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Here {
+    /// The events.
+    Events,
+    /// The agents.
+    Agents,
+    /// Anywhere else.
+    Elsewhere,
+}
+
+/// What surrounds a page's content.
+pub struct Layout<'a> {
+    /// For the window's title.
+    pub title: &'a str,
+    /// Where in the navigation it is.
+    pub here: Here,
+    /// Who looks.
+    pub visitor: &'a Visitor,
+    /// Address of the socket that tells what changes on this page.
+    pub live: Option<String>,
+}
+
+impl Layout<'_> {
+    /// The whole page.
+    pub fn page(&self, content: impl FnOnce(&mut Html)) -> String {
+        let mut html = Html::new();
+        html.doctype();
+        html.element("html").attribute("lang", "en").with(|html| {
+            html.element("head").with(|html| self.head(html));
+            html.element("body").with(|html| {
+                html.element("a").class("skip").href("#content").text("Skip to the content");
+                html.element("header").class("top").with(|html| self.top(html));
+                html.element("main").id("content").maybe("data-live", self.live.as_ref()).with(|html| {
+                    for notice in &self.visitor.notices {
+                        html.element("p").class("notice").attribute("role", "status").text(notice);
+                    }
+                    content(html);
+                });
+            });
+        });
+        html.into_string()
+    }
+
+    fn head(&self, html: &mut Html) {
+        html.element("meta").attribute("charset", "utf-8").empty();
+        html.element("meta")
+            .attribute("name", "viewport")
+            .attribute("content", "width=device-width, initial-scale=1")
+            .empty();
+        html.element("meta").attribute("name", "color-scheme").attribute("content", "light dark").empty();
+        html.element("title").show(format_args!("{} · Sai", self.title));
+        html.element("link").attribute("rel", "icon").href(assets::address("icon.svg")).empty();
+        html.element("link").attribute("rel", "stylesheet").href(assets::address("page.css")).empty();
+        html.element("script").attribute("src", assets::address("live.js")).flag("defer", true).empty();
+    }
+
+    fn top(&self, html: &mut Html) {
+        html.element("nav").attribute("aria-label", "Main").with(|html| {
+            html.element("a").class("brand").href("/").with(|html| {
+                html.element("img").attribute("src", assets::address("icon.svg")).attribute("alt", "").empty();
+                html.text("Sai");
+            });
+            for (here, address, word) in [(Here::Events, "/", "Events"), (Here::Agents, "/agents", "Agents")] {
+                let current = (self.here == here).then_some("page");
+                html.element("a").href(address).maybe("aria-current", current).text(word);
+            }
+        });
+        html.element("div").class("right").with(|html| {
+            html.element("span").id("link").attribute("role", "status").flag("hidden", true).empty();
+            match &self.visitor.who {
+                Some(who) => {
+                    html.element("span").class("who").name(who);
+                    html.element("form").attribute("method", "post").attribute("action", "/sign-out").with(|html| {
+                        html.element("button").class("quiet").text("Sign out");
+                    });
+                }
+                None => html.element("a").href("/sign-in").text("Sign in"),
+            }
+        });
+    }
+}
+
+/// A moment, as how long ago it was; the script keeps it true.
+pub fn moment(html: &mut Html, at: u64, now: u64) {
+    html.element("time")
+        .attribute("datetime", units::moment(at))
+        .attribute("title", units::moment_text(at))
+        .text(&units::ago(now, at));
+}
+
+/// A state's mark and word.
+pub fn badge(html: &mut Html, word: &str) {
+    html.element("span").class(format_args!("badge {word}")).text(word);
+}
+
+/// A revision, short, with all of it as its title.
+pub fn revision(html: &mut Html, revision: &str) {
+    let short: String = revision.chars().take(9).collect();
+    html.element("code").class("revision").attribute("title", revision).text(&short);
+}
+
+/// A form of one button.
+pub fn button(html: &mut Html, action: impl std::fmt::Display, class: &'static str, word: &str) {
+    html.element("form").attribute("method", "post").attribute("action", action).class(class).with(|html| {
+        html.element("button").text(word);
+    });
+}
+
+/// What an event is about, in a line: its subject, else its revision.
+pub fn subject(event: &EventRecord) -> &str {
+    if event.subject.is_empty() { event.revision.get(..12).unwrap_or(&event.revision) } else { &event.subject }
+}
+
+/// What a job is called.
+pub fn job_title(job: &JobRecord) -> String {
+    format!("{} · {}", job.platform, job.configuration)
+}

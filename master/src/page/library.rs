@@ -1,0 +1,199 @@
+//! Archive and live state → views: everything the pages, the API and the viewers read goes through here.
+
+use super::log::{LogPage, Wanted, read};
+use super::route::Action;
+use super::views::{AgentView, AgentsView, EventView, EventsView, JobView, Visitor};
+use crate::live::{Changes, Live};
+use crate::sessions::Sessions;
+use crate::store::Reader;
+use sai_core::job::{EventId, JobId, JobKey};
+use sai_core::ledger::{ActionRecord, AgentRecord, EventRecord, JobRecord, UserRecord};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, Read};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Events on one page.
+pub const EVENTS: usize = 20;
+
+/// What people did lately, on the page of agents.
+const ACTIONS: usize = 20;
+
+/// A stored log, opened.
+pub struct StoredLog {
+    /// Reads it from its first byte; of a log that still grows, later reads give what came in the meantime.
+    pub reader: Box<dyn Read + Send>,
+    /// Its bytes when it was opened.
+    pub length: u64,
+}
+
+/// What is kept: records, logs and artifacts. The store's reader is one.
+pub trait Archive: Send + Sync {
+    /// Events, newest first, older than `before` if given.
+    fn events(&self, before: Option<EventId>, repository: Option<&str>, limit: usize) -> Vec<EventRecord>;
+    /// One event.
+    fn event(&self, id: EventId) -> Option<EventRecord>;
+    /// An event's jobs, in matrix order.
+    fn jobs(&self, event: EventId) -> Vec<JobRecord>;
+    /// One job.
+    fn job(&self, id: JobId) -> Option<JobRecord>;
+    /// Agents that may join, and those that may no more.
+    fn agents(&self) -> Vec<AgentRecord>;
+    /// People who may act.
+    fn users(&self) -> Vec<UserRecord>;
+    /// What people did, newest first.
+    fn actions(&self, limit: usize) -> Vec<ActionRecord>;
+    /// The log of an attempt.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be opened.
+    fn log(&self, key: JobKey) -> io::Result<StoredLog>;
+    /// A file of an attempt, by its stream number.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be opened.
+    fn artifact(&self, key: JobKey, stream: u16) -> io::Result<File>;
+}
+
+/// Does what people ask for; the second argument is who asks. Gives a sentence, or why it cannot be done.
+pub type Act = Box<dyn Fn(Action, String) -> Result<String, String> + Send + Sync>;
+
+/// Everything the pages need.
+pub struct Library {
+    /// What is kept.
+    pub archive: Box<dyn Archive>,
+    /// What is known now.
+    pub live: Arc<RwLock<Live>>,
+    /// Who must hear of changes.
+    pub changes: Arc<Changes>,
+    /// Who is signed in.
+    pub sessions: Sessions,
+    /// Does what people ask for.
+    pub act: Act,
+    /// Whether everybody may read; else only the signed-in.
+    pub public: bool,
+}
+
+/// Unix milliseconds now.
+pub fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Library {
+    /// What is live. The hub holds the lock for moments only, and nobody may hold it while reading a file.
+    pub fn live(&self) -> RwLockReadGuard<'_, Live> {
+        self.live.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Somebody who looks, now.
+    pub fn visitor(&self, who: Option<String>) -> Visitor {
+        Visitor { who, now: now(), notices: self.live().notices.clone() }
+    }
+
+    fn view(&self, event: EventRecord) -> EventView {
+        let jobs = self.archive.jobs(event.id);
+        EventView::new(event, jobs, &self.live())
+    }
+
+    /// A page of the list of events; the view's `more` tells whether there are older ones.
+    pub fn events(&self, before: Option<EventId>, repository: Option<String>, limit: usize) -> EventsView {
+        let mut events = self.archive.events(before, repository.as_deref(), limit + 1);
+        let more = events.len() > limit;
+        events.truncate(limit);
+        let events = events.into_iter().map(|event| self.view(event)).collect();
+        EventsView { events, repository, repositories: self.live().repositories.clone(), before, more }
+    }
+
+    /// One event.
+    pub fn event(&self, id: EventId) -> Option<EventView> {
+        Some(self.view(self.archive.event(id)?))
+    }
+
+    /// One attempt of a job; the current one if none is given.
+    pub fn job(&self, id: JobId, attempt: Option<u32>) -> Option<JobView> {
+        let job = self.archive.job(id)?;
+        let attempt = attempt.unwrap_or(job.attempt);
+        if attempt > job.attempt {
+            return None;
+        }
+        let waiting = self.live().waiting.get(&id).cloned();
+        Some(JobView { event: self.archive.event(job.event), attempt, waiting, job })
+    }
+
+    /// What a page shows of an attempt's log; nothing if there is none yet.
+    ///
+    /// # Errors
+    /// It is there but cannot be read.
+    pub fn log(&self, key: JobKey, wanted: Wanted) -> io::Result<LogPage> {
+        match read(|| Ok(self.archive.log(key)?.reader), wanted) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Ok(LogPage { pieces: Vec::new(), lines: 0, offset: 0, ended: false })
+            }
+            result => result,
+        }
+    }
+
+    /// The agents, those on record and those that are live: first those that are connected, by name.
+    pub fn agents(&self, with_actions: bool) -> AgentsView {
+        let mut records: BTreeMap<String, AgentRecord> =
+            self.archive.agents().into_iter().map(|record| (record.name.clone(), record)).collect();
+        let (mut live, repositories) = {
+            let live = self.live();
+            (live.agents.clone(), live.repositories.clone())
+        };
+        let names: BTreeSet<String> = records.keys().chain(live.keys()).cloned().collect();
+        let mut agents: Vec<AgentView> = names
+            .into_iter()
+            .map(|name| {
+                let live = live.remove(&name);
+                let keys = live.as_ref().map(|live| live.running.as_slice()).unwrap_or_default();
+                let jobs = keys.iter().filter_map(|key| self.archive.job(key.job)).collect();
+                AgentView { record: records.remove(&name), live, jobs, name }
+            })
+            .collect();
+        agents.sort_by_key(|agent| !agent.connected());
+        let actions = if with_actions { self.archive.actions(ACTIONS) } else { Vec::new() };
+        AgentsView { agents, repositories, actions }
+    }
+}
+
+impl Archive for Reader {
+    fn events(&self, before: Option<EventId>, repository: Option<&str>, limit: usize) -> Vec<EventRecord> {
+        self.events(before, repository, limit)
+    }
+
+    fn event(&self, id: EventId) -> Option<EventRecord> {
+        self.event(id)
+    }
+
+    fn jobs(&self, event: EventId) -> Vec<JobRecord> {
+        self.jobs(event)
+    }
+
+    fn job(&self, id: JobId) -> Option<JobRecord> {
+        self.job(id)
+    }
+
+    fn agents(&self) -> Vec<AgentRecord> {
+        self.agents()
+    }
+
+    fn users(&self) -> Vec<UserRecord> {
+        self.users()
+    }
+
+    fn actions(&self, limit: usize) -> Vec<ActionRecord> {
+        self.actions(limit)
+    }
+
+    fn log(&self, key: JobKey) -> io::Result<StoredLog> {
+        let log = self.log(key)?;
+        Ok(StoredLog { length: log.length(), reader: Box::new(log) })
+    }
+
+    fn artifact(&self, key: JobKey, stream: u16) -> io::Result<File> {
+        self.artifact(key, stream)
+    }
+}

@@ -1,0 +1,231 @@
+//! Pieces of a log → HTML: at once for a page, or one after the other for a page that is open already.
+//!
+//! Rows go into the last `.lines` there is and steps open new ones, so the same pieces give the same page either way.
+
+use super::html::Html;
+use super::layout::badge;
+use super::log::Piece;
+use super::units;
+use sai_core::job::{JobKey, Outcome};
+
+/// Bytes of a step's text shown in its summary line; all of it is inside.
+const SUMMARY_BYTES: usize = 160;
+
+/// The log of a page, with steps folded that nobody needs to see: in a job that went wrong, all but the one that failed.
+pub fn section(html: &mut Html, pieces: &[Piece], key: JobKey) {
+    let failed = pieces.iter().any(|piece| matches!(piece, Piece::StepEnd { status, .. } if *status != 0));
+    html.element("div").id("log").class("log").attribute("role", "log").attribute("aria-live", "off").with(|html| {
+        let mut rest = pieces;
+        // What comes before the first step, then step by step with all that follows it.
+        let first = rest.iter().position(is_start).unwrap_or(rest.len());
+        let (before, steps) = rest.split_at(first);
+        html.element("div").class("lines").with(|html| rows(html, before, key));
+        rest = steps;
+        while let Some((Piece::StepStart { step, text }, after)) = rest.split_first() {
+            let length = after.iter().position(is_start).unwrap_or(after.len());
+            let (inside, others) = after.split_at(length);
+            let end = inside.iter().find_map(|piece| match piece {
+                Piece::StepEnd { step: ended, status, micros, .. } if ended == step => Some((*status, *micros)),
+                _ => None,
+            });
+            let open = !failed || end.is_none_or(|(status, _)| status != 0);
+            step_html(html, *step, text, end, open, |html| rows(html, inside, key));
+            rest = others;
+        }
+    });
+}
+
+fn is_start(piece: &Piece) -> bool {
+    matches!(piece, Piece::StepStart { .. })
+}
+
+fn step_html(
+    html: &mut Html,
+    step: u32,
+    text: &str,
+    end: Option<(i32, u64)>,
+    open: bool,
+    content: impl FnOnce(&mut Html),
+) {
+    html.element("details").id(format_args!("step-{step}")).class("step").flag("open", open).with(|html| {
+        step_head(html, step, text, end);
+        let short = first_line(text);
+        if short.len() < text.trim_end().len() {
+            html.element("pre").class("script").text(text);
+        }
+        html.element("div").class("lines").with(content);
+    });
+}
+
+fn first_line(text: &str) -> &str {
+    let line = text.trim_start().lines().next().unwrap_or("").trim_end();
+    let mut end = line.len().min(SUMMARY_BYTES);
+    while !line.is_char_boundary(end) {
+        end -= 1;
+    }
+    line.get(..end).unwrap_or(line)
+}
+
+fn step_head(html: &mut Html, step: u32, text: &str, end: Option<(i32, u64)>) {
+    html.element("summary").id(format_args!("step-{step}-head")).with(|html| {
+        let word = match end {
+            None => "running",
+            Some((0, _)) => "passed",
+            Some(_) => "failed",
+        };
+        badge(html, word);
+        html.element("span").class("number").show(format_args!("Step {}", step.saturating_add(1)));
+        html.element("code").name(first_line(text));
+        if let Some((status, micros)) = end {
+            if status != 0 {
+                html.element("span").class("status").show(format_args!("status {status}"));
+            }
+            html.element("span").class("took").text(&units::span(micros / 1000));
+        }
+    });
+}
+
+fn rows(html: &mut Html, pieces: &[Piece], key: JobKey) {
+    for piece in pieces {
+        match piece {
+            Piece::StepStart { .. } | Piece::StepEnd { .. } => {}
+            piece => row(html, piece, key),
+        }
+    }
+}
+
+fn row(html: &mut Html, piece: &Piece, key: JobKey) {
+    match piece {
+        Piece::Line { number, channel, micros, html: content } => {
+            let class = match channel.as_str() {
+                "stdout" => None,
+                "stderr" => Some("e"),
+                _ => Some("x"),
+            };
+            html.element("div").id(format_args!("L{number}")).maybe("class", class).with(|html| {
+                html.element("a").href(format_args!("#L{number}")).attribute("tabindex", "-1").show(number);
+                html.element("i").text(&units::offset(*micros));
+                html.element("span").with(|html| {
+                    if class == Some("x") {
+                        html.element("b").name(channel);
+                        html.text(" ");
+                    }
+                    html.append(content);
+                });
+            });
+        }
+        Piece::Note(text) => html.element("p").class("note").name(text),
+        Piece::Gap(lines) => gap(html, *lines.start(), *lines.end(), key),
+        Piece::Damage(what) => {
+            html.element("p").class("note bad").show(format_args!("From here on the log cannot be read: {what}."));
+        }
+        Piece::Verdict(verdict) => {
+            let word = match verdict.outcome {
+                Outcome::Passed => "passed",
+                Outcome::Failed => "failed",
+                Outcome::Cancelled => "cancelled",
+                Outcome::TimedOut => "timed-out",
+                Outcome::Infra => "infra",
+            };
+            html.element("p").class("note verdict").with(|html| {
+                badge(html, word);
+                html.text(" ");
+                html.name(&verdict.cause);
+            });
+        }
+        Piece::StepStart { .. } | Piece::StepEnd { .. } => {}
+    }
+}
+
+fn gap(html: &mut Html, first: u64, last: u64, key: JobKey) {
+    let count = last.saturating_sub(first).saturating_add(1);
+    html.element("p").class("note gap").with(|html| {
+        html.show(format_args!("{} lines left out ", units::count(count)));
+        let window = super::log::LAST_LINES / 2;
+        let from = format!("/job/{}/{}?line=", key.job, key.attempt);
+        html.element("a")
+            .href(format_args!("{from}{0}#L{first}", first.saturating_add(window).min(last)))
+            .text("show the next");
+        if count > 2 * window {
+            html.text(" ");
+            html.element("a")
+                .href(format_args!("{from}{0}#L{last}", last.saturating_sub(window).max(first)))
+                .text("show the last of them");
+        }
+    });
+}
+
+/// The pieces as they are appended to an open page: the script replaces what has the same `id` and puts the rest, one
+/// by one, where a page would have it.
+pub fn appended(pieces: &[Piece], key: JobKey) -> Html {
+    let mut html = Html::new();
+    for piece in pieces {
+        match piece {
+            Piece::StepStart { step, text } => step_html(&mut html, *step, text, None, true, |_| {}),
+            Piece::StepEnd { step, text, status, micros } => {
+                step_head(&mut html, *step, text, Some((*status, *micros)));
+            }
+            piece => row(&mut html, piece, key),
+        }
+    }
+    html
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: JobKey = JobKey { job: 7, attempt: 1 };
+
+    fn pieces(second: Option<i32>) -> Vec<Piece> {
+        let line = |number: u64, channel: &str, text: &str| {
+            let mut html = Html::new();
+            html.text(text);
+            Piece::Line { number, channel: channel.to_string(), micros: 1_500_000, html }
+        };
+        let mut pieces = vec![
+            line(1, "stdout", "fetch"),
+            Piece::StepStart { step: 0, text: "make\nmake check".to_string() },
+            line(2, "stderr", "warning <here>"),
+            Piece::StepEnd { step: 0, text: "make".to_string(), status: 0, micros: 2_000_000 },
+            Piece::StepStart { step: 1, text: "<b>test</b>".to_string() },
+            line(3, "serial:tty0", "boot"),
+            Piece::Gap(4..=90),
+        ];
+        pieces.extend(second.map(|status| Piece::StepEnd { step: 1, text: "test".to_string(), status, micros: 0 }));
+        pieces
+    }
+
+    fn page(second: Option<i32>) -> String {
+        let mut html = Html::new();
+        section(&mut html, &pieces(second), KEY);
+        html.into_string()
+    }
+
+    #[test]
+    fn steps_fold_and_lines_can_be_linked() {
+        let page = page(None);
+        assert!(page.contains("<div id=\"L2\" class=\"e\"><a href=\"#L2\""), "{page}");
+        assert!(page.contains("warning &lt;here&gt;") && page.contains("&lt;b&gt;test") && page.contains("0:01.5"));
+        assert!(page.contains("<bdi>serial:tty0</bdi>") && page.contains("87 lines left out"));
+        assert!(page.contains("<pre class=\"script\">make\nmake check</pre>"));
+        assert_eq!(page.matches("class=\"step\" open").count(), 2);
+    }
+
+    #[test]
+    fn only_what_failed_is_open_in_a_failed_job() {
+        let page = page(Some(2));
+        assert!(page.contains("<details id=\"step-0\" class=\"step\">"), "{page}");
+        assert!(page.contains("<details id=\"step-1\" class=\"step\" open>") && page.contains("status 2"));
+    }
+
+    #[test]
+    fn what_is_appended_has_the_same_rows_and_ids_as_the_page() {
+        let page = page(Some(2));
+        let appended = appended(&pieces(Some(2)), KEY);
+        for id in ["L1", "L2", "L3", "step-0", "step-1"] {
+            assert!(appended.as_str().contains(&format!("id=\"{id}\"")) && page.contains(&format!("id=\"{id}\"")));
+        }
+        assert!(appended.as_str().contains("<summary id=\"step-1-head\"><span class=\"badge failed\">"));
+    }
+}

@@ -1,0 +1,324 @@
+//! Method, path and query → what is asked for. Whatever is not exactly one of ours is not found.
+
+use sai_core::job::{EventId, JobId, JobKey};
+use sai_core::limits::STREAMS;
+
+/// Something that people can do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// End a job.
+    CancelJob(JobId),
+    /// Queue a job anew.
+    RebuildJob(JobId),
+    /// End all jobs of an event.
+    CancelEvent(EventId),
+    /// Make an event of the same revision anew.
+    RebuildEvent(EventId),
+    /// Let an agent join; the answer is its join line.
+    AgentAdd(String),
+    /// Let an agent join no more.
+    AgentRevoke(String),
+    /// Give an agent no jobs, or some again.
+    SetAside(String, bool),
+}
+
+/// Bytes of an agent's name at most.
+const NAME_BYTES: usize = 64;
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// The list of events.
+    Events,
+    /// One event.
+    Event(EventId),
+    /// A job's current or given attempt.
+    Job(JobId, Option<u32>),
+    /// Its output as text.
+    Log(JobId, Option<u32>),
+    /// Its log as it is stored.
+    Records(JobId, Option<u32>),
+    /// One of its files.
+    Artifact(JobId, Option<u32>, u16),
+    /// The agents.
+    Agents,
+    /// The form.
+    SignIn,
+    /// A token in the form.
+    SignInWith,
+    /// The end of a session.
+    SignOut,
+    /// A file the pages use.
+    Asset(String),
+    /// `/robots.txt`.
+    Robots,
+    /// `/healthz`.
+    Health,
+    /// An action by form; the answer is a page.
+    Do(Action),
+    /// A new agent by form; its name is in the body.
+    AddAgent,
+    /// The API.
+    Api(ApiRoute),
+    /// The path is ours, but not with this method; it takes the named ones.
+    WrongMethod(&'static str),
+    /// Nothing of ours.
+    Unknown,
+}
+
+/// What is asked of the API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ApiRoute {
+    /// The events.
+    Events,
+    /// One event and its jobs.
+    Event(EventId),
+    /// One job.
+    Job(JobId),
+    /// Output of its current attempt.
+    Log(JobId),
+    /// The agents.
+    Agents,
+    /// The repositories.
+    Repositories,
+    /// An action.
+    Do(Action),
+}
+
+/// A number as we write it: digits, no sign, no zero in front.
+fn number(text: &str) -> Option<u64> {
+    let plain =
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    if plain { text.parse().ok() } else { None }
+}
+
+fn attempt(text: &str) -> Option<Option<u32>> {
+    number(text).and_then(|number| u32::try_from(number).ok()).filter(|number| *number > 0).map(Some)
+}
+
+/// Undoes percent-encoding, and `+` in forms. `None` if it is malformed or not UTF-8.
+pub fn decode(text: &str, form: bool) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        match byte {
+            b'%' => {
+                let mut digit = || rest.next().and_then(|byte| char::from(byte).to_digit(16));
+                let (high, low) = (digit()?, digit()?);
+                bytes.push((high * 16 + low) as u8);
+            }
+            b'+' if form => bytes.push(b' '),
+            byte => bytes.push(byte),
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// The value of a field in a query or form (application/x-www-form-urlencoded).
+pub fn field(query: &str, name: &str) -> Option<String> {
+    query.split('&').find_map(|pair| {
+        let (key, value) = pair.split_once('=')?;
+        if key == name { decode(value, true) } else { None }
+    })
+}
+
+/// A number in a query.
+pub fn number_field(query: &str, name: &str) -> Option<u64> {
+    number(&field(query, name)?)
+}
+
+/// The attempt that a `/live` query names.
+pub fn key_field(query: &str, name: &str) -> Option<JobKey> {
+    field(query, name)?.parse().ok()
+}
+
+/// A name an agent may have.
+pub fn agent_name(text: &str) -> Option<String> {
+    let fine = |character: char| character.is_ascii_alphanumeric() || "._-".contains(character);
+    let ok = !text.is_empty() && text.len() <= NAME_BYTES && text.chars().all(fine) && !text.starts_with(['.', '-']);
+    ok.then(|| text.to_string())
+}
+
+/// Whether `to` is an address of ours that can be gone to after signing in.
+pub fn local_address(to: &str) -> bool {
+    to.starts_with('/')
+        && !to.starts_with("//")
+        && to.len() <= 512
+        && to.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'\\' | b'"' | b'<' | b'>'))
+}
+
+/// Finds out what is asked for.
+pub fn route(method: &str, path: &str) -> Route {
+    let Some(path) = path.strip_prefix('/') else { return Route::Unknown };
+    let parts: Vec<&str> = path.split('/').collect();
+    let found = find(&parts).unwrap_or(Route::Unknown);
+    let reading = matches!(method, "GET" | "HEAD");
+    match found {
+        Route::Do(_) | Route::SignOut | Route::AddAgent | Route::Api(ApiRoute::Do(_)) => {
+            if method == "POST" {
+                found
+            } else {
+                Route::WrongMethod("POST")
+            }
+        }
+        Route::SignIn if method == "POST" => Route::SignInWith,
+        Route::SignIn if !reading => Route::WrongMethod("GET, HEAD, POST"),
+        Route::Unknown => found,
+        _ if !reading => Route::WrongMethod("GET, HEAD"),
+        _ => found,
+    }
+}
+
+fn find(parts: &[&str]) -> Option<Route> {
+    Some(match parts {
+        [""] => Route::Events,
+        ["robots.txt"] => Route::Robots,
+        ["healthz"] => Route::Health,
+        ["sign-in"] => Route::SignIn,
+        ["sign-out"] => Route::SignOut,
+        ["assets", name] => Route::Asset((*name).to_string()),
+        ["agents"] => Route::Agents,
+        ["agents", "add"] => Route::AddAgent,
+        ["agents", name, what] => {
+            let name = agent_name(&decode(name, false)?)?;
+            Route::Do(match *what {
+                "revoke" => Action::AgentRevoke(name),
+                "set-aside" => Action::SetAside(name, true),
+                "take-back" => Action::SetAside(name, false),
+                _ => return None,
+            })
+        }
+        ["event", id] => Route::Event(number(id)?),
+        ["event", id, "cancel"] => Route::Do(Action::CancelEvent(number(id)?)),
+        ["event", id, "rebuild"] => Route::Do(Action::RebuildEvent(number(id)?)),
+        ["job", id, rest @ ..] => job(number(id)?, rest)?,
+        ["api", "v1", rest @ ..] => Route::Api(api(rest)?),
+        _ => return None,
+    })
+}
+
+fn job(id: JobId, rest: &[&str]) -> Option<Route> {
+    let (number_text, rest) = match rest {
+        [first, others @ ..] if first.starts_with(|digit: char| digit.is_ascii_digit()) => (Some(*first), others),
+        _ => (None, rest),
+    };
+    let which = match number_text {
+        Some(text) => attempt(text)?,
+        None => None,
+    };
+    Some(match (rest, which) {
+        ([], _) => Route::Job(id, which),
+        (["log"], _) => Route::Log(id, which),
+        (["records"], _) => Route::Records(id, which),
+        (["artifact", stream, _name], _) => {
+            let stream = number(stream).and_then(|stream| u16::try_from(stream).ok())?;
+            if stream == 0 || usize::from(stream) >= STREAMS {
+                return None;
+            }
+            Route::Artifact(id, which, stream)
+        }
+        (["cancel"], None) => Route::Do(Action::CancelJob(id)),
+        (["rebuild"], None) => Route::Do(Action::RebuildJob(id)),
+        _ => return None,
+    })
+}
+
+fn api(parts: &[&str]) -> Option<ApiRoute> {
+    Some(match parts {
+        ["events"] => ApiRoute::Events,
+        ["events", id] => ApiRoute::Event(number(id)?),
+        ["events", id, "cancel"] => ApiRoute::Do(Action::CancelEvent(number(id)?)),
+        ["events", id, "rebuild"] => ApiRoute::Do(Action::RebuildEvent(number(id)?)),
+        ["jobs", id] => ApiRoute::Job(number(id)?),
+        ["jobs", id, "log"] => ApiRoute::Log(number(id)?),
+        ["jobs", id, "cancel"] => ApiRoute::Do(Action::CancelJob(number(id)?)),
+        ["jobs", id, "rebuild"] => ApiRoute::Do(Action::RebuildJob(number(id)?)),
+        ["agents"] => ApiRoute::Agents,
+        ["repositories"] => ApiRoute::Repositories,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ours_are_found() {
+        for (path, wanted) in [
+            ("/", Route::Events),
+            ("/event/12", Route::Event(12)),
+            ("/job/7", Route::Job(7, None)),
+            ("/job/7/2", Route::Job(7, Some(2))),
+            ("/job/7/log", Route::Log(7, None)),
+            ("/job/7/2/log", Route::Log(7, Some(2))),
+            ("/job/7/records", Route::Records(7, None)),
+            ("/job/7/2/artifact/1/a%2Fb.deb", Route::Artifact(7, Some(2), 1)),
+            ("/api/v1/jobs/7/log", Route::Api(ApiRoute::Log(7))),
+            ("/agents", Route::Agents),
+        ] {
+            assert_eq!(route("GET", path), wanted, "{path}");
+            assert_eq!(route("HEAD", path), wanted, "{path}");
+            assert!(matches!(route("POST", path), Route::WrongMethod("GET, HEAD")), "{path}");
+        }
+        for (path, wanted) in [
+            ("/job/7/cancel", Route::Do(Action::CancelJob(7))),
+            ("/event/7/rebuild", Route::Do(Action::RebuildEvent(7))),
+            ("/agents/rock%2D1/set-aside", Route::Do(Action::SetAside("rock-1".to_string(), true))),
+            ("/api/v1/events/7/cancel", Route::Api(ApiRoute::Do(Action::CancelEvent(7)))),
+            ("/sign-in", Route::SignInWith),
+        ] {
+            assert_eq!(route("POST", path), wanted, "{path}");
+        }
+        assert_eq!(route("GET", "/job/7/cancel"), Route::WrongMethod("POST"));
+        assert_eq!(route("DELETE", "/sign-in"), Route::WrongMethod("GET, HEAD, POST"));
+    }
+
+    #[test]
+    fn everything_else_is_not() {
+        for path in [
+            "",
+            "x",
+            "//",
+            "/event/",
+            "/event/+1",
+            "/event/-1",
+            "/event/01",
+            "/event/1/",
+            "/event/99999999999999999999",
+            "/job/1/0",
+            "/job/1/4294967296",
+            "/job/1/artifact/0/x",
+            "/job/1/artifact/1024/x",
+            "/job/1/artifact/1",
+            "/job/1/artifact/1/../../../etc/passwd",
+            "/job/1/2/cancel",
+            "/assets/../x",
+            "/agents/../revoke",
+            "/agents/%2e%2e/revoke",
+            "/agents/a%00b/revoke",
+            "/agents/%zz/revoke",
+            "/api/v2/events",
+            "/API/v1/events",
+        ] {
+            assert_eq!(route("POST", path), Route::Unknown, "{path}");
+            assert_eq!(route("GET", path), Route::Unknown, "{path}");
+        }
+    }
+
+    #[test]
+    fn fields_are_decoded_and_addresses_kept_at_home() {
+        assert_eq!(field("a=1&to=%2Fjob%2F7+x&to=2", "to").as_deref(), Some("/job/7 x"));
+        assert_eq!(field("a=%f", "a"), None);
+        assert_eq!(field("a=%ff", "a"), None);
+        assert_eq!(number_field("before=12", "before"), Some(12));
+        assert_eq!(number_field("before=1e3", "before"), None);
+        assert_eq!(key_field("job=7-2", "job"), Some(JobKey { job: 7, attempt: 2 }));
+        for good in ["/", "/job/7?line=3#L3", "/?repository=a%26b"] {
+            assert!(local_address(good), "{good}");
+        }
+        for bad in ["", "//evil.example", "/\\evil.example", "https://evil.example", "/a\r\nset-cookie: x", "/a b"] {
+            assert!(!local_address(bad), "{bad}");
+        }
+    }
+}

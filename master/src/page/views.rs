@@ -1,0 +1,350 @@
+//! Records and what is live beside them → what each page shows. Every renderer starts from one of these.
+
+use crate::live::{Live, LiveAgent, LiveRepository};
+use sai_core::job::{Fault, JobId, JobState};
+use sai_core::ledger::{ActionRecord, AgentRecord, EventRecord, JobRecord, Source};
+use std::collections::BTreeMap;
+
+/// Who looks, and when.
+#[derive(Clone, Debug, Default)]
+pub struct Visitor {
+    /// The signed-in user.
+    pub who: Option<String>,
+    /// Unix milliseconds.
+    pub now: u64,
+    /// What every page says at its top.
+    pub notices: Vec<String>,
+}
+
+/// How an event stands, all its jobs together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Its saifile could not be used.
+    Invalid,
+    /// It has no jobs, and nothing is wrong with that.
+    Empty,
+    /// None of its jobs has begun.
+    Queued,
+    /// Some job has not ended, and none has gone wrong.
+    Running,
+    /// Some job has not ended, and one went wrong already.
+    Failing,
+    /// All passed.
+    Passed,
+    /// All ended, not all well.
+    Failed,
+    /// All ended; some were cancelled, the others passed.
+    Cancelled,
+}
+
+impl Standing {
+    /// The word on the page and in the API.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Invalid => "invalid",
+            Self::Empty => "empty",
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Failing => "failing",
+            Self::Passed => "passed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether nothing of it is under way.
+    pub fn ended(self) -> bool {
+        !matches!(self, Self::Queued | Self::Running | Self::Failing)
+    }
+}
+
+/// Whether a state is one that somebody should look at.
+pub fn went_wrong(state: JobState) -> bool {
+    matches!(state, JobState::Failed | JobState::TimedOut | JobState::Expired | JobState::Infra)
+}
+
+/// All states, in the order in which counts of them are given.
+pub const STATES: [JobState; 9] = [
+    JobState::Failed,
+    JobState::TimedOut,
+    JobState::Infra,
+    JobState::Expired,
+    JobState::Cancelled,
+    JobState::Running,
+    JobState::Assigned,
+    JobState::Queued,
+    JobState::Passed,
+];
+
+/// An event and its jobs.
+#[derive(Clone, Debug)]
+pub struct EventView {
+    /// The event.
+    pub event: EventRecord,
+    /// Its jobs, in matrix order.
+    pub jobs: Vec<JobRecord>,
+    /// Why those wait that wait.
+    pub waiting: BTreeMap<JobId, String>,
+}
+
+impl EventView {
+    /// Picks out of what is live what concerns this event.
+    pub fn new(event: EventRecord, jobs: Vec<JobRecord>, live: &Live) -> Self {
+        let waiting = jobs.iter().filter_map(|job| Some((job.id, live.waiting.get(&job.id)?.clone()))).collect();
+        Self { event, jobs, waiting }
+    }
+
+    /// How many jobs are in each state, none left out, zeros left out.
+    pub fn counts(&self) -> Vec<(JobState, usize)> {
+        STATES
+            .into_iter()
+            .map(|state| (state, self.jobs.iter().filter(|job| job.state == state).count()))
+            .filter(|(_, count)| *count > 0)
+            .collect()
+    }
+
+    /// How it stands.
+    pub fn standing(&self) -> Standing {
+        let any = |wanted: fn(JobState) -> bool| self.jobs.iter().any(|job| wanted(job.state));
+        let bad = any(went_wrong);
+        if self.jobs.is_empty() {
+            if self.event.errors.is_empty() { Standing::Empty } else { Standing::Invalid }
+        } else if any(|state| !state.ended()) {
+            let begun = any(|state| state != JobState::Queued);
+            if bad {
+                Standing::Failing
+            } else if begun {
+                Standing::Running
+            } else {
+                Standing::Queued
+            }
+        } else if bad {
+            Standing::Failed
+        } else if any(|state| state == JobState::Cancelled) {
+            Standing::Cancelled
+        } else {
+            Standing::Passed
+        }
+    }
+
+    /// From the event's making to its last job's end, or to `now`, milliseconds.
+    pub fn took(&self, now: u64) -> Option<u64> {
+        let end = if self.standing().ended() { self.jobs.iter().filter_map(|job| job.ended_at).max()? } else { now };
+        Some(end.saturating_sub(self.event.at))
+    }
+}
+
+/// How long a job ran, or has been running, milliseconds.
+pub fn job_took(job: &JobRecord, now: u64) -> Option<u64> {
+    let started = job.started_at?;
+    match (job.state, job.ended_at) {
+        (JobState::Queued, _) => None,
+        (state, Some(ended)) if state.ended() => Some(ended.saturating_sub(started)),
+        _ => Some(now.saturating_sub(started)),
+    }
+}
+
+/// The branch or tag of a ref, and which of the two it is.
+pub fn reference_name(reference: &str) -> (&'static str, &str) {
+    match reference.strip_prefix("refs/heads/") {
+        Some(branch) => ("branch", branch),
+        None => match reference.strip_prefix("refs/tags/") {
+            Some(tag) => ("tag", tag),
+            None => ("ref", reference),
+        },
+    }
+}
+
+/// What made an event, in a word.
+pub fn source_word(source: Source) -> &'static str {
+    match source {
+        Source::Poke => "poke",
+        Source::Hook => "hook",
+        Source::Poll => "poll",
+        Source::Try => "try",
+        Source::Rebuild => "rebuild",
+    }
+}
+
+/// Whose fault something was, for people.
+pub fn fault_word(fault: Fault) -> &'static str {
+    match fault {
+        Fault::Nobody => "nobody",
+        Fault::Spec => "the spec",
+        Fault::Job => "the job itself",
+        Fault::Infrastructure => "the infrastructure",
+        Fault::Person => "on request",
+    }
+}
+
+/// The page of events.
+#[derive(Clone, Debug, Default)]
+pub struct EventsView {
+    /// The events, newest first.
+    pub events: Vec<EventView>,
+    /// Only this repository's.
+    pub repository: Option<String>,
+    /// Repositories that can be chosen.
+    pub repositories: Vec<LiveRepository>,
+    /// Events older than this number are shown.
+    pub before: Option<u64>,
+    /// Whether there are older ones.
+    pub more: bool,
+}
+
+/// One attempt of a job.
+#[derive(Clone, Debug)]
+pub struct JobView {
+    /// The job.
+    pub job: JobRecord,
+    /// Its event, if it is still known.
+    pub event: Option<EventRecord>,
+    /// Which attempt is shown; 0 if there was none yet.
+    pub attempt: u32,
+    /// Why it waits, if it does.
+    pub waiting: Option<String>,
+}
+
+impl JobView {
+    /// Whether the shown attempt is the current one, which the record tells of.
+    pub fn current(&self) -> bool {
+        self.attempt == self.job.attempt
+    }
+
+    /// Whether more can come to the shown attempt's log.
+    pub fn live(&self) -> bool {
+        self.current() && !self.job.state.ended()
+    }
+}
+
+/// One agent: what is on record and what is live.
+#[derive(Clone, Debug)]
+pub struct AgentView {
+    /// Its name.
+    pub name: String,
+    /// On record; an integrated agent has none.
+    pub record: Option<AgentRecord>,
+    /// Live, if it was seen since the master started.
+    pub live: Option<LiveAgent>,
+    /// The jobs it runs.
+    pub jobs: Vec<JobRecord>,
+}
+
+impl AgentView {
+    /// Whether its link is up.
+    pub fn connected(&self) -> bool {
+        self.live.as_ref().is_some_and(|live| live.connected)
+    }
+
+    /// A word for its state.
+    pub fn word(&self) -> &'static str {
+        match (&self.live, &self.record) {
+            (_, Some(record)) if record.revoked => "revoked",
+            (Some(live), _) if live.connected && live.set_aside.is_some() => "aside",
+            (Some(live), _) if live.connected && !live.running.is_empty() => "busy",
+            (Some(live), _) if live.connected => "idle",
+            (None, Some(record)) if record.seen_at.is_none() => "new",
+            _ => "away",
+        }
+    }
+}
+
+/// The page of agents.
+#[derive(Clone, Debug, Default)]
+pub struct AgentsView {
+    /// The agents, by name.
+    pub agents: Vec<AgentView>,
+    /// Repositories and how they stand.
+    pub repositories: Vec<LiveRepository>,
+    /// What people did lately, newest first; empty for who is not signed in.
+    pub actions: Vec<ActionRecord>,
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// An event for tests.
+    pub(crate) fn event(id: u64, jobs: u32) -> EventRecord {
+        EventRecord {
+            id,
+            repository: "hello".to_string(),
+            url: "https://git.example/hello".to_string(),
+            reference: "refs/heads/main".to_string(),
+            revision: "0123456789abcdef0123456789abcdef01234567".to_string(),
+            subject: "Say hello".to_string(),
+            author: "Ann".to_string(),
+            source: Source::Hook,
+            at: 1_795_354_322_000,
+            errors: Vec::new(),
+            warnings: Vec::new(),
+            first_job: id * 1000,
+            jobs,
+        }
+    }
+
+    /// A job for tests.
+    pub(crate) fn job(id: u64, platform: &str, configuration: &str, state: JobState) -> JobRecord {
+        let at = 1_795_354_322_000;
+        let begun = !matches!(state, JobState::Queued | JobState::Expired);
+        JobRecord {
+            id,
+            event: id / 1000,
+            repository: "hello".to_string(),
+            platform: platform.to_string(),
+            configuration: configuration.to_string(),
+            priority: 0,
+            state,
+            attempt: u32::from(begun),
+            infra: 0,
+            agent: begun.then(|| "rock".to_string()),
+            queued_at: at,
+            assigned_at: begun.then_some(at + 1000),
+            started_at: (begun && state != JobState::Assigned).then_some(at + 2000),
+            ended_at: state.ended().then_some(at + 64_000),
+            cause: String::new(),
+            fault: Fault::Nobody,
+            verdict: None,
+            steps: 2,
+            step: None,
+            log_bytes: 0,
+            artifacts: Vec::new(),
+        }
+    }
+
+    fn standing(states: &[JobState]) -> Standing {
+        let jobs = states.iter().enumerate().map(|(at, state)| job(at as u64, "linux", "default", *state)).collect();
+        EventView::new(event(1, states.len() as u32), jobs, &Live::default()).standing()
+    }
+
+    #[test]
+    fn an_event_stands_as_its_jobs_do() {
+        use JobState::*;
+        assert_eq!(standing(&[]), Standing::Empty);
+        assert_eq!(standing(&[Queued, Queued]), Standing::Queued);
+        assert_eq!(standing(&[Queued, Passed]), Standing::Running);
+        assert_eq!(standing(&[Running, Failed]), Standing::Failing);
+        assert_eq!(standing(&[Passed, Infra]), Standing::Failed);
+        assert_eq!(standing(&[Passed, Cancelled]), Standing::Cancelled);
+        assert_eq!(standing(&[Passed, Passed]), Standing::Passed);
+        let mut invalid = EventView::new(event(1, 0), Vec::new(), &Live::default());
+        invalid.event.errors.push(".sai.json:1:1: expected {".to_string());
+        assert_eq!(invalid.standing(), Standing::Invalid);
+    }
+
+    #[test]
+    fn a_queued_job_has_no_duration_even_after_an_earlier_attempt() {
+        let mut waiting = job(1, "linux", "default", JobState::Running);
+        assert_eq!(job_took(&waiting, waiting.queued_at + 5000), Some(3000));
+        waiting.state = JobState::Queued;
+        assert_eq!(job_took(&waiting, waiting.queued_at + 5000), None);
+        assert_eq!(job_took(&job(1, "linux", "default", JobState::Passed), u64::MAX), Some(62_000));
+    }
+
+    #[test]
+    fn refs_are_told_apart() {
+        assert_eq!(reference_name("refs/heads/a/b"), ("branch", "a/b"));
+        assert_eq!(reference_name("refs/tags/v1"), ("tag", "v1"));
+        assert_eq!(reference_name("refs/notes/x"), ("ref", "refs/notes/x"));
+    }
+}
