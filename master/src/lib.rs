@@ -15,3 +15,4 @@ pub mod page;
 pub mod sessions;
 pub mod store;
 pub mod tls;
+pub mod viewers;

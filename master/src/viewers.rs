@@ -1,0 +1,374 @@
+//! Change → what an open page shows of it: fragments of HTML and log lines over a WebSocket.
+//!
+//! The page itself is the snapshot. A viewer says what it shows and since when; it is then sent what changed, made by
+//! the same renderers. Nobody waits for a viewer: changes fold together while one message is under way, a message that
+//! cannot be delivered within a deadline ends the viewer, and one that is far behind in a log jumps to its end. What a
+//! viewer costs is one set of topics and one message, whatever the rate.
+
+use crate::live::{Dirty, Scope, Topic};
+use crate::page::html::Html;
+use crate::page::library::{EVENTS, Library};
+use crate::page::log::{Folder, Piece};
+use crate::page::route::{field, key_field, number_field};
+use crate::page::{agents, event, events, grid, job, log_html};
+use miniserde::{Serialize, json};
+use sai_core::job::{EventId, JobId, JobKey};
+use sai_core::ledger::JobRecord;
+use smol::Timer;
+use smol::future::or;
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Seconds one message may take to be taken over by the connection.
+const SEND_S: u64 = 10;
+
+/// Pause between two rounds of fragments: changes in between cost one fragment.
+const FRAGMENTS_PAUSE: Duration = Duration::from_millis(500);
+
+/// Pause between two rounds of log lines; with `BATCH_BYTES` it bounds what one viewer is sent.
+const LINES_PAUSE: Duration = Duration::from_millis(100);
+
+/// Bytes of a log read for one message.
+const BATCH_BYTES: usize = 128 << 10;
+
+/// Bytes a viewer may be behind in a log before it jumps to the end.
+const BEHIND_BYTES: u64 = 1 << 20;
+
+/// Bytes before the end to which it jumps.
+const TAIL_BYTES: u64 = 64 << 10;
+
+/// Takes messages to one viewer. The WebSocket is one.
+pub trait Socket: Send {
+    /// Hands a text message over; returns when the connection has room for it.
+    fn send(&mut self, text: String) -> impl Future<Output = Result<(), String>> + Send;
+}
+
+/// What a viewer shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Shown {
+    Events { repository: Option<String>, since: u64 },
+    Event { id: EventId, since: u64 },
+    Job { key: JobKey, from: u64 },
+    Agents,
+}
+
+impl Shown {
+    /// Reads a `/live` address.
+    fn of(address: &str) -> Option<Self> {
+        let (path, query) = address.split_once('?')?;
+        if path != "/live" {
+            return None;
+        }
+        let since = number_field(query, "since").unwrap_or(0);
+        if let Some(id) = number_field(query, "event") {
+            return Some(Self::Event { id, since });
+        }
+        if let Some(key) = key_field(query, "job") {
+            return Some(Self::Job { key, from: number_field(query, "from").unwrap_or(0) });
+        }
+        match field(query, "page")?.as_str() {
+            "events" => Some(Self::Events { repository: field(query, "repository"), since }),
+            "agents" => Some(Self::Agents),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct FragmentMessage<'a> {
+    t: &'a str,
+    id: &'a str,
+    html: &'a str,
+}
+
+#[derive(Serialize)]
+struct LogMessage<'a> {
+    t: &'a str,
+    html: &'a str,
+    to: u64,
+}
+
+/// A part of a page that replaces the one with the same id.
+struct Fragment {
+    id: String,
+    html: Html,
+}
+
+impl Fragment {
+    fn new(id: impl Into<String>, write: impl FnOnce(&mut Html)) -> Self {
+        let mut html = Html::new();
+        write(&mut html);
+        Self { id: id.into(), html }
+    }
+
+    fn message(&self) -> String {
+        json::to_string(&FragmentMessage { t: "fragment", id: &self.id, html: self.html.as_str() })
+    }
+}
+
+/// Serves one viewer until it is gone, does not take what it is sent, or there is nothing more to see. `address` is the
+/// path and query it asked for, `who` the signed-in user, and `gone` ends when its connection does.
+pub async fn view(
+    socket: &mut impl Socket,
+    gone: impl Future<Output = ()>,
+    address: &str,
+    who: Option<String>,
+    library: Arc<Library>,
+) {
+    let Some(shown) = Shown::of(address) else { return };
+    let serve = async {
+        let _ended = match shown {
+            Shown::Job { key, from } => follow(socket, key, from, &library).await,
+            other => fragments(socket, other, who, &library).await,
+        };
+    };
+    or(serve, gone).await;
+}
+
+async fn send(socket: &mut impl Socket, text: String) -> Result<(), String> {
+    or(socket.send(text), async {
+        Timer::after(Duration::from_secs(SEND_S)).await;
+        Err("the viewer takes nothing".to_string())
+    })
+    .await
+}
+
+/// Serves the pages that are made of fragments.
+async fn fragments(
+    socket: &mut impl Socket,
+    shown: Shown,
+    who: Option<String>,
+    library: &Arc<Library>,
+) -> Result<(), String> {
+    let scope = match &shown {
+        Shown::Event { id, .. } => {
+            let (library, id) = (library.clone(), *id);
+            let Some(record) = smol::unblock(move || library.archive.event(id)).await else { return Ok(()) };
+            Scope::Event(id, record.first_job..record.first_job + u64::from(record.jobs))
+        }
+        Shown::Agents => Scope::Agents,
+        _ => Scope::Events,
+    };
+    // Watching begins before the first look, so that nothing falls between the two.
+    let watch = library.changes.watch(scope);
+    let mut dirty: Option<Dirty> = None;
+    loop {
+        let changed = {
+            let (library, shown, who) = (library.clone(), shown.clone(), who.clone());
+            smol::unblock(move || changed(&library, &shown, who, dirty.as_ref())).await
+        };
+        for fragment in changed {
+            send(socket, fragment.message()).await?;
+        }
+        Timer::after(FRAGMENTS_PAUSE).await;
+        dirty = Some(watch.changed().await);
+    }
+}
+
+/// The fragments that changed; without `dirty`, those that may have changed since the page was made.
+fn changed(library: &Library, shown: &Shown, who: Option<String>, dirty: Option<&Dirty>) -> Vec<Fragment> {
+    let visitor = library.visitor(who);
+    match shown {
+        Shown::Events { repository, since } => {
+            changed_events(library, repository.as_deref(), *since, dirty, visitor.now)
+        }
+        Shown::Event { id, since } => changed_event(library, *id, *since, dirty, visitor.now),
+        Shown::Agents => {
+            let view = library.agents(false);
+            vec![Fragment::new("agents", |html| agents::list(html, &view, &visitor))]
+        }
+        Shown::Job { .. } => Vec::new(),
+    }
+}
+
+/// Whether a job may have changed since a moment: it has not ended, or ended later.
+fn fresh(job: &JobRecord, since: u64) -> bool {
+    job.ended_at.is_none_or(|at| at >= since) || !job.state.ended()
+}
+
+fn changed_events(
+    library: &Library,
+    repository: Option<&str>,
+    since: u64,
+    dirty: Option<&Dirty>,
+    now: u64,
+) -> Vec<Fragment> {
+    let wanted: Option<BTreeSet<EventId>> = dirty.filter(|dirty| !dirty.all).map(|dirty| {
+        let event = |topic: &Topic| match topic {
+            Topic::Event(id) => Some(*id),
+            Topic::Job(id) => library.archive.job(*id).map(|job| job.event),
+            _ => None,
+        };
+        dirty.topics.iter().filter_map(event).collect()
+    });
+    let mut views = match &wanted {
+        // That the list changed says nothing of which event: look at all that the first page shows.
+        Some(_) if dirty.is_some_and(|dirty| dirty.topics.contains(&Topic::Events)) => {
+            library.events(None, repository.map(str::to_string), EVENTS).events
+        }
+        Some(ids) => ids.iter().rev().filter_map(|id| library.event(*id)).collect(),
+        None => library.events(None, repository.map(str::to_string), EVENTS).events,
+    };
+    views.retain(|view| repository.is_none_or(|name| view.event.repository == name));
+    if dirty.is_none() {
+        views.retain(|view| view.event.at >= since || view.jobs.iter().any(|job| fresh(job, since)));
+    }
+    // Oldest first, since each new one goes to the top.
+    views.sort_by_key(|view| view.event.id);
+    views
+        .iter()
+        .map(|view| Fragment::new(format!("event-{}", view.event.id), |html| events::card(html, view, now)))
+        .collect()
+}
+
+fn changed_event(library: &Library, id: EventId, since: u64, dirty: Option<&Dirty>, now: u64) -> Vec<Fragment> {
+    let Some(view) = library.event(id) else { return Vec::new() };
+    let wanted: Option<BTreeSet<JobId>> = dirty.filter(|dirty| !dirty.all).map(|dirty| {
+        dirty.topics.iter().filter_map(|topic| if let Topic::Job(id) = topic { Some(*id) } else { None }).collect()
+    });
+    let mut fragments = vec![
+        Fragment::new("event-head", |html| event::head(html, &view, now)),
+        Fragment::new("event-wrong", |html| event::wrong(html, &view, now)),
+    ];
+    for job in &view.jobs {
+        let include = match &wanted {
+            Some(ids) => ids.contains(&job.id),
+            None => dirty.is_some() || fresh(job, since),
+        };
+        if include {
+            fragments.push(Fragment::new(format!("cell-{}", job.id), |html| grid::chip(html, job, true)));
+            fragments.push(Fragment::new(format!("job-{}", job.id), |html| grid::job_row(html, &view, job, now)));
+        }
+    }
+    fragments
+}
+
+/// What a follower of a log learned in one round.
+#[derive(Default)]
+struct Round {
+    pieces: Vec<Piece>,
+    jumped: bool,
+    to: u64,
+    ended: bool,
+    /// There is more to read at once.
+    more: bool,
+}
+
+/// Reads on in a log that grows.
+struct Follower {
+    key: JobKey,
+    from: u64,
+    reader: Option<Box<dyn Read + Send>>,
+    folder: Folder,
+}
+
+impl Follower {
+    fn new(key: JobKey, from: u64) -> Self {
+        Self { key, from, reader: None, folder: Folder::new([]) }
+    }
+
+    fn round(&mut self, library: &Library) -> io::Result<Round> {
+        let mut reader = match self.reader.take() {
+            Some(reader) => reader,
+            None => match library.archive.log(self.key) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Round::default()),
+                Err(error) => return Err(error),
+                Ok(mut log) => {
+                    // The beginning is on the page already; it is read again only to know where it ends.
+                    read_on(&mut log.reader, &mut self.folder, self.from)?;
+                    self.folder.finish();
+                    self.folder.follow();
+                    log.reader
+                }
+            },
+        };
+        let mut round = Round::default();
+        let length = library.live().log_lengths.get(&self.key).copied().unwrap_or(0);
+        if length.saturating_sub(self.folder.offset()) > BEHIND_BYTES {
+            self.folder.skip();
+            read_on(&mut reader, &mut self.folder, length.saturating_sub(TAIL_BYTES))?;
+            round.pieces = self.folder.finish();
+            round.jumped = true;
+            self.folder.follow();
+        }
+        let until = self.folder.offset() + BATCH_BYTES as u64;
+        read_on(&mut reader, &mut self.folder, until)?;
+        round.pieces.extend(self.folder.take());
+        round.to = self.folder.offset();
+        round.ended = self.folder.ended();
+        round.more = round.to == until && !round.ended;
+        self.reader = Some(reader);
+        Ok(round)
+    }
+}
+
+/// Feeds a folder until it has taken `until` bytes or there are no more now.
+fn read_on(reader: &mut Box<dyn Read + Send>, folder: &mut Folder, until: u64) -> io::Result<()> {
+    let mut buffer = vec![0; BATCH_BYTES];
+    while folder.offset() < until && !folder.ended() {
+        let room = usize::try_from(until - folder.offset()).unwrap_or(usize::MAX).min(buffer.len());
+        let length = reader.read(buffer.get_mut(..room).unwrap_or_default())?;
+        if length == 0 {
+            break;
+        }
+        folder.push(buffer.get(..length).unwrap_or_default());
+    }
+    Ok(())
+}
+
+/// Serves the page of a job.
+async fn follow(socket: &mut impl Socket, key: JobKey, from: u64, library: &Arc<Library>) -> Result<(), String> {
+    let watch = library.changes.watch(Scope::Job(key));
+    let mut follower = Follower::new(key, from);
+    let mut job_changed = true;
+    loop {
+        let (held, round, head) = {
+            let (library, mut held) = (library.clone(), follower);
+            smol::unblock(move || {
+                let head = if job_changed { head(&library, key) } else { None };
+                let round = held.round(&library);
+                (held, round, head)
+            })
+            .await
+        };
+        follower = held;
+        let round = round.map_err(|error| error.to_string())?;
+        let ended = head.as_ref().is_some_and(|(_, ended)| *ended);
+        for fragment in head.iter().flat_map(|(fragments, _)| fragments) {
+            send(socket, fragment.message()).await?;
+        }
+        if !round.pieces.is_empty() {
+            let html = log_html::appended(&round.pieces, key);
+            let t = if round.jumped { "gap" } else { "log" };
+            send(socket, json::to_string(&LogMessage { t, html: html.as_str(), to: round.to })).await?;
+        }
+        if ended && !round.more {
+            return send(socket, "{\"t\":\"end\"}".to_string()).await;
+        }
+        Timer::after(LINES_PAUSE).await;
+        job_changed = false;
+        if !round.more {
+            let dirty = watch.changed().await;
+            job_changed = dirty.all || dirty.topics.contains(&Topic::Job(key.job));
+        }
+    }
+}
+
+/// The head of a job's page as it is now, its files, and whether the job has ended.
+fn head(library: &Library, key: JobKey) -> Option<(Vec<Fragment>, bool)> {
+    let mut view = library.job(key.job, None)?;
+    let ended = view.job.state.ended();
+    // Before its first attempt a job's page shows the one to come.
+    if view.attempt > key.attempt {
+        view.attempt = key.attempt;
+    }
+    let now = library.visitor(None).now;
+    let fragments = vec![
+        Fragment::new("job-head", |html| job::head(html, &view, now)),
+        Fragment::new("artifacts", |html| job::artifacts(html, &view)),
+    ];
+    Some((fragments, ended))
+}

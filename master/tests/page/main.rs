@@ -1,0 +1,474 @@
+//! Requests and viewers against a library: most of them with an archive in memory, whose every moment a test can choose.
+
+mod memory;
+
+use memory::{Log, Memory, event, job, user};
+use sai_core::job::{JobKey, JobState};
+use sai_core::record::{Artifact, ChannelStart, Record};
+use sai_master::http::{Body, Request, Response};
+use sai_master::live::{Changes, Live, Topic};
+use sai_master::page::library::{Act, Library, now};
+use sai_master::page::route::Action;
+use sai_master::page::{may_view, respond};
+use sai_master::sessions::Sessions;
+use sai_master::viewers::{Socket, view};
+use smol::channel::{Receiver, Sender, bounded};
+use std::io::Read;
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::{Duration, Instant};
+
+const KEY: JobKey = JobKey { job: 1000, attempt: 1 };
+
+struct World {
+    memory: Memory,
+    library: Arc<Library>,
+    done: Arc<Mutex<Vec<String>>>,
+    log: Log,
+}
+
+fn world(public: bool) -> World {
+    let memory = Memory::default();
+    let log = Log::default();
+    log.add(0, &Record::Channel(1, ChannelStart { name: "stdout".to_string() }));
+    log.add(1000, &Record::Data(1, b"one\ntwo <b>\n".to_vec()));
+    memory.change(|held| {
+        let event = event(1, "hello", "Say hello", now() - 60_000);
+        for (index, state) in [JobState::Running, JobState::Failed, JobState::Queued].into_iter().enumerate() {
+            let job = job(&event, index as u64, "linux/x86_64/gcc", &format!("c{index}"), state);
+            held.jobs.insert(job.id, job);
+        }
+        held.events.insert(1, sai_core::ledger::EventRecord { jobs: 3, ..event });
+        held.users.push(user("ann", "ann's token"));
+        held.logs.insert(KEY, log.clone());
+    });
+    let done = Arc::new(Mutex::new(Vec::new()));
+    let record = done.clone();
+    let act: Act = Box::new(move |action, who| {
+        record.lock().unwrap().push(format!("{who} {action:?}"));
+        match action {
+            Action::CancelJob(1001) => Err("job 1001 has ended".to_string()),
+            _ => Ok("join <line>".to_string()),
+        }
+    });
+    let library = Library {
+        archive: Box::new(memory.clone()),
+        live: Arc::new(RwLock::new(Live::default())),
+        changes: Arc::new(Changes::new()),
+        sessions: Sessions::new(),
+        act,
+        public,
+    };
+    World { memory, library: Arc::new(library), done, log }
+}
+
+impl World {
+    fn ask(&self, method: &str, address: &str, headers: &[(&str, &str)], body: &str) -> Response {
+        let (path, query) = address.split_once('?').unwrap_or((address, ""));
+        let headers = headers.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        let request = Request {
+            method: method.to_string(),
+            path: path.to_string(),
+            query: query.to_string(),
+            headers,
+            body: body.as_bytes().to_vec(),
+            peer: "::1".to_string(),
+        };
+        respond(&self.library, &request)
+    }
+
+    fn get(&self, address: &str) -> Response {
+        self.ask("GET", address, &[], "")
+    }
+
+    /// Signs in as a browser does and gives the cookie.
+    fn sign_in(&self) -> String {
+        let response = self.ask("POST", "/sign-in", OURS, "to=%2Fevent%2F1&token=ann%27s+token");
+        assert_eq!((response.status, header(&response, "location")), (303, Some("/event/1")));
+        let cookie = header(&response, "set-cookie").unwrap();
+        assert!(cookie.ends_with("; Path=/; HttpOnly; Secure; SameSite=Strict; Max-Age=43200"), "{cookie}");
+        cookie.split(';').next().unwrap().to_string()
+    }
+}
+
+const OURS: &[(&str, &str)] = &[("host", "ci.example"), ("origin", "https://ci.example")];
+
+fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
+    let mut all = response.headers.iter().filter(|(key, _)| *key == name);
+    let first = all.next().map(|(_, value)| value.as_str());
+    assert!(all.next().is_none(), "two headers {name}");
+    first
+}
+
+fn body(response: Response) -> Vec<u8> {
+    match response.body {
+        Body::Bytes(bytes) => bytes,
+        Body::Reader { reader, length } => {
+            let mut bytes = Vec::new();
+            reader.take(length).read_to_end(&mut bytes).unwrap();
+            assert_eq!(bytes.len() as u64, length);
+            bytes
+        }
+        Body::File { file, offset, length } => {
+            use std::os::unix::fs::FileExt as _;
+            let mut bytes = vec![0; length as usize];
+            file.read_exact_at(&mut bytes, offset).unwrap();
+            bytes
+        }
+    }
+}
+
+fn text(response: Response) -> String {
+    String::from_utf8(body(response)).unwrap()
+}
+
+#[test]
+fn every_page_answers_with_a_strict_policy() {
+    let world = world(true);
+    for address in ["/", "/?repository=hello", "/event/1", "/job/1000", "/job/1002", "/agents", "/sign-in", "/nothing"]
+    {
+        let response = world.get(address);
+        assert_eq!(response.status, if address == "/nothing" { 404 } else { 200 }, "{address}");
+        let policy = header(&response, "content-security-policy").unwrap();
+        assert!(policy.starts_with("default-src 'none'; style-src 'self'; script-src 'self'"), "{policy}");
+        assert!(!policy.contains("unsafe") && policy.contains("frame-ancestors 'none'"));
+        assert_eq!(header(&response, "x-content-type-options"), Some("nosniff"));
+        let page = text(response);
+        assert!(page.starts_with("<!doctype html><html lang=\"en\">") && page.ends_with("</html>"), "{address}");
+        for forbidden in [" style=", " onclick", "<style", "http://", "https://", "javascript:"] {
+            assert!(!page.contains(forbidden), "{address}: {forbidden}");
+        }
+    }
+    assert!(text(world.get("/job/1000")).contains("two &lt;b&gt;"));
+    assert_eq!(text(world.get("/healthz")), "ok\n");
+    assert!(text(world.get("/robots.txt")).contains("Disallow: /"));
+    assert_eq!(world.ask("DELETE", "/job/1000", &[], "").status, 405);
+    assert_eq!(world.get("/job/1000/2").status, 404);
+}
+
+#[test]
+fn assets_last_as_long_as_their_address() {
+    let world = world(true);
+    let page = text(world.get("/"));
+    for name in ["page.css", "live.js", "icon.svg"] {
+        let at = page.find(&format!("/assets/{name}?v=")).unwrap();
+        let address = page[at..].split('"').next().unwrap();
+        let response = world.get(address);
+        assert_eq!(header(&response, "cache-control"), Some("public, max-age=31536000, immutable"), "{address}");
+        assert_eq!(header(&world.get(&format!("/assets/{name}?v=other")), "cache-control"), Some("no-cache"));
+    }
+    assert_eq!(world.get("/assets/other").status, 404);
+}
+
+#[test]
+fn raw_text_and_records_are_exact() {
+    let world = world(true);
+    let response = world.get("/job/1000/log");
+    assert_eq!(header(&response, "content-type"), Some("text/plain; charset=utf-8"));
+    assert_eq!(header(&response, "content-security-policy").unwrap().split(';').next(), Some("sandbox"));
+    assert_eq!(body(response), b"one\ntwo <b>\n");
+    assert_eq!(body(world.get("/api/v1/jobs/1000/log?from=4")), b"two <b>\n");
+    assert_eq!(body(world.get("/api/v1/jobs/1000/log?from=400")), b"");
+    assert_eq!(body(world.get("/job/1000/1/records")), *world.log.0.lock().unwrap());
+    assert_eq!(world.get("/job/1002/log").status, 404);
+}
+
+#[test]
+fn artifacts_are_only_ever_saved() {
+    let world = world(true);
+    let path = std::env::temp_dir().join(format!("sai-page-test-{}", std::process::id()));
+    std::fs::write(&path, "<script>alert(1)</script>").unwrap();
+    world.memory.change(|held| {
+        held.files.insert((KEY, 1), path.clone());
+        let artifact = Artifact {
+            stream: 1,
+            path: "out/é\"; x=.html".to_string(),
+            size: 25,
+            sha256: "ab".repeat(32),
+            executable: false,
+        };
+        held.jobs.get_mut(&1000).unwrap().artifacts.push(artifact);
+    });
+    let response = world.get("/job/1000/artifact/1/anything.html");
+    assert_eq!(header(&response, "content-type"), Some("application/octet-stream"));
+    let disposition = "attachment; filename=\"____x_.html\"; filename*=UTF-8''%C3%A9%22%3B%20x%3D.html";
+    assert_eq!(header(&response, "content-disposition"), Some(disposition));
+    assert!(header(&response, "content-security-policy").unwrap().starts_with("sandbox;"));
+    let ranged = world.ask("GET", "/job/1000/1/artifact/1/x", &[("range", "bytes=1-6")], "");
+    assert_eq!((ranged.status, header(&ranged, "content-range")), (206, Some("bytes 1-6/25")));
+    assert_eq!(body(ranged), b"script");
+    assert_eq!(world.get("/job/1000/artifact/2/x").status, 404);
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn only_the_signed_in_act_and_only_from_our_pages() {
+    let world = world(true);
+    let cookie = world.sign_in();
+    let cookie = cookie.as_str();
+    let cases: [(&[(&str, &str)], u16); 6] = [
+        (&[], 401),
+        (OURS, 401),
+        (&[("cookie", cookie)], 403),
+        (&[("cookie", cookie), ("host", "ci.example"), ("origin", "https://evil.example")], 403),
+        (&[("cookie", cookie), ("sec-fetch-site", "cross-site")], 403),
+        (&[("authorization", "Bearer wrong")], 401),
+    ];
+    for (headers, status) in cases {
+        for address in ["/job/1000/cancel", "/event/1/rebuild", "/api/v1/jobs/1000/cancel", "/agents/add"] {
+            let response = world.ask("POST", address, headers, "name=rock");
+            assert_eq!(response.status, status, "{address} {headers:?}");
+        }
+    }
+    assert!(world.done.lock().unwrap().is_empty());
+    let ours = [OURS, &[("cookie", cookie)]].concat();
+    let response = world.ask("POST", "/job/1000/cancel", &ours, "");
+    assert_eq!((response.status, header(&response, "location")), (303, Some("/job/1000")));
+    assert_eq!(world.ask("POST", "/job/1001/cancel", &ours, "").status, 409);
+    let token = [("authorization", "bearer ann's token")];
+    assert_eq!(text(world.ask("POST", "/api/v1/events/1/rebuild", &token, "")), "{\"done\":\"join <line>\"}");
+    assert_eq!(text(world.ask("POST", "/api/v1/jobs/1001/cancel", &token, "")), "{\"error\":\"job 1001 has ended\"}");
+    let response = world.ask("POST", "/agents/add", &ours, "name=rock-5");
+    assert_eq!(header(&response, "cache-control"), Some("no-store"));
+    assert!(text(response).contains("<pre class=\"answer\">join &lt;line&gt;</pre>"));
+    assert_eq!(world.ask("POST", "/agents/add", &ours, "name=..%2Fx").status, 400);
+    let wanted = [
+        "ann CancelJob(1000)",
+        "ann CancelJob(1001)",
+        "ann RebuildEvent(1)",
+        "ann CancelJob(1001)",
+        "ann AgentAdd(\"rock-5\")",
+    ];
+    assert_eq!(*world.done.lock().unwrap(), wanted);
+    assert!(text(world.ask("GET", "/event/1", &ours, "")).contains("action=\"/event/1/cancel\""));
+    assert_eq!(world.ask("POST", "/sign-out", &ours, "").status, 303);
+    assert_eq!(world.ask("POST", "/job/1000/cancel", &ours, "").status, 401);
+}
+
+#[test]
+fn a_private_master_shows_nothing_to_strangers() {
+    let world = world(false);
+    for address in ["/", "/event/1", "/job/1000/log", "/job/1000/records", "/job/1000/artifact/1/x", "/agents"] {
+        let response = world.get(address);
+        assert_eq!(response.status, 303, "{address}");
+        assert!(header(&response, "location").unwrap().starts_with("/sign-in?to=%2F"));
+        assert_eq!(header(&response, "cache-control"), Some("no-store"));
+    }
+    for address in ["/api/v1/events", "/api/v1/jobs/1000/log", "/api/v1/agents", "/nothing"] {
+        assert_eq!(world.get(address).status, 401, "{address}");
+    }
+    for address in ["/sign-in", "/healthz", "/robots.txt", "/assets/page.css"] {
+        assert_eq!(world.get(address).status, 200, "{address}");
+    }
+    let wrong = world.ask("POST", "/sign-in", OURS, "token=guess");
+    assert_eq!((wrong.status, header(&wrong, "set-cookie")), (403, None));
+    let foreign = world.ask("POST", "/sign-in", &[], "token=ann%27s+token");
+    assert_eq!((foreign.status, header(&foreign, "set-cookie")), (403, None));
+    let cookie = world.sign_in();
+    let response = world.ask("GET", "/", &[("cookie", &cookie)], "");
+    assert_eq!((response.status, header(&response, "cache-control")), (200, Some("no-store")));
+    assert_eq!(world.ask("GET", "/api/v1/events", &[("authorization", "Bearer ann's token")], "").status, 200);
+    let viewer = |headers: &[(&str, &str)]| {
+        let headers = headers.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        may_view(&world.library, &Request { headers, ..Request::default() })
+    };
+    assert_eq!(viewer(&[]), Err(401));
+    assert_eq!(viewer(&[("cookie", &cookie)]), Ok(Some("ann".to_string())));
+    assert_eq!(viewer(&[("cookie", &cookie), ("host", "ci.example"), ("origin", "https://evil.example")]), Err(403));
+    assert_eq!(
+        viewer(&[("cookie", &cookie), ("host", "ci.example"), ("origin", "https://ci.example")]),
+        Ok(Some("ann".to_string()))
+    );
+}
+
+#[test]
+fn signing_in_never_leads_elsewhere() {
+    let world = world(true);
+    for to in ["%2F%2Fevil.example", "https%3A%2F%2Fevil.example", "%2F%5Cevil.example", "%2Fx%0d%0aset-cookie%3A+a"] {
+        let response = world.ask("POST", "/sign-in", OURS, &format!("to={to}&token=ann%27s+token"));
+        assert_eq!(header(&response, "location"), Some("/"), "{to}");
+    }
+}
+
+/// A viewer's end of the socket: a channel, so that a test can also be one that never reads.
+struct Channel(Sender<String>);
+
+impl Socket for Channel {
+    fn send(&mut self, text: String) -> impl Future<Output = Result<(), String>> + Send {
+        let sender = self.0.clone();
+        async move { sender.send(text).await.map_err(|error| error.to_string()) }
+    }
+}
+
+fn watch(world: &World, address: &str, room: usize) -> (Receiver<String>, smol::Task<()>) {
+    let (sender, receiver) = bounded(room);
+    let (library, address) = (world.library.clone(), address.to_string());
+    let task = smol::spawn(async move {
+        view(&mut Channel(sender), std::future::pending(), &address, None, library).await;
+    });
+    (receiver, task)
+}
+
+/// The next message that holds `wanted`.
+fn hear(receiver: &Receiver<String>, wanted: &str) -> String {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    smol::block_on(async {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let message = smol::future::or(async { receiver.recv().await.ok() }, async {
+                smol::Timer::after(left).await;
+                None
+            })
+            .await
+            .unwrap_or_else(|| panic!("no message with {wanted}"));
+            if message.contains(wanted) {
+                return message;
+            }
+        }
+    })
+}
+
+#[test]
+fn a_job_page_is_sent_the_rest_of_its_log_and_then_the_end() {
+    let world = world(true);
+    let page = text(world.get("/job/1000"));
+    let at = page.find("/live?job=").unwrap();
+    let address = page[at..].split('"').next().unwrap().replace("&amp;", "&");
+    let (messages, task) = watch(&world, &address, 1);
+    hear(&messages, "job-head");
+    world.log.add(2000, &Record::Data(1, b"three\nhalf".to_vec()));
+    world.library.changes.touch(Topic::Log(KEY));
+    let message = hear(&messages, "\"t\":\"log\"");
+    assert!(message.contains("L3") && message.contains("three") && message.contains("L4") && !message.contains("two"));
+    world.log.add(3000, &Record::Data(1, b" done\n".to_vec()));
+    world.library.changes.touch(Topic::Log(KEY));
+    let message = hear(&messages, "half done");
+    assert!(message.contains("L4") && !message.contains("L5"), "{message}");
+    world.memory.job_state(1000, JobState::Passed, now());
+    world.library.changes.touch(Topic::Job(1000));
+    assert!(hear(&messages, "job-head").contains("badge passed"));
+    hear(&messages, "{\"t\":\"end\"}");
+    smol::block_on(task);
+    assert_eq!(world.library.changes.watching(), 0);
+}
+
+#[test]
+fn a_viewer_far_behind_jumps_to_the_end_of_the_log() {
+    let world = world(true);
+    let (messages, _task) = watch(&world, "/live?job=1000-1&from=0", 1);
+    hear(&messages, "two");
+    for number in 0..100_000 {
+        world.log.add(2000, &Record::Data(1, format!("line {number} of very many lines\n").into_bytes()));
+    }
+    let length = world.log.0.lock().unwrap().len() as u64;
+    world.library.live.write().unwrap().log_lengths.insert(KEY, length);
+    world.library.changes.touch(Topic::Log(KEY));
+    let message = hear(&messages, "\"t\":\"gap\"");
+    assert!(message.contains("lines left out") && message.contains("line 99999 ") && !message.contains("line 50000 "));
+}
+
+#[test]
+fn an_event_page_is_sent_each_job_that_changed_and_no_other() {
+    let world = world(true);
+    let (messages, _task) = watch(&world, &format!("/live?event=1&since={}", now() + 1000), 100);
+    hear(&messages, "\"id\":\"job-1002\"");
+    world.memory.job_state(1002, JobState::Running, now());
+    world.library.changes.touch(Topic::Job(1002));
+    world.library.changes.touch(Topic::Job(9999));
+    assert!(hear(&messages, "\"id\":\"event-head\"").contains("2 running"));
+    assert!(hear(&messages, "\"id\":\"cell-").contains("cell-1002"));
+    assert!(hear(&messages, "\"id\":\"job-").contains("<tr id=\\\"job-1002\\\" class=\\\"running\\\">"));
+    assert!(messages.is_empty());
+}
+
+#[test]
+fn the_list_is_sent_new_events_and_changed_ones() {
+    let world = world(true);
+    let (messages, _task) = watch(&world, "/live?page=events&since=0&repository=hello", 100);
+    hear(&messages, "\"id\":\"event-1\"");
+    world.memory.change(|held| {
+        held.events.insert(2, event(2, "other", "Not shown", now()));
+        held.events.insert(3, event(3, "hello", "A <new> one", now()));
+    });
+    for topic in [Topic::Event(2), Topic::Event(3)] {
+        world.library.changes.touch(topic);
+    }
+    let message = hear(&messages, "\"id\":\"event-");
+    assert!(message.contains("event-3") && message.contains("A &lt;new&gt; one") && message.contains("data-into"));
+}
+
+#[test]
+fn a_viewer_that_never_reads_holds_nobody_up() {
+    let world = world(true);
+    let (messages, _task) = watch(&world, "/live?event=1&since=0", 1);
+    let begun = Instant::now();
+    for _ in 0..100_000 {
+        world.library.changes.touch(Topic::Job(1000));
+    }
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    drop(messages);
+}
+
+#[test]
+fn an_address_that_shows_nothing_ends_at_once() {
+    let world = world(true);
+    for address in ["/live", "/live?page=other", "/other?page=events", "/live?job=x", "/live?event=99"] {
+        let (_messages, task) = watch(&world, address, 1);
+        smol::block_on(task);
+    }
+}
+
+#[test]
+fn the_real_store_is_such_an_archive() {
+    use sai_master::store::{Change, Options, Report, Store};
+    let state = std::env::temp_dir().join(format!("sai-page-store-{}", std::process::id()));
+    let (report, reports) = std::sync::mpsc::sync_channel(1000);
+    let options = Options::new(move |event| drop(report.send(event)));
+    let (store, _) = Store::open(&state, options).expect("a store");
+    let (memory, log) = {
+        let world = world(true);
+        (world.memory, world.log)
+    };
+    let mut changes = vec![Change::Event(memory.change(|held| held.events[&1].clone()))];
+    changes.extend(memory.change(|held| held.jobs.values().cloned().map(Change::Job).collect::<Vec<_>>()));
+    let (durable, wait) = std::sync::mpsc::sync_channel(1);
+    store.commit(changes, Box::new(move |result| drop(durable.send(result))));
+    wait.recv_timeout(Duration::from_secs(30)).expect("an end").expect("durable");
+    let library = Library {
+        archive: Box::new(store.reader()),
+        live: Arc::default(),
+        changes: Arc::new(Changes::new()),
+        sessions: Sessions::new(),
+        act: Box::new(|_, _| Err("not here".to_string())),
+        public: true,
+    };
+    let world = World { memory, library: Arc::new(library), done: Arc::default(), log };
+    assert!(text(world.get("/")).contains("Say hello") && text(world.get("/event/1")).contains("job-1002"));
+    assert_eq!(world.get("/job/1000/log").status, 404);
+    let await_flushed = |length: u64| {
+        loop {
+            match reports.recv_timeout(Duration::from_secs(30)).expect("a report") {
+                Report::Flushed { key: KEY, stream: 0, length: flushed } if flushed >= length => return,
+                _ => {}
+            }
+        }
+    };
+    let bytes = world.log.0.lock().unwrap().clone();
+    store.files().append(KEY, 0, 0, bytes.clone());
+    store.files().flush(KEY);
+    await_flushed(bytes.len() as u64);
+    assert!(text(world.get("/job/1000")).contains("two &lt;b&gt;"));
+    let (messages, _task) = watch(&world, "/live?job=1000-1&from=0", 10);
+    hear(&messages, "two");
+    // The follower's open log grows under it.
+    world.log.add(2000, &Record::Data(1, b"three\n".to_vec()));
+    let longer = world.log.0.lock().unwrap().clone();
+    store.files().append(KEY, 0, bytes.len() as u64, longer[bytes.len()..].to_vec());
+    store.files().flush(KEY);
+    await_flushed(longer.len() as u64);
+    world.library.changes.touch(Topic::Log(KEY));
+    hear(&messages, "three");
+    assert_eq!(body(world.get("/job/1000/records")), longer);
+    assert_eq!(body(world.get("/job/1000/log")), b"one\ntwo <b>\nthree\n");
+    drop(store);
+    std::fs::remove_dir_all(state).expect("removed");
+}
