@@ -87,11 +87,10 @@
     const message = JSON.parse(text);
     if (message.t === "fragment") {
       fragment(message.id, message.html);
-    } else if (message.t === "log") {
+    } else if (message.t === "log" || message.t === "gap") {
+      // A gap says of itself which lines it left out.
       lines(message.html);
       address = address.replace(/from=\d+/, "from=" + message.to);
-    } else if (message.t === "gap") {
-      lines(message.html);
     } else if (message.t === "end") {
       ended = true;
       follow.hidden = true;
