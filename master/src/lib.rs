@@ -3,11 +3,13 @@
 //! The decisions are in `sai_core`; here is what they touch: sockets, disks, git, clocks.
 #![forbid(unsafe_code)]
 
+pub mod agents;
 pub mod forge;
 pub mod front;
 mod git;
 pub mod hook;
 pub mod http;
+pub mod hub;
 pub mod lint;
 pub mod live;
 pub mod nonces;
@@ -16,3 +18,19 @@ pub mod sessions;
 pub mod store;
 pub mod tls;
 pub mod viewers;
+
+/// Exit status: done, or every job passed.
+pub const EXIT_PASSED: u8 = 0;
+/// Exit status: a job, a check or a request failed.
+pub const EXIT_FAILED: u8 = 1;
+/// Exit status: wrong use of the command line.
+pub const EXIT_USAGE: u8 = 2;
+/// Exit status: trouble that is not the job's.
+pub const EXIT_INFRA: u8 = 3;
+/// Exit status: the ledger could not be written; a restart goes on from what it has.
+pub const EXIT_STORE: u8 = 4;
+
+/// Tells the operator something, in one line on standard error.
+pub fn say(text: &str) {
+    eprintln!("sai-master: {text}");
+}

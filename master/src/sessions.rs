@@ -102,11 +102,6 @@ impl Sessions {
         let key: [u8; 32] = Sha256::digest(value.as_bytes()).into();
         self.lock().remove(&key);
     }
-
-    /// Ends every session of a user whose token was revoked.
-    pub fn close_user(&self, user: &str) {
-        self.lock().retain(|_, session| session.user != user);
-    }
 }
 
 /// The value of our cookie in a `cookie` header (RFC 6265, 4.2.1).
@@ -158,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_ends_by_idleness_closing_or_revocation() {
+    fn a_session_ends_by_idleness_or_closing() {
         let sessions = Sessions::new();
         let value = sessions.open("ann", 1000).unwrap();
         assert_eq!(value.len(), 64);
@@ -167,9 +162,6 @@ mod tests {
         assert_eq!(sessions.user(&value, 1000 + 3 * IDLE_MS), None);
         let value = sessions.open("ann", 0).unwrap();
         sessions.close(&value);
-        assert_eq!(sessions.user(&value, 0), None);
-        let value = sessions.open("ann", 0).unwrap();
-        sessions.close_user("ann");
         assert_eq!(sessions.user(&value, 0), None);
         assert_eq!(sessions.user("", 0), None);
     }

@@ -1,0 +1,107 @@
+//! Token → agent's name, and a link's frames ↔ the hub's inputs and messages: how agents, near and far, are attached.
+
+use crate::hub::{HubHandle, OUTBOX, Request};
+use crate::sessions::digest_hex;
+use sai_agent::link::{Frame, Link};
+use sai_core::hub::Input;
+use sai_core::ledger::AgentRecord;
+use sai_core::wire::{AgentMessage, DataHeader};
+use smol::future::FutureExt as _;
+use std::collections::BTreeMap;
+use std::sync::{PoisonError, RwLock};
+
+/// Random bytes of a token: out of reach of guessing, so that its plain SHA-256 may be stored.
+const TOKEN_BYTES: usize = 24;
+
+/// A new token: 48 hex digits.
+///
+/// # Errors
+/// The system gives no randomness.
+pub fn new_token() -> Result<String, String> {
+    let mut bytes = [0; TOKEN_BYTES];
+    getrandom::fill(&mut bytes).map_err(|error| format!("no randomness: {error}"))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Which token is whose. Tokens are found by their digest, so that comparing reveals nothing of them.
+#[derive(Debug, Default)]
+pub struct Tokens {
+    names: RwLock<BTreeMap<String, String>>,
+}
+
+impl Tokens {
+    /// The tokens of these agents, without the revoked ones.
+    pub fn new(agents: &[AgentRecord]) -> Self {
+        let tokens = Self::default();
+        for agent in agents.iter().filter(|agent| !agent.revoked) {
+            tokens.add(agent);
+        }
+        tokens
+    }
+
+    /// Lets an agent in from now on. One without a token (the built-in one) stays out.
+    pub fn add(&self, agent: &AgentRecord) {
+        if !agent.token_sha256.is_empty() {
+            let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
+            names.insert(agent.token_sha256.clone(), agent.name.clone());
+        }
+    }
+
+    /// Lets an agent in no more.
+    pub fn remove(&self, name: &str) {
+        self.names.write().unwrap_or_else(PoisonError::into_inner).retain(|_, other| other != name);
+    }
+
+    /// The agent whose token this is.
+    pub fn agent(&self, token: &str) -> Option<String> {
+        self.names.read().unwrap_or_else(PoisonError::into_inner).get(&digest_hex(token)).cloned()
+    }
+}
+
+/// Carries one link between an agent, already let in under this name, and the hub, until either ends it.
+pub async fn carry(hub: &HubHandle, agent: String, link: Link) {
+    let id = hub.new_link();
+    let (outbox, messages) = smol::channel::bounded(OUTBOX);
+    if hub.request(Request::Link(id, agent, outbox)).await.is_err() {
+        return;
+    }
+    let Link { sender, receiver, driver } = link;
+    let read = async {
+        while let Some(frame) = receiver.receive().await {
+            let input = match frame {
+                Frame::Text(text) => match AgentMessage::decode(&text) {
+                    Ok(message) => Input::Message(id, message),
+                    Err(why) => Input::Malformed(id, why),
+                },
+                Frame::Binary(bytes) => match DataHeader::decode(&bytes) {
+                    Ok((header, content)) => Input::Data(id, header, content.to_vec()),
+                    Err(why) => Input::Malformed(id, why),
+                },
+            };
+            if hub.input(input).await.is_err() {
+                return;
+            }
+        }
+    };
+    let write = async {
+        // The hub drops the outbox to close the link: what was in it still goes out.
+        while let Ok(message) = messages.recv().await {
+            if sender.send(Frame::Text(message.encode())).await.is_err() {
+                break;
+            }
+        }
+        drop(sender);
+    };
+    match driver {
+        // The driver ends once the sender is dropped and what it held is written, or the peer is gone.
+        Some(driver) => {
+            let write = async {
+                write.await;
+                smol::future::pending().await
+            };
+            read.or(write).or(driver).await;
+        }
+        None => read.or(write).await,
+    }
+    let _ = hub.input(Input::LinkDown(id)).await;
+}

@@ -1,0 +1,464 @@
+//! Inputs from links, files, hooks and people → the core's hub → commits, appends, messages, and what viewers see.
+//!
+//! One thread owns the core's machine. It takes what has come in as one turn, gives the turn's records to the ledger and
+//! lets the turn's messages go only when the ledger says that they are durable. It never waits for a disk, an agent or
+//! a viewer: while too much is queued for the disk it just stops taking frames from links, which then stop their agents.
+
+use crate::live::{Changes, Live, LiveAgent, Topic};
+use crate::store::{Change, Report, Store, StoreError};
+use sai_core::hub::{Hub, Input, LinkId, Output, Touch};
+use sai_core::job::{JobId, JobState};
+use sai_core::ledger::ActionRecord;
+use sai_core::limits::Millis;
+use sai_core::wire::MasterMessage;
+use smol::channel::{Receiver, Sender, TrySendError};
+use smol::future::FutureExt as _;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Inputs that may wait for the hub: with data frames of 64 KiB, 4 MiB of memory.
+const INPUTS: usize = 64;
+/// Reports of commits and files that may wait for the hub, which takes them before anything else.
+const REPORTS: usize = 4096;
+/// Turns that may wait for the ledger; far fewer than `REPORTS`, so that the ledger never waits for us.
+const TURNS: usize = 256;
+/// Inputs taken as one turn at most: enough to share a commit, few enough that the first message does not wait long.
+const BATCH: usize = 64;
+/// Bytes that may wait for the disk before no more frames are taken from links.
+const DISK_QUEUE_BYTES: u64 = 32 << 20;
+/// Messages that may wait for one agent; one that reads so slowly is as good as gone.
+pub const OUTBOX: usize = 1024;
+/// Milliseconds between two computations of why each job waits, when there are many.
+const WAITING_MS: Millis = 250;
+/// Queued jobs up to which the reasons are computed at once.
+const WAITING_JOBS: usize = 64;
+
+/// Unix milliseconds, never going back.
+pub fn now() -> Millis {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+    LAST.fetch_max(time, Ordering::Relaxed).max(time)
+}
+
+/// What is asked of the hub.
+pub enum Request {
+    /// An input of the core's machine.
+    Input(Input),
+    /// A link is up; its messages go to this outbox, which is dropped to close it.
+    Link(LinkId, String, Sender<MasterMessage>),
+    /// An input, and a record that is to become durable with whatever comes of it.
+    With(Input, Change),
+    /// A record of the command line's or a person's that the machine does not decide about.
+    Record(Change),
+    /// Answer when everything before this is durable.
+    Settled(Sender<Result<(), String>>),
+}
+
+enum Control {
+    Report(Report),
+    Committed(u64, Result<(), StoreError>),
+}
+
+/// The way to the hub for everybody else.
+#[derive(Clone)]
+pub struct HubHandle {
+    requests: Sender<Request>,
+    links: Arc<AtomicU64>,
+    actions: Arc<AtomicU64>,
+}
+
+/// The hub is no more: the process is ending.
+#[derive(Clone, Copy, Debug)]
+pub struct Gone;
+
+impl HubHandle {
+    /// Gives the hub an input, waiting while it has too many.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn input(&self, input: Input) -> Result<(), Gone> {
+        self.request(Request::Input(input)).await
+    }
+
+    /// Asks something of the hub, waiting while it has too much to do.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn request(&self, request: Request) -> Result<(), Gone> {
+        self.requests.send(request).await.map_err(|_| Gone)
+    }
+
+    /// Waits until everything asked before is durable.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub async fn settled(&self) -> Result<(), String> {
+        let gone = "the master is ending";
+        let (sender, receiver) = smol::channel::bounded(1);
+        self.request(Request::Settled(sender)).await.map_err(|_| gone)?;
+        receiver.recv().await.map_err(|_| gone)?
+    }
+
+    /// A number for a new link.
+    pub fn new_link(&self) -> LinkId {
+        self.links.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Writes down that somebody did something.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn action(&self, who: &str, what: String) -> Result<(), Gone> {
+        let id = self.actions.fetch_add(1, Ordering::Relaxed);
+        self.request(Request::Record(Change::Action(ActionRecord { id, at: now(), who: who.to_string(), what }))).await
+    }
+}
+
+/// A turn whose messages wait for its records.
+struct Turn {
+    number: u64,
+    committed: bool,
+    messages: Vec<(LinkId, MasterMessage)>,
+    closes: Vec<LinkId>,
+    touches: BTreeSet<Touch>,
+    settled: Vec<Sender<Result<(), String>>>,
+}
+
+/// The edge around the core's hub. Made before the store is opened, since the store reports to it.
+pub struct HubEdge {
+    requests: Receiver<Request>,
+    control: Receiver<Control>,
+    to_control: Sender<Control>,
+    handle: HubHandle,
+}
+
+/// What the running hub needs.
+pub struct Parts {
+    /// The machine, restored.
+    pub hub: Hub,
+    /// What restoring it brought forth.
+    pub first: Vec<Output>,
+    /// Where records and bytes go.
+    pub store: Store,
+    /// What viewers read.
+    pub live: Arc<RwLock<Live>>,
+    /// How viewers hear of it.
+    pub changes: Arc<Changes>,
+}
+
+impl HubEdge {
+    /// The two ends: what to run, and how to reach it. `next_action` is the number of the next action record.
+    pub fn new(next_action: u64) -> Self {
+        let (to_requests, requests) = smol::channel::bounded(INPUTS);
+        let (to_control, control) = smol::channel::bounded(REPORTS);
+        let handle = HubHandle {
+            requests: to_requests,
+            links: Arc::new(AtomicU64::new(1)),
+            actions: Arc::new(AtomicU64::new(next_action)),
+        };
+        Self { requests, control, to_control, handle }
+    }
+
+    /// The way to this hub.
+    pub fn handle(&self) -> HubHandle {
+        self.handle.clone()
+    }
+
+    /// Numbers action records from here on, once the ledger is open.
+    pub fn number_actions(&self, next_action: u64) {
+        self.handle.actions.store(next_action, Ordering::Relaxed);
+    }
+
+    /// What the store reports to.
+    pub fn reporter(&self) -> impl Fn(Report) + Send + Sync + 'static {
+        let to_control = self.to_control.clone();
+        move |report| {
+            // The only error is that the hub is gone, and then nobody waits for reports any more.
+            let _ = to_control.send_blocking(Control::Report(report));
+        }
+    }
+
+    /// Runs until the process ends.
+    pub async fn run(self, parts: Parts) {
+        let mut running = Running {
+            hub: parts.hub,
+            store: parts.store,
+            live: parts.live,
+            changes: parts.changes,
+            to_control: self.to_control,
+            outboxes: BTreeMap::new(),
+            turns: VecDeque::new(),
+            next_turn: 0,
+            space_hold: false,
+            waiting_stale: true,
+            waiting_at: 0,
+        };
+        running.turn(parts.first, Vec::new(), Vec::new());
+        loop {
+            let room = running.turns.len() < TURNS && running.store.files().queued_bytes() < DISK_QUEUE_BYTES;
+            let control = async { Some(Next::Control(self.control.recv().await.ok()?)) };
+            let request = async {
+                if room { Some(Next::Request(self.requests.recv().await.ok()?)) } else { smol::future::pending().await }
+            };
+            let timer = async {
+                match running.deadline() {
+                    Some(at) => smol::Timer::after(Duration::from_millis(at.saturating_sub(now()))).await,
+                    None => smol::future::pending().await,
+                };
+                Some(Next::Tick)
+            };
+            let Some(next) = control.or(request).or(timer).await else { return };
+            let (mut controls, mut requests) = (Vec::new(), Vec::new());
+            match next {
+                Next::Control(control) => controls.push(control),
+                Next::Request(request) => requests.push(request),
+                Next::Tick => requests.push(Request::Input(Input::Tick)),
+            }
+            while controls.len() < REPORTS {
+                let Ok(control) = self.control.try_recv() else { break };
+                controls.push(control);
+            }
+            while room && requests.len() < BATCH {
+                let Ok(request) = self.requests.try_recv() else { break };
+                requests.push(request);
+            }
+            running.turn(Vec::new(), controls, requests);
+        }
+    }
+}
+
+enum Next {
+    Control(Control),
+    Request(Request),
+    Tick,
+}
+
+struct Running {
+    hub: Hub,
+    store: Store,
+    live: Arc<RwLock<Live>>,
+    changes: Arc<Changes>,
+    to_control: Sender<Control>,
+    outboxes: BTreeMap<LinkId, Sender<MasterMessage>>,
+    turns: VecDeque<Turn>,
+    next_turn: u64,
+    /// Whether jobs are held because the disk is nearly full.
+    space_hold: bool,
+    waiting_stale: bool,
+    waiting_at: Millis,
+}
+
+impl Running {
+    fn deadline(&self) -> Option<Millis> {
+        let waiting = self.waiting_stale.then_some(self.waiting_at + WAITING_MS);
+        [self.hub.deadline(now()), waiting].into_iter().flatten().min()
+    }
+
+    fn turn(&mut self, mut outputs: Vec<Output>, controls: Vec<Control>, requests: Vec<Request>) {
+        let now = now();
+        let (mut changes, mut settled) = (Vec::new(), Vec::new());
+        for control in controls {
+            match control {
+                Control::Committed(number, result) => self.committed(number, &result),
+                Control::Report(report) => self.report(now, report, &mut outputs),
+            }
+        }
+        for request in requests {
+            match request {
+                Request::Input(input) => {
+                    if let Input::LinkDown(link) = &input {
+                        self.outboxes.remove(link);
+                    }
+                    self.hub.handle(now, input, &mut outputs);
+                }
+                Request::Link(link, agent, outbox) => {
+                    self.outboxes.insert(link, outbox);
+                    self.hub.handle(now, Input::LinkUp(link, agent), &mut outputs);
+                }
+                Request::With(input, change) => {
+                    self.hub.handle(now, input, &mut outputs);
+                    changes.push(change);
+                }
+                Request::Record(change) => changes.push(change),
+                Request::Settled(sender) => settled.push(sender),
+            }
+        }
+        let mut turn = Turn {
+            number: self.next_turn,
+            committed: true,
+            messages: Vec::new(),
+            closes: Vec::new(),
+            touches: BTreeSet::new(),
+            settled,
+        };
+        let files = self.store.files();
+        for output in outputs {
+            match output {
+                Output::Event(record) => changes.push(Change::Event(record)),
+                Output::Job(record) => changes.push(Change::Job(record)),
+                Output::Agent(record) => changes.push(Change::Agent(record)),
+                Output::Send(link, message) => turn.messages.push((link, message)),
+                Output::Close(link) => turn.closes.push(link),
+                Output::Append { key, stream, offset, bytes } => files.append(key, stream, offset, bytes),
+                Output::Flush(key) => files.flush(key),
+                Output::Seal(key, artifact) => match digest(&artifact.sha256) {
+                    Some(sha256) => files.seal(key, artifact.stream, artifact.size, sha256),
+                    // The decoder lets only 64 hex digits pass.
+                    None => crate::say(&format!("job {key}: artifact {:?} has no digest", artifact.path)),
+                },
+                Output::Finish(key) => files.finish(key),
+                Output::Touch(touch) => {
+                    turn.touches.insert(touch);
+                }
+                Output::Say(text) => crate::say(&text),
+            }
+        }
+        self.refresh(now, &turn.touches);
+        if !changes.is_empty() {
+            turn.committed = false;
+            self.next_turn += 1;
+            let (number, to_control) = (turn.number, self.to_control.clone());
+            let then = move |result| {
+                let _ = to_control.send_blocking(Control::Committed(number, result));
+            };
+            self.store.commit(changes, Box::new(then));
+        }
+        self.turns.push_back(turn);
+        self.release();
+    }
+
+    fn committed(&mut self, number: u64, result: &Result<(), StoreError>) {
+        let Some(turn) = self.turns.iter_mut().find(|turn| turn.number == number && !turn.committed) else { return };
+        turn.committed = true;
+        if let Err(error) = result {
+            // The turn's messages must not go out. Without its records in the ledger this process would decide on a
+            // memory that a restart does not have, so the only safe way on is to end: agents keep building and come
+            // back to what the ledger does have.
+            crate::say(&format!("the ledger cannot be written, so this master ends: {error}"));
+            std::process::exit(i32::from(crate::EXIT_STORE));
+        }
+    }
+
+    /// Lets go what the oldest turns have, as far as their records are durable.
+    fn release(&mut self) {
+        while self.turns.front().is_some_and(|turn| turn.committed) {
+            let Some(turn) = self.turns.pop_front() else { return };
+            for (link, message) in turn.messages {
+                let Some(outbox) = self.outboxes.get(&link) else { continue };
+                if let Err(TrySendError::Full(_)) = outbox.try_send(message) {
+                    crate::say("an agent does not read what it is sent; its link is closed");
+                    self.outboxes.remove(&link);
+                }
+            }
+            for link in turn.closes {
+                self.outboxes.remove(&link);
+            }
+            let jobs = turn.touches.iter().any(|touch| matches!(touch, Touch::Event(_)));
+            for touch in turn.touches {
+                self.changes.touch(match touch {
+                    Touch::Event(id) => Topic::Event(id),
+                    Touch::Job(id) => Topic::Job(id),
+                    Touch::Log(key) => Topic::Log(key),
+                    Touch::Agents => Topic::Agents,
+                });
+            }
+            if jobs {
+                self.changes.touch(Topic::Events);
+            }
+            for sender in turn.settled {
+                let _ = sender.try_send(Ok(()));
+            }
+        }
+    }
+
+    fn report(&mut self, now: Millis, report: Report, outputs: &mut Vec<Output>) {
+        let input = match report {
+            Report::Appended { key, stream: 0, length } => {
+                let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
+                live.log_lengths.insert(key, length);
+                drop(live);
+                outputs.push(Output::Touch(Touch::Log(key)));
+                return;
+            }
+            Report::Appended { .. } => return,
+            Report::Flushed { key, stream, length } => Input::Flushed(key, stream, length),
+            Report::Sealed { key, stream, ok } => Input::Sealed(key, stream, ok),
+            Report::Failed { key, why, .. } => Input::Unwritable(key, why),
+            Report::Space { free_mib, low } => {
+                if low == self.space_hold {
+                    return;
+                }
+                self.space_hold = low;
+                let notice = low.then(|| format!("the master's disk is nearly full ({free_mib} MiB free)"));
+                crate::say(notice.as_deref().unwrap_or("the master's disk has room again; jobs are started"));
+                let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
+                live.notices = notice.iter().map(|notice| format!("No job is started: {notice}.")).collect();
+                Input::Hold(notice)
+            }
+        };
+        self.hub.handle(now, input, outputs);
+    }
+
+    /// Brings what viewers read up to date.
+    fn refresh(&mut self, now: Millis, touches: &BTreeSet<Touch>) {
+        let agents = touches.contains(&Touch::Agents);
+        self.waiting_stale |= agents || touches.iter().any(|touch| matches!(touch, Touch::Job(_)));
+        let queued: Vec<JobId> = if self.waiting_stale {
+            let queued = self.hub.scheduler().jobs().filter(|record| record.state == JobState::Queued);
+            queued.map(|record| record.id).collect()
+        } else {
+            Vec::new()
+        };
+        let reasons = self.waiting_stale && (queued.len() <= WAITING_JOBS || now >= self.waiting_at + WAITING_MS);
+        if !agents && !reasons {
+            return;
+        }
+        let scheduler = self.hub.scheduler();
+        let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
+        if agents {
+            let ended: Vec<_> =
+                live.log_lengths.keys().copied().filter(|key| scheduler.holder(*key).is_none()).collect();
+            for key in ended {
+                live.log_lengths.remove(&key);
+            }
+            live.agents.clear();
+            for record in self.hub.agents().values().filter(|record| !record.revoked) {
+                let name = record.name.clone();
+                let connected = self.hub.connected().get(&name);
+                let hello = connected.map(|connected| &connected.hello);
+                let load = connected.and_then(|connected| connected.load.as_ref());
+                live.agents.insert(
+                    name.clone(),
+                    LiveAgent {
+                        host: record.host.clone(),
+                        platforms: hello.map_or_else(|| record.platforms.clone(), |hello| hello.platforms.clone()),
+                        slots: hello.map_or(0, |hello| hello.slots),
+                        cores: hello.map_or(0, |hello| hello.cores),
+                        load_permille: load.map_or(0, |load| load.load_permille),
+                        free_mib: load.map_or(0, |load| load.free_mib),
+                        connected: connected.is_some(),
+                        connected_since: connected.map_or(record.seen_at.unwrap_or(0), |connected| connected.since),
+                        running: scheduler.runs(&name).collect(),
+                        set_aside: scheduler.aside(now, &name),
+                        name,
+                    },
+                );
+            }
+        }
+        if reasons {
+            self.waiting_stale = false;
+            self.waiting_at = now;
+            live.waiting = queued.into_iter().filter_map(|id| Some((id, scheduler.waiting(now, id)?))).collect();
+        }
+    }
+}
+
+fn digest(hex: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(bytes)
+}
