@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agents;
+pub mod config;
 pub mod forge;
 pub mod front;
 mod git;

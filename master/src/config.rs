@@ -1,0 +1,233 @@
+//! Text of the configuration file → Config: everything a master is told, with its defaults.
+
+use sai_core::limits::{JOB_TIMEOUT_S, LOG_BYTES};
+use sai_core::retention;
+use sai_core::settings::{self, Reader, Section};
+use sai_core::{git_names, platform};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+/// Port of the page, the hooks and the agents when the configuration names none.
+pub const PORT: u16 = 4433;
+/// Seconds in the longest time a setting may name: a hundred years, so that no sum of them overflows.
+const LONGEST_S: u64 = 100 * 365 * 86_400;
+
+/// A repository whose pushes are built.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Repository {
+    /// Its name: in hook addresses, on the page, `SAI_PROJECT` in a job.
+    pub name: String,
+    /// Where master and agents fetch it.
+    pub url: String,
+    /// Key of signed hooks; without one they are refused, and pokes still work.
+    pub secret: Option<String>,
+    /// Seconds between looks of our own; `None` leaves it to hooks.
+    pub poll_s: Option<u64>,
+    /// Whether tags make events too.
+    pub tags: bool,
+    /// Whether jobs get submodules.
+    pub submodules: bool,
+    /// Added to the priority of each of its jobs.
+    pub priority: i32,
+}
+
+/// The agent inside the master.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Builtin {
+    /// Platforms it offers; empty means what this host is.
+    pub platforms: Vec<String>,
+    /// Jobs at once; `None` leaves it to the agent's own default.
+    pub slots: Option<u32>,
+    /// User that steps run as; `None` is the master's own.
+    pub user: Option<String>,
+}
+
+/// A certificate chain and its key, both PEM.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Certificate {
+    /// The chain, the server's own certificate first.
+    pub chain: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// Whether it is signed by an authority that every system knows: then agents need not pin it.
+    pub public_authority: bool,
+}
+
+/// All settings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Directory of everything the master keeps.
+    pub state: PathBuf,
+    /// Addresses listened on.
+    pub listen: Vec<SocketAddr>,
+    /// Address under which agents and people reach the master, `https://HOST:PORT`; made from the host name if absent.
+    pub url: Option<String>,
+    /// The certificate; `None` makes one on the first start.
+    pub certificate: Option<Certificate>,
+    /// Whether everybody may read the page; acting always needs a sign-in.
+    pub public: bool,
+    /// The repositories, by name.
+    pub repositories: BTreeMap<String, Repository>,
+    /// The agent inside; `None` switches it off.
+    pub builtin: Option<Builtin>,
+    /// Bytes of log a job may write.
+    pub log_bytes: u64,
+    /// Whether more than that fails the job.
+    pub log_limit_fails: bool,
+    /// Seconds a job may take when its spec does not say.
+    pub timeout_s: u64,
+    /// Seconds a job waits for a platform that no connected agent offers.
+    pub expire_s: u64,
+    /// Seconds an agent may be away before its jobs are given to others.
+    pub orphan_s: u64,
+    /// What retention keeps.
+    pub keep: retention::Policy,
+    /// MiB of free space below which no job starts.
+    pub min_free_mib: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            state: PathBuf::from("sai-state"),
+            listen: vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), PORT)],
+            url: None,
+            certificate: None,
+            public: true,
+            repositories: BTreeMap::new(),
+            builtin: Some(Builtin { platforms: Vec::new(), slots: None, user: None }),
+            log_bytes: LOG_BYTES,
+            log_limit_fails: false,
+            timeout_s: JOB_TIMEOUT_S,
+            expire_s: 86_400,
+            orphan_s: 600,
+            keep: retention::Policy::default(),
+            min_free_mib: 512,
+        }
+    }
+}
+
+const ROOT: &[&str] = &[
+    "state",
+    "listen",
+    "url",
+    "tls",
+    "public",
+    "repositories",
+    "builtin",
+    "log_bytes",
+    "log_limit_fails",
+    "timeout_s",
+    "expire_s",
+    "orphan_s",
+    "keep",
+    "min_free_mib",
+];
+const REPOSITORY: &[&str] = &["url", "secret", "poll_s", "tags", "submodules", "priority"];
+
+/// Reads a configuration file's bytes. Relative paths in it are relative to where the master is started.
+///
+/// # Errors
+/// Every line that is wrong, as `FILE:LINE:COLUMN: KEY: expected …`.
+pub fn read(file: &str, bytes: &[u8]) -> Result<Config, Vec<String>> {
+    let tree = settings::parse(file, bytes).map_err(|error| vec![error])?;
+    let mut reader = Reader::new();
+    let root = reader.root(&tree, ROOT);
+    let mut config = Config::default();
+    if let Some(state) = reader.text(&root, "state") {
+        config.state = state.into();
+    }
+    if let Some(listen) = reader.texts(&root, "listen") {
+        let addresses: Vec<Option<SocketAddr>> = listen.iter().map(|text| text.parse().ok()).collect();
+        if addresses.is_empty() || addresses.iter().any(Option::is_none) {
+            reader.report(&root, "listen", "addresses as 0.0.0.0:4433 or [::]:4433");
+        } else {
+            config.listen = addresses.into_iter().flatten().collect();
+        }
+    }
+    config.url = reader.checked(&root, "url", check_own_url);
+    if let Some(tls) = reader.object(&root, "tls", &["chain", "key", "public_authority"]) {
+        match (reader.text(&tls, "chain"), reader.text(&tls, "key")) {
+            (Some(chain), Some(key)) => {
+                let public_authority = reader.boolean(&tls, "public_authority").unwrap_or(false);
+                let (chain, key) = (chain.into(), key.into());
+                config.certificate = Some(Certificate { chain, key, public_authority });
+            }
+            _ => reader.report(&root, "tls", "both `chain` and `key`, paths of PEM files"),
+        }
+    }
+    for (name, section) in reader.objects(&root, "repositories", REPOSITORY) {
+        if let Some(repository) = repository(&mut reader, &name.value, &section) {
+            config.repositories.insert(name.value, repository);
+        }
+    }
+    if reader.is_off(&root, "builtin") {
+        config.builtin = None;
+    } else if let Some(section) = reader.object(&root, "builtin", &["platforms", "slots", "user"]) {
+        let platforms = reader.texts(&section, "platforms").unwrap_or_default();
+        if let Some(wrong) = platforms.iter().find_map(|name| platform::check_name(name).err()) {
+            reader.report(&section, "platforms", &wrong);
+        }
+        config.builtin = Some(Builtin {
+            platforms,
+            slots: reader.count(&section, "slots", 0..=u64::from(sai_core::limits::SLOTS)).map(|slots| slots as u32),
+            user: reader.text(&section, "user"),
+        });
+    }
+    if let Some(keep) = reader.object(&root, "keep", &["events", "days"]) {
+        if let Some(events) = reader.count(&keep, "events", 1..=10_000_000) {
+            config.keep.events = events as usize;
+        }
+        config.keep.days = reader.count(&keep, "days", 1..=LONGEST_S / 86_400);
+    }
+    let set = |target: &mut u64, value: Option<u64>| *target = value.unwrap_or(*target);
+    config.public = reader.boolean(&root, "public").unwrap_or(config.public);
+    config.log_limit_fails = reader.boolean(&root, "log_limit_fails").unwrap_or(config.log_limit_fails);
+    set(&mut config.log_bytes, reader.count(&root, "log_bytes", 4096..=1 << 40));
+    set(&mut config.timeout_s, reader.count(&root, "timeout_s", 1..=LONGEST_S));
+    set(&mut config.expire_s, reader.count(&root, "expire_s", 1..=LONGEST_S));
+    set(&mut config.orphan_s, reader.count(&root, "orphan_s", 1..=LONGEST_S));
+    set(&mut config.min_free_mib, reader.count(&root, "min_free_mib", 0..=1 << 30));
+    reader.finish(file)?;
+    Ok(config)
+}
+
+fn repository(reader: &mut Reader, name: &str, section: &Section<'_>) -> Option<Repository> {
+    let url = reader.checked(section, "url", git_names::check_url);
+    let usable = !name.is_empty()
+        && name.len() <= 128
+        && !name.starts_with(['.', '-'])
+        && name.chars().all(|letter| letter.is_ascii_alphanumeric() || "_.-".contains(letter));
+    if !usable {
+        reader.report(
+            section,
+            "",
+            "a repository name of letters, digits and `_.-`, beginning with neither `.` nor `-`",
+        );
+    }
+    if url.is_none() {
+        reader.report(section, "url", "the repository's address");
+    }
+    let repository = Repository {
+        name: name.to_string(),
+        url: url?,
+        secret: reader.checked(section, "secret", |text| match text.len() {
+            16..=1024 => Ok(()),
+            _ => Err("a key of 16 to 1024 characters".to_string()),
+        }),
+        poll_s: reader.count(section, "poll_s", 1..=LONGEST_S),
+        tags: reader.boolean(section, "tags").unwrap_or(false),
+        submodules: reader.boolean(section, "submodules").unwrap_or(false),
+        priority: reader.integer(section, "priority", -1000..=1000).unwrap_or(0) as i32,
+    };
+    usable.then_some(repository)
+}
+
+fn check_own_url(text: &str) -> Result<(), String> {
+    let host = text.strip_prefix("https://").map(|rest| rest.trim_end_matches('/'));
+    let good = host.is_some_and(|host| {
+        !host.is_empty() && host.chars().all(|letter| letter.is_ascii_alphanumeric() || ".-_:[]".contains(letter))
+    });
+    if good { Ok(()) } else { Err("an address as https://HOST:PORT".to_string()) }
+}
