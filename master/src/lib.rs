@@ -15,6 +15,7 @@ pub mod lint;
 pub mod live;
 pub mod nonces;
 pub mod page;
+pub mod repositories;
 pub mod sessions;
 pub mod store;
 pub mod tls;

@@ -1,0 +1,353 @@
+//! Pokes, signed pushes and the poll timer → events: one task looks after each configured repository.
+
+use crate::config::{Config, Repository};
+use crate::forge::{Forge, ForgeError, Saifile};
+use crate::hook::VerifiedPush;
+use crate::hub::{Gone, HubHandle, Request, now};
+use crate::live::{Changes, Live, LiveRepository, Topic};
+use crate::store::{Change, Store};
+use sai_core::git_names::without_credentials;
+use sai_core::git_text::Tip;
+use sai_core::hub::Input;
+use sai_core::job::{EventId, JobId};
+use sai_core::ledger::{EventRecord, Source, TipRecord};
+use sai_core::look::{LookInput, LookOutput, LookSchedule};
+use sai_core::matrix::{self, JobSpec};
+use sai_core::push::{KnownRefs, RefPolicy};
+use sai_core::repo_spec;
+use sai_core::wire::Prefetch;
+use smol::channel::{Receiver, Sender};
+use smol::future::FutureExt as _;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+/// Pokes and pushes that may wait for one repository's task. Pokes beyond it say nothing that those before did not.
+const WAITING: usize = 64;
+
+/// Name of the saifile in messages.
+const SAIFILE: &str = ".sai.json";
+
+/// Hands out the numbers of events and jobs.
+#[derive(Debug)]
+pub struct Numbers {
+    event: AtomicU64,
+    job: AtomicU64,
+}
+
+impl Numbers {
+    /// Numbers from here on.
+    pub fn new(event: EventId, job: JobId) -> Self {
+        Self { event: AtomicU64::new(event), job: AtomicU64::new(job) }
+    }
+
+    /// A number for an event and numbers without a gap for its jobs.
+    pub fn event(&self, jobs: usize) -> (EventId, JobId) {
+        (self.event.fetch_add(1, Ordering::Relaxed), self.job.fetch_add(jobs as u64, Ordering::Relaxed))
+    }
+}
+
+/// What a saifile asks for, or what is wrong with it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reading {
+    /// The jobs, in order.
+    pub specs: Vec<JobSpec>,
+    /// Why there are none: lines as `FILE:LINE:COLUMN: …` or sentences.
+    pub errors: Vec<String>,
+    /// What was odd.
+    pub warnings: Vec<String>,
+}
+
+/// Reads a saifile for a push to `reference`.
+pub fn read_saifile(bytes: &[u8], reference: &str) -> Reading {
+    let mut reading = Reading::default();
+    match repo_spec::read(bytes) {
+        Err(errors) => reading.errors = errors.iter().map(|at| format!("{SAIFILE}:{at}")).collect(),
+        Ok((spec, warnings)) => {
+            reading.warnings = warnings.iter().map(|warning| format!("{SAIFILE}:{warning}")).collect();
+            match matrix::expand(&spec, reference) {
+                Err(at) => reading.errors.push(format!("{SAIFILE}:{at}")),
+                Ok(matrix) => {
+                    reading.warnings.extend(matrix.warnings.iter().map(|warning| format!("{SAIFILE}:{warning}")));
+                    reading.specs = matrix.jobs;
+                }
+            }
+        }
+    }
+    reading
+}
+
+/// What the tasks share.
+#[derive(Clone)]
+pub struct Shared {
+    /// Where inputs go.
+    pub hub: HubHandle,
+    /// Where saifiles go.
+    pub store: Store,
+    /// Where git's caches are.
+    pub forge: Arc<Forge>,
+    /// Where states are shown.
+    pub live: Arc<RwLock<Live>>,
+    /// How viewers hear of them.
+    pub changes: Arc<Changes>,
+    /// The next numbers.
+    pub numbers: Arc<Numbers>,
+}
+
+impl Shared {
+    /// Makes an event of a push: its saifile is kept, its record and jobs become durable together with `change`.
+    ///
+    /// # Errors
+    /// Our own trouble: the saifile cannot be kept, or the hub is gone.
+    pub async fn make_event(
+        &self,
+        repository: &Repository,
+        tip: &Tip,
+        source: Source,
+        file: Result<Saifile, String>,
+        change: Option<Change>,
+    ) -> Result<EventId, String> {
+        let (file, mut reading) = match file {
+            Ok(file) => {
+                let reading = read_saifile(&file.bytes, &tip.reference);
+                (Some(file), reading)
+            }
+            Err(why) => (None, Reading { errors: vec![why], ..Reading::default() }),
+        };
+        for spec in &mut reading.specs {
+            spec.priority = spec.priority.saturating_add(repository.priority);
+        }
+        let (id, first_job) = self.numbers.event(reading.specs.len());
+        let (bytes, subject, author) =
+            file.map_or_else(Default::default, |file| (file.bytes, file.subject, file.author));
+        let store = self.store.clone();
+        smol::unblock(move || store.files().put_saifile(id, &bytes))
+            .await
+            .map_err(|error| format!("the saifile cannot be kept: {error}"))?;
+        let record = EventRecord {
+            id,
+            repository: repository.name.clone(),
+            url: repository.url.clone(),
+            reference: tip.reference.clone(),
+            revision: tip.revision.clone(),
+            subject,
+            author,
+            source,
+            at: now(),
+            errors: reading.errors,
+            warnings: reading.warnings,
+            first_job,
+            jobs: reading.specs.len() as u32,
+        };
+        let input = Input::Event(record, reading.specs);
+        let request = match change {
+            Some(change) => Request::With(input, change),
+            None => Request::Input(input),
+        };
+        self.hub.request(request).await.map_err(|Gone| "the master is ending".to_string())?;
+        Ok(id)
+    }
+
+    fn set_state(&self, repository: &Repository, state: String) {
+        let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shown) = live.repositories.iter_mut().find(|shown| shown.name == repository.name) {
+            shown.state = state;
+        }
+        drop(live);
+        self.changes.touch(Topic::Events);
+    }
+}
+
+enum Call {
+    Poke(Option<String>),
+    Push(VerifiedPush),
+}
+
+/// The way to the tasks.
+pub struct Repositories {
+    calls: BTreeMap<String, Sender<Call>>,
+}
+
+impl Repositories {
+    /// Starts a task for each configured repository; `tips` are the refs seen in earlier lives.
+    pub fn start(config: &Config, shared: &Shared, tips: &[TipRecord]) -> Self {
+        let mut live = shared.live.write().unwrap_or_else(PoisonError::into_inner);
+        live.repositories = config
+            .repositories
+            .values()
+            .map(|repository| LiveRepository {
+                name: repository.name.clone(),
+                url: without_credentials(&repository.url),
+                state: "not looked at yet".to_string(),
+            })
+            .collect();
+        drop(live);
+        let mut calls = BTreeMap::new();
+        for repository in config.repositories.values() {
+            let refs: BTreeMap<String, String> = tips
+                .iter()
+                .filter(|tip| tip.repository == repository.name)
+                .map(|tip| (tip.reference.clone(), tip.revision.clone()))
+                .collect();
+            let seen = |kind: &str| refs.keys().any(|name| name.starts_with(kind));
+            let mut known = KnownRefs::default();
+            known.looked_at_branches = seen("refs/heads/");
+            known.looked_at_tags = seen("refs/tags/");
+            known.refs = refs;
+            let (sender, receiver) = smol::channel::bounded(WAITING);
+            calls.insert(repository.name.clone(), sender);
+            let watch = Watch { shared: shared.clone(), repository: repository.clone(), known };
+            smol::spawn(watch.run(receiver)).detach();
+        }
+        Self { calls }
+    }
+
+    /// Somebody says that there was a push. False when there is no such repository.
+    pub fn poke(&self, repository: &str, reference: Option<String>) -> bool {
+        let Some(calls) = self.calls.get(repository) else { return false };
+        // A full queue holds a poke already, so that the look this one asks for is made.
+        let _ = calls.try_send(Call::Poke(reference));
+        true
+    }
+
+    /// A signed push with its saifile. False when there is no such repository, or too many pushes wait for it.
+    pub fn push(&self, push: VerifiedPush) -> bool {
+        self.calls.get(&push.repository).is_some_and(|calls| calls.try_send(Call::Push(push)).is_ok())
+    }
+}
+
+struct Watch {
+    shared: Shared,
+    repository: Repository,
+    known: KnownRefs,
+}
+
+impl Watch {
+    async fn run(mut self, calls: Receiver<Call>) {
+        // Pushes may have come while no master listened: one look catches up with them, unless nothing was ever seen.
+        let catch_up = self.known.looked_at_branches;
+        let poll_ms = self.repository.poll_s.map(|seconds| seconds.saturating_mul(1000));
+        let mut schedule = LookSchedule::new(now(), poll_ms, catch_up);
+        let mut input = None;
+        loop {
+            let mut outputs = Vec::new();
+            if let Some(input) = input.take() {
+                schedule.handle(now(), input, &mut outputs);
+            }
+            if let Some(LookOutput::Look(named)) = outputs.pop() {
+                input = Some(self.look(&named).await);
+                continue;
+            }
+            if let Some(trouble) = schedule.trouble() {
+                self.shared.set_state(&self.repository, trouble.describe(now()));
+            }
+            let call = async { calls.recv().await.ok().map(Some) };
+            let timer = async {
+                match schedule.deadline() {
+                    Some(at) => smol::Timer::after(Duration::from_millis(at.saturating_sub(now()))).await,
+                    None => smol::future::pending().await,
+                };
+                Some(None)
+            };
+            match call.or(timer).await {
+                None => return,
+                Some(None) => input = Some(LookInput::Deadline),
+                Some(Some(Call::Poke(reference))) => input = Some(LookInput::Poke(reference)),
+                Some(Some(Call::Push(push))) => self.push(push).await,
+            }
+        }
+    }
+
+    fn forge_repository(&self) -> crate::forge::Repository {
+        crate::forge::Repository {
+            name: self.repository.name.clone(),
+            url: self.repository.url.clone(),
+            tags: self.repository.tags,
+            ..crate::forge::Repository::default()
+        }
+    }
+
+    async fn look(&mut self, named: &BTreeSet<String>) -> LookInput {
+        match self.try_look(named).await {
+            Ok((pushes, more)) => {
+                self.shared.set_state(&self.repository, "in order".to_string());
+                LookInput::Found { pushes, more }
+            }
+            Err(why) => LookInput::Failed(why),
+        }
+    }
+
+    async fn try_look(&mut self, named: &BTreeSet<String>) -> Result<(usize, bool), String> {
+        let forge = self.shared.forge.clone();
+        let place = self.forge_repository();
+        let tips = forge.tips(&place).await.map_err(|error| error.to_string())?;
+        let default_branch = if self.known.wants_default_branch(named) {
+            forge.default_branch(&place).await.map_err(|error| error.to_string())?
+        } else {
+            None
+        };
+        let policy = RefPolicy { tags: self.repository.tags };
+        let look = self.known.look(now(), &tips, named, default_branch.as_deref(), policy);
+        for (reference, revision) in look.changes {
+            let repository = self.repository.name.clone();
+            let change = match revision {
+                Some(revision) => Change::Tip(TipRecord { repository, reference, revision }),
+                None => Change::ForgetTip { repository, reference },
+            };
+            let gone = |Gone| "the master is ending".to_string();
+            self.shared.hub.request(Request::Record(change)).await.map_err(gone)?;
+        }
+        let source = if named.is_empty() { Source::Poll } else { Source::Poke };
+        let found = look.pushes.len();
+        for tip in &look.pushes {
+            self.shared
+                .hub
+                .input(Input::Expected(self.prefetch(tip)))
+                .await
+                .map_err(|Gone| "the master is ending".to_string())?;
+            let file = match forge.saifile(&place, &tip.reference, &tip.revision).await {
+                Ok(file) => Ok(file),
+                // Our trouble: the push stays unseen and is found again by the next look.
+                Err(error) if error.is_infrastructure() => return Err(error.to_string()),
+                // It moved on while we looked; the next look sees where to.
+                Err(ForgeError::RevisionGone) => continue,
+                Err(error) => Err(error.to_string()),
+            };
+            self.event(tip, source, file).await?;
+        }
+        Ok((found, look.more))
+    }
+
+    fn prefetch(&self, tip: &Tip) -> Prefetch {
+        Prefetch {
+            repository: self.repository.name.clone(),
+            url: self.repository.url.clone(),
+            reference: tip.reference.clone(),
+            revision: tip.revision.clone(),
+        }
+    }
+
+    async fn event(&mut self, tip: &Tip, source: Source, file: Result<Saifile, String>) -> Result<(), String> {
+        let change = Change::Tip(TipRecord {
+            repository: self.repository.name.clone(),
+            reference: tip.reference.clone(),
+            revision: tip.revision.clone(),
+        });
+        self.shared.make_event(&self.repository, tip, source, file, Some(change)).await?;
+        self.known.record(&tip.reference, &tip.revision);
+        Ok(())
+    }
+
+    /// A signed push brings its saifile, so that nothing needs to be fetched before its jobs start.
+    async fn push(&mut self, push: VerifiedPush) {
+        if self.known.refs.get(&push.reference) == Some(&push.revision) {
+            return;
+        }
+        let tip = Tip { reference: push.reference, revision: push.revision };
+        let file = Saifile { bytes: push.saifile, subject: String::new(), author: String::new(), committed_s: 0 };
+        if let Err(why) = self.event(&tip, Source::Hook, Ok(file)).await {
+            crate::say(&format!("repository {}: {why}", self.repository.name));
+        }
+    }
+}
