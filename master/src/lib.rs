@@ -3,6 +3,8 @@
 //! The decisions are in `sai_core`; here is what they touch: sockets, disks, git, clocks.
 #![forbid(unsafe_code)]
 
+pub mod actions;
+pub mod admin;
 pub mod agents;
 pub mod config;
 pub mod forge;

@@ -61,7 +61,9 @@ impl Caller {
             let user = token.and_then(|(_, token)| user_of_token(&library.archive.users(), token.trim()));
             return user.map_or(Self::Stranger, Self::Token);
         }
+        let known = |user: &String| library.archive.users().iter().any(|known| known.name == *user && !known.revoked);
         let session = request.header("cookie").and_then(cookie).and_then(|value| library.sessions.user(value, now()));
+        let session = session.filter(known);
         let ours = same_origin(request.header("sec-fetch-site"), request.header("origin"), request.header("host"));
         session.map_or(Self::Nobody, |user| Self::Session { user, ours })
     }
@@ -316,9 +318,8 @@ impl Answer<'_> {
         let who = self.caller.name().unwrap_or_default().to_string();
         let back = match &action {
             Action::CancelJob(id) | Action::RebuildJob(id) => format!("/job/{id}"),
-            Action::CancelEvent(id) => format!("/event/{id}"),
-            Action::RebuildEvent(_) => "/".to_string(),
-            Action::AgentAdd(_) | Action::AgentRevoke(_) | Action::SetAside(..) => "/agents".to_string(),
+            Action::CancelEvent(id) | Action::RebuildEvent(id) => format!("/event/{id}"),
+            _ => "/agents".to_string(),
         };
         let shown = matches!(action, Action::AgentAdd(_));
         match (self.library.act)(action, who) {

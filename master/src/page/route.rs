@@ -1,26 +1,8 @@
 //! Method, path and query → what is asked for. Whatever is not exactly one of ours is not found.
 
+pub use crate::actions::Action;
 use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::limits::STREAMS;
-
-/// Something that people can do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// End a job.
-    CancelJob(JobId),
-    /// Queue a job anew.
-    RebuildJob(JobId),
-    /// End all jobs of an event.
-    CancelEvent(EventId),
-    /// Make an event of the same revision anew.
-    RebuildEvent(EventId),
-    /// Let an agent join; the answer is its join line.
-    AgentAdd(String),
-    /// Let an agent join no more.
-    AgentRevoke(String),
-    /// Give an agent no jobs, or some again.
-    SetAside(String, bool),
-}
 
 /// Bytes of an agent's name at most.
 const NAME_BYTES: usize = 64;

@@ -1,0 +1,335 @@
+//! What a person asks for, on the page, by the API or on the command line → what the hub is told, and an answer.
+
+use crate::agents::{Tokens, new_token};
+use crate::hub::{HubHandle, Request, now};
+use crate::repositories::read_saifile;
+use crate::sessions::digest_hex;
+use crate::store::{self, Change, Reader, Store};
+use sai_core::hub::Input;
+use sai_core::job::{EventId, JobId};
+use sai_core::join::{Address, JoinLine, check_agent_name};
+use sai_core::ledger::{AgentRecord, JobRecord, UserRecord};
+use sai_core::retention::Policy;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+/// Something a person may ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// End a job.
+    CancelJob(JobId),
+    /// Run an ended job again.
+    RebuildJob(JobId),
+    /// End all jobs of an event.
+    CancelEvent(EventId),
+    /// Run all ended jobs of an event again.
+    RebuildEvent(EventId),
+    /// Let a new agent in: the answer is its join line.
+    AgentAdd(String),
+    /// Let an agent in no more.
+    AgentRevoke(String),
+    /// Give an agent no more jobs, or give it jobs again.
+    SetAside(String, bool),
+    /// Tell which agents there are.
+    AgentList,
+    /// Let somebody act: the answer is the token to sign in with.
+    UserAdd(String),
+    /// Let somebody act no more.
+    UserRevoke(String),
+    /// Tell who may act.
+    UserList,
+    /// Delete what retention does not keep.
+    Collect,
+}
+
+/// The commands that are actions, as `--help` shows them.
+pub const COMMANDS: &str = "  agent add NAME            let an agent in; prints its join line
+  agent list                which agents may join, and which are here
+  agent revoke NAME         let an agent in no more; its jobs go to others
+  agent aside|back NAME     give an agent no more jobs, or give it jobs again
+  user add|revoke NAME      let somebody cancel and rebuild; `add` prints a token
+  user list                 who may
+  cancel|rebuild job|event N
+  gc                        delete what retention does not keep
+";
+
+impl Action {
+    /// Reads the words of a command.
+    ///
+    /// # Errors
+    /// What was expected.
+    pub fn parse(words: &[&str]) -> Result<Self, String> {
+        let number = |text: &str| text.parse().map_err(|_| format!("expected a number, not {text:?}"));
+        Ok(match words {
+            ["agent", "add", name] => Self::AgentAdd((*name).to_string()),
+            ["agent", "revoke", name] => Self::AgentRevoke((*name).to_string()),
+            ["agent", "aside", name] => Self::SetAside((*name).to_string(), true),
+            ["agent", "back", name] => Self::SetAside((*name).to_string(), false),
+            ["agent", "list"] => Self::AgentList,
+            ["user", "add", name] => Self::UserAdd((*name).to_string()),
+            ["user", "revoke", name] => Self::UserRevoke((*name).to_string()),
+            ["user", "list"] => Self::UserList,
+            ["gc"] => Self::Collect,
+            ["cancel", "job", id] => Self::CancelJob(number(id)?),
+            ["cancel", "event", id] => Self::CancelEvent(number(id)?),
+            ["rebuild", "job", id] => Self::RebuildJob(number(id)?),
+            ["rebuild", "event", id] => Self::RebuildEvent(number(id)?),
+            _ => return Err(format!("expected one of\n{COMMANDS}")),
+        })
+    }
+}
+
+/// Carries actions out while the master runs.
+pub struct Actions {
+    /// The hub.
+    pub hub: HubHandle,
+    /// What is known.
+    pub reader: Reader,
+    /// What is kept.
+    pub store: Store,
+    /// For how long.
+    pub keep: Policy,
+    /// Whose tokens open `/agent`.
+    pub tokens: Arc<Tokens>,
+    /// What goes into join lines.
+    pub door: Door,
+}
+
+/// How agents reach this master and know it.
+#[derive(Clone, Debug)]
+pub struct Door {
+    /// Host and port.
+    pub address: Address,
+    /// What to pin; `None` when the certificate is signed by an authority that agents know.
+    pub fingerprint: Option<[u8; 32]>,
+}
+
+const ENDING: &str = "the master is ending";
+
+impl Actions {
+    /// Does it, and writes down who asked.
+    ///
+    /// # Errors
+    /// Why it cannot be done, in a sentence for that person.
+    pub async fn perform(&self, action: Action, who: &str) -> Result<String, String> {
+        match action {
+            Action::CancelJob(id) => {
+                let record = self.reader.job(id).ok_or_else(|| format!("there is no job {id}"))?;
+                self.cancel(&[record], who, format!("cancelled job {id}")).await
+            }
+            Action::CancelEvent(id) => {
+                let jobs = self.jobs(id)?;
+                self.cancel(&jobs, who, format!("cancelled event {id}")).await
+            }
+            Action::RebuildJob(id) => {
+                let record = self.reader.job(id).ok_or_else(|| format!("there is no job {id}"))?;
+                self.rebuild(record.event, vec![record], who, format!("rebuilt job {id}")).await
+            }
+            Action::RebuildEvent(id) => {
+                let jobs = self.jobs(id)?;
+                self.rebuild(id, jobs, who, format!("rebuilt event {id}")).await
+            }
+            Action::AgentAdd(name) => {
+                let (record, token) = new_agent(&self.reader, &name)?;
+                let line = self.door.join_line(&name, &token)?;
+                self.record(Change::Agent(record.clone())).await?;
+                self.hub.input(Input::Agent(record.clone())).await.map_err(|_| ENDING)?;
+                self.note(who, format!("added agent {name}")).await?;
+                self.tokens.add(&record);
+                Ok(line)
+            }
+            Action::AgentRevoke(name) => {
+                agent(&self.reader, &name)?;
+                self.tokens.remove(&name);
+                self.hub.input(Input::Revoke(name.clone())).await.map_err(|_| ENDING)?;
+                self.done(who, format!("revoked agent {name}")).await
+            }
+            Action::SetAside(name, aside) => {
+                agent(&self.reader, &name)?;
+                self.hub.input(Input::SetAside(name.clone(), aside)).await.map_err(|_| ENDING)?;
+                self.done(who, if aside { format!("set {name} aside") } else { format!("took {name} back") }).await
+            }
+            Action::UserAdd(name) => {
+                let (record, token) = new_user(&self.reader, &name)?;
+                self.record(Change::User(record)).await?;
+                self.note(who, format!("added user {name}")).await?;
+                Ok(token)
+            }
+            Action::UserRevoke(name) => {
+                let record = revoked_user(&self.reader, &name)?;
+                self.record(Change::User(record)).await?;
+                self.done(who, format!("revoked user {name}")).await
+            }
+            Action::AgentList => Ok(agent_list(&self.reader)),
+            Action::UserList => Ok(user_list(&self.reader)),
+            Action::Collect => {
+                let (store, keep) = (self.store.clone(), self.keep);
+                smol::unblock(move || collect(&store, keep)).await
+            }
+        }
+    }
+
+    fn jobs(&self, event: EventId) -> Result<Vec<JobRecord>, String> {
+        self.reader.event(event).ok_or_else(|| format!("there is no event {event}"))?;
+        Ok(self.reader.jobs(event))
+    }
+
+    async fn record(&self, change: Change) -> Result<(), String> {
+        self.hub.request(Request::Record(change)).await.map_err(|_| ENDING.to_string())
+    }
+
+    async fn note(&self, who: &str, what: String) -> Result<(), String> {
+        self.hub.action(who, what).await.map_err(|_| ENDING)?;
+        self.hub.settled().await
+    }
+
+    async fn done(&self, who: &str, what: String) -> Result<String, String> {
+        self.note(who, what.clone()).await?;
+        Ok(what)
+    }
+
+    async fn cancel(&self, jobs: &[JobRecord], who: &str, what: String) -> Result<String, String> {
+        let running: Vec<JobId> = jobs.iter().filter(|job| !job.state.ended()).map(|job| job.id).collect();
+        if running.is_empty() {
+            return Err("nothing of it is queued or running".to_string());
+        }
+        for id in running {
+            self.hub.input(Input::Cancel(id, format!("cancelled by {who}"))).await.map_err(|_| ENDING)?;
+        }
+        self.done(who, what).await
+    }
+
+    async fn rebuild(&self, event: EventId, jobs: Vec<JobRecord>, who: &str, what: String) -> Result<String, String> {
+        let jobs: Vec<JobRecord> = jobs.into_iter().filter(|job| job.state.ended()).collect();
+        if jobs.is_empty() {
+            return Err("nothing of it has ended yet".to_string());
+        }
+        let record = self.reader.event(event).ok_or_else(|| format!("there is no event {event}"))?;
+        let bytes = self.reader.saifile(event).map_err(|error| format!("its saifile cannot be read: {error}"))?;
+        let specs = read_saifile(&bytes, &record.reference).specs;
+        if specs.len() != record.jobs as usize {
+            return Err("its saifile means something else to this version of Sai; push it again".to_string());
+        }
+        self.hub.input(Input::Rebuild(record, specs, jobs)).await.map_err(|_| ENDING)?;
+        self.done(who, what).await
+    }
+}
+
+impl Door {
+    /// The one line a new agent needs.
+    ///
+    /// # Errors
+    /// What is wrong with the name.
+    pub fn join_line(&self, name: &str, token: &str) -> Result<String, String> {
+        JoinLine::new(self.address.clone(), name, token, self.fingerprint).map(|line| line.to_string())
+    }
+}
+
+fn agent(reader: &Reader, name: &str) -> Result<AgentRecord, String> {
+    let agents = reader.agents();
+    agents.into_iter().find(|agent| agent.name == name).ok_or_else(|| format!("there is no agent {name:?}"))
+}
+
+/// A record and token for a new agent, or for one whose token was revoked.
+///
+/// # Errors
+/// The name is no name, or taken.
+pub fn new_agent(reader: &Reader, name: &str) -> Result<(AgentRecord, String), String> {
+    check_agent_name(name)?;
+    if agent(reader, name).is_ok_and(|record| !record.revoked) {
+        return Err(format!("there is an agent {name:?} already; revoke it first if this is to replace it"));
+    }
+    let token = new_token()?;
+    let record = AgentRecord {
+        name: name.to_string(),
+        token_sha256: digest_hex(&token),
+        added_at: now(),
+        identity: None,
+        seen_at: None,
+        revoked: false,
+        host: String::new(),
+        platforms: Vec::new(),
+    };
+    Ok((record, token))
+}
+
+/// A record and token for somebody who may act.
+///
+/// # Errors
+/// The name is no name, or taken.
+pub fn new_user(reader: &Reader, name: &str) -> Result<(UserRecord, String), String> {
+    check_agent_name(name)?;
+    if reader.users().iter().any(|user| user.name == name && !user.revoked) {
+        return Err(format!("there is a user {name:?} already"));
+    }
+    let token = new_token()?;
+    let token_sha256 = digest_hex(&token);
+    Ok((UserRecord { name: name.to_string(), token_sha256, added_at: now(), revoked: false }, token))
+}
+
+fn revoked_user(reader: &Reader, name: &str) -> Result<UserRecord, String> {
+    let user = reader.users().into_iter().find(|user| user.name == name && !user.revoked);
+    user.map(|user| UserRecord { revoked: true, ..user }).ok_or_else(|| format!("there is no user {name:?}"))
+}
+
+fn agent_list(reader: &Reader) -> String {
+    let mut list = String::new();
+    for agent in reader.agents() {
+        let state = match (agent.revoked, agent.seen_at) {
+            (true, _) => "revoked",
+            (false, None) => "never seen",
+            (false, Some(_)) => "joined",
+        };
+        let _ = writeln!(list, "{}\t{state}\t{}\t{}", agent.name, agent.host, agent.platforms.join(" "));
+    }
+    list
+}
+
+fn user_list(reader: &Reader) -> String {
+    let names = reader.users().into_iter().filter(|user| !user.revoked).map(|user| user.name + "\n");
+    names.collect()
+}
+
+/// Deletes what retention does not keep, all of it.
+///
+/// # Errors
+/// The store's.
+pub fn collect(store: &Store, keep: Policy) -> Result<String, String> {
+    let mut report = store::gc(store, keep);
+    while report.more && report.trouble.is_none() {
+        report.add(store::gc(store, keep));
+    }
+    match report.trouble {
+        Some(trouble) => Err(trouble.to_string()),
+        None => Ok(report.to_string()),
+    }
+}
+
+/// What the command line does to a master that is not running.
+///
+/// # Errors
+/// Why it cannot be done.
+pub fn offline(store: &Store, keep: Policy, door: &Door, action: &Action) -> Result<String, String> {
+    let reader = &store.reader();
+    let (changes, text) = match action {
+        Action::AgentAdd(name) => {
+            let (record, token) = new_agent(reader, name)?;
+            (vec![Change::Agent(record)], door.join_line(name, &token)?)
+        }
+        Action::AgentRevoke(name) => {
+            let record = AgentRecord { revoked: true, ..agent(reader, name)? };
+            (vec![Change::Agent(record)], format!("revoked agent {name}"))
+        }
+        Action::UserAdd(name) => {
+            let (record, token) = new_user(reader, name)?;
+            (vec![Change::User(record)], token)
+        }
+        Action::UserRevoke(name) => (vec![Change::User(revoked_user(reader, name)?)], format!("revoked user {name}")),
+        Action::AgentList => (Vec::new(), agent_list(reader)),
+        Action::UserList => (Vec::new(), user_list(reader)),
+        Action::Collect => (Vec::new(), collect(store, keep)?),
+        _ => return Err("no master is running on this state directory".to_string()),
+    };
+    store.commit_now(changes).map_err(|error| error.to_string())?;
+    Ok(text)
+}
