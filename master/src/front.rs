@@ -11,7 +11,7 @@ mod relay;
 mod upgrade;
 
 pub use head::{Rejection, RequestHead};
-pub use upgrade::{Message, Socket, SocketError};
+pub use upgrade::{Message, Socket, SocketError, SocketWriter};
 
 use crate::tls::{Identity, Refresh};
 use client::{After, Client, plain};

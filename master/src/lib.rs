@@ -6,6 +6,7 @@
 pub mod actions;
 pub mod admin;
 pub mod agents;
+pub mod builtin;
 pub mod config;
 pub mod forge;
 pub mod front;
@@ -19,6 +20,7 @@ pub mod nonces;
 pub mod page;
 pub mod repositories;
 pub mod sessions;
+pub mod startup;
 pub mod store;
 pub mod tls;
 pub mod viewers;

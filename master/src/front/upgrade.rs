@@ -11,6 +11,9 @@ pub use async_tungstenite::tungstenite::{Error as SocketError, Message};
 /// bounded queue and a deadline, and keep a reader running, for that is what answers pings.
 pub type Socket = WebSocketStream<Stream>;
 
+/// The writing half of a [`Socket`].
+pub type SocketWriter = async_tungstenite::WebSocketSender<Stream>;
+
 /// Largest message and frame that is accepted, in bytes: the protocol's largest frame.
 const MESSAGE_LIMIT: usize = 1 << 20;
 

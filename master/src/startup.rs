@@ -1,0 +1,384 @@
+//! Config → running master: opens what it keeps, restores what it was doing, and starts every part in order.
+
+use crate::actions::{Actions, Door};
+use crate::agents::{self, Tokens};
+use crate::builtin;
+use crate::config::Config;
+use crate::forge::Forge;
+use crate::front::{Front, FrontConfig, Limits, Message, Rejection, RequestHead, Socket, SocketWriter, Upgrades};
+use crate::hook::{self, HookOutcome, HookRequest, HookSecret};
+use crate::http::{HttpServer, Request, Response};
+use crate::hub::{HubEdge, HubHandle, Parts, now};
+use crate::live::{Changes, Live};
+use crate::nonces::Nonces;
+use crate::page::{self, library::Library};
+use crate::repositories::{Numbers, Repositories, Shared, read_saifile};
+use crate::sessions::Sessions;
+use crate::store::{Options, Restored, Store};
+use crate::tls::{Identity, Sources};
+use crate::{admin, say, viewers};
+use sai_agent::link::{Link, Timing};
+use sai_core::hub::{Hub, Input, Output, Terms};
+use sai_core::job::{Fault, JobKey, JobState};
+use sai_core::join::Address;
+use sai_core::ledger::{AgentRecord, JobRecord};
+use sai_core::scheduler::Policy;
+use smol::stream::StreamExt as _;
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+/// Bytes of a restored log that are read and folded at a time.
+const REPLAY_BYTES: usize = 64 << 10;
+/// Time between two rounds of retention.
+const RETENTION: Duration = Duration::from_secs(3600);
+
+/// A running master.
+pub struct Master {
+    /// Where it listens.
+    pub addresses: Vec<SocketAddr>,
+    /// Its own address for people, `https://HOST:PORT`.
+    pub url: String,
+    /// The hub.
+    pub hub: HubHandle,
+    /// What events are made with.
+    pub shared: Shared,
+    /// What is kept.
+    pub store: Store,
+    /// What is done for people.
+    pub actions: Arc<Actions>,
+    _front: Front,
+}
+
+/// Starts all parts.
+///
+/// # Errors
+/// What is wrong, and where.
+pub fn start(config: Config) -> Result<Master, String> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder
+        .recursive(true)
+        .mode(0o700)
+        .create(&config.state)
+        .map_err(|error| format!("{}: cannot be made: {error}", config.state.display()))?;
+    let state =
+        config.state.canonicalize().map_err(|error| format!("{}: cannot be used: {error}", config.state.display()))?;
+    let identity = Arc::new(Identity::load(tls_sources(&config)).map_err(|error| error.to_string())?);
+    let edge = HubEdge::new(1);
+    let options = Options { low_mib: config.min_free_mib, ..Options::new(edge.reporter()) };
+    let (store, restored) = Store::open(&state, options).map_err(|error| error.to_string())?;
+    edge.number_actions(restored.next_action);
+    let (hub, first) = restore(&config, &store, &restored)?;
+    let handle = edge.handle();
+    let live = Arc::new(RwLock::new(Live::default()));
+    let changes = Arc::new(Changes::new());
+    let parts = Parts { hub, first, store: store.clone(), live: live.clone(), changes: changes.clone() };
+    std::thread::Builder::new()
+        .name("hub".to_string())
+        .spawn(move || smol::block_on(edge.run(parts)))
+        .map_err(|error| format!("no thread for the hub: {error}"))?;
+
+    let forge = Forge::open(&state.join("repositories")).map_err(|error| format!("git's caches: {error}"))?;
+    let numbers = Arc::new(Numbers::new(restored.next_event, restored.next_job));
+    let shared = Shared {
+        hub: handle.clone(),
+        store: store.clone(),
+        forge: Arc::new(forge),
+        live: live.clone(),
+        changes: changes.clone(),
+        numbers,
+    };
+    let repositories = Repositories::start(&config, &shared, &restored.tips);
+    let tokens = Arc::new(Tokens::new(&restored.agents));
+    let door = door(&config, &identity)?;
+    let actions = Arc::new(Actions {
+        hub: handle.clone(),
+        reader: store.reader(),
+        store: store.clone(),
+        keep: config.keep,
+        tokens: tokens.clone(),
+        door,
+    });
+    let performer = actions.clone();
+    let library = Arc::new(Library {
+        archive: Box::new(store.reader()),
+        live,
+        changes,
+        sessions: Sessions::new(),
+        act: Box::new(move |action, who| smol::block_on(performer.perform(action, &who))),
+        public: config.public,
+    });
+    let pages = library.clone();
+    let hooks = Hooks::new(&config, repositories, &state)?;
+    let handler = move |request: Request| {
+        if request.path.starts_with("/hook/") { hooks.respond(&request) } else { page::respond(&pages, &request) }
+    };
+    let http = HttpServer::start(&state.join("http"), Limits::default().forwards, Arc::new(handler))
+        .map_err(|error| format!("the page's socket: {error}"))?;
+    let front = FrontConfig {
+        listen: config.listen.clone(),
+        backend: http.socket().to_path_buf(),
+        limits: Limits::default(),
+        report: Arc::new(|line: String| say(&line)),
+    };
+    let doors = Doors { hub: handle.clone(), tokens, library, _http: http };
+    let front = Front::start(front, identity, doors).map_err(|error| error.to_string())?;
+    admin::listen(&state, actions.clone()).map_err(|error| format!("the command socket: {error}"))?;
+    if let Some(builtin) = &config.builtin {
+        builtin::start(builtin, &state, &handle)?;
+    }
+    let (kept, keep) = (store.clone(), config.keep);
+    smol::spawn(async move {
+        loop {
+            let store = kept.clone();
+            let report = smol::unblock(move || crate::store::gc(&store, keep)).await;
+            if let Some(trouble) = report.trouble {
+                say(&format!("retention: {trouble}"));
+            } else if report.more {
+                continue;
+            }
+            smol::Timer::after(RETENTION).await;
+        }
+    })
+    .detach();
+    let addresses = front.addresses().to_vec();
+    let url = own_url(&config, &addresses);
+    Ok(Master { addresses, url, hub: handle, shared, store, actions, _front: front })
+}
+
+/// Where the certificates of this configuration are.
+pub fn tls_sources(config: &Config) -> Sources {
+    let host = own_address(config).map(|address| address.host).ok();
+    Sources {
+        operator: config.certificate.as_ref().map(|files| (files.chain.clone(), files.key.clone())),
+        directory: config.state.join("tls"),
+        names: host.into_iter().collect(),
+    }
+}
+
+/// What goes into this configuration's join lines.
+///
+/// # Errors
+/// The configured address is none that agents could dial.
+pub fn door(config: &Config, identity: &Identity) -> Result<Door, String> {
+    let known = config.certificate.as_ref().is_some_and(|files| files.public_authority);
+    Ok(Door { address: own_address(config)?, fingerprint: (!known).then(|| identity.fingerprint()) })
+}
+
+fn own_address(config: &Config) -> Result<Address, String> {
+    let port = config.listen.first().map_or(crate::config::PORT, SocketAddr::port);
+    let text = match &config.url {
+        Some(url) => url.replacen("https://", "wss://", 1),
+        None => format!("wss://{}:{port}", host_name()),
+    };
+    text.parse()
+}
+
+fn host_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let usable = !name.is_empty() && name.chars().all(|letter| letter.is_ascii_alphanumeric() || "-.".contains(letter));
+    if usable { name } else { "localhost".to_string() }
+}
+
+fn own_url(config: &Config, addresses: &[SocketAddr]) -> String {
+    if let Some(url) = &config.url {
+        return url.clone();
+    }
+    match addresses.first() {
+        Some(address) if address.ip().is_loopback() => format!("https://localhost:{}", address.port()),
+        Some(address) => format!("https://{}:{}", host_name(), address.port()),
+        None => String::new(),
+    }
+}
+
+/// Makes the hub's machine what it was, from the records and the lengths of files alone.
+fn restore(config: &Config, store: &Store, restored: &Restored) -> Result<(Hub, Vec<Output>), String> {
+    let terms = Terms {
+        version: env!("CARGO_PKG_VERSION").to_string(),
+        log_bytes: config.log_bytes,
+        log_limit_fails: config.log_limit_fails,
+        timeout_s: config.timeout_s,
+        submodules: config
+            .repositories
+            .iter()
+            .map(|(name, repository)| (name.clone(), repository.submodules))
+            .collect(),
+    };
+    let policy = Policy {
+        orphan_ms: config.orphan_s.saturating_mul(1000),
+        expire_ms: config.expire_s.saturating_mul(1000),
+        ..Policy::default()
+    };
+    let mut hub = Hub::new(terms, policy);
+    let mut outputs = Vec::new();
+    let now = now();
+    for agent in &restored.agents {
+        hub.handle(now, Input::Agent(agent.clone()), &mut outputs);
+    }
+    if config.builtin.is_some() && !restored.agents.iter().any(|agent| agent.name == builtin::NAME) {
+        let record = AgentRecord {
+            name: builtin::NAME.to_string(),
+            // No token has this digest: the built-in agent comes by no door.
+            token_sha256: String::new(),
+            added_at: now,
+            identity: None,
+            seen_at: None,
+            revoked: false,
+            host: String::new(),
+            platforms: Vec::new(),
+        };
+        hub.handle(now, Input::Agent(record), &mut outputs);
+    }
+    let reader = store.reader();
+    let mut lost = Vec::new();
+    for event in &restored.events {
+        let jobs: Vec<JobRecord> = restored.jobs.iter().filter(|job| job.event == event.id).cloned().collect();
+        let reading = reader.saifile(event.id).map(|bytes| read_saifile(&bytes, &event.reference));
+        let specs = reading.map(|reading| reading.specs).unwrap_or_default();
+        if specs.len() != event.jobs as usize {
+            lost.extend(jobs);
+            continue;
+        }
+        let under_way: Vec<JobKey> = jobs
+            .iter()
+            .filter(|job| matches!(job.state, JobState::Assigned | JobState::Running))
+            .map(|job| JobKey { job: job.id, attempt: job.attempt })
+            .collect();
+        hub.handle(now, Input::Restore(event.clone(), specs, jobs), &mut outputs);
+        for key in under_way {
+            replay(&mut hub, store, key, &mut outputs).map_err(|error| format!("the log of job {key}: {error}"))?;
+        }
+    }
+    for job in lost.into_iter().filter(|job| !job.state.ended()) {
+        let cause = "its saifile was lost, or means something else to this version of Sai".to_string();
+        let (state, fault) = (JobState::Infra, Fault::Infrastructure);
+        outputs.push(Output::Job(JobRecord { state, fault, ended_at: Some(now), cause, ..job }));
+    }
+    Ok((hub, outputs))
+}
+
+fn replay(hub: &mut Hub, store: &Store, key: JobKey, outputs: &mut Vec<Output>) -> std::io::Result<()> {
+    let lengths = store.files().lengths(key)?;
+    let mut log = lengths.first().copied().unwrap_or(0);
+    let now = now();
+    hub.handle(now, Input::Resume(key, lengths), outputs);
+    if log == 0 {
+        return Ok(());
+    }
+    let mut reader = store.reader().log(key)?;
+    while log > 0 {
+        let most = usize::try_from(log).unwrap_or(REPLAY_BYTES).min(REPLAY_BYTES);
+        let mut bytes = vec![0; most];
+        reader.read_exact(&mut bytes)?;
+        log -= most as u64;
+        hub.handle(now, Input::Replay(key, bytes), outputs);
+    }
+    Ok(())
+}
+
+/// What `/hook/` does.
+struct Hooks {
+    secrets: BTreeMap<String, HookSecret>,
+    repositories: Repositories,
+    nonces: Mutex<Nonces>,
+}
+
+impl Hooks {
+    fn new(config: &Config, repositories: Repositories, state: &Path) -> Result<Self, String> {
+        let secrets = config.repositories.values();
+        let secrets =
+            secrets.map(|repository| (repository.name.clone(), HookSecret { secret: repository.secret.clone() }));
+        let nonces = Nonces::open(&state.join("nonces")).map_err(|error| format!("the nonces of hooks: {error}"))?;
+        Ok(Self { secrets: secrets.collect(), repositories, nonces: Mutex::new(nonces) })
+    }
+
+    fn respond(&self, request: &Request) -> Response {
+        let parts = HookRequest {
+            method: &request.method,
+            path: &request.path,
+            query: &request.query,
+            headers: &request.headers,
+            body: &request.body,
+        };
+        match hook::receive(&parts, &self.secrets) {
+            Err(error) => Response::text(error.status, error.text),
+            Ok(HookOutcome::Ignored(why)) => Response::text(200, why),
+            Ok(HookOutcome::Poke { repository, reference, .. }) => {
+                self.repositories.poke(&repository, reference);
+                Response::text(202, "looking")
+            }
+            Ok(HookOutcome::Push(push)) => {
+                let mut nonces = self.nonces.lock().unwrap_or_else(PoisonError::into_inner);
+                match nonces.is_fresh(&push.repository, &push.nonce) {
+                    Ok(true) => {}
+                    Ok(false) => return Response::text(409, "this notification was seen before"),
+                    Err(error) => {
+                        say(&format!("the nonces of hooks cannot be kept: {error}"));
+                        return Response::text(503, "try again later");
+                    }
+                }
+                drop(nonces);
+                if self.repositories.push(push) {
+                    Response::text(202, "taken")
+                } else {
+                    Response::text(503, "too many pushes wait; try again later")
+                }
+            }
+        }
+    }
+}
+
+/// The writing half of a page's socket.
+struct Viewer(SocketWriter);
+
+impl viewers::Socket for Viewer {
+    async fn send(&mut self, text: String) -> Result<(), String> {
+        self.0.send(Message::Text(text.into())).await.map_err(|error| error.to_string())
+    }
+}
+
+/// Who is let in where.
+struct Doors {
+    hub: HubHandle,
+    tokens: Arc<Tokens>,
+    library: Arc<Library>,
+    _http: HttpServer,
+}
+
+impl Upgrades for Doors {
+    type Agent = String;
+    type Viewer = Option<String>;
+
+    async fn authorize_agent(&self, _head: &RequestHead, token: &str) -> Result<String, Rejection> {
+        self.tokens.agent(token).ok_or_else(|| Rejection::new(401, "this token opens nothing here (any more)"))
+    }
+
+    async fn authorize_viewer(&self, head: &RequestHead) -> Result<Option<String>, Rejection> {
+        let request = Request {
+            method: head.method.clone(),
+            path: head.path.clone(),
+            query: head.query.clone(),
+            headers: head.headers.clone(),
+            body: Vec::new(),
+            peer: head.peer.to_string(),
+        };
+        page::may_view(&self.library, &request).map_err(|status| Rejection::new(status, "sign in first"))
+    }
+
+    async fn agent(&self, agent: String, _head: RequestHead, socket: Socket) {
+        agents::carry(&self.hub, agent, Link::over(socket, Timing::default())).await;
+    }
+
+    async fn live(&self, who: Option<String>, head: RequestHead, socket: Socket) {
+        let (writer, mut reader) = socket.split();
+        let gone = async move {
+            // What a page says means nothing; reading is what answers its pings and sees it go.
+            while let Some(Ok(_)) = reader.next().await {}
+        };
+        viewers::view(&mut Viewer(writer), gone, &head.target(), who, self.library.clone()).await;
+    }
+}
