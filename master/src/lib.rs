@@ -23,6 +23,7 @@ pub mod sessions;
 pub mod startup;
 pub mod store;
 pub mod tls;
+pub mod try_once;
 pub mod viewers;
 
 /// Exit status: done, or every job passed.
