@@ -357,11 +357,11 @@ impl Mirror {
         }
     }
 
-    fn run_fetch(&self, refspec: &str, show_progress: bool, watch: &mut dyn Watch) -> Result<(), GitError> {
-        let progress = if show_progress { "--progress" } else { "--quiet" };
+    fn run_fetch(&self, refspec: &str, first: bool, watch: &mut dyn Watch) -> Result<(), GitError> {
         let arguments = [
             "fetch",
-            progress,
+            // Percentages would fill a log that is read long after; what goes wrong is said all the same.
+            "--quiet",
             "--no-write-fetch-head",
             "--no-auto-gc",
             "--no-recurse-submodules",
@@ -370,7 +370,7 @@ impl Mirror {
             refspec,
         ];
         let result = self.git().run(&self.path, &arguments, watch);
-        if show_progress && result.is_ok() {
+        if first && result.is_ok() {
             // A first fetch may have brought thousands of tags, one file each.
             let _ = self.git().run(&self.path, &["pack-refs", "--all"], watch);
         }
