@@ -1,1 +1,7 @@
-//! The world the tests build.
+//! Sai as a user meets it: whole processes, real git, real kills.
+#![forbid(unsafe_code)]
+
+pub mod process;
+pub mod proxy;
+pub mod repository;
+pub mod world;

@@ -1,0 +1,226 @@
+//! A master, agents and a repository, all real, in a directory of their own.
+
+use crate::process::{Process, eventually, program};
+use crate::repository::{Repository, run};
+use miniserde::Deserialize;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The directory, the repository and how the master is to be started.
+#[derive(Debug)]
+pub struct World {
+    /// Everything is below it. Deleted when the world is dropped, unless a test has failed.
+    pub directory: PathBuf,
+    /// The repository, configured as `project`.
+    pub repository: Repository,
+    /// The master's port, the same for each of its lives.
+    pub port: u16,
+    /// Settings of the master's configuration beside those every world has: `"key": value` lines.
+    pub settings: Vec<String>,
+    agents: AtomicU32,
+}
+
+/// What `/api/v1/events/ID` says of a job, as far as tests look at it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Job {
+    /// Its number.
+    pub id: u64,
+    /// The wanted platform.
+    pub platform: String,
+    /// The configuration.
+    pub configuration: String,
+    /// `queued`, `passed`, …
+    pub state: String,
+    /// Attempts.
+    pub attempt: u32,
+    /// Agent of the last attempt.
+    pub agent: Option<String>,
+    /// Why it ended so.
+    pub cause: String,
+}
+
+impl Job {
+    /// Whether it has ended.
+    pub fn ended(&self) -> bool {
+        !matches!(self.state.as_str(), "queued" | "assigned" | "running")
+    }
+}
+
+/// What the API says of an event itself, as far as tests look at it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct About {
+    /// Its number.
+    pub id: u64,
+    /// The revision.
+    pub revision: String,
+    /// What is wrong with its saifile.
+    pub errors: Vec<String>,
+    /// What is odd in it.
+    pub warnings: Vec<String>,
+}
+
+/// What `/api/v1/events/ID` says.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Event {
+    /// The event itself.
+    pub event: About,
+    /// Its jobs.
+    pub jobs: Vec<Job>,
+}
+
+impl World {
+    /// A world with an empty repository; nothing runs yet. The built-in agent is off unless `builtin` is set.
+    pub fn new(name: &str) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let directory = std::env::temp_dir().join(format!("sai-{name}-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&directory).expect("a directory");
+        let repository = Repository::new(&directory);
+        // The port is free now and, being of the ephemeral range, unlikely to be taken before the master does.
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
+        let settings = vec!["\"builtin\": false".to_string()];
+        Self { directory, repository, port, settings, agents: AtomicU32::new(0) }
+    }
+
+    /// Replaces a setting, or adds it.
+    pub fn set(&mut self, key: &str, value: &str) {
+        let quoted = format!("\"{key}\":");
+        self.settings.retain(|line| !line.starts_with(&quoted));
+        self.settings.push(format!("{quoted} {value}"));
+    }
+
+    /// The master's address.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    /// The master's state directory.
+    pub fn state(&self) -> PathBuf {
+        self.directory.join("master")
+    }
+
+    /// Path of the configuration file, written anew.
+    pub fn configuration(&self) -> PathBuf {
+        let file = self.directory.join("master.json");
+        let mut lines = vec![
+            format!("\"state\": {:?}", self.state()),
+            format!("\"listen\": \"127.0.0.1:{}\"", self.port),
+            format!("\"url\": \"https://127.0.0.1:{}\"", self.port),
+        ];
+        lines.extend(self.settings.iter().cloned());
+        if !lines.iter().any(|line| line.starts_with("\"repositories\":")) {
+            let secret = "0123456789abcdef".repeat(4);
+            lines.push(format!(
+                "\"repositories\": {{\"project\": {{\"url\": {:?}, \"secret\": \"{secret}\"}}}}",
+                self.repository.bare
+            ));
+        }
+        std::fs::write(&file, format!("{{\n{}\n}}\n", lines.join(",\n"))).expect("a configuration");
+        file
+    }
+
+    /// Starts the master and waits until it listens.
+    pub fn master(&self) -> Process {
+        let mut command = Command::new(program("sai-master"));
+        command.arg("--config").arg(self.configuration()).stdout(Stdio::null());
+        let process = Process::start("master", &mut command);
+        process.await_line("listening on");
+        self.repository.install_hook(&format!("https://127.0.0.1:{}", self.port), "project");
+        process
+    }
+
+    /// Runs one command of `sai-master` on this world's master and returns what it prints.
+    pub fn command(&self, words: &[&str]) -> String {
+        run(Command::new(program("sai-master")).args(words).arg("--config").arg(self.configuration()))
+    }
+
+    /// A join line for a new agent.
+    pub fn join_line(&self, name: &str) -> String {
+        self.command(&["agent", "add", name])
+    }
+
+    /// State directory of an agent.
+    pub fn agent_state(&self, name: &str) -> PathBuf {
+        self.directory.join(format!("agent-{name}"))
+    }
+
+    /// Adds an agent that offers these platforms, starts it and waits until it is connected.
+    pub fn agent(&self, name: &str, platforms: &[&str], slots: u32) -> Process {
+        let line = self.join_line(name);
+        self.agents.fetch_add(1, Ordering::Relaxed);
+        let mut command = Command::new(program("sai-agent"));
+        command.arg("join").arg(line).arg("--state").arg(self.agent_state(name));
+        command.args(["--slots", &slots.to_string()]).stdout(Stdio::null());
+        for platform in platforms {
+            command.args(["--platform", platform]);
+        }
+        let process = Process::start(name, &mut command);
+        process.await_line("connected as");
+        process
+    }
+
+    /// Starts an agent again that has joined before.
+    pub fn agent_again(&self, name: &str) -> Process {
+        let mut command = Command::new(program("sai-agent"));
+        command.arg("--state").arg(self.agent_state(name)).stdout(Stdio::null());
+        let process = Process::start(name, &mut command);
+        process.await_line("connected as");
+        process
+    }
+
+    /// Body of an answer of the master, by curl; `None` when its status is no success.
+    pub fn get(&self, path: &str) -> Option<Vec<u8>> {
+        let url = format!("https://127.0.0.1:{}{path}", self.port);
+        let output = Command::new("curl").args(["-ksSf", "--max-time", "30", &url]).output().expect("curl can be run");
+        output.status.success().then_some(output.stdout)
+    }
+
+    /// An event, if there is one of that number.
+    pub fn event(&self, id: u64) -> Option<Event> {
+        let text = String::from_utf8(self.get(&format!("/api/v1/events/{id}"))?).ok()?;
+        Some(miniserde::json::from_str(&text).unwrap_or_else(|_| panic!("an event was expected: {text}")))
+    }
+
+    /// Waits until all jobs of an event have ended.
+    pub fn ended(&self, id: u64) -> Event {
+        eventually(&format!("event {id} ends"), || self.event(id).filter(|event| event.jobs.iter().all(Job::ended)))
+    }
+
+    /// A job's log as printed: the bytes of all its channels in the order seen.
+    pub fn log(&self, job: u64) -> Vec<u8> {
+        self.get(&format!("/job/{job}/log")).unwrap_or_default()
+    }
+
+    /// Processes anywhere on this machine whose environment or arguments name this world.
+    pub fn survivors(&self) -> Vec<String> {
+        let needle = self.directory.as_os_str().as_encoded_bytes().to_vec();
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let path = entry.path();
+            let Ok(command) = std::fs::read(path.join("cmdline")) else { continue };
+            let environment = std::fs::read(path.join("environ")).unwrap_or_default();
+            let names = |bytes: &[u8]| bytes.windows(needle.len()).any(|window| window == needle);
+            if entry.file_name().to_string_lossy().parse::<u32>().is_ok_and(|pid| pid != std::process::id())
+                && (names(&command) || names(&environment))
+            {
+                found.push(format!("{}: {}", path.display(), String::from_utf8_lossy(&command).replace('\0', " ")));
+            }
+        }
+        found
+    }
+
+    /// Directories of jobs that an agent still has.
+    pub fn job_directories(&self, agent_state: &Path) -> Vec<PathBuf> {
+        std::fs::read_dir(agent_state.join("jobs")).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let _ = std::fs::remove_dir_all(&self.directory);
+        }
+    }
+}
