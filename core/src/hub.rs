@@ -669,10 +669,12 @@ impl Hub {
         out: &mut Vec<Output>,
     ) {
         self.remember(event, specs, &jobs);
-        for record in jobs {
+        let timed = |record: JobRecord| {
             let timeout_s = self.timeout_s(&record);
-            self.schedule(now, scheduler::Input::Queue(record, timeout_s), out);
-        }
+            (record, timeout_s)
+        };
+        let jobs = jobs.into_iter().map(timed).collect();
+        self.schedule(now, scheduler::Input::Queue(jobs), out);
     }
 
     fn restore(

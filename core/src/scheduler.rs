@@ -69,8 +69,9 @@ pub struct Greeting {
 /// What happens to the scheduler.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// A new job, or an ended one that is to run again; in seconds what it may take.
-    Queue(JobRecord, u64),
+    /// New jobs, or ended ones that are to run again, each with the seconds it may take. Those of one event come
+    /// together, so that the first does not take the place of one that should go before it.
+    Queue(Vec<(JobRecord, u64)>),
     /// An unfinished job from the ledger, at start.
     Restore(JobRecord, u64),
     /// An agent has greeted.
@@ -290,7 +291,11 @@ impl Scheduler {
     /// Takes one input.
     pub fn handle(&mut self, now: Millis, input: Input, out: &mut Vec<Output>) {
         match input {
-            Input::Queue(record, timeout_s) => self.queue(now, record, timeout_s, out),
+            Input::Queue(jobs) => {
+                for (record, timeout_s) in jobs {
+                    self.queue(now, record, timeout_s, out);
+                }
+            }
             Input::Restore(record, timeout_s) => self.restore(now, record, timeout_s),
             Input::AgentUp(greeting) => self.agent_up(now, greeting, out),
             Input::AgentOffer { agent, platforms, slots } => {
