@@ -88,7 +88,7 @@ pub struct JobRecord {
     pub ended_at: Option<u64>,
     /// Why it ended or was queued again, one sentence, empty when it passed.
     pub cause: String,
-    /// Whose fault that was.
+    /// Whose fault that was. `Person` on a job under way: it is being cancelled, by whom says `cause`.
     pub fault: Fault,
     /// The verdict of the last attempt that gave one.
     pub verdict: Option<Verdict>,

@@ -354,7 +354,10 @@ impl Scheduler {
             (JobState::Assigned | JobState::Running, Some(agent)) => {
                 self.hold_slot(&agent, key);
                 if let Some(job) = self.jobs.get_mut(&id) {
-                    job.orphan = Some(now + self.policy.orphan_ms);
+                    job.orphan = Some(now.saturating_add(self.policy.orphan_ms));
+                    if job.record.fault == Fault::Person {
+                        job.cancelled = Some((job.record.cause.clone(), now.saturating_add(self.policy.cancel_ms)));
+                    }
                 }
                 self.rearm(id);
             }
@@ -547,7 +550,7 @@ impl Scheduler {
                 agent.mirrors.insert(job.record.repository.clone());
             }
         }
-        let fault = verdict.fault;
+        let fault = if cancelled.is_some() && state == JobState::Cancelled { Fault::Person } else { verdict.fault };
         if let Some(job) = self.jobs.get_mut(&key.job) {
             job.record.verdict = Some(verdict);
         }
@@ -630,9 +633,13 @@ impl Scheduler {
                 if job.cancelled.is_some() {
                     return;
                 }
+                // The record says so, since a master that restarts must not let the job go on or begin anew.
+                job.record.cause.clone_from(&who);
+                job.record.fault = Fault::Person;
                 job.cancelled = Some((who.clone(), until));
                 let Some(name) = job.record.agent.clone() else { return };
                 self.rearm(id);
+                out.push(Output::Changed(id));
                 if self.agents.get(&name).is_some_and(|agent| agent.connected) {
                     out.push(Output::Cancel(name, key, who));
                 } else {

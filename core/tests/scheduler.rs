@@ -141,3 +141,47 @@ fn jobs_of_one_event_take_their_places_before_any_is_given_out() {
         [Output::Changed(1), Output::Changed(2), Output::Changed(2), Output::Assign("a".to_string(), key(2, 1))]
     );
 }
+
+#[test]
+fn a_cancel_outlives_the_master() {
+    let mut desk = Desk::new();
+    desk.up("a", 1);
+    desk.queue(vec![job(1)]);
+    let out = desk.give(Input::Cancel(1, "by anna".to_string()));
+    assert_eq!(out, [Output::Changed(1), Output::Cancel("a".to_string(), key(1, 1), "by anna".to_string())]);
+    let record = desk.record(1);
+    assert_eq!((record.state, record.fault, record.cause.as_str()), (JobState::Assigned, Fault::Person, "by anna"));
+
+    // Another master has only the record; the agent hears of it again, whether or not it did before.
+    let mut desk = Desk::new();
+    desk.give(Input::Restore(record.clone(), 60));
+    let out = desk.greet("a", &[GCC], 1, &[], &[key(1, 1)]);
+    assert_eq!(
+        out,
+        [
+            Output::Adopt("a".to_string(), key(1, 1)),
+            Output::Cancel("a".to_string(), key(1, 1), "by anna".to_string())
+        ]
+    );
+    desk.give(Input::Ended(key(1, 1), verdict(Outcome::Cancelled)));
+    assert_eq!((desk.state(1), desk.record(1).cause.as_str()), (JobState::Cancelled, "by anna"));
+
+    // Without its agent it does not begin anew.
+    let mut desk = Desk::new();
+    desk.give(Input::Restore(record, 60));
+    let out = desk.greet("a", &[GCC], 1, &[], &[]);
+    assert_eq!(out, [Output::Forget("a".to_string(), key(1, 1)), Output::Changed(1)]);
+    assert_eq!((desk.state(1), desk.record(1).fault), (JobState::Cancelled, Fault::Person));
+}
+
+#[test]
+fn who_cancelled_is_told_even_when_the_end_was_untidy() {
+    let mut desk = Desk::new();
+    desk.up("a", 1);
+    desk.queue(vec![job(1)]);
+    desk.give(Input::Cancel(1, "by anna".to_string()));
+    let out = desk.give(Input::Ended(key(1, 1), verdict(Outcome::Infra)));
+    assert_eq!(out, [Output::Forget("a".to_string(), key(1, 1)), Output::Changed(1)]);
+    let record = desk.record(1);
+    assert_eq!((record.state, record.fault, record.cause.as_str()), (JobState::Cancelled, Fault::Person, "by anna"));
+}
