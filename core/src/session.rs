@@ -328,7 +328,7 @@ impl AgentSession {
                 let Some(held) = self.held.get_mut(&ack.key) else { return };
                 let Some(stream) = held.streams.get_mut(usize::from(ack.stream)) else { return };
                 if !stream.ack(ack.length) {
-                    out.push(Output::Close { why: "the master acknowledged bytes it was not sent".to_string() });
+                    out.push(Output::Close { why: "the master acknowledged bytes that do not exist".to_string() });
                 } else if ack.stream == 0 {
                     out.push(Output::Trim { key: ack.key, log: stream.acked() });
                 }

@@ -34,12 +34,16 @@ impl StreamSender {
         true
     }
 
-    /// The receiver holds this much durably. False when that is more than was sent.
+    /// The receiver holds this much durably. False when that is more than was ever written here.
+    ///
+    /// It may be more than was sent on this link: bytes of the link before it may be flushed after the receiver has
+    /// said from where to go on. They need not be sent again.
     #[must_use]
     pub fn ack(&mut self, length: u64) -> bool {
-        if length > self.sent {
+        if length > self.length {
             return false;
         }
+        self.sent = self.sent.max(length);
         self.acked = self.acked.max(length);
         true
     }
@@ -115,9 +119,10 @@ impl StreamReceiver {
     /// The file is flushed to this length. True when that is news worth an ack.
     #[must_use]
     pub fn flushed(&mut self, length: u64) -> bool {
+        let length = length.min(self.length);
         let news = length > self.durable;
         if news {
-            self.durable = length.min(self.length);
+            self.durable = length;
         }
         news
     }
