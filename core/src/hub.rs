@@ -282,7 +282,8 @@ impl Hub {
                     self.send(&agent, MasterMessage::Adopt(Adopt { key, lengths }), out);
                 }
                 scheduler::Output::Forget(agent, key) => {
-                    if self.intakes.remove(&key).is_some() {
+                    // An agent may claim to hold what is another's: it is told to forget it, and the other goes on.
+                    if self.scheduler.holder(key).is_none() && self.intakes.remove(&key).is_some() {
                         out.push(Output::Finish(key));
                     }
                     self.send(&agent, MasterMessage::Forget(Forget { key }), out);

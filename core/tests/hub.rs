@@ -1,0 +1,207 @@
+//! Inputs of the hub, in order, against what it says to write, send and compare.
+
+use sai_core::hub::{Hub, Input, LinkId, Output, Terms};
+use sai_core::job::{Fault, JobId, JobKey, JobState, Outcome, Verdict};
+use sai_core::ledger::{AgentRecord, EventRecord, JobRecord, Source};
+use sai_core::limits::{Millis, PROTOCOL};
+use sai_core::matrix::JobSpec;
+use sai_core::record::{self, Artifact, ChannelStart, Record};
+use sai_core::scheduler::Policy;
+use sai_core::wire::{Ack, Adopt, AgentMessage, DataHeader, Hello, Load, MasterMessage, Offer, Refuse};
+use std::collections::BTreeMap;
+
+const GCC: &str = "linux-debian-12/x86_64/gcc";
+
+fn key(job: JobId, attempt: u32) -> JobKey {
+    JobKey { job, attempt }
+}
+
+fn identity(of: &str) -> String {
+    format!("{:0>32}", of.bytes().map(|byte| format!("{byte:02x}")).collect::<String>())
+}
+
+fn hello(agent: &str, jobs: &[JobKey]) -> Hello {
+    Hello {
+        protocol: PROTOCOL,
+        version: "1".to_string(),
+        identity: identity(agent),
+        host: format!("{agent}.example"),
+        platforms: vec![GCC.to_string()],
+        slots: 2,
+        cores: 4,
+        memory_mib: 1024,
+        mirrors: Vec::new(),
+        jobs: jobs.to_vec(),
+    }
+}
+
+fn agent_record(name: &str) -> AgentRecord {
+    AgentRecord {
+        name: name.to_string(),
+        token_sha256: "0".repeat(64),
+        added_at: 0,
+        identity: None,
+        seen_at: None,
+        revoked: false,
+        host: String::new(),
+        platforms: Vec::new(),
+    }
+}
+
+fn spec() -> JobSpec {
+    JobSpec {
+        platform: "linux/x86_64".to_string(),
+        configuration: "default".to_string(),
+        steps: vec!["make".to_string()],
+        env: BTreeMap::new(),
+        artifacts: vec!["out/*".to_string()],
+        timeout_s: None,
+        step_timeout_s: None,
+        priority: 0,
+    }
+}
+
+fn event(jobs: u32) -> EventRecord {
+    EventRecord {
+        id: 1,
+        repository: "alpha".to_string(),
+        url: "https://forge.example/alpha".to_string(),
+        reference: "refs/heads/main".to_string(),
+        revision: "0123456789abcdef0123456789abcdef01234567".to_string(),
+        subject: String::new(),
+        author: String::new(),
+        source: Source::Poke,
+        at: 0,
+        errors: Vec::new(),
+        warnings: Vec::new(),
+        first_job: 1,
+        jobs,
+    }
+}
+
+fn passed() -> Verdict {
+    Verdict { outcome: Outcome::Passed, fault: Fault::Nobody, cause: String::new(), step: None, status: None }
+}
+
+fn artifact(stream: u16, size: u64) -> Artifact {
+    Artifact { stream, path: format!("out/{stream}"), size, sha256: "a".repeat(64), executable: false }
+}
+
+fn log(records: &[Record]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for record in records {
+        record::encode(record, 1, &mut bytes);
+    }
+    bytes
+}
+
+fn stdout() -> Record {
+    Record::Channel(0, ChannelStart { name: "stdout".to_string() })
+}
+
+/// A hub and the moment it is. What is only for show is left out of what it says.
+struct Desk {
+    hub: Hub,
+    now: Millis,
+    links: LinkId,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let mut desk = Self { hub: Hub::new(Terms::default(), Policy::default()), now: 1_000_000, links: 0 };
+        for name in ["a", "b"] {
+            desk.give(Input::Agent(agent_record(name)));
+        }
+        desk
+    }
+
+    fn give(&mut self, input: Input) -> Vec<Output> {
+        let mut out = Vec::new();
+        self.hub.handle(self.now, input, &mut out);
+        out.retain(|output| !matches!(output, Output::Touch(_) | Output::Say(_)));
+        out
+    }
+
+    fn link(&mut self, agent: &str) -> LinkId {
+        self.links += 1;
+        self.give(Input::LinkUp(self.links, agent.to_string()));
+        self.links
+    }
+
+    /// A new link of this agent, greeted.
+    fn up(&mut self, agent: &str, holds: &[JobKey]) -> (LinkId, Vec<Output>) {
+        let link = self.link(agent);
+        let out = self.give(Input::Message(link, AgentMessage::Hello(hello(agent, holds))));
+        (link, out)
+    }
+
+    fn push(&mut self, jobs: u32) -> Vec<Output> {
+        self.give(Input::Event(event(jobs), vec![spec(); jobs as usize]))
+    }
+
+    fn data(&mut self, link: LinkId, key: JobKey, stream: u16, offset: u64, bytes: &[u8]) -> Vec<Output> {
+        self.give(Input::Data(link, DataHeader { key, stream, offset }, bytes.to_vec()))
+    }
+}
+
+fn sent(out: &[Output]) -> Vec<(LinkId, MasterMessage)> {
+    out.iter()
+        .filter_map(|output| match output {
+            Output::Send(link, message) => Some((*link, message.clone())),
+            _ => None,
+        })
+        .collect()
+}
+
+fn records(out: &[Output]) -> Vec<JobRecord> {
+    out.iter()
+        .filter_map(|output| match output {
+            Output::Job(record) => Some(record.clone()),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The names of messages, for tests that are about nothing else of them.
+fn words(out: &[Output]) -> Vec<&'static str> {
+    out.iter()
+        .map(|output| match output {
+            Output::Event(_) => "event",
+            Output::Job(_) => "job",
+            Output::Agent(_) => "agent",
+            Output::Send(_, MasterMessage::Welcome(_)) => "welcome",
+            Output::Send(_, MasterMessage::Assign(_)) => "assign",
+            Output::Send(_, MasterMessage::Adopt(_)) => "adopt",
+            Output::Send(_, MasterMessage::Ack(_)) => "ack",
+            Output::Send(_, MasterMessage::Cancel(_)) => "cancel",
+            Output::Send(_, MasterMessage::Forget(_)) => "forget",
+            Output::Send(_, MasterMessage::Prefetch(_)) => "prefetch",
+            Output::Send(_, MasterMessage::Bye(_)) => "bye",
+            Output::Close(_) => "close",
+            Output::Append { .. } => "append",
+            Output::Flush(_) => "flush",
+            Output::Seal(..) => "seal",
+            Output::Finish(_) => "finish",
+            Output::Touch(_) | Output::Say(_) => "shown",
+        })
+        .collect()
+}
+
+#[test]
+fn who_claims_anothers_attempt_does_not_end_it() {
+    let mut desk = Desk::new();
+    let (a, _) = desk.up("a", &[]);
+    desk.push(1);
+    desk.data(a, key(1, 1), 0, 0, &log(&[stdout()]));
+    let (b, out) = desk.up("b", &[key(1, 1)]);
+    assert_eq!(words(&out), ["agent", "welcome", "forget"]);
+    assert_eq!(sent(&out)[1].0, b);
+    // The log goes on at the agent that has the job.
+    let rest = log(&[Record::Verdict(passed())]);
+    let offset = desk.hub.log_length(key(1, 1)).expect("the attempt is still taken in");
+    let out = desk.data(a, key(1, 1), 0, offset, &rest);
+    assert_eq!(words(&out), ["append", "flush"]);
+    let out = desk.give(Input::Flushed(key(1, 1), 0, offset + rest.len() as u64));
+    assert_eq!(words(&out), ["ack", "finish", "forget", "job"]);
+    assert_eq!(records(&out)[0].state, JobState::Passed);
+}
