@@ -161,6 +161,10 @@ pub struct AgentSession {
     failures: u32,
     held: BTreeMap<JobKey, Held>,
     writable: bool,
+    /// Whether the offer has changed since the greeting of the present link.
+    offer_changed: bool,
+    /// What was last told of the load: a master that has just restarted must hear it too.
+    load: Option<Load>,
     /// The stream served last, so that the next one in order is served next.
     cursor: (JobKey, u16),
 }
@@ -175,6 +179,8 @@ impl AgentSession {
             failures: 0,
             held: BTreeMap::new(),
             writable: false,
+            offer_changed: false,
+            load: None,
             cursor,
         }
     }
@@ -217,9 +223,12 @@ impl AgentSession {
                 self.description.slots = offer.slots;
                 if self.is_up() {
                     out.push(Output::Send(AgentMessage::Offer(offer)));
+                } else {
+                    self.offer_changed = true;
                 }
             }
             Input::Load(load) => {
+                self.load = Some(load.clone());
                 if self.is_up() {
                     out.push(Output::Send(AgentMessage::Load(load)));
                 }
@@ -247,6 +256,7 @@ impl AgentSession {
     fn connected(&mut self, now: Millis, mirrors: Vec<String>, out: &mut Vec<Output>) {
         self.link = Link::Greeting { until: now + WELCOME_MS };
         self.writable = true;
+        self.offer_changed = false;
         for held in self.held.values_mut() {
             held.adopted = false;
         }
@@ -291,6 +301,13 @@ impl AgentSession {
                         "connected as {} to a master of version {}",
                         welcome.agent, welcome.version
                     )));
+                    if self.offer_changed {
+                        let (platforms, slots) = (self.description.platforms.clone(), self.description.slots);
+                        out.push(Output::Send(AgentMessage::Offer(Offer { platforms, slots })));
+                    }
+                    if let Some(load) = self.load.clone() {
+                        out.push(Output::Send(AgentMessage::Load(load)));
+                    }
                 } else {
                     out.push(Output::Close {
                         why: format!("the master speaks protocol {}, this agent {PROTOCOL}", welcome.protocol),
