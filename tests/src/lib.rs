@@ -1,7 +1,8 @@
-//! Sai as a user meets it: whole processes, real git, real kills.
+//! Sai as a user meets it: whole processes, real git, real kills; and a simulated constellation.
 #![forbid(unsafe_code)]
 
 pub mod process;
 pub mod proxy;
 pub mod repository;
+pub mod simulation;
 pub mod world;

@@ -1,0 +1,290 @@
+//! Seed → a whole constellation in one thread: the real machines of the core, simulated edges, faults at any moment,
+//! and checks all along.
+//!
+//! The hub and the agents' sessions are the shipped ones. Around them are a virtual clock, links that delay, stall and
+//! break, a master's disk that forgets what was not flushed, job directories and supervisors that outlive their agent.
+//! Same seed, same world. First trouble is made for some virtual minutes; then it stops, and everything must come to
+//! its end.
+
+mod bug;
+mod checks;
+mod disk;
+mod faults;
+mod host;
+mod liar;
+mod master;
+mod network;
+mod random;
+mod supervisor;
+
+pub use bug::Bug;
+
+use checks::Oracle;
+use host::Host;
+use master::Master;
+use network::{Network, Side};
+use random::Random;
+use sai_core::hub::LinkId;
+use sai_core::job::{EventId, JobKey};
+use sai_core::ledger::EventRecord;
+use sai_core::limits::Millis;
+use sai_core::matrix::JobSpec;
+use sai_core::scheduler::Policy;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Virtual time at which worlds begin: a clock that starts at 0 would hide mistakes with absolute times.
+const START: Millis = 1_800_000_000_000;
+/// Virtual milliseconds within which everything has ended once trouble has.
+const BOUND_MS: Millis = 4 * 3_600_000;
+/// Turns of the event loop one world may take: a loop that makes no progress in virtual time ends here.
+const TURNS: u64 = 3_000_000;
+
+/// A promise that was broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which promise.
+    pub promise: &'static str,
+    /// What was seen.
+    pub seen: String,
+    /// Virtual milliseconds since the world began.
+    pub at: Millis,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} ms: {}: {}", self.at, self.promise, self.seen)
+    }
+}
+
+/// What happened in a world: shows that the checks had something to check.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Attempts started.
+    pub attempts: u64,
+    /// Jobs that ended by a verdict, artifacts and log compared.
+    pub decided: u64,
+    /// Jobs that ended as cancelled, expired or by trouble of ours.
+    pub undecided: u64,
+    /// Attempts taken up again over a new link or by a new master.
+    pub adopted: u64,
+    /// Attempts an agent was told to delete.
+    pub forgotten: u64,
+    /// Attempts whose agent held them when the master had given them up.
+    pub ghosts: u64,
+    /// Crashes of the master.
+    pub master_crashes: u64,
+    /// Crashes of agents.
+    pub agent_crashes: u64,
+    /// Links cut.
+    pub cuts: u64,
+    /// Turns of the master lost by a crash.
+    pub turns_lost: u64,
+    /// Bytes at the master lost by a crash.
+    pub bytes_lost: u64,
+    /// Lies told by lying agents.
+    pub lies: u64,
+    /// Times a link's window was full.
+    pub full_windows: u64,
+    /// Artifacts compared with their digest.
+    pub seals: u64,
+    /// Agents refused for another identity.
+    pub impostors: u64,
+}
+
+impl Summary {
+    /// Adds another world's.
+    pub fn add(&mut self, other: &Self) {
+        self.attempts += other.attempts;
+        self.decided += other.decided;
+        self.undecided += other.undecided;
+        self.adopted += other.adopted;
+        self.forgotten += other.forgotten;
+        self.ghosts += other.ghosts;
+        self.master_crashes += other.master_crashes;
+        self.agent_crashes += other.agent_crashes;
+        self.cuts += other.cuts;
+        self.turns_lost += other.turns_lost;
+        self.bytes_lost += other.bytes_lost;
+        self.lies += other.lies;
+        self.full_windows += other.full_windows;
+        self.seals += other.seals;
+        self.impostors += other.impostors;
+    }
+}
+
+/// What is to happen at some moment. The numbers called `boot` tell whether the process it was meant for still runs.
+#[derive(Clone, Debug)]
+enum Event {
+    /// The next frame of a link arrives at this side.
+    Arrive(LinkId, Side),
+    /// This side notices that its link is gone.
+    Gone(LinkId, Side),
+    /// The master's listener has the connection.
+    Accept(LinkId),
+    /// The agent's dial has succeeded.
+    Connected(LinkId),
+    /// The writer of this agent's link can take more.
+    Writable(usize, u64, LinkId),
+    AgentTick(usize, u64),
+    MasterTick(u64),
+    /// The group of turns under way in the ledger is durable.
+    Committed(u64),
+    /// A file was flushed to this length.
+    Flushed(u64, JobKey, u16, usize),
+    /// An artifact was compared with this digest.
+    Compared(u64, JobKey, u16, String),
+    /// A job directory's supervisor is to be started.
+    Spawn(usize, u64, JobKey),
+    /// A supervisor writes.
+    Grow(usize, JobKey),
+    /// The agent notices that streams have grown.
+    Notice(usize, u64, JobKey),
+    StartAgent(usize),
+    StartMaster,
+    /// Somebody pushes.
+    Push,
+    /// Somebody cancels, rebuilds, holds, sets aside, revokes.
+    Person,
+    /// Something breaks.
+    Trouble,
+    /// Nothing breaks any more.
+    Calm,
+    /// A look at everything.
+    Inspect,
+}
+
+type Outcome<T = ()> = Result<T, Violation>;
+
+struct World {
+    now: Millis,
+    sequence: u64,
+    events: BTreeMap<(Millis, u64), Event>,
+    random: Random,
+    bug: Option<Bug>,
+    trace: bool,
+    calm: Option<Millis>,
+    temper: faults::Temper,
+    policy: Policy,
+    network: Network,
+    master: Master,
+    hosts: Vec<Host>,
+    oracle: Oracle,
+    /// What each event's saifile gives, as a restarted master expands it anew.
+    saifiles: BTreeMap<EventId, (EventRecord, Vec<JobSpec>)>,
+    summary: Summary,
+}
+
+/// Lets one world live from its seed to its end. With `trace`, each step is printed to stderr.
+///
+/// # Errors
+/// The first promise that was broken.
+pub fn run(seed: u64, bug: Option<Bug>, trace: bool) -> Result<Summary, Violation> {
+    let mut world = World::new(seed, bug, trace);
+    world.live()?;
+    Ok(world.summary)
+}
+
+impl World {
+    fn new(seed: u64, bug: Option<Bug>, trace: bool) -> Self {
+        let mut random = Random::new(seed);
+        let mut policy = Policy {
+            orphan_ms: random.between(20_000, 120_000),
+            expire_ms: 20 * 60_000,
+            retry_ms: 1_000,
+            cancel_ms: 20_000,
+            overdue_ms: 60_000,
+            aside_ms: 10_000,
+        };
+        let temper = faults::Temper::new(&mut random);
+        let orphan_ms = policy.orphan_ms;
+        if bug == Some(Bug::OrphanNeverTimedOut) {
+            policy.orphan_ms = 1_000 * 3_600_000;
+        }
+        let mut world = Self {
+            now: START,
+            sequence: 0,
+            events: BTreeMap::new(),
+            random,
+            bug,
+            trace,
+            calm: None,
+            temper,
+            policy,
+            network: Network::default(),
+            master: Master::default(),
+            hosts: Vec::new(),
+            oracle: Oracle::new(orphan_ms),
+            saifiles: BTreeMap::new(),
+            summary: Summary::default(),
+        };
+        world.populate();
+        world
+    }
+
+    fn live(&mut self) -> Outcome {
+        let mut turns = 0;
+        while let Some(((at, _), event)) = self.events.pop_first() {
+            self.now = at;
+            turns += 1;
+            if turns > TURNS {
+                return self.broken("progress", format!("{TURNS} steps and no end; now {event:?}"));
+            }
+            if matches!(event, Event::Inspect) {
+                if self.inspect()? {
+                    return self.farewell();
+                }
+                self.after(5_000, Event::Inspect);
+            } else {
+                self.happen(event)?;
+            }
+        }
+        self.broken("progress", "nothing is left to happen".to_string())
+    }
+
+    fn happen(&mut self, event: Event) -> Outcome {
+        match event {
+            Event::Arrive(link, Side::Master) => self.arrive_at_master(link),
+            Event::Arrive(link, Side::Agent) => self.arrive_at_agent(link),
+            Event::Gone(link, Side::Master) => self.master_loses(link),
+            Event::Gone(link, Side::Agent) => self.agent_loses(link),
+            Event::Accept(link) => self.accept(link),
+            Event::Connected(link) => self.connected(link),
+            Event::Writable(host, boot, link) => self.writable(host, boot, link),
+            Event::AgentTick(host, boot) => self.agent_tick(host, boot),
+            Event::MasterTick(boot) => self.master_tick(boot),
+            Event::Committed(boot) => self.committed(boot),
+            Event::Flushed(boot, key, stream, length) => self.flushed(boot, key, stream, length),
+            Event::Compared(boot, key, stream, digest) => self.compared(boot, key, stream, &digest),
+            Event::Spawn(host, boot, key) => self.spawn(host, boot, key),
+            Event::Grow(host, key) => self.grow(host, key),
+            Event::Notice(host, boot, key) => self.notice(host, boot, key),
+            Event::StartAgent(host) => self.start_agent(host),
+            Event::StartMaster => self.start_master(),
+            Event::Push => self.push(),
+            Event::Person => self.person(),
+            Event::Trouble => self.trouble(),
+            Event::Calm => self.calm(),
+            Event::Inspect => Ok(()),
+        }
+    }
+
+    fn at(&mut self, at: Millis, event: Event) {
+        self.sequence += 1;
+        self.events.insert((at.max(self.now), self.sequence), event);
+    }
+
+    fn after(&mut self, wait: Millis, event: Event) {
+        self.at(self.now.saturating_add(wait), event);
+    }
+
+    fn broken<T>(&self, promise: &'static str, seen: String) -> Outcome<T> {
+        Err(Violation { promise, seen, at: self.now - START })
+    }
+
+    fn note(&self, what: impl FnOnce() -> String) {
+        if self.trace {
+            eprintln!("{:>9} {}", self.now - START, what());
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Mistakes an edge could make, planted so that the suite can show that its checks would see them.
+//!
+//! They live in the simulated edges alone: what a machine says is carried out wrongly. Nothing of them is in what is
+//! shipped.
+
+/// One mistake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// The master calls appended bytes flushed.
+    AckBeforeFlush,
+    /// A returning agent sends on from where it was, whatever the master says it holds.
+    NoRewindOnResume,
+    /// An assignment goes to two agents.
+    DoubleAssignment,
+    /// A turn's messages are sent without waiting for its records.
+    MessageBeforeCommit,
+    /// With a verdict, what is missing of announced artifacts is taken for complete.
+    VerdictBeforeArtifacts,
+    /// An attempt is forgotten before the record that it ended is durable.
+    ForgetBeforeCommit,
+    /// An agent that does not come back is awaited for ever.
+    OrphanNeverTimedOut,
+    /// The agent drops log bytes once they are sent, not once they are acknowledged.
+    TrimBeforeAck,
+    /// A starting master does not read the logs it has.
+    NoReplayAtStart,
+    /// A returning agent does not say what it holds.
+    SilentGreeting,
+}
+
+impl Bug {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::AckBeforeFlush,
+        Self::NoRewindOnResume,
+        Self::DoubleAssignment,
+        Self::MessageBeforeCommit,
+        Self::VerdictBeforeArtifacts,
+        Self::ForgetBeforeCommit,
+        Self::OrphanNeverTimedOut,
+        Self::TrimBeforeAck,
+        Self::NoReplayAtStart,
+        Self::SilentGreeting,
+    ];
+}

@@ -1,0 +1,90 @@
+//! Records and appended bytes → what of them is there after a crash.
+
+use super::random::Random;
+use sai_core::job::{EventId, JobId, JobKey};
+use sai_core::ledger::{AgentRecord, EventRecord, JobRecord};
+use std::collections::BTreeMap;
+
+/// A record to make durable.
+#[derive(Clone, Debug)]
+pub(super) enum Row {
+    Event(EventRecord),
+    Job(JobRecord),
+    Agent(AgentRecord),
+}
+
+/// The master's small records.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ledger {
+    pub(super) events: BTreeMap<EventId, EventRecord>,
+    pub(super) jobs: BTreeMap<JobId, JobRecord>,
+    pub(super) agents: BTreeMap<String, AgentRecord>,
+}
+
+impl Ledger {
+    pub(super) fn apply(&mut self, row: Row) {
+        match row {
+            Row::Event(record) => {
+                self.events.insert(record.id, record);
+            }
+            Row::Job(record) => {
+                self.jobs.insert(record.id, record);
+            }
+            Row::Agent(record) => {
+                self.agents.insert(record.name.clone(), record);
+            }
+        }
+    }
+}
+
+/// A stream's file at the master.
+#[derive(Clone, Debug, Default)]
+pub(super) struct File {
+    pub(super) bytes: Vec<u8>,
+    /// Length that outlives any crash.
+    pub(super) flushed: usize,
+    /// Length that the flush under way will make durable.
+    pub(super) flushing: Option<usize>,
+}
+
+/// The files of all streams.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Files(pub(super) BTreeMap<(JobKey, u16), File>);
+
+impl Files {
+    /// Length that outlives any crash.
+    pub(super) fn durable(&self, key: JobKey, stream: u16) -> u64 {
+        self.0.get(&(key, stream)).map_or(0, |file| file.flushed as u64)
+    }
+
+    /// Loses what was not flushed: all, some or nothing of it.
+    pub(super) fn crash(&mut self, random: &mut Random) {
+        for file in self.0.values_mut() {
+            let beyond = (file.bytes.len() - file.flushed) as u64;
+            let kept = match random.below(3) {
+                0 => 0,
+                1 => beyond,
+                _ => random.below(beyond + 1),
+            };
+            file.bytes.truncate(file.flushed + kept as usize);
+            file.flushing = None;
+        }
+    }
+
+    /// What a starting master does before it trusts a length: it flushes the file.
+    pub(super) fn recover(&mut self) {
+        for file in self.0.values_mut() {
+            file.flushed = file.bytes.len();
+        }
+    }
+
+    /// Durable lengths of an attempt's streams, from 0 on.
+    pub(super) fn lengths(&self, key: JobKey) -> Vec<u64> {
+        let mut lengths = Vec::new();
+        for ((_, stream), file) in self.0.range((key, 0)..=(key, u16::MAX)) {
+            lengths.resize(usize::from(*stream) + 1, 0);
+            lengths[usize::from(*stream)] = file.flushed as u64;
+        }
+        lengths
+    }
+}

@@ -1,0 +1,459 @@
+//! The master's edge: what the hub says → commits, files, frames; a crash at any moment, and the start after it.
+
+use super::disk::{File, Files, Ledger, Row};
+use super::network::{Frame, Side};
+use super::supervisor::digest;
+use super::{Bug, Event, Outcome, World};
+use sai_core::hub::{Hub, Input, LinkId, Output, Terms};
+use sai_core::job::{JobId, JobKey, JobState};
+use sai_core::ledger::JobRecord;
+use sai_core::limits::Millis;
+use sai_core::wire::{AgentMessage, DataHeader, MasterMessage};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+pub(super) enum Release {
+    Send(LinkId, MasterMessage),
+    Close(LinkId),
+}
+
+/// What one input of the hub led to and is not durable yet.
+#[derive(Default)]
+struct Turn {
+    rows: Vec<Row>,
+    releases: Vec<Release>,
+    /// A cancel that the person was told has been taken, and the attempt it was for.
+    cancel: Option<(JobId, u32)>,
+}
+
+/// The machine the master runs on, and its process while there is one.
+#[derive(Default)]
+pub(super) struct Master {
+    pub(super) boot: u64,
+    pub(super) hub: Option<Hub>,
+    turns: VecDeque<Turn>,
+    committing: usize,
+    pub(super) durable: Ledger,
+    /// The ledger with the turns that are still on their way into it: what the process itself reads.
+    pub(super) latest: Ledger,
+    pub(super) files: Files,
+    finished: BTreeSet<JobKey>,
+    links: BTreeMap<LinkId, usize>,
+    tick: Option<Millis>,
+    ticks_now: (Millis, u32),
+    /// Virtual milliseconds a commit or flush takes at most.
+    pub(super) slow: u64,
+    pub(super) held_until: Millis,
+}
+
+impl Master {
+    /// Whether nothing is on its way to the disk's records.
+    pub(super) fn idle(&self) -> bool {
+        self.hub.is_some() && self.turns.is_empty()
+    }
+
+    /// A rebuild takes back what a cancel promised, even one that is not durable yet.
+    pub(super) fn void_cancel(&mut self, job: JobId) {
+        for turn in &mut self.turns {
+            turn.cancel.take_if(|(other, _)| *other == job);
+        }
+    }
+}
+
+impl World {
+    /// One turn of the hub.
+    pub(super) fn hub(&mut self, input: Input) -> Outcome {
+        self.hub_for(input, None)
+    }
+
+    pub(super) fn hub_for(&mut self, input: Input, cancel: Option<(JobId, u32)>) -> Outcome {
+        let Some(hub) = self.master.hub.as_mut() else { return Ok(()) };
+        let mut out = Vec::new();
+        if self.trace {
+            let text = format!("{input:?}");
+            eprintln!("{:>9}   hub << {}", self.now - super::START, super::checks::short(&text));
+        }
+        hub.handle(self.now, input, &mut out);
+        let mut turn = Turn { cancel, ..Turn::default() };
+        let mut follow = Vec::new();
+        for output in out {
+            self.note(|| format!("  hub >> {}", super::checks::short(&format!("{output:?}"))));
+            match output {
+                Output::Event(record) => self.row(&mut turn, Row::Event(record)),
+                Output::Job(record) => {
+                    self.check_decision(&record)?;
+                    self.row(&mut turn, Row::Job(record));
+                }
+                Output::Agent(record) => self.row(&mut turn, Row::Agent(record)),
+                Output::Send(link, message) => {
+                    self.check_said(link, &message)?;
+                    self.release_or_keep(&mut turn, link, message)?;
+                }
+                Output::Close(link) => turn.releases.push(Release::Close(link)),
+                Output::Append { key, stream, offset, bytes } => {
+                    self.append(key, stream, offset, bytes, &mut follow)?;
+                }
+                Output::Flush(key) => {
+                    if self.bug == Some(Bug::VerdictBeforeArtifacts) {
+                        self.pretend_complete(key, &mut follow);
+                    }
+                    // Every append has begun a flush already, so there is nothing to hurry here.
+                }
+                Output::Seal(key, artifact) => {
+                    self.summary.seals += 1;
+                    let wait = self.random.between(1, 50);
+                    let event = Event::Compared(self.master.boot, key, artifact.stream, artifact.sha256);
+                    self.after(wait, event);
+                }
+                Output::Finish(key) => {
+                    self.master.finished.insert(key);
+                }
+                Output::Touch(_) | Output::Say(_) => {}
+            }
+        }
+        self.check_turn(&turn.rows, &turn.releases)?;
+        self.master.turns.push_back(turn);
+        self.commit()?;
+        self.arm_master()?;
+        for input in follow {
+            self.hub(input)?;
+        }
+        Ok(())
+    }
+
+    /// A record of the edge's own takes its place among the hub's, before what the hub says of it next.
+    pub(super) fn write(&mut self, row: Row) {
+        let mut turn = Turn::default();
+        self.row(&mut turn, row);
+        self.master.turns.push_back(turn);
+    }
+
+    fn row(&mut self, turn: &mut Turn, row: Row) {
+        self.master.latest.apply(row.clone());
+        turn.rows.push(row);
+    }
+
+    fn release_or_keep(&mut self, turn: &mut Turn, link: LinkId, message: MasterMessage) -> Outcome {
+        let early = match self.bug {
+            Some(Bug::MessageBeforeCommit) => true,
+            Some(Bug::ForgetBeforeCommit) => matches!(message, MasterMessage::Forget(_)),
+            _ => false,
+        };
+        if early {
+            return self.release(Release::Send(link, message));
+        }
+        if self.bug == Some(Bug::DoubleAssignment) && matches!(message, MasterMessage::Assign(_)) {
+            let other = self.master.links.keys().copied().find(|other| *other != link);
+            turn.releases.extend(other.map(|other| Release::Send(other, message.clone())));
+        }
+        turn.releases.push(Release::Send(link, message));
+        Ok(())
+    }
+
+    fn append(&mut self, key: JobKey, stream: u16, offset: u64, bytes: Vec<u8>, follow: &mut Vec<Input>) -> Outcome {
+        if self.master.finished.contains(&key) {
+            return self.broken("append", format!("{key} has finished, yet stream {stream} grows"));
+        }
+        let file = self.master.files.0.entry((key, stream)).or_default();
+        if file.bytes.len() as u64 != offset {
+            let length = file.bytes.len();
+            return self.broken("append", format!("{key} stream {stream} at {offset}, the file has {length}"));
+        }
+        file.bytes.extend_from_slice(&bytes);
+        let length = file.bytes.len() as u64;
+        self.check_append(key, stream, offset as usize, &bytes)?;
+        if self.bug == Some(Bug::AckBeforeFlush) {
+            follow.push(Input::Flushed(key, stream, length));
+        }
+        self.flush(key, stream);
+        Ok(())
+    }
+
+    /// Begins a flush unless one is under way or there is nothing to flush.
+    fn flush(&mut self, key: JobKey, stream: u16) {
+        let slow = self.master.slow;
+        let Some(file) = self.master.files.0.get_mut(&(key, stream)) else { return };
+        if file.flushing.is_some() || file.flushed == file.bytes.len() {
+            return;
+        }
+        let length = file.bytes.len();
+        file.flushing = Some(length);
+        let wait = self.random.between(1, slow);
+        self.after(wait, Event::Flushed(self.master.boot, key, stream, length));
+    }
+
+    pub(super) fn flushed(&mut self, boot: u64, key: JobKey, stream: u16, length: usize) -> Outcome {
+        if boot != self.master.boot {
+            return Ok(());
+        }
+        let Some(file) = self.master.files.0.get_mut(&(key, stream)) else { return Ok(()) };
+        file.flushing = None;
+        file.flushed = file.flushed.max(length);
+        self.flush(key, stream);
+        self.hub(Input::Flushed(key, stream, length as u64))
+    }
+
+    pub(super) fn compared(&mut self, boot: u64, key: JobKey, stream: u16, wanted: &str) -> Outcome {
+        if boot != self.master.boot {
+            return Ok(());
+        }
+        let empty = File::default();
+        let file = self.master.files.0.get(&(key, stream)).unwrap_or(&empty);
+        let right = digest(&file.bytes) == wanted || self.bug == Some(Bug::VerdictBeforeArtifacts);
+        self.hub(Input::Sealed(key, stream, right))
+    }
+
+    /// The planted bug: bytes that never came are counted as if they had, and written nowhere.
+    fn pretend_complete(&self, key: JobKey, follow: &mut Vec<Input>) {
+        let Some(attempt) = self.oracle.attempts.get(&key) else { return };
+        let Some(host) = self.hosts.get(attempt.host).and_then(|host| host.link) else { return };
+        for artifact in &attempt.artifacts {
+            let have = self.master.files.0.get(&(key, artifact.stream)).map_or(0, |file| file.bytes.len() as u64);
+            let missing = artifact.size.saturating_sub(have).min(60_000) as usize;
+            if missing > 0 {
+                let header = DataHeader { key, stream: artifact.stream, offset: have };
+                follow.push(Input::Data(host, header, vec![0; missing]));
+                follow.push(Input::Flushed(key, artifact.stream, have + missing as u64));
+            }
+        }
+    }
+
+    /// Starts a commit of all turns that wait, unless one is under way; turns without records need none.
+    fn commit(&mut self) -> Outcome {
+        while self.master.committing == 0 {
+            let Some(turn) = self.master.turns.front() else { return Ok(()) };
+            if turn.rows.is_empty() {
+                if let Some(turn) = self.master.turns.pop_front() {
+                    self.release_turn(turn)?;
+                }
+                continue;
+            }
+            self.master.committing = self.master.turns.len();
+            let wait = self.random.between(1, self.master.slow);
+            self.after(wait, Event::Committed(self.master.boot));
+        }
+        Ok(())
+    }
+
+    pub(super) fn committed(&mut self, boot: u64) -> Outcome {
+        if boot != self.master.boot || self.master.hub.is_none() {
+            return Ok(());
+        }
+        let group: Vec<Turn> = self.master.turns.drain(..self.master.committing).collect();
+        self.master.committing = 0;
+        for turn in &group {
+            for row in &turn.rows {
+                self.check_durable(row)?;
+                self.master.durable.apply(row.clone());
+            }
+        }
+        for turn in group {
+            self.release_turn(turn)?;
+        }
+        self.commit()
+    }
+
+    fn release_turn(&mut self, turn: Turn) -> Outcome {
+        if let Some((job, attempt)) = turn.cancel {
+            self.oracle.cancels.insert(job, attempt);
+        }
+        for release in turn.releases {
+            self.release(release)?;
+        }
+        Ok(())
+    }
+
+    fn release(&mut self, release: Release) -> Outcome {
+        match release {
+            Release::Send(link, message) => {
+                if self.network.open(link, Side::Master) {
+                    self.check_released(link, &message)?;
+                }
+                let text = message.encode();
+                match MasterMessage::decode(&text) {
+                    Ok(same) if same == message => {}
+                    other => return self.broken("wire", format!("{message:?} was read as {other:?}")),
+                }
+                self.send(link, Side::Agent, Frame::Text(text));
+            }
+            Release::Close(link) => {
+                self.send(link, Side::Agent, Frame::End);
+                self.network.set_open(link, Side::Master, false);
+                let wait = self.random.below(30);
+                self.after(wait, Event::Gone(link, Side::Master));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn send(&mut self, link: LinkId, to: Side, frame: Frame) {
+        if let Some(at) = self.network.send(self.now, &mut self.random, link, to, frame) {
+            self.at(at, Event::Arrive(link, to));
+        }
+    }
+
+    fn arm_master(&mut self) -> Outcome {
+        let Some(hub) = &self.master.hub else { return Ok(()) };
+        let due = hub.deadline(self.now);
+        if due == self.master.tick {
+            return Ok(());
+        }
+        self.master.tick = due;
+        if let Some(due) = due {
+            self.at(due, Event::MasterTick(self.master.boot));
+        }
+        Ok(())
+    }
+
+    pub(super) fn master_tick(&mut self, boot: u64) -> Outcome {
+        if boot != self.master.boot || self.master.tick.is_none_or(|due| due > self.now) {
+            return Ok(());
+        }
+        self.master.tick = None;
+        let (at, times) = self.master.ticks_now;
+        self.master.ticks_now = if at == self.now { (at, times + 1) } else { (self.now, 0) };
+        if times > 100 {
+            return self.broken("progress", "the hub wants a tick again and again at the same moment".to_string());
+        }
+        self.hub(Input::Tick)
+    }
+
+    /// The listener takes a connection and looks at its token.
+    pub(super) fn accept(&mut self, link: LinkId) -> Outcome {
+        let Some(host) = self.network.host(link) else { return Ok(()) };
+        let name = self.hosts[host].name.clone();
+        let good = self.master.latest.agents.get(&name).is_some_and(|record| !record.revoked);
+        if self.hosts[host].link != Some(link) {
+            return Ok(());
+        }
+        if self.master.hub.is_none() || !good || self.network.is_cut(link) {
+            let wait = self.random.between(1, 200);
+            self.after(wait, Event::Gone(link, Side::Agent));
+            return Ok(());
+        }
+        self.network.set_open(link, Side::Master, true);
+        self.master.links.insert(link, host);
+        let wait = self.random.between(1, 50);
+        self.after(wait, Event::Connected(link));
+        self.hub(Input::LinkUp(link, name))
+    }
+
+    pub(super) fn arrive_at_master(&mut self, link: LinkId) -> Outcome {
+        let frame = match self.network.arrive(self.now, link, Side::Master) {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return Ok(()),
+            Err(later) => {
+                if later < Millis::MAX {
+                    self.at(later, Event::Arrive(link, Side::Master));
+                }
+                return Ok(());
+            }
+        };
+        let input = match frame {
+            Frame::End => return self.master_loses(link),
+            Frame::Text(text) => match AgentMessage::decode(&text) {
+                Ok(message) => Input::Message(link, message),
+                Err(why) => Input::Malformed(link, why),
+            },
+            Frame::Binary(bytes) => match DataHeader::decode(&bytes) {
+                Ok((header, content)) => Input::Data(link, header, content.to_vec()),
+                Err(why) => Input::Malformed(link, why),
+            },
+        };
+        self.hub(input)
+    }
+
+    pub(super) fn master_loses(&mut self, link: LinkId) -> Outcome {
+        if self.master.links.remove(&link).is_none() {
+            return Ok(());
+        }
+        self.network.set_open(link, Side::Master, false);
+        self.send(link, Side::Agent, Frame::End);
+        self.hub(Input::LinkDown(link))
+    }
+
+    pub(super) fn crash_master(&mut self) {
+        if self.master.hub.take().is_none() {
+            return;
+        }
+        self.note(|| "MASTER CRASH".to_string());
+        self.summary.master_crashes += 1;
+        self.master.boot += 1;
+        self.master.tick = None;
+        // The commit under way may have reached the disk although nobody was told.
+        let reached = if self.random.chance(500) { self.master.committing } else { 0 };
+        let turns: Vec<Turn> = self.master.turns.drain(..).collect();
+        self.master.committing = 0;
+        for (index, turn) in turns.into_iter().enumerate() {
+            if index < reached {
+                for row in turn.rows {
+                    self.master.durable.apply(row);
+                }
+            } else {
+                self.summary.turns_lost += 1;
+            }
+        }
+        self.master.latest = self.master.durable.clone();
+        let files = &mut self.master.files;
+        let before: usize = files.0.values().map(|file| file.bytes.len()).sum();
+        files.crash(&mut self.random);
+        let after: usize = files.0.values().map(|file| file.bytes.len()).sum();
+        self.summary.bytes_lost += (before - after) as u64;
+        self.master.finished.clear();
+        self.oracle.forget_waits();
+        for link in std::mem::take(&mut self.master.links).into_keys() {
+            self.network.set_open(link, Side::Master, false);
+            if self.random.chance(500) {
+                self.send(link, Side::Agent, Frame::End);
+            } else {
+                self.cut(link);
+            }
+        }
+        let wait = self.random.between(100, if self.random.clone().chance(200) { 150_000 } else { 5_000 });
+        self.after(wait, Event::StartMaster);
+    }
+
+    /// A new process reads its disk, then takes links.
+    pub(super) fn start_master(&mut self) -> Outcome {
+        if self.master.hub.is_some() {
+            return Ok(());
+        }
+        self.note(|| "MASTER START".to_string());
+        let terms = Terms { version: "sim".to_string(), timeout_s: 120, ..Terms::default() };
+        self.master.hub = Some(Hub::new(terms, self.policy.clone()));
+        self.master.files.recover();
+        self.master.held_until = 0;
+        for record in self.master.durable.agents.clone().into_values() {
+            self.hub(Input::Agent(record))?;
+        }
+        let mut events: BTreeMap<_, Vec<JobRecord>> = BTreeMap::new();
+        for record in self.master.durable.jobs.values().filter(|record| !record.state.ended()) {
+            events.entry(record.event).or_default().push(record.clone());
+        }
+        let mut live = Vec::new();
+        for (event, jobs) in events {
+            for record in &jobs {
+                if matches!(record.state, JobState::Assigned | JobState::Running) {
+                    live.push(JobKey { job: record.id, attempt: record.attempt });
+                }
+            }
+            let Some((event, specs)) = self.saifiles.get(&event).cloned() else { continue };
+            self.hub(Input::Restore(event, specs, jobs))?;
+        }
+        for key in live {
+            let lengths = self.master.files.lengths(key);
+            self.hub(Input::Resume(key, lengths))?;
+            if self.bug == Some(Bug::NoReplayAtStart) {
+                continue;
+            }
+            let log = self.master.files.0.get(&(key, 0)).map_or(Vec::new(), |file| file.bytes.clone());
+            let mut rest = log.as_slice();
+            while !rest.is_empty() {
+                let length = self.random.between(1, 1 + rest.len().min(200_000) as u64) as usize;
+                let (piece, after) = rest.split_at(length.min(rest.len()));
+                rest = after;
+                self.hub(Input::Replay(key, piece.to_vec()))?;
+            }
+        }
+        Ok(())
+    }
+}
