@@ -236,7 +236,7 @@ impl Hub {
             Input::LinkDown(link) => self.link_down(now, link, out),
             Input::Message(link, message) => self.message(now, link, message, out),
             Input::Data(link, header, bytes) => self.data(now, link, header, &bytes, out),
-            Input::Malformed(link, why) => self.dismiss(link, why, out),
+            Input::Malformed(link, why) => self.dismiss(now, link, why, out),
             Input::Event(record, specs) => self.event(now, record, specs, out),
             Input::Restore(event, specs, jobs) => self.restore(now, event, specs, jobs, out),
             Input::Resume(key, lengths) => {
@@ -345,13 +345,14 @@ impl Hub {
         })
     }
 
-    /// Lets a peer go that broke the rules; what it runs is awaited as after any lost link.
-    fn dismiss(&mut self, link: LinkId, why: String, out: &mut Vec<Output>) {
-        if let Some(agent) = self.links.get(&link) {
-            out.push(Output::Say(format!("agent {agent}: {why}")));
-        }
+    /// Lets a peer go that broke the rules; what it runs is awaited as after any lost link. Nothing more is taken from
+    /// the link and no job is given to it, although its end may be noticed later.
+    fn dismiss(&mut self, now: Millis, link: LinkId, why: String, out: &mut Vec<Output>) {
+        let Some(agent) = self.links.get(&link) else { return };
+        out.push(Output::Say(format!("agent {agent}: {why}")));
         out.push(Output::Send(link, MasterMessage::Bye(Bye { why })));
         out.push(Output::Close(link));
+        self.link_down(now, link, out);
     }
 
     fn link_down(&mut self, now: Millis, link: LinkId, out: &mut Vec<Output>) {
@@ -374,7 +375,7 @@ impl Hub {
         out.push(Output::Agent(record.clone()));
         let links: Vec<LinkId> = self.links.iter().filter(|(_, agent)| *agent == name).map(|(link, _)| *link).collect();
         for link in links {
-            self.dismiss(link, "this agent's token was revoked".to_string(), out);
+            self.dismiss(now, link, "this agent's token was revoked".to_string(), out);
             self.links.remove(&link);
         }
         self.connected.remove(name);
@@ -386,9 +387,9 @@ impl Hub {
         let Some(name) = self.links.get(&link).cloned() else { return };
         let greeted = self.link_of(&name) == Some(link);
         match message {
-            AgentMessage::Hello(_) if greeted => self.dismiss(link, "a second greeting".to_string(), out),
+            AgentMessage::Hello(_) if greeted => self.dismiss(now, link, "a second greeting".to_string(), out),
             AgentMessage::Hello(hello) => self.hello(now, link, name, hello, out),
-            _ if !greeted => self.dismiss(link, "a message before the greeting".to_string(), out),
+            _ if !greeted => self.dismiss(now, link, "a message before the greeting".to_string(), out),
             AgentMessage::Load(load) => {
                 let input = scheduler::Input::AgentLoad { agent: name.clone(), load_permille: load.load_permille };
                 if let Some(connected) = self.connected.get_mut(&name) {
@@ -418,7 +419,7 @@ impl Hub {
     fn hello(&mut self, now: Millis, link: LinkId, name: String, mut hello: Hello, out: &mut Vec<Output>) {
         if hello.protocol != PROTOCOL {
             let why = format!("this master speaks protocol {PROTOCOL}, the agent {}", hello.protocol);
-            self.dismiss(link, why, out);
+            self.dismiss(now, link, why, out);
             return;
         }
         let Some(record) = self.agents.get_mut(&name) else { return };
@@ -428,7 +429,7 @@ impl Hub {
                     "the token of {name} already belongs to another machine; if this one replaces it, revoke {name} and \
                      add an agent anew"
                 );
-                self.dismiss(link, why, out);
+                self.dismiss(now, link, why, out);
                 return;
             }
             _ => record.identity = Some(hello.identity.clone()),
@@ -469,7 +470,7 @@ impl Hub {
         let index = usize::from(header.stream);
         let Some(intake) = self.intakes.get_mut(&key) else { return };
         if index >= STREAMS {
-            self.dismiss(link, format!("stream {index}, of at most {STREAMS}"), out);
+            self.dismiss(now, link, format!("stream {index}, of at most {STREAMS}"), out);
             return;
         }
         let most = match header.stream {
@@ -492,7 +493,7 @@ impl Hub {
                 let length = stream.durable();
                 out.push(Output::Send(link, MasterMessage::Ack(Ack { key, stream: header.stream, length })));
             }
-            Accept::Gap => self.dismiss(link, format!("stream {index} of {key} skips from {offset}"), out),
+            Accept::Gap => self.dismiss(now, link, format!("stream {index} of {key} skips from {offset}"), out),
             Accept::Append { skip } => {
                 let bytes = bytes[skip as usize..].to_vec();
                 let log = (header.stream == 0).then(|| bytes.clone());

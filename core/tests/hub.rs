@@ -205,3 +205,22 @@ fn who_claims_anothers_attempt_does_not_end_it() {
     assert_eq!(words(&out), ["ack", "finish", "forget", "job"]);
     assert_eq!(records(&out)[0].state, JobState::Passed);
 }
+
+#[test]
+fn a_dismissed_link_is_over_at_once() {
+    let mut desk = Desk::new();
+    let (a, _) = desk.up("a", &[]);
+    let out = desk.push(1);
+    assert_eq!(words(&out), ["event", "job", "job", "assign"]);
+    let out = desk.data(a, key(1, 1), 0, 7, b"beyond a gap");
+    assert_eq!(words(&out), ["bye", "close", "agent"]);
+    // What is still under way on it means nothing, and no job is given to it.
+    assert_eq!(words(&desk.data(a, key(1, 1), 0, 9, b"beyond a gap")), [""; 0]);
+    assert_eq!(words(&desk.give(Input::Malformed(a, "noise".to_string()))), [""; 0]);
+    let more = EventRecord { id: 2, first_job: 2, ..event(1) };
+    assert_eq!(words(&desk.give(Input::Event(more, vec![spec()]))), ["event", "job"]);
+    assert_eq!(words(&desk.give(Input::LinkDown(a))), [""; 0]);
+    // It comes back and goes on.
+    let (_, out) = desk.up("a", &[key(1, 1)]);
+    assert_eq!(words(&out), ["agent", "welcome", "adopt", "job", "assign"]);
+}

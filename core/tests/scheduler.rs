@@ -96,7 +96,14 @@ impl Desk {
         self.greet(agent, &[GCC], slots, &[], &[])
     }
 
-    fn greet(&mut self, agent: &str, platforms: &[&str], slots: u32, mirrors: &[&str], holds: &[JobKey]) -> Vec<Output> {
+    fn greet(
+        &mut self,
+        agent: &str,
+        platforms: &[&str],
+        slots: u32,
+        mirrors: &[&str],
+        holds: &[JobKey],
+    ) -> Vec<Output> {
         let own = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
         self.give(Input::AgentUp(Greeting {
             agent: agent.to_string(),
@@ -158,10 +165,7 @@ fn a_cancel_outlives_the_master() {
     let out = desk.greet("a", &[GCC], 1, &[], &[key(1, 1)]);
     assert_eq!(
         out,
-        [
-            Output::Adopt("a".to_string(), key(1, 1)),
-            Output::Cancel("a".to_string(), key(1, 1), "by anna".to_string())
-        ]
+        [Output::Adopt("a".to_string(), key(1, 1)), Output::Cancel("a".to_string(), key(1, 1), "by anna".to_string())]
     );
     desk.give(Input::Ended(key(1, 1), verdict(Outcome::Cancelled)));
     assert_eq!((desk.state(1), desk.record(1).cause.as_str()), (JobState::Cancelled, "by anna"));
