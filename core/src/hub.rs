@@ -230,9 +230,7 @@ impl Hub {
                 out.push(Output::Touch(Touch::Agents));
             }
             Input::Revoke(name) => self.revoke(now, &name, out),
-            Input::LinkUp(link, agent) => {
-                self.links.insert(link, agent);
-            }
+            Input::LinkUp(link, agent) => self.link_up(link, agent, out),
             Input::LinkDown(link) => self.link_down(now, link, out),
             Input::Message(link, message) => self.message(now, link, message, out),
             Input::Data(link, header, bytes) => self.data(now, link, header, &bytes, out),
@@ -355,6 +353,17 @@ impl Hub {
         self.link_down(now, link, out);
     }
 
+    fn link_up(&mut self, link: LinkId, agent: String, out: &mut Vec<Output>) {
+        if self.agents.get(&agent).is_some_and(|record| !record.revoked) {
+            self.links.insert(link, agent);
+            return;
+        }
+        // The edge looked at the token before it was revoked.
+        let why = format!("no agent {agent} may join");
+        out.push(Output::Send(link, MasterMessage::Bye(Bye { why })));
+        out.push(Output::Close(link));
+    }
+
     fn link_down(&mut self, now: Millis, link: LinkId, out: &mut Vec<Output>) {
         let Some(agent) = self.links.remove(&link) else { return };
         if self.link_of(&agent) != Some(link) {
@@ -373,13 +382,12 @@ impl Hub {
         let Some(record) = self.agents.get_mut(name) else { return };
         record.revoked = true;
         out.push(Output::Agent(record.clone()));
+        // While it still hears us it is told to end what it runs; it could not come back to be told later.
+        self.schedule(now, scheduler::Input::AgentRevoked(name.to_string()), out);
         let links: Vec<LinkId> = self.links.iter().filter(|(_, agent)| *agent == name).map(|(link, _)| *link).collect();
         for link in links {
             self.dismiss(now, link, "this agent's token was revoked".to_string(), out);
-            self.links.remove(&link);
         }
-        self.connected.remove(name);
-        self.schedule(now, scheduler::Input::AgentRevoked(name.to_string()), out);
         out.push(Output::Touch(Touch::Agents));
     }
 

@@ -224,3 +224,24 @@ fn a_dismissed_link_is_over_at_once() {
     let (_, out) = desk.up("a", &[key(1, 1)]);
     assert_eq!(words(&out), ["agent", "welcome", "adopt", "job", "assign"]);
 }
+
+#[test]
+fn a_revoked_agent_ends_what_it_runs_and_stays_out() {
+    let mut desk = Desk::new();
+    let (a, _) = desk.up("a", &[]);
+    let late = desk.link("a");
+    desk.push(1);
+    let out = desk.give(Input::Revoke("a".to_string()));
+    assert_eq!(words(&out), ["agent", "finish", "forget", "job", "bye", "close", "agent", "bye", "close"]);
+    assert_eq!(out.iter().find(|output| matches!(output, Output::Close(_))), Some(&Output::Close(a)));
+    assert!(matches!(&out[0], Output::Agent(record) if record.revoked));
+    assert_eq!((records(&out)[0].state, records(&out)[0].attempt), (JobState::Queued, 1));
+    // A link that was up before it greeted is gone too, and one whose token was read just before is let go.
+    assert_eq!(words(&desk.give(Input::Message(late, AgentMessage::Hello(hello("a", &[]))))), [""; 0]);
+    desk.links += 1;
+    let out = desk.give(Input::LinkUp(desk.links, "a".to_string()));
+    assert_eq!(words(&out), ["bye", "close"]);
+    assert_eq!(words(&desk.give(Input::Message(desk.links, AgentMessage::Hello(hello("a", &[]))))), [""; 0]);
+    let out = desk.give(Input::LinkUp(99, "nobody".to_string()));
+    assert_eq!(words(&out), ["bye", "close"]);
+}
