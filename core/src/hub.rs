@@ -21,7 +21,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-/// Number of a link, never used again.
+/// Number of a link, never used again; later links have larger ones.
 pub type LinkId = u64;
 
 /// Bytes a log may be longer than its limit: the records Sai itself writes after it (notes, steps, verdict).
@@ -428,6 +428,12 @@ impl Hub {
         if hello.protocol != PROTOCOL {
             let why = format!("this master speaks protocol {PROTOCOL}, the agent {}", hello.protocol);
             self.dismiss(now, link, why, out);
+            return;
+        }
+        if self.link_of(&name).is_some_and(|newer| newer > link) {
+            // A greeting that was under way while its agent gave this link up and came back: what it says of the
+            // attempts the agent holds is old, and taking it for the present would end some of them.
+            self.dismiss(now, link, "a newer link of this agent is up".to_string(), out);
             return;
         }
         let Some(record) = self.agents.get_mut(&name) else { return };

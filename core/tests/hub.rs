@@ -245,3 +245,31 @@ fn a_revoked_agent_ends_what_it_runs_and_stays_out() {
     let out = desk.give(Input::LinkUp(99, "nobody".to_string()));
     assert_eq!(words(&out), ["bye", "close"]);
 }
+
+#[test]
+fn a_greeting_that_was_overtaken_ends_nothing() {
+    let mut desk = Desk::new();
+    let old = desk.link("a");
+    let (new, _) = desk.up("a", &[]);
+    desk.push(1);
+    desk.data(new, key(1, 1), 0, 0, &log(&[stdout()]));
+    let out = desk.give(Input::Message(old, AgentMessage::Hello(hello("a", &[]))));
+    assert_eq!(words(&out), ["bye", "close"]);
+    assert_eq!(out.last(), Some(&Output::Close(old)));
+    assert_eq!(desk.hub.scheduler().holder(key(1, 1)), Some("a"));
+    assert_eq!(desk.hub.connected()["a"].link, new);
+}
+
+#[test]
+fn an_agent_that_reconnects_takes_the_place_of_its_old_link() {
+    let mut desk = Desk::new();
+    let (old, _) = desk.up("a", &[]);
+    desk.push(1);
+    let (new, out) = desk.up("a", &[key(1, 1)]);
+    assert_eq!(words(&out), ["agent", "close", "welcome", "adopt"]);
+    assert_eq!(out[1], Output::Close(old));
+    // The old link's last words and its end mean nothing any more.
+    assert_eq!(words(&desk.data(old, key(1, 1), 0, 0, &log(&[stdout()]))), [""; 0]);
+    assert_eq!(words(&desk.give(Input::LinkDown(old))), [""; 0]);
+    assert_eq!(desk.hub.connected()["a"].link, new);
+}
