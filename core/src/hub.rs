@@ -77,7 +77,7 @@ pub enum Input {
     Event(EventRecord, Vec<JobSpec>),
     /// An event with unfinished jobs, from the ledger at start.
     Restore(EventRecord, Vec<JobSpec>, Vec<JobRecord>),
-    /// At start: the durable lengths of an attempt under way.
+    /// At start, after `Restore`: the durable lengths of an attempt under way.
     Resume(JobKey, Vec<u64>),
     /// At start: the next durable bytes of its log.
     Replay(JobKey, Vec<u8>),
@@ -238,15 +238,19 @@ impl Hub {
             Input::Event(record, specs) => self.event(now, record, specs, out),
             Input::Restore(event, specs, jobs) => self.restore(now, event, specs, jobs, out),
             Input::Resume(key, lengths) => {
-                let intake = self.intakes.entry(key).or_default();
-                intake.streams = lengths.into_iter().take(STREAMS).map(StreamReceiver::at).collect();
+                if let Some(intake) = self.intakes.get_mut(&key) {
+                    intake.streams = lengths.into_iter().take(STREAMS).map(StreamReceiver::at).collect();
+                }
             }
             Input::Replay(key, bytes) => self.fold(now, key, &bytes, out),
             Input::Rebuild(event, specs, jobs) => self.rebuild(now, event, specs, jobs, out),
             Input::Expected(prefetch) => self.prefetch(&prefetch, out),
             Input::Flushed(key, stream, length) => self.flushed(now, key, stream, length, out),
             Input::Sealed(key, stream, right) => self.sealed(now, key, stream, right, out),
-            Input::Unwritable(key, why) => self.broken(now, key, why, out),
+            Input::Unwritable(key, why) => {
+                out.push(Output::Say(format!("job {key}: {why}")));
+                self.schedule(now, scheduler::Input::Unwritable(key, why), out);
+            }
             Input::Cancel(job, who) => self.schedule(now, scheduler::Input::Cancel(job, who), out),
             Input::SetAside(agent, aside) => {
                 self.schedule(now, scheduler::Input::SetAside { agent, aside }, out);
@@ -265,9 +269,12 @@ impl Hub {
             match output {
                 scheduler::Output::Changed(id) => self.changed(id, out),
                 scheduler::Output::Assign(agent, key) => {
-                    self.intakes.insert(key, Intake::default());
-                    if let (Some(link), Some(assignment)) = (self.link_of(&agent), self.assignment(key)) {
-                        out.push(Output::Send(link, MasterMessage::Assign(assignment)));
+                    if let Some(assignment) = self.assignment(key) {
+                        self.intakes.insert(key, Intake::default());
+                        self.send(&agent, MasterMessage::Assign(assignment), out);
+                    } else {
+                        let why = "its saifile, as this master reads it, has no such job".to_string();
+                        self.schedule(now, scheduler::Input::Impossible(key.job, why), out);
                     }
                     out.push(Output::Touch(Touch::Agents));
                 }

@@ -107,8 +107,12 @@ pub enum Input {
     Started(JobKey, Option<u32>),
     /// The verdict of an attempt, all of its streams being durable.
     Ended(JobKey, Verdict),
-    /// An attempt ended through trouble of ours, without a verdict.
+    /// An attempt ended through trouble that its agent had, without a verdict.
     Broken(JobKey, String),
+    /// The master itself cannot go on with an attempt; that says nothing about its agent.
+    Unwritable(JobKey, String),
+    /// A job cannot be started anywhere, ever.
+    Impossible(JobId, String),
     /// Somebody cancels a job.
     Cancel(JobId, String),
     /// No job may start (the disk is full), or may again.
@@ -314,9 +318,15 @@ impl Scheduler {
             Input::AgentDown(agent) => self.agent_down(now, &agent),
             Input::AgentRevoked(agent) => self.agent_revoked(now, &agent, out),
             Input::SetAside { agent, aside } => self.agents.entry(agent).or_default().aside = aside,
-            Input::Started(key, step) => self.started(now, key, step, out),
+            Input::Started(key, step) => {
+                self.started(now, key, step, out);
+                // This comes with every piece of every log, and makes room for no job.
+                return;
+            }
             Input::Ended(key, verdict) => self.ended(now, key, verdict, out),
             Input::Broken(key, why) => self.broken(now, key, why, out),
+            Input::Unwritable(key, why) => self.broken_quietly(now, key, why, out),
+            Input::Impossible(job, why) => self.impossible(now, job, why, out),
             Input::Cancel(job, who) => self.cancel(now, job, who, out),
             Input::Hold(why) => self.hold = why,
             Input::Tick => self.tick(now, out),
@@ -587,6 +597,17 @@ impl Scheduler {
     /// Trouble that ends an attempt and says nothing about its agent.
     fn broken_quietly(&mut self, now: Millis, key: JobKey, why: String, out: &mut Vec<Output>) {
         self.again(now, key, why, 1, out);
+    }
+
+    fn impossible(&mut self, now: Millis, id: JobId, why: String, out: &mut Vec<Output>) {
+        let Some(record) = self.job(id).filter(|record| !record.state.ended()) else { return };
+        let key = JobKey { job: id, attempt: record.attempt };
+        if self.holder(key).is_some()
+            && let Some(name) = self.free_slot(key)
+        {
+            out.push(Output::Forget(name, key));
+        }
+        self.end(now, id, JobState::Infra, Fault::Infrastructure, why, out);
     }
 
     /// Queues a job again, `infra` troubles richer: none for an attempt that never began.

@@ -273,3 +273,33 @@ fn an_agent_that_reconnects_takes_the_place_of_its_old_link() {
     assert_eq!(words(&desk.give(Input::LinkDown(old))), [""; 0]);
     assert_eq!(desk.hub.connected()["a"].link, new);
 }
+
+#[test]
+fn a_job_whose_saifile_no_longer_has_it_ends_at_once() {
+    let mut desk = Desk::new();
+    let queued = JobRecord { state: JobState::Queued, attempt: 0, ..first_record() };
+    let missing = JobRecord { id: 2, ..queued.clone() };
+    desk.give(Input::Restore(event(2), vec![spec()], vec![queued, missing]));
+    let (_, out) = desk.up("a", &[]);
+    let ended: Vec<_> = records(&out).into_iter().filter(|record| record.state == JobState::Infra).collect();
+    assert_eq!(ended.iter().map(|record| record.id).collect::<Vec<_>>(), [2]);
+    assert!(ended[0].cause.contains("no such job"), "{}", ended[0].cause);
+    let assigned = sent(&out).into_iter().filter(|(_, message)| matches!(message, MasterMessage::Assign(_))).count();
+    assert_eq!(assigned, 1);
+    assert_eq!(desk.hub.scheduler().runs("a").collect::<Vec<_>>(), [key(1, 1)]);
+}
+
+#[test]
+fn lengths_of_an_attempt_that_was_not_restored_are_not_kept() {
+    let mut desk = Desk::new();
+    desk.give(Input::Resume(key(7, 1), vec![10]));
+    assert_eq!(desk.hub.log_length(key(7, 1)), None);
+}
+
+/// The record of the first job of a push, given to an agent.
+fn first_record() -> JobRecord {
+    let mut desk = Desk::new();
+    desk.up("a", &[]);
+    let out = desk.push(1);
+    records(&out).pop().expect("a record")
+}

@@ -189,3 +189,38 @@ fn who_cancelled_is_told_even_when_the_end_was_untidy() {
     let record = desk.record(1);
     assert_eq!((record.state, record.fault, record.cause.as_str()), (JobState::Cancelled, Fault::Person, "by anna"));
 }
+
+#[test]
+fn trouble_of_the_master_is_not_held_against_agents() {
+    let mut desk = Desk::new();
+    desk.up("a", 4);
+    desk.queue((1..=4).map(job).collect());
+    for id in 1..=4 {
+        desk.give(Input::Unwritable(key(id, 1), "the disk is full".to_string()));
+    }
+    assert_eq!(desk.scheduler.aside(desk.now, "a"), None);
+    assert_eq!((desk.state(1), desk.record(1).infra, desk.record(1).fault), (JobState::Queued, 1, Fault::Infrastructure));
+    // The same of the agent's own sets it aside.
+    desk.pass(2_000);
+    for id in 1..=3 {
+        desk.give(Input::Broken(key(id, 2), "the disk is full".to_string()));
+    }
+    assert!(desk.scheduler.aside(desk.now, "a").expect("a reason").contains("3 times in a row"));
+}
+
+#[test]
+fn a_job_that_cannot_be_started_ends_in_any_state() {
+    let mut desk = Desk::new();
+    desk.up("a", 1);
+    desk.queue(vec![job(1), job(2)]);
+    let out = desk.give(Input::Impossible(2, "no such job".to_string()));
+    assert_eq!(out, [Output::Changed(2)]);
+    let out = desk.give(Input::Impossible(1, "no such job".to_string()));
+    assert_eq!(out, [Output::Forget("a".to_string(), key(1, 1)), Output::Changed(1)]);
+    for id in [1, 2] {
+        let record = desk.record(id);
+        assert_eq!((record.state, record.cause.as_str()), (JobState::Infra, "no such job"));
+    }
+    assert_eq!(desk.give(Input::Impossible(1, "again".to_string())), []);
+    assert_eq!(assigned(&desk.queue(vec![job(3)])), [("a", key(3, 1))]);
+}
