@@ -691,6 +691,7 @@ impl Hub {
         jobs: Vec<JobRecord>,
         out: &mut Vec<Output>,
     ) {
+        let id = event.id;
         self.remember(event, specs, &jobs);
         let timed = |record: JobRecord| {
             let timeout_s = self.timeout_s(&record);
@@ -698,6 +699,13 @@ impl Hub {
         };
         let jobs = jobs.into_iter().map(timed).collect();
         self.schedule(now, scheduler::Input::Queue(jobs), out);
+        // What the scheduler did not take needs no steps.
+        if let Some(plan) = self.plans.get_mut(&id) {
+            plan.specs.retain(|job, _| self.scheduler.job(*job).is_some());
+            if plan.specs.is_empty() {
+                self.plans.remove(&id);
+            }
+        }
     }
 
     fn restore(

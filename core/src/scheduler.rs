@@ -45,6 +45,8 @@ impl Default for Policy {
 
 /// Troubles in a row after which an agent is set aside for a while.
 const TROUBLES: u32 = 3;
+/// Ended jobs whose number of attempts is remembered: far more than end while somebody's rebuild is under way.
+const RELEASED: usize = 4096;
 /// Doublings of a waiting time at most.
 const DOUBLINGS: u32 = 6;
 /// What a cold mirror weighs against a busy agent, in thousandths of a full agent: a fetch costs about a third of what
@@ -188,6 +190,8 @@ pub struct Scheduler {
     running: BTreeMap<String, u32>,
     timers: BTreeSet<(Millis, JobId)>,
     hold: Option<String>,
+    /// Attempts of jobs that were released last.
+    released: BTreeMap<JobId, u32>,
 }
 
 impl Scheduler {
@@ -219,7 +223,12 @@ impl Scheduler {
             return None;
         }
         self.set_timer(id, None);
-        self.jobs.remove(&id).map(|job| job.record)
+        let record = self.jobs.remove(&id)?.record;
+        self.released.insert(id, record.attempt);
+        if self.released.len() > RELEASED {
+            self.released.pop_first();
+        }
+        Some(record)
     }
 
     /// The agent that may speak for this attempt: it was assigned and has not ended.
@@ -336,7 +345,10 @@ impl Scheduler {
 
     fn queue(&mut self, now: Millis, mut record: JobRecord, timeout_s: u64, out: &mut Vec<Output>) {
         let id = record.id;
-        if self.jobs.get(&id).is_some_and(|job| !job.record.state.ended()) {
+        // A record that was read before an attempt which has begun and ended since asks for what has happened already;
+        // taken at its word it would number that attempt a second time.
+        let old = self.released.get(&id).is_some_and(|attempt| *attempt > record.attempt);
+        if old || self.jobs.get(&id).is_some_and(|job| !job.record.state.ended()) {
             return;
         }
         record.state = JobState::Queued;

@@ -199,7 +199,10 @@ fn trouble_of_the_master_is_not_held_against_agents() {
         desk.give(Input::Unwritable(key(id, 1), "the disk is full".to_string()));
     }
     assert_eq!(desk.scheduler.aside(desk.now, "a"), None);
-    assert_eq!((desk.state(1), desk.record(1).infra, desk.record(1).fault), (JobState::Queued, 1, Fault::Infrastructure));
+    assert_eq!(
+        (desk.state(1), desk.record(1).infra, desk.record(1).fault),
+        (JobState::Queued, 1, Fault::Infrastructure)
+    );
     // The same of the agent's own sets it aside.
     desk.pass(2_000);
     for id in 1..=3 {
@@ -223,4 +226,20 @@ fn a_job_that_cannot_be_started_ends_in_any_state() {
     }
     assert_eq!(desk.give(Input::Impossible(1, "again".to_string())), []);
     assert_eq!(assigned(&desk.queue(vec![job(3)])), [("a", key(3, 1))]);
+}
+
+#[test]
+fn a_rebuild_from_an_old_reading_of_the_record_numbers_no_attempt_twice() {
+    let mut desk = Desk::new();
+    desk.up("a", 1);
+    desk.queue(vec![job(1)]);
+    desk.give(Input::Ended(key(1, 1), verdict(Outcome::Failed)));
+    let old = desk.scheduler.release(1).expect("an ended job");
+    desk.queue(vec![old.clone()]);
+    desk.give(Input::Ended(key(1, 2), verdict(Outcome::Passed)));
+    let new = desk.scheduler.release(1).expect("an ended job");
+    assert_eq!(desk.queue(vec![old]), []);
+    assert_eq!(assigned(&desk.queue(vec![new.clone()])), [("a", key(1, 3))]);
+    // While it is under way, another rebuild of it means nothing.
+    assert_eq!(desk.queue(vec![new]), []);
 }
