@@ -26,7 +26,7 @@ use network::{Network, Side};
 use random::Random;
 use sai_core::hub::LinkId;
 use sai_core::job::{EventId, JobKey};
-use sai_core::ledger::EventRecord;
+use sai_core::ledger::{EventRecord, JobRecord};
 use sai_core::limits::Millis;
 use sai_core::matrix::JobSpec;
 use sai_core::scheduler::Policy;
@@ -146,6 +146,8 @@ enum Event {
     Push,
     /// Somebody cancels, rebuilds, holds, sets aside, revokes.
     Person,
+    /// What somebody asked to be rebuilt reaches the hub.
+    Rebuild(u64, EventRecord, Vec<JobSpec>, Vec<JobRecord>),
     /// Something breaks.
     Trouble,
     /// Nothing breaks any more.
@@ -263,6 +265,7 @@ impl World {
             Event::StartMaster => self.start_master(),
             Event::Push => self.push(),
             Event::Person => self.person(),
+            Event::Rebuild(boot, event, specs, jobs) => self.rebuilt(boot, event, specs, jobs),
             Event::Trouble => self.trouble(),
             Event::Calm => self.calm(),
             Event::Inspect => Ok(()),

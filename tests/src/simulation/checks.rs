@@ -480,8 +480,12 @@ impl World {
         let leaks: Vec<_> = self
             .hosts
             .iter()
-            .filter(|host| !host.scrapped && !host.directories.is_empty() && self.may_return(host))
-            .map(|host| (&host.name, host.directories.keys().collect::<Vec<_>>()))
+            .filter(|host| self.may_return(host))
+            .map(|host| {
+                let holds = host.session.iter().flat_map(|session| session.holds());
+                (&host.name, holds.chain(host.directories.keys().copied()).collect::<Vec<_>>())
+            })
+            .filter(|(_, keys)| !keys.is_empty())
             .collect();
         if unfinished.is_empty() && leaks.is_empty() && self.events_are_idle() {
             return Ok(true);
@@ -501,12 +505,13 @@ impl World {
 
     fn may_return(&self, host: &super::host::Host) -> bool {
         let record = self.master.latest.agents.get(&host.name);
-        record.is_some_and(|record| !record.revoked && record.identity.as_ref() == Some(&host.identity))
+        !host.scrapped
+            && record.is_some_and(|record| !record.revoked && record.identity.as_ref() == Some(&host.identity))
     }
 
     fn events_are_idle(&self) -> bool {
-        let pushes = self.events.values().any(|event| matches!(event, super::Event::Push));
-        !pushes && self.master.idle()
+        let asked = self.events.values().any(|event| matches!(event, super::Event::Push | super::Event::Rebuild(..)));
+        !asked && self.master.idle()
     }
 
     /// The last look, when all is quiet.

@@ -229,12 +229,28 @@ impl World {
 
     fn rebuild(&mut self) -> Outcome {
         let ended: Vec<JobRecord> =
-            self.master.latest.jobs.values().filter(|record| record.state.ended()).cloned().collect();
+            self.master.durable.jobs.values().filter(|record| record.state.ended()).cloned().collect();
         let Some(record) = self.random.pick(&ended) else { return Ok(()) };
         let Some((event, specs)) = self.saifiles.get(&record.event).cloned() else { return Ok(()) };
         let all = self.random.chance(300);
         let jobs: Vec<JobRecord> =
             ended.into_iter().filter(|other| other.event == event.id && (all || other.id == record.id)).collect();
+        // Between reading the records and asking for the rebuild anything may happen.
+        let wait = if self.random.chance(300) { self.random.below(20_000) } else { 0 };
+        self.after(wait, Event::Rebuild(self.master.boot, event, specs, jobs));
+        Ok(())
+    }
+
+    pub(super) fn rebuilt(
+        &mut self,
+        boot: u64,
+        event: EventRecord,
+        specs: Vec<JobSpec>,
+        jobs: Vec<JobRecord>,
+    ) -> Outcome {
+        if self.master.hub.is_none() || self.master.boot != boot {
+            return Ok(());
+        }
         for job in &jobs {
             self.oracle.cancels.remove(&job.id);
             self.master.void_cancel(job.id);
