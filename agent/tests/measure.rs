@@ -7,6 +7,7 @@ use common::*;
 use sai_agent::job_directory::{JobDirectory, start};
 use sai_agent::mirror::prefetch;
 use sai_core::wire::Prefetch;
+use std::io::Write as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -118,17 +119,17 @@ fn throughput() {
 #[ignore = "a measurement"]
 fn lone_line() {
     let world = World::new("measure-line");
-    let step = "for i in $(seq 200); do read x < ../tmp/fifo; echo $x; done";
-    let directory = world.start(&world.assignment(&["mkfifo ../tmp/fifo; exec 3<>../tmp/fifo; echo ready", step]));
+    let step = "mkfifo ../tmp/fifo; exec 3<>../tmp/fifo; echo ready; while read x <&3; do echo $x; done";
+    let directory = world.start(&world.assignment(&[step]));
     let held = hold(&directory);
     wait_for(&directory, &held, "ready\n");
-    let fifo = directory.path().join("work/tmp/fifo");
+    let mut fifo = std::fs::File::create(directory.path().join("work/tmp/fifo")).unwrap();
     let mut times = Vec::new();
     let mut length = directory.lengths().unwrap()[0];
     for _ in 0..200 {
         std::thread::sleep(Duration::from_millis(5));
         let begin = Instant::now();
-        std::fs::write(&fifo, "x\n").unwrap();
+        fifo.write_all(b"x\n").unwrap();
         loop {
             let now = next(&held).unwrap()[0];
             if now > length {
