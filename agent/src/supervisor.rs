@@ -7,29 +7,33 @@
 //! All steps share one pair of pipes. When a step's process ends, what is in the pipes at that moment is read before the end
 //! of the step is told; a daemon that keeps them open delays nothing.
 
+mod connection;
+mod helpers;
+
 use crate::artifacts::{Collector, Found};
 use crate::checkout::check_out;
 use crate::executor::{Executor, Step, Workspace, check_environment, environment};
-use crate::git::{Stop, Watch, timespec};
+use crate::git::{Stop, timespec};
 use crate::job_directory::{JobDirectory, RunnerOptions, listen};
 use crate::mirror::Trouble;
 use crate::process_tree::{descendants, signal};
 use crate::spool::SpoolWriter;
-use crate::supervised::LINE_BYTES;
+use connection::Agent;
+use helpers::{Event, Teller, thread, watch_children};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::fs::{FlockOperation, Mode, OFlags, fcntl_setfl, flock, fstat};
 use rustix::io::{Errno, ioctl_fionread};
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, set_child_subreaper, wait, waitid};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, set_child_subreaper, wait};
 use sai_core::limits::{Millis, RECORD_BYTES};
 use sai_core::record::{Artifact, ChannelStart, HEADER_BYTES, Record, encode, encode_data};
 use sai_core::run::{Input, Output, Run};
 use sai_core::wire::Assignment;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -57,8 +61,6 @@ const DISK_TIME: Duration = Duration::from_secs(60);
 const AGENTS: usize = 4;
 /// Messages of a helper thread that wait to be looked at.
 const EVENTS: usize = 64;
-/// Bytes of stack of the helper threads.
-const STACK_BYTES: usize = 512 << 10;
 
 /// Channel numbers; a channel is announced when it has its first byte.
 const CHANNELS: [&str; 3] = ["stdout", "stderr", "git"];
@@ -117,68 +119,6 @@ fn take_listener(directory: &JobDirectory) -> io::Result<UnixListener> {
     };
     listener.set_nonblocking(true)?;
     Ok(listener)
-}
-
-/// What a helper thread tells.
-enum Event {
-    Note(String),
-    Git(Vec<u8>),
-    Prepared,
-    PrepareFailed(Trouble),
-    Artifact(Artifact),
-    Collected(Box<Collector>, Option<String>),
-}
-
-/// A helper thread's way to the poll loop.
-#[derive(Clone)]
-struct Teller {
-    events: SyncSender<Event>,
-    wake: Arc<OwnedFd>,
-    stop: Arc<Stop>,
-}
-
-impl Teller {
-    fn tell(&self, event: Event) {
-        // Nobody listens any more only when the process is about to end.
-        let _ = self.events.send(event);
-        ring(&self.wake);
-    }
-}
-
-impl Watch for Teller {
-    fn note(&mut self, text: &str) {
-        self.tell(Event::Note(text.to_string()));
-    }
-
-    fn output(&mut self, bytes: &[u8]) {
-        self.tell(Event::Git(bytes.to_vec()));
-    }
-
-    fn stop(&self) -> &Stop {
-        &self.stop
-    }
-}
-
-fn ring(wake: &OwnedFd) {
-    let _ = rustix::io::write(wake, &1_u64.to_ne_bytes());
-}
-
-/// Tells the poll loop that a child has ended, without collecting it: that is the loop's. It waits for a token before it looks
-/// again.
-fn watch_children(tokens: &Receiver<()>, wake: &OwnedFd) {
-    while tokens.recv().is_ok() {
-        while matches!(waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT), Err(Errno::INTR)) {}
-        ring(wake);
-    }
-}
-
-/// One end of a connected agent.
-struct Agent {
-    socket: UnixStream,
-    incoming: Vec<u8>,
-    outgoing: Vec<u8>,
-    told: Vec<u64>,
-    gone: bool,
 }
 
 struct Pipe {
@@ -343,7 +283,7 @@ impl Supervisor {
         let reading = self.may_read() && !paused;
         let mut wanted = vec![PollFd::new(&self.wake, PollFlags::IN), PollFd::new(&self.listener, PollFlags::IN)];
         for agent in &self.agents {
-            let flags = if agent.outgoing.is_empty() { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
+            let flags = if agent.is_behind() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
             wanted.push(PollFd::new(&agent.socket, flags));
         }
         let first_pipe = wanted.len();
@@ -705,8 +645,7 @@ impl Supervisor {
                 if self.agents.len() == AGENTS {
                     self.agents.remove(0);
                 }
-                let (incoming, outgoing) = (Vec::new(), Vec::new());
-                self.agents.push(Agent { socket, incoming, outgoing, told: Vec::new(), gone: false });
+                self.agents.push(Agent::new(socket));
             }
         }
     }
@@ -763,60 +702,6 @@ impl Pipe {
         let _ = fcntl_setpipe_size(&write, PIPE_BYTES);
         Ok(Self { read, write: Some(write), open: true })
     }
-}
-
-impl Agent {
-    /// Says how long the streams are, unless it still has to take what was said before.
-    fn tell(&mut self, lengths: &[u64]) {
-        loop {
-            if self.outgoing.is_empty() {
-                for (stream, length) in lengths.iter().enumerate() {
-                    if self.told.get(stream) != Some(length) {
-                        self.outgoing.extend_from_slice(format!("L {stream} {length}\n").as_bytes());
-                    }
-                }
-                self.told = lengths.to_vec();
-            }
-            if self.outgoing.is_empty() {
-                return;
-            }
-            match self.socket.write(&self.outgoing) {
-                Ok(written) => drop(self.outgoing.drain(..written)),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.gone = error.kind() != io::ErrorKind::WouldBlock;
-                    return;
-                }
-            }
-        }
-    }
-
-    fn take_lines(&mut self) -> Vec<String> {
-        let mut buffer = [0; LINE_BYTES];
-        loop {
-            match self.socket.read(&mut buffer) {
-                Ok(read) if read > 0 && self.incoming.len() < 2 * LINE_BYTES => {
-                    self.incoming.extend_from_slice(&buffer[..read]);
-                    if self.incoming.len() >= LINE_BYTES {
-                        break;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                _ => {
-                    self.gone = true;
-                    break;
-                }
-            }
-        }
-        let Some(end) = self.incoming.iter().rposition(|byte| *byte == b'\n') else { return Vec::new() };
-        let lines: Vec<u8> = self.incoming.drain(..=end).collect();
-        String::from_utf8_lossy(&lines).lines().map(str::to_string).collect()
-    }
-}
-
-fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    std::thread::Builder::new().name(name.to_string()).stack_size(STACK_BYTES).spawn(work).map(|_| ())
 }
 
 /// The convention of shells: 128 + signal number for one that a signal ended.
