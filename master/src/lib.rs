@@ -36,6 +36,8 @@ pub const EXIT_USAGE: u8 = 2;
 pub const EXIT_INFRA: u8 = 3;
 /// Exit status: the ledger could not be written; a restart goes on from what it has.
 pub const EXIT_STORE: u8 = 4;
+/// Exit status: interrupted by a signal, as shells say it (128 + SIGINT).
+pub const EXIT_INTERRUPTED: u8 = 130;
 
 /// Tells the operator something, in one line on standard error.
 pub fn say(text: &str) {

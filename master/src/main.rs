@@ -34,7 +34,7 @@ const MORE: &str = "  export                    all records as JSON lines, to st
   --help, --version
 
 Exit status: 0 done or passed, 1 failed (a job, a check, a request), 2 wrong use,
-3 trouble that is not the job's, 4 the ledger could not be written.
+3 trouble that is not the job's, 4 the ledger could not be written, 130 interrupted.
 ";
 
 fn main() -> ExitCode {

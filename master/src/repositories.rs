@@ -6,7 +6,7 @@ use crate::hook::VerifiedPush;
 use crate::hub::{Gone, HubHandle, Request, now};
 use crate::live::{Changes, Live, LiveRepository, Topic};
 use crate::store::{Change, Store};
-use sai_core::git_names::without_credentials;
+use sai_core::git_names::{is_private, without_credentials};
 use sai_core::git_text::Tip;
 use sai_core::hub::Input;
 use sai_core::job::{EventId, JobId};
@@ -341,7 +341,7 @@ impl Watch {
 
     /// A signed push brings its saifile, so that nothing needs to be fetched before its jobs start.
     async fn push(&mut self, push: VerifiedPush) {
-        if self.known.refs.get(&push.reference) == Some(&push.revision) {
+        if is_private(&push.reference) || self.known.refs.get(&push.reference) == Some(&push.revision) {
             return;
         }
         let tip = Tip { reference: push.reference, revision: push.revision };

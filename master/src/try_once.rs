@@ -5,13 +5,16 @@ use crate::forge::Saifile;
 use crate::repositories::read_saifile;
 use crate::startup::{self, Master};
 use crate::store::LogReader;
+use async_signal::{Signal, Signals};
 use sai_agent::describe;
 use sai_core::git_text::Tip;
+use sai_core::hub::Input;
 use sai_core::job::{JobId, JobKey, JobState};
 use sai_core::ledger::{JobRecord, Source};
 use sai_core::matrix::JobSpec;
 use sai_core::platform::serves;
 use sai_core::record::{Decoder, Item, Record};
+use smol::stream::StreamExt as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -96,21 +99,52 @@ pub fn run(trial: &Trial) -> Result<ExitCode, String> {
         committed_s: 0,
     };
     smol::block_on(async {
+        let ending = "the master is ending";
+        // Nothing starts before it is settled what is not part of this trial.
+        let hold = Input::Hold(Some("the trial is being prepared".to_string()));
+        master.hub.input(hold).await.map_err(|_| ending)?;
         let made = master.shared.make_event(&repository, &tip, Source::Try, Ok(file), None).await?;
         master.hub.settled().await?;
         let event = master.store.reader().event(made).ok_or("the event was not kept")?;
-        // Jobs that were not asked for, or that this machine cannot serve, are cancelled before anything is printed.
         let wanted: BTreeSet<JobId> = chosen.iter().map(|index| event.first_job + *index as u64).collect();
         for job in (event.first_job..).take(event.jobs as usize).filter(|job| !wanted.contains(job)) {
             let why = "not part of this trial".to_string();
-            master.hub.input(sai_core::hub::Input::Cancel(job, why)).await.map_err(|_| "the master is ending")?;
+            master.hub.input(Input::Cancel(job, why)).await.map_err(|_| ending)?;
         }
+        master.hub.input(Input::Hold(None)).await.map_err(|_| ending)?;
         let page = format!("{}/event/{}", master.url, event.id);
         let what = if trial.dirty { "the working tree" } else { "the last commit" };
         let short = tip.revision.get(..12).unwrap_or(&tip.revision);
         crate::say(&format!("{}: {what} ({short}), {} of {} jobs", tree.name, wanted.len(), event.jobs));
         crate::say(&format!("see it live at {page}"));
-        let verdict = Follower::new(&master, wanted).follow().await;
+        let mut signals = Signals::new([Signal::Int, Signal::Term]).map_err(|error| format!("signals: {error}"))?;
+        let mut follower = Follower::new(&master, wanted.clone());
+        let verdict = smol::future::or(async { Some(follower.follow().await) }, async {
+            signals.next().await;
+            None
+        })
+        .await;
+        let verdict = match verdict {
+            Some(verdict) => verdict,
+            None => {
+                // The jobs run under supervisors that would outlive us; whoever interrupts a trial wants them gone.
+                crate::say("interrupted; its jobs are cancelled (interrupt again to leave them running)");
+                for job in &wanted {
+                    let why = "the trial was interrupted".to_string();
+                    master.hub.input(Input::Cancel(*job, why)).await.map_err(|_| ending)?;
+                }
+                smol::future::or(
+                    async {
+                        follower.follow().await;
+                    },
+                    async {
+                        signals.next().await;
+                    },
+                )
+                .await;
+                return Ok(ExitCode::from(crate::EXIT_INTERRUPTED));
+            }
+        };
         crate::say(&format!("kept in {}; `sai-master --state {0}` shows it again", state.display()));
         if trial.stay {
             crate::say(&format!("the page stays at {page} until you interrupt this"));
