@@ -2,9 +2,11 @@
 
 use crate::pin::{self, Trust};
 use sai_core::join::{Address, JoinLine, check_agent_name, check_token};
-use sai_core::json::{self, At, Value, shown};
+use sai_core::json::{self, shown};
 use sai_core::limits::{PLATFORMS, SLOTS};
 use sai_core::platform;
+use sai_core::settings::{self, Reader};
+use std::collections::BTreeSet;
 use std::env;
 use std::fmt::Write as _;
 use std::fs::File;
@@ -121,9 +123,9 @@ pub fn default_state() -> Result<PathBuf, String> {
 /// Reads a configuration file.
 ///
 /// # Errors
-/// One line, `FILE:LINE:COLUMN: expected …` where it is about the text.
+/// Lines of `FILE:LINE:COLUMN: KEY: expected …` where it is about the text.
 pub fn read(file: &Path) -> Result<Config, String> {
-    let name = file.display();
+    let name = file.display().to_string();
     let mut bytes = Vec::new();
     let opened = File::open(file).map_err(|error| format!("{name} cannot be read: {error}"))?;
     let mode = opened.metadata().map(|about| about.mode()).unwrap_or(0);
@@ -134,102 +136,57 @@ pub fn read(file: &Path) -> Result<Config, String> {
     if mode & 0o044 != 0 {
         eprintln!("sai-agent: {name} holds a secret and can be read by others: chmod 600 {name}");
     }
-    parse(&bytes).map_err(|at| format!("{name}:{at}"))
+    parse(&name, &bytes)
 }
 
 /// Reads a configuration file's content: an object with `#` comments. Every key but `master` and `token` may be left
 /// out; a key that is not known is an error, since it is most likely a known one misspelt.
 ///
 /// # Errors
-/// Where it is not as expected.
-pub fn parse(bytes: &[u8]) -> Result<Config, At> {
-    let tree = json::parse(bytes)?;
-    let entries = tree.as_object().ok_or_else(|| tree.at.expected("an object { … }"))?;
-    let mut seen: Vec<&str> = Vec::new();
-    for (key, _) in entries {
-        if !KEYS.contains(&key.value.as_str()) {
-            let expected = format!("one of {}, found {}", KEYS.join(", "), shown(&key.value));
-            return Err(key.at.expected(expected));
-        }
-        if seen.contains(&key.value.as_str()) {
-            return Err(key.at.expected(format!("{} only once", key.value)));
-        }
-        seen.push(&key.value);
+/// All that is not as expected, a line each.
+pub fn parse(file: &str, bytes: &[u8]) -> Result<Config, String> {
+    let tree = settings::parse(file, bytes)?;
+    let mut reader = Reader::new();
+    let root = reader.root(&tree, &KEYS);
+    let master = reader.needed(&root, "master", |text| text.parse::<Address>().map(drop));
+    let token = reader.needed(&root, "token", check_token);
+    let pin = reader.checked(&root, "pin", |text| {
+        let expected = "64 hexadecimal digits, the SHA-256 of the certificate";
+        pin::parse_fingerprint(text).map(drop).map_err(|_| expected.to_owned())
+    });
+    let name = reader.checked(&root, "name", check_agent_name);
+    let platforms = reader.checked_texts(&root, "platforms", platform::check_name).map(|mut names| {
+        let mut seen = BTreeSet::new();
+        names.retain(|name| seen.insert(name.clone()));
+        names
+    });
+    if platforms.as_ref().is_some_and(|names| names.is_empty() || names.len() > PLATFORMS) {
+        reader.report(&root, "platforms", &format!("1 to {PLATFORMS} platform names"));
     }
-    let checked = |key: &str, check: &dyn Fn(&str) -> Result<(), String>| {
-        let Some(value) = tree.get(key) else { return Ok(None) };
-        let text = text(value, key)?;
-        check(text).map_err(|error| wanted(value, key, &error))?;
-        Ok(Some(text.to_owned()))
-    };
-    let needed = |key: &str| tree.at.expected(format!("a key {key}; `sai-agent join LINE` writes it"));
-    let whole = |key: &str, most: u64| {
-        let Some(value) = tree.get(key) else { return Ok(None) };
-        let number = value.as_integer().and_then(|number| u64::try_from(number).ok());
-        number
-            .filter(|number| *number <= most)
-            .map(Some)
-            .ok_or_else(|| value.at.expected(format!("a whole number up to {most}")).about(key))
-    };
-    let counted = |key: &str| {
-        let number = whole(key, u64::from(SLOTS))?;
-        if number == Some(0) {
-            return Err(tree.get(key).map_or(tree.at, Value::position).expected("at least 1").about(key));
-        }
-        Ok(number.and_then(|number| u32::try_from(number).ok()))
-    };
-    let master = checked("master", &|text| text.parse::<Address>().map(drop))?.ok_or_else(|| needed("master"))?;
-    let trust = match tree.get("pin") {
-        None => Trust::System,
-        Some(value) => Trust::Fingerprint(
-            pin::parse_fingerprint(text(value, "pin")?)
-                .map_err(|_| value.at.expected("64 hexadecimal digits, the SHA-256 of the certificate").about("pin"))?,
-        ),
-    };
-    let platforms = match tree.get("platforms") {
-        None => None,
-        Some(value) => Some(platforms(value)?),
-    };
-    let state = checked("state", &|text| {
-        if text.starts_with('/') { Ok(()) } else { Err("expected a path that begins with /".to_owned()) }
-    })?;
+    let state = reader.checked(&root, "state", |text| {
+        if text.starts_with('/') { Ok(()) } else { Err("a path that begins with /".to_owned()) }
+    });
+    let mut count = |key| reader.count(&root, key, 1..=u64::from(SLOTS)).and_then(|count| u32::try_from(count).ok());
+    let (slots, parallel) = (count("slots"), count("parallel"));
+    let user = reader.checked(&root, "user", check_user);
+    let keep_free_mib = reader.count(&root, "keep_free_mib", 0..=u64::MAX >> 21);
+    reader.finish(file).map_err(|lines| lines.join("\n"))?;
+    let missing = || format!("{file}: expected a master and a token; `sai-agent join LINE` writes them");
     Ok(Config {
-        master: master.parse().map_err(|error: String| tree.at.expected(error))?,
-        token: checked("token", &check_token)?.ok_or_else(|| needed("token"))?,
-        trust,
-        name: checked("name", &check_agent_name)?,
+        master: master.ok_or_else(missing)?.parse()?,
+        token: token.ok_or_else(missing)?,
+        trust: match pin {
+            None => Trust::System,
+            Some(pin) => Trust::Fingerprint(pin::parse_fingerprint(&pin).map_err(|error| error.to_string())?),
+        },
+        name,
         platforms,
-        slots: counted("slots")?,
-        parallel: counted("parallel")?,
+        slots,
+        parallel,
         state: state.map(PathBuf::from),
-        user: checked("user", &check_user)?,
-        keep_free_mib: whole("keep_free_mib", u64::MAX >> 21)?.unwrap_or(KEEP_FREE_MIB),
+        user,
+        keep_free_mib: keep_free_mib.unwrap_or(KEEP_FREE_MIB),
     })
-}
-
-fn text<'a>(value: &'a Value, key: &str) -> Result<&'a str, At> {
-    value.as_text().ok_or_else(|| value.at.expected("a text").about(key))
-}
-
-/// An error of one of the checks of `sai_core`, which say "expected" themselves, at a value's place.
-fn wanted(value: &Value, key: &str, error: &str) -> At {
-    value.at.expected(error.strip_prefix("expected ").unwrap_or(error)).about(key)
-}
-
-fn platforms(value: &Value) -> Result<Vec<String>, At> {
-    let list = value.as_array().ok_or_else(|| value.at.expected("an array of platform names").about("platforms"))?;
-    if list.is_empty() || list.len() > PLATFORMS {
-        return Err(value.at.expected(format!("1 to {PLATFORMS} platform names")).about("platforms"));
-    }
-    let mut names = Vec::new();
-    for entry in list {
-        let name = text(entry, "platforms")?;
-        platform::check_name(name).map_err(|error| wanted(entry, "platforms", &error))?;
-        if !names.iter().any(|known| known == name) {
-            names.push(name.to_owned());
-        }
-    }
-    Ok(names)
 }
 
 /// Checks a user's name as useradd(8) allows it.
@@ -252,7 +209,7 @@ mod tests {
     const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
     fn error(text: &str) -> String {
-        parse(text.as_bytes()).map(drop).expect_err(text).to_string()
+        parse("F", text.as_bytes()).map(drop).expect_err(text)
     }
 
     #[test]
@@ -265,7 +222,7 @@ mod tests {
               "platforms": ["linux-debian-12/x86_64/gcc", "linux-debian-12/x86_64/gcc", "board/stm32"],
               "slots": 3, "parallel": 4, "state": "/srv/sai", "user": "sai", "keep_free_mib": 1000 }}"#
         );
-        let config = parse(text.as_bytes()).expect("a configuration");
+        let config = parse("F", text.as_bytes()).expect("a configuration");
         assert_eq!(config.master.to_string(), "wss://ci.example.org:4433");
         assert_eq!(config.trust, Trust::Fingerprint([0xab; 32]));
         assert_eq!(config.name.as_deref(), Some("shed-2"));
@@ -273,13 +230,13 @@ mod tests {
         assert_eq!((config.slots, config.parallel, config.keep_free_mib), (Some(3), Some(4), 1000));
         assert_eq!(config.state.as_deref(), Some(Path::new("/srv/sai")));
         assert_eq!(config.user.as_deref(), Some("sai"));
-        assert!(parse(config.text().as_bytes()).is_ok_and(|again| again == config), "{}", config.text());
+        assert!(parse("F", config.text().as_bytes()).is_ok_and(|again| again == config), "{}", config.text());
     }
 
     #[test]
     fn the_example_says_everything_that_can_be_said() {
         let example = include_str!("../../configs/agent.json");
-        let config = parse(example.as_bytes()).expect("the example");
+        let config = parse("F", example.as_bytes()).expect("the example");
         assert!(config.name.is_some() && config.user.is_some() && config.parallel.is_some());
         for key in KEYS {
             assert!(example.contains(&format!("\"{key}\":")), "{key} is not shown");
@@ -292,7 +249,7 @@ mod tests {
         for fingerprint in [None, Some([9; 32])] {
             let line = JoinLine::new(address.clone(), "a", TOKEN, fingerprint).expect("a line");
             let config = Config::joined(&line);
-            assert!(parse(config.text().as_bytes()).is_ok_and(|again| again == config), "{}", config.text());
+            assert!(parse("F", config.text().as_bytes()).is_ok_and(|again| again == config), "{}", config.text());
         }
     }
 
@@ -307,20 +264,21 @@ mod tests {
             (r#"{"master": "a"}"#, "1:12", "wss://HOST:PORT"),
             (&with(r#""token": "x""#), "4:2", "only once"),
             (&with(r#""slot": 2"#), "4:2", "one of master"),
-            (&with(r#""slots": 0"#), "4:11", "at least 1"),
+            (&with(r#""slots": 0"#), "4:11", "from 1 to 256"),
             (&with(r#""slots": -1"#), "4:11", "whole number"),
             (&with(r#""slots": 1.5"#), "4:11", "whole number"),
-            (&with(r#""slots": 257"#), "4:11", "up to 256"),
+            (&with(r#""slots": 257"#), "4:11", "to 256"),
             (&with(r#""pin": "abc""#), "4:9", "64 hexadecimal"),
             (&with(r#""platforms": []"#), "4:15", "1 to 512"),
             (&with(r#""platforms": ["../x"]"#), "4:16", "platform name"),
             (&with(r#""state": "here""#), "4:11", "begins with /"),
             (&with(r#""user": "-c reboot""#), "4:10", "name of a user"),
-            (&with(r#""user": 1"#), "4:10", "a text"),
+            (&with(r#""user": 1"#), "4:10", "text"),
             (&with(r#""name": "a b""#), "4:10", "expected a name"),
         ] {
             let error = error(text);
-            assert!(error.starts_with(&format!("{place}: ")) && error.contains(words), "{text}: {error}");
+            let named = |line: &str| line.starts_with(&format!("F:{place}: ")) && line.contains(words);
+            assert!(error.lines().any(named), "{text}: {error}");
             assert!(!error.contains("expected expected"), "{error}");
         }
         let short = error(r#"{"master": "wss://a", "token": "secret-word"}"#);

@@ -56,6 +56,14 @@ impl Reader {
             let expected = format!("one of {}", known.join(", "));
             self.errors.push(key.at.expected(expected).about(&section.path_of(&json::shown(&key.value))));
         }
+        let entries = value.as_object().unwrap_or_default();
+        for (index, (key, _)) in entries.iter().enumerate() {
+            // Which of the two would count is nothing to guess about.
+            if known.contains(&key.value.as_str()) && entries[..index].iter().any(|(other, _)| other.value == key.value)
+            {
+                self.errors.push(key.at.expected("this key only once").about(&section.path_of(&key.value)));
+            }
+        }
         section
     }
 
@@ -118,6 +126,19 @@ impl Reader {
         }
     }
 
+    /// A text that must be there.
+    pub fn needed(
+        &mut self,
+        section: &Section<'_>,
+        key: &str,
+        check: impl FnOnce(&str) -> Result<(), String>,
+    ) -> Option<String> {
+        if section.value.get(key).is_none() && section.value.as_object().is_some() {
+            self.wrong(section.value, &section.path, &format!("a key {key}"));
+        }
+        self.checked(section, key, check)
+    }
+
     /// A whole number within a range.
     pub fn integer(&mut self, section: &Section<'_>, key: &str, range: RangeInclusive<i64>) -> Option<i64> {
         let value = section.value.get(key)?;
@@ -143,6 +164,24 @@ impl Reader {
             self.wrong(value, &section.path_of(key), "true or false");
         }
         truth
+    }
+
+    /// An array of texts, or one text alone, each of which `check` accepts.
+    pub fn checked_texts(
+        &mut self,
+        section: &Section<'_>,
+        key: &str,
+        check: impl Fn(&str) -> Result<(), String>,
+    ) -> Option<Vec<String>> {
+        let texts = self.texts(section, key)?;
+        let value = section.value.get(key)?;
+        let places = value.as_array().unwrap_or(core::slice::from_ref(value));
+        for (place, text) in places.iter().zip(&texts) {
+            if let Err(expected) = check(text) {
+                self.wrong(place, &section.path_of(key), &expected);
+            }
+        }
+        Some(texts)
     }
 
     /// An array of texts, or one text alone.
@@ -172,6 +211,8 @@ impl Reader {
     }
 
     fn wrong(&mut self, value: &Value, path: &str, expected: &str) {
+        // Checks that are also used elsewhere say the word themselves.
+        let expected = expected.strip_prefix("expected ").unwrap_or(expected);
         self.errors.push(value.position().expected(expected).about(path));
     }
 
@@ -182,5 +223,47 @@ impl Reader {
     pub fn finish(mut self, file: &str) -> Result<(), Vec<String>> {
         self.errors.sort_by_key(|at| (at.line, at.column));
         if self.errors.is_empty() { Ok(()) } else { Err(self.errors.iter().map(|at| format!("{file}:{at}")).collect()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn errors(text: &str, read: impl FnOnce(&mut Reader, &Section<'_>)) -> Vec<String> {
+        let tree = parse("F", text.as_bytes()).expect("JSON");
+        let mut reader = Reader::new();
+        let root = reader.root(&tree, &["a", "b", "c"]);
+        read(&mut reader, &root);
+        reader.finish("F").err().unwrap_or_default()
+    }
+
+    #[test]
+    fn every_mistake_is_named_by_its_place() {
+        let text = "{\n  \"a\": 1, # a comment\n  \"b\": [\"x\", \"bad\"],\n  \"d\": 2,\n  \"a\": \"2\"\n}";
+        let found = errors(text, |reader, root| {
+            assert_eq!(reader.count(root, "a", 0..=9), None);
+            let check = |text: &str| if text == "bad" { Err("expected good".to_string()) } else { Ok(()) };
+            reader.checked_texts(root, "b", check);
+            reader.needed(root, "c", |_| Ok(()));
+        });
+        assert_eq!(
+            found,
+            [
+                "F:1:1: expected a key c",
+                "F:3:14: b: expected good",
+                "F:4:3: d: expected one of a, b, c",
+                "F:5:3: a: expected this key only once",
+                "F:5:8: a: expected a whole number from 0 to 9",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_no_object_says_so_once() {
+        let found = errors("[]", |reader, root| {
+            reader.needed(root, "a", |_| Ok(()));
+        });
+        assert_eq!(found, ["F:1:1: expected an object"]);
     }
 }

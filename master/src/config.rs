@@ -165,10 +165,7 @@ pub fn read(file: &str, bytes: &[u8]) -> Result<Config, Vec<String>> {
     if reader.is_off(&root, "builtin") {
         config.builtin = None;
     } else if let Some(section) = reader.object(&root, "builtin", &["platforms", "slots", "user"]) {
-        let platforms = reader.texts(&section, "platforms").unwrap_or_default();
-        if let Some(wrong) = platforms.iter().find_map(|name| platform::check_name(name).err()) {
-            reader.report(&section, "platforms", &wrong);
-        }
+        let platforms = reader.checked_texts(&section, "platforms", platform::check_name).unwrap_or_default();
         config.builtin = Some(Builtin {
             platforms,
             slots: reader.count(&section, "slots", 0..=u64::from(sai_core::limits::SLOTS)).map(|slots| slots as u32),
@@ -194,7 +191,7 @@ pub fn read(file: &str, bytes: &[u8]) -> Result<Config, Vec<String>> {
 }
 
 fn repository(reader: &mut Reader, name: &str, section: &Section<'_>) -> Option<Repository> {
-    let url = reader.checked(section, "url", git_names::check_url);
+    let url = reader.needed(section, "url", git_names::check_url);
     let usable = !name.is_empty()
         && name.len() <= 128
         && !name.starts_with(['.', '-'])
@@ -205,9 +202,6 @@ fn repository(reader: &mut Reader, name: &str, section: &Section<'_>) -> Option<
             "",
             "a repository name of letters, digits and `_.-`, beginning with neither `.` nor `-`",
         );
-    }
-    if url.is_none() {
-        reader.report(section, "url", "the repository's address");
     }
     let repository = Repository {
         name: name.to_string(),
