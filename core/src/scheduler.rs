@@ -398,7 +398,7 @@ impl Scheduler {
     fn free_slot(&mut self, key: JobKey) -> Option<String> {
         let job = self.jobs.get(&key.job)?;
         let name = job.record.agent.clone()?;
-        if self.agents.get_mut(&name)?.runs.remove(&key) {
+        if self.agents.get_mut(&name).is_some_and(|agent| agent.runs.remove(&key)) {
             let repository = job.record.repository.clone();
             if let Some(count) = self.running.get_mut(&repository) {
                 *count -= 1;
@@ -490,12 +490,19 @@ impl Scheduler {
                 out.push(Output::Forget(name.clone(), *key));
             }
         }
+        let mut troubled = false;
         for key in mine {
             if !holds.contains(&key) {
                 // The assignment never arrived, or the agent lost its disk: either way this attempt is no more, and the
                 // agent could not start it twice, since it never hears of this key again.
                 let why = format!("{name} came back without it");
                 if self.job(key.job).is_some_and(|record| record.state == JobState::Assigned) {
+                    // It counts for the agent, once a greeting, so that one which dies of every job it gets is set
+                    // aside; and not for the job, which has not begun.
+                    if !troubled {
+                        self.trouble(now, &name, key.job);
+                        troubled = true;
+                    }
                     self.again(now, key, why, 0, out);
                 } else {
                     self.broken_quietly(now, key, why, out);
@@ -510,7 +517,7 @@ impl Scheduler {
         let runs: Vec<JobKey> = agent.runs.iter().copied().collect();
         for key in runs {
             if let Some(job) = self.jobs.get_mut(&key.job) {
-                job.orphan = Some(now + self.policy.orphan_ms);
+                job.orphan = Some(now.saturating_add(self.policy.orphan_ms));
             }
             self.rearm(key.job);
         }
@@ -593,17 +600,22 @@ impl Scheduler {
     /// Trouble that says something about the agent.
     fn broken(&mut self, now: Millis, key: JobKey, why: String, out: &mut Vec<Output>) {
         let Some(name) = self.holder(key).map(ToString::to_string) else { return };
-        if let Some(agent) = self.agents.get_mut(&name) {
-            agent.troubles += 1;
+        self.trouble(now, &name, key.job);
+        self.broken_quietly(now, key, why, out);
+    }
+
+    /// Remembers that an agent had trouble with a job.
+    fn trouble(&mut self, now: Millis, name: &str, id: JobId) {
+        if let Some(agent) = self.agents.get_mut(name) {
+            agent.troubles = agent.troubles.saturating_add(1);
             if agent.troubles >= TROUBLES {
                 let doublings = (agent.troubles - TROUBLES).min(DOUBLINGS);
                 agent.paused_until = now.saturating_add(self.policy.aside_ms << doublings);
             }
         }
-        if let Some(job) = self.jobs.get_mut(&key.job) {
-            job.avoid = Some(name);
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.avoid = Some(name.to_string());
         }
-        self.broken_quietly(now, key, why, out);
     }
 
     /// Trouble that ends an attempt and says nothing about its agent.
@@ -701,8 +713,8 @@ impl Scheduler {
             JobState::Queued if now >= record.queued_at.saturating_add(self.policy.expire_ms) => {
                 let platform = record.platform.clone();
                 if self.agents.values().any(|agent| agent.connected && agent.serves(&platform)) {
-                    // It waits for its turn, which will come; look again in as long a time.
-                    self.set_timer(id, Some(now.saturating_add(self.policy.expire_ms)));
+                    // It waits for its turn, which will come; look again in as long a time, but never at once.
+                    self.set_timer(id, Some(now.saturating_add(self.policy.expire_ms.max(1_000))));
                 } else {
                     let cause = format!("no agent that offers {platform} came in time");
                     self.end(now, id, JobState::Expired, Fault::Infrastructure, cause, out);

@@ -243,3 +243,53 @@ fn a_rebuild_from_an_old_reading_of_the_record_numbers_no_attempt_twice() {
     // While it is under way, another rebuild of it means nothing.
     assert_eq!(desk.queue(vec![new]), []);
 }
+
+#[test]
+fn an_assignment_that_was_lost_is_no_trouble_of_the_job_but_of_its_agent() {
+    let mut desk = Desk::new();
+    desk.up("a", 1);
+    desk.queue(vec![job(1)]);
+    for attempt in 1..3 {
+        desk.give(Input::AgentDown("a".to_string()));
+        let out = desk.up("a", 1);
+        let again = key(1, attempt + 1);
+        assert_eq!(out[0], Output::Forget("a".to_string(), key(1, attempt)));
+        assert_eq!(assigned(&out), [("a", again)]);
+        assert_eq!(desk.record(1).infra, 0);
+    }
+    // After the third in a row it is left alone for a while; somebody else would have been preferred before.
+    desk.give(Input::AgentDown("a".to_string()));
+    assert_eq!(assigned(&desk.up("a", 1)), []);
+    assert!(desk.scheduler.aside(desk.now, "a").is_some());
+    assert_eq!(assigned(&desk.pass(30_000)), [("a", key(1, 4))]);
+    // Many at once are one trouble.
+    desk.up("b", 4);
+    desk.queue((2..=5).map(job).collect());
+    desk.give(Input::AgentDown("b".to_string()));
+    assert_eq!(assigned(&desk.up("b", 4)).len(), 4);
+}
+
+#[test]
+fn times_of_nothing_make_no_busy_loop() {
+    let policy = Policy { orphan_ms: 0, expire_ms: 0, retry_ms: 0, cancel_ms: 0, overdue_ms: 0, aside_ms: 0 };
+    let mut desk = Desk { scheduler: Scheduler::new(policy), ..Desk::new() };
+    desk.up("a", 1);
+    desk.queue(vec![job(1), job(2)]);
+    desk.pass(50);
+    assert_eq!((desk.state(1), desk.state(2)), (JobState::Assigned, JobState::Queued));
+    let policy = Policy {
+        orphan_ms: u64::MAX,
+        expire_ms: u64::MAX,
+        retry_ms: u64::MAX,
+        cancel_ms: u64::MAX,
+        overdue_ms: u64::MAX,
+        aside_ms: u64::MAX,
+    };
+    let mut desk = Desk { scheduler: Scheduler::new(policy), ..Desk::new() };
+    desk.up("a", 1);
+    desk.queue(vec![job(1), job(2)]);
+    desk.give(Input::AgentDown("a".to_string()));
+    desk.give(Input::Cancel(1, "by anna".to_string()));
+    assert_eq!(desk.state(1), JobState::Cancelled);
+    assert!(desk.waiting(2).contains("away"));
+}
