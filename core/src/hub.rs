@@ -6,7 +6,7 @@
 
 use crate::job::{EventId, JobId, JobKey, JobState, Verdict};
 use crate::ledger::{AgentRecord, EventRecord, JobRecord};
-use crate::limits::{ARTIFACT_BYTES, JOB_TIMEOUT_S, LOG_BYTES, Millis, PLATFORMS, PROTOCOL, STREAMS};
+use crate::limits::{ARTIFACT_BYTES, JOB_TIMEOUT_S, LOG_BYTES, Millis, PLATFORMS, PROTOCOL, SLOTS, STREAMS};
 use crate::matrix::JobSpec;
 use crate::platform;
 use crate::record::{Artifact, Decoder, Item, Record};
@@ -28,6 +28,11 @@ pub type LinkId = u64;
 const LOG_SLACK_BYTES: u64 = 8 << 20;
 /// Agents told to fetch ahead for one revision at most: more would only load the forge.
 const PREFETCHERS: usize = 8;
+
+/// Bytes of a host's name, an agent's version or one sentence of an agent that are kept: they are shown to people.
+const TEXT_BYTES: usize = 1024;
+/// Mirrors of one agent that are remembered: more repositories than one master is configured for.
+const MIRRORS: usize = 4096;
 
 /// What the configuration says about every job.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -415,15 +420,17 @@ impl Hub {
             }
             AgentMessage::Offer(offer) => {
                 let platforms = good_platforms(offer.platforms);
+                let slots = offer.slots.min(SLOTS);
                 if let Some(connected) = self.connected.get_mut(&name) {
                     connected.hello.platforms.clone_from(&platforms);
-                    connected.hello.slots = offer.slots;
+                    connected.hello.slots = slots;
                 }
-                let input = scheduler::Input::AgentOffer { agent: name, platforms, slots: offer.slots };
+                let input = scheduler::Input::AgentOffer { agent: name, platforms, slots };
                 self.schedule(now, input, out);
                 out.push(Output::Touch(Touch::Agents));
             }
-            AgentMessage::Refuse(refuse) => {
+            AgentMessage::Refuse(mut refuse) => {
+                cut(&mut refuse.why);
                 if self.scheduler.holder(refuse.key) == Some(name.as_str()) {
                     self.broken(now, refuse.key, format!("{name}: {}", refuse.why), out);
                 }
@@ -443,6 +450,10 @@ impl Hub {
             self.dismiss(now, link, "a newer link of this agent is up".to_string(), out);
             return;
         }
+        if hello.identity.len() != 32 || !hello.identity.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            self.dismiss(now, link, "an identity that is not 32 hex digits".to_string(), out);
+            return;
+        }
         let Some(record) = self.agents.get_mut(&name) else { return };
         match &record.identity {
             Some(identity) if *identity != hello.identity => {
@@ -456,6 +467,11 @@ impl Hub {
             _ => record.identity = Some(hello.identity.clone()),
         }
         hello.platforms = good_platforms(hello.platforms);
+        hello.slots = hello.slots.min(SLOTS);
+        hello.mirrors.retain(|name| name.len() <= TEXT_BYTES);
+        hello.mirrors.truncate(MIRRORS);
+        cut(&mut hello.host);
+        cut(&mut hello.version);
         record.host.clone_from(&hello.host);
         record.platforms.clone_from(&hello.platforms);
         record.seen_at = Some(now);
@@ -536,7 +552,10 @@ impl Hub {
             match item {
                 Item::Record(_, Record::StepStart(start)) => step = Some(start.step),
                 Item::Record(_, Record::Artifact(artifact)) => artifacts.push(artifact),
-                Item::Record(_, Record::Verdict(end)) => verdict = Some(end),
+                Item::Record(_, Record::Verdict(mut end)) => {
+                    cut(&mut end.cause);
+                    verdict = Some(end);
+                }
                 _ => {}
             }
         });
@@ -735,6 +754,14 @@ impl Hub {
         for (_, connected) in warm.take(PREFETCHERS) {
             out.push(Output::Send(connected.link, MasterMessage::Prefetch(prefetch.clone())));
         }
+    }
+}
+
+/// Cuts what a peer says of itself at a character boundary.
+fn cut(text: &mut String) {
+    if text.len() > TEXT_BYTES {
+        let end = (0..=TEXT_BYTES).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+        text.truncate(end);
     }
 }
 

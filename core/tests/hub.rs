@@ -303,3 +303,35 @@ fn first_record() -> JobRecord {
     let out = desk.push(1);
     records(&out).pop().expect("a record")
 }
+
+#[test]
+fn what_an_agent_says_of_itself_is_bounded() {
+    let mut desk = Desk::new();
+    let link = desk.link("a");
+    let long = "é".repeat(100_000);
+    let greeting = Hello {
+        host: long.clone(),
+        version: long.clone(),
+        slots: u32::MAX,
+        platforms: vec!["../../etc".to_string(), "-o".to_string(), GCC.to_string()],
+        mirrors: vec!["x".to_string(); 100_000],
+        ..hello("a", &[])
+    };
+    desk.give(Input::Message(link, AgentMessage::Hello(greeting)));
+    let said = &desk.hub.connected()["a"].hello;
+    assert_eq!((said.host.len(), said.version.len(), said.slots, said.mirrors.len()), (1024, 1024, 256, 4096));
+    assert_eq!(said.platforms, [GCC]);
+    let offer = Offer { platforms: vec![GCC.to_string(), "a b".to_string()], slots: u32::MAX };
+    desk.give(Input::Message(link, AgentMessage::Offer(offer)));
+    let said = &desk.hub.connected()["a"].hello;
+    assert_eq!((said.platforms.len(), said.slots), (1, 256));
+    desk.push(1);
+    let refuse = AgentMessage::Refuse(Refuse { key: key(1, 1), why: long.clone() });
+    let out = desk.give(Input::Message(link, refuse));
+    assert!(records(&out).iter().all(|record| record.cause.len() < 1100));
+    for identity in ["", "é", "xyz", &long] {
+        let link = desk.link("b");
+        let greeting = Hello { identity: identity.to_string(), ..hello("b", &[]) };
+        assert_eq!(words(&desk.give(Input::Message(link, AgentMessage::Hello(greeting)))), ["bye", "close"]);
+    }
+}
