@@ -47,6 +47,8 @@ impl Default for Policy {
 const TROUBLES: u32 = 3;
 /// Ended jobs whose number of attempts is remembered: far more than end while somebody's rebuild is under way.
 const RELEASED: usize = 4096;
+/// Older jobs that are counted for the reason why one waits: a page of 10 000 jobs asks for it of each.
+const AHEAD: usize = 1000;
 /// Doublings of a waiting time at most.
 const DOUBLINGS: u32 = 6;
 /// What a cold mirror weighs against a busy agent, in thousandths of a full agent: a fetch costs about a third of what
@@ -187,6 +189,8 @@ pub struct Scheduler {
     jobs: BTreeMap<JobId, Job>,
     agents: BTreeMap<String, Agent>,
     queues: BTreeMap<Queue, BTreeSet<JobId>>,
+    /// Queues for platforms that no agent has offered: not looked at for each slot that becomes free.
+    unoffered: BTreeMap<Queue, BTreeSet<JobId>>,
     running: BTreeMap<String, u32>,
     timers: BTreeSet<(Millis, JobId)>,
     hold: Option<String>,
@@ -294,11 +298,31 @@ impl Scheduler {
                 Some(_) => format!("all {} agents that offer {platform} are away; {end}", able.len()),
             });
         }
-        let aside = able.iter().filter(|(_, agent)| agent.aside || now < agent.paused_until).count();
-        let ahead = self.queues.values().flatten().filter(|other| **other < id).count();
-        let noun = if here == 1 { "agent that offers it is" } else { "agents that offer it are" };
-        let aside = if aside == 0 { String::new() } else { format!(", {aside} set aside") };
-        Some(format!("{here} {noun} busy{aside}; {ahead} older jobs wait too"))
+        let mut reasons = [(0, "busy"), (0, "set aside"), (0, "paused after trouble"), (0, "without slots")];
+        for (_, agent) in able.iter().filter(|(_, agent)| agent.connected) {
+            let reason = if agent.aside {
+                1
+            } else if now < agent.paused_until {
+                2
+            } else if agent.slots == 0 {
+                3
+            } else {
+                0
+            };
+            reasons[reason].0 += 1;
+        }
+        let reasons: Vec<String> =
+            reasons.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+        let noun = if here == 1 { "agent offers" } else { "agents offer" };
+        let queues = self.queues.values().chain(self.unoffered.values());
+        let ahead = queues.flat_map(|ids| ids.range(..id)).take(AHEAD).count();
+        let ahead = match ahead {
+            0 => "no older job waits".to_string(),
+            1 => "1 older job waits too".to_string(),
+            AHEAD => format!("{AHEAD} or more older jobs wait too"),
+            _ => format!("{ahead} older jobs wait too"),
+        };
+        Some(format!("{here} {noun} {platform}: {}; {ahead}", reasons.join(", ")))
     }
 
     /// Takes one input.
@@ -312,10 +336,11 @@ impl Scheduler {
             Input::Restore(record, timeout_s) => self.restore(now, record, timeout_s),
             Input::AgentUp(greeting) => self.agent_up(now, greeting, out),
             Input::AgentOffer { agent, platforms, slots } => {
-                if let Some(agent) = self.agents.get_mut(&agent) {
-                    agent.platforms = platforms;
-                    agent.slots = slots;
+                if let Some(known) = self.agents.get_mut(&agent) {
+                    known.platforms = platforms;
+                    known.slots = slots;
                 }
+                self.offered(&agent);
             }
             Input::AgentLoad { agent, load_permille } => {
                 if let Some(agent) = self.agents.get_mut(&agent) {
@@ -418,18 +443,35 @@ impl Scheduler {
     fn enqueue(&mut self, now: Millis, id: JobId) {
         let Some(job) = self.jobs.get(&id) else { return };
         if job.not_before <= now {
-            self.queues.entry(Self::queue_of(&job.record)).or_default().insert(id);
+            let queue = Self::queue_of(&job.record);
+            let offered = self.queues.contains_key(&queue)
+                || (!self.unoffered.contains_key(&queue) && self.agents.values().any(|agent| agent.serves(&queue.2)));
+            let queues = if offered { &mut self.queues } else { &mut self.unoffered };
+            queues.entry(queue).or_default().insert(id);
         }
         self.rearm(id);
+    }
+
+    /// An agent offers something new: queues that waited for it come among the others.
+    fn offered(&mut self, name: &str) {
+        let Some(agent) = self.agents.get(name) else { return };
+        let found: Vec<Queue> = self.unoffered.keys().filter(|queue| agent.serves(&queue.2)).cloned().collect();
+        for queue in found {
+            if let Some(mut ids) = self.unoffered.remove(&queue) {
+                self.queues.entry(queue).or_default().append(&mut ids);
+            }
+        }
     }
 
     fn dequeue(&mut self, id: JobId) {
         let Some(job) = self.jobs.get(&id) else { return };
         let queue = Self::queue_of(&job.record);
-        if let Some(ids) = self.queues.get_mut(&queue) {
-            ids.remove(&id);
-            if ids.is_empty() {
-                self.queues.remove(&queue);
+        for queues in [&mut self.queues, &mut self.unoffered] {
+            if let Some(ids) = queues.get_mut(&queue) {
+                ids.remove(&id);
+                if ids.is_empty() {
+                    queues.remove(&queue);
+                }
             }
         }
     }
@@ -451,7 +493,9 @@ impl Scheduler {
         let record = &job.record;
         let timer = match record.state {
             JobState::Queued => {
-                let waiting = self.queues.get(&Self::queue_of(record)).is_some_and(|ids| ids.contains(&id));
+                let queue = Self::queue_of(record);
+                let mut queues = [&self.queues, &self.unoffered].into_iter().filter_map(|queues| queues.get(&queue));
+                let waiting = queues.any(|ids| ids.contains(&id));
                 Some(if waiting { record.queued_at.saturating_add(self.policy.expire_ms) } else { job.not_before })
             }
             JobState::Assigned | JobState::Running => {
@@ -474,6 +518,7 @@ impl Scheduler {
         agent.mirrors = greeting.mirrors.into_iter().collect();
         agent.connected = true;
         let mine: Vec<JobKey> = agent.runs.iter().copied().collect();
+        self.offered(&name);
         let holds: BTreeSet<JobKey> = greeting.holds.iter().copied().collect();
         for key in &holds {
             if self.holder(*key) == Some(name.as_str()) {
