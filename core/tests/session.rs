@@ -134,3 +134,255 @@ fn each_master_is_told_the_load() {
         desk.give(Input::Disconnected { jitter_permille: 0 });
     }
 }
+
+#[test]
+fn a_session_dials_greets_and_waits_for_its_welcome() {
+    let mut desk = Desk::new();
+    assert_eq!(desk.session.deadline(), Some(0));
+    assert_eq!(desk.give(Input::Tick), [Output::Dial]);
+    assert_eq!(desk.give(Input::Tick), [], "one dial at a time");
+    assert_eq!(desk.give(Input::Connected { mirrors: Vec::new() }), [greeting(&[])]);
+    assert!(!desk.session.is_up());
+    assert_eq!(desk.hear(welcome()), []);
+    assert!(desk.session.is_up());
+    assert_eq!(desk.session.deadline(), None);
+}
+
+#[test]
+fn a_master_that_does_not_answer_is_left() {
+    let mut desk = Desk::new();
+    desk.give(Input::Tick);
+    desk.give(Input::Connected { mirrors: Vec::new() });
+    assert_eq!(desk.session.deadline(), Some(NOW + WELCOME_MS));
+    desk.now += WELCOME_MS;
+    assert!(matches!(&desk.give(Input::Tick)[..], [Output::Close { .. }]));
+    assert_eq!(desk.give(Input::Tick), [], "said once");
+    // A welcome that comes now is too late.
+    assert_eq!(desk.hear(welcome()), []);
+    assert!(!desk.session.is_up());
+    desk.give(Input::Disconnected { jitter_permille: 0 });
+    assert!(desk.session.deadline().is_some_and(|at| at > desk.now && at < desk.now + 1_000));
+}
+
+#[test]
+fn a_master_of_another_protocol_is_left() {
+    let mut desk = Desk::new();
+    desk.give(Input::Connected { mirrors: Vec::new() });
+    let other = Welcome { protocol: PROTOCOL + 1, version: "2".to_string(), agent: "a".to_string() };
+    assert!(matches!(&desk.hear(MasterMessage::Welcome(other))[..], [Output::Close { .. }]));
+    assert!(!desk.session.is_up());
+}
+
+#[test]
+fn redials_come_ever_later_and_spread_and_start_anew_after_a_welcome() {
+    let mut waits = Vec::new();
+    let mut desk = Desk::new();
+    for _ in 0..12 {
+        desk.give(Input::Disconnected { jitter_permille: 1000 });
+        let at = desk.session.deadline().expect("a redial");
+        waits.push(at - desk.now);
+        desk.now = at;
+        assert_eq!(desk.give(Input::Tick), [Output::Dial]);
+    }
+    assert_eq!(waits[..4], [250, 500, 1000, 2000]);
+    assert_eq!(waits[11], REDIAL_MOST_MS);
+    desk.give(Input::Disconnected { jitter_permille: 0 });
+    assert_eq!(desk.session.deadline(), Some(desk.now + REDIAL_MOST_MS / 2));
+    desk.give(Input::Disconnected { jitter_permille: u32::MAX });
+    assert_eq!(desk.session.deadline(), Some(desk.now + REDIAL_MOST_MS));
+    desk.link();
+    desk.give(Input::Disconnected { jitter_permille: 1000 });
+    assert_eq!(desk.session.deadline(), Some(desk.now + 250));
+}
+
+#[test]
+fn an_assignment_is_started_once_and_held_from_then_on() {
+    let mut desk = Desk::up();
+    let assignment = assignment(key(1));
+    assert_eq!(desk.hear(MasterMessage::Assign(assignment.clone())), [Output::Start(assignment.clone())]);
+    assert_eq!(desk.hear(MasterMessage::Assign(assignment)), []);
+    desk.give(Input::Disconnected { jitter_permille: 0 });
+    assert_eq!(desk.give(Input::Connected { mirrors: Vec::new() }), [greeting(&[key(1)])]);
+}
+
+#[test]
+fn pieces_go_one_at_a_time_and_in_turns() {
+    let mut desk = Desk::up();
+    desk.hear(MasterMessage::Assign(assignment(key(1))));
+    desk.hear(MasterMessage::Assign(assignment(key(2))));
+    let chunk = CHUNK_BYTES as u64;
+    assert_eq!(desk.grow(key(1), &[chunk * 2, chunk]), [data(key(1), 0, 0, chunk)]);
+    assert_eq!(desk.grow(key(2), &[10]), [], "the writer is busy");
+    assert_eq!(desk.give(Input::Writable), [data(key(1), 1, 0, chunk)]);
+    assert_eq!(desk.give(Input::Writable), [data(key(2), 0, 0, 10)]);
+    assert_eq!(desk.give(Input::Writable), [data(key(1), 0, chunk, chunk)]);
+    assert_eq!(desk.give(Input::Writable), []);
+    assert_eq!(desk.grow(key(2), &[11]), [data(key(2), 0, 10, 1)], "the writer is still free");
+}
+
+#[test]
+fn the_window_bounds_what_is_under_way() {
+    let mut desk = Desk::up();
+    desk.hear(MasterMessage::Assign(assignment(key(1))));
+    let mut sent = 0;
+    let mut out = desk.grow(key(1), &[WINDOW_BYTES, WINDOW_BYTES]);
+    while let [Output::SendData { length, .. }] = out[..] {
+        sent += length;
+        out = desk.give(Input::Writable);
+    }
+    assert_eq!(sent, WINDOW_BYTES);
+    assert_eq!(out, []);
+    // Room comes with acks, as much as they make.
+    let ack = |stream, length| MasterMessage::Ack(Ack { key: key(1), stream, length });
+    let out = desk.hear(ack(1, 100));
+    assert_eq!(out, [data(key(1), 0, WINDOW_BYTES / 2, 100)]);
+}
+
+#[test]
+fn log_bytes_are_dropped_only_when_the_master_has_them() {
+    let mut desk = Desk::up();
+    desk.hear(MasterMessage::Assign(assignment(key(1))));
+    desk.grow(key(1), &[100, 50]);
+    desk.give(Input::Writable);
+    let ack = |stream, length| MasterMessage::Ack(Ack { key: key(1), stream, length });
+    assert_eq!(desk.hear(ack(0, 60)), [Output::Trim { key: key(1), log: 60 }]);
+    assert_eq!(desk.hear(ack(0, 40)), [Output::Trim { key: key(1), log: 60 }]);
+    assert_eq!(desk.hear(ack(1, 50)), [], "artifacts are files of their own");
+    assert!(matches!(&desk.hear(ack(0, 101))[..], [Output::Close { .. }]));
+    // Of streams and attempts that do not exist an ack means nothing.
+    assert_eq!(desk.hear(ack(9, 1)), []);
+    assert_eq!(desk.hear(MasterMessage::Ack(Ack { key: key(9), stream: 0, length: 1 })), []);
+}
+
+#[test]
+fn after_a_break_sending_begins_where_the_master_says() {
+    let mut desk = Desk::up();
+    desk.hear(MasterMessage::Assign(assignment(key(1))));
+    desk.grow(key(1), &[100, 50]);
+    desk.give(Input::Writable);
+    desk.give(Input::Disconnected { jitter_permille: 0 });
+    assert_eq!(desk.grow(key(1), &[120, 50, 30]), []);
+    desk.link();
+    assert_eq!(desk.give(Input::Writable), [], "not before the master has said from where");
+    let out = desk.adopt(key(1), &[70]);
+    assert_eq!(out, [Output::Trim { key: key(1), log: 70 }, data(key(1), 2, 0, 30)]);
+    assert_eq!(desk.give(Input::Writable), [data(key(1), 0, 70, 50)]);
+    assert_eq!(desk.give(Input::Writable), [data(key(1), 1, 0, 50)]);
+    assert_eq!(desk.give(Input::Writable), []);
+    // What the master flushed late of the old link is not sent again.
+    desk.give(Input::Disconnected { jitter_permille: 0 });
+    desk.link();
+    let out = desk.adopt(key(1), &[70, 50, 0]);
+    assert_eq!(out, [Output::Trim { key: key(1), log: 70 }, data(key(1), 2, 0, 30)]);
+    let late = MasterMessage::Ack(Ack { key: key(1), stream: 0, length: 120 });
+    assert_eq!(desk.hear(late), [Output::Trim { key: key(1), log: 120 }]);
+    assert_eq!(desk.give(Input::Writable), []);
+}
+
+#[test]
+fn a_restarted_agent_goes_on_with_what_it_finds() {
+    let mut desk = Desk::new();
+    desk.give(Input::Found { key: key(3), lengths: vec![100] });
+    desk.give(Input::Tick);
+    assert_eq!(desk.give(Input::Connected { mirrors: Vec::new() }), [greeting(&[key(3)])]);
+    desk.hear(welcome());
+    assert_eq!(desk.adopt(key(3), &[]), [data(key(3), 0, 0, 100)]);
+    assert_eq!(desk.session.holds().collect::<Vec<_>>(), [key(3)]);
+}
+
+#[test]
+fn a_spool_that_lost_bytes_the_master_has_is_given_up() {
+    let mut desk = Desk::new();
+    desk.give(Input::Found { key: key(3), lengths: vec![100] });
+    desk.link();
+    let out = desk.adopt(key(3), &[101]);
+    let [Output::Send(AgentMessage::Refuse(Refuse { key: refused, why }))] = &out[..] else { panic!("{out:?}") };
+    assert_eq!((*refused, why.contains("lost")), (key(3), true));
+    assert_eq!(desk.grow(key(3), &[200]), [], "nothing of it is sent");
+    // It is said again on the next link, in case that was lost.
+    desk.give(Input::Disconnected { jitter_permille: 0 });
+    desk.link();
+    assert_eq!(desk.adopt(key(3), &[101]), out);
+    assert_eq!(desk.hear(MasterMessage::Forget(Forget { key: key(3) })), [Output::Forget { key: key(3) }]);
+    // So with a stream of which nothing is here.
+    let mut desk = Desk::new();
+    desk.give(Input::Found { key: key(3), lengths: vec![100] });
+    desk.link();
+    assert!(matches!(&desk.adopt(key(3), &[100, 1])[..], [Output::Send(AgentMessage::Refuse(_))]));
+}
+
+#[test]
+fn what_cannot_be_started_is_refused() {
+    let mut desk = Desk::up();
+    desk.hear(MasterMessage::Assign(assignment(key(1))));
+    let failed = Input::StartFailed { key: key(1), why: "no disk".to_string() };
+    let refuse = Output::Send(AgentMessage::Refuse(Refuse { key: key(1), why: "no disk".to_string() }));
+    assert_eq!(desk.give(failed.clone()), [refuse.clone()]);
+    // While no link is up it is kept until the master asks for the attempt.
+    desk.give(Input::Disconnected { jitter_permille: 0 });
+    assert_eq!(desk.give(failed), []);
+    assert_eq!(desk.give(Input::Connected { mirrors: Vec::new() }), [greeting(&[key(1)])]);
+    desk.hear(welcome());
+    assert_eq!(desk.adopt(key(1), &[]), [refuse]);
+    assert_eq!(desk.give(Input::StartFailed { key: key(9), why: "?".to_string() }), []);
+}
+
+#[test]
+fn only_what_is_held_is_cancelled_and_forgotten() {
+    let mut desk = Desk::up();
+    desk.hear(MasterMessage::Assign(assignment(key(1))));
+    let cancel = |key| MasterMessage::Cancel(Cancel { key, why: "by anna".to_string() });
+    assert_eq!(desk.hear(cancel(key(1))), [Output::Cancel { key: key(1), why: "by anna".to_string() }]);
+    assert_eq!(desk.hear(cancel(key(2))), []);
+    let forget = |key| MasterMessage::Forget(Forget { key });
+    assert_eq!(desk.hear(forget(key(2))), []);
+    assert_eq!(desk.hear(forget(key(1))), [Output::Forget { key: key(1) }]);
+    assert_eq!(desk.hear(forget(key(1))), []);
+    assert_eq!(desk.grow(key(1), &[10]), [], "a late report of what was forgotten");
+    assert_eq!(desk.session.holds().count(), 0);
+}
+
+#[test]
+fn bytes_of_a_forgotten_attempt_do_not_narrow_the_window() {
+    let mut desk = Desk::up();
+    desk.hear(MasterMessage::Assign(assignment(key(1))));
+    let mut out = desk.grow(key(1), &[WINDOW_BYTES]);
+    while !out.is_empty() {
+        out = desk.give(Input::Writable);
+    }
+    desk.hear(MasterMessage::Forget(Forget { key: key(1) }));
+    desk.hear(MasterMessage::Assign(assignment(key(2))));
+    assert_eq!(desk.grow(key(2), &[5]), [data(key(2), 0, 0, 5)]);
+}
+
+#[test]
+fn messages_out_of_turn_mean_nothing() {
+    let mut desk = Desk::new();
+    desk.give(Input::Found { key: key(1), lengths: vec![10] });
+    desk.give(Input::Connected { mirrors: Vec::new() });
+    for message in [
+        MasterMessage::Assign(assignment(key(2))),
+        MasterMessage::Adopt(Adopt { key: key(1), lengths: vec![0] }),
+        MasterMessage::Ack(Ack { key: key(1), stream: 0, length: 10 }),
+        MasterMessage::Forget(Forget { key: key(1) }),
+        MasterMessage::Bye(Bye { why: "no".to_string() }),
+    ] {
+        assert_eq!(desk.hear(message), [], "before the welcome");
+    }
+    desk.hear(welcome());
+    assert_eq!(desk.hear(welcome()), []);
+    assert_eq!(desk.adopt(key(7), &[3]), []);
+    assert_eq!(desk.session.holds().collect::<Vec<_>>(), [key(1)]);
+}
+
+#[test]
+fn absurd_numbers_of_streams_are_not_kept() {
+    let mut desk = Desk::up();
+    desk.hear(MasterMessage::Assign(assignment(key(1))));
+    desk.grow(key(1), &vec![1; 100_000]);
+    let mut sent = 1;
+    while !desk.give(Input::Writable).is_empty() {
+        sent += 1;
+    }
+    assert_eq!(sent, 1024);
+}
