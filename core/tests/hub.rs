@@ -335,3 +335,330 @@ fn what_an_agent_says_of_itself_is_bounded() {
         assert_eq!(words(&desk.give(Input::Message(link, AgentMessage::Hello(greeting)))), ["bye", "close"]);
     }
 }
+
+/// A push of one job, given to agent `a`, whose log has begun.
+fn running() -> (Desk, LinkId, Vec<u8>) {
+    let mut desk = Desk::new();
+    let (a, _) = desk.up("a", &[]);
+    desk.push(1);
+    let front = log(&[stdout()]);
+    let out = desk.data(a, key(1, 1), 0, 0, &front);
+    assert_eq!(words(&out), ["append", "job"]);
+    (desk, a, front)
+}
+
+fn flushed(desk: &mut Desk, stream: u16, length: usize) -> Vec<Output> {
+    desk.give(Input::Flushed(key(1, 1), stream, length as u64))
+}
+
+#[test]
+fn a_push_becomes_records_before_its_assignment() {
+    let mut desk = Desk::new();
+    let (a, out) = desk.up("a", &[]);
+    assert_eq!(words(&out), ["agent", "welcome"]);
+    let out = desk.push(1);
+    assert_eq!(words(&out), ["event", "job", "job", "assign"]);
+    let MasterMessage::Assign(assignment) = &sent(&out)[0].1 else { panic!("{out:?}") };
+    assert_eq!(sent(&out)[0].0, a);
+    assert_eq!((assignment.key, assignment.url.as_str()), (key(1, 1), "https://forge.example/alpha"));
+    assert_eq!((assignment.steps.as_slice(), assignment.timeout_s), (&["make".to_string()][..], 3600));
+    assert_eq!((records(&out)[1].state, records(&out)[1].attempt), (JobState::Assigned, 1));
+}
+
+#[test]
+fn an_ack_names_flushed_bytes_only() {
+    let (mut desk, a, front) = running();
+    let ack = |length| (a, MasterMessage::Ack(Ack { key: key(1, 1), stream: 0, length }));
+    assert_eq!(sent(&flushed(&mut desk, 0, 5)), [ack(5)]);
+    assert_eq!(sent(&flushed(&mut desk, 0, 5)), []);
+    // Bytes that come a second time are not appended; what is durable of them is said again.
+    assert_eq!(desk.data(a, key(1, 1), 0, 0, &front), [Output::Send(a, ack(5).1)]);
+    assert_eq!(sent(&flushed(&mut desk, 0, front.len())), [ack(front.len() as u64)]);
+    assert_eq!(flushed(&mut desk, 9, 5), []);
+    assert_eq!(desk.give(Input::Flushed(key(9, 1), 0, 5)), []);
+}
+
+#[test]
+fn pieces_that_overlap_are_appended_from_the_end_on() {
+    let (mut desk, a, front) = running();
+    let whole = log(&[stdout(), Record::Data(0, b"hello".to_vec())]);
+    let out = desk.data(a, key(1, 1), 0, 3, &whole[3..]);
+    let Output::Append { offset, bytes, .. } = &out[0] else { panic!("{out:?}") };
+    assert_eq!((*offset, bytes.as_slice()), (front.len() as u64, &whole[front.len()..]));
+}
+
+#[test]
+fn an_agent_that_comes_back_is_told_what_is_durable() {
+    let (mut desk, a, _) = running();
+    flushed(&mut desk, 0, 7);
+    desk.data(a, key(1, 1), 2, 0, b"early artifact");
+    desk.give(Input::LinkDown(a));
+    let (back, out) = desk.up("a", &[key(1, 1), key(8, 1)]);
+    let adopt = MasterMessage::Adopt(Adopt { key: key(1, 1), lengths: vec![7, 0, 0] });
+    assert!(sent(&out).contains(&(back, adopt)), "{out:?}");
+    assert_eq!(words(&out), ["agent", "welcome", "adopt", "forget"]);
+}
+
+#[test]
+fn a_verdict_waits_for_every_artifact() {
+    let (mut desk, a, front) = running();
+    let verdict = Verdict { cause: "x".repeat(9000), ..passed() };
+    let rest = log(&[
+        Record::Artifact(artifact(1, 3)),
+        Record::Artifact(artifact(2, 0)),
+        Record::Artifact(Artifact { path: "out/1".to_string(), ..artifact(3, 1) }),
+        Record::Verdict(verdict),
+    ]);
+    let end = front.len() + rest.len();
+    // An empty artifact is complete as soon as it is announced.
+    let out = desk.data(a, key(1, 1), 0, front.len() as u64, &rest);
+    assert_eq!(words(&out), ["append", "flush", "seal"]);
+    assert_eq!(words(&desk.data(a, key(1, 1), 1, 0, b"abc")), ["append"]);
+    assert_eq!(words(&flushed(&mut desk, 1, 2)), ["ack"]);
+    assert_eq!(words(&flushed(&mut desk, 1, 3)), ["ack", "seal"]);
+    assert_eq!(words(&flushed(&mut desk, 0, end)), ["ack"]);
+    assert_eq!(words(&desk.give(Input::Sealed(key(1, 1), 2, true))), [""; 0]);
+    assert_eq!(words(&desk.give(Input::Sealed(key(1, 1), 1, true))), [""; 0]);
+    assert_eq!(words(&desk.give(Input::Sealed(key(1, 1), 9, true))), [""; 0]);
+    desk.data(a, key(1, 1), 3, 0, b"z");
+    assert_eq!(words(&flushed(&mut desk, 3, 1)), ["ack", "seal"]);
+    let out = desk.give(Input::Sealed(key(1, 1), 3, true));
+    assert_eq!(words(&out), ["finish", "forget", "job"]);
+    let record = records(&out).remove(0);
+    assert_eq!((record.state, record.log_bytes), (JobState::Passed, end as u64));
+    // Of two files with one path the later one counts; a long cause is cut.
+    assert_eq!(record.artifacts.iter().map(|artifact| artifact.stream).collect::<Vec<_>>(), [2, 3]);
+    assert!(record.cause.len() <= 1024);
+    assert_eq!(desk.hub.scheduler().jobs().count(), 0);
+    assert_eq!(desk.data(a, key(1, 1), 0, end as u64, b"more"), []);
+}
+
+#[test]
+fn artifact_bytes_may_come_before_they_are_announced() {
+    let (mut desk, a, front) = running();
+    assert_eq!(words(&desk.data(a, key(1, 1), 1, 0, b"abc")), ["append"]);
+    assert_eq!(words(&flushed(&mut desk, 1, 3)), ["ack"]);
+    let rest = log(&[Record::Artifact(artifact(1, 3))]);
+    assert_eq!(words(&desk.data(a, key(1, 1), 0, front.len() as u64, &rest)), ["append", "seal"]);
+}
+
+#[test]
+fn an_artifact_that_is_too_long_or_wrong_ends_the_attempt() {
+    let ends = |out: &[Output]| {
+        let record = records(out).pop().expect("a record");
+        assert_eq!((record.state, record.infra), (JobState::Queued, 1));
+        assert_eq!(words(out), ["finish", "forget", "job"]);
+        record.cause
+    };
+    let announce = |desk: &mut Desk, a, front: &[u8]| {
+        let rest = log(&[Record::Artifact(artifact(1, 3))]);
+        desk.data(a, key(1, 1), 0, front.len() as u64, &rest)
+    };
+    // More than announced.
+    let (mut desk, a, front) = running();
+    announce(&mut desk, a, &front);
+    let cause = ends(&desk.data(a, key(1, 1), 1, 0, b"abcd"));
+    assert_eq!(cause, "stream 1 is longer than the 3 bytes it may have");
+    // More than announced, before it was.
+    let (mut desk, a, front) = running();
+    desk.data(a, key(1, 1), 1, 0, b"abcd");
+    let out = announce(&mut desk, a, &front);
+    assert!(ends(&out[1..]).contains("more bytes than it may"));
+    // Other bytes than announced.
+    let (mut desk, a, front) = running();
+    announce(&mut desk, a, &front);
+    desk.data(a, key(1, 1), 1, 0, b"abc");
+    flushed(&mut desk, 1, 3);
+    assert!(ends(&desk.give(Input::Sealed(key(1, 1), 1, false))).contains("digest"));
+    // An absurd size.
+    let (mut desk, a, front) = running();
+    let rest = log(&[Record::Artifact(artifact(1, u64::MAX))]);
+    let out = desk.data(a, key(1, 1), 0, front.len() as u64, &rest);
+    ends(&out[1..]);
+}
+
+#[test]
+fn a_log_that_is_none_ends_the_attempt_not_the_link() {
+    let (mut desk, a, front) = running();
+    let out = desk.data(a, key(1, 1), 0, front.len() as u64, &[0; 100]);
+    assert_eq!(words(&out), ["append", "finish", "forget", "job"]);
+    assert!(records(&out)[0].cause.contains("malformed log"));
+    assert!(desk.hub.connected().contains_key("a"));
+    // A verdict with something behind it is no verdict.
+    let (mut desk, a, front) = running();
+    let mut rest = log(&[Record::Verdict(passed())]);
+    rest.extend(log(&[stdout()]));
+    let out = desk.data(a, key(1, 1), 0, front.len() as u64, &rest);
+    assert_eq!(records(&out)[0].state, JobState::Queued);
+}
+
+#[test]
+fn a_log_longer_than_allowed_ends_the_attempt() {
+    let terms = Terms { log_bytes: 0, ..Terms::default() };
+    let mut desk = Desk { hub: Hub::new(terms, Policy::default()), ..Desk::new() };
+    desk.give(Input::Agent(agent_record("a")));
+    let (a, _) = desk.up("a", &[]);
+    desk.push(1);
+    let record = log(&[stdout(), Record::Data(0, vec![b'x'; 60_000])]);
+    let mut offset = 0;
+    loop {
+        let bytes = if offset == 0 { &record[..] } else { &record[log(&[stdout()]).len()..] };
+        let out = desk.data(a, key(1, 1), 0, offset, bytes);
+        offset += bytes.len() as u64;
+        if !words(&out).contains(&"append") {
+            assert_eq!(records(&out)[0].state, JobState::Queued);
+            break;
+        }
+        assert!(offset < 9 << 20, "Sai's own records have 8 MiB");
+    }
+    assert!(offset > 8 << 20);
+}
+
+#[test]
+fn who_was_not_given_a_job_cannot_speak_for_it() {
+    let (mut desk, _, front) = running();
+    let (b, _) = desk.up("b", &[]);
+    let lie = log(&[Record::Verdict(passed())]);
+    assert_eq!(desk.data(b, key(1, 1), 0, front.len() as u64, &lie), []);
+    assert_eq!(desk.data(b, key(1, 1), 0, 999, &lie), []);
+    assert_eq!(desk.data(b, key(1, 2), 0, 0, &lie), []);
+    assert_eq!(desk.data(b, key(77, 1), 0, 0, &lie), []);
+    let refuse = AgentMessage::Refuse(Refuse { key: key(1, 1), why: "no".to_string() });
+    assert_eq!(desk.give(Input::Message(b, refuse)), []);
+    assert_eq!(desk.hub.log_length(key(1, 1)), Some(front.len() as u64));
+    // Nor can a link that has not greeted.
+    let c = desk.link("a");
+    assert_eq!(desk.data(c, key(1, 1), 0, front.len() as u64, &lie), []);
+}
+
+#[test]
+fn frames_out_of_bounds_close_the_link() {
+    let (mut desk, a, _) = running();
+    assert_eq!(words(&desk.data(a, key(1, 1), 1024, 0, b"x")), ["bye", "close", "agent"]);
+    let (mut desk, a, _) = running();
+    assert_eq!(words(&desk.data(a, key(1, 1), 0, 1 << 20, b"x")), ["bye", "close", "agent"]);
+    let (mut desk, a, _) = running();
+    let out = desk.data(a, key(1, 1), 0, u64::MAX, b"x");
+    assert_eq!(records(&out)[0].state, JobState::Queued);
+}
+
+#[test]
+fn greetings_out_of_turn_or_of_another_machine_close_the_link() {
+    let mut desk = Desk::new();
+    let (a, _) = desk.up("a", &[]);
+    let out = desk.give(Input::Message(a, AgentMessage::Hello(hello("a", &[]))));
+    assert_eq!(words(&out), ["bye", "close", "agent"]);
+    let link = desk.link("a");
+    let load = AgentMessage::Load(Load { load_permille: 1, free_mib: 1 });
+    assert_eq!(words(&desk.give(Input::Message(link, load.clone()))), ["bye", "close"]);
+    let link = desk.link("a");
+    let other = Hello { identity: identity("z"), ..hello("a", &[]) };
+    assert_eq!(words(&desk.give(Input::Message(link, AgentMessage::Hello(other)))), ["bye", "close"]);
+    let link = desk.link("a");
+    let other = Hello { protocol: PROTOCOL + 1, ..hello("a", &[]) };
+    assert_eq!(words(&desk.give(Input::Message(link, AgentMessage::Hello(other)))), ["bye", "close"]);
+    assert_eq!(desk.give(Input::Message(99, load)), []);
+    let (_, out) = desk.up("a", &[]);
+    assert_eq!(words(&out), ["agent", "welcome"]);
+}
+
+/// What a ledger would hold after these outputs, and a hub made from it.
+fn restarted(jobs: &[JobRecord], lengths: &[u64], log: &[u8], pieces: usize) -> (Desk, Vec<Output>) {
+    let mut desk = Desk::new();
+    desk.give(Input::Restore(event(1), vec![spec()], jobs.to_vec()));
+    let mut out = desk.give(Input::Resume(key(1, 1), lengths.to_vec()));
+    for piece in log.chunks(pieces) {
+        out.extend(desk.give(Input::Replay(key(1, 1), piece.to_vec())));
+    }
+    (desk, out)
+}
+
+#[test]
+fn a_restarted_master_goes_on_in_the_middle_of_a_record() {
+    let record = first_record();
+    let whole = log(&[stdout(), Record::Data(0, b"hello".to_vec()), Record::Verdict(passed())]);
+    for cut in 0..whole.len() {
+        let (mut desk, _) = restarted(std::slice::from_ref(&record), &[cut as u64], &whole[..cut], 7);
+        let (a, out) = desk.up("a", &[key(1, 1)]);
+        let adopt = MasterMessage::Adopt(Adopt { key: key(1, 1), lengths: vec![cut as u64] });
+        assert!(sent(&out).contains(&(a, adopt)), "{out:?}");
+        desk.data(a, key(1, 1), 0, cut as u64, &whole[cut..]);
+        let out = flushed(&mut desk, 0, whole.len());
+        assert_eq!(words(&out), ["ack", "finish", "forget", "job"], "cut at {cut}");
+    }
+}
+
+#[test]
+fn a_restarted_master_ends_what_was_complete() {
+    let record = first_record();
+    let whole = log(&[stdout(), Record::Verdict(passed())]);
+    for pieces in [1, 5, 1000] {
+        let (mut desk, out) = restarted(std::slice::from_ref(&record), &[whole.len() as u64], &whole, pieces);
+        assert_eq!(words(&out).last(), Some(&"job"));
+        assert_eq!(records(&out).last().map(|record| record.state), Some(JobState::Passed));
+        // Its agent still has it, and is told to forget it.
+        let (_, out) = desk.up("a", &[key(1, 1)]);
+        assert_eq!(words(&out), ["agent", "welcome", "forget"]);
+    }
+}
+
+#[test]
+fn a_restarted_master_compares_again_what_it_had_not_heard_of() {
+    let record = first_record();
+    let whole = log(&[stdout(), Record::Artifact(artifact(1, 3)), Record::Verdict(passed())]);
+    let (mut desk, out) = restarted(&[record], &[whole.len() as u64, 3], &whole, 1000);
+    assert_eq!(words(&out), ["flush", "job", "seal"]);
+    let out = desk.give(Input::Sealed(key(1, 1), 1, true));
+    assert_eq!(words(&out), ["finish", "job"]);
+    assert_eq!(records(&out)[0].state, JobState::Passed);
+}
+
+#[test]
+fn forget_that_was_lost_with_a_link_is_said_again() {
+    let (mut desk, a, front) = running();
+    let rest = log(&[Record::Verdict(passed())]);
+    desk.data(a, key(1, 1), 0, front.len() as u64, &rest);
+    let out = flushed(&mut desk, 0, front.len() + rest.len());
+    assert!(words(&out).contains(&"forget"));
+    for _ in 0..2 {
+        desk.give(Input::LinkDown(desk.links));
+        let (_, out) = desk.up("a", &[key(1, 1)]);
+        assert_eq!(words(&out), ["agent", "welcome", "forget"]);
+    }
+}
+
+#[test]
+fn a_rebuild_runs_under_a_new_number_while_the_ghost_is_sent_away() {
+    let (mut desk, a, _) = running();
+    desk.give(Input::LinkDown(a));
+    desk.give(Input::Cancel(1, "by anna".to_string()));
+    let (_, _) = desk.up("b", &[]);
+    let ended = JobRecord { state: JobState::Cancelled, ended_at: Some(desk.now), ..first_record() };
+    let out = desk.give(Input::Rebuild(event(1), vec![spec()], vec![ended]));
+    assert_eq!(words(&out), ["job", "job", "assign"]);
+    assert_eq!(records(&out)[1].attempt, 2);
+    let (back, out) = desk.up("a", &[key(1, 1)]);
+    assert_eq!(words(&out), ["agent", "welcome", "forget"]);
+    assert_eq!(desk.data(back, key(1, 1), 0, 0, &log(&[stdout()])), []);
+    assert_eq!(desk.hub.scheduler().holder(key(1, 2)), Some("b"));
+}
+
+#[test]
+fn those_with_a_warm_mirror_and_a_free_slot_fetch_ahead() {
+    let mut desk = Desk::new();
+    let warm = Hello { mirrors: vec!["alpha".to_string()], slots: 1, ..hello("a", &[]) };
+    let a = desk.link("a");
+    desk.give(Input::Message(a, AgentMessage::Hello(warm)));
+    desk.up("b", &[]);
+    let text = |text: &str| text.to_string();
+    let prefetch = sai_core::wire::Prefetch {
+        repository: text("alpha"),
+        url: text("https://forge.example/alpha"),
+        reference: text("refs/heads/main"),
+        revision: text("0123456789abcdef0123456789abcdef01234567"),
+    };
+    let out = desk.give(Input::Expected(prefetch.clone()));
+    assert_eq!(out, [Output::Send(a, MasterMessage::Prefetch(prefetch.clone()))]);
+    desk.push(1);
+    assert_eq!(desk.give(Input::Expected(prefetch)), [], "it is busy");
+}

@@ -317,7 +317,7 @@ fn what_cannot_be_started_is_refused() {
     desk.hear(MasterMessage::Assign(assignment(key(1))));
     let failed = Input::StartFailed { key: key(1), why: "no disk".to_string() };
     let refuse = Output::Send(AgentMessage::Refuse(Refuse { key: key(1), why: "no disk".to_string() }));
-    assert_eq!(desk.give(failed.clone()), [refuse.clone()]);
+    assert_eq!(desk.give(failed.clone()), std::slice::from_ref(&refuse));
     // While no link is up it is kept until the master asks for the attempt.
     desk.give(Input::Disconnected { jitter_permille: 0 });
     assert_eq!(desk.give(failed), []);
