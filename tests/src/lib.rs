@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 pub mod process;
+pub mod log;
 pub mod proxy;
+pub mod random;
 pub mod repository;
 pub mod simulation;
 pub mod world;

@@ -1,12 +1,17 @@
 //! A master, agents and a repository, all real, in a directory of their own.
 
+use crate::log::Log;
 use crate::process::{Process, eventually, program};
 use crate::repository::{Repository, run};
 use miniserde::Deserialize;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+
+/// Ports of masters: below those that systems give to clients (RFC 6056), so that a port stays free while its master is
+/// down, and no dialling agent can be given it and meet itself.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
 /// The directory, the repository and how the master is to be started.
 #[derive(Debug)]
@@ -39,6 +44,23 @@ pub struct Job {
     pub agent: Option<String>,
     /// Why it ended so.
     pub cause: String,
+    /// Why it waits.
+    pub waiting: Option<String>,
+    /// Its files.
+    pub artifacts: Vec<Kept>,
+}
+
+/// A file of a job.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Kept {
+    /// Path in the workspace.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// Its digest, hexadecimal.
+    pub sha256: String,
+    /// Where it can be downloaded.
+    pub download: String,
 }
 
 impl Job {
@@ -53,12 +75,42 @@ impl Job {
 pub struct About {
     /// Its number.
     pub id: u64,
+    /// The ref.
+    #[serde(rename = "ref")]
+    pub reference: String,
     /// The revision.
     pub revision: String,
+    /// How it came: `poll`, `hook`, …
+    pub source: String,
+    /// `queued`, `passed`, `invalid`, …
+    pub state: String,
     /// What is wrong with its saifile.
     pub errors: Vec<String>,
     /// What is odd in it.
     pub warnings: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Events {
+    events: Vec<About>,
+}
+
+/// What the API says of an agent, as far as tests look at it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Agent {
+    /// Its name.
+    pub name: String,
+    /// `idle`, `busy`, `aside`, `away`, `new`, `revoked`.
+    pub state: String,
+    /// What it offers.
+    pub platforms: Vec<String>,
+    /// Jobs it runs.
+    pub running: Vec<u64>,
+}
+
+#[derive(Deserialize)]
+struct Agents {
+    agents: Vec<Agent>,
 }
 
 /// What `/api/v1/events/ID` says.
@@ -78,8 +130,7 @@ impl World {
         let directory = std::env::temp_dir().join(format!("sai-{name}-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&directory).expect("a directory");
         let repository = Repository::new(&directory);
-        // The port is free now and, being of the ephemeral range, unlikely to be taken before the master does.
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
+        let port = free_port();
         let settings = vec!["\"builtin\": false".to_string()];
         Self { directory, repository, port, settings, agents: AtomicU32::new(0) }
     }
@@ -161,13 +212,39 @@ impl World {
         process
     }
 
-    /// Starts an agent again that has joined before.
+    /// Starts an agent again that has joined before, and waits until it is connected.
     pub fn agent_again(&self, name: &str) -> Process {
-        let mut command = Command::new(program("sai-agent"));
-        command.arg("--state").arg(self.agent_state(name)).stdout(Stdio::null());
-        let process = Process::start(name, &mut command);
+        let process = self.agent_starts(name);
         process.await_line("connected as");
         process
+    }
+
+    /// Starts an agent again that has joined before, and waits for nothing.
+    pub fn agent_starts(&self, name: &str) -> Process {
+        let mut command = Command::new(program("sai-agent"));
+        command.arg("--state").arg(self.agent_state(name)).stdout(Stdio::null());
+        Process::start(name, &mut command)
+    }
+
+    /// The same for one that may fail: status, standard output, standard error.
+    pub fn try_command(&self, words: &[&str]) -> (i32, String, String) {
+        let mut command = Command::new(program("sai-master"));
+        let output = command.args(words).arg("--config").arg(self.configuration()).output().expect("sai-master runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+    }
+
+    /// Asks the API to do something, with a user's token or without: status and body.
+    pub fn post(&self, path: &str, token: Option<&str>) -> (u16, String) {
+        let url = format!("https://127.0.0.1:{}{path}", self.port);
+        let mut command = Command::new("curl");
+        command.args(["-ksS", "--max-time", "30", "-X", "POST", "-w", "\n%{http_code}", &url]);
+        if let Some(token) = token {
+            command.args(["-H", &format!("authorization: Bearer {token}")]);
+        }
+        let answer = run(&mut command);
+        let (body, status) = answer.rsplit_once('\n').unwrap_or(("", &answer));
+        (status.parse().unwrap_or(0), body.to_string())
     }
 
     /// Body of an answer of the master, by curl; `None` when its status is no success.
@@ -183,7 +260,19 @@ impl World {
         Some(miniserde::json::from_str(&text).unwrap_or_else(|_| panic!("an event was expected: {text}")))
     }
 
-    /// Waits until all jobs of an event have ended.
+    /// All events, newest first.
+    pub fn events(&self) -> Vec<About> {
+        let text = String::from_utf8(self.get("/api/v1/events").unwrap_or_default()).unwrap_or_default();
+        miniserde::json::from_str::<Events>(&text).map(|events| events.events).unwrap_or_default()
+    }
+
+    /// All agents, by name.
+    pub fn agents(&self) -> Vec<Agent> {
+        let text = String::from_utf8(self.get("/api/v1/agents").unwrap_or_default()).unwrap_or_default();
+        miniserde::json::from_str::<Agents>(&text).map(|agents| agents.agents).unwrap_or_default()
+    }
+
+    /// Waits until an event of that number is there and all of its jobs have ended.
     pub fn ended(&self, id: u64) -> Event {
         eventually(&format!("event {id} ends"), || self.event(id).filter(|event| event.jobs.iter().all(Job::ended)))
     }
@@ -191,6 +280,40 @@ impl World {
     /// A job's log as printed: the bytes of all its channels in the order seen.
     pub fn log(&self, job: u64) -> Vec<u8> {
         self.get(&format!("/job/{job}/log")).unwrap_or_default()
+    }
+
+    /// A job's log as it is stored, taken apart.
+    pub fn records(&self, job: u64) -> Log {
+        let bytes = self.get(&format!("/job/{job}/records")).expect("the log can be downloaded");
+        Log::read(&bytes).unwrap_or_else(|why| panic!("the log of job {job}: {why}"))
+    }
+
+    /// The one line or lines of a page of the master, as text.
+    pub fn page(&self, path: &str) -> String {
+        let bytes = self.get(path).unwrap_or_else(|| panic!("{path} can be read"));
+        String::from_utf8(bytes).unwrap_or_else(|_| panic!("{path} is UTF-8"))
+    }
+
+    /// Processes of this world's jobs: their supervisors, what their steps started, and what that became.
+    pub fn job_processes(&self) -> Vec<String> {
+        let all = self.survivors();
+        all.into_iter()
+            .filter(|line| {
+                let pid = line.split(':').next().unwrap_or_default();
+                let environment = std::fs::read(format!("{pid}/environ")).unwrap_or_default();
+                line.contains(" --job ")
+                    || line.contains("/daemon ")
+                    || environment.split(|byte| *byte == 0).any(|variable| variable.starts_with(b"SAI_JOB="))
+            })
+            .collect()
+    }
+
+    /// Waits until nothing of any job is left on this machine: no process, and no directory at these agents.
+    pub fn tidy(&self, agent_states: &[PathBuf]) {
+        eventually("no process of a job is left", || self.job_processes().is_empty().then_some(()));
+        for state in agent_states {
+            eventually("no directory of a job is left", || self.job_directories(state).is_empty().then_some(()));
+        }
     }
 
     /// Processes anywhere on this machine whose environment or arguments name this world.
@@ -214,6 +337,20 @@ impl World {
     /// Directories of jobs that an agent still has.
     pub fn job_directories(&self, agent_state: &Path) -> Vec<PathBuf> {
         std::fs::read_dir(agent_state.join("jobs")).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+    }
+}
+
+/// A port on loopback that nobody listens on, and that no other world of this process has.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let count = u32::from(PORTS.end - PORTS.start);
+    loop {
+        // Tests in other processes begin elsewhere.
+        let step = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = PORTS.start + ((std::process::id() % count * 101 + step) % count) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
     }
 }
 
