@@ -3,6 +3,7 @@
 
 pub mod process;
 pub mod log;
+pub mod peer;
 pub mod proxy;
 pub mod random;
 pub mod repository;
