@@ -85,9 +85,11 @@ pub async fn carry(hub: &HubHandle, agent: String, link: Link) {
     };
     let write = async {
         // The hub drops the outbox to close the link: what was in it still goes out.
-        while let Ok(message) = messages.recv().await {
-            if sender.send(Frame::Text(message.encode())).await.is_err() {
-                break;
+        'turns: while let Ok(messages) = messages.recv().await {
+            for message in messages {
+                if sender.send(Frame::Text(message.encode())).await.is_err() {
+                    break 'turns;
+                }
             }
         }
         drop(sender);

@@ -28,8 +28,10 @@ const TURNS: usize = 256;
 const BATCH: usize = 64;
 /// Bytes that may wait for the disk before no more frames are taken from links.
 const DISK_QUEUE_BYTES: u64 = 32 << 20;
-/// Messages that may wait for one agent; one that reads so slowly is as good as gone.
-pub const OUTBOX: usize = 1024;
+/// Turns whose messages may wait for one agent; one that reads so slowly is as good as gone. A place costs an idle
+/// agent 32 bytes, where one for each message would cost a third of a MiB; and however much one turn has to say to an
+/// agent that comes back with many jobs, it fits.
+pub const OUTBOX: usize = 128;
 /// Milliseconds between two computations of why each job waits, when there are many.
 const WAITING_MS: Millis = 250;
 /// Queued jobs up to which the reasons are computed at once.
@@ -46,8 +48,8 @@ pub fn now() -> Millis {
 pub enum Request {
     /// An input of the core's machine.
     Input(Input),
-    /// A link is up; its messages go to this outbox, which is dropped to close it.
-    Link(LinkId, String, Sender<MasterMessage>),
+    /// A link is up; its messages, those of a turn together, go to this outbox, which is dropped to close it.
+    Link(LinkId, String, Sender<Vec<MasterMessage>>),
     /// An input, and a record that is to become durable with whatever comes of it.
     With(Input, Change),
     /// A record of the command line's or a person's that the machine does not decide about.
@@ -241,7 +243,7 @@ struct Running {
     live: Arc<RwLock<Live>>,
     changes: Arc<Changes>,
     to_control: Sender<Control>,
-    outboxes: BTreeMap<LinkId, Sender<MasterMessage>>,
+    outboxes: BTreeMap<LinkId, Sender<Vec<MasterMessage>>>,
     turns: VecDeque<Turn>,
     next_turn: u64,
     /// Whether jobs are held because the disk is nearly full.
@@ -345,9 +347,13 @@ impl Running {
     fn release(&mut self) {
         while self.turns.front().is_some_and(|turn| turn.committed) {
             let Some(turn) = self.turns.pop_front() else { return };
+            let mut messages: BTreeMap<LinkId, Vec<MasterMessage>> = BTreeMap::new();
             for (link, message) in turn.messages {
+                messages.entry(link).or_default().push(message);
+            }
+            for (link, messages) in messages {
                 let Some(outbox) = self.outboxes.get(&link) else { continue };
-                if let Err(TrySendError::Full(_)) = outbox.try_send(message) {
+                if let Err(TrySendError::Full(_)) = outbox.try_send(messages) {
                     crate::say("an agent does not read what it is sent; its link is closed");
                     self.outboxes.remove(&link);
                 }
