@@ -1,9 +1,9 @@
 //! Sai as a user meets it: whole processes, real git, real kills; and a simulated constellation.
 #![forbid(unsafe_code)]
 
-pub mod process;
 pub mod log;
 pub mod peer;
+pub mod process;
 pub mod proxy;
 pub mod random;
 pub mod repository;

@@ -50,7 +50,8 @@ impl Peer {
     pub fn dial(join_line: &str) -> Result<Self, String> {
         let config = Config::joined(&join_line.trim().parse()?);
         let dialer = Dialer::new(config.master, config.trust, config.token, Timing::default());
-        let link = smol::block_on(dialer.map_err(|error| error.to_string())?.dial()).map_err(|error| error.to_string())?;
+        let link =
+            smol::block_on(dialer.map_err(|error| error.to_string())?.dial()).map_err(|error| error.to_string())?;
         if let Some(driver) = link.driver {
             smol::spawn(driver).detach();
         }

@@ -36,7 +36,8 @@ struct Build {
 /// Puts what the builds print into the repository, piece by piece, and returns what must come of them.
 fn prepare(world: &World, random: &mut Random) -> Vec<Build> {
     let mut builds = Vec::new();
-    for (name, bytes, status) in [("small", 3_000, 0), ("middle", 150_000, 3), ("large", 2_500_000, 0), ("still", 1, 0)] {
+    for (name, bytes, status) in [("small", 3_000, 0), ("middle", 150_000, 3), ("large", 2_500_000, 0), ("still", 1, 0)]
+    {
         let mut printed = [Vec::new(), Vec::new()];
         let mut piece = 0;
         while printed[0].len() < bytes {
@@ -93,7 +94,9 @@ fn storm_saifile(world: &World, builds: &[Build]) -> String {
                   exit $STATUS\n";
     let configurations: Vec<String> = builds
         .iter()
-        .map(|build| format!("\"{}\": {{\"artifacts\": \"out/*\", \"env\": {{\"STATUS\": \"{}\"}}}}", build.name, build.status))
+        .map(|build| {
+            format!("\"{}\": {{\"artifacts\": \"out/*\", \"env\": {{\"STATUS\": \"{}\"}}}}", build.name, build.status)
+        })
         .collect();
     format!(
         "{{\"schema\": \"sai-1\", \"platforms\": {{\"linux\": {{\"build\": {}}}}}, \"configurations\": {{{}}}}}",

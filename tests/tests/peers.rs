@@ -69,7 +69,8 @@ fn a_peer_that_breaks_the_protocol_is_told_why_and_let_go() {
     let peer = Peer::join(&line, hello(1, &[PLATFORM], 0, &[]));
     peer.text(greeting());
     assert!(peer.dismissed().contains("second greeting"));
-    let mut past_the_end = DataHeader { key: JobKey { job: 1, attempt: 1 }, stream: 0, offset: u64::MAX }.encode().to_vec();
+    let mut past_the_end =
+        DataHeader { key: JobKey { job: 1, attempt: 1 }, stream: 0, offset: u64::MAX }.encode().to_vec();
     past_the_end.push(1);
     let mut version = data(1, 1, b"x");
     version[0] = 2;
@@ -211,13 +212,8 @@ fn an_artifact_that_is_not_what_was_announced_is_never_kept() {
     let peer = Peer::join(&world.join_line("liar"), hello(1, &[PLATFORM], 1, &[]));
     world.repository.push_saifile(&saifile(&["true"]));
     lie(&world, &peer, "digest", |peer, key| {
-        let artifact = Artifact {
-            stream: 1,
-            path: "file".to_string(),
-            size: 4,
-            sha256: "0".repeat(64),
-            executable: false,
-        };
+        let artifact =
+            Artifact { stream: 1, path: "file".to_string(), size: 4, sha256: "0".repeat(64), executable: false };
         let mut log = Vec::new();
         encode(&Record::Artifact(artifact), 0, &mut log);
         log.extend_from_slice(&passed_log());
@@ -332,7 +328,10 @@ fn a_viewer_that_never_reads_costs_nothing_but_itself() {
     let mut master = world.master();
     let _agent = world.agent("one", &[PLATFORM], 1);
     let go = world.directory.join("go");
-    let script = format!("while [ ! -e {} ]; do sleep 0.02; done; yes 'a line of fifty bytes, as a compiler prints them' | head -c 50000000", go.display());
+    let script = format!(
+        "while [ ! -e {} ]; do sleep 0.02; done; yes 'a line of fifty bytes, as a compiler prints them' | head -c 50000000",
+        go.display()
+    );
     world.repository.push_saifile(&saifile(&[&script]));
     eventually("the job runs", || world.event(1).filter(|event| event.jobs[0].state == "running"));
     let mut deaf: Vec<Child> = (0..8).map(|_| viewer(&world, "/live?job=1-1&from=0")).collect();
