@@ -26,11 +26,11 @@ pub type LinkId = u64;
 
 /// Bytes a log may be longer than its limit: the records Sai itself writes after it (notes, steps, verdict).
 const LOG_SLACK_BYTES: u64 = 8 << 20;
+/// Characters that are kept of what an agent says for people: it stands in a table, a ledger and on terminals.
+const WORDS: usize = 1000;
 /// Agents told to fetch ahead for one revision at most: more would only load the forge.
 const PREFETCHERS: usize = 8;
 
-/// Bytes of a host's name, an agent's version or one sentence of an agent that are kept: they are shown to people.
-const TEXT_BYTES: usize = 1024;
 /// Mirrors of one agent that are remembered: more repositories than one master is configured for.
 const MIRRORS: usize = 4096;
 
@@ -429,10 +429,9 @@ impl Hub {
                 self.schedule(now, input, out);
                 out.push(Output::Touch(Touch::Agents));
             }
-            AgentMessage::Refuse(mut refuse) => {
-                cut(&mut refuse.why);
+            AgentMessage::Refuse(refuse) => {
                 if self.scheduler.holder(refuse.key) == Some(name.as_str()) {
-                    self.broken(now, refuse.key, format!("{name}: {}", refuse.why), out);
+                    self.broken(now, refuse.key, format!("{name}: {}", plain(&refuse.why)), out);
                 }
             }
         }
@@ -454,6 +453,8 @@ impl Hub {
             self.dismiss(now, link, "an identity that is not 32 hex digits".to_string(), out);
             return;
         }
+        hello.host = plain(&hello.host);
+        hello.version = plain(&hello.version);
         let Some(record) = self.agents.get_mut(&name) else { return };
         match &record.identity {
             Some(identity) if *identity != hello.identity => {
@@ -468,10 +469,8 @@ impl Hub {
         }
         hello.platforms = good_platforms(hello.platforms);
         hello.slots = hello.slots.min(SLOTS);
-        hello.mirrors.retain(|name| name.len() <= TEXT_BYTES);
+        hello.mirrors.retain(|name| name.len() <= WORDS);
         hello.mirrors.truncate(MIRRORS);
-        cut(&mut hello.host);
-        cut(&mut hello.version);
         record.host.clone_from(&hello.host);
         record.platforms.clone_from(&hello.platforms);
         record.seen_at = Some(now);
@@ -552,10 +551,7 @@ impl Hub {
             match item {
                 Item::Record(_, Record::StepStart(start)) => step = Some(start.step),
                 Item::Record(_, Record::Artifact(artifact)) => artifacts.push(artifact),
-                Item::Record(_, Record::Verdict(mut end)) => {
-                    cut(&mut end.cause);
-                    verdict = Some(end);
-                }
+                Item::Record(_, Record::Verdict(end)) => verdict = Some(Verdict { cause: plain(&end.cause), ..end }),
                 _ => {}
             }
         });
@@ -757,12 +753,9 @@ impl Hub {
     }
 }
 
-/// Cuts what a peer says of itself at a character boundary.
-fn cut(text: &mut String) {
-    if text.len() > TEXT_BYTES {
-        let end = (0..=TEXT_BYTES).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-        text.truncate(end);
-    }
+/// An agent's words as they may stand anywhere: no control characters, which a terminal would obey, and not too many.
+fn plain(text: &str) -> String {
+    text.chars().take(WORDS).map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }
 
 fn good_platforms(mut platforms: Vec<String>) -> Vec<String> {
