@@ -304,6 +304,36 @@ fn a_flood_of_words_keeps_nobody_waiting() {
     assert!(grown < 64 << 10, "the master grew by {grown} KiB");
 }
 
+#[test]
+fn an_agents_words_are_shown_as_words() {
+    let world = World::new("words");
+    let _master = world.master();
+    let escape = "\x1b]0;title\x07\x1b[2J<script>alert(1)</script>\r\n\u{202e}";
+    let mut greeting = hello(1, &[PLATFORM], 1, &[]);
+    greeting.host = escape.repeat(10_000);
+    greeting.version = escape.repeat(100);
+    greeting.platforms.extend([escape.to_string(), "../../etc".to_string(), "x".repeat(100_000)]);
+    greeting.mirrors = vec![escape.to_string(); 1000];
+    let peer = Peer::join(&world.join_line("artist"), greeting);
+    let list = world.command(&["agent", "list"]);
+    assert!(list.len() < 2000 && !list.chars().any(|letter| letter.is_control() && letter != '\t'), "{list:?}");
+    assert_eq!(world.agents()[0].platforms, [PLATFORM]);
+    let page = world.page("/agents");
+    assert!(!page.contains("<script>alert") && !page.contains('\x1b') && page.len() < 60_000, "{}", page.len());
+    world.repository.push_saifile(&saifile(&["true"]));
+    let key = peer.assignment().key;
+    peer.say(AgentMessage::Refuse(Refuse { key, why: escape.repeat(5_000) }));
+    eventually("the refusal is heard", || world.event(1).filter(|event| event.jobs[0].cause.contains("title")));
+    let page = world.page("/job/1");
+    assert!(!page.contains("<script>alert") && !page.contains('\x1b') && page.len() < 60_000, "{}", page.len());
+    // An identity is stored, too.
+    let mut greeting = hello(1, &[PLATFORM], 1, &[]);
+    greeting.identity = "1".repeat(500_000);
+    let thief = Peer::dial(&world.join_line("other")).expect("a link");
+    thief.say(AgentMessage::Hello(greeting));
+    assert!(thief.dismissed().contains("identity"));
+}
+
 /// A TLS connection by `openssl` that asks for a live socket, its output held back until it is read.
 fn viewer(world: &World, address: &str) -> Child {
     let mut child = Command::new("openssl")
