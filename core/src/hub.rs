@@ -27,7 +27,7 @@ pub type LinkId = u64;
 /// Bytes a log may be longer than its limit: the records Sai itself writes after it (notes, steps, verdict).
 const LOG_SLACK_BYTES: u64 = 8 << 20;
 /// Characters that are kept of what an agent says for people: it stands in a table, a ledger and on terminals.
-const WORDS: usize = 1000;
+const WORDS: usize = 500;
 /// Agents told to fetch ahead for one revision at most: more would only load the forge.
 const PREFETCHERS: usize = 8;
 

@@ -320,7 +320,7 @@ fn what_an_agent_says_of_itself_is_bounded() {
     desk.give(Input::Message(link, AgentMessage::Hello(greeting)));
     let said = &desk.hub.connected()["a"].hello;
     let kept = (said.host.chars().count(), said.version.chars().count(), said.slots, said.mirrors.len());
-    assert_eq!(kept, (1000, 1000, 256, 4096));
+    assert_eq!(kept, (500, 500, 256, 4096));
     assert_eq!(said.platforms, [GCC]);
     let offer = Offer { platforms: vec![GCC.to_string(), "a b".to_string()], slots: u32::MAX };
     desk.give(Input::Message(link, AgentMessage::Offer(offer)));

@@ -119,6 +119,7 @@ impl HubHandle {
 }
 
 /// A turn whose messages wait for its records.
+#[derive(Default)]
 struct Turn {
     number: u64,
     committed: bool,
@@ -258,43 +259,64 @@ impl Running {
         [self.hub.deadline(now()), waiting].into_iter().flatten().min()
     }
 
-    fn turn(&mut self, mut outputs: Vec<Output>, controls: Vec<Control>, requests: Vec<Request>) {
+    fn turn(&mut self, outputs: Vec<Output>, controls: Vec<Control>, requests: Vec<Request>) {
         let now = now();
-        let (mut changes, mut settled) = (Vec::new(), Vec::new());
+        let mut turn = Turn { number: self.next_turn, committed: true, ..Turn::default() };
+        let mut changes = Vec::new();
+        self.perform(outputs, &mut turn, &mut changes);
         for control in controls {
+            let mut outputs = Vec::new();
             match control {
                 Control::Committed(number, result) => self.committed(number, &result),
                 Control::Report(report) => self.report(now, report, &mut outputs),
             }
+            self.perform(outputs, &mut turn, &mut changes);
         }
         for request in requests {
-            match request {
+            let mut outputs = Vec::new();
+            // The last of two changes of one record counts, so that changes must keep the order of their causes.
+            let change = match request {
                 Request::Input(input) => {
                     if let Input::LinkDown(link) = &input {
                         self.outboxes.remove(link);
                     }
                     self.hub.handle(now, input, &mut outputs);
+                    None
                 }
                 Request::Link(link, agent, outbox) => {
                     self.outboxes.insert(link, outbox);
                     self.hub.handle(now, Input::LinkUp(link, agent), &mut outputs);
+                    None
                 }
                 Request::With(input, change) => {
                     self.hub.handle(now, input, &mut outputs);
-                    changes.push(change);
+                    Some(change)
                 }
-                Request::Record(change) => changes.push(change),
-                Request::Settled(sender) => settled.push(sender),
-            }
+                Request::Record(change) => Some(change),
+                Request::Settled(sender) => {
+                    turn.settled.push(sender);
+                    None
+                }
+            };
+            self.perform(outputs, &mut turn, &mut changes);
+            changes.extend(change);
         }
-        let mut turn = Turn {
-            number: self.next_turn,
-            committed: true,
-            messages: Vec::new(),
-            closes: Vec::new(),
-            touches: BTreeSet::new(),
-            settled,
-        };
+        self.refresh(now, &turn.touches);
+        if !changes.is_empty() {
+            turn.committed = false;
+            self.next_turn += 1;
+            let (number, to_control) = (turn.number, self.to_control.clone());
+            let then = move |result| {
+                let _ = to_control.send_blocking(Control::Committed(number, result));
+            };
+            self.store.commit(changes, Box::new(then));
+        }
+        self.turns.push_back(turn);
+        self.release();
+    }
+
+    /// Does at once what may be done at once, and puts the rest into the turn.
+    fn perform(&self, outputs: Vec<Output>, turn: &mut Turn, changes: &mut Vec<Change>) {
         let files = self.store.files();
         for output in outputs {
             match output {
@@ -317,18 +339,6 @@ impl Running {
                 Output::Say(text) => crate::say(&text),
             }
         }
-        self.refresh(now, &turn.touches);
-        if !changes.is_empty() {
-            turn.committed = false;
-            self.next_turn += 1;
-            let (number, to_control) = (turn.number, self.to_control.clone());
-            let then = move |result| {
-                let _ = to_control.send_blocking(Control::Committed(number, result));
-            };
-            self.store.commit(changes, Box::new(then));
-        }
-        self.turns.push_back(turn);
-        self.release();
     }
 
     fn committed(&mut self, number: u64, result: &Result<(), StoreError>) {
