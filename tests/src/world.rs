@@ -155,18 +155,19 @@ impl World {
     /// Path of the configuration file, written anew.
     pub fn configuration(&self) -> PathBuf {
         let file = self.directory.join("master.json");
-        let mut lines = vec![
-            format!("\"state\": {:?}", self.state()),
-            format!("\"listen\": \"127.0.0.1:{}\"", self.port),
-            format!("\"url\": \"https://127.0.0.1:{}\"", self.port),
+        let secret = "0123456789abcdef".repeat(4);
+        let repository = &self.repository.bare;
+        let defaults = [
+            ("state", format!("{:?}", self.state())),
+            ("listen", format!("\"127.0.0.1:{}\"", self.port)),
+            ("url", format!("\"https://127.0.0.1:{}\"", self.port)),
+            ("repositories", format!("{{\"project\": {{\"url\": {repository:?}, \"secret\": \"{secret}\"}}}}")),
         ];
-        lines.extend(self.settings.iter().cloned());
-        if !lines.iter().any(|line| line.starts_with("\"repositories\":")) {
-            let secret = "0123456789abcdef".repeat(4);
-            lines.push(format!(
-                "\"repositories\": {{\"project\": {{\"url\": {:?}, \"secret\": \"{secret}\"}}}}",
-                self.repository.bare
-            ));
+        let mut lines = self.settings.clone();
+        for (key, value) in defaults {
+            if !lines.iter().any(|line| line.starts_with(&format!("\"{key}\":"))) {
+                lines.push(format!("\"{key}\": {value}"));
+            }
         }
         std::fs::write(&file, format!("{{\n{}\n}}\n", lines.join(",\n"))).expect("a configuration");
         file
