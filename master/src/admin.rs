@@ -1,12 +1,14 @@
 //! Words of a command ↔ one JSON line each way on a unix socket: how the command line reaches the running master.
 //!
-//! The socket is in the state directory, which only the master's own user may enter: who can reach it may do anything.
+//! Only the master's own user may connect to the socket: who can reach it may do anything.
 
 use crate::actions::{Action, Actions};
 use miniserde::{Deserialize, Serialize, json};
 use smol::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use smol::net::unix::{UnixListener, UnixStream};
+use std::fs::Permissions;
 use std::io::{self, BufRead as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +45,7 @@ pub fn listen(state: &Path, actions: Arc<Actions>) -> io::Result<()> {
         _ => {}
     }
     let listener = UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, Permissions::from_mode(0o600))?;
     let places = Arc::new(smol::lock::Semaphore::new(AT_ONCE));
     smol::spawn(async move {
         loop {

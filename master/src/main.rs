@@ -233,8 +233,7 @@ fn act(command: String, mut arguments: Arguments) -> Result<ExitCode, Failure> {
     let text = match admin::ask(&config.state, &words) {
         Some(answer) => answer.map_err(Failure::Failed)?,
         None => {
-            std::fs::create_dir_all(&config.state)
-                .map_err(|error| Failure::Infra(format!("{}: {error}", config.state.display())))?;
+            startup::make_state(&config.state).map_err(Failure::Infra)?;
             let identity =
                 Identity::load(startup::tls_sources(&config)).map_err(|error| Failure::Infra(error.to_string()))?;
             let door = startup::door(&config, &identity).map_err(Failure::Infra)?;

@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -59,14 +59,7 @@ pub struct Master {
 /// # Errors
 /// What is wrong, and where.
 pub fn start(config: Config) -> Result<Master, String> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder
-        .recursive(true)
-        .mode(0o700)
-        .create(&config.state)
-        .map_err(|error| format!("{}: cannot be made: {error}", config.state.display()))?;
-    let state =
-        config.state.canonicalize().map_err(|error| format!("{}: cannot be used: {error}", config.state.display()))?;
+    let state = make_state(&config.state)?;
     let identity = Arc::new(Identity::load(tls_sources(&config)).map_err(|error| error.to_string())?);
     let edge = HubEdge::new(1);
     let options = Options { low_mib: config.min_free_mib, ..Options::new(edge.reporter()) };
@@ -148,6 +141,20 @@ pub fn start(config: Config) -> Result<Master, String> {
     let addresses = front.addresses().to_vec();
     let url = own_url(&config, &addresses);
     Ok(Master { addresses, url, hub: handle, shared, store, actions, _front: front })
+}
+
+/// Makes the state directory if there is none. Others may pass through it, since jobs may run as another user than the
+/// master; what is in it is closed to them.
+///
+/// # Errors
+/// Why it cannot be made or used.
+pub fn make_state(state: &Path) -> Result<PathBuf, String> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(state)
+        .and_then(|()| state.canonicalize())
+        .map_err(|error| format!("{}: cannot be used: {error}", state.display()))
 }
 
 /// Where the certificates of this configuration are.

@@ -58,8 +58,7 @@ pub fn run(trial: &Trial) -> Result<ExitCode, String> {
         Some(state) => state.clone(),
         None => default_state()?,
     };
-    std::fs::create_dir_all(&state).map_err(|error| format!("{}: cannot be made: {error}", state.display()))?;
-    let state = state.canonicalize().map_err(|error| format!("{}: {error}", state.display()))?;
+    let state = startup::make_state(&state)?;
     let snapshot = tree.snapshot(&state, trial.dirty)?;
     let reading = read_saifile(&snapshot.saifile, &snapshot.reference);
     for warning in &reading.warnings {

@@ -18,6 +18,7 @@ use sled::Transactional;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::ErrorKind;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
@@ -643,7 +644,7 @@ fn open_trees(directory: &Path) -> Result<Trees, StoreError> {
     let failed = |what: &Path, error: &std::io::Error| {
         if is_full(error) { StoreError::Full } else { StoreError::file(what, "open", error) }
     };
-    fs::create_dir_all(directory).map_err(|error| failed(directory, &error))?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| failed(directory, &error))?;
     // sled takes any `snap.*` for a snapshot, also one it was still writing when it was killed: the rename that would
     // have made it one never happened, so nothing is lost with it.
     for entry in fs::read_dir(directory).map_err(|error| failed(directory, &error))?.flatten() {
