@@ -15,23 +15,10 @@ const STUBBORN: &str =
     sleep 0.2; echo $$; echo ready; while :; do sleep 1000; done";
 
 #[test]
-fn a_job_outlives_the_agent_that_started_it_and_goes_on_with_the_next() {
+fn a_job_goes_on_with_one_agent_after_the_other() {
     let world = World::new("outlive");
     let steps = ["echo first; until test -e ../tmp/go; do sleep 0.01; done; echo second"];
-    let directory = JobDirectory::create(&world.jobs(), &world.assignment(&steps)).unwrap();
-    // The agent is this test's own program: it starts the job, says so and waits to be killed.
-    let mut agent = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "an_agent_to_be_killed", "--nocapture", "--ignored"])
-        .env("SAI_TEST_JOB", directory.path())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let started = directory.path().join("work/src/file");
-    until("the checkout", || started.exists());
-    agent.kill().unwrap();
-    agent.wait().unwrap();
-
+    let directory = world.start(&world.assignment(&steps));
     let held = hold(&directory);
     wait_for(&directory, &held, "first\n");
     // Two agents in a row, the first of which just goes.
@@ -45,14 +32,6 @@ fn a_job_outlives_the_agent_that_started_it_and_goes_on_with_the_next() {
     assert_eq!(again.iter().map(JobDirectory::key).collect::<Vec<_>>(), [directory.key()]);
     assert_eq!(again[0].lengths().unwrap(), directory.lengths().unwrap());
     gone(&again[0]);
-}
-
-#[test]
-#[ignore = "run by the test above as a program of its own"]
-fn an_agent_to_be_killed() {
-    let directory = JobDirectory::open(std::env::var_os("SAI_TEST_JOB").unwrap().as_ref()).unwrap();
-    start(&directory, &launcher()).unwrap();
-    std::thread::sleep(std::time::Duration::from_secs(60));
 }
 
 #[test]

@@ -1,6 +1,6 @@
-//! Figures of the runner against floors measured in the same run: `cargo test -p sai-agent --test measure -- --ignored
-//! --nocapture --test-threads=1`, optimised.
+//! Figures of the runner against floors measured in the same run: `cargo bench -p sai-agent`.
 
+#[path = "../tests/common/mod.rs"]
 mod common;
 
 use common::*;
@@ -34,8 +34,6 @@ fn shell(world: &World, script: &str) -> Duration {
 
 /// Start of a job → first byte of its first step, with the revision in the mirror and with a fetch, against the same done by a
 /// shell script.
-#[test]
-#[ignore = "a measurement"]
 fn start_to_first_byte() {
     const ROUNDS: usize = 21;
     let mut world = World::new("measure-start");
@@ -78,8 +76,6 @@ fn start_to_first_byte() {
 }
 
 /// 169 MB of output into the spool, against the same into a file; and what the supervisor has in memory.
-#[test]
-#[ignore = "a measurement"]
 fn throughput() {
     let world = World::new("measure-bytes");
     assert_eq!(world.run(&world.assignment(&["true"])).statuses(), [0]);
@@ -120,8 +116,6 @@ fn throughput() {
 }
 
 /// Time from a lone line of a job to its news at the agent.
-#[test]
-#[ignore = "a measurement"]
 fn lone_line() {
     let world = World::new("measure-line");
     let step = "mkfifo ../tmp/fifo; exec 3<>../tmp/fifo; echo ready; while read x <&3; do echo $x; done";
@@ -148,8 +142,6 @@ fn lone_line() {
 }
 
 /// Many jobs one after the other and six at a time, against the same clones and steps under `xargs -P6`.
-#[test]
-#[ignore = "a measurement"]
 fn many_jobs() {
     const JOBS: usize = 200;
     let world = World::new("measure-many");
@@ -182,4 +174,11 @@ fn many_jobs() {
         directory.forget().unwrap();
     }
     println!("to forget them: {:.2} s", begin.elapsed().as_secs_f64());
+}
+
+fn main() {
+    start_to_first_byte();
+    throughput();
+    lone_line();
+    many_jobs();
 }
