@@ -1,0 +1,10 @@
+//! Sai seen from outside: real processes, real git, real hooks; each documented behaviour once.
+
+mod build;
+mod commands;
+mod jobs;
+mod push;
+mod trial;
+
+/// What the agents of these tests offer.
+const PLATFORM: &str = "linux-test-1/x86_64/gcc";
