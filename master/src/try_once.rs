@@ -72,7 +72,8 @@ pub fn run(trial: &Trial) -> Result<ExitCode, String> {
     offered.extend(trial.offer.iter().cloned());
     let chosen = choose(trial, &offered, &reading.specs)?;
 
-    let address = free_address().map_err(|error| format!("no port of this machine can be listened on: {error}"))?;
+    let address =
+        free_address(trial).map_err(|error| format!("no port of this machine can be listened on: {error}"))?;
     let config = Config {
         state: state.clone(),
         listen: vec![address],
@@ -153,10 +154,13 @@ pub fn run(trial: &Trial) -> Result<ExitCode, String> {
     })
 }
 
-/// The usual port on this machine alone, else any that is free.
-fn free_address() -> io::Result<SocketAddr> {
-    let loopback = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
-    TcpListener::bind(loopback(PORT)).or_else(|_| TcpListener::bind(loopback(0)))?.local_addr()
+/// Where a trial listens, on this machine alone: at the usual port if it is free and the state is the usual one too, of
+/// which one trial at a time has the lock. Others take a port that the system picks, so that two that start together do
+/// not find the same one free.
+fn free_address(trial: &Trial) -> io::Result<SocketAddr> {
+    let listen = |port| TcpListener::bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
+    let usual = if trial.state.is_none() { listen(PORT).ok() } else { None };
+    usual.map_or_else(|| listen(0), Ok)?.local_addr()
 }
 
 /// Which jobs of the matrix are tried, by index.
