@@ -1,0 +1,193 @@
+//! The master's disk fills up: nothing new starts, nothing acknowledged is lost, and room lets everything go on.
+//!
+//! The state is on a small tmpfs, which takes root to mount; anybody else skips these tests.
+
+use sai_tests::process::eventually;
+use sai_tests::repository::{run, saifile};
+use sai_tests::world::World;
+use std::fs;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::Command;
+
+const PLATFORM: &str = "linux-test-1/x86_64/gcc";
+
+/// A file system of its own for the state of a world's master.
+struct SmallDisk {
+    path: PathBuf,
+}
+
+impl SmallDisk {
+    /// Mounts one; `None` for those who may not.
+    fn mount(world: &World, size: &str) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("SKIPPED: only root can mount a small disk");
+            return None;
+        }
+        let path = world.state();
+        fs::create_dir_all(&path).expect("a directory");
+        let options = format!("size={size},mode=700");
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&path));
+        Some(Self { path })
+    }
+
+    /// Takes up room until this many bytes are left. With 0 it takes all there is.
+    fn fill(&self, name: &str, leave: u64) {
+        let mut file = fs::File::create(self.path.join(name)).expect("a file");
+        let block = vec![0; 64 << 10];
+        loop {
+            let space = rustix::fs::statvfs(&self.path).expect("a file system");
+            let free = space.f_bavail * space.f_frsize;
+            let length = free.saturating_sub(leave).min(block.len() as u64) as usize;
+            if length == 0 || file.write_all(&block[..length]).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn free(&self, name: &str) {
+        fs::remove_file(self.path.join(name)).expect("the file is there");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily, since a master may still have something open when a test has failed.
+        let _ = Command::new("umount").arg("--lazy").arg(&self.path).status();
+    }
+}
+
+/// Prints `megabytes` that can be told from each other, and keeps as much as a file.
+fn wordy(megabytes: u64) -> String {
+    format!(
+        r#"{{ "schema": "sai-1", "platforms": {{ "linux": {{ "build": [
+               "seq -w 1000000000 | head -c {0}000000 > file", "cat file", "echo done >&2" ] }} }},
+             "configurations": {{ "default": {{ "artifacts": "file" }} }} }}"#,
+        megabytes
+    )
+}
+
+fn wordy_output(megabytes: usize) -> Vec<u8> {
+    (1..).flat_map(|number: u32| format!("{number:010}\n").into_bytes()).take(megabytes * 1_000_000).collect()
+}
+
+#[test]
+fn a_full_disk_stops_new_jobs_and_loses_nothing() {
+    let mut world = World::new("full");
+    world.set("min_free_mib", "24");
+    let Some(disk) = SmallDisk::mount(&world, "160m") else { return };
+    let mut master = world.master();
+    let _agent = world.agent("one", &[PLATFORM], 2);
+    disk.fill("ballast", 60 << 20);
+    // Its file and its log have 40 MB each, and 60 MiB are left.
+    world.repository.push_saifile(&wordy(40));
+    eventually("the master says that its disk is nearly full", || {
+        world.page("/").contains("No job is started: the master").then_some(())
+    });
+    // A push is seen all the same; its job waits and says why.
+    world.repository.push_saifile(&saifile(&["echo later"]));
+    let event = eventually("the second push becomes an event", || world.event(2));
+    assert_eq!(event.jobs[0].state, "queued");
+    let why = eventually("it says why it waits", || world.event(2)?.jobs[0].waiting.clone());
+    assert!(why.contains("no job is started: the master's disk is nearly full"), "{why}");
+    assert!(world.page("/event/2").contains("disk is nearly full"));
+    // All that has room is written, the rest waits at the agent.
+    let free = || {
+        let space = rustix::fs::statvfs(&disk.path).expect("a file system");
+        space.f_bavail * space.f_frsize
+    };
+    eventually("the disk is as full as it gets", || (free() < 20 << 20).then_some(()));
+    let state = world.event(1).expect("the event").jobs[0].state.clone();
+    assert_eq!(state, "running", "it is nobody's fault");
+    // A master that is killed then starts again on the full disk, and goes on where it was.
+    let log = fs::metadata(disk.path.join("logs/1-1.log")).map_or(0, |file| file.len());
+    master.kill();
+    let _master = world.master();
+    assert!(world.event(2).is_some());
+    assert!(fs::metadata(disk.path.join("logs/1-1.log")).map_or(0, |file| file.len()) >= log);
+    eventually("it still says so", || world.page("/").contains("No job is started: the master").then_some(()));
+    assert_eq!(world.event(2).expect("the event").jobs[0].state, "queued");
+    disk.free("ballast");
+    let job = world.ended(1).jobs.remove(0);
+    assert_eq!((job.state.as_str(), job.attempt), ("passed", 1), "{job:?}");
+    let wanted = wordy_output(40);
+    assert!(world.records(1).channel("stdout") == wanted, "the log");
+    assert!(world.get(&job.artifacts[0].download).expect("the artifact") == wanted, "the artifact");
+    assert_eq!(world.ended(2).jobs[0].state, "passed");
+    assert!(!world.page("/").contains("No job is started"));
+    world.tidy(&[world.agent_state("one")]);
+}
+
+#[test]
+fn what_has_no_room_in_the_ledger_waits_and_is_never_acknowledged() {
+    let mut world = World::new("brimful");
+    world.set("min_free_mib", "4");
+    let Some(disk) = SmallDisk::mount(&world, "64m") else { return };
+    let mut master = world.master();
+    let _agent = world.agent("one", &[PLATFORM], 1);
+    world.repository.push_saifile(&saifile(&["echo first"]));
+    assert_eq!(world.ended(1).jobs[0].state, "passed");
+    // Not a byte is left, for as long as it takes to notice; the ledger has a small reserve of its own.
+    disk.fill("ballast", 0);
+    let mut tokens = Vec::new();
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            // Far more than the reserve holds: at some point they wait, or are refused.
+            let mut given = Vec::new();
+            for number in 0..200 {
+                let (status, token, _) = world.try_command(&["user", "add", &format!("user-{number}")]);
+                if status == 0 {
+                    given.push((number, token.trim().to_string()));
+                }
+            }
+            given
+        });
+        eventually("the page says so", || world.page("/").contains("No job is started").then_some(()));
+        disk.free("ballast");
+        tokens = asking.join().expect("they end");
+    });
+    assert!(!tokens.is_empty());
+    master.kill();
+    disk.fill("ballast", 0);
+    // On a disk without a byte left it starts, or says in a sentence why not; never does it hurt what is there.
+    let (status, _, said) = world.try_command(&["user", "list"]);
+    assert!(status == 0 || said.contains("full") || said.contains("space"), "{status}: {said}");
+    disk.free("ballast");
+    let _master = world.master();
+    let users = world.command(&["user", "list"]);
+    for (number, _) in &tokens {
+        assert!(users.lines().any(|user| user == format!("user-{number}")), "user-{number} was acknowledged");
+    }
+    let (_, token) = &tokens[0];
+    assert_eq!(world.post("/api/v1/jobs/1/rebuild", Some(token)).0, 200);
+    eventually("the job is run again", || {
+        world.event(1).filter(|event| event.jobs[0].attempt == 2 && event.jobs[0].ended())
+    });
+    world.repository.push_saifile(&saifile(&["echo second"]));
+    assert_eq!(world.ended(2).jobs[0].state, "passed");
+}
+
+#[test]
+fn a_push_to_a_master_without_room_is_built_when_there_is() {
+    let mut world = World::new("room");
+    world.set("min_free_mib", "4");
+    let Some(disk) = SmallDisk::mount(&world, "64m") else { return };
+    let mut master = world.master();
+    let _agent = world.agent("one", &[PLATFORM], 1);
+    world.repository.push_saifile(&saifile(&["echo first"]));
+    assert_eq!(world.ended(1).jobs[0].state, "passed");
+    disk.fill("ballast", 0);
+    world.repository.push_saifile(&saifile(&["echo second"]));
+    eventually("the page says so", || world.page("/").contains("No job is started").then_some(()));
+    disk.free("ballast");
+    let second = world.ended(2).jobs.remove(0);
+    assert_eq!(second.state, "passed", "{second:?}");
+    // Killed while it has no room, it catches up after.
+    disk.fill("ballast", 0);
+    world.repository.push_saifile(&saifile(&["echo third"]));
+    master.kill();
+    disk.free("ballast");
+    let _master = world.master();
+    let third = world.ended(3).jobs.remove(0);
+    assert_eq!(third.state, "passed", "{third:?}");
+}
