@@ -149,7 +149,7 @@ fn cancel_ends_a_running_step_and_keeps_the_reason() {
     while next(&held).is_some() {}
     let log = Log::of(&directory);
     assert_eq!((log.outcome(), log.verdict().fault), (Outcome::Cancelled, Fault::Person));
-    assert_eq!(log.verdict().cause, "cancelled: a newer push");
+    assert_eq!(log.verdict().cause, "a newer push");
     assert!(!lives(pid));
 }
 

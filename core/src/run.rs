@@ -250,7 +250,7 @@ impl Run {
             Input::StepExited { status } => self.step_exited(status, out),
             Input::Drained => self.drained(now, out),
             Input::Cancel { why } => {
-                let cause = if why.is_empty() { "cancelled".to_string() } else { format!("cancelled: {why}") };
+                let cause = if why.is_empty() { "cancelled".to_string() } else { why };
                 self.stop(now, self.verdict_of(Outcome::Cancelled, Fault::Person, cause, None), out);
             }
             Input::ArtifactsCollected { trouble } => self.collected(trouble, out),
@@ -602,8 +602,8 @@ mod tests {
 
     #[test]
     fn cancel_works_at_any_stage_and_once() {
-        let cancel = || Input::Cancel { why: "newer push".into() };
-        let cause = "cancelled: newer push";
+        let cancel = || Input::Cancel { why: "cancelled by ann".into() };
+        let cause = "cancelled by ann";
         let cancelled = || verdict(Outcome::Cancelled, Fault::Person, cause, None, None);
         let asked = || vec![note(cause), Output::Terminate];
 
