@@ -53,6 +53,7 @@
       }
     }
     times();
+    tick();
   }
 
   function lines(html) {
@@ -132,6 +133,23 @@
     }
   }
 
+  function span(millis) {
+    const s = Math.floor(millis / 1000), two = (n) => String(n).padStart(2, "0");
+    if (s < 60) return s + "." + Math.floor(millis % 1000 / 100) + " s";
+    if (s < 3600) return Math.floor(s / 60) + " min " + two(s % 60) + " s";
+    return Math.floor(s / 3600) + " h " + two(Math.floor(s / 60) % 60) + " min";
+  }
+
+  // What goes on ticks. Counted from when it came here, so that the two clocks need not agree.
+  const since = new WeakMap();
+  function tick() {
+    for (const element of document.querySelectorAll("[data-for]")) {
+      if (!since.has(element)) since.set(element, performance.now() - Number(element.dataset.for));
+      if (!socket) continue;
+      element.textContent = span(performance.now() - since.get(element));
+    }
+  }
+
   // A link to a line opens the step it is in.
   function target() {
     const row = location.hash.startsWith("#L") && document.getElementById(location.hash.slice(1));
@@ -144,6 +162,8 @@
 
   times();
   setInterval(times, 20000);
+  tick();
+  setInterval(tick, 1000);
   target();
   addEventListener("hashchange", target);
   if (address) {

@@ -1,7 +1,7 @@
 //! AgentsView → the page of agents: who is there, what each runs, and what the repositories are at.
 
 use super::html::{Html, path_part};
-use super::layout::{Here, Layout, badge, button, moment};
+use super::layout::{Here, Layout, badge, button, moment, took};
 use super::units;
 use super::views::{AgentView, AgentsView, Visitor, job_took};
 
@@ -93,8 +93,8 @@ fn card(html: &mut Html, agent: &AgentView, visitor: &Visitor) {
                                 html.name(&job.repository).text(" ").name(&job.configuration);
                                 html.element("span").class("on").name(&job.platform);
                             });
-                            if let Some(took) = job_took(job, visitor.now) {
-                                html.element("span").class("took").text(&units::span(took));
+                            if let Some(millis) = job_took(job, visitor.now) {
+                                took(html, millis, false);
                             }
                         });
                     }

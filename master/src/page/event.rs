@@ -3,8 +3,7 @@
 use super::events::{about, problems};
 use super::grid;
 use super::html::Html;
-use super::layout::{Here, Layout, badge, button, moment, subject};
-use super::units;
+use super::layout::{Here, Layout, badge, button, moment, subject, took};
 use super::views::{EventView, Visitor, job_took, went_wrong};
 
 /// The table of all jobs is open at once up to this many; the grid above has them all anyway.
@@ -76,8 +75,8 @@ pub fn head(html: &mut Html, view: &EventView, now: u64) {
         html.element("div").class("line about").with(|html| {
             about(html, view);
             html.element("span").class("when").with(|html| moment(html, view.event.at, now));
-            if let Some(took) = view.took(now) {
-                html.element("span").class("took").text(&units::span(took));
+            if let Some(millis) = view.took(now) {
+                took(html, millis, standing.ended());
             }
             grid::summary(html, view);
         });
@@ -99,8 +98,8 @@ pub fn wrong(html: &mut Html, view: &EventView, now: u64) {
                         html.element("span").class("on").name(&job.platform);
                     });
                     html.element("span").class("cause").name(&job.cause);
-                    if let Some(took) = job_took(job, now) {
-                        html.element("span").class("took").text(&units::span(took));
+                    if let Some(millis) = job_took(job, now) {
+                        took(html, millis, true);
                     }
                 });
             }

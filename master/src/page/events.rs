@@ -2,8 +2,7 @@
 
 use super::grid;
 use super::html::{Html, path_part};
-use super::layout::{Here, Layout, badge, moment, revision, subject};
-use super::units;
+use super::layout::{Here, Layout, badge, moment, revision, subject, took};
 use super::views::{EventView, EventsView, Visitor, reference_name, source_word};
 
 /// The page.
@@ -90,11 +89,8 @@ pub fn card(html: &mut Html, view: &EventView, now: u64) {
             });
             html.element("div").class("line about").with(|html| {
                 about(html, view);
-                if let Some(took) = view.took(now) {
-                    html.element("span")
-                        .class("took")
-                        .attribute("title", "from the push to now or to the last end")
-                        .text(&units::span(took));
+                if let Some(millis) = view.took(now) {
+                    took(html, millis, standing.ended());
                 }
                 grid::summary(html, view);
             });

@@ -173,8 +173,8 @@ pub fn job_row(html: &mut Html, view: &EventView, job: &JobRecord, now: u64) {
             }
         });
         html.element("td").class("took").with(|html| {
-            if let Some(took) = job_took(job, now) {
-                html.text(&units::span(took));
+            if let Some(millis) = job_took(job, now) {
+                super::layout::took(html, millis, job.state.ended());
             }
         });
         html.element("td").class("why").with(|html| {

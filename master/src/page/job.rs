@@ -1,7 +1,7 @@
 //! JobView and its log → the page of one attempt of a job.
 
 use super::html::{Html, path_part};
-use super::layout::{Here, Layout, badge, button, job_title, moment, revision, subject};
+use super::layout::{Here, Layout, badge, button, job_title, moment, revision, subject, took};
 use super::log::LogPage;
 use super::log_html;
 use super::units;
@@ -111,9 +111,11 @@ fn about(html: &mut Html, view: &JobView, now: u64) {
         html.text(word);
         moment(html, at, now);
     });
-    if let Some(took) = job_took(job, now) {
-        let word = if job.state.ended() { "took" } else { "for" };
-        html.element("span").class("took").show(format_args!("{word} {}", units::span(took)));
+    if let Some(millis) = job_took(job, now) {
+        html.element("span").class("muted").with(|html| {
+            html.text(if job.state.ended() { "took " } else { "for " });
+            took(html, millis, job.state.ended());
+        });
     }
     if let (JobState::Running, Some(step)) = (job.state, job.step) {
         html.element("span").show(format_args!("step {} of {}", step + 1, job.steps));

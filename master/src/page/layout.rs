@@ -97,6 +97,11 @@ pub fn moment(html: &mut Html, at: u64, now: u64) {
         .text(&units::ago(now, at));
 }
 
+/// How long something took, milliseconds; while it goes on, the script keeps it true.
+pub fn took(html: &mut Html, millis: u64, ended: bool) {
+    html.element("span").class("took").maybe("data-for", (!ended).then_some(millis)).text(&units::span(millis));
+}
+
 /// A state's mark and word.
 pub fn badge(html: &mut Html, word: &str) {
     html.element("span").class(format_args!("badge {word}")).text(word);
