@@ -44,7 +44,7 @@ pub enum Action {
 
 /// The commands that are actions, as `--help` shows them.
 pub const COMMANDS: &str = "  agent add NAME            let an agent in; prints its join line
-  agent list                which agents may join, and which are here
+  agent list                which agents may join, and which have joined
   agent revoke NAME         let an agent in no more; its jobs go to others
   agent aside|back NAME     give an agent no more jobs, or give it jobs again
   user add|revoke NAME      let somebody cancel and rebuild; `add` prints a token

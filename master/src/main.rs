@@ -226,6 +226,13 @@ fn open(config: &Config) -> Result<(Store, store::Restored), Failure> {
 
 fn act(command: String, mut arguments: Arguments) -> Result<ExitCode, Failure> {
     let config = configuration(&mut arguments)?;
+    if config == Config::default() && !config.state.exists() {
+        // A join line or token of a master that is made up on the spot would open nothing anywhere.
+        return Err(Failure::Usage(format!(
+            "no master keeps its state in {} here; say which one is meant with its --config or --state",
+            config.state.display()
+        )));
+    }
     let words = rest(arguments)?;
     let words: Vec<String> = words.into_iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let words: Vec<&str> = std::iter::once(command.as_str()).chain(words.iter().map(String::as_str)).collect();
