@@ -1,6 +1,7 @@
 //! Sai as a user meets it: whole processes, real git, real kills; and a simulated constellation.
 #![forbid(unsafe_code)]
 
+pub mod browser;
 pub mod log;
 pub mod peer;
 pub mod process;
