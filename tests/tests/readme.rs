@@ -1,0 +1,533 @@
+//! README.md, from top to bottom, as a stranger would follow it: every command in it is run, every file in it is used,
+//! and every error it explains is provoked.
+//!
+//! What the README calls `/etc`, `/srv`, `/var/lib` and `/usr/local/bin` is in a directory of the test's own, and nobody
+//! becomes root. Two commands are changed: programs are built by the profile that tests are built with, and the trial of
+//! this repository builds one of its two configurations, so that this takes seconds instead of minutes.
+
+use sai_tests::process::{Process, eventually, program};
+use sai_tests::repository::{git, run, saifile};
+use sai_tests::world::World;
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the repository")
+}
+
+fn readme() -> String {
+    std::fs::read_to_string(root().join("README.md")).expect("README.md")
+}
+
+/// An indented block of the README.
+enum Block {
+    /// Commands, one a line.
+    Commands(Vec<String>),
+    /// A file: a saifile or a master's configuration.
+    File(String),
+    /// The picture.
+    Picture,
+}
+
+fn blocks(text: &str) -> Vec<Block> {
+    let mut blocks: Vec<Vec<&str>> = Vec::new();
+    let mut before = "";
+    for line in text.lines() {
+        if let Some(line) = line.strip_prefix("    ") {
+            match blocks.last_mut() {
+                Some(block) if before.starts_with("    ") => block.push(line),
+                _ => blocks.push(vec![line]),
+            }
+        }
+        before = line;
+    }
+    let sort = |block: Vec<&str>| match block.first() {
+        Some(first) if first.starts_with('{') => Block::File(block.join("\n")),
+        _ if block.concat().contains('─') => Block::Picture,
+        _ => Block::Commands(block.iter().map(ToString::to_string).collect()),
+    };
+    blocks.into_iter().map(sort).collect()
+}
+
+/// A machine of the stranger's: directories, and what runs.
+struct Stranger {
+    world: World,
+    clone: PathBuf,
+    own: PathBuf,
+    master: Option<Process>,
+    agent: Option<Process>,
+    join_line: String,
+}
+
+impl Stranger {
+    fn new() -> Self {
+        let world = World::new("readme");
+        let directory = world.directory.clone();
+        let place = |name: &str| {
+            let path = directory.join(name);
+            std::fs::create_dir_all(&path).expect("a directory");
+            path
+        };
+        for name in ["etc/sai", "srv/git", "var/lib", "usr/local/bin"] {
+            place(name);
+        }
+        // A clone of what is tested, whether it is committed or not.
+        let clone = place("sai");
+        let copy = "tar -C \"$1\" --exclude=./target --exclude=./.git -cf - . | tar -C \"$2\" -xf -";
+        run(Command::new("sh").args(["-c", copy, "sh"]).arg(root()).arg(&clone));
+        commit_all(&clone);
+        let own = place("own");
+        std::fs::write(own.join(".sai.json"), saifile(&["echo committed; cat new 2>&1 || true"])).expect("a saifile");
+        commit_all(&own);
+        std::fs::write(own.join("new"), "not committed yet\n").expect("a file");
+        run(git(&directory).args(["clone", "--quiet", "--bare"]).arg(&own).arg(place("srv/git").join("hello.git")));
+        Self { world, clone, own, master: None, agent: None, join_line: String::new() }
+    }
+
+    /// A command or file with the stranger's places in it.
+    fn local(&self, text: &str) -> String {
+        let mut text = text.replace("https://ci.example.org:4433", &format!("https://{}", self.world.address()));
+        for place in ["/etc/sai", "/srv/git", "/var/lib", "/usr/local/bin"] {
+            text = text.replace(place, &format!("{}{place}", self.world.directory.display()));
+        }
+        text.strip_prefix("sudo ").map(ToString::to_string).unwrap_or(text)
+    }
+
+    /// A shell that finds the installed programs.
+    fn shell(&self, line: &str) -> Command {
+        let mut command = Command::new("sh");
+        let path = std::env::var("PATH").unwrap_or_default();
+        let bin = self.world.directory.join("usr/local/bin");
+        command.args(["-c", &self.local(line)]).current_dir(&self.clone).stdin(Stdio::null());
+        command.env("PATH", format!("{}:{path}", bin.display()));
+        command.env("XDG_STATE_HOME", self.world.directory.join("state"));
+        command
+    }
+
+    /// Runs a line that must succeed, and returns what it prints.
+    fn run(&self, line: &str) -> String {
+        run(&mut self.shell(line))
+    }
+
+    fn run_in(&self, directory: &Path, line: &str) -> Output {
+        let output = self.shell(line).current_dir(directory).output().expect("a shell");
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        output
+    }
+
+    fn start_master(&mut self, line: &str) {
+        if let Some(mut master) = self.master.take() {
+            master.kill();
+        }
+        // On a port of the test's own; everything else is as the README's file has it.
+        let url = format!("https://{}", self.world.address());
+        let line = format!("exec {line} --listen {} --url {url}", self.world.address());
+        let master = Process::start("master", self.shell(&line).stdout(Stdio::null()));
+        master.await_line("the page is at");
+        self.master = Some(master);
+    }
+
+    fn file(&mut self, text: &str) {
+        if text.contains("\"schema\"") {
+            std::fs::write(self.own.join(".sai.json"), text).expect("a saifile");
+            return;
+        }
+        let file = self.world.directory.join("etc/sai/master.json");
+        let text = self.local(text);
+        sai_master::config::read("README.md", text.as_bytes()).expect("a configuration");
+        std::fs::write(&file, text).expect("a configuration");
+        if self.master.is_some() {
+            self.start_master("sai-master --config /etc/sai/master.json");
+        }
+    }
+
+    /// Does what a line says, and checks that it does what the README says of it.
+    fn command(&mut self, line: &str) {
+        match line {
+            "cargo run --release -p sai-master -- try" => {
+                let output = Command::new(program("sai-master"))
+                    .args(["try", "--configuration", "core-tests", "--state"])
+                    .arg(self.world.directory.join("state/sai-try"))
+                    .current_dir(&self.clone)
+                    .output()
+                    .expect("sai-master can be run");
+                let (said, told) = (text(&output.stdout), text(&output.stderr));
+                assert!(output.status.success(), "{said}\n{told}");
+                assert!(said.contains("test result: ok") && said.contains("passed\tlinux\tcore-tests"), "{said}");
+                assert!(told.contains("see it live at https://localhost:"), "{told}");
+            }
+            "tests/run" => check_tests_run(&self.clone.join(line)),
+            "cargo build --release" => assert!(program("sai-agent").exists()),
+            "sudo install target/release/sai-master target/release/sai-agent /usr/local/bin/" => {
+                let built = program("sai-master").parent().expect("a directory").display().to_string();
+                self.run(&line.replace("target/release", &built));
+            }
+            "sai-master try" => {
+                let said = text(&self.run_in(&self.own, line).stdout);
+                assert!(said.contains("\ncommitted\n") && !said.contains("not committed yet"), "{said}");
+            }
+            "sai-master try --dirty" => {
+                let said = text(&self.run_in(&self.own, line).stdout);
+                assert!(said.contains("\nnot committed yet\n"), "{said}");
+            }
+            "sai-master --config /etc/sai/master.json" => self.start_master(line),
+            "sai-master user add ann --config /etc/sai/master.json" => {
+                let token = self.run(line);
+                assert!(token.len() >= 32 && token.chars().all(|letter| letter.is_ascii_hexdigit()), "{token}");
+                let form = format!("token={token}&to=/agents");
+                let url = format!("https://{}/sign-in", self.world.address());
+                let origin = format!("origin: https://{}", self.world.address());
+                let answer = ["-ksSi", "-H", &origin, "-d", &form, &url];
+                let answer = run(Command::new("curl").args(answer));
+                assert!(answer.contains("set-cookie:") && answer.contains("/agents"), "{answer}");
+            }
+            "git -C /srv/git/hello.git config sai.insecure true" => {
+                self.run(line);
+                let bare = self.world.directory.join("srv/git/hello.git");
+                let pushed = git(&self.own).arg("push").arg(bare).args(["HEAD:refs/heads/pushed"]).output();
+                let told = text(&pushed.expect("git can be run").stderr);
+                assert!(!told.contains("sai:"), "{told}");
+                let event = eventually("the push becomes an event", || self.world.event(1));
+                assert_eq!(event.jobs.len(), 1, "{event:?}");
+                assert!(self.world.ended(1).jobs.iter().all(|job| job.state == "passed"));
+            }
+            "install -m 755 configs/hooks/post-receive /srv/git/hello.git/hooks/"
+            | "git -C /srv/git/hello.git config sai.url https://ci.example.org:4433"
+            | "git -C /srv/git/hello.git config sai.repository hello" => assert_eq!(self.run(line), ""),
+            "scripts/gen-selfsigned-certs.sh /etc/sai" => {
+                let said = self.run(line);
+                assert!(said.contains("sai-master-key.pem") && said.contains("sai-master.pem"), "{said}");
+            }
+            "sai-master agent add shed --config /etc/sai/master.json" => {
+                self.join_line = self.run(line);
+                assert_eq!(self.join_line.lines().count(), 1, "{}", self.join_line);
+            }
+            "sai-agent join LINE" => {
+                // For root the place it would keep things in is the machine's own.
+                let state = self.world.agent_state("shed");
+                let line = format!("{} --state {}", line.replace("LINE", &self.join_line), state.display());
+                let agent = Process::start("agent", &mut self.shell(&format!("exec {line}")));
+                agent.await_line("connected as");
+                drop(agent);
+                // From now on plain `sai-agent` starts it.
+                let again = format!("exec sai-agent --state {}", state.display());
+                let agent = Process::start("agent", &mut self.shell(&again));
+                agent.await_line("connected as");
+                self.agent = Some(agent);
+                let page = text(&self.world.get("/agents").expect("the page of agents"));
+                assert!(page.contains("agent-shed"), "{page}");
+            }
+            "sai-master agent list --config /etc/sai/master.json" => {
+                let list = self.run(line);
+                assert!(list.contains("shed\tjoined"), "{list}");
+            }
+            "sai-master agent revoke shed --config /etc/sai/master.json" => {
+                self.run(line);
+                self.agent.as_ref().expect("an agent").await_line("this token opens nothing here");
+            }
+            "sai-master lint .sai.json" => assert_eq!(text(&self.run_in(&self.own, line).stdout), ""),
+            "sai-master matrix .sai.json --ref main" => {
+                let rows = text(&self.run_in(&self.own, line).stdout);
+                let expected =
+                    "linux-debian-12/x86_64/gcc\tdefault\nlinux-debian-12/x86_64/gcc\ttls\nlinux-fedora\ttls\n";
+                let sorted = |rows: &str| rows.lines().map(ToString::to_string).collect::<BTreeSet<String>>();
+                assert_eq!(sorted(&rows), sorted(expected));
+            }
+            "sai-master export --config /etc/sai/master.json > records.jsonl" => {
+                self.master.take().expect("a master").kill();
+                self.run(line);
+                let records = std::fs::read_to_string(self.clone.join("records.jsonl")).expect("the records");
+                assert!(records.contains("shed") && records.contains("refs/heads/pushed"), "{records}");
+            }
+            "sai-master import --state /var/lib/sai-elsewhere < records.jsonl" => {
+                self.run(line);
+                let list = self.run("sai-master agent list --state /var/lib/sai-elsewhere");
+                assert!(list.contains("shed"), "{list}");
+            }
+            _ => panic!("README.md has a command that this test does not know yet: {line}"),
+        }
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn commit_all(directory: &Path) {
+    run(git(directory).args(["init", "--quiet", "--initial-branch=main"]));
+    run(git(directory).args(["add", "--all"]));
+    run(git(directory).args(["commit", "--quiet", "-m", "Everything"]));
+}
+
+/// It runs the test you read, so it is looked at only: that it can be started, tests the whole workspace, and installs
+/// every program that the tests start.
+fn check_tests_run(script: &Path) {
+    let mode = std::fs::metadata(script).expect("tests/run").permissions().mode();
+    assert_eq!(mode & 0o111, 0o111, "tests/run can be executed");
+    run(Command::new("bash").arg("-n").arg(script));
+    let script = std::fs::read_to_string(script).expect("tests/run");
+    assert!(script.contains("cargo test --locked --workspace"), "{script}");
+    let packages = script.lines().find_map(|line| line.strip_prefix("packages=\"")).expect("a list of packages");
+    let packages: BTreeSet<&str> = packages.trim_end_matches('"').split(' ').collect();
+    for (name, package) in programs_of_tests() {
+        let listed = package.is_empty() || packages.contains(package);
+        assert!(listed, "tests start {name}, but tests/run does not install {package}");
+    }
+}
+
+/// The programs that tests start by name, each with its Debian package; none for what every Debian has.
+fn programs_of_tests() -> Vec<(String, &'static str)> {
+    let mut found = BTreeSet::new();
+    let mut directories = vec![root().join("tests"), root().join("master"), root().join("agent")];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(&directory).expect("a directory").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).expect("a source file");
+                let names = text.split("Command::new(\"").skip(1).filter_map(|rest| rest.split('"').next());
+                found.extend(names.filter(|name| !name.is_empty()).map(ToString::to_string));
+            }
+        }
+    }
+    let package = |name: &str| match name {
+        "bash" | "sh" | "cat" | "chmod" | "chown" | "cmp" | "cp" | "dd" | "find" | "id" | "mkdir" | "mkfifo" | "rm"
+        | "seq" | "sha256sum" | "sleep" | "sync" | "tar" | "true" | "xargs" => "",
+        "chromedriver" => "chromium-driver",
+        "curl" => "curl",
+        "git" => "git",
+        "ip" => "iproute2",
+        "lz4" => "lz4",
+        "openssl" => "openssl",
+        "ps" | "pgrep" => "procps",
+        "ssh-keygen" | "ssh" => "openssh-client",
+        "sshd" => "openssh-server",
+        "systemd-analyze" => "systemd",
+        "unshare" | "setsid" | "mount" | "umount" => "util-linux",
+        other => panic!("of which Debian package is {other}, which a test starts?"),
+    };
+    found.into_iter().map(|name| (name.clone(), package(&name))).collect()
+}
+
+#[test]
+fn every_command_of_the_readme_works() {
+    let mut stranger = Stranger::new();
+    let text = readme();
+    let mut commands = 0;
+    for block in blocks(&text) {
+        match block {
+            Block::Picture => {}
+            Block::File(text) => stranger.file(&text),
+            Block::Commands(lines) => {
+                for line in lines {
+                    stranger.command(&line);
+                    commands += 1;
+                }
+            }
+        }
+    }
+    assert!(commands >= 20, "only {commands} commands were found");
+}
+
+/// Whether a text of the README, in which `…` stands for anything, is in this output.
+fn said(output: &str, quote: &str) -> bool {
+    let mut rest = output;
+    quote.split('…').all(|part| match rest.split_once(part) {
+        Some((_, after)) => {
+            rest = after;
+            true
+        }
+        None => false,
+    })
+}
+
+#[test]
+fn every_error_of_the_readme_is_real() {
+    let readme = readme();
+    let section = readme.split("## When something is wrong\n").nth(1).and_then(|rest| rest.split("\n## ").next());
+    let section = section.expect("a section on errors");
+    // What is quoted before the colon is a message; what comes after says what to do.
+    let quotes: Vec<&str> = section
+        .split("\n- ")
+        .flat_map(|item| item.split(": ").next().unwrap_or("").split('`').skip(1).step_by(2))
+        .collect();
+    assert!(quotes.len() >= 8, "{quotes:?}");
+
+    let mut world = World::new("trouble");
+    world.set("expire_s", "86400");
+    let mut outputs = Vec::new();
+    let try_it = |world: &World| {
+        let mut command = Command::new(program("sai-master"));
+        command.arg("try").arg(&world.repository.work).arg("--state").arg(world.directory.join("try"));
+        text(&command.output().expect("sai-master can be run").stderr)
+    };
+    world.repository.write("file", "content");
+    world.repository.commit("No saifile yet");
+    outputs.push(try_it(&world));
+    world.repository.write(".sai.json", saifile(&["true"]).replace("linux", "plan9"));
+    world.repository.commit("Ask for another system");
+    outputs.push(try_it(&world));
+
+    let mut master = world.master();
+    let work = &world.repository.work;
+    run(git(&world.repository.bare).args(["config", "--unset", "sai.insecure"]));
+    let push = |reference: &str| {
+        let output = git(work).args(["push", "--quiet", "origin", reference]).output().expect("git can be run");
+        text(&output.stderr)
+    };
+    outputs.push(push("HEAD:refs/heads/main"));
+    run(git(&world.repository.bare).args(["config", "sai.insecure", "true"]));
+    outputs.push(push("HEAD:refs/heads/again"));
+    eventually("the push becomes an event", || world.event(1));
+    outputs.push(text(&world.get("/event/1").expect("the event's page")));
+
+    let line = world.join_line("one");
+    let join = |state: &str| {
+        let mut command = Command::new(program("sai-agent"));
+        command.args(["join", &line, "--only-save", "--state"]).arg(world.agent_state(state));
+        text(&command.output().expect("sai-agent can be run").stderr)
+    };
+    outputs.push(join("one"));
+    outputs.push(join("two"));
+    let mut export = Command::new(program("sai-master"));
+    export.arg("export").arg("--config").arg(world.configuration());
+    outputs.push(text(&export.output().expect("sai-master can be run").stderr));
+    master.kill();
+    std::fs::remove_dir_all(world.state().join("tls")).expect("the master's certificate can be removed");
+    let _master = world.master();
+    let mut again = Command::new(program("sai-agent"));
+    again.arg("--state").arg(world.agent_state("one")).stdout(Stdio::null());
+    outputs.push(Process::start("one", &mut again).await_line("is pinned"));
+
+    for quote in quotes {
+        assert!(outputs.iter().any(|output| said(output, quote)), "nothing says {quote:?}: {outputs:#?}");
+    }
+}
+
+#[test]
+fn example_configurations_are_read_and_complete() {
+    let world = World::new("configs");
+    let configs = root().join("configs");
+    let bytes = std::fs::read(configs.join("master.json")).expect("configs/master.json");
+    let config = sai_master::config::read("configs/master.json", &bytes).expect("an example that can be read");
+    assert!(config.repositories.contains_key("hello"));
+    let keys = |errors: String| -> Vec<String> {
+        let list = errors.split("expected one of ").nth(1).unwrap_or_default().split(['\n', ';']).next().unwrap_or("");
+        list.split(", ").map(|key| key.trim_matches(['`', '.', ' ']).to_string()).collect()
+    };
+    let known = keys(sai_master::config::read("x", b"{\"nonsense\": 1}").expect_err("a wrong key").join("\n"));
+    assert!(known.len() >= 14, "{known:?}");
+    let example = text(&bytes);
+    for key in known {
+        assert!(example.contains(&format!("\"{key}\":")), "configs/master.json does not show {key}");
+    }
+
+    let file = world.directory.join("agent.json");
+    std::fs::copy(configs.join("agent.json"), &file).expect("configs/agent.json");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("its mode");
+    let config = sai_agent::config::read(&file).expect("an example that can be read");
+    assert_eq!(config.slots, Some(2));
+}
+
+/// Keys of the units that systemd might not be there to check.
+const UNIT_KEYS: &[&str] = &["Description", "Wants", "After", "ExecStart", "User", "Restart", "KillMode", "WantedBy"];
+
+#[test]
+fn units_are_understood_by_systemd() {
+    let world = World::new("units");
+    for name in ["sai-master", "sai-agent"] {
+        let unit = std::fs::read_to_string(root().join(format!("configs/{name}.service"))).expect("a unit");
+        for key in UNIT_KEYS {
+            assert!(unit.lines().any(|line| line.starts_with(&format!("{key}="))), "{name} has no {key}");
+        }
+        let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).expect("a command");
+        assert!(start.starts_with(&format!("/usr/local/bin/{name} --")), "{start}");
+        // The programs are not installed on a machine that only tests them.
+        let copy = world.directory.join(format!("{name}.service"));
+        std::fs::write(&copy, unit.replace(&format!("/usr/local/bin/{name}"), "/bin/true")).expect("a unit");
+        match Command::new("systemd-analyze").arg("verify").arg(&copy).output() {
+            Ok(output) => {
+                let told = text(&output.stderr);
+                let about = told.lines().filter(|line| line.contains(&format!("{name}.service")));
+                assert_eq!(about.collect::<Vec<_>>(), Vec::<&str>::new());
+            }
+            Err(error) => eprintln!("systemd-analyze: {error}; {name}.service was not verified by it"),
+        }
+    }
+}
+
+#[test]
+fn options_of_help_are_taken_and_others_refused() {
+    let world = World::new("help");
+    let state = world.directory.join("state").display().to_string();
+    let config = world.directory.join("none.json").display().to_string();
+    let saifile = root().join(".sai.json").display().to_string();
+    let _master = world.master();
+    let line = world.join_line("one").replace(&format!(":{}", world.port), ":1");
+    let joined = world.configuration().display().to_string();
+    let examples: [(&str, Vec<Vec<&str>>); 2] = [
+        (
+            "sai-master",
+            vec![
+                vec!["agent", "list", "--config", &joined],
+                vec!["agent", "list", "--state", &state, "--listen", "127.0.0.1:1", "--url", "https://localhost:1"],
+                vec!["try", &config, "--dirty", "--configuration", "a", "--platform", "b", "--as", "linux-c"],
+                vec!["try", &config, "--slots", "1", "--state", &state, "--stay"],
+                vec!["matrix", &saifile, "--ref", "main"],
+                vec!["lint", &saifile],
+                vec!["--version"],
+                vec!["--help"],
+            ],
+        ),
+        (
+            "sai-agent",
+            vec![
+                vec!["--config", &config, "--state", &state],
+                vec![
+                    "join",
+                    &line,
+                    "--name",
+                    "n",
+                    "--platform",
+                    "linux-c",
+                    "--slots",
+                    "1",
+                    "--state",
+                    &state,
+                    "--only-save",
+                ],
+                vec!["--version"],
+                vec!["--help"],
+            ],
+        ),
+    ];
+    for (name, lines) in examples {
+        let ask = |arguments: &[&str]| Command::new(program(name)).args(arguments).output().expect("a program");
+        let help = ask(&["--help"]);
+        assert!(help.status.success());
+        let version = ask(&["--version"]);
+        assert_eq!(text(&version.stdout), format!("{name} {}\n", env!("CARGO_PKG_VERSION")));
+        let help = text(&help.stdout);
+        let options = help.split(|letter: char| !(letter.is_ascii_lowercase() || letter == '-'));
+        let options: BTreeSet<&str> = options.filter(|word| word.starts_with("--") && word.len() > 2).collect();
+        let shown: BTreeSet<&str> = lines.iter().flatten().copied().filter(|word| word.starts_with("--")).collect();
+        assert_eq!(options, shown, "the options of {name} --help and those tried here");
+        for arguments in lines {
+            let told = text(&ask(&arguments).stderr);
+            let refused = ["there is no option", "is not understood", "one word too many", "expected one of"];
+            assert!(!refused.iter().any(|text| told.contains(text)), "{name} {arguments:?}: {told}");
+        }
+        for wrong in ["--nonsense", "nonsense"] {
+            assert_eq!(ask(&[wrong]).status.code(), Some(2), "{name} {wrong}");
+        }
+    }
+    // A join line of no master at all helps nobody.
+    let empty = world.directory.join("empty");
+    std::fs::create_dir_all(&empty).expect("a directory");
+    let output = Command::new(program("sai-master")).args(["agent", "add", "x"]).current_dir(&empty).output();
+    assert_eq!(output.expect("sai-master can be run").status.code(), Some(2));
+    assert!(!empty.join("sai-state").exists());
+}
