@@ -4,6 +4,7 @@ use crate::log::Log;
 use crate::process::{Process, eventually, program};
 use crate::repository::{Repository, run};
 use miniserde::Deserialize;
+use rustix::process::{Pid, Signal, getpid, kill_process};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -319,20 +320,21 @@ impl World {
 
     /// Processes anywhere on this machine whose environment or arguments name this world.
     pub fn survivors(&self) -> Vec<String> {
-        let needle = self.directory.as_os_str().as_encoded_bytes().to_vec();
-        let mut found = Vec::new();
-        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let path = entry.path();
-            let Ok(command) = std::fs::read(path.join("cmdline")) else { continue };
-            let environment = std::fs::read(path.join("environ")).unwrap_or_default();
-            let names = |bytes: &[u8]| bytes.windows(needle.len()).any(|window| window == needle);
-            if entry.file_name().to_string_lossy().parse::<u32>().is_ok_and(|pid| pid != std::process::id())
-                && (names(&command) || names(&environment))
-            {
-                found.push(format!("{}: {}", path.display(), String::from_utf8_lossy(&command).replace('\0', " ")));
-            }
-        }
-        found
+        let command = |pid: &Pid| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let told = |pid: Pid| format!("{pid}: {}", String::from_utf8_lossy(&command(&pid)).replace('\0', " "));
+        self.processes().into_iter().map(told).collect()
+    }
+
+    fn processes(&self) -> Vec<Pid> {
+        let needle = self.directory.as_os_str().as_encoded_bytes();
+        let names = |file: String| {
+            std::fs::read(file).is_ok_and(|bytes| bytes.windows(needle.len()).any(|window| window == needle))
+        };
+        let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        all.filter_map(|entry| Pid::from_raw(entry.file_name().to_str()?.parse().ok()?))
+            .filter(|pid| *pid != getpid())
+            .filter(|pid| names(format!("/proc/{pid}/cmdline")) || names(format!("/proc/{pid}/environ")))
+            .collect()
     }
 
     /// Directories of jobs that an agent still has.
@@ -357,6 +359,10 @@ fn free_port() -> u16 {
 
 impl Drop for World {
     fn drop(&mut self) {
+        // Jobs outlive master and agent, which is the point of them, but not their test.
+        for pid in self.processes() {
+            let _ = kill_process(pid, Signal::KILL);
+        }
         if !std::thread::panicking() {
             let _ = std::fs::remove_dir_all(&self.directory);
         }
