@@ -167,7 +167,11 @@ fn a_line_that_does_not_work_changes_nothing_and_says_what_to_do() {
 fn a_command_line_that_is_not_understood_is_refused() {
     let place = Place::new("process-usage");
     let config = place.join("agent.json");
-    std::fs::write(&config, "{\n  \"master\": \"wss://a\",\n  \"tokken\": \"x\" }\n").expect("a file");
+    std::fs::write(
+        &config,
+        format!("{{\n  \"master\": \"wss://a\", \"token\": \"{}\",\n  \"slot\": 2 }}\n", "ab".repeat(16)),
+    )
+    .expect("a file");
     std::fs::set_permissions(&config, std::fs::Permissions::from_mode(0o600)).expect("a file");
     let config = config.to_str().expect("text");
     let empty = place.join("nothing");
@@ -181,7 +185,7 @@ fn a_command_line_that_is_not_understood_is_refused() {
             (&["serve"], 2, "serve is not understood"),
             (&["--config"], 2, "--config"),
             (&["--config", "/no/such/file"], 2, "/no/such/file cannot be read"),
-            (&["--config", config], 2, &format!("{config}:3:3: expected one of master, token")),
+            (&["--config", config], 2, &format!("{config}:3:3: slot: expected one of master, token")),
             (&["--state", empty], 2, "join a master first (sai-agent join LINE)"),
             (&["join"], 2, "join needs the line"),
             (&["join", "-"], 2, "this is no join line"),
