@@ -1,4 +1,5 @@
 //! Command line → a running master, a trial, or a word with the master that runs already.
+#![forbid(unsafe_code)]
 
 use pico_args::Arguments;
 use sai_master::actions::{self, Action};
