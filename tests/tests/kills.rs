@@ -115,7 +115,7 @@ fn ran(world: &World) -> BTreeMap<String, usize> {
 }
 
 /// Compares all that a finished push has left with what it must be.
-fn check(world: &World, event: &Event, builds: &[Build]) {
+fn check(world: &World, event: &Event, builds: &[Build], faults: &[Fault]) {
     let ran = ran(world);
     for (job, build) in event.jobs.iter().zip(builds) {
         let about = format!("job {} ({}) of {}", job.id, build.name, world.directory.display());
@@ -123,7 +123,11 @@ fn check(world: &World, event: &Event, builds: &[Build]) {
         assert_eq!(job.state, if build.status == 0 { "passed" } else { "failed" }, "{about}: {job:?}");
         let mine: Vec<_> = ran.iter().filter(|(line, _)| line.starts_with(&format!("{}-", job.id))).collect();
         let wanted = format!("{}-{}", job.id, job.attempt);
-        assert_eq!(mine, [(&wanted, &1)], "{about}: attempts that ran");
+        if faults.iter().any(|fault| fault.ends_attempts()) {
+            assert!(mine.contains(&(&wanted, &1)) && mine.iter().all(|(_, times)| **times == 1), "{about}: {mine:?}");
+        } else {
+            assert_eq!(mine, [(&wanted, &1)], "{about}: attempts that ran");
+        }
         let records = world.records(job.id);
         assert_eq!(records.steps, [0, 1], "{about}");
         assert_eq!(records.statuses, [0, build.status], "{about}");
@@ -157,6 +161,31 @@ enum Fault {
     Cut,
     /// The link carries nothing for a while, and is cut or goes on.
     Stall,
+    /// One job's supervisor dies, and leaves its processes behind.
+    Supervisor,
+    /// The agent and all of its supervisors die together.
+    Machine,
+}
+
+impl Fault {
+    /// Whether it ends attempts, so that jobs are tried again.
+    fn ends_attempts(self) -> bool {
+        matches!(self, Self::Supervisor | Self::Machine)
+    }
+}
+
+/// Numbers of the supervisors of an agent's jobs, as their directories name them.
+fn supervisors(world: &World, state: &Path) -> Vec<i32> {
+    let number = |directory: PathBuf| {
+        let text = fs::read_to_string(directory.join("supervisor")).ok()?;
+        text.lines().next()?.parse().ok()
+    };
+    world.job_directories(state).into_iter().filter_map(number).collect()
+}
+
+fn kill(pid: i32) {
+    let pid = Pid::from_raw(pid).expect("a process");
+    let _ = kill_process(pid, Signal::KILL);
 }
 
 struct Storm {
@@ -169,15 +198,15 @@ struct Storm {
 
 impl Storm {
     /// A constellation of a master and an agent, far or built in.
-    fn new(name: &str, usual_seed: u64, far: bool) -> Self {
+    fn new(name: &str, usual_seed: u64, far: bool, slots: u32) -> Self {
         let mut world = World::new(name);
         let proxy = far.then(|| Proxy::start(world.address()));
         match &proxy {
             Some(proxy) => world.set("url", &format!("\"https://{}\"", proxy.address)),
-            None => world.set("builtin", &format!("{{\"platforms\": [{PLATFORM:?}], \"slots\": 3}}")),
+            None => world.set("builtin", &format!("{{\"platforms\": [{PLATFORM:?}], \"slots\": {slots}}}")),
         }
         let master = world.master();
-        let agent = far.then(|| world.agent("one", &[PLATFORM], 3));
+        let agent = far.then(|| world.agent("one", &[PLATFORM], slots));
         Self { master, agent, proxy, random: Random::new(seed(name, usual_seed)), world }
     }
 
@@ -208,6 +237,21 @@ impl Storm {
                 } else {
                     self.agent = Some(self.world.agent_starts("one"));
                     self.master = self.world.master();
+                }
+            }
+            Fault::Supervisor => {
+                let found = supervisors(&self.world, &self.agent_state());
+                if !found.is_empty() {
+                    kill(found[self.random.below(found.len() as u64) as usize]);
+                }
+            }
+            Fault::Machine => {
+                if let Some(agent) = &mut self.agent {
+                    agent.kill();
+                    for pid in supervisors(&self.world, &self.world.agent_state("one")) {
+                        kill(pid);
+                    }
+                    *agent = self.world.agent_starts("one");
                 }
             }
             Fault::Cut => {
@@ -243,7 +287,9 @@ impl Storm {
                 // A repository is looked at for the first time in peace: before that, a start does not catch up with it.
                 eventually("the first push becomes an event", || self.world.event(1));
             }
-            for _ in 0..FAULTS_A_PUSH.min(rounds - struck) {
+            // An agent that loses three attempts in a row gets no more for a while.
+            let most = if faults.iter().any(|fault| fault.ends_attempts()) { 1 } else { FAULTS_A_PUSH };
+            for _ in 0..most.min(rounds - struck) {
                 let pause = self.random.below(PAUSE_MS);
                 std::thread::sleep(Duration::from_millis(pause));
                 let fault = faults[self.random.below(faults.len() as u64) as usize];
@@ -254,7 +300,7 @@ impl Storm {
                 proxy.cut_after(u64::MAX);
             }
             let event = self.world.ended(pushes);
-            check(&self.world, &event, &builds);
+            check(&self.world, &event, &builds, faults);
         }
         self.world.tidy(&[self.agent_state()]);
         let took = begin.elapsed().as_secs_f32();
@@ -264,28 +310,33 @@ impl Storm {
 
 #[test]
 fn a_master_that_is_killed_loses_nothing() {
-    Storm::new("kill-master", 1, true).run(&[Fault::Master], rounds(40));
+    Storm::new("kill-master", 1, true, 3).run(&[Fault::Master], rounds(40));
 }
 
 #[test]
 fn a_master_with_its_built_in_agent_that_is_killed_loses_nothing() {
-    Storm::new("kill-built-in", 2, false).run(&[Fault::Master], rounds(30));
+    Storm::new("kill-built-in", 2, false, 3).run(&[Fault::Master], rounds(30));
 }
 
 #[test]
 fn an_agent_that_is_killed_loses_nothing() {
-    Storm::new("kill-agent", 3, true).run(&[Fault::Agent], rounds(40));
+    Storm::new("kill-agent", 3, true, 3).run(&[Fault::Agent], rounds(40));
 }
 
 #[test]
 fn a_link_that_breaks_loses_nothing() {
-    Storm::new("cut-link", 4, true).run(&[Fault::Cut, Fault::Cut, Fault::Stall], rounds(60));
+    Storm::new("cut-link", 4, true, 3).run(&[Fault::Cut, Fault::Cut, Fault::Stall], rounds(60));
+}
+
+#[test]
+fn a_supervisor_that_is_killed_loses_no_job() {
+    Storm::new("kill-supervisor", 7, true, 2).run(&[Fault::Supervisor, Fault::Machine], rounds(8));
 }
 
 #[test]
 fn everything_at_once_loses_nothing() {
     let faults = [Fault::Master, Fault::Agent, Fault::Both, Fault::Both, Fault::Cut, Fault::Stall];
-    Storm::new("kill-all", 5, true).run(&faults, rounds(50));
+    Storm::new("kill-all", 5, true, 3).run(&faults, rounds(50));
 }
 
 /// Waits until a job is in this state.
@@ -306,20 +357,6 @@ fn patient_saifile(world: &World) -> String {
         daemon = daemon.display(),
         release = release.display(),
     )])
-}
-
-/// Numbers of the supervisors of an agent's jobs, as their directories name them.
-fn supervisors(world: &World, state: &Path) -> Vec<i32> {
-    let number = |directory: PathBuf| {
-        let text = fs::read_to_string(directory.join("supervisor")).ok()?;
-        text.lines().next()?.parse().ok()
-    };
-    world.job_directories(state).into_iter().filter_map(number).collect()
-}
-
-fn kill(pid: i32) {
-    let pid = Pid::from_raw(pid).expect("a process");
-    let _ = kill_process(pid, Signal::KILL);
 }
 
 /// Waits until an attempt has begun its step.
