@@ -125,6 +125,9 @@ fn hello_is_built_by_three_agents_and_seen_in_chromium() {
     browser.click("#event-1 h2 a");
     browser.until("document.querySelector('#event-head.running') && document.querySelector('#link.up')");
     mark(&browser);
+    // A change would put another element there: this one must tick by itself.
+    browser.script("window.duration = document.querySelector('.jobs [data-for]'); window.was = duration.textContent;");
+    browser.until("duration.textContent !== was");
     pictures(&browser, "event-running");
     browser.new_tab();
     browser.open(&format!("{url}/agents"));
