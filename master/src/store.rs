@@ -5,6 +5,7 @@
 //! file is unlinked, so that what a crash leaves between them is a file without a record, which is swept.
 
 mod files;
+mod keys;
 mod ledger;
 mod retention;
 mod transfer;
@@ -15,7 +16,8 @@ pub use retention::{GcReport, gc};
 pub use transfer::{export, import};
 
 use files::Paths;
-use ledger::{Kind, Ledger};
+use keys::Kind;
+use ledger::Ledger;
 use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::ledger::{ActionRecord, AgentRecord, EventRecord, JobRecord, TipRecord, UserRecord};
 use std::collections::VecDeque;

@@ -9,11 +9,13 @@
 //! - It does not give space back: at start a ledger far larger than its records is written anew.
 
 use super::files::{free_bytes, sync_directory};
+use super::keys::{
+    Kind, NAMES, NUMBERS, Numbers, index_key, number, parse, part_key, part_values, repository_hash, tip_key,
+};
 use super::{Change, StoreError};
 use miniserde::{Deserialize, Serialize, json};
 use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::ledger::{EventRecord, JobRecord};
-use sha2::{Digest, Sha256};
 use sled::Transactional;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -27,8 +29,6 @@ use std::time::{Duration, Instant};
 const CACHE_BYTES: u64 = 16 << 20;
 /// How often sled's own thread looks for segments to clean, milliseconds. Durability does not hang on it.
 const CLEAN_EVERY_MS: u64 = 500;
-/// Bytes of one value at most; a longer record is cut into parts, since sled rewrites a page whenever a value of it changes.
-const VALUE_BYTES: usize = 3 << 10;
 /// Bytes set aside on disk so that records can still be written when everything else has filled it: some thousand groups.
 pub(super) const RESERVE_BYTES: u64 = 8 << 20;
 /// The reserve is given up when less than this is free: sled grows by segments of 512 KiB, and starting it anew
@@ -44,81 +44,6 @@ const COMPACT_TIMES: u64 = 8;
 const REOPEN: Duration = Duration::from_secs(5);
 /// Records read under one lock, so that a long export does not hold up commits.
 const PAGE: usize = 256;
-
-/// The trees; the number is the index in `NAMES`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Event = 0,
-    Job = 1,
-    Agent = 2,
-    User = 3,
-    Tip = 4,
-    Action = 5,
-    /// Hash of a repository's name and event number: finds a quiet repository's events among a busy one's.
-    Repository = 6,
-    /// Numbers of the jobs that have not ended.
-    Unfinished = 7,
-    /// Next numbers, written when records are deleted, so that none is ever given twice.
-    Mark = 8,
-}
-
-const NAMES: [&str; 9] =
-    ["events", "jobs", "agents", "users", "tips", "actions", "repositories", "unfinished", "marks"];
-
-impl Kind {
-    /// Whether keys end in a part number and records may be longer than one value.
-    fn parted(self) -> bool {
-        matches!(self, Self::Event | Self::Job)
-    }
-}
-
-/// The numbers that the next event, job and action get.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Numbers {
-    pub event: u64,
-    pub job: u64,
-    pub action: u64,
-}
-
-impl Numbers {
-    pub(super) fn bytes(self) -> Vec<u8> {
-        [self.event, self.job, self.action].iter().flat_map(|number| number.to_be_bytes()).collect()
-    }
-
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let number = |at: usize| number(bytes.get(at..)?);
-        Some(Self { event: number(0)?, job: number(8)?, action: number(16)? })
-    }
-
-    pub(super) fn at_least(&mut self, other: Self) {
-        self.event = self.event.max(other.event);
-        self.job = self.job.max(other.job);
-        self.action = self.action.max(other.action);
-    }
-}
-
-const NUMBERS: &[u8] = b"numbers";
-
-fn number(bytes: &[u8]) -> Option<u64> {
-    Some(u64::from_be_bytes(bytes.get(..8)?.try_into().ok()?))
-}
-
-fn repository_hash(name: &str) -> u64 {
-    number(&Sha256::digest(name.as_bytes())).unwrap_or_default()
-}
-
-fn tip_key(repository: &str, reference: &str) -> Vec<u8> {
-    let mut hash = Sha256::new();
-    hash.update(repository.as_bytes());
-    hash.update([0]);
-    hash.update(reference.as_bytes());
-    hash.finalize().to_vec()
-}
-
-fn parse<T: Deserialize>(kind: Kind, key: &[u8], bytes: &[u8]) -> Result<T, StoreError> {
-    let unreadable = || StoreError::Record { kind: NAMES[kind as usize], key: key.escape_ascii().to_string() };
-    json::from_str(std::str::from_utf8(bytes).map_err(|_| unreadable())?).map_err(|_| unreadable())
-}
 
 /// What a group of changes comes to: the last word on each key.
 #[derive(Debug)]
@@ -587,10 +512,6 @@ impl Ledger {
     }
 }
 
-fn index_key(repository: u64, event: EventId) -> Vec<u8> {
-    [repository.to_be_bytes(), event.to_be_bytes()].concat()
-}
-
 /// The highest number in `from..below` that follows `prefix` in a key of this tree.
 ///
 /// sled can walk backwards itself, but that puts a constant of a MiB into the program, a third of all the rest. Numbers
@@ -619,23 +540,6 @@ fn highest(tree: &sled::Tree, prefix: &[u8], from: u64, below: u64) -> Result<Op
         }
     }
     Ok(Some(found))
-}
-
-fn part_key(kind: Kind, key: &[u8], part: u16) -> Vec<u8> {
-    let mut whole = key.to_vec();
-    if kind.parted() {
-        whole.extend_from_slice(&part.to_be_bytes());
-    }
-    whole
-}
-
-/// The values of a record's parts, the first with their number before it; none for no record.
-fn part_values(record: Option<&[u8]>) -> Option<Vec<Vec<u8>>> {
-    let Some(record) = record else { return Some(Vec::new()) };
-    let mut parts: Vec<Vec<u8>> = record.chunks(VALUE_BYTES).map(<[u8]>::to_vec).collect();
-    let count = u16::try_from(parts.len()).ok()?;
-    parts.first_mut()?.splice(0..0, count.to_be_bytes());
-    Some(parts)
 }
 
 /// How many parts the record under a key has now.

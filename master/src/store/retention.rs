@@ -1,7 +1,8 @@
 //! Policy → deleted events and unlinked files: the core decides, this carries it out, a bounded piece at a time.
 
 use super::files::{Files, Found};
-use super::ledger::{Kind, Ledger};
+use super::keys::Kind;
+use super::ledger::Ledger;
 use super::{Change, Store, StoreError};
 use sai_core::job::{EventId, JobKey};
 use sai_core::ledger::{EventRecord, JobRecord};

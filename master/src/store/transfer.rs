@@ -3,7 +3,8 @@
 //! The first line is `{"kind":"sai-export",…}` with the format's version and the next numbers; each other line is one
 //! record as it is kept, with its kind in front. Logs, artifacts and saifiles are plain files and are copied as such.
 
-use super::ledger::{Kind, Ledger, Numbers};
+use super::keys::{Kind, Numbers};
+use super::ledger::Ledger;
 use super::{Change, Reader, StoreError, lock};
 use miniserde::{Deserialize, Serialize, json};
 use sai_core::ledger::{ActionRecord, AgentRecord, EventRecord, JobRecord, TipRecord, UserRecord};
