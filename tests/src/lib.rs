@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod browser;
+pub mod figures;
 pub mod log;
 pub mod peer;
 pub mod process;

@@ -10,7 +10,6 @@ const CODE_LINES: usize = 600;
 const LARGE: &[(&str, usize)] = &[
     ("core/src/hub.rs", 640),
     ("core/src/scheduler.rs", 710),
-    ("master/src/store/ledger.rs", 630),
     ("master/src/store/writer.rs", 630),
     ("agent/src/supervisor.rs", 630),
 ];
