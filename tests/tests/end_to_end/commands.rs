@@ -51,6 +51,37 @@ fn agents_and_users_are_managed_with_and_without_a_running_master() {
 }
 
 #[test]
+fn a_machine_joins_with_its_own_line_alone() {
+    let world = World::new("join");
+    let _master = world.master();
+    let join = |line: &str, state: &str| {
+        let mut command = Command::new(program("sai-agent"));
+        command.args(["join", line, "--only-save", "--state"]).arg(world.directory.join(state));
+        let output = command.output().expect("it runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let line = world.join_line("one");
+    let (fields, fingerprint) = line.rsplit_once(':').expect("a line of fields");
+    let other = format!("{fields}:{}", fingerprint.chars().rev().collect::<String>());
+    let (status, said) = join(&other, "first");
+    assert_eq!(status, Some(3), "another master's fingerprint: {said}");
+    assert!(!world.directory.join("first/agent.json").exists(), "what did not work is not saved");
+    let (status, said) = join(&line, "first");
+    assert_eq!(status, Some(0), "{said}");
+    let (status, said) = join(&line, "first");
+    assert_eq!(status, Some(0), "the same machine may do it again: {said}");
+    let (status, said) = join(&line, "second");
+    assert_eq!(status, Some(3), "another machine: {said}");
+    assert!(said.contains("belongs to another machine"), "{said}");
+    world.command(&["agent", "revoke", "one"]);
+    let (status, said) = join(&line, "first");
+    assert_eq!(status, Some(3), "revoked: {said}");
+    for wrong in ["", "sai1:", "https://example.org", "sai1:127.0.0.1:1:one:short:system"] {
+        assert_eq!(join(wrong, "third").0, Some(2), "{wrong:?}");
+    }
+}
+
+#[test]
 fn an_agent_set_aside_gets_no_job_until_it_is_taken_back() {
     let world = World::new("aside");
     let _master = world.master();
