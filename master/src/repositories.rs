@@ -6,21 +6,25 @@ use crate::hook::VerifiedPush;
 use crate::hub::{Gone, HubHandle, Request, now};
 use crate::live::{Changes, Live, LiveRepository, Topic};
 use crate::store::{Change, Store};
-use sai_core::git_names::{is_private, without_credentials};
+use sai_core::git_names::{check_ref, is_private, without_credentials};
 use sai_core::git_text::Tip;
 use sai_core::hub::Input;
 use sai_core::job::{EventId, JobId};
 use sai_core::ledger::{EventRecord, Source, TipRecord};
-use sai_core::look::{LookInput, LookOutput, LookSchedule};
+use sai_core::look::{LookInput, LookOutput, LookSchedule, NAMED_REFERENCES};
 use sai_core::matrix::{self, JobSpec};
 use sai_core::push::{KnownRefs, RefPolicy};
 use sai_core::repo_spec;
 use sai_core::wire::Prefetch;
 use smol::channel::{Receiver, Sender};
 use smol::future::FutureExt as _;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 /// Pokes and pushes that may wait for one repository's task. Pokes beyond it say nothing that those before did not.
@@ -167,11 +171,58 @@ enum Call {
 /// The way to the tasks.
 pub struct Repositories {
     calls: BTreeMap<String, Sender<Call>>,
+    first_pokes: BTreeMap<String, Arc<FirstPokes>>,
+}
+
+/// The pokes of a repository that was never looked at, on disk before they are answered.
+///
+/// Of any other repository a look at start catches up with what was pushed while no master listened. The first look
+/// builds only what somebody named, so that those names must outlive a master that is killed before it.
+struct FirstPokes {
+    file: PathBuf,
+    /// False once a look has been made.
+    wanted: Mutex<bool>,
+}
+
+impl FirstPokes {
+    fn note(&self, reference: &str) -> io::Result<()> {
+        let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        let noted = self.read();
+        if !*wanted || noted.contains(reference) || noted.len() >= NAMED_REFERENCES {
+            return Ok(());
+        }
+        let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(&self.file)?;
+        writeln!(file, "{reference}")?;
+        file.sync_all()?;
+        match self.file.parent() {
+            Some(directory) => File::open(directory)?.sync_all(),
+            None => Ok(()),
+        }
+    }
+
+    fn read(&self) -> BTreeSet<String> {
+        let text = std::fs::read_to_string(&self.file).unwrap_or_default();
+        let names = text.lines().filter(|name| check_ref(name).is_ok()).map(ToString::to_string);
+        names.take(NAMED_REFERENCES).collect()
+    }
+
+    fn looked(&self) {
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::take(&mut *wanted) {
+            // A file that stays only names refs whose tips are known by then.
+            let _ = std::fs::remove_file(&self.file);
+        }
+    }
 }
 
 impl Repositories {
     /// Starts a task for each configured repository; `tips` are the refs seen in earlier lives.
-    pub fn start(config: &Config, shared: &Shared, tips: &[TipRecord]) -> Self {
+    ///
+    /// # Errors
+    /// The directory of first pokes cannot be made.
+    pub fn start(config: &Config, state: &Path, shared: &Shared, tips: &[TipRecord]) -> io::Result<Self> {
+        let pokes = state.join("pokes");
+        DirBuilder::new().recursive(true).mode(0o700).create(&pokes)?;
         let mut live = shared.live.write().unwrap_or_else(PoisonError::into_inner);
         live.repositories = config
             .repositories
@@ -183,7 +234,7 @@ impl Repositories {
             })
             .collect();
         drop(live);
-        let mut calls = BTreeMap::new();
+        let (mut calls, mut first_pokes) = (BTreeMap::new(), BTreeMap::new());
         for repository in config.repositories.values() {
             let refs: BTreeMap<String, String> = tips
                 .iter()
@@ -197,18 +248,27 @@ impl Repositories {
             known.refs = refs;
             let (sender, receiver) = smol::channel::bounded(WAITING);
             calls.insert(repository.name.clone(), sender);
-            let watch = Watch { shared: shared.clone(), repository: repository.clone(), known };
+            let wanted = Mutex::new(!known.looked_at_branches);
+            let first = Arc::new(FirstPokes { file: pokes.join(&repository.name), wanted });
+            first_pokes.insert(repository.name.clone(), first.clone());
+            let watch = Watch { shared: shared.clone(), repository: repository.clone(), known, first };
             smol::spawn(watch.run(receiver)).detach();
         }
-        Self { calls }
+        Ok(Self { calls, first_pokes })
     }
 
     /// Somebody says that there was a push. False when there is no such repository.
-    pub fn poke(&self, repository: &str, reference: Option<String>) -> bool {
-        let Some(calls) = self.calls.get(repository) else { return false };
+    ///
+    /// # Errors
+    /// The poke cannot be kept, and must be sent again.
+    pub fn poke(&self, repository: &str, reference: Option<String>) -> io::Result<bool> {
+        let Some(calls) = self.calls.get(repository) else { return Ok(false) };
+        if let (Some(first), Some(reference)) = (self.first_pokes.get(repository), &reference) {
+            first.note(reference)?;
+        }
         // A full queue holds a poke already, so that the look this one asks for is made.
         let _ = calls.try_send(Call::Poke(reference));
-        true
+        Ok(true)
     }
 
     /// A signed push with its saifile. False when there is no such repository, or too many pushes wait for it.
@@ -221,6 +281,7 @@ struct Watch {
     shared: Shared,
     repository: Repository,
     known: KnownRefs,
+    first: Arc<FirstPokes>,
 }
 
 impl Watch {
@@ -229,14 +290,17 @@ impl Watch {
         let catch_up = self.known.looked_at_branches;
         let poll_ms = self.repository.poll_s.map(|seconds| seconds.saturating_mul(1000));
         let mut schedule = LookSchedule::new(now(), poll_ms, catch_up);
-        let mut input = None;
+        let mut inputs: VecDeque<LookInput> =
+            self.first.read().into_iter().map(|reference| LookInput::Poke(Some(reference))).collect();
         loop {
             let mut outputs = Vec::new();
-            if let Some(input) = input.take() {
+            if let Some(input) = inputs.pop_front() {
                 schedule.handle(now(), input, &mut outputs);
             }
             if let Some(LookOutput::Look(named)) = outputs.pop() {
-                input = Some(self.look(&named).await);
+                inputs.push_back(self.look(&named).await);
+            }
+            if !inputs.is_empty() {
                 continue;
             }
             if let Some(trouble) = schedule.trouble() {
@@ -252,8 +316,8 @@ impl Watch {
             };
             match call.or(timer).await {
                 None => return,
-                Some(None) => input = Some(LookInput::Deadline),
-                Some(Some(Call::Poke(reference))) => input = Some(LookInput::Poke(reference)),
+                Some(None) => inputs.push_back(LookInput::Deadline),
+                Some(Some(Call::Poke(reference))) => inputs.push_back(LookInput::Poke(reference)),
                 Some(Some(Call::Push(push))) => self.push(push).await,
             }
         }
@@ -271,6 +335,10 @@ impl Watch {
     async fn look(&mut self, named: &BTreeSet<String>) -> LookInput {
         match self.try_look(named).await {
             Ok((pushes, more)) => {
+                // What it found is with the hub; a push of the first look is safe once its event is durable.
+                if self.shared.hub.settled().await.is_ok() {
+                    self.first.looked();
+                }
                 self.shared.set_state(&self.repository, "in order".to_string());
                 LookInput::Found { pushes, more }
             }

@@ -85,7 +85,8 @@ pub fn start(config: Config) -> Result<Master, String> {
         changes: changes.clone(),
         numbers,
     };
-    let repositories = Repositories::start(&config, &shared, &restored.tips);
+    let repositories =
+        Repositories::start(&config, &state, &shared, &restored.tips).map_err(|error| format!("the pokes: {error}"))?;
     let tokens = Arc::new(Tokens::new(&restored.agents));
     let door = door(&config, &identity)?;
     let actions = Arc::new(Actions {
@@ -315,8 +316,13 @@ impl Hooks {
             Err(error) => Response::text(error.status, error.text),
             Ok(HookOutcome::Ignored(why)) => Response::text(200, why),
             Ok(HookOutcome::Poke { repository, reference, .. }) => {
-                self.repositories.poke(&repository, reference);
-                Response::text(202, "looking")
+                match self.repositories.poke(&repository, reference) {
+                    Ok(_) => Response::text(202, "looking"),
+                    Err(error) => {
+                        say(&format!("a poke cannot be kept: {error}"));
+                        Response::text(503, "try again later")
+                    }
+                }
             }
             Ok(HookOutcome::Push(push)) => {
                 let mut nonces = self.nonces.lock().unwrap_or_else(PoisonError::into_inner);

@@ -217,6 +217,24 @@ fn a_repository_that_is_away_is_told_and_found_again() {
     eventually("all is well again", || state().contains("in order").then_some(()));
 }
 
+#[test]
+fn the_first_push_outlives_a_master_that_is_killed_before_it_looks() {
+    let world = World::new("first");
+    let mut master = world.master();
+    let away = world.directory.join("away.git");
+    std::fs::remove_file(world.repository.bare.join("hooks/post-receive")).expect("the hook");
+    run(git(&world.repository.work).args(["checkout", "--quiet", "-b", "feature"]));
+    world.repository.push_saifile(&saifile(&["true"]));
+    // The repository is away, so that the master cannot have looked before it is killed.
+    std::fs::rename(&world.repository.bare, &away).expect("the repository goes");
+    assert_eq!(status(&world, "/hook/project?ref=refs/heads/feature"), 202);
+    master.kill();
+    std::fs::rename(&away, &world.repository.bare).expect("the repository comes back");
+    let _master = world.master();
+    let event = await_event(&world, 1);
+    assert_eq!((event.jobs.len(), event.event.errors.len()), (1, 0), "{event:?}");
+}
+
 /// What the API and the event's page say of a pushed saifile.
 fn errors(world: &World, id: u64) -> (Vec<String>, Vec<String>) {
     let event = await_event(world, id);
