@@ -27,18 +27,19 @@ const CONFIGURATION: &str = "[core]\n\thooksPath = /dev/null\n\tfsync = none\n[g
 
 const FLOOR: &str = r#"
 cd "$1"
-one() { git clone --quiet --local --no-checkout mirror.git "work/$1" && cd "work/$1" && git checkout --quiet --detach main && bash -c true; }
+export work=$4
+one() { git clone --quiet --local --no-checkout mirror.git "$work/$1" && cd "$work/$1" && git checkout --quiet --detach main && bash -c true; }
 export -f one
 seq "$2" | xargs -P "$3" -I{} bash -c 'one {}'
 "#;
 
-fn floor(place: &Path) -> f64 {
-    let work = place.join("work");
-    let _ = std::fs::remove_dir_all(&work);
+fn floor(place: &Path, round: u64) -> f64 {
+    // Nothing is removed between rounds: file systems are slow to make files where many were removed.
+    let work = place.join(format!("work-{round}"));
     std::fs::create_dir_all(&work).expect("a directory");
     settle();
     let mut script = Command::new("bash");
-    script.args(["-ec", FLOOR, "floor"]).arg(place).args([&JOBS.to_string(), &SLOTS.to_string()]);
+    script.args(["-ec", FLOOR, "floor"]).arg(place).args([&JOBS.to_string(), &SLOTS.to_string()]).arg(&work);
     script.env("GIT_CONFIG_GLOBAL", place.join("gitconfig")).env("GIT_CONFIG_NOSYSTEM", "1");
     let took = seconds(|| drop(run(&mut script)));
     assert_eq!(std::fs::read_dir(&work).map_or(0, Iterator::count), JOBS);
@@ -85,7 +86,7 @@ fn measure(name: &str, world: &World, agent: &Process) {
     run(git(&place).args(["clone", "--quiet", "--bare"]).arg(&world.repository.bare).arg("mirror.git"));
     let (mut floors, mut times) = (Vec::new(), Vec::new());
     for round in 1..=ROUNDS as u64 {
-        floors.push(floor(&place));
+        floors.push(floor(&place, round));
         settle();
         times.push(ours(world, agent, round).0);
     }
