@@ -41,6 +41,9 @@ use std::time::{Duration, Instant};
 pub const MARKER: &str = "SAI_JOB_MARKER";
 /// Bytes of any of the small files that are read here.
 const SMALL_FILE_BYTES: u64 = 4 << 20;
+/// Time a lock is waited for that no supervisor holds. A process that is being started holds, until it has become its program,
+/// a copy of each file its parent had open, such a lock among them; on a loaded machine that takes a while.
+const LOCK_TIME: Duration = Duration::from_secs(2);
 /// Time a supervisor is given to end its job by itself before it is killed.
 const VANISH_TIME: Duration = Duration::from_secs(15);
 
@@ -304,6 +307,18 @@ impl JobDirectory {
         }
     }
 
+    /// Takes the lock of an attempt without a supervisor, as soon as nobody has a copy of it any more.
+    fn lock(&self) -> io::Result<File> {
+        let begin = Instant::now();
+        loop {
+            match self.try_lock()? {
+                Some(lock) => return Ok(lock),
+                None if begin.elapsed() > LOCK_TIME => return Err(io::Error::from(io::ErrorKind::WouldBlock)),
+                None => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+    }
+
     /// A path to the control socket that is short enough for an address, however long the directory's own is. It is good as
     /// long as the returned directory is open.
     pub(crate) fn control_path(&self) -> io::Result<(File, PathBuf)> {
@@ -386,7 +401,7 @@ pub(crate) fn reap() {
 /// `WouldBlock` when one lives, `AlreadyExists` when the attempt has ended; else those of the disk and of starting a process.
 pub fn start(directory: &JobDirectory, launcher: &Launcher) -> io::Result<()> {
     reap();
-    let lock = directory.try_lock()?.ok_or(io::Error::from(io::ErrorKind::WouldBlock))?;
+    let lock = directory.lock()?;
     if directory.ended() {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the attempt has ended"));
     }
@@ -423,7 +438,7 @@ pub fn bury(directory: &JobDirectory, why: &str) -> io::Result<()> {
     if directory.ended() {
         return Ok(());
     }
-    let _lock = directory.try_lock()?.ok_or(io::Error::from(io::ErrorKind::WouldBlock))?;
+    let _lock = directory.lock()?;
     let unkillable = directory.sweep()?;
     let spool = directory.path.join("spool");
     let tail = recover(&spool)?;

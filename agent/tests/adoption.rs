@@ -65,6 +65,20 @@ fn a_killed_supervisor_is_buried_and_leaves_no_process() {
 }
 
 #[test]
+fn a_lock_that_a_starting_process_still_has_a_copy_of_is_waited_for() {
+    let world = World::new("copied");
+    let directory = JobDirectory::create(&world.jobs(), &world.assignment(&["true"])).unwrap();
+    gone(&directory);
+    // Between fork and exec a process has a copy of all its parent's files; this one takes its time.
+    let lock = std::fs::OpenOptions::new().write(true).open(directory.path().join("lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let mut copy = Command::new("sleep").arg("0.3").stdin(Stdio::from(lock)).spawn().unwrap();
+    bury(&directory, "never started").unwrap();
+    copy.wait().unwrap();
+    assert_eq!(Log::of(&directory).outcome(), Outcome::Infra);
+}
+
+#[test]
 fn a_supervisor_killed_at_any_moment_leaves_a_log_that_can_be_read() {
     let world = World::new("any");
     let mut assignment = world.assignment(&["seq 1 300000", "seq 1 100000000"]);
