@@ -126,9 +126,14 @@ pub struct Event {
 impl World {
     /// A world with an empty repository; nothing runs yet. The built-in agent is off unless `builtin` is set.
     pub fn new(name: &str) -> Self {
+        Self::below(&std::env::temp_dir(), name)
+    }
+
+    /// The same in a directory below this one.
+    pub fn below(place: &Path, name: &str) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let directory = std::env::temp_dir().join(format!("sai-{name}-{}-{number}", std::process::id()));
+        let directory = place.join(format!("sai-{name}-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&directory).expect("a directory");
         let repository = Repository::new(&directory);
         let port = free_port();
