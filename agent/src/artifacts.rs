@@ -146,7 +146,7 @@ impl Collector {
                 entries.push((entry.file_name().to_owned(), entry.file_type()));
             }
         }
-        entries.sort_by(|one, other| one.0.cmp(&other.0));
+        entries.sort_unstable_by(|one, other| one.0.cmp(&other.0));
         for (raw, kind) in entries {
             if walk.stop.asked() {
                 return Ok(());

@@ -3,6 +3,7 @@
 //! The task passes growing lengths on, and orders to the supervisor. When the supervisor is gone without a verdict, it
 //! has that end written into the log, so that the master hears of it the usual way.
 
+use crate::blocking::unblock;
 use crate::job_directory::{self, JobDirectory, Launcher, RunnerOptions};
 use crate::supervised::{self, Progress, Supervised};
 use sai_core::job::JobKey;
@@ -121,7 +122,7 @@ where
         let news = |what| news(key, what);
         let begun = match origin {
             Origin::Assigned(jobs, assignment, options, launcher) => {
-                smol::unblock(move || begin(&jobs, &assignment, &options, &launcher)).await
+                unblock(move || begin(&jobs, &assignment, &options, &launcher)).await
             }
             Origin::Found(directory) => Ok(directory),
         };
@@ -186,7 +187,7 @@ async fn follow<F: Future<Output = ()>>(directory: &Arc<JobDirectory>, desk: &De
     }
     // Without a supervisor there is a verdict in the log, or there must be one now.
     let last = Arc::clone(directory);
-    let settled = smol::unblock(move || {
+    let settled = unblock(move || {
         job_directory::bury(&last, "the supervisor of the job was killed")?;
         last.lengths()
     });
@@ -252,12 +253,12 @@ async fn trim(directory: &Arc<JobDirectory>, acked: u64, trimmed: &mut u64) {
         *trimmed = acked;
         let directory = Arc::clone(directory);
         // What cannot be trimmed stays until the attempt is removed as a whole.
-        let _ = smol::unblock(move || directory.trim(acked)).await;
+        let _ = unblock(move || directory.trim(acked)).await;
     }
 }
 
 async fn remove(directory: Arc<JobDirectory>) -> Result<(), String> {
     // A piece of a stream may still be being read through the shared one.
     let path = directory.path().to_path_buf();
-    smol::unblock(move || JobDirectory::open(&path)?.forget()).await.map_err(|error| error.to_string())
+    unblock(move || JobDirectory::open(&path)?.forget()).await.map_err(|error| error.to_string())
 }

@@ -176,7 +176,7 @@ impl JobDirectory {
                 found.push(directory);
             }
         }
-        found.sort_by_key(|directory| directory.key);
+        found.sort_unstable_by_key(|directory| directory.key);
         Ok(found)
     }
 

@@ -3,6 +3,7 @@
 //! Nothing is saved before the master has welcomed this machine, so that a line that does not work replaces no
 //! configuration that does.
 
+use crate::blocking::unblock;
 use crate::config::{self, Config};
 use crate::describe;
 use crate::job_directory::JobDirectory;
@@ -40,7 +41,7 @@ pub async fn join(state: &State, config: &Config) -> Result<String, JoinError> {
     let name = greet(link, hello(state, config, jobs.keys)).await?;
     for directory in jobs.foreign {
         let key = directory.key();
-        smol::unblock(move || directory.forget())
+        unblock(move || directory.forget())
             .await
             .map_err(|error| JoinError::Trouble(format!("job {key} of another master cannot be removed: {error}")))?;
     }

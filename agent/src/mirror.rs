@@ -12,6 +12,7 @@ use crate::remove_tree::remove_tree;
 use rustix::fs::{FlockOperation, flock};
 use sai_core::git_names::{check_ref, check_revision, protocol, without_credentials};
 use sai_core::job::Fault;
+use sai_core::ordered;
 use sai_core::wire::Prefetch;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions};
@@ -105,19 +106,13 @@ fn digest(text: &str) -> String {
 
 /// Names of the repositories that have a mirror here, each once.
 pub fn names(mirrors: &Path) -> Vec<String> {
-    let mut found: Vec<String> = fs::read_dir(mirrors)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| {
-            let name = entry.file_name();
-            let (name, hash) = name.to_str()?.strip_suffix(".git")?.rsplit_once('-')?;
-            (hash.len() == 16).then(|| unescape(name))?
-        })
-        .collect();
-    found.sort();
-    found.dedup();
-    found
+    let entries = fs::read_dir(mirrors).into_iter().flatten().flatten();
+    let found = entries.filter_map(|entry| {
+        let name = entry.file_name();
+        let (name, hash) = name.to_str()?.strip_suffix(".git")?.rsplit_once('-')?;
+        (hash.len() == 16).then(|| unescape(name))?
+    });
+    ordered::set(found).into_iter().collect()
 }
 
 /// Fetches a revision into its mirror, so that a job for it finds it there. Blocks.

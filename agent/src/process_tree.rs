@@ -1,6 +1,7 @@
 //! /proc → the processes of a job, to end them all: whatever has become of their parents, sessions and signals.
 
 use rustix::process::{Pid, Signal, kill_process};
+use sai_core::ordered;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -65,7 +66,7 @@ pub fn descendants() -> Vec<i32> {
     if !Path::new("/proc/thread-self/children").exists() {
         // A kernel without CONFIG_PROC_CHILDREN.
         let processes = all();
-        let mut family = BTreeSet::from([own]);
+        let mut family = ordered::set([own]);
         extend_to_descendants(&processes, &mut family);
         family.remove(&own);
         return family.into_iter().collect();
@@ -136,16 +137,13 @@ impl Traces<'_> {
             // While a process has the session's number as its own, the number has been given anew (the supervisor is dead).
             processes.get(session).is_none_or(|state| state.zombie)
         });
-        let mut family: BTreeSet<i32> = processes
-            .iter()
-            .filter(|(pid, state)| {
-                **pid != own
-                    && !state.zombie
-                    && (session.is_some_and(|(session, since)| state.session == session && state.started >= since)
-                        || self.left_by(**pid, own_namespace.as_deref()))
-            })
-            .map(|(pid, _)| *pid)
-            .collect();
+        let left = processes.iter().filter(|(pid, state)| {
+            **pid != own
+                && !state.zombie
+                && (session.is_some_and(|(session, since)| state.session == session && state.started >= since)
+                    || self.left_by(**pid, own_namespace.as_deref()))
+        });
+        let mut family = ordered::set(left.map(|(pid, _)| *pid));
         extend_to_descendants(&processes, &mut family);
         family.retain(|pid| *pid != own && processes.get(pid).is_some_and(|state| !state.zombie));
         family

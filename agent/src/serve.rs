@@ -3,6 +3,7 @@
 //! One task owns the session and never waits for anything but its inputs. Beside it run a task for the link of the
 //! moment, one for each attempt held, and one that fetches ahead; all reach it through one bounded queue.
 
+use crate::blocking::unblock;
 use crate::describe;
 use crate::held::{self, News, Orders, Origin};
 use crate::job_directory::{JobDirectory, Launcher, RunnerOptions};
@@ -116,7 +117,7 @@ where
         while let Ok(prefetch) = to_fetch.recv().await {
             let mirrors = mirrors.clone();
             // Why it failed is told by the job that comes, if one does.
-            let _ = smol::unblock(move || mirror::prefetch(&mirrors, &prefetch)).await;
+            let _ = unblock(move || mirror::prefetch(&mirrors, &prefetch)).await;
         }
     });
     let load = describe::load(state.directory());
@@ -243,7 +244,7 @@ where
     async fn adopt(&mut self) -> Result<(), String> {
         let jobs = self.state.jobs();
         let failed = |error: io::Error| format!("{} cannot be read: {error}", self.state.jobs().display());
-        let found = smol::unblock(move || {
+        let found = unblock(move || {
             let mut found = Vec::new();
             for directory in JobDirectory::scan(&jobs)? {
                 // An attempt whose parts cannot be read is held all the same: the master then gives it up.
@@ -441,7 +442,7 @@ where
         let events = self.events.clone();
         let task = self.executor.spawn(async move {
             let result = match link.await {
-                Ok(link) => Ok((link, smol::unblock(move || mirror::names(&mirrors)).await)),
+                Ok(link) => Ok((link, unblock(move || mirror::names(&mirrors)).await)),
                 Err(error) => Err(error),
             };
             let _ = events.send(Event::Dialled(generation, result)).await;
@@ -571,7 +572,7 @@ async fn transmit(
             Next::Piece(piece) => {
                 let key = piece.header.key;
                 // While the link sends what is queued, the disk is read for the next.
-                match smol::unblock(move || read(&piece)).await {
+                match unblock(move || read(&piece)).await {
                     Ok(frame) => sender.send(Frame::Binary(frame)).await?,
                     Err(why) => drop(events.send(Event::Unreadable(key, why)).await),
                 }

@@ -8,6 +8,7 @@ use crate::job::{EventId, JobId, JobKey, JobState, Verdict};
 use crate::ledger::{AgentRecord, EventRecord, JobRecord};
 use crate::limits::{ARTIFACT_BYTES, JOB_TIMEOUT_S, LOG_BYTES, Millis, PLATFORMS, PROTOCOL, SLOTS, STREAMS};
 use crate::matrix::JobSpec;
+use crate::ordered;
 use crate::platform;
 use crate::record::{Artifact, Decoder, Item, Record};
 use crate::scheduler::{self, Greeting, Policy, Scheduler};
@@ -16,7 +17,7 @@ use crate::wire::{
     Ack, Adopt, AgentMessage, Assignment, Bye, Cancel, DataHeader, Forget, Hello, Load, MasterMessage, Prefetch,
     Welcome,
 };
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -681,7 +682,7 @@ impl Hub {
         let first = event.first_job;
         let id = event.id;
         let plan = self.plans.entry(id).or_insert(Plan { event, specs: BTreeMap::new() });
-        let wanted: BTreeSet<JobId> = jobs.iter().map(|record| record.id).collect();
+        let wanted = ordered::set(jobs.iter().map(|record| record.id));
         for (index, spec) in specs.into_iter().enumerate() {
             let job = first + index as u64;
             if wanted.contains(&job) {

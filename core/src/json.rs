@@ -60,6 +60,11 @@ pub struct At {
     pub expected: String,
 }
 
+/// Brings errors into the order of the file; those of one place stay as they were found.
+pub fn sort(errors: &mut [At]) {
+    errors.sort_by_key(|error| (error.line, error.column));
+}
+
 impl At {
     /// The same error, about the value at `path`.
     pub fn about(mut self, path: &str) -> At {

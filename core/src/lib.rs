@@ -17,6 +17,7 @@ pub mod ledger;
 pub mod limits;
 pub mod look;
 pub mod matrix;
+pub mod ordered;
 pub mod platform;
 pub mod push;
 pub mod record;

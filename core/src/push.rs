@@ -11,6 +11,7 @@
 
 use crate::git_names::{branch, is_private, tag};
 use crate::git_text::Tip;
+use crate::ordered;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -90,11 +91,8 @@ impl KnownRefs {
         } else if now_ms >= self.quiet_until_ms {
             self.quiet.clear();
         }
-        let wanted: BTreeMap<&str, &str> = tips
-            .iter()
-            .filter(|tip| policy.wants(&tip.reference))
-            .map(|tip| (tip.reference.as_str(), tip.revision.as_str()))
-            .collect();
+        let wanted = tips.iter().filter(|tip| policy.wants(&tip.reference));
+        let wanted = ordered::map(wanted.map(|tip| (tip.reference.as_str(), tip.revision.as_str())));
         let gone: Vec<String> = self.refs.keys().filter(|name| !wanted.contains_key(name.as_str())).cloned().collect();
         for name in gone {
             self.refs.remove(&name);

@@ -124,7 +124,7 @@ pub fn read(bytes: &[u8]) -> Result<(RepoSpec, Vec<Warning>), Vec<At>> {
     let tree = json::parse(bytes).map_err(|error| [error].to_vec())?;
     let mut reader = Reader { file, tokens: 0, branches: 0, errors: Vec::new(), warnings: Vec::new() };
     let spec = reader.spec(&tree);
-    reader.errors.sort_by_key(|error| (error.line, error.column));
+    json::sort(&mut reader.errors);
     reader.warnings.sort_by_key(|warning| (warning.line, warning.column));
     if reader.errors.is_empty() { Ok((spec, reader.warnings)) } else { Err(reader.errors) }
 }

@@ -7,6 +7,7 @@
 use crate::job::{Fault, JobId, JobKey, JobState, Outcome, Verdict};
 use crate::ledger::JobRecord;
 use crate::limits::{INFRA_ATTEMPTS, JOB_TIMEOUT_S, Millis, SLOTS};
+use crate::ordered;
 use crate::platform::serves;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -515,11 +516,11 @@ impl Scheduler {
         let agent = self.agents.entry(name.clone()).or_default();
         agent.platforms = greeting.platforms;
         agent.slots = greeting.slots;
-        agent.mirrors = greeting.mirrors.into_iter().collect();
+        agent.mirrors = ordered::set(greeting.mirrors);
         agent.connected = true;
         let mine: Vec<JobKey> = agent.runs.iter().copied().collect();
         self.offered(&name);
-        let holds: BTreeSet<JobKey> = greeting.holds.iter().copied().collect();
+        let holds = ordered::set(greeting.holds.iter().copied());
         for key in &holds {
             if self.holder(*key) == Some(name.as_str()) {
                 out.push(Output::Adopt(name.clone(), *key));

@@ -221,7 +221,7 @@ impl Reader {
     /// # Errors
     /// Lines of `FILE:LINE:COLUMN: PATH: expected …`, in file order.
     pub fn finish(mut self, file: &str) -> Result<(), Vec<String>> {
-        self.errors.sort_by_key(|at| (at.line, at.column));
+        json::sort(&mut self.errors);
         if self.errors.is_empty() { Ok(()) } else { Err(self.errors.iter().map(|at| format!("{file}:{at}")).collect()) }
     }
 }

@@ -5,6 +5,7 @@ use crate::hub::{HubHandle, Request, now};
 use crate::repositories::read_saifile;
 use crate::sessions::digest_hex;
 use crate::store::{self, Change, Reader, Store};
+use sai_agent::blocking::unblock;
 use sai_core::hub::Input;
 use sai_core::job::{EventId, JobId};
 use sai_core::join::{Address, JoinLine, check_agent_name};
@@ -164,7 +165,7 @@ impl Actions {
             Action::UserList => Ok(user_list(&self.reader)),
             Action::Collect => {
                 let (store, keep) = (self.store.clone(), self.keep);
-                smol::unblock(move || collect(&store, keep)).await
+                unblock(move || collect(&store, keep)).await
             }
         }
     }

@@ -4,6 +4,7 @@
 
 use crate::actions::{Action, Actions};
 use miniserde::{Deserialize, Serialize, json};
+use sai_agent::blocking::detach;
 use smol::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use smol::net::unix::{UnixListener, UnixStream};
 use std::fs::Permissions;
@@ -47,7 +48,7 @@ pub fn listen(state: &Path, actions: Arc<Actions>) -> io::Result<()> {
     let listener = UnixListener::bind(&path)?;
     std::fs::set_permissions(&path, Permissions::from_mode(0o600))?;
     let places = Arc::new(smol::lock::Semaphore::new(AT_ONCE));
-    smol::spawn(async move {
+    detach(async move {
         loop {
             let place = places.acquire_arc().await;
             let Ok((stream, _)) = listener.accept().await else {
@@ -55,18 +56,16 @@ pub fn listen(state: &Path, actions: Arc<Actions>) -> io::Result<()> {
                 continue;
             };
             let actions = actions.clone();
-            smol::spawn(async move {
+            detach(async move {
                 let _place = place;
                 let timeout = async {
                     smol::Timer::after(TIME).await;
                     Err(io::ErrorKind::TimedOut.into())
                 };
                 let _: io::Result<()> = smol::future::or(serve(stream, &actions), timeout).await;
-            })
-            .detach();
+            });
         }
-    })
-    .detach();
+    });
     Ok(())
 }
 

@@ -6,6 +6,7 @@
 use crate::config::Builtin;
 use crate::hub::HubHandle;
 use crate::{agents, say};
+use sai_agent::blocking::detach;
 use sai_agent::config;
 use sai_agent::describe;
 use sai_agent::job_directory::Launcher;
@@ -42,7 +43,7 @@ pub fn start(settings: &Builtin, state: &Path, hub: &HubHandle) -> Result<(), St
         let hub = hub.clone();
         async move {
             let (near, far) = Link::pair();
-            smol::spawn(async move { agents::carry(&hub, NAME.to_string(), far).await }).detach();
+            detach(async move { agents::carry(&hub, NAME.to_string(), far).await });
             Ok(near)
         }
     };

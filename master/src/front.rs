@@ -18,6 +18,7 @@ use client::{After, Client, plain};
 use futures_rustls::TlsAcceptor;
 use gate::{Gate, Permit, Quotas};
 use head::Framing;
+use sai_agent::blocking::{detach, unblock};
 use smol::io::AsyncWriteExt as _;
 use smol::{Async, Task, Timer};
 use std::future::Future;
@@ -231,7 +232,7 @@ async fn listen<U: Upgrades>(shared: Arc<Shared<U>>, listener: Async<TcpListener
             Ok((tcp, peer)) => {
                 // Beyond the quota a connection is closed at once: whoever is honest comes again.
                 if let Some(permit) = shared.gate.admit(peer.ip(), Instant::now()) {
-                    smol::spawn(connection(Arc::clone(&shared), tcp, peer, permit)).detach();
+                    detach(connection(Arc::clone(&shared), tcp, peer, permit));
                 }
             }
             Err(_) => {
@@ -319,17 +320,15 @@ async fn upgrade<U: Upgrades>(
     match admitted {
         Admitted::Agent(agent) => {
             permit.is_known();
-            smol::spawn(async move {
+            detach(async move {
                 shared.upgrades.agent(agent, head, socket).await;
                 drop(permit);
-            })
-            .detach();
+            });
         }
-        Admitted::Viewer(viewer) => smol::spawn(async move {
+        Admitted::Viewer(viewer) => detach(async move {
             shared.upgrades.live(viewer, head, socket).await;
             drop(permit);
-        })
-        .detach(),
+        }),
     }
 }
 
@@ -345,7 +344,7 @@ impl<U: Upgrades> Shared<U> {
             *next = now + self.limits.certificate_check;
         }
         let identity = Arc::clone(&self.identity);
-        match smol::unblock(move || identity.refresh()).await {
+        match unblock(move || identity.refresh()).await {
             Refresh::Unchanged => {}
             Refresh::Replaced(fingerprint) => (self.report)(format!(
                 "the certificate was replaced; agents that pinned the old one must join again with fingerprint {}",

@@ -10,6 +10,7 @@ use sai_core::hub::{Hub, Input, LinkId, Output, Touch};
 use sai_core::job::{JobId, JobState};
 use sai_core::ledger::ActionRecord;
 use sai_core::limits::Millis;
+use sai_core::ordered;
 use sai_core::wire::MasterMessage;
 use smol::channel::{Receiver, Sender, TrySendError};
 use smol::future::FutureExt as _;
@@ -466,7 +467,7 @@ impl Running {
         if reasons {
             self.waiting_stale = false;
             self.waiting_at = now;
-            live.waiting = queued.into_iter().filter_map(|id| Some((id, scheduler.waiting(now, id)?))).collect();
+            live.waiting = ordered::map(queued.into_iter().filter_map(|id| Some((id, scheduler.waiting(now, id)?))));
         }
     }
 }

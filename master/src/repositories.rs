@@ -6,6 +6,7 @@ use crate::hook::VerifiedPush;
 use crate::hub::{Gone, HubHandle, Request, now};
 use crate::live::{Changes, Live, LiveRepository, Topic};
 use crate::store::{Change, Store};
+use sai_agent::blocking::{detach, unblock};
 use sai_core::git_names::{check_ref, is_private, without_credentials};
 use sai_core::git_text::Tip;
 use sai_core::hub::Input;
@@ -13,6 +14,7 @@ use sai_core::job::{EventId, JobId};
 use sai_core::ledger::{EventRecord, Source, TipRecord};
 use sai_core::look::{LookInput, LookOutput, LookSchedule, NAMED_REFERENCES};
 use sai_core::matrix::{self, JobSpec};
+use sai_core::ordered;
 use sai_core::push::{KnownRefs, RefPolicy};
 use sai_core::repo_spec;
 use sai_core::wire::Prefetch;
@@ -126,7 +128,7 @@ impl Shared {
         let (bytes, subject, author) =
             file.map_or_else(Default::default, |file| (file.bytes, file.subject, file.author));
         let store = self.store.clone();
-        smol::unblock(move || store.files().put_saifile(id, &bytes))
+        unblock(move || store.files().put_saifile(id, &bytes))
             .await
             .map_err(|error| format!("the saifile cannot be kept: {error}"))?;
         let record = EventRecord {
@@ -203,7 +205,7 @@ impl FirstPokes {
     fn read(&self) -> BTreeSet<String> {
         let text = std::fs::read_to_string(&self.file).unwrap_or_default();
         let names = text.lines().filter(|name| check_ref(name).is_ok()).map(ToString::to_string);
-        names.take(NAMED_REFERENCES).collect()
+        ordered::set(names.take(NAMED_REFERENCES))
     }
 
     fn looked(&self) {
@@ -236,11 +238,8 @@ impl Repositories {
         drop(live);
         let (mut calls, mut first_pokes) = (BTreeMap::new(), BTreeMap::new());
         for repository in config.repositories.values() {
-            let refs: BTreeMap<String, String> = tips
-                .iter()
-                .filter(|tip| tip.repository == repository.name)
-                .map(|tip| (tip.reference.clone(), tip.revision.clone()))
-                .collect();
+            let refs = tips.iter().filter(|tip| tip.repository == repository.name);
+            let refs = ordered::map(refs.map(|tip| (tip.reference.clone(), tip.revision.clone())));
             let seen = |kind: &str| refs.keys().any(|name| name.starts_with(kind));
             let mut known = KnownRefs::default();
             known.looked_at_branches = seen("refs/heads/");
@@ -252,7 +251,7 @@ impl Repositories {
             let first = Arc::new(FirstPokes { file: pokes.join(&repository.name), wanted });
             first_pokes.insert(repository.name.clone(), first.clone());
             let watch = Watch { shared: shared.clone(), repository: repository.clone(), known, first };
-            smol::spawn(watch.run(receiver)).detach();
+            detach(watch.run(receiver));
         }
         Ok(Self { calls, first_pokes })
     }

@@ -17,11 +17,13 @@ use crate::sessions::Sessions;
 use crate::store::{Options, Restored, Store};
 use crate::tls::{Identity, Sources};
 use crate::{admin, say, viewers};
+use sai_agent::blocking::{detach, unblock};
 use sai_agent::link::{Link, Timing};
 use sai_core::hub::{Hub, Input, Output, Terms};
 use sai_core::job::{Fault, JobKey, JobState};
 use sai_core::join::Address;
 use sai_core::ledger::{AgentRecord, JobRecord};
+use sai_core::ordered;
 use sai_core::scheduler::Policy;
 use smol::stream::StreamExt as _;
 use std::collections::BTreeMap;
@@ -126,10 +128,10 @@ pub fn start(config: Config) -> Result<Master, String> {
         builtin::start(builtin, &state, &handle)?;
     }
     let (kept, keep) = (store.clone(), config.keep);
-    smol::spawn(async move {
+    detach(async move {
         loop {
             let store = kept.clone();
-            let report = smol::unblock(move || crate::store::gc(&store, keep)).await;
+            let report = unblock(move || crate::store::gc(&store, keep)).await;
             if let Some(trouble) = report.trouble {
                 say(&format!("retention: {trouble}"));
             } else if report.more {
@@ -137,8 +139,7 @@ pub fn start(config: Config) -> Result<Master, String> {
             }
             smol::Timer::after(RETENTION).await;
         }
-    })
-    .detach();
+    });
     let addresses = front.addresses().to_vec();
     let url = own_url(&config, &addresses);
     Ok(Master { addresses, url, hub: handle, shared, store, actions, _front: front })
@@ -205,16 +206,13 @@ fn own_url(config: &Config, addresses: &[SocketAddr]) -> String {
 
 /// Makes the hub's machine what it was, from the records and the lengths of files alone.
 fn restore(config: &Config, store: &Store, restored: &Restored) -> Result<(Hub, Vec<Output>), String> {
+    let submodules = config.repositories.iter().map(|(name, repository)| (name.clone(), repository.submodules));
     let terms = Terms {
         version: env!("CARGO_PKG_VERSION").to_string(),
         log_bytes: config.log_bytes,
         log_limit_fails: config.log_limit_fails,
         timeout_s: config.timeout_s,
-        submodules: config
-            .repositories
-            .iter()
-            .map(|(name, repository)| (name.clone(), repository.submodules))
-            .collect(),
+        submodules: ordered::map(submodules),
     };
     let policy = Policy {
         orphan_ms: config.orphan_s.saturating_mul(1000),
@@ -301,7 +299,7 @@ impl Hooks {
         let secrets =
             secrets.map(|repository| (repository.name.clone(), HookSecret { secret: repository.secret.clone() }));
         let nonces = Nonces::open(&state.join("nonces")).map_err(|error| format!("the nonces of hooks: {error}"))?;
-        Ok(Self { secrets: secrets.collect(), repositories, nonces: Mutex::new(nonces) })
+        Ok(Self { secrets: ordered::map(secrets), repositories, nonces: Mutex::new(nonces) })
     }
 
     fn respond(&self, request: &Request) -> Response {

@@ -12,6 +12,7 @@ use sai_core::hub::Input;
 use sai_core::job::{JobId, JobKey, JobState};
 use sai_core::ledger::{JobRecord, Source};
 use sai_core::matrix::JobSpec;
+use sai_core::ordered;
 use sai_core::platform::serves;
 use sai_core::record::{Decoder, Item, Record};
 use smol::stream::StreamExt as _;
@@ -106,7 +107,7 @@ pub fn run(trial: &Trial) -> Result<ExitCode, String> {
         let made = master.shared.make_event(&repository, &tip, Source::Try, Ok(file), None).await?;
         master.hub.settled().await?;
         let event = master.store.reader().event(made).ok_or("the event was not kept")?;
-        let wanted: BTreeSet<JobId> = chosen.iter().map(|index| event.first_job + *index as u64).collect();
+        let wanted = ordered::set(chosen.iter().map(|index| event.first_job + *index as u64));
         for job in (event.first_job..).take(event.jobs as usize).filter(|job| !wanted.contains(job)) {
             let why = "not part of this trial".to_string();
             master.hub.input(Input::Cancel(job, why)).await.map_err(|_| ending)?;
@@ -170,7 +171,7 @@ fn choose(trial: &Trial, offered: &[String], specs: &[JobSpec]) -> Result<Vec<us
     }
     for name in &trial.configurations {
         if !specs.iter().any(|spec| spec.configuration == *name) {
-            let names: BTreeSet<&str> = specs.iter().map(|spec| spec.configuration.as_str()).collect();
+            let names = ordered::set(specs.iter().map(|spec| spec.configuration.as_str()));
             let names: Vec<&str> = names.into_iter().collect();
             return Err(format!("there is no configuration {name:?}; there are {}", names.join(", ")));
         }
@@ -183,8 +184,8 @@ fn choose(trial: &Trial, offered: &[String], specs: &[JobSpec]) -> Result<Vec<us
     let chosen: Vec<usize> =
         specs.iter().enumerate().filter(|(_, spec)| here(spec) && asked(spec)).map(|(index, _)| index).collect();
     if chosen.is_empty() {
-        let wanted: BTreeSet<&str> =
-            specs.iter().filter(|spec| asked(spec)).map(|spec| spec.platform.as_str()).collect();
+        let wanted = specs.iter().filter(|spec| asked(spec));
+        let wanted = ordered::set(wanted.map(|spec| spec.platform.as_str()));
         let wanted: Vec<&str> = wanted.into_iter().collect();
         return Err(format!(
             "this machine serves {}, but the jobs asked for want {}; `--as PLATFORM` lets it serve another",

@@ -12,8 +12,10 @@ use crate::page::log::{Folder, Piece};
 use crate::page::route::{field, key_field, number_field};
 use crate::page::{agents, event, events, grid, job, log_html};
 use miniserde::{Serialize, json};
+use sai_agent::blocking::unblock;
 use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::ledger::JobRecord;
+use sai_core::ordered;
 use smol::Timer;
 use smol::future::or;
 use std::collections::BTreeSet;
@@ -146,7 +148,7 @@ async fn fragments(
     let scope = match &shown {
         Shown::Event { id, .. } => {
             let (library, id) = (library.clone(), *id);
-            let Some(record) = smol::unblock(move || library.archive.event(id)).await else { return Ok(()) };
+            let Some(record) = unblock(move || library.archive.event(id)).await else { return Ok(()) };
             Scope::Event(id, record.first_job..record.first_job + u64::from(record.jobs))
         }
         Shown::Agents => Scope::Agents,
@@ -158,7 +160,7 @@ async fn fragments(
     loop {
         let changed = {
             let (library, shown, who) = (library.clone(), shown.clone(), who.clone());
-            smol::unblock(move || changed(&library, &shown, who, dirty.as_ref())).await
+            unblock(move || changed(&library, &shown, who, dirty.as_ref())).await
         };
         for fragment in changed {
             send(socket, fragment.message()).await?;
@@ -202,7 +204,7 @@ fn changed_events(
             Topic::Job(id) => library.archive.job(*id).map(|job| job.event),
             _ => None,
         };
-        dirty.topics.iter().filter_map(event).collect()
+        ordered::set(dirty.topics.iter().filter_map(event))
     });
     let mut views = match &wanted {
         // That the list changed says nothing of which event: look at all that the first page shows.
@@ -217,7 +219,7 @@ fn changed_events(
         views.retain(|view| view.event.at >= since || view.jobs.iter().any(|job| fresh(job, since)));
     }
     // Oldest first, since each new one goes to the top.
-    views.sort_by_key(|view| view.event.id);
+    views.sort_unstable_by_key(|view| view.event.id);
     views
         .iter()
         .map(|view| Fragment::new(format!("event-{}", view.event.id), |html| events::card(html, view, now)))
@@ -227,7 +229,8 @@ fn changed_events(
 fn changed_event(library: &Library, id: EventId, since: u64, dirty: Option<&Dirty>, now: u64) -> Vec<Fragment> {
     let Some(view) = library.event(id) else { return Vec::new() };
     let wanted: Option<BTreeSet<JobId>> = dirty.filter(|dirty| !dirty.all).map(|dirty| {
-        dirty.topics.iter().filter_map(|topic| if let Topic::Job(id) = topic { Some(*id) } else { None }).collect()
+        let job = |topic: &Topic| if let Topic::Job(id) = topic { Some(*id) } else { None };
+        ordered::set(dirty.topics.iter().filter_map(job))
     });
     let mut fragments = vec![
         Fragment::new("event-head", |html| event::head(html, &view, now)),
@@ -327,7 +330,7 @@ async fn follow(socket: &mut impl Socket, key: JobKey, from: u64, library: &Arc<
     loop {
         let (held, round, head) = {
             let (library, mut held) = (library.clone(), follower);
-            smol::unblock(move || {
+            unblock(move || {
                 let head = if job_changed { head(&library, key) } else { None };
                 let round = held.round(&library);
                 (held, round, head)

@@ -8,6 +8,7 @@ use super::views::{AgentView, EventView, JobView, job_took, source_word};
 use crate::live::LiveRepository;
 use miniserde::{Serialize, json};
 use sai_core::ledger::JobRecord;
+use sai_core::ordered;
 use std::collections::BTreeMap;
 
 /// One event.
@@ -150,7 +151,7 @@ fn event_json<'a>(view: &'a EventView, now: u64) -> Event<'a> {
         source: source_word(event.source),
         at: moment(event.at),
         state: view.standing().word(),
-        counts: view.counts().into_iter().map(|(state, count)| (state.word().to_string(), count as u64)).collect(),
+        counts: ordered::map(view.counts().into_iter().map(|(state, count)| (state.word().to_string(), count as u64))),
         duration_ms: view.took(now),
         errors: &event.errors,
         warnings: &event.warnings,

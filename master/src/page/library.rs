@@ -8,7 +8,7 @@ use crate::sessions::Sessions;
 use crate::store::Reader;
 use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::ledger::{ActionRecord, AgentRecord, EventRecord, JobRecord, UserRecord};
-use std::collections::{BTreeMap, BTreeSet};
+use sai_core::ordered;
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
@@ -137,23 +137,21 @@ impl Library {
 
     /// The agents, those on record and those that are live: first those that are connected, by name.
     pub fn agents(&self, with_actions: bool) -> AgentsView {
-        let mut records: BTreeMap<String, AgentRecord> =
-            self.archive.agents().into_iter().map(|record| (record.name.clone(), record)).collect();
+        let records = self.archive.agents().into_iter();
+        let mut records = ordered::map(records.map(|record| (record.name.clone(), record)));
         let (mut live, repositories) = {
             let live = self.live();
             (live.agents.clone(), live.repositories.clone())
         };
-        let names: BTreeSet<String> = records.keys().chain(live.keys()).cloned().collect();
-        let mut agents: Vec<AgentView> = names
-            .into_iter()
-            .map(|name| {
-                let live = live.remove(&name);
-                let keys = live.as_ref().map(|live| live.running.as_slice()).unwrap_or_default();
-                let jobs = keys.iter().filter_map(|key| self.archive.job(key.job)).collect();
-                AgentView { record: records.remove(&name), live, jobs, name }
-            })
-            .collect();
-        agents.sort_by_key(|agent| !agent.connected());
+        let names = ordered::set(records.keys().chain(live.keys()).cloned());
+        let agents = names.into_iter().map(|name| {
+            let live = live.remove(&name);
+            let keys = live.as_ref().map(|live| live.running.as_slice()).unwrap_or_default();
+            let jobs = keys.iter().filter_map(|key| self.archive.job(key.job)).collect();
+            AgentView { record: records.remove(&name), live, jobs, name }
+        });
+        let (mut agents, away): (Vec<AgentView>, Vec<AgentView>) = agents.partition(AgentView::connected);
+        agents.extend(away);
         let actions = if with_actions { self.archive.actions(ACTIONS) } else { Vec::new() };
         AgentsView { agents, repositories, actions }
     }

@@ -3,6 +3,7 @@
 use crate::live::{Live, LiveAgent, LiveRepository};
 use sai_core::job::{Fault, JobId, JobState};
 use sai_core::ledger::{ActionRecord, AgentRecord, EventRecord, JobRecord, Source};
+use sai_core::ordered;
 use std::collections::BTreeMap;
 
 /// Who looks, and when.
@@ -90,7 +91,7 @@ pub struct EventView {
 impl EventView {
     /// Picks out of what is live what concerns this event.
     pub fn new(event: EventRecord, jobs: Vec<JobRecord>, live: &Live) -> Self {
-        let waiting = jobs.iter().filter_map(|job| Some((job.id, live.waiting.get(&job.id)?.clone()))).collect();
+        let waiting = ordered::map(jobs.iter().filter_map(|job| Some((job.id, live.waiting.get(&job.id)?.clone()))));
         Self { event, jobs, waiting }
     }
 
