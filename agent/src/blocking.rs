@@ -3,6 +3,7 @@
 //! The work is boxed: a task of every kind would make a program larger by a kibibyte and more for each place that has one.
 
 use std::any::Any;
+use std::panic::resume_unwind;
 use std::pin::Pin;
 
 type Boxed = Box<dyn Any + Send>;
@@ -15,7 +16,8 @@ pub async fn unblock<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stati
     let work: Box<dyn FnOnce() -> Boxed + Send> = Box::new(|| Box::new(work()));
     match smol::unblock(work).await.downcast() {
         Ok(result) => *result,
-        Err(_) => unreachable!("what was boxed as this comes out as this"),
+        // What was boxed as this comes out as this.
+        Err(other) => resume_unwind(other),
     }
 }
 

@@ -5,11 +5,11 @@
 //! was lost under way is found out by resuming from acknowledged lengths on the next link, never here.
 
 use crate::pin::{self, Trust, TrustError};
-use async_tungstenite::WebSocketStream;
 use async_tungstenite::tungstenite::client::IntoClientRequest as _;
 use async_tungstenite::tungstenite::http::HeaderValue;
 use async_tungstenite::tungstenite::protocol::WebSocketConfig;
 use async_tungstenite::tungstenite::{Bytes, Error, Message};
+use async_tungstenite::{WebSocketReceiver, WebSocketSender, WebSocketStream};
 use futures_rustls::TlsConnector;
 use sai_core::join::Address;
 use sai_core::limits::{CHUNK_BYTES, DEAD_S, FRAME_BYTES, PING_S};
@@ -164,8 +164,10 @@ impl Link {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (sender, receiver, to_carry, carried, why) = queues();
+        // Split before the task that carries it: a task keeps room for all that was ever moved into it.
+        let (writer, reader) = websocket.split();
         let driver = async move {
-            let end = drive(websocket, to_carry, carried, timing).await;
+            let end = drive(writer, reader, to_carry, carried, timing).await;
             let _ = why.set(end);
         };
         Self { sender, receiver, driver: Some(Box::pin(driver)) }
@@ -350,13 +352,13 @@ async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> 
 
 /// Carries frames until one of the ends is gone; says why.
 async fn drive<S: AsyncRead + AsyncWrite + Unpin + Send>(
-    websocket: WebSocketStream<S>,
+    mut writer: WebSocketSender<S>,
+    mut reader: WebSocketReceiver<S>,
     to_carry: Receiver<Frame>,
     carried: Sender<Frame>,
     timing: Timing,
 ) -> String {
     let activity = Activity::new();
-    let (mut writer, mut reader) = websocket.split();
     let write = async {
         let mut ping_at = Instant::now() + timing.ping;
         loop {

@@ -122,10 +122,10 @@ pub trait Upgrades: Send + Sync + 'static {
     fn authorize_viewer(&self, head: &RequestHead) -> impl Future<Output = Result<Self::Viewer, Rejection>> + Send;
 
     /// Talks to an agent until the socket is done with. Runs as a task of its own.
-    fn agent(&self, agent: Self::Agent, head: RequestHead, socket: Socket) -> impl Future<Output = ()> + Send;
+    fn agent(&self, agent: Self::Agent, socket: Box<Socket>) -> impl Future<Output = ()> + Send;
 
     /// Talks to a page until the socket is done with. Runs as a task of its own.
-    fn live(&self, viewer: Self::Viewer, head: RequestHead, socket: Socket) -> impl Future<Output = ()> + Send;
+    fn live(&self, viewer: Self::Viewer, head: RequestHead, socket: Box<Socket>) -> impl Future<Output = ()> + Send;
 
     /// Largest body in bytes for this request; `default` is [`Limits::body`].
     fn body_limit(&self, head: &RequestHead, default: u64) -> u64 {
@@ -316,12 +316,13 @@ async fn upgrade<U: Upgrades>(
     if write(&shared.limits, &mut client.stream, answer.as_bytes()).await.is_err() {
         return;
     }
-    let socket = upgrade::websocket(client.stream, client.buffer).await;
+    // Boxed: a task keeps room for all that was ever moved into it, and this is moved from one to the next.
+    let socket = Box::new(upgrade::websocket(client.stream, client.buffer).await);
     match admitted {
         Admitted::Agent(agent) => {
             permit.is_known();
             detach(async move {
-                shared.upgrades.agent(agent, head, socket).await;
+                shared.upgrades.agent(agent, socket).await;
                 drop(permit);
             });
         }

@@ -380,11 +380,11 @@ impl Upgrades for Doors {
         page::may_view(&self.library, &request).map_err(|status| Rejection::new(status, "sign in first"))
     }
 
-    async fn agent(&self, agent: String, _head: RequestHead, socket: Socket) {
-        agents::carry(&self.hub, agent, Link::over(socket, Timing::default())).await;
+    async fn agent(&self, agent: String, socket: Box<Socket>) {
+        agents::carry(&self.hub, agent, Link::over(*socket, Timing::default())).await;
     }
 
-    async fn live(&self, who: Option<String>, head: RequestHead, socket: Socket) {
+    async fn live(&self, who: Option<String>, head: RequestHead, socket: Box<Socket>) {
         let (writer, mut reader) = socket.split();
         let gone = async move {
             // What a page says means nothing; reading is what answers its pings and sees it go.

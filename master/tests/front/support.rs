@@ -88,10 +88,10 @@ impl Upgrades for Echo {
     type Agent = String;
     type Viewer = ();
 
-    async fn authorize_agent(&self, _head: &RequestHead, token: &str) -> Result<String, Rejection> {
+    async fn authorize_agent(&self, head: &RequestHead, token: &str) -> Result<String, Rejection> {
         self.judged.fetch_add(1, Ordering::SeqCst);
         match token {
-            "good" => Ok("bumblebee".to_owned()),
+            "good" => Ok(format!("bumblebee from {} at {}", head.peer, head.target())),
             "slow" => smol::future::pending().await,
             _ => Err(Rejection::new(403, "this token is not known")),
         }
@@ -104,15 +104,14 @@ impl Upgrades for Echo {
         }
     }
 
-    async fn agent(&self, agent: String, head: RequestHead, mut socket: Socket) {
-        let greeting = format!("hello {agent} from {} at {}", head.peer, head.target());
-        if socket.send(Message::text(greeting)).await.is_ok() {
-            echo(socket).await;
+    async fn agent(&self, agent: String, mut socket: Box<Socket>) {
+        if socket.send(Message::text(format!("hello {agent}"))).await.is_ok() {
+            echo(*socket).await;
         }
     }
 
-    async fn live(&self, (): (), _head: RequestHead, socket: Socket) {
-        echo(socket).await;
+    async fn live(&self, (): (), _head: RequestHead, socket: Box<Socket>) {
+        echo(*socket).await;
     }
 
     fn body_limit(&self, head: &RequestHead, default: u64) -> u64 {
