@@ -22,6 +22,12 @@ pub const EVENTS_A_LOOK: usize = 64;
 /// takes to poke for each branch of one push, too short for strangers to have old branches built one by one.
 pub const QUIET_MS: u64 = 60_000;
 
+/// What stands among the known references, where no reference can, once branches and once tags were looked at: a signed
+/// push makes a reference known too, and it must not make the first look after a restart take all others for pushed.
+const LOOKED_AT: [&str; 2] = ["refs/heads/", "refs/tags/"];
+/// The revision noted with it.
+const SEEN: &str = "looked at";
+
 /// Which references of a repository make events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RefPolicy {
@@ -38,7 +44,7 @@ impl RefPolicy {
     }
 }
 
-/// What is remembered of a repository's references. The first three fields are to be kept over restarts.
+/// What is remembered of a repository's references. Its changes are to be kept over restarts, see [`KnownRefs::restored`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KnownRefs {
     /// Whether its branches were ever looked at.
@@ -67,6 +73,12 @@ pub struct Look {
 }
 
 impl KnownRefs {
+    /// What was known in an earlier life: all its changes and what was recorded, the latest of each reference.
+    pub fn restored(mut refs: BTreeMap<String, String>) -> KnownRefs {
+        let [looked_at_branches, looked_at_tags] = LOOKED_AT.map(|kind| refs.remove(kind).is_some());
+        KnownRefs { looked_at_branches, looked_at_tags, refs, ..KnownRefs::default() }
+    }
+
     /// Whether [`KnownRefs::look`] will ask for the default branch: a first look with nobody naming a reference.
     pub fn wants_default_branch(&self, named: &BTreeSet<String>) -> bool {
         !self.looked_at_branches && named.is_empty()
@@ -121,6 +133,12 @@ impl KnownRefs {
                 self.refs.insert(reference.into(), revision.into());
                 self.quiet.insert(reference.into());
                 look.changes.push((reference.into(), Some(revision.into())));
+            }
+        }
+        // After the tips that were taken quietly: until those are kept, the first look is still to come.
+        for (kind, first) in LOOKED_AT.into_iter().zip([first_branches, first_tags]) {
+            if first {
+                look.changes.push((kind.into(), Some(SEEN.into())));
             }
         }
         look.pushes.append(&mut later);
@@ -271,5 +289,24 @@ mod tests {
             look(&mut known, 0, &[tips[0].clone(), tip("refs/heads/old", "2")], &[]),
             [tip("refs/heads/old", "2")]
         );
+    }
+
+    #[test]
+    fn a_signed_push_before_the_first_look_does_not_make_old_branches_pushes_after_a_restart() {
+        let mut kept = BTreeMap::from([("refs/heads/main".to_string(), "1".to_string())]);
+        let tips = [tip("refs/heads/main", "1"), tip("refs/heads/old", "0")];
+        let mut known = KnownRefs::restored(kept.clone());
+        assert!(!known.looked_at_branches);
+        let first = known.look(0, &tips, &named(&[]), Some("refs/heads/main"), TAGS);
+        assert_eq!(first.pushes, []);
+        // From what that look has changed, the next life knows that it was made.
+        for (reference, revision) in first.changes {
+            assert!(kept.insert(reference, revision.unwrap()).is_none());
+        }
+        let mut known = KnownRefs::restored(kept);
+        assert!(known.looked_at_branches && known.looked_at_tags);
+        assert_eq!(known.look(0, &tips, &named(&[]), None, TAGS), Look::default());
+        let moved = [tip("refs/heads/main", "1"), tip("refs/heads/old", "2")];
+        assert_eq!(known.look(0, &moved, &named(&[]), None, TAGS).pushes, [tip("refs/heads/old", "2")]);
     }
 }

@@ -240,11 +240,7 @@ impl Repositories {
         for repository in config.repositories.values() {
             let refs = tips.iter().filter(|tip| tip.repository == repository.name);
             let refs = ordered::map(refs.map(|tip| (tip.reference.clone(), tip.revision.clone())));
-            let seen = |kind: &str| refs.keys().any(|name| name.starts_with(kind));
-            let mut known = KnownRefs::default();
-            known.looked_at_branches = seen("refs/heads/");
-            known.looked_at_tags = seen("refs/tags/");
-            known.refs = refs;
+            let known = KnownRefs::restored(refs);
             let (sender, receiver) = smol::channel::bounded(WAITING);
             calls.insert(repository.name.clone(), sender);
             let wanted = Mutex::new(!known.looked_at_branches);
@@ -271,8 +267,16 @@ impl Repositories {
     }
 
     /// A signed push with its saifile. False when there is no such repository, or too many pushes wait for it.
-    pub fn push(&self, push: VerifiedPush) -> bool {
-        self.calls.get(&push.repository).is_some_and(|calls| calls.try_send(Call::Push(push)).is_ok())
+    ///
+    /// # Errors
+    /// The push cannot be kept, and must be sent again.
+    pub fn push(&self, push: VerifiedPush) -> io::Result<bool> {
+        let Some(calls) = self.calls.get(&push.repository) else { return Ok(false) };
+        // Were the master killed before its event is made, a look would find it.
+        if let Some(first) = self.first_pokes.get(&push.repository) {
+            first.note(&push.reference)?;
+        }
+        Ok(calls.try_send(Call::Push(push)).is_ok())
     }
 }
 

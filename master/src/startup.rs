@@ -333,10 +333,13 @@ impl Hooks {
                     }
                 }
                 drop(nonces);
-                if self.repositories.push(push) {
-                    Response::text(202, "taken")
-                } else {
-                    Response::text(503, "too many pushes wait; try again later")
+                match self.repositories.push(push) {
+                    Ok(true) => Response::text(202, "taken"),
+                    Ok(false) => Response::text(503, "too many pushes wait; try again later"),
+                    Err(error) => {
+                        say(&format!("a push cannot be kept: {error}"));
+                        Response::text(503, "try again later")
+                    }
                 }
             }
         }

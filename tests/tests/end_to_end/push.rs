@@ -121,7 +121,12 @@ fn a_repository_without_a_hook_is_polled() {
 #[test]
 fn a_signed_notification_brings_its_saifile() {
     let world = World::new("notify");
-    let _master = world.master();
+    // Two branches are older than Sai.
+    world.repository.push_saifile(&saifile(&["echo old"]));
+    for old in ["HEAD:refs/heads/one", "HEAD:refs/heads/two"] {
+        push(&world, old);
+    }
+    let mut master = world.master();
     let _agent = world.agent("one", &[PLATFORM], 1);
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/hooks/post-receive-notify");
     std::fs::copy(shipped, world.repository.bare.join("hooks/post-receive")).expect("the hook");
@@ -139,6 +144,18 @@ fn a_signed_notification_brings_its_saifile() {
     let event = world.ended(1);
     assert_eq!((event.event.revision, event.event.source.as_str()), (revision, "hook"));
     assert_eq!(world.records(event.jobs[0].id).channel("stdout"), b"signed\n");
+    // The next master looks for itself: it builds neither that again nor the old branches, and then what is new.
+    master.kill();
+    std::fs::remove_file(world.repository.bare.join("hooks/post-receive")).expect("the hook");
+    let _master = world.master();
+    std::fs::remove_file(world.repository.bare.join("hooks/post-receive")).expect("the hook");
+    let state = || String::from_utf8(world.get("/api/v1/repositories").expect("an answer")).expect("UTF-8");
+    eventually("it has looked", || state().contains("in order").then_some(()));
+    world.repository.write("more", "");
+    let revision = world.repository.push_saifile(&saifile(&["echo new"]));
+    assert_eq!(status(&world, "/hook/project?ref=refs/heads/main"), 202);
+    assert_eq!(world.ended(2).event.revision, revision);
+    assert!(world.event(3).is_none());
 }
 
 /// A GitHub push webhook with this body, signed with this key: the status.
