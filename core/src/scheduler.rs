@@ -4,6 +4,9 @@
 //! messages that came out with it are sent. It restores itself from those records alone: what an agent still runs is
 //! told by its next greeting.
 
+mod choice;
+mod waiting;
+
 use crate::job::{Fault, JobId, JobKey, JobState, Outcome, Verdict};
 use crate::ledger::JobRecord;
 use crate::limits::{INFRA_ATTEMPTS, JOB_TIMEOUT_S, Millis, SLOTS};
@@ -48,14 +51,8 @@ impl Default for Policy {
 const TROUBLES: u32 = 3;
 /// Ended jobs whose number of attempts is remembered: far more than end while somebody's rebuild is under way.
 const RELEASED: usize = 4096;
-/// Older jobs that are counted for the reason why one waits: a page of 10 000 jobs asks for it of each.
-const AHEAD: usize = 1000;
 /// Doublings of a waiting time at most.
 const DOUBLINGS: u32 = 6;
-/// What a cold mirror weighs against a busy agent, in thousandths of a full agent: a fetch costs about a third of what
-/// sharing the machine with other jobs does.
-const COLD_PERMILLE: u64 = 300;
-
 /// An agent that has greeted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Greeting {
@@ -253,77 +250,11 @@ impl Scheduler {
         self.agents.get(agent).is_some_and(|agent| agent.mirrors.contains(repository))
     }
 
-    /// Why nothing is given to this agent, if something keeps it from that.
-    pub fn aside(&self, now: Millis, agent: &str) -> Option<String> {
-        let agent = self.agents.get(agent)?;
-        if agent.aside {
-            Some("set aside by hand".to_string())
-        } else if now < agent.paused_until {
-            let seconds = (agent.paused_until - now).div_ceil(1000);
-            Some(format!("had trouble {} times in a row; gets no job for {seconds} s", agent.troubles))
-        } else {
-            None
-        }
-    }
-
     /// When `Tick` is due, if ever.
     pub fn deadline(&self, now: Millis) -> Option<Millis> {
         let paused = self.agents.values().map(|agent| agent.paused_until).filter(|until| *until > now).min();
         let timer = self.timers.first().map(|(at, _)| *at);
         [paused, timer].into_iter().flatten().min()
-    }
-
-    /// Why a queued job waits, in one sentence; `None` when it does not.
-    pub fn waiting(&self, now: Millis, id: JobId) -> Option<String> {
-        let job = self.jobs.get(&id)?;
-        let record = &job.record;
-        if record.state != JobState::Queued {
-            return None;
-        }
-        if let Some(why) = &self.hold {
-            return Some(format!("no job is started: {why}"));
-        }
-        if job.not_before > now {
-            let seconds = (job.not_before - now).div_ceil(1000);
-            return Some(format!("tried again in {seconds} s after: {}", record.cause));
-        }
-        let platform = &record.platform;
-        let able: Vec<_> = self.agents.iter().filter(|(_, agent)| agent.serves(platform)).collect();
-        let here = able.iter().filter(|(_, agent)| agent.connected).count();
-        if here == 0 {
-            let hours = self.policy.expire_ms as f64 / 3_600_000.0;
-            let end = format!("expires {hours:.1} h after it was queued");
-            return Some(match able.first() {
-                None => format!("no agent has offered {platform} yet; {end}"),
-                Some((name, _)) if able.len() == 1 => format!("{name}, which offers {platform}, is away; {end}"),
-                Some(_) => format!("all {} agents that offer {platform} are away; {end}", able.len()),
-            });
-        }
-        let mut reasons = [(0, "busy"), (0, "set aside"), (0, "paused after trouble"), (0, "without slots")];
-        for (_, agent) in able.iter().filter(|(_, agent)| agent.connected) {
-            let reason = if agent.aside {
-                1
-            } else if now < agent.paused_until {
-                2
-            } else if agent.slots == 0 {
-                3
-            } else {
-                0
-            };
-            reasons[reason].0 += 1;
-        }
-        let reasons: Vec<String> =
-            reasons.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
-        let noun = if here == 1 { "agent offers" } else { "agents offer" };
-        let queues = self.queues.values().chain(self.unoffered.values());
-        let ahead = queues.flat_map(|ids| ids.range(..id)).take(AHEAD).count();
-        let ahead = match ahead {
-            0 => "no older job waits".to_string(),
-            1 => "1 older job waits too".to_string(),
-            AHEAD => format!("{AHEAD} or more older jobs wait too"),
-            _ => format!("{ahead} older jobs wait too"),
-        };
-        Some(format!("{here} {noun} {platform}: {}; {ahead}", reasons.join(", ")))
     }
 
     /// Takes one input.
@@ -782,70 +713,5 @@ impl Scheduler {
             }
             _ => {}
         }
-    }
-
-    fn dispatch(&mut self, now: Millis, out: &mut Vec<Output>) {
-        if self.hold.is_some() {
-            return;
-        }
-        while self.agents.values().any(|agent| agent.free(now)) {
-            let Some((id, name)) = self.choose(now) else { return };
-            self.dequeue(id);
-            let Some(job) = self.jobs.get_mut(&id) else { return };
-            let record = &mut job.record;
-            record.state = JobState::Assigned;
-            record.attempt += 1;
-            record.agent = Some(name.clone());
-            record.assigned_at = Some(now);
-            record.started_at = None;
-            record.step = None;
-            record.verdict = None;
-            record.artifacts.clear();
-            record.log_bytes = 0;
-            let key = JobKey { job: id, attempt: record.attempt };
-            self.hold_slot(&name, key);
-            self.rearm(id);
-            out.push(Output::Changed(id));
-            out.push(Output::Assign(name, key));
-        }
-    }
-
-    /// The next job and its agent: the highest priority first; among equals the repository with the fewest jobs
-    /// running, then the oldest job.
-    fn choose(&self, now: Millis) -> Option<(JobId, String)> {
-        let mut best: Option<((i32, u32, JobId), String)> = None;
-        let mut agents: BTreeMap<(&str, &str), Option<&String>> = BTreeMap::new();
-        for ((priority, repository, platform), ids) in &self.queues {
-            let Some(id) = ids.first().copied() else { continue };
-            let rank = (*priority, self.running.get(repository).copied().unwrap_or(0), id);
-            if best.as_ref().is_some_and(|(other, _)| *other <= rank) {
-                continue;
-            }
-            let avoid = self.jobs.get(&id).and_then(|job| job.avoid.as_deref());
-            let agent = match avoid {
-                Some(_) => self.agent_for(now, repository, platform, avoid),
-                None => *agents
-                    .entry((repository, platform))
-                    .or_insert_with(|| self.agent_for(now, repository, platform, None)),
-            };
-            if let Some(agent) = agent {
-                best = Some((rank, agent.clone()));
-            }
-        }
-        best.map(|((_, _, id), agent)| (id, agent))
-    }
-
-    /// The idlest agent that serves the platform; a warm mirror counts for it, having just failed this job against it.
-    fn agent_for(&self, now: Millis, repository: &str, platform: &str, avoid: Option<&str>) -> Option<&String> {
-        self.agents
-            .iter()
-            .filter(|(_, agent)| agent.free(now) && agent.serves(platform))
-            .min_by_key(|(name, agent)| {
-                let busy = agent.runs.len() as u64 * 1000 / u64::from(agent.slots.max(1));
-                let cold = if agent.mirrors.contains(repository) { 0 } else { COLD_PERMILLE };
-                let load = u64::from(agent.load_permille.min(2000)) / 2;
-                (avoid == Some(name.as_str()), busy + cold + load)
-            })
-            .map(|(name, _)| name)
     }
 }

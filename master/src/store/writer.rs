@@ -3,13 +3,14 @@
 //! Several flushes at once are not for the processor: a journalling file system puts flushes that wait together into
 //! one commit, so that four threads finish several times as many small logs as one.
 
+mod beside;
+
 use super::files::{Paths, Report, Reporter, free_bytes, judge_space, policy};
 use super::ledger::is_full;
 use sai_core::job::JobKey;
-use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -18,8 +19,6 @@ use std::time::{Duration, Instant};
 
 /// Threads that flush.
 const FLUSHERS: usize = 4;
-/// How many of them may compute digests, so that flushes never wait for a long one.
-const SEALERS: usize = 2;
 /// Streams whose file is kept open.
 const OPEN_FILES: usize = 256;
 /// Flushes handed out at once; each holds a file open.
@@ -34,9 +33,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const SAY_EVERY: Duration = Duration::from_secs(30);
 /// How long to wait for room before trying again.
 const RETRY: Duration = Duration::from_millis(200);
-/// Niceness of packing, which is never urgent.
-const PACK_NICE: i32 = 10;
-
 /// What is asked of the writer.
 pub(super) enum Operation {
     Append { key: JobKey, stream: u16, offset: u64, bytes: Vec<u8> },
@@ -165,90 +161,13 @@ pub(super) fn start(shared: &Arc<Shared>) -> io::Result<Vec<JoinHandle<()>>> {
     };
     for number in 0..FLUSHERS {
         let shared = Arc::clone(shared);
-        spawn(format!("sai-flush-{number}"), Box::new(move || flusher(&shared)))?;
+        spawn(format!("sai-flush-{number}"), Box::new(move || beside::flush_all(&shared)))?;
     }
     let archive = Arc::clone(shared);
-    spawn("sai-archive".to_string(), Box::new(move || archivist(&archive)))?;
+    spawn("sai-archive".to_string(), Box::new(move || beside::archive_all(&archive)))?;
     let writer = Arc::clone(shared);
     spawn("sai-files".to_string(), Box::new(move || Writer::new(writer).run()))?;
     Ok(threads)
-}
-
-fn flusher(shared: &Shared) {
-    let mut tasks = shared.tasks();
-    loop {
-        let task = match tasks.flushes.pop_front() {
-            Some(task) => Some(task),
-            None if tasks.sealing < SEALERS => tasks.seals.pop_front().inspect(|_| tasks.sealing += 1),
-            None => None,
-        };
-        let Some(task) = task else {
-            if tasks.closing {
-                return;
-            }
-            tasks = shared.tasks_wake.wait(tasks).unwrap_or_else(PoisonError::into_inner);
-            continue;
-        };
-        drop(tasks);
-        match task {
-            Task::Flush { key, stream, file, length, new } => {
-                let result = flush(&shared.paths, key, stream, file, new);
-                shared.done(key, stream, Outcome::Flushed(length, result));
-                tasks = shared.tasks();
-            }
-            Task::Seal { key, stream, sha256 } => {
-                let result = digest(&shared.paths, key, stream).map(|digest| digest == sha256);
-                shared.done(key, stream, Outcome::Sealed(result));
-                tasks = shared.tasks();
-                tasks.sealing -= 1;
-            }
-        }
-    }
-}
-
-fn flush(paths: &Paths, key: JobKey, stream: u16, file: Option<Arc<File>>, new: bool) -> io::Result<()> {
-    match file {
-        Some(file) => file.sync_data()?,
-        // Its descriptor was needed for another stream: what counts is the file.
-        None => File::open(paths.stream(key, stream))?.sync_data()?,
-    }
-    if new { paths.sync_names(key, stream) } else { Ok(()) }
-}
-
-fn digest(paths: &Paths, key: JobKey, stream: u16) -> io::Result<[u8; 32]> {
-    let mut file = File::open(paths.stream(key, stream))?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 256 << 10];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hash.finalize().into()),
-            taken => hash.update(&buffer[..taken]),
-        }
-    }
-}
-
-fn archivist(shared: &Shared) {
-    // On Linux this concerns the calling thread alone (setpriority(2), "C library/kernel differences").
-    let _ = rustix::process::setpriority_process(None, PACK_NICE);
-    let mut tasks = shared.tasks();
-    loop {
-        if let Some(key) = tasks.removals.pop_front() {
-            drop(tasks);
-            // What could not be unlinked has no record any more and is swept later.
-            let _ = shared.paths.remove(key);
-            tasks = shared.tasks();
-        } else if tasks.closing {
-            // A log that is not packed now is packed after the next start.
-            return;
-        } else if let Some(key) = tasks.packing.pop_front() {
-            drop(tasks);
-            // A log that cannot be packed (a full disk) is as good as it is.
-            let _ = shared.paths.pack(key);
-            tasks = shared.tasks();
-        } else {
-            tasks = shared.archive_wake.wait(tasks).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
 }
 
 /// What the writer knows about a stream that was used lately or is not all durable.

@@ -1,0 +1,172 @@
+//! Pieces of streams, flushed lengths and digests → what an attempt has said and kept so far, and its end.
+
+use super::{Hub, LinkId, Output, Touch, plain};
+use crate::job::{JobKey, Verdict};
+use crate::limits::{ARTIFACT_BYTES, Millis, STREAMS};
+use crate::record::{Artifact, Decoder, Item, Record};
+use crate::scheduler;
+use crate::stream::{Accept, StreamReceiver};
+use crate::wire::{Ack, DataHeader, MasterMessage};
+use alloc::format;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
+/// Bytes a log may be longer than its limit: the records Sai itself writes after it (notes, steps, verdict).
+const LOG_SLACK_BYTES: u64 = 8 << 20;
+
+/// What has arrived of an attempt.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Intake {
+    pub decoder: Decoder,
+    pub streams: Vec<StreamReceiver>,
+    pub artifacts: Vec<Artifact>,
+    /// For each artifact: asked for (`Some(false)`), and found right (`Some(true)`).
+    pub sealed: Vec<Option<bool>>,
+    pub verdict: Option<Verdict>,
+}
+
+impl Hub {
+    pub(super) fn data(&mut self, now: Millis, link: LinkId, header: DataHeader, bytes: &[u8], out: &mut Vec<Output>) {
+        let key = header.key;
+        let speaker = self.links.get(&link).filter(|name| self.link_of(name) == Some(link));
+        let Some(speaker) = speaker else { return };
+        if self.scheduler.holder(key) != Some(speaker.as_str()) {
+            // Under way when the attempt was given up, or a lie: nothing is kept and nothing is acknowledged.
+            return;
+        }
+        let index = usize::from(header.stream);
+        let Some(intake) = self.intakes.get_mut(&key) else { return };
+        if index >= STREAMS {
+            self.dismiss(now, link, format!("stream {index}, of at most {STREAMS}"), out);
+            return;
+        }
+        let most = match header.stream {
+            0 => self.terms.log_bytes.saturating_add(LOG_SLACK_BYTES),
+            _ => intake.artifacts.get(index - 1).map_or(ARTIFACT_BYTES, |artifact| artifact.size),
+        };
+        if intake.streams.len() <= index {
+            intake.streams.resize(index + 1, StreamReceiver::default());
+        }
+        if header.offset.saturating_add(bytes.len() as u64) > most {
+            let why = format!("stream {index} is longer than the {most} bytes it may have");
+            self.broken(now, key, why, out);
+            return;
+        }
+        let stream = &mut intake.streams[index];
+        let offset = stream.length();
+        match stream.offer(header.offset, bytes.len() as u64) {
+            Accept::Old => {
+                // It was sent again because the ack was lost with a link: say it again.
+                let length = stream.durable();
+                out.push(Output::Send(link, MasterMessage::Ack(Ack { key, stream: header.stream, length })));
+            }
+            Accept::Gap => self.dismiss(now, link, format!("stream {index} of {key} skips from {offset}"), out),
+            Accept::Append { skip } => {
+                let bytes = bytes[skip as usize..].to_vec();
+                let log = (header.stream == 0).then(|| bytes.clone());
+                out.push(Output::Append { key, stream: header.stream, offset, bytes });
+                if let Some(bytes) = log {
+                    self.fold(now, key, &bytes, out);
+                    out.push(Output::Touch(Touch::Log(key)));
+                }
+            }
+        }
+    }
+
+    /// Takes what a log says about its job.
+    pub(super) fn fold(&mut self, now: Millis, key: JobKey, bytes: &[u8], out: &mut Vec<Output>) {
+        let Some(intake) = self.intakes.get_mut(&key) else { return };
+        let (mut step, mut seen, mut artifacts, mut verdict) = (None, false, Vec::new(), None);
+        let result = intake.decoder.push(bytes, |item| {
+            seen = true;
+            match item {
+                Item::Record(_, Record::StepStart(start)) => step = Some(start.step),
+                Item::Record(_, Record::Artifact(artifact)) => artifacts.push(artifact),
+                Item::Record(_, Record::Verdict(end)) => verdict = Some(Verdict { cause: plain(&end.cause), ..end }),
+                _ => {}
+            }
+        });
+        for artifact in artifacts {
+            let length = intake.streams.get(usize::from(artifact.stream)).map_or(0, StreamReceiver::length);
+            if artifact.size > ARTIFACT_BYTES || length > artifact.size {
+                let why = format!("artifact {:?} has more bytes than it may", artifact.path);
+                self.broken(now, key, why, out);
+                return;
+            }
+            intake.artifacts.push(artifact);
+            intake.sealed.push(None);
+        }
+        if verdict.is_some() {
+            intake.verdict = verdict;
+            out.push(Output::Flush(key));
+        }
+        if let Err(why) = result {
+            self.broken(now, key, format!("the agent sent a malformed log: {why}"), out);
+            return;
+        }
+        if seen || step.is_some() {
+            self.schedule(now, scheduler::Input::Started(key, step), out);
+        }
+        self.settle(now, key, out);
+    }
+
+    pub(super) fn flushed(&mut self, now: Millis, key: JobKey, stream: u16, length: u64, out: &mut Vec<Output>) {
+        let Some(intake) = self.intakes.get_mut(&key) else { return };
+        let Some(receiver) = intake.streams.get_mut(usize::from(stream)) else { return };
+        if receiver.flushed(length) {
+            let length = receiver.durable();
+            if let Some(agent) = self.scheduler.holder(key).map(ToString::to_string) {
+                self.send(&agent, MasterMessage::Ack(Ack { key, stream, length }), out);
+            }
+            self.settle(now, key, out);
+        }
+    }
+
+    pub(super) fn sealed(&mut self, now: Millis, key: JobKey, stream: u16, right: bool, out: &mut Vec<Output>) {
+        let Some(intake) = self.intakes.get_mut(&key) else { return };
+        let Some(sealed) = usize::from(stream).checked_sub(1).and_then(|index| intake.sealed.get_mut(index)) else {
+            return;
+        };
+        if right {
+            *sealed = Some(true);
+            self.settle(now, key, out);
+        } else {
+            self.broken(now, key, format!("artifact stream {stream} does not have the digest announced for it"), out);
+        }
+    }
+
+    /// Ends an attempt when its verdict and all it announced are durable.
+    fn settle(&mut self, now: Millis, key: JobKey, out: &mut Vec<Output>) {
+        let Some(intake) = self.intakes.get_mut(&key) else { return };
+        for (artifact, sealed) in intake.artifacts.iter().zip(intake.sealed.iter_mut()) {
+            let durable = intake.streams.get(usize::from(artifact.stream)).map_or(0, StreamReceiver::durable);
+            if sealed.is_none() && durable == artifact.size {
+                *sealed = Some(false);
+                out.push(Output::Seal(key, artifact.clone()));
+            }
+        }
+        let Some(log) = intake.streams.first() else { return };
+        let complete = log.durable() == log.length() && intake.sealed.iter().all(|sealed| *sealed == Some(true));
+        if !complete || intake.verdict.is_none() {
+            return;
+        }
+        let log_bytes = log.durable();
+        let Some(intake) = self.intakes.remove(&key) else { return };
+        let Some(verdict) = intake.verdict else { return };
+        // Of a path collected more than once the last file counts.
+        let artifacts =
+            intake.artifacts.iter().enumerate().filter(|(index, artifact)| {
+                !intake.artifacts[index + 1..].iter().any(|later| later.path == artifact.path)
+            });
+        let artifacts: Vec<Artifact> = artifacts.map(|(_, artifact)| artifact.clone()).collect();
+        self.scheduler.annotate(key.job, |record| {
+            if record.attempt == key.attempt {
+                record.log_bytes = log_bytes;
+                record.artifacts = artifacts;
+            }
+        });
+        out.push(Output::Finish(key));
+        out.push(Output::Touch(Touch::Log(key)));
+        self.schedule(now, scheduler::Input::Ended(key, verdict), out);
+    }
+}
