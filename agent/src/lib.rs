@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod artifacts;
+pub mod cgroup;
 pub mod checkout;
 pub mod config;
 pub mod container;
