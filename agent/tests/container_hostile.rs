@@ -243,6 +243,29 @@ fn files_of_others_and_immutable_ones_are_removed() {
 }
 
 #[test]
+fn what_is_mounted_in_a_job_directory_is_not_emptied() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let world = World::new("hostile-mounted");
+    let directory = world.start(&world.assignment(&["mkdir -p deep/er/mounted; touch deep/er/file"]));
+    finish(&directory);
+    let theirs = world.path.join("theirs");
+    fs::create_dir_all(theirs.join("inner")).unwrap();
+    fs::write(theirs.join("inner/file"), "kept").unwrap();
+    let removed = world.jobs().join(format!(".removed-{}", directory.key()));
+    let mounted = Mounted::bind(&theirs, &directory.path().join("work/src/deep/er/mounted"));
+    let error = directory.forget().unwrap_err().to_string();
+    assert!(error.contains("mounted is a mount point"), "{error}");
+    assert_eq!(fs::read_to_string(theirs.join("inner/file")).unwrap(), "kept");
+    assert!(removed.exists() && !removed.join("work/home").exists());
+    drop(mounted);
+    sai_agent::job_directory::JobDirectory::scan(&world.jobs()).unwrap();
+    assert!(!removed.exists());
+    assert_eq!(fs::read_to_string(theirs.join("inner/file")).unwrap(), "kept");
+}
+
+#[test]
 fn a_container_ended_from_outside_is_no_failure_of_the_job() {
     each_runner("hostile-outside", |world, container| {
         let directory = begin(world, container, &world.assignment(&["echo ready; sleep 1000"]));

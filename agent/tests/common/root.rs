@@ -200,26 +200,44 @@ pub fn listing(root: &Path) -> BTreeMap<PathBuf, (u64, i64, i64)> {
     found
 }
 
-/// A state directory on an overlay, which cannot be the upper layer of another.
-pub struct Overlay(PathBuf);
+/// Something mounted on the machine itself, as long as this exists.
+pub struct Mounted(PathBuf);
 
-impl Overlay {
-    pub fn mount(world: &World) -> Self {
+impl Mounted {
+    fn mount(arguments: &[&str], at: &Path) -> Self {
+        let mounted = Command::new("mount").args(arguments).arg(at).status().unwrap();
+        assert!(mounted.success(), "mount {arguments:?} {}", at.display());
+        Self(at.to_path_buf())
+    }
+
+    /// A state directory on an overlay, which cannot be the upper layer of another.
+    pub fn overlay(world: &World) -> Self {
         let [lower, upper, work] = ["lower", "upper", "work"].map(|name| world.path.join("overlay").join(name));
         let at = world.path.join("state");
         for path in [&lower, &upper, &work, &at] {
             fs::create_dir_all(path).unwrap();
         }
         let options = format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
-        let mounted =
-            Command::new("mount").args(["-t", "overlay", "overlay", "-o", &options]).arg(&at).status().unwrap();
-        assert!(mounted.success());
-        Self(at)
+        Self::mount(&["-t", "overlay", "overlay", "-o", &options], &at)
+    }
+
+    /// A directory that is seen at another place too.
+    pub fn bind(directory: &Path, at: &Path) -> Self {
+        Self::mount(&["--bind", directory.to_str().unwrap()], at)
     }
 }
 
-impl Drop for Overlay {
+impl Drop for Mounted {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+        // Whoever has moved what it stands in has moved it too.
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let name = self.0.file_name().unwrap().to_str().unwrap();
+        let prefix = std::env::temp_dir().join("sai-").display().to_string();
+        let places = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+        for place in places.filter(|place| place.starts_with(&*prefix) && place.ends_with(&format!("/{name}"))) {
+            if place == self.0.to_str().unwrap() || place.contains("/.removed-") {
+                let _ = Command::new("umount").arg("-l").arg(place).status();
+            }
+        }
     }
 }
