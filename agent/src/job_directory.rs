@@ -13,8 +13,13 @@
 //! | `artifacts/N` | artifact stream N, complete; `N.ready` is complete and not yet announced, `N.partial` neither |
 //! | `steps/` | the scripts, as they are run |
 //! | `work/{src,home,tmp}` | checkout, `HOME`, `TMPDIR` |
+//! | `upper`, `root` | of a job in a container: what it has changed of its image; where the whole is mounted |
+//! | `cgroups` | of such a job: the cgroups that hold it to its limits, one a line |
+//! | `container.err` | what the container's runner had to say |
 //! | `ended` | the log's last record is its verdict |
 
+use crate::cgroup;
+use crate::container::Container;
 use crate::process_tree::{Traces, boot, state};
 use crate::remove_tree::remove_tree;
 use crate::spool::{SpoolReader, SpoolWriter, recover};
@@ -62,6 +67,8 @@ pub struct RunnerOptions {
     pub mirrors: String,
     /// Unacknowledged bytes of log on disk after which the job waits.
     pub spool_bytes: u64,
+    /// The container the steps run in; on the machine itself when missing.
+    pub container: Option<Container>,
 }
 
 /// One attempt on disk.
@@ -225,6 +232,7 @@ impl JobDirectory {
                 group: None,
                 mirrors: self.path.join("../../mirrors").to_string_lossy().into_owned(),
                 spool_bytes: SPOOL_BYTES,
+                container: None,
             }),
             Err(error) => Err(error),
         }
@@ -346,7 +354,9 @@ impl JobDirectory {
     /// Kills what a dead supervisor has left behind. Tells how many processes could not be killed.
     fn sweep(&self) -> io::Result<usize> {
         let traces = Traces { marker: &self.marker()?, session: self.signature(), workspace: &self.path.join("work") };
-        Ok(traces.sweep())
+        let left = traces.sweep();
+        cgroup::remove(&self.path.join("cgroups"))?;
+        Ok(left)
     }
 
     /// Ends a supervisor that may live, with all of its job, and removes everything.

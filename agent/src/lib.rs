@@ -5,8 +5,10 @@
 
 pub mod artifacts;
 pub mod blocking;
+pub mod cgroup;
 pub mod checkout;
 pub mod config;
+pub mod container;
 pub mod describe;
 pub mod executor;
 pub mod git;
