@@ -15,6 +15,7 @@
 //! | `work/{src,home,tmp}` | checkout, `HOME`, `TMPDIR` |
 //! | `ended` | the log's last record is its verdict |
 
+use crate::container::Container;
 use crate::process_tree::{Traces, boot, state};
 use crate::remove_tree::remove_tree;
 use crate::spool::{SpoolReader, SpoolWriter, recover};
@@ -62,6 +63,8 @@ pub struct RunnerOptions {
     pub mirrors: String,
     /// Unacknowledged bytes of log on disk after which the job waits.
     pub spool_bytes: u64,
+    /// The container the steps run in; on the machine itself when missing.
+    pub container: Option<Container>,
 }
 
 /// One attempt on disk.
@@ -225,6 +228,7 @@ impl JobDirectory {
                 group: None,
                 mirrors: self.path.join("../../mirrors").to_string_lossy().into_owned(),
                 spool_bytes: SPOOL_BYTES,
+                container: None,
             }),
             Err(error) => Err(error),
         }

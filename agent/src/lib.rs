@@ -6,6 +6,7 @@
 pub mod artifacts;
 pub mod checkout;
 pub mod config;
+pub mod container;
 pub mod describe;
 pub mod executor;
 pub mod git;

@@ -427,6 +427,7 @@ where
             group: self.settings.user.map(|(_, group)| group),
             mirrors: self.state.mirrors().to_string_lossy().into_owned(),
             spool_bytes: SPOOL_BYTES,
+            container: None,
         };
         let launcher = self.settings.launcher.clone();
         let origin = Origin::Assigned(self.state.jobs(), Box::new(assignment), options, launcher);

@@ -1,0 +1,108 @@
+//! An image and the agent's settings → what a container is made of, as the agent tells it the supervisor of a job.
+
+use miniserde::{Deserialize, Serialize};
+
+/// The program that makes the container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Runner {
+    /// `systemd-nspawn`, without a running systemd.
+    #[serde(rename = "nspawn")]
+    Nspawn,
+    /// bubblewrap, `bwrap`: lighter, and there where systemd is not.
+    #[serde(rename = "bwrap")]
+    Bwrap,
+}
+
+impl Runner {
+    /// The program's name.
+    pub fn program(self) -> &'static str {
+        match self {
+            Self::Nspawn => "systemd-nspawn",
+            Self::Bwrap => "bwrap",
+        }
+    }
+}
+
+/// Where a job's changes to the image are kept until they are thrown away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Upper {
+    /// In the job directory.
+    #[serde(rename = "disk")]
+    Disk,
+    /// In memory.
+    #[serde(rename = "tmpfs")]
+    Tmpfs,
+}
+
+/// What a job sees of the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Network {
+    /// All that the machine sees.
+    #[serde(rename = "host")]
+    Host,
+    /// A loopback interface of its own.
+    #[serde(rename = "none")]
+    None,
+}
+
+/// A directory or file of the machine that jobs see.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bind {
+    /// Absolute path on the machine.
+    pub host: String,
+    /// Absolute path in the container.
+    pub inside: String,
+    /// Whether jobs may write there.
+    pub writable: bool,
+}
+
+/// A container, made anew for each job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    /// What makes it.
+    pub runner: Runner,
+    /// Absolute directories, bottom up: `base`, …, `env`. No job can change them.
+    pub layers: Vec<String>,
+    /// Where changes go.
+    pub upper: Upper,
+    /// MiB of changes at most; only `tmpfs` can hold a job to it. None: all the space there is, half the memory for `tmpfs`.
+    pub upper_mib: Option<u64>,
+    /// What it sees of the network.
+    pub network: Network,
+    /// What it sees of the machine.
+    pub binds: Vec<Bind>,
+    /// MiB of memory at most.
+    pub memory_mib: Option<u64>,
+    /// Thousandths of a processor at most.
+    pub cpu_permille: Option<u64>,
+    /// Processes and threads at most.
+    pub pids: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job_directory::RunnerOptions;
+    use miniserde::json;
+
+    #[test]
+    fn options_carry_a_container_and_those_of_before_have_none() {
+        let before = r#"{"instance":1,"parallel":2,"user":null,"group":null,"mirrors":"/m","spool_bytes":3}"#;
+        let mut options: RunnerOptions = json::from_str(before).unwrap();
+        assert_eq!(options.container, None);
+        options.container = Some(Container {
+            runner: Runner::Bwrap,
+            layers: vec!["/i/base".into(), "/i/env".into()],
+            upper: Upper::Tmpfs,
+            upper_mib: Some(64),
+            network: Network::None,
+            binds: vec![Bind { host: "/h".into(), inside: "/c".into(), writable: true }],
+            memory_mib: None,
+            cpu_permille: Some(1500),
+            pids: Some(100),
+        });
+        let text = json::to_string(&options);
+        assert!(text.contains(r#""runner":"bwrap""#) && text.contains(r#""upper":"tmpfs""#), "{text}");
+        assert_eq!(json::from_str::<RunnerOptions>(&text).unwrap(), options);
+    }
+}
