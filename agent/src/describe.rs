@@ -71,7 +71,7 @@ pub fn platforms() -> Vec<String> {
 }
 
 /// Whether a program can be run by its name alone.
-fn on_path(program: &str) -> bool {
+pub fn on_path(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
         .filter(|directory| directory.is_absolute())
