@@ -105,14 +105,14 @@ impl ContainerSettings {
             cpu_permille: reader.thousandths(section, "cpus", CPU_PERMILLE),
             pids: reader.count(section, "pids", LEAST_PIDS..=MOST_PIDS),
         };
-        if !cfg!(feature = "nspawn") && settings.wants_containers() {
+        if !cfg!(feature = "nspawn") && settings.asks_for_containers() {
             reader.report(section, settings.keys().first().map_or("images", |(key, _)| key), NOT_BUILT);
         }
         settings
     }
 
     /// Whether anything is said that has a meaning only where there are containers.
-    fn wants_containers(&self) -> bool {
+    pub fn asks_for_containers(&self) -> bool {
         let forbidden = self.runner == Some(None);
         !forbidden && *self != Self::default()
     }
@@ -287,12 +287,12 @@ mod tests {
     #[test]
     fn what_is_left_out_costs_no_limits_and_changes_the_disk_alone() {
         let settings = read("{}").expect("settings");
-        assert!(settings.keys().is_empty() && !settings.wants_containers());
+        assert!(settings.keys().is_empty() && !settings.asks_for_containers());
         assert_eq!(settings.images(Path::new("/state")), Path::new("/state/images"));
         let container = settings.container(Runner::Nspawn, &Image { platform: "a".into(), layers: Vec::new() });
         assert_eq!((container.upper, container.network), (Upper::Disk, Network::Host));
         assert_eq!((container.memory_mib, container.cpu_permille, container.pids), (None, None, None));
-        assert!(!read(r#"{ "container": "none" }"#).expect("settings").wants_containers());
+        assert!(!read(r#"{ "container": "none" }"#).expect("settings").asks_for_containers());
     }
 
     #[cfg(not(feature = "nspawn"))]

@@ -4,6 +4,7 @@
 //! two, which a file `layers` names.
 
 pub mod scan;
+pub mod users;
 
 pub use scan::{Image, Scan, Wrong};
 

@@ -17,6 +17,7 @@ pub mod job_directory;
 pub mod join;
 pub mod link;
 pub mod mirror;
+pub mod offering;
 pub mod pin;
 pub mod process_tree;
 pub mod remove_tree;

@@ -8,6 +8,7 @@ use sai_agent::describe;
 use sai_agent::job_directory::Launcher;
 use sai_agent::join::{self, JoinError};
 use sai_agent::link::{Dialer, Timing};
+use sai_agent::offering::Offering;
 use sai_agent::serve::{Control, Settings, serve};
 use sai_agent::state::State;
 use sai_agent::supervisor;
@@ -47,7 +48,7 @@ options:
 
 signals:
   TERM, INT  end; jobs under way go on, and the next sai-agent with the same state adopts them
-  HUP        read platforms and slots again
+  HUP        read platforms, slots and images again
 
 exit status:
   0  ended as asked
@@ -215,30 +216,27 @@ fn from_standard_input() -> Result<String, Failure> {
     Ok(text)
 }
 
-/// What a configuration offers on this machine.
-fn offer(config: &Config) -> Offer {
-    Offer {
-        platforms: config.platforms.clone().unwrap_or_else(describe::platforms),
-        slots: config.slots.unwrap_or((describe::cores() / 2).max(1)),
+/// What a configuration offers on this machine, and says so.
+fn offer(config: &Config, state: &State, file: &Path) -> Result<Offering, String> {
+    let (offering, lines) = Offering::look(config.platforms.as_deref(), config.slots, &config.containers, state)?;
+    lines.iter().for_each(|line| say(line));
+    let Offer { platforms, slots } = offering.offer();
+    if platforms.is_empty() {
+        return Err(format!("this machine has no name of a platform: set platforms in {}", file.display()));
     }
+    say(&format!("offering {} for {slots} at once", platforms.join(" ")));
+    Ok(offering)
 }
 
 /// Serves until a signal ends it.
 fn run(state: &State, config: Config, file: PathBuf) -> Result<(), Failure> {
     let user = config.user.as_deref().map(describe::user).transpose().map_err(Failure::usage)?;
-    let Offer { platforms, slots } = offer(&config);
-    if platforms.is_empty() {
-        return Err(Failure::usage(format!(
-            "this machine has no name of a platform: set platforms in {}",
-            file.display()
-        )));
-    }
-    say(&format!("offering {} for {slots} at once, working in {}", platforms.join(" "), state.directory().display()));
+    let offering = offer(&config, state, &file).map_err(Failure::usage)?;
+    say(&format!("working in {}", state.directory().display()));
     let settings = Settings {
         host: config.name.clone().unwrap_or_else(describe::host_name),
-        platforms,
-        slots,
-        parallel: config.parallel.unwrap_or((describe::cores() / slots.max(1)).max(1)),
+        parallel: config.parallel.unwrap_or((describe::cores() / offering.slots.max(1)).max(1)),
+        offering,
         user,
         keep_free_mib: config.keep_free_mib,
         launcher: Launcher { program: PathBuf::from("/proc/self/exe"), first_arguments: Vec::new() },
@@ -253,22 +251,18 @@ fn run(state: &State, config: Config, file: PathBuf) -> Result<(), Failure> {
     let signals = Signals::new([Signal::Term, Signal::Int, Signal::Hup])
         .map_err(|error| Failure::trouble(format!("signals cannot be received: {error}")))?;
     let (controls, orders) = channel::bounded(4);
-    smol::block_on(future::or(serve(state, settings, dial, orders), heed(signals, controls, file)))
+    smol::block_on(future::or(serve(state, settings, dial, orders), heed(signals, controls, state, &file)))
         .map_err(Failure::trouble)?;
     say("ended; jobs under way go on, and the next sai-agent with this state adopts them");
     Ok(())
 }
 
 /// Turns signals into what the agent understands.
-async fn heed(mut signals: Signals, controls: Sender<Control>, file: PathBuf) -> Result<(), String> {
+async fn heed(mut signals: Signals, controls: Sender<Control>, state: &State, file: &Path) -> Result<(), String> {
     while let Some(signal) = signals.next().await {
         let control = match signal {
-            Ok(Signal::Hup) => match config::read(&file) {
-                Ok(config) => {
-                    let offer = offer(&config);
-                    say(&format!("offering {} for {} at once", offer.platforms.join(" "), offer.slots));
-                    Control::Offer(offer)
-                }
+            Ok(Signal::Hup) => match config::read(file).and_then(|config| offer(&config, state, file)) {
+                Ok(offering) => Control::Offer(offering),
                 Err(error) => {
                     say(&format!("nothing changes: {error}"));
                     continue;

@@ -124,7 +124,7 @@ fn image(listing: &Listing, path: &str) -> Result<Option<Vec<PathBuf>>, String> 
     if base.is_none() && env.is_none() && layers.is_none() {
         let leads_on = listing.keys().any(|other| {
             let below = other.strip_prefix(path).and_then(|rest| rest.strip_prefix('/'));
-            below.is_some_and(|below| may_be_platform(below))
+            below.is_some_and(may_be_platform)
         });
         if leads_on && path.split('/').count() < PARTS {
             return Ok(None);
