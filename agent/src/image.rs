@@ -3,8 +3,24 @@
 //! An image is a root file system under the name of a platform: `<images>/<platform>/{base,env}`, or more layers than these
 //! two, which a file `layers` names.
 
+#[cfg(feature = "nspawn")]
+pub mod accounts;
+#[cfg(feature = "nspawn")]
+pub mod apt;
+#[cfg(feature = "nspawn")]
+pub mod commands;
+#[cfg(feature = "nspawn")]
+pub mod emulation;
+#[cfg(feature = "nspawn")]
+pub mod plan;
+#[cfg(feature = "nspawn")]
+pub mod root;
 pub mod scan;
+#[cfg(feature = "nspawn")]
+pub mod staging;
 pub mod users;
+#[cfg(feature = "nspawn")]
+pub mod worker;
 
 pub use scan::{Image, Scan, Wrong};
 

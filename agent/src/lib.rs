@@ -3,6 +3,11 @@
 //! The decisions are in `sai_core`; here is what they touch: links, processes, git, disks.
 #![forbid(unsafe_code)]
 
+/// Says a line to the person at the terminal, or to the journal.
+pub fn say(line: &str) {
+    eprintln!("sai-agent: {line}");
+}
+
 pub mod artifacts;
 pub mod checkout;
 pub mod config;

@@ -1,6 +1,10 @@
 //! Command line → an agent that serves, a machine that joins, or the supervisor of one job.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "nspawn")]
+#[path = "main/image.rs"]
+mod image;
+
 use async_signal::{Signal, Signals};
 use pico_args::Arguments;
 use sai_agent::config::{self, Config};
@@ -11,7 +15,7 @@ use sai_agent::link::{Dialer, Timing};
 use sai_agent::offering::Offering;
 use sai_agent::serve::{Control, Settings, serve};
 use sai_agent::state::State;
-use sai_agent::supervisor;
+use sai_agent::{say, supervisor};
 use sai_core::join::{JoinLine, check_agent_name};
 use sai_core::limits::{PLATFORMS, SLOTS};
 use sai_core::platform;
@@ -34,6 +38,8 @@ usage:
   sai-agent join LINE [--name NAME] [--platform PLATFORM]... [--slots N] [--state DIR] [--only-save]
       Join a master with the line that `sai-master agent add` printed on it, save that, and serve.
       With - for LINE it is read from standard input and stays out of the shell's history.
+  sai-agent image COMMAND …
+      Make, list, change and remove the images that jobs in containers run in; see sai-agent image --help.
   sai-agent --help | --version
 
 options:
@@ -77,6 +83,16 @@ fn main() -> ExitCode {
     {
         return supervisor::main(Path::new(directory));
     }
+    if arguments.first().is_some_and(|argument| argument == "image") {
+        arguments.remove(0);
+        return command_image(arguments);
+    }
+    #[cfg(feature = "nspawn")]
+    if let [option, request] = arguments.as_slice()
+        && option == sai_agent::image::worker::OPTION
+    {
+        return sai_agent::image::worker::main(request);
+    }
     // A word alone that asks for help means that, wherever it stands.
     let asks = |long: &str, short: &str| arguments.iter().any(|argument| argument == long || argument == short);
     if asks("--help", "-h") {
@@ -102,8 +118,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn say(line: &str) {
-    eprintln!("sai-agent: {line}");
+#[cfg(feature = "nspawn")]
+fn command_image(words: Vec<OsString>) -> ExitCode {
+    image::command(words)
+}
+
+#[cfg(not(feature = "nspawn"))]
+fn command_image(_words: Vec<OsString>) -> ExitCode {
+    say(
+        "this sai-agent was built without containers: build it with `cargo build --release -p sai-agent --features nspawn`",
+    );
+    ExitCode::from(2)
 }
 
 /// A path as it was given, which need not be text.

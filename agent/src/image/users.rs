@@ -196,7 +196,7 @@ pub fn sweep(images: &Path) -> io::Result<Vec<String>> {
 }
 
 /// Whether the command that made this is gone.
-fn is_abandoned(path: &Path) -> io::Result<bool> {
+pub(super) fn is_abandoned(path: &Path) -> io::Result<bool> {
     match File::open(path.join("lock")) {
         Ok(lock) => match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(true),
