@@ -294,10 +294,11 @@ fn programs_of_tests() -> Vec<(String, &'static str)> {
         }
     }
     let package = |name: &str| match name {
-        "bash" | "sh" | "cat" | "chmod" | "chown" | "cmp" | "cp" | "dd" | "find" | "id" | "mkdir" | "mkfifo" | "rm"
-        | "seq" | "sha256sum" | "sleep" | "sync" | "tar" | "true" | "xargs" => "",
+        "apt-config" | "bash" | "sh" | "cat" | "chmod" | "chown" | "chroot" | "cmp" | "cp" | "dd" | "find" | "id"
+        | "mkdir" | "mkfifo" | "rm" | "seq" | "sha256sum" | "sleep" | "sync" | "tar" | "true" | "xargs" => "",
         "chromedriver" => "chromium-driver",
         "curl" => "curl",
+        "debootstrap" => "debootstrap",
         "git" => "git",
         "ip" => "iproute2",
         "lz4" => "lz4",

@@ -320,7 +320,7 @@ pub fn remove(images: &Path, platform: &str) -> Result<(), Failure> {
         }
     };
     in_use()?;
-    let _lock = users::lock(images).map_err(trouble(images))?;
+    let lock = users::lock(images).map_err(trouble(images))?;
     let aside = Aside::put(images, platform).map_err(trouble(&place))?;
     // A job that was given the image meanwhile has said so by now, or will find that it is gone.
     if let Err(failure) = in_use() {
@@ -328,6 +328,8 @@ pub fn remove(images: &Path, platform: &str) -> Result<(), Failure> {
         return Err(failure);
     }
     aside.remove(images).map_err(trouble(&place))?;
+    drop(lock);
+    sweep(images);
     announce(images, &format!("{platform} is removed"));
     Ok(())
 }
