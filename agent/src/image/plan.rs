@@ -208,8 +208,8 @@ fn packages(request: &Request) -> Vec<Step> {
         for setting in &request.settings {
             line.extend(["-o".to_string(), setting.clone()]);
         }
-        // Nothing is lost when the machine stops in the middle: an image is synced as a whole before it is offered.
-        line.extend(words(&["-o", "Dpkg::Options::=--force-unsafe-io", "-o", "Dpkg::Options::=--force-confold"]));
+        // What a person has changed in a shell stays.
+        line.extend(words(&["-o", "Dpkg::Options::=--force-confold"]));
         line.extend(words(command));
         if !packages.is_empty() {
             line.push("--".to_string());
@@ -263,7 +263,7 @@ mod tests {
     }
 
     const APT: &str = "inside apt-get -q -y --no-install-recommends -o Acquire::Retries=3 \
-                       -o Dpkg::Options::=--force-unsafe-io -o Dpkg::Options::=--force-confold";
+                       -o Dpkg::Options::=--force-confold";
 
     #[test]
     fn a_release_becomes_a_base_and_packages_become_env() {

@@ -23,6 +23,8 @@ use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 
 /// The option by which this program is asked to be one.
 pub const OPTION: &str = "--image";
+/// This program, whatever has happened to its file meanwhile.
+const OURSELVES: &str = "/proc/self/exe";
 
 /// Devices of a root in which packages are installed: name, major and minor number, see the kernel's list of devices.
 const DEVICES: [(&str, u32, u32); 6] =
@@ -54,7 +56,7 @@ pub fn unshare(flags: UnshareFlags) -> io::Result<()> {
 pub fn start(request: &Request) -> io::Result<Child> {
     let own = File::open("/proc/thread-self/ns/pid")?;
     unshare(UnshareFlags::NEWPID)?;
-    let child = Command::new("/proc/self/exe").arg(OPTION).arg(json::to_string(request)).spawn();
+    let child = Command::new(OURSELVES).arg(OPTION).arg(json::to_string(request)).spawn();
     // No thread could be started while one's children belong elsewhere.
     move_into_link_name_space(own.as_fd(), Some(LinkNameSpaceType::ProcessID))?;
     child
@@ -160,7 +162,8 @@ fn code(status: ExitStatus) -> u8 {
 fn environment<'a>(command: &'a mut Command, request: &Request) -> &'a mut Command {
     let kept = ["TERM", "http_proxy", "https_proxy", "no_proxy"].map(|name| (name, std::env::var_os(name)));
     command.env_clear().env("PATH", PATH).env("HOME", "/root").env("LANG", "C.UTF-8").current_dir("/");
-    command.env("DEBIAN_FRONTEND", "noninteractive");
+    // Nothing is lost when the machine stops in the middle: an image is synced as a whole before it is offered.
+    command.env("DEBIAN_FRONTEND", "noninteractive").env("DPKG_FORCE", "unsafe-io");
     for (variable, key) in [("http_proxy", "Acquire::http::Proxy="), ("https_proxy", "Acquire::https::Proxy=")] {
         if let Some(proxy) = request.settings.iter().find_map(|setting| setting.strip_prefix(key)) {
             command.env(variable, proxy);
