@@ -106,7 +106,9 @@ impl ContainerSettings {
             pids: reader.count(section, "pids", LEAST_PIDS..=MOST_PIDS),
         };
         if !cfg!(feature = "nspawn") && settings.asks_for_containers() {
-            reader.report(section, settings.keys().first().map_or("images", |(key, _)| key), NOT_BUILT);
+            let expected =
+                format!("a sai-agent with containers, which this one was built without; build it with {BUILD}");
+            reader.report(section, settings.keys().first().map_or("images", |(key, _)| key), &expected);
         }
         settings
     }
@@ -172,7 +174,7 @@ impl ContainerSettings {
             None => (Runner::Bwrap, means.bwrap),
         };
         if !means.built {
-            return Err(NOT_BUILT.to_owned());
+            return Err(format!("this sai-agent was built without containers; build it with {BUILD}"));
         }
         if !means.root {
             return Err("only an agent that root runs can run jobs in containers".to_owned());
@@ -207,9 +209,8 @@ impl ContainerSettings {
     }
 }
 
-/// What to do about a program without containers.
-const NOT_BUILT: &str = "a sai-agent with containers, which this one was built without: build it with \
-                         `cargo build --release -p sai-agent --features nspawn`";
+/// What builds a program with containers.
+pub const BUILD: &str = "`cargo build --release -p sai-agent --features nspawn`";
 
 /// Whether a path begins at the root and leads only downwards.
 fn plain_path(text: &str) -> bool {
