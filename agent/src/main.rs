@@ -125,9 +125,8 @@ fn command_image(words: Vec<OsString>) -> ExitCode {
 
 #[cfg(not(feature = "nspawn"))]
 fn command_image(_words: Vec<OsString>) -> ExitCode {
-    say(
-        "this sai-agent was built without containers: build it with `cargo build --release -p sai-agent --features nspawn`",
-    );
+    let build = sai_agent::container_settings::BUILD;
+    say(&format!("this sai-agent was built without containers; build it with {build}"));
     ExitCode::from(2)
 }
 
