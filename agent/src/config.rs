@@ -1,5 +1,6 @@
 //! Configuration file ↔ what an agent is to do: where its master is, what it offers, where it works.
 
+use crate::container_settings::{self, ContainerSettings};
 use crate::pin::{self, Trust};
 use sai_core::join::{Address, JoinLine, check_agent_name, check_token};
 use sai_core::json::{self, shown};
@@ -21,7 +22,7 @@ pub const FILE_NAME: &str = "agent.json";
 /// objects fit, and the spools of running jobs can go on growing.
 pub const KEEP_FREE_MIB: u64 = 256;
 
-/// Every key a configuration may have.
+/// Every key a configuration may have, beside those about containers.
 const KEYS: [&str; 10] =
     ["master", "token", "pin", "name", "platforms", "slots", "parallel", "state", "user", "keep_free_mib"];
 
@@ -48,6 +49,8 @@ pub struct Config {
     pub user: Option<String>,
     /// MiB of free space below which no job is accepted.
     pub keep_free_mib: u64,
+    /// Images, and what jobs in containers get of the machine.
+    pub containers: ContainerSettings,
 }
 
 impl Config {
@@ -65,6 +68,7 @@ impl Config {
             state: None,
             user: None,
             keep_free_mib: KEEP_FREE_MIB,
+            containers: ContainerSettings::default(),
         }
     }
 
@@ -98,6 +102,7 @@ impl Config {
         if self.keep_free_mib != KEEP_FREE_MIB {
             lines.push(format!("\"keep_free_mib\": {}", self.keep_free_mib));
         }
+        lines.extend(self.containers.keys().iter().map(|(key, value)| format!("\"{key}\": {value}")));
         let mut text = "# Written by `sai-agent join`; the token in it is a secret.\n{\n".to_owned();
         let _ = write!(text, "  {}\n}}\n", lines.join(",\n  "));
         text
@@ -147,7 +152,8 @@ pub fn read(file: &Path) -> Result<Config, String> {
 pub fn parse(file: &str, bytes: &[u8]) -> Result<Config, String> {
     let tree = settings::parse(file, bytes)?;
     let mut reader = Reader::new();
-    let root = reader.root(&tree, &KEYS);
+    let known: Vec<&str> = KEYS.iter().chain(&container_settings::KEYS).copied().collect();
+    let root = reader.root(&tree, &known);
     let master = reader.needed(&root, "master", |text| text.parse::<Address>().map(drop));
     let token = reader.needed(&root, "token", check_token);
     let pin = reader.checked(&root, "pin", |text| {
@@ -170,6 +176,7 @@ pub fn parse(file: &str, bytes: &[u8]) -> Result<Config, String> {
     let (slots, parallel) = (count("slots"), count("parallel"));
     let user = reader.checked(&root, "user", check_user);
     let keep_free_mib = reader.count(&root, "keep_free_mib", 0..=u64::MAX >> 21);
+    let containers = ContainerSettings::read(&mut reader, &root);
     reader.finish(file).map_err(|lines| lines.join("\n"))?;
     let missing = || format!("{file}: expected a master and a token; `sai-agent join LINE` writes them");
     Ok(Config {
@@ -186,6 +193,7 @@ pub fn parse(file: &str, bytes: &[u8]) -> Result<Config, String> {
         state: state.map(PathBuf::from),
         user,
         keep_free_mib: keep_free_mib.unwrap_or(KEEP_FREE_MIB),
+        containers,
     })
 }
 
@@ -241,6 +249,18 @@ mod tests {
         for key in KEYS {
             assert!(example.contains(&format!("\"{key}\":")), "{key} is not shown");
         }
+    }
+
+    #[cfg(feature = "nspawn")]
+    #[test]
+    fn the_example_with_containers_says_everything_about_them() {
+        let example = include_str!("../../configs/agent-nspawn.json");
+        let config = parse("F", example.as_bytes()).expect("the example");
+        assert!(!config.containers.binds.is_empty() && config.containers.upper_mib.is_some());
+        for key in container_settings::KEYS {
+            assert!(example.contains(&format!("\"{key}\":")), "{key} is not shown");
+        }
+        assert!(parse("F", config.text().as_bytes()).is_ok_and(|again| again == config), "{}", config.text());
     }
 
     #[test]

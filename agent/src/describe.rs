@@ -60,18 +60,23 @@ fn memory_of(meminfo: &str) -> u64 {
     kib.unwrap_or(0) / 1024
 }
 
+/// This machine's architecture, from uname(2).
+#[must_use]
+pub fn machine() -> String {
+    rustix::system::uname().machine().to_string_lossy().into_owned()
+}
+
 /// The platforms of this machine as it is: `linux-debian-12/x86_64/gcc`, one for each compiler on `PATH`, and without
 /// the last part if there is none.
 #[must_use]
 pub fn platforms() -> Vec<String> {
     let release = OS_RELEASE.iter().map(|path| read(path)).find(|text| !text.is_empty()).unwrap_or_default();
-    let machine = rustix::system::uname().machine().to_string_lossy().into_owned();
     let found: Vec<&str> = TOOLCHAINS.into_iter().filter(|name| on_path(name)).collect();
-    platforms_of(&release, &machine, &found)
+    platforms_of(&release, &machine(), &found)
 }
 
 /// Whether a program can be run by its name alone.
-fn on_path(program: &str) -> bool {
+pub fn on_path(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
         .filter(|directory| directory.is_absolute())

@@ -151,7 +151,15 @@ fn begin(
     launcher: &Launcher,
 ) -> io::Result<Arc<JobDirectory>> {
     let directory = JobDirectory::create(jobs, assignment)?;
-    match directory.set_options(options).and_then(|()| job_directory::start(&directory, launcher)) {
+    // Whoever removes an image takes it away and then looks whose options name it; so either that one sees these, or we see
+    // that it is gone.
+    let layers = options.container.iter().flat_map(|container| &container.layers);
+    let missing = || layers.clone().find(|layer| !Path::new(layer).is_dir());
+    let begun = directory.set_options(options).and_then(|()| match missing() {
+        None => job_directory::start(&directory, launcher),
+        Some(layer) => Err(io::Error::new(io::ErrorKind::NotFound, format!("its image is gone, {layer} is missing"))),
+    });
+    match begun {
         Ok(()) => Ok(Arc::new(directory)),
         Err(error) => {
             // What is left is found at the next start of the agent, and the master does not want it.

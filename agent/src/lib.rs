@@ -3,20 +3,28 @@
 //! The decisions are in `sai_core`; here is what they touch: links, processes, git, disks.
 #![forbid(unsafe_code)]
 
+/// Says a line to the person at the terminal, or to the journal.
+pub fn say(line: &str) {
+    eprintln!("sai-agent: {line}");
+}
+
 pub mod artifacts;
 pub mod blocking;
 pub mod cgroup;
 pub mod checkout;
 pub mod config;
 pub mod container;
+pub mod container_settings;
 pub mod describe;
 pub mod executor;
 pub mod git;
 pub mod held;
+pub mod image;
 pub mod job_directory;
 pub mod join;
 pub mod link;
 pub mod mirror;
+pub mod offering;
 pub mod pin;
 pub mod process_tree;
 pub mod remove_tree;

@@ -1,6 +1,10 @@
 //! Command line → an agent that serves, a machine that joins, or the supervisor of one job.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "nspawn")]
+#[path = "main/image.rs"]
+mod image;
+
 use async_signal::{Signal, Signals};
 use pico_args::Arguments;
 use sai_agent::config::{self, Config};
@@ -8,9 +12,10 @@ use sai_agent::describe;
 use sai_agent::job_directory::Launcher;
 use sai_agent::join::{self, JoinError};
 use sai_agent::link::{Dialer, Timing};
+use sai_agent::offering::Offering;
 use sai_agent::serve::{Control, Settings, serve};
 use sai_agent::state::State;
-use sai_agent::supervisor;
+use sai_agent::{say, supervisor};
 use sai_core::join::{JoinLine, check_agent_name};
 use sai_core::limits::{PLATFORMS, SLOTS};
 use sai_core::platform;
@@ -33,11 +38,14 @@ usage:
   sai-agent join LINE [--name NAME] [--platform PLATFORM]... [--slots N] [--state DIR] [--only-save]
       Join a master with the line that `sai-master agent add` printed on it, save that, and serve.
       With - for LINE it is read from standard input and stays out of the shell's history.
+  sai-agent image COMMAND …
+      Make, list, change and remove the images that jobs in containers run in; see sai-agent image --help.
   sai-agent --help | --version
 
 options:
   --config FILE        JSON with # comments; keys: master, token, pin, name, platforms, slots, parallel, state,
-                       user, keep_free_mib
+                       user, keep_free_mib; of containers: images, container, network, upper, upper_mib,
+                       binds, memory_mib, cpus, pids
   --state DIR          where jobs, mirrors and the identity are kept
                        [/var/lib/sai-agent for root, else ~/.local/state/sai-agent]
   --name NAME          what to be called instead of the host's name
@@ -47,7 +55,7 @@ options:
 
 signals:
   TERM, INT  end; jobs under way go on, and the next sai-agent with the same state adopts them
-  HUP        read platforms and slots again
+  HUP        read platforms, slots and images again
 
 exit status:
   0  ended as asked
@@ -76,6 +84,16 @@ fn main() -> ExitCode {
     {
         return supervisor::main(Path::new(directory));
     }
+    if arguments.first().is_some_and(|argument| argument == "image") {
+        arguments.remove(0);
+        return command_image(arguments);
+    }
+    #[cfg(feature = "nspawn")]
+    if let [option, request] = arguments.as_slice()
+        && option == sai_agent::image::worker::OPTION
+    {
+        return sai_agent::image::worker::main(request);
+    }
     // A word alone that asks for help means that, wherever it stands.
     let asks = |long: &str, short: &str| arguments.iter().any(|argument| argument == long || argument == short);
     if asks("--help", "-h") {
@@ -101,8 +119,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn say(line: &str) {
-    eprintln!("sai-agent: {line}");
+#[cfg(feature = "nspawn")]
+fn command_image(words: Vec<OsString>) -> ExitCode {
+    image::command(words)
+}
+
+#[cfg(not(feature = "nspawn"))]
+fn command_image(_words: Vec<OsString>) -> ExitCode {
+    let build = sai_agent::container_settings::BUILD;
+    say(&format!("this sai-agent was built without containers; build it with {build}"));
+    ExitCode::from(2)
 }
 
 /// A path as it was given, which need not be text.
@@ -163,7 +189,7 @@ fn command_serve(mut arguments: Arguments) -> Result<(), Failure> {
     let directory = directory.or_else(|| config.state.clone());
     let directory = directory.map_or_else(config::default_state, Ok).map_err(Failure::usage)?;
     let state = State::open(&directory).map_err(Failure::trouble)?;
-    run(&state, config, file)
+    run(Arc::new(state), config, file)
 }
 
 fn command_join(mut arguments: Arguments) -> Result<(), Failure> {
@@ -202,7 +228,7 @@ fn command_join(mut arguments: Arguments) -> Result<(), Failure> {
         return Ok(());
     }
     say(&format!("serving until interrupted; from now on start it with: sai-agent{option}"));
-    run(&state, config, file)
+    run(Arc::new(state), config, file)
 }
 
 /// Standard input as far as a join line can go.
@@ -215,30 +241,27 @@ fn from_standard_input() -> Result<String, Failure> {
     Ok(text)
 }
 
-/// What a configuration offers on this machine.
-fn offer(config: &Config) -> Offer {
-    Offer {
-        platforms: config.platforms.clone().unwrap_or_else(describe::platforms),
-        slots: config.slots.unwrap_or((describe::cores() / 2).max(1)),
+/// What a configuration offers on this machine, and says so.
+fn offer(config: &Config, state: &State, file: &Path) -> Result<Offering, String> {
+    let (offering, lines) = Offering::look(config.platforms.as_deref(), config.slots, &config.containers, state)?;
+    lines.iter().for_each(|line| say(line));
+    let Offer { platforms, slots } = offering.offer();
+    if platforms.is_empty() {
+        return Err(format!("this machine has no name of a platform: set platforms in {}", file.display()));
     }
+    say(&format!("offering {} for {slots} at once", platforms.join(" ")));
+    Ok(offering)
 }
 
 /// Serves until a signal ends it.
-fn run(state: &State, config: Config, file: PathBuf) -> Result<(), Failure> {
+fn run(state: Arc<State>, config: Config, file: PathBuf) -> Result<(), Failure> {
     let user = config.user.as_deref().map(describe::user).transpose().map_err(Failure::usage)?;
-    let Offer { platforms, slots } = offer(&config);
-    if platforms.is_empty() {
-        return Err(Failure::usage(format!(
-            "this machine has no name of a platform: set platforms in {}",
-            file.display()
-        )));
-    }
-    say(&format!("offering {} for {slots} at once, working in {}", platforms.join(" "), state.directory().display()));
+    let offering = offer(&config, &state, &file).map_err(Failure::usage)?;
+    say(&format!("working in {}", state.directory().display()));
     let settings = Settings {
         host: config.name.clone().unwrap_or_else(describe::host_name),
-        platforms,
-        slots,
-        parallel: config.parallel.unwrap_or((describe::cores() / slots.max(1)).max(1)),
+        parallel: config.parallel.unwrap_or((describe::cores() / offering.slots.max(1)).max(1)),
+        offering,
         user,
         keep_free_mib: config.keep_free_mib,
         launcher: Launcher { program: PathBuf::from("/proc/self/exe"), first_arguments: Vec::new() },
@@ -253,22 +276,23 @@ fn run(state: &State, config: Config, file: PathBuf) -> Result<(), Failure> {
     let signals = Signals::new([Signal::Term, Signal::Int, Signal::Hup])
         .map_err(|error| Failure::trouble(format!("signals cannot be received: {error}")))?;
     let (controls, orders) = channel::bounded(4);
-    smol::block_on(future::or(serve(state, settings, dial, orders), heed(signals, controls, file)))
+    smol::block_on(future::or(serve(&state, settings, dial, orders), heed(signals, controls, state.clone(), file)))
         .map_err(Failure::trouble)?;
     say("ended; jobs under way go on, and the next sai-agent with this state adopts them");
     Ok(())
 }
 
+/// What the configuration, as it is now, offers. The disk may take its time; the agent goes on meanwhile.
+async fn look_again(state: Arc<State>, file: PathBuf) -> Result<Offering, String> {
+    smol::unblock(move || config::read(&file).and_then(|config| offer(&config, &state, &file))).await
+}
+
 /// Turns signals into what the agent understands.
-async fn heed(mut signals: Signals, controls: Sender<Control>, file: PathBuf) -> Result<(), String> {
+async fn heed(mut signals: Signals, controls: Sender<Control>, state: Arc<State>, file: PathBuf) -> Result<(), String> {
     while let Some(signal) = signals.next().await {
         let control = match signal {
-            Ok(Signal::Hup) => match config::read(&file) {
-                Ok(config) => {
-                    let offer = offer(&config);
-                    say(&format!("offering {} for {} at once", offer.platforms.join(" "), offer.slots));
-                    Control::Offer(offer)
-                }
+            Ok(Signal::Hup) => match look_again(state.clone(), file.clone()).await {
+                Ok(offering) => Control::Offer(offering),
                 Err(error) => {
                     say(&format!("nothing changes: {error}"));
                     continue;

@@ -6,9 +6,11 @@
 use crate::blocking::unblock;
 use crate::describe;
 use crate::held::{self, News, Orders, Origin};
+use crate::image::users;
 use crate::job_directory::{JobDirectory, Launcher, RunnerOptions};
 use crate::link::{Closed, DialError, Frame, Link, LinkSender};
 use crate::mirror;
+use crate::offering::{Assigned, Offering};
 use crate::state::State;
 use sai_core::job::JobKey;
 use sai_core::limits::{CHUNK_BYTES, Millis, SLOTS, SPOOL_BYTES};
@@ -41,10 +43,8 @@ pub type Say = Arc<dyn Fn(&str) + Send + Sync>;
 pub struct Settings {
     /// What it is called, for people.
     pub host: String,
-    /// Platforms it offers.
-    pub platforms: Vec<String>,
-    /// Jobs at once.
-    pub slots: u32,
+    /// Platforms and images it offers, and jobs at once.
+    pub offering: Offering,
     /// What each job may do at once: `SAI_PARALLEL`.
     pub parallel: u32,
     /// Numeric user and group the steps run as; the agent's own if none.
@@ -60,8 +60,8 @@ pub struct Settings {
 /// What a running agent is told from outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Control {
-    /// It offers other platforms or slots from now on.
-    Offer(Offer),
+    /// It offers other platforms, images or slots from now on.
+    Offer(Offering),
     /// It ends. Its jobs go on under their supervisors, and the next agent of this state directory adopts them.
     Stop,
 }
@@ -122,12 +122,13 @@ where
     });
     let load = describe::load(state.directory());
     let room = describe::has_room(true, load.free_mib, settings.keep_free_mib);
+    let offer = settings.offering.offer();
     let session = AgentSession::new(Description {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         identity: state.identity().to_owned(),
         host: settings.host.clone(),
-        platforms: settings.platforms.clone(),
-        slots: if room { settings.slots } else { 0 },
+        platforms: offer.platforms,
+        slots: if room { offer.slots } else { 0 },
         cores: describe::cores(),
         memory_mib: describe::memory_mib(),
     });
@@ -218,9 +219,8 @@ where
                     self.farewell().await;
                     return Ok(());
                 }
-                Next::Control(Control::Offer(offer)) => {
-                    self.settings.platforms = offer.platforms;
-                    self.settings.slots = offer.slots;
+                Next::Control(Control::Offer(offering)) => {
+                    self.settings.offering = offering;
                     self.offer();
                 }
                 Next::Event(event) => self.event(event),
@@ -343,6 +343,10 @@ where
             }
             News::NotBegun(why) => {
                 self.say(&format!("job {key}: {why}"));
+                // First, or the master would give the job right back to us.
+                if self.settings.offering.withdraw_missing() {
+                    self.offer();
+                }
                 self.take(Input::StartFailed { key, why });
             }
             News::Lengths(lengths) => self.take(Input::Lengths { key, lengths }),
@@ -420,6 +424,18 @@ where
             return;
         };
         let Assignment { repository, platform, configuration, .. } = &assignment;
+        let container = match self.settings.offering.assigned(platform) {
+            Ok(Assigned::Container(container, directory)) => {
+                // The count is for people; that it cannot be kept does not matter.
+                self.executor.spawn(smol::unblock(move || drop(users::count(&directory)))).detach();
+                Some(container)
+            }
+            Ok(Assigned::Host) => None,
+            Err(why) => {
+                self.inputs.push_back(Input::StartFailed { key, why });
+                return;
+            }
+        };
         self.say(&format!("job {key} begins: {repository} {platform} {configuration}"));
         let options = RunnerOptions {
             instance,
@@ -428,7 +444,7 @@ where
             group: self.settings.user.map(|(_, group)| group),
             mirrors: self.state.mirrors().to_string_lossy().into_owned(),
             spool_bytes: SPOOL_BYTES,
-            container: None,
+            container,
         };
         let launcher = self.settings.launcher.clone();
         let origin = Origin::Assigned(self.state.jobs(), Box::new(assignment), options, launcher);
@@ -503,8 +519,9 @@ where
     }
 
     fn offer(&mut self) {
-        let slots = if self.room { self.settings.slots } else { 0 };
-        self.take(Input::Offer(Offer { platforms: self.settings.platforms.clone(), slots }));
+        let offer = self.settings.offering.offer();
+        let slots = if self.room { offer.slots } else { 0 };
+        self.take(Input::Offer(Offer { slots, ..offer }));
     }
 
     /// Lets the link send what is under way, and ends it.

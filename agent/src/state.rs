@@ -2,10 +2,11 @@
 
 use crate::config;
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::Pid;
 use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -90,6 +91,18 @@ impl State {
     }
 }
 
+/// The agent that works in a state directory, if one does. Its number was written by itself; that it still is the process
+/// with that number is known by the lock it has open.
+#[must_use]
+pub fn holder(directory: &Path) -> Option<Pid> {
+    let lock = fs::metadata(directory.join("lock")).ok()?;
+    let text = fs::read_to_string(directory.join("lock")).ok()?;
+    let pid: i32 = text.trim().parse().ok()?;
+    let mut files = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
+    let is_lock = |file: fs::Metadata| (file.dev(), file.ino()) == (lock.dev(), lock.ino());
+    files.any(|file| fs::metadata(file.path()).is_ok_and(is_lock)).then(|| Pid::from_raw(pid))?
+}
+
 /// Takes the lock that is held as long as an agent works here.
 fn lock(directory: &Path) -> Result<File, String> {
     let path = directory.join("lock");
@@ -160,7 +173,6 @@ fn write_secret(file: &Path, text: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::MetadataExt as _;
 
     #[test]
     fn one_agent_a_directory_and_one_identity_for_ever() {
@@ -171,6 +183,7 @@ mod tests {
         assert!(identity.len() == 32 && identity.bytes().all(|byte| byte.is_ascii_hexdigit()));
         let error = State::open(&directory).expect_err("a second agent");
         assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
+        assert_eq!(holder(&directory).map(|pid| pid.as_raw_nonzero().get()), i32::try_from(std::process::id()).ok());
         first.save_config("{}").expect("a configuration");
         let mode = |path: &Path| fs::metadata(path).map(|about| about.mode() & 0o777).ok();
         assert_eq!(mode(first.directory()), Some(0o711));
@@ -178,6 +191,7 @@ mod tests {
         assert_eq!(mode(&first.config()), Some(0o600));
         assert_eq!(mode(&directory.join("identity")), Some(0o600));
         drop(first);
+        assert_eq!(holder(&directory), None);
         let second = State::open(&directory).expect("the lock is free again");
         assert_eq!(second.identity(), identity);
         drop(second);

@@ -7,6 +7,7 @@ use async_tungstenite::tungstenite::Message;
 use master::{Master, Place, assignment, repository};
 use sai_agent::job_directory::Launcher;
 use sai_agent::link::{DialError, Dialer, Frame, Link, Timing};
+use sai_agent::offering::Offering;
 use sai_agent::pin::Trust;
 use sai_agent::serve::{Control, Settings, serve};
 use sai_agent::state::State;
@@ -29,8 +30,7 @@ fn settings(lines: &Arc<Mutex<Vec<String>>>) -> Settings {
     let lines = Arc::clone(lines);
     Settings {
         host: "test".to_owned(),
-        platforms: vec!["linux/test".to_owned()],
-        slots: 2,
+        offering: Offering { host: vec!["linux/test".to_owned()], slots: 2, containers: None },
         parallel: 3,
         user: None,
         keep_free_mib: 0,
@@ -421,7 +421,8 @@ fn offers_change_while_it_runs_and_fetching_ahead_makes_the_mirror_warm() {
         attend(&mut master, &link, usize::MAX, |master| master.loads.len() == 1).await;
         assert!(master.loads[0].free_mib > 0);
         let offer = Offer { platforms: vec!["linux/other".to_owned()], slots: 5 };
-        controls.send(Control::Offer(offer.clone())).await.expect("an agent");
+        let offering = Offering { host: offer.platforms.clone(), slots: offer.slots, containers: None };
+        controls.send(Control::Offer(offering)).await.expect("an agent");
         attend(&mut master, &link, usize::MAX, |master| master.offers.len() == 1).await;
         assert_eq!(master.offers, [offer]);
         let prefetch = sai_core::wire::MasterMessage::Prefetch(Prefetch {

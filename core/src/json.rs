@@ -143,6 +143,18 @@ impl Value {
         if let Node::Number(digits) = &self.value { digits.parse().ok() } else { None }
     }
 
+    /// The number in thousandths, if it is a decimal one, not below 0, with at most three digits after the point.
+    pub fn as_thousandths(&self) -> Option<u64> {
+        let Node::Number(digits) = &self.value else { return None };
+        let (whole, part) = digits.split_once('.').unwrap_or((digits, ""));
+        if part.len() > 3 || !part.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        let part =
+            (0..3).fold(0, |sum, place| 10 * sum + part.as_bytes().get(place).map_or(0, |byte| u64::from(byte - b'0')));
+        whole.parse::<u64>().ok()?.checked_mul(1000)?.checked_add(part)
+    }
+
     /// The elements, if it is an array.
     pub fn as_array(&self) -> Option<&[Value]> {
         if let Node::Array(elements) = &self.value { Some(elements) } else { None }

@@ -156,6 +156,21 @@ impl Reader {
         self.integer(section, key, low..=high).map(|number| number as u64)
     }
 
+    /// A decimal number within a range, both in thousandths.
+    pub fn thousandths(&mut self, section: &Section<'_>, key: &str, range: RangeInclusive<u64>) -> Option<u64> {
+        let value = section.value.get(key)?;
+        let number = value.as_thousandths().filter(|number| range.contains(number));
+        if number.is_none() {
+            let shown = |thousandths: u64| match thousandths % 1000 {
+                0 => format!("{}", thousandths / 1000),
+                part => format!("{}.{part:03}", thousandths / 1000),
+            };
+            let expected = format!("a number from {} to {}", shown(*range.start()), shown(*range.end()));
+            self.wrong(value, &section.path_of(key), &expected);
+        }
+        number
+    }
+
     /// `true` or `false`.
     pub fn boolean(&mut self, section: &Section<'_>, key: &str) -> Option<bool> {
         let value = section.value.get(key)?;
@@ -229,6 +244,7 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec;
 
     fn errors(text: &str, read: impl FnOnce(&mut Reader, &Section<'_>)) -> Vec<String> {
         let tree = parse("F", text.as_bytes()).expect("JSON");
@@ -257,6 +273,27 @@ mod tests {
                 "F:5:8: a: expected a whole number from 0 to 9",
             ]
         );
+    }
+
+    #[test]
+    fn decimal_numbers_are_read_in_thousandths() {
+        let read = |text: &str| {
+            let mut number = None;
+            let found = errors(&format!("{{\"a\": {text}}}"), |reader, root| {
+                number = reader.thousandths(root, "a", 10..=2500);
+            });
+            (number, found)
+        };
+        for (text, thousandths) in [("2", 2000), ("0.01", 10), ("1.5", 1500), ("2.500", 2500), ("0.125", 125)] {
+            assert_eq!(read(text), (Some(thousandths), Vec::new()), "{text}");
+        }
+        for text in ["0", "2.501", "-1", "1e0", "1.0000", "\"1\"", "99999999999999999999", "true"] {
+            assert_eq!(
+                read(text),
+                (None, vec!["F:1:7: a: expected a number from 0.010 to 2.500".to_string()]),
+                "{text}"
+            );
+        }
     }
 
     #[test]

@@ -11,32 +11,68 @@ use sai_agent::config;
 use sai_agent::describe;
 use sai_agent::job_directory::Launcher;
 use sai_agent::link::Link;
-use sai_agent::serve::{Settings, serve};
+use sai_agent::offering::Offering;
+use sai_agent::serve::{Control, Settings, serve};
 use sai_agent::state::State;
+use smol::channel::Sender;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The name under which it is known.
 pub const NAME: &str = "built-in";
 
+/// The way to the running one, which ends with the process.
+pub struct BuiltinAgent {
+    settings: Builtin,
+    state: Arc<State>,
+    controls: Sender<Control>,
+}
+
+impl BuiltinAgent {
+    /// Has it look again at this machine and its images, and offer what it finds.
+    pub async fn look_again(&self) {
+        let (settings, state) = (self.settings.clone(), self.state.clone());
+        match smol::unblock(move || look(&settings, &state)).await {
+            Ok(offering) => drop(self.controls.send(Control::Offer(offering)).await),
+            Err(why) => tell(&format!("nothing changes: {why}")),
+        }
+    }
+}
+
+fn tell(line: &str) {
+    say(&format!("{NAME}: {line}"));
+}
+
+/// What it offers, and says so where that is not plain.
+fn look(settings: &Builtin, state: &State) -> Result<Offering, String> {
+    let platforms = (!settings.platforms.is_empty()).then_some(settings.platforms.as_slice());
+    let (offering, lines) = Offering::look(platforms, settings.slots, &settings.containers, state)?;
+    lines.iter().for_each(|line| tell(line));
+    if let Some(containers) = offering.containers.as_ref().filter(|containers| !containers.images.is_empty()) {
+        let names: Vec<&str> = containers.images.iter().map(|image| image.platform.as_str()).collect();
+        tell(&format!("offering the images {}", names.join(" ")));
+    }
+    Ok(offering)
+}
+
 /// Starts it on a thread of its own.
 ///
 /// # Errors
 /// What keeps it from starting, in a sentence.
-pub fn start(settings: &Builtin, state: &Path, hub: &HubHandle) -> Result<(), String> {
+pub fn start(settings: &Builtin, state: &Path, hub: &HubHandle) -> Result<BuiltinAgent, String> {
     let directory = state.join("agent");
-    let state = State::open(&directory)?;
-    let slots = settings.slots.unwrap_or_else(|| (describe::cores() / 2).max(1));
-    let platforms = if settings.platforms.is_empty() { describe::platforms() } else { settings.platforms.clone() };
+    let state = Arc::new(State::open(&directory)?);
+    let offering = look(settings, &state)?;
+    let (controls, orders) = smol::channel::bounded(1);
+    let agent = BuiltinAgent { settings: settings.clone(), state: state.clone(), controls };
     let settings = Settings {
         host: describe::host_name(),
-        platforms,
-        slots,
-        parallel: (describe::cores() / slots.max(1)).max(1),
+        parallel: (describe::cores() / offering.slots.max(1)).max(1),
+        offering,
         user: settings.user.as_deref().map(describe::user).transpose()?,
         keep_free_mib: config::KEEP_FREE_MIB,
         launcher: Launcher { program: PathBuf::from("/proc/self/exe"), first_arguments: Vec::new() },
-        say: Arc::new(|line: &str| say(&format!("{NAME}: {line}"))),
+        say: Arc::new(tell),
     };
     let hub = hub.clone();
     let dial = move || {
@@ -47,16 +83,13 @@ pub fn start(settings: &Builtin, state: &Path, hub: &HubHandle) -> Result<(), St
             Ok(near)
         }
     };
-    // The channel stays open for the life of the process: the agent ends with it.
-    let (keep, controls) = smol::channel::bounded(1);
     std::thread::Builder::new()
         .name("agent".to_string())
         .spawn(move || {
-            if let Err(why) = smol::block_on(serve(&state, settings, dial, controls)) {
-                say(&format!("{NAME}: {why}"));
+            if let Err(why) = smol::block_on(serve(&state, settings, dial, orders)) {
+                tell(&why);
             }
-            drop(keep);
         })
-        .map(drop)
+        .map(|_| agent)
         .map_err(|error| format!("no thread for the built-in agent: {error}"))
 }

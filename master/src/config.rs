@@ -1,5 +1,6 @@
 //! Text of the configuration file → Config: everything a master is told, with its defaults.
 
+use sai_agent::container_settings::{self, ContainerSettings};
 use sai_core::limits::{JOB_TIMEOUT_S, LOG_BYTES};
 use sai_core::retention;
 use sai_core::settings::{self, Reader, Section};
@@ -41,6 +42,8 @@ pub struct Builtin {
     pub slots: Option<u32>,
     /// User that steps run as; `None` is the master's own.
     pub user: Option<String>,
+    /// Images, and what jobs in containers get of the machine.
+    pub containers: ContainerSettings,
 }
 
 /// A certificate chain and its key, both PEM.
@@ -96,7 +99,12 @@ impl Default for Config {
             certificate: None,
             public: true,
             repositories: BTreeMap::new(),
-            builtin: Some(Builtin { platforms: Vec::new(), slots: None, user: None }),
+            builtin: Some(Builtin {
+                platforms: Vec::new(),
+                slots: None,
+                user: None,
+                containers: ContainerSettings::default(),
+            }),
             log_bytes: LOG_BYTES,
             log_limit_fails: false,
             timeout_s: JOB_TIMEOUT_S,
@@ -124,6 +132,8 @@ const ROOT: &[&str] = &[
     "keep",
     "min_free_mib",
 ];
+/// Keys of the agent inside, beside those about containers.
+const BUILTIN: [&str; 3] = ["platforms", "slots", "user"];
 const REPOSITORY: &[&str] = &["url", "secret", "poll_s", "tags", "submodules", "priority"];
 
 /// Reads a configuration file's bytes. Relative paths in it are relative to where the master is started.
@@ -162,14 +172,16 @@ pub fn read(file: &str, bytes: &[u8]) -> Result<Config, Vec<String>> {
             config.repositories.insert(name.value, repository);
         }
     }
+    let known: Vec<&str> = BUILTIN.iter().chain(&container_settings::KEYS).copied().collect();
     if reader.is_off(&root, "builtin") {
         config.builtin = None;
-    } else if let Some(section) = reader.object(&root, "builtin", &["platforms", "slots", "user"]) {
+    } else if let Some(section) = reader.object(&root, "builtin", &known) {
         let platforms = reader.checked_texts(&section, "platforms", platform::check_name).unwrap_or_default();
         config.builtin = Some(Builtin {
             platforms,
             slots: reader.count(&section, "slots", 0..=u64::from(sai_core::limits::SLOTS)).map(|slots| slots as u32),
             user: reader.text(&section, "user"),
+            containers: ContainerSettings::read(&mut reader, &section),
         });
     }
     if let Some(keep) = reader.object(&root, "keep", &["events", "days"]) {

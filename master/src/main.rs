@@ -1,6 +1,7 @@
 //! Command line → a running master, a trial, or a word with the master that runs already.
 #![forbid(unsafe_code)]
 
+use async_signal::{Signal, Signals};
 use pico_args::Arguments;
 use sai_master::actions::{self, Action};
 use sai_master::config::{self, Config};
@@ -8,6 +9,7 @@ use sai_master::store::{self, Options, Store};
 use sai_master::tls::Identity;
 use sai_master::try_once::{self, Trial};
 use sai_master::{EXIT_FAILED, EXIT_INFRA, EXIT_USAGE, admin, lint, say, startup};
+use smol::stream::StreamExt as _;
 use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -152,9 +154,20 @@ fn run(mut arguments: Arguments) -> Result<ExitCode, Failure> {
         say(&format!("listening on {address}"));
     }
     say(&format!("the page is at {}; {repositories} repositories are configured", master.url));
-    smol::block_on(smol::future::pending::<()>());
-    drop(master);
-    Ok(ExitCode::SUCCESS)
+    // Without an agent inside there is nothing to look at again: then the signal does what it does by default.
+    match &master.builtin {
+        Some(agent) => {
+            let mut signals =
+                Signals::new([Signal::Hup]).map_err(|error| Failure::Infra(format!("signals: {error}")))?;
+            smol::block_on(async {
+                while let Some(Ok(_)) = signals.next().await {
+                    agent.look_again().await;
+                }
+            });
+            Err(Failure::Infra("signals cannot be received any more".to_string()))
+        }
+        None => smol::block_on(smol::future::pending()),
+    }
 }
 
 fn trial(mut arguments: Arguments) -> Result<ExitCode, Failure> {

@@ -2,7 +2,7 @@
 
 use crate::actions::{Actions, Door};
 use crate::agents::{self, Tokens};
-use crate::builtin;
+use crate::builtin::{self, BuiltinAgent};
 use crate::config::Config;
 use crate::forge::Forge;
 use crate::front::{Front, FrontConfig, Limits, Message, Rejection, RequestHead, Socket, SocketWriter, Upgrades};
@@ -53,6 +53,8 @@ pub struct Master {
     pub store: Store,
     /// What is done for people.
     pub actions: Arc<Actions>,
+    /// The agent inside, unless it is off.
+    pub builtin: Option<BuiltinAgent>,
     _front: Front,
 }
 
@@ -124,9 +126,7 @@ pub fn start(config: Config) -> Result<Master, String> {
     let doors = Doors { hub: handle.clone(), tokens, library, _http: http };
     let front = Front::start(front, identity, doors).map_err(|error| error.to_string())?;
     admin::listen(&state, actions.clone()).map_err(|error| format!("the command socket: {error}"))?;
-    if let Some(builtin) = &config.builtin {
-        builtin::start(builtin, &state, &handle)?;
-    }
+    let builtin = config.builtin.as_ref().map(|builtin| builtin::start(builtin, &state, &handle)).transpose()?;
     let (kept, keep) = (store.clone(), config.keep);
     detach(async move {
         loop {
@@ -142,7 +142,7 @@ pub fn start(config: Config) -> Result<Master, String> {
     });
     let addresses = front.addresses().to_vec();
     let url = own_url(&config, &addresses);
-    Ok(Master { addresses, url, hub: handle, shared, store, actions, _front: front })
+    Ok(Master { addresses, url, hub: handle, shared, store, actions, builtin, _front: front })
 }
 
 /// Makes the state directory if there is none. Others may pass through it, since jobs may run as another user than the

@@ -6,6 +6,7 @@ use crate::repositories::read_saifile;
 use crate::startup::{self, Master};
 use crate::store::LogReader;
 use async_signal::{Signal, Signals};
+use sai_agent::container_settings::ContainerSettings;
 use sai_agent::describe;
 use sai_core::git_text::Tip;
 use sai_core::hub::Input;
@@ -75,11 +76,13 @@ pub fn run(trial: &Trial) -> Result<ExitCode, String> {
 
     let address =
         free_address(trial).map_err(|error| format!("no port of this machine can be listened on: {error}"))?;
+    // A trial is about this machine as it is.
+    let containers = ContainerSettings { runner: Some(None), ..ContainerSettings::default() };
     let config = Config {
         state: state.clone(),
         listen: vec![address],
         url: Some(format!("https://localhost:{}", address.port())),
-        builtin: Some(Builtin { platforms: offered, slots: trial.slots, user: None }),
+        builtin: Some(Builtin { platforms: offered, slots: trial.slots, user: None, containers }),
         ..Config::default()
     };
     let master = startup::start(config)?;

@@ -143,6 +143,39 @@ impl Stranger {
         }
     }
 
+    /// Does what a line says of images, where somebody may: nobody becomes root for it.
+    fn image(&self, line: &str) {
+        let images = self.world.directory.join("images");
+        let line = format!("{line} --images {}", images.display());
+        if !rustix::process::geteuid().is_root() {
+            let output = self.shell(&line).output().expect("a shell");
+            assert!(
+                line.contains("image list") || text(&output.stderr).contains("only root"),
+                "{}",
+                text(&output.stderr)
+            );
+            return;
+        }
+        let said = self.run(&line);
+        let offered = sai_agent::image::scan::scan(&images).images;
+        let offered: Vec<&str> = offered.iter().map(|image| image.platform.as_str()).collect();
+        if line.contains("image list") {
+            assert_eq!(offered, ["linux-debian-13/x86_64/gcc", "linux-debian-13/x86_64/tcc"]);
+            assert!(offered.iter().all(|platform| said.contains(platform)), "{said}");
+            let gcc = self.run(&format!(
+                "echo 'cc --version' | sai-agent image shell {} --images {}",
+                offered[0],
+                images.display()
+            ));
+            assert!(gcc.contains("Free Software Foundation"), "{gcc}");
+            let sources = images.join("linux-debian-13/x86_64/gcc/base/etc/apt/sources.list");
+            let sources = std::fs::read_to_string(sources).expect("the sources of its packages");
+            assert!(sources.lines().all(|line| line.starts_with("deb http") && line.contains("trixie")), "{sources}");
+        } else if line.contains("image remove") {
+            assert_eq!(offered, ["linux-debian-13/x86_64/gcc"]);
+        }
+    }
+
     /// Does what a line says, and checks that it does what the README says of it.
     fn command(&mut self, line: &str) {
         match line {
@@ -227,6 +260,12 @@ impl Stranger {
                 self.run(line);
                 self.agent.as_ref().expect("an agent").await_line("this token opens nothing here");
             }
+            "sudo sai-agent image create linux-debian-13/x86_64/gcc --debootstrap trixie --packages \"gcc libc6-dev make\""
+            | "sudo sai-agent image create linux-debian-13/x86_64/tcc --on linux-debian-13/x86_64/gcc --packages \"tcc make\""
+            | "sudo sai-agent image update linux-debian-13/x86_64/gcc"
+            | "sudo sai-agent image shell linux-debian-13/x86_64/gcc --commit"
+            | "sudo sai-agent image remove linux-debian-13/x86_64/tcc"
+            | "sudo sai-agent image list" => self.image(line),
             "sai-master lint .sai.json" => assert_eq!(text(&self.run_in(&self.own, line).stdout), ""),
             "sai-master matrix .sai.json --ref main" => {
                 let rows = text(&self.run_in(&self.own, line).stdout);
@@ -294,10 +333,11 @@ fn programs_of_tests() -> Vec<(String, &'static str)> {
         }
     }
     let package = |name: &str| match name {
-        "bash" | "sh" | "cat" | "chmod" | "chown" | "cmp" | "cp" | "dd" | "find" | "id" | "mkdir" | "mkfifo" | "rm"
-        | "seq" | "sha256sum" | "sleep" | "sync" | "tar" | "true" | "xargs" => "",
+        "apt-config" | "bash" | "sh" | "cat" | "chmod" | "chown" | "chroot" | "cmp" | "cp" | "dd" | "find" | "id"
+        | "mkdir" | "mkfifo" | "rm" | "seq" | "sha256sum" | "sleep" | "sync" | "tar" | "true" | "xargs" => "",
         "chromedriver" => "chromium-driver",
         "curl" => "curl",
+        "debootstrap" => "debootstrap",
         "git" => "git",
         "ip" => "iproute2",
         "lz4" => "lz4",
@@ -430,6 +470,9 @@ fn example_configurations_are_read_and_complete() {
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("its mode");
     let config = sai_agent::config::read(&file).expect("an example that can be read");
     assert_eq!(config.slots, Some(2));
+    std::fs::copy(configs.join("agent-nspawn.json"), &file).expect("configs/agent-nspawn.json");
+    let config = sai_agent::config::read(&file).expect("an example that can be read");
+    assert_eq!(config.containers.binds.len(), 2);
 }
 
 /// Keys of the units that systemd might not be there to check.
@@ -448,6 +491,12 @@ fn units_are_understood_by_systemd() {
         // The programs are not installed on a machine that only tests them.
         let copy = world.directory.join(format!("{name}.service"));
         std::fs::write(&copy, unit.replace(&format!("/usr/local/bin/{name}"), "/bin/true")).expect("a unit");
+        if name == "sai-agent" {
+            let addition = world.directory.join("sai-agent.service.d");
+            std::fs::create_dir(&addition).expect("a directory");
+            let from = root().join("configs/sai-agent-containers.conf");
+            std::fs::copy(from, addition.join("containers.conf")).expect("an addition to the unit");
+        }
         match Command::new("systemd-analyze").arg("verify").arg(&copy).output() {
             Ok(output) => {
                 let told = text(&output.stderr);

@@ -25,7 +25,7 @@ const IMPORTERS: &[(&str, &[&str])] = &[
     ("rustls", &["agent/src/pin", "master/src/tls"]),
     ("futures_rustls", &["agent/src/link", "master/src/front"]),
     ("async_tungstenite", &["agent/src/link", "master/src/front"]),
-    ("async_signal", &["agent/src/main", "master/src/try_once"]),
+    ("async_signal", &["agent/src/main", "master/src/main", "master/src/try_once"]),
     ("pico_args", &["agent/src/main", "master/src/main"]),
 ];
 

@@ -1,0 +1,167 @@
+//! Configuration and machine → what an agent offers: the machine itself, its images, and how many jobs at once.
+
+use crate::container::{Container, Runner};
+use crate::container_settings::{ContainerSettings, Means};
+use crate::describe;
+use crate::image::{self, Image, Place, Scan, users};
+use crate::state::State;
+use sai_core::wire::Offer;
+use std::path::{Path, PathBuf};
+
+/// What an agent offers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Offering {
+    /// What this machine itself is.
+    pub host: Vec<String>,
+    /// Jobs at once.
+    pub slots: u32,
+    /// Its images, and how jobs in them are held; none where there are no containers.
+    pub containers: Option<Containers>,
+}
+
+/// Images that jobs can run in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Containers {
+    /// How the jobs are held.
+    pub settings: ContainerSettings,
+    /// What makes the containers.
+    pub runner: Runner,
+    /// The directory of images.
+    pub directory: PathBuf,
+    /// The images in it.
+    pub images: Vec<Image>,
+}
+
+/// Where a job is to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Assigned {
+    /// On the machine itself.
+    Host,
+    /// In such a container, made of the image in this directory.
+    Container(Container, PathBuf),
+}
+
+impl Offering {
+    /// Looks at this machine and its images. What people should know of it comes as lines beside it.
+    ///
+    /// # Errors
+    /// What keeps it from offering what the configuration asks for, in a sentence.
+    pub fn look(
+        platforms: Option<&[String]>,
+        slots: Option<u32>,
+        settings: &ContainerSettings,
+        state: &State,
+    ) -> Result<(Self, Vec<String>), String> {
+        let (containers, lines) = look_for_images(settings, state)?;
+        let host = platforms.map_or_else(describe::platforms, <[String]>::to_vec);
+        let slots = slots.unwrap_or((describe::cores() / 2).max(1));
+        Ok((Self { host, slots, containers }, lines))
+    }
+
+    fn images(&self) -> &[Image] {
+        self.containers.as_ref().map_or(&[], |containers| &containers.images)
+    }
+
+    /// What a master is told.
+    pub fn offer(&self) -> Offer {
+        Offer { platforms: image::names(self.images(), &self.host), slots: self.slots }
+    }
+
+    /// Where a job of this platform is to run.
+    ///
+    /// # Errors
+    /// When it is offered no longer: trouble of ours.
+    pub fn assigned(&self, wanted: &str) -> Result<Assigned, String> {
+        match (image::place(wanted, self.images(), &self.host, &describe::machine()), &self.containers) {
+            (Some(Place::Image(image)), Some(Containers { settings, runner, directory, .. })) => {
+                Ok(Assigned::Container(settings.container(*runner, image), directory.join(&image.platform)))
+            }
+            (Some(_), _) => Ok(Assigned::Host),
+            (None, _) => Err(format!("this agent offers {wanted} no longer")),
+        }
+    }
+
+    /// Withdraws the images that are not there any more. Tells whether there were any.
+    pub fn withdraw_missing(&mut self) -> bool {
+        let Some(containers) = &mut self.containers else { return false };
+        let before = containers.images.len();
+        containers.images.retain(|image| image.layers.iter().all(|layer| layer.is_dir()));
+        containers.images.len() < before
+    }
+}
+
+/// The images of an agent with this state, unless there are no containers here.
+fn look_for_images(settings: &ContainerSettings, state: &State) -> Result<(Option<Containers>, Vec<String>), String> {
+    let directory = settings.images(state.directory());
+    let runner = match settings.runner(means()) {
+        Ok(None) => return Ok((None, Vec::new())),
+        Ok(Some(runner)) => runner,
+        // Who asks for containers wants to know; who does not may still have images that are in vain.
+        Err(why) if settings.asks_for_containers() => return Err(why),
+        Err(why) => {
+            let images = image::scan::scan(&directory).images.len();
+            let line = format!("the {images} images in {} are not offered: {why}", directory.display());
+            return Ok((None, if images == 0 { Vec::new() } else { vec![line] }));
+        }
+    };
+    let mut lines = Vec::new();
+    if let Err(error) = prepare(&directory, state) {
+        lines.push(format!("{}: {error}", directory.display()));
+    }
+    let Scan { images, wrong } = image::scan::scan(&directory);
+    lines.extend(wrong.iter().map(|wrong| format!("no image: {}/{wrong}", directory.display())));
+    for bind in settings.binds.iter().filter(|bind| !Path::new(&bind.host).exists()) {
+        lines.push(format!("jobs in containers will fail: {}, which is to be bound, is not there", bind.host));
+    }
+    Ok((Some(Containers { settings: settings.clone(), runner, directory, images }), lines))
+}
+
+/// Makes this agent known to whoever changes images, and removes what such a one has left half made.
+fn prepare(directory: &Path, state: &State) -> std::io::Result<()> {
+    users::register(directory, state.identity(), state.directory())?;
+    users::sweep(directory).map(drop)
+}
+
+/// What this program and machine have for containers.
+fn means() -> Means {
+    Means {
+        built: cfg!(feature = "nspawn"),
+        root: rustix::process::geteuid().is_root(),
+        nspawn: describe::on_path(Runner::Nspawn.program()),
+        bwrap: describe::on_path(Runner::Bwrap.program()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_that_vanish_are_withdrawn_and_their_jobs_refused() {
+        let root = std::env::temp_dir().join(format!("sai-offering-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&root);
+        let image = |name: &str| {
+            let layer = root.join(name).join("base");
+            std::fs::create_dir_all(&layer).expect("a layer");
+            Image { platform: name.to_owned(), layers: vec![layer] }
+        };
+        let containers = Containers {
+            settings: ContainerSettings::default(),
+            runner: Runner::Bwrap,
+            directory: root.clone(),
+            images: vec![image("a"), image("b")],
+        };
+        let host = vec!["c".to_owned()];
+        let mut offering = Offering { host, slots: 2, containers: Some(containers) };
+        assert_eq!(offering.offer(), Offer { platforms: ["c", "a", "b"].map(String::from).to_vec(), slots: 2 });
+        let Ok(Assigned::Container(container, directory)) = offering.assigned("a") else { panic!("no container") };
+        assert_eq!((container.layers, directory), (vec![format!("{}/a/base", root.display())], root.join("a")));
+        assert_eq!(offering.assigned("c"), Ok(Assigned::Host));
+        assert!(!offering.withdraw_missing());
+        std::fs::remove_dir_all(root.join("a")).expect("an image");
+        assert!(offering.withdraw_missing());
+        assert_eq!(offering.offer().platforms, ["c", "b"]);
+        assert!(offering.assigned("a").expect_err("a is gone").contains("no longer"));
+        std::fs::remove_dir_all(&root).expect("the end");
+    }
+}
