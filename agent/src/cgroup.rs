@@ -158,11 +158,19 @@ pub fn create(name: &str, limits: Limits, record: &Path) -> io::Result<Group> {
             Err(why) => group.missing.push(format!("no limit of {controller}: {why}")),
         }
     }
+    // Without a limit too: what a runner makes below its own cgroup is then made in there, and goes with it.
+    if let ([hierarchy], []) = (&hierarchies[..], &wanted[..])
+        && hierarchy.controllers.is_none()
+    {
+        wanted.push((hierarchy.divided().join(format!("{PREFIX}{name}")), Vec::new()));
+    }
     let lines: String = wanted.iter().map(|(directory, _)| format!("{}\n", directory.display())).collect();
     fs::write(record, lines)?;
     for (directory, settings) in wanted {
         if let Err(error) = fs::create_dir(&directory) {
-            group.missing.push(format!("no limits by {}: {error}", directory.display()));
+            if !settings.is_empty() {
+                group.missing.push(format!("no limits by {}: {error}", directory.display()));
+            }
             continue;
         }
         for Setting { file, value, optional } in settings {
@@ -188,10 +196,17 @@ fn place(hierarchies: &[Hierarchy], controller: &str) -> Result<(PathBuf, bool),
     let Some(own) = hierarchies.iter().find(|hierarchy| hierarchy.controllers.is_none()) else {
         return Err(format!("this machine has no cgroups of {controller}"));
     };
-    let parent = || own.directory.parent().filter(|_| own.directory.ends_with(OWN));
-    let divided = if is_top(&own.top) { &own.top } else { parent().unwrap_or(&own.directory) };
+    let divided = own.divided();
     divide(divided, controller).map_err(|error| format!("{} cannot be divided: {error}", divided.display()))?;
     Ok((divided.to_path_buf(), true))
+}
+
+impl Hierarchy {
+    /// In the hierarchy of version 2: below which cgroup those of jobs stand.
+    fn divided(&self) -> &Path {
+        let parent = || self.directory.parent().filter(|_| self.directory.ends_with(OWN));
+        if is_top(&self.top) { &self.top } else { parent().unwrap_or(&self.directory) }
+    }
 }
 
 /// Whether this is the topmost cgroup of all: it alone has no type, and may hold processes beside others below it.
@@ -213,8 +228,8 @@ fn divide(own: &Path, controller: &str) -> io::Result<()> {
         let members: Vec<String> = read(&own.join("cgroup.procs")).lines().map(str::to_string).collect();
         for pid in &members {
             let theirs = fs::metadata(format!("/proc/{pid}/exe"));
-            // One that is gone is nobody's.
-            let there = Path::new("/proc").join(pid).exists();
+            // One that is gone is nobody's; 0 stands for one that this namespace of processes does not show.
+            let there = pid == "0" || Path::new("/proc").join(pid).exists();
             if there && !theirs.is_ok_and(|theirs| same_file(&ours, &theirs)) {
                 return Err(io::Error::other(format!("process {pid} in it is another program's")));
             }
@@ -355,9 +370,11 @@ mod tests {
         fs::create_dir_all(&base).unwrap();
         fs::write(base.join("cgroup.controllers"), "cpu memory pids\n").unwrap();
         fs::write(base.join("cgroup.type"), "domain\n").unwrap();
-        fs::write(base.join("cgroup.procs"), "1\n").unwrap();
-        let other = divide(&base, "pids").unwrap_err().to_string();
-        assert!(other.contains("process 1 in it is another program's"), "{other}");
+        for stranger in ["0", "1"] {
+            fs::write(base.join("cgroup.procs"), format!("{stranger}\n")).unwrap();
+            let other = divide(&base, "pids").unwrap_err().to_string();
+            assert!(other.contains(&format!("process {stranger} in it is another program's")), "{other}");
+        }
         fs::write(base.join("cgroup.procs"), format!("{}\n", std::process::id())).unwrap();
         divide(&base, "pids").unwrap();
         assert_eq!(read(&base.join(OWN).join("cgroup.procs")), std::process::id().to_string());

@@ -55,7 +55,8 @@ fn exit_statuses_are_those_of_the_steps() {
     each_runner("container-statuses", |world, container| {
         for (step, status) in [("true", 0), ("exit 255", 255), ("false; echo never", 1), ("kill -TERM $$", 143)] {
             let log = run(world, container, &world.assignment(&[step]));
-            assert_eq!((log.statuses(), log.text("stdout")), (vec![status], String::new()), "{step}");
+            let found = (log.statuses(), log.text("stdout"));
+            assert_eq!(found, (vec![status], String::new()), "{step}: {:?}", log.verdict());
         }
         // Its process group killed, and all it may kill: the latter takes the container along.
         let log = run(world, container, &world.assignment(&["kill -KILL 0", "true"]));
@@ -227,7 +228,7 @@ fn a_job_goes_on_in_its_container_with_one_agent_after_the_other() {
 fn limits_hold_a_job_and_are_told_where_nothing_can() {
     each_runner("container-limits", |world, container| {
         let mut container = container.clone();
-        (container.memory_mib, container.cpu_permille, container.pids) = (Some(64), Some(500), Some(40));
+        (container.memory_mib, container.pids) = (Some(64), Some(40));
         let limits = sai_agent::cgroup::Limits { memory_mib: Some(64), cpu_permille: Some(500), pids: Some(40) };
         let missing = sai_agent::cgroup::trouble(limits);
         // Bounded by itself too: where nothing limits it, it does no harm.
@@ -245,6 +246,7 @@ fn limits_hold_a_job_and_are_told_where_nothing_can() {
                 assert!(log.notes().contains(&line.as_str()), "{:?}", log.notes());
             }
         }
+        container.cpu_permille = Some(500);
         if !missing.iter().any(|line| line.contains("cpu")) {
             let step = "echo ready; until test -e /sai/tmp/go; do sleep 0.01; done";
             let directory = begin(world, &container, &world.assignment(&[step]));
