@@ -1,12 +1,14 @@
 //! Checkout + globs → complete copies in `artifacts/N`, each with its digest, size and path.
 //!
 //! The checkout is the job's, and hostile: it is walked from open directory to open directory and no link is ever followed;
-//! only regular files count. A file is hashed while it is copied, so the digest is that of the bytes that are kept, whatever
+//! only regular files count. A glob that begins with `/` means files of the container's root. Links on the way to its first
+//! wildcard are followed as they are meant in there; what is mounted in there from the machine is left out. A file is hashed while it is copied, so the digest is that of the bytes that are kept, whatever
 //! is done to the file meanwhile.
 
 use crate::git::Stop;
 use crate::mirror::hex;
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, openat, statat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, openat, openat2, statat};
+use rustix::io::Errno;
 use sai_core::glob::Glob;
 use sai_core::limits::{ARTIFACT_BYTES, STREAMS};
 use sai_core::record::{Artifact, check_path};
@@ -62,12 +64,32 @@ impl Seen {
     }
 }
 
+/// One glob.
+#[derive(Debug)]
+struct Wanted {
+    text: String,
+    /// Without the `/` that an absolute one begins with.
+    glob: Glob,
+    absolute: bool,
+    matched: bool,
+}
+
+impl Wanted {
+    /// The directories before the first part with a wildcard, of an absolute one: where to begin.
+    fn beginning(&self) -> String {
+        let mut parts: Vec<&str> = self.text.trim_start_matches('/').split('/').collect();
+        parts.pop();
+        parts.into_iter().take_while(|part| !part.contains(['*', '?', '['])).collect::<Vec<_>>().join("/")
+    }
+}
+
 /// Collects the artifacts of one job, as often as asked.
 #[derive(Debug)]
 pub struct Collector {
     job: PathBuf,
+    root: Option<PathBuf>,
     store: PathBuf,
-    globs: Vec<(String, Glob, bool)>,
+    globs: Vec<Wanted>,
     known: BTreeMap<String, (Seen, String)>,
     streams: u16,
     bytes: u64,
@@ -75,6 +97,8 @@ pub struct Collector {
 
 /// One walk.
 struct Walk<'a> {
+    /// The absolute glob that is looked for; none in the checkout.
+    absolute: Option<usize>,
     stop: &'a Stop,
     tell: &'a mut dyn FnMut(Found),
     entries: usize,
@@ -90,14 +114,31 @@ impl Walk<'_> {
     }
 }
 
+impl Walk<'_> {
+    /// Opens what stands in a directory; in a container's root, nothing that is mounted there.
+    fn open(&self, directory: &OwnedFd, name: &CString, flags: OFlags) -> Result<OwnedFd, Errno> {
+        if self.absolute.is_some() {
+            openat2(directory, name, flags, Mode::empty(), ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS)
+        } else {
+            openat(directory, name, flags, Mode::empty())
+        }
+    }
+}
+
 impl Collector {
-    /// For the checkout `work/src` of the job directory `job`, keeping copies in its `artifacts`.
-    pub fn new(job: &Path, globs: &[String]) -> Self {
-        let globs = globs.iter().map(|glob| (glob.clone(), Glob::new(glob), false)).collect();
+    /// For the checkout `work/src` of the job directory `job` and the root of its container, if it has one, keeping copies in
+    /// its `artifacts`.
+    pub fn new(job: &Path, root: Option<PathBuf>, globs: &[String]) -> Self {
+        let wanted = |text: &String| {
+            let below = text.trim_start_matches('/');
+            let absolute = below.len() < text.len();
+            Wanted { text: text.clone(), glob: Glob::new(below), absolute, matched: false }
+        };
         Self {
+            globs: globs.iter().map(wanted).collect(),
             job: job.to_path_buf(),
+            root,
             store: job.join("artifacts"),
-            globs,
             known: BTreeMap::new(),
             streams: 0,
             bytes: 0,
@@ -109,7 +150,7 @@ impl Collector {
     /// # Errors
     /// Those of our own disk; the job's files being what they are is none.
     pub fn collect(&mut self, last: bool, stop: &Stop, tell: &mut dyn FnMut(Found)) -> io::Result<()> {
-        let mut walk = Walk { stop, tell, entries: 0, notes: 0 };
+        let mut walk = Walk { absolute: None, stop, tell, entries: 0, notes: 0 };
         // The job may have replaced its checkout, or what that stands in, by a link.
         let checkout = openat(CWD, &self.job, directory_flags(), Mode::empty())
             .and_then(|job| openat(job, "work", directory_flags(), Mode::empty()))
@@ -119,13 +160,36 @@ impl Collector {
         } else {
             walk.note("the checkout is gone: no artifacts".to_string());
         }
+        self.walk_root(&mut walk)?;
         if walk.notes > NOTES {
             let more = walk.notes - NOTES;
             (walk.tell)(Found::Note(format!("{more} more files were left out of the artifacts")));
         }
         if last && !stop.asked() {
-            for (glob, _, _) in self.globs.iter().filter(|(_, _, matched)| !matched) {
-                (walk.tell)(Found::Note(format!("no file matches the artifacts glob {glob:?}")));
+            for Wanted { text, absolute, .. } in self.globs.iter().filter(|wanted| !wanted.matched) {
+                let why = if *absolute && self.root.is_none() {
+                    ": it is absolute, which takes a job that runs in a container"
+                } else {
+                    ""
+                };
+                (walk.tell)(Found::Note(format!("no file matches the artifacts glob {text:?}{why}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks for the absolute globs, one by one, each from where its wildcards begin.
+    fn walk_root(&mut self, walk: &mut Walk<'_>) -> io::Result<()> {
+        let Some(root) = &self.root else { return Ok(()) };
+        let Ok(root) = openat(CWD, root, directory_flags(), Mode::empty()) else { return Ok(()) };
+        for index in 0..self.globs.len() {
+            let Some(wanted) = self.globs.get(index).filter(|wanted| wanted.absolute) else { continue };
+            let beginning = wanted.beginning();
+            let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+            let flags = directory_flags() - OFlags::NOFOLLOW;
+            if let Ok(directory) = openat2(&root, format!("/{beginning}"), flags, Mode::empty(), resolve) {
+                walk.absolute = Some(index);
+                self.walk(&directory, &beginning, 0, walk)?;
             }
         }
         Ok(())
@@ -162,27 +226,34 @@ impl Collector {
                 kind
             };
             if kind.is_dir() {
-                let below = prefix.is_empty() && raw.to_bytes() == b".git";
-                if below || !self.globs.iter().any(|(_, glob, _)| glob.may_match_below(&path)) {
+                let history = walk.absolute.is_none() && prefix.is_empty() && raw.to_bytes() == b".git";
+                if history || !self.wanted(walk.absolute).any(|wanted| wanted.glob.may_match_below(&path)) {
                     continue;
                 }
                 if depth == DEPTH {
                     walk.note(format!("{path:?} is too deep: artifacts below it are left out"));
-                } else if let Ok(inner) = openat(directory, &raw, directory_flags(), Mode::empty()) {
+                } else if let Ok(inner) = walk.open(directory, &raw, directory_flags()) {
                     self.walk(&inner, &path, depth + 1, walk)?;
                 }
-            } else if kind.is_file() && self.matches(&path) {
+            } else if kind.is_file() && self.matches(walk.absolute, &path) {
                 self.keep(directory, &raw, &path, walk)?;
             }
         }
         Ok(())
     }
 
-    fn matches(&mut self, path: &str) -> bool {
+    /// The globs of this walk.
+    fn wanted(&mut self, absolute: Option<usize>) -> impl Iterator<Item = &mut Wanted> {
+        self.globs.iter_mut().enumerate().filter_map(move |(index, wanted)| {
+            absolute.map_or(!wanted.absolute, |only| index == only).then_some(wanted)
+        })
+    }
+
+    fn matches(&mut self, absolute: Option<usize>, path: &str) -> bool {
         let mut any = false;
-        for (_, glob, matched) in &mut self.globs {
-            if glob.matches(path) {
-                *matched = true;
+        for wanted in self.wanted(absolute) {
+            if wanted.glob.matches(path) {
+                wanted.matched = true;
                 any = true;
             }
         }
@@ -195,7 +266,7 @@ impl Collector {
             return Ok(());
         }
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let file = match openat(directory, raw, flags, Mode::empty()) {
+        let file = match walk.open(directory, raw, flags) {
             Ok(file) => File::from(file),
             Err(error) => {
                 walk.note(format!("{path:?} is left out of the artifacts: {}", io::Error::from(error)));
@@ -204,6 +275,11 @@ impl Collector {
         };
         let state = rustix::fs::fstat(&file)?;
         if !FileType::from_raw_mode(state.st_mode).is_file() {
+            return Ok(());
+        }
+        // We read as root what the job may not.
+        if walk.absolute.is_some() && state.st_uid == 0 && state.st_mode & 0o004 == 0 {
+            walk.note(format!("\"/{path}\" is left out of the artifacts: the job itself may not read it"));
             return Ok(());
         }
         let seen = Seen::of(&state);
@@ -291,6 +367,39 @@ mod tests {
     }
 
     #[test]
+    fn absolute_globs_find_files_of_the_root_and_never_the_machines() {
+        let base = std::env::temp_dir().join(format!("sai-artifacts-root-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&base);
+        let (root, outside) = (base.join("root"), base.join("outside"));
+        for directory in [root.join("var/deep/er"), root.join("usr/bin"), base.join("artifacts"), outside.clone()] {
+            fs::create_dir_all(directory).unwrap();
+        }
+        fs::create_dir_all(base.join("work/src/var")).unwrap();
+        for path in ["root/var/a.deb", "root/var/deep/er/b.deb", "root/usr/bin/tool", "outside/c.deb"] {
+            fs::write(base.join(path), path).unwrap();
+        }
+        fs::write(base.join("work/src/var/here.deb"), b"x").unwrap();
+        symlink("usr/bin", root.join("bin")).unwrap();
+        symlink("/var/deep", root.join("absolute")).unwrap();
+        symlink(&outside, root.join("var/out")).unwrap();
+        symlink("../../outside", root.join("dots")).unwrap();
+        symlink(outside.join("c.deb"), root.join("var/link.deb")).unwrap();
+        let texts = ["/var/**/*.deb", "/bin/tool", "/absolute/er/*", "/dots/*", "/../outside/*", "/var/out/*"];
+        let globs = texts.map(str::to_string);
+        let mut collector = Collector::new(&base, Some(root), &globs);
+        let found = collect(&mut collector, true);
+        let expected = [(1, "var/a.deb"), (2, "var/deep/er/b.deb"), (3, "bin/tool"), (4, "absolute/er/b.deb")];
+        assert_eq!(paths(&found), expected);
+        let notes = found.iter().filter(|item| matches!(item, Found::Note(_))).count();
+        assert_eq!(notes, 3, "{found:?}");
+
+        let mut collector = Collector::new(&base, None, &globs[..1]);
+        let found = collect(&mut collector, true);
+        assert!(matches!(&found[..], [Found::Note(text)] if text.contains("takes a job that runs in a container")));
+        fs::remove_dir_all(&base).unwrap();
+    }
+
+    #[test]
     fn links_and_strange_files_are_never_followed_and_changes_are_kept() {
         let base = std::env::temp_dir().join(format!("sai-artifacts-{}", std::process::id()));
         let _ = fs::remove_dir_all(&base);
@@ -310,7 +419,7 @@ mod tests {
         fs::write(source.join(".git/x.bin"), b"x").unwrap();
 
         let globs = ["**/*.bin".to_string(), "none/*".to_string()];
-        let mut collector = Collector::new(&base, &globs);
+        let mut collector = Collector::new(&base, None, &globs);
         let found = collect(&mut collector, false);
         assert_eq!(paths(&found), [(1, "out/deep/tool.bin"), (2, "out/ok name.bin")]);
         let sha256 = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";

@@ -1,10 +1,19 @@
 //! Step → process: where and as whom the steps of a job run.
 //!
-//! An executor makes its place ready, starts each step as a child of the supervisor and takes its place apart again. Ending
-//! processes is the supervisor's part: whatever an executor starts is below it in the process tree.
+//! An executor makes its place ready, starts each step and takes its place apart again. Ending processes is the supervisor's
+//! part: whatever an executor starts is below it in the process tree.
 
+#[cfg(feature = "nspawn")]
+pub mod container;
+#[cfg(not(feature = "nspawn"))]
+#[path = "executor/container_absent.rs"]
+pub mod container;
 pub mod host;
+mod pipe;
 
+pub use pipe::Pipe;
+
+use crate::git::Stop;
 use crate::job_directory::RunnerOptions;
 use rustix::process::Pid;
 use sai_core::job::JobKey;
@@ -38,13 +47,18 @@ impl Workspace {
     /// The directories of the job in this job directory.
     pub fn of(job: &Path) -> Self {
         let work = job.join("work");
+        Self { job: job.to_path_buf(), steps: job.join("steps"), ..Self::at(&work) }
+    }
+
+    /// A workspace whose parts are all below one directory, as a container shows it.
+    pub fn at(work: &Path) -> Self {
         Self {
-            job: job.to_path_buf(),
+            job: work.to_path_buf(),
+            work: work.to_path_buf(),
             source: work.join("src"),
             home: work.join("home"),
             temporary: work.join("tmp"),
-            work,
-            steps: job.join("steps"),
+            steps: work.join("steps"),
         }
     }
 }
@@ -64,36 +78,118 @@ pub struct Step<'a> {
     pub stderr: OwnedFd,
 }
 
+/// A step that has been started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Running {
+    /// As this child of the calling process, which has to wait for it.
+    Process(Pid),
+    /// In a container, which tells of its end.
+    Inside,
+    /// It has not: the job itself has ended its container.
+    Gone,
+}
+
 /// The kinds of executors.
 #[derive(Debug)]
 pub enum Executor {
     /// Directly on this machine.
     Host(host::Host),
+    /// In a container of its own.
+    Container(Box<container::Contained>),
+}
+
+/// Makes what the supervisor of such a job needs before it has threads: for a container, a mount namespace.
+///
+/// # Errors
+/// Trouble of ours, in one line; the executor tells it when the job is prepared.
+pub fn isolate(options: &RunnerOptions) -> Result<(), String> {
+    options.container.as_ref().map_or(Ok(()), container::isolate)
 }
 
 impl Executor {
-    /// The executor for an assignment.
-    pub fn new(workspace: &Workspace, options: &RunnerOptions) -> Self {
-        Self::Host(host::Host::new(workspace.clone(), options.user.zip(options.group)))
+    /// The executor for an assignment. `marker` is `NAME=VALUE` in the environment of all it starts, and `isolated` how
+    /// [`isolate`] went.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn new(
+        workspace: &Workspace,
+        options: &RunnerOptions,
+        marker: &str,
+        isolated: Result<(), String>,
+    ) -> io::Result<Self> {
+        let Some(container) = &options.container else {
+            return Ok(Self::Host(host::Host::new(workspace.clone(), options.user.zip(options.group))));
+        };
+        let contained = container::Contained::new(workspace.clone(), container.clone(), marker, isolated)?;
+        Ok(Self::Container(Box::new(contained)))
+    }
+
+    /// The workspace by the paths that the steps know.
+    pub fn seen(&self, workspace: &Workspace) -> Workspace {
+        match self {
+            Self::Host(_) => workspace.clone(),
+            Self::Container(contained) => contained.seen(),
+        }
+    }
+
+    /// Where the root that the steps see stands, if it is not the machine's.
+    pub fn root(&self) -> Option<PathBuf> {
+        match self {
+            Self::Host(_) => None,
+            Self::Container(contained) => Some(contained.root()),
+        }
+    }
+
+    /// The pipes that all steps print into: standard output and standard error.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn outputs(&self) -> io::Result<[Pipe; 2]> {
+        match self {
+            Self::Host(_) => Ok([Pipe::new()?, Pipe::new()?]),
+            Self::Container(contained) => contained.outputs(),
+        }
+    }
+
+    /// Begins to make the place ready, before the checkout is made. Tells what people should know about it.
+    ///
+    /// # Errors
+    /// Trouble of ours, in one line.
+    pub fn start(&self) -> Result<Vec<String>, String> {
+        match self {
+            Self::Host(_) => Ok(Vec::new()),
+            Self::Container(contained) => contained.start(),
+        }
     }
 
     /// Makes the place ready, after the checkout.
     ///
     /// # Errors
-    /// The system's: trouble of ours.
-    pub fn prepare(&self) -> io::Result<()> {
+    /// Trouble of ours, in one line.
+    pub fn prepare(&self, stop: &Stop) -> Result<(), String> {
         match self {
-            Self::Host(host) => host.prepare(),
+            Self::Host(host) => host.prepare().map_err(|error| format!("preparing the workspace: {error}")),
+            Self::Container(contained) => contained.prepare(stop),
         }
     }
 
-    /// Starts a step as a child of this process, which has to wait for it.
+    /// Starts a step.
     ///
     /// # Errors
     /// The system's: trouble of ours.
-    pub fn spawn(&self, step: Step<'_>) -> io::Result<Pid> {
+    pub fn spawn(&self, step: Step<'_>) -> io::Result<Running> {
         match self {
-            Self::Host(host) => host.spawn(step),
+            Self::Host(host) => host.spawn(step).map(Running::Process),
+            Self::Container(contained) => contained.spawn(&step),
+        }
+    }
+
+    /// The container, if there is one.
+    pub fn contained(&self) -> Option<&container::Contained> {
+        match self {
+            Self::Host(_) => None,
+            Self::Container(contained) => Some(contained),
         }
     }
 
@@ -104,12 +200,13 @@ impl Executor {
     pub fn cleanup(&self) -> io::Result<()> {
         match self {
             Self::Host(_) => Ok(()),
+            Self::Container(contained) => contained.cleanup(),
         }
     }
 }
 
 /// All variables of a step. The saifile's own override ours except for those that tell which job this is. `marker` is
-/// `NAME=VALUE`.
+/// `NAME=VALUE`, and `workspace` has the paths that the steps know.
 pub fn environment(
     assignment: &Assignment,
     options: &RunnerOptions,
@@ -120,7 +217,11 @@ pub fn environment(
     let JobKey { job, attempt } = assignment.key;
     let mut variables = BTreeMap::new();
     let mut set = |name: &str, value: String| drop(variables.insert(name.to_string(), value));
-    set("PATH", std::env::var("PATH").ok().filter(|path| !path.is_empty()).unwrap_or_else(|| PATH.to_string()));
+    let path = match options.container {
+        Some(_) => Some(container::PATH.to_string()),
+        None => std::env::var("PATH").ok().filter(|path| !path.is_empty()),
+    };
+    set("PATH", path.unwrap_or_else(|| PATH.to_string()));
     set("HOME", text(&workspace.home));
     set("TMPDIR", text(&workspace.temporary));
     set("LANG", "C.UTF-8".to_string());

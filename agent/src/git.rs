@@ -9,7 +9,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{ChildStderr, Command, ExitStatus, Stdio};
@@ -79,6 +79,13 @@ impl Stop {
     pub fn wait(&self, time: Duration) {
         let mut wanted = [PollFd::new(&self.event, PollFlags::IN)];
         let _ = poll(&mut wanted, Some(&timespec(time)));
+    }
+}
+
+impl AsFd for Stop {
+    /// Readable when it was asked for.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.event.as_fd()
     }
 }
 

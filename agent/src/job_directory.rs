@@ -13,8 +13,12 @@
 //! | `artifacts/N` | artifact stream N, complete; `N.ready` is complete and not yet announced, `N.partial` neither |
 //! | `steps/` | the scripts, as they are run |
 //! | `work/{src,home,tmp}` | checkout, `HOME`, `TMPDIR` |
+//! | `upper`, `root` | of a job in a container: what it has changed of its image; where the whole is mounted |
+//! | `cgroups` | of such a job: the cgroups that hold it to its limits, one a line |
+//! | `container.err` | what the container's runner had to say |
 //! | `ended` | the log's last record is its verdict |
 
+use crate::cgroup;
 use crate::container::Container;
 use crate::process_tree::{Traces, boot, state};
 use crate::remove_tree::remove_tree;
@@ -350,7 +354,9 @@ impl JobDirectory {
     /// Kills what a dead supervisor has left behind. Tells how many processes could not be killed.
     fn sweep(&self) -> io::Result<usize> {
         let traces = Traces { marker: &self.marker()?, session: self.signature(), workspace: &self.path.join("work") };
-        Ok(traces.sweep())
+        let left = traces.sweep();
+        cgroup::remove(&self.path.join("cgroups"))?;
+        Ok(left)
     }
 
     /// Ends a supervisor that may live, with all of its job, and removes everything.

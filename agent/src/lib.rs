@@ -9,6 +9,7 @@ pub fn say(line: &str) {
 }
 
 pub mod artifacts;
+pub mod cgroup;
 pub mod checkout;
 pub mod config;
 pub mod container;

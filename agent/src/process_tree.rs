@@ -38,6 +38,14 @@ pub fn state(pid: i32) -> Option<ProcessState> {
     })
 }
 
+/// The number of a process in the one namespace of processes that is below ours and that it is in.
+pub fn inner_pid(pid: i32) -> Option<i32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let mut numbers = text.lines().find_map(|line| line.strip_prefix("NSpid:"))?.split_ascii_whitespace();
+    let (_ours, inner) = (numbers.next()?, numbers.next()?);
+    if numbers.next().is_some() { None } else { inner.parse().ok() }
+}
+
 /// Every process there is, with its state.
 fn all() -> BTreeMap<i32, ProcessState> {
     let mut processes = BTreeMap::new();

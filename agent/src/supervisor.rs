@@ -7,32 +7,33 @@
 //! All steps share one pair of pipes. When a step's process ends, what is in the pipes at that moment is read before the end
 //! of the step is told; a daemon that keeps them open delays nothing.
 
+mod begin;
 mod connection;
+mod ends;
 mod helpers;
 
-use crate::artifacts::{Collector, Found};
-use crate::checkout::check_out;
-use crate::executor::{Executor, Step, Workspace, check_environment, environment};
+use crate::artifacts::Collector;
+use crate::executor::{Executor, Pipe, Running, Step, Workspace, environment, isolate};
 use crate::git::{Stop, timespec};
-use crate::job_directory::{JobDirectory, RunnerOptions, listen};
+use crate::job_directory::{JobDirectory, RunnerOptions};
 use crate::mirror::Trouble;
 use crate::process_tree::{descendants, signal};
 use crate::spool::SpoolWriter;
+use begin::{take_listener, take_lock};
 use connection::Agent;
-use helpers::{Event, Teller, thread, watch_children};
+use ends::{KILLED, exit_status};
+use helpers::{Event, Prepare, Teller, collect, thread, watch_children};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
-use rustix::fs::{FlockOperation, Mode, OFlags, fcntl_setfl, flock, fstat};
-use rustix::io::{Errno, ioctl_fionread};
-use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, set_child_subreaper, wait};
+use rustix::fs::Mode;
+use rustix::io::Errno;
+use rustix::process::{Signal, WaitOptions, set_child_subreaper, wait};
 use sai_core::limits::{Millis, RECORD_BYTES};
 use sai_core::record::{Artifact, ChannelStart, HEADER_BYTES, Record, encode, encode_data};
 use sai_core::run::{Input, Output, Run};
 use sai_core::wire::Assignment;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -40,8 +41,6 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-/// Bytes a pipe may hold: a job that prints much then seldom waits for us. Pipes stay smaller where the system says so.
-const PIPE_BYTES: usize = 1 << 20;
 /// Bytes collected before they are written to the spool.
 const BATCH_BYTES: usize = 512 << 10;
 /// A read smaller than this is followed by a pause, so that a job that prints line by line does not cost a record, a write and
@@ -91,40 +90,9 @@ fn supervise(path: &Path) -> io::Result<()> {
     rustix::process::umask(Mode::WGRP | Mode::WOTH);
     std::env::set_current_dir("/")?;
     directory.sign()?;
-    Supervisor::new(directory, listener, begin)?.run()
-}
-
-/// The lock comes as the standard input from whoever started us; a supervisor started by hand takes it itself. It stays our
-/// standard input, as the listening socket stays our standard output: what we start is always given others.
-fn take_lock(directory: &JobDirectory) -> io::Result<File> {
-    let given = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let same = |one: &File, other: &File| -> io::Result<bool> {
-        let (one, other) = (fstat(one)?, fstat(other)?);
-        Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
-    };
-    if let Ok(lock) = File::open(directory.path().join("lock"))
-        && same(&lock, &given)?
-    {
-        flock(&given, FlockOperation::NonBlockingLockExclusive)?;
-        return Ok(given);
-    }
-    directory.try_lock()?.ok_or_else(|| io::Error::new(io::ErrorKind::WouldBlock, "another supervisor has the job"))
-}
-
-fn take_listener(directory: &JobDirectory) -> io::Result<UnixListener> {
-    let given = io::stdout().as_fd().try_clone_to_owned()?;
-    let listener = match rustix::net::sockopt::socket_acceptconn(&given) {
-        Ok(true) => UnixListener::from(given),
-        _ => listen(directory)?,
-    };
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
-
-struct Pipe {
-    read: OwnedFd,
-    write: Option<OwnedFd>,
-    open: bool,
+    let options = directory.options()?;
+    let isolated = isolate(&options);
+    Supervisor::new(directory, options, isolated, listener, begin)?.run()
 }
 
 struct Supervisor {
@@ -152,7 +120,7 @@ struct Supervisor {
     pipes: [Pipe; 2],
     buffer: Vec<u8>,
     pause_until: Option<Instant>,
-    step: Option<Pid>,
+    step: Option<Running>,
     /// A step's status, and the bytes of its output that are still in the pipes.
     exited: Option<(i32, [u64; 2])>,
     killing_since: Option<Instant>,
@@ -171,14 +139,21 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    fn new(directory: JobDirectory, listener: UnixListener, begin: Instant) -> io::Result<Self> {
+    fn new(
+        directory: JobDirectory,
+        options: RunnerOptions,
+        isolated: Result<(), String>,
+        listener: UnixListener,
+        begin: Instant,
+    ) -> io::Result<Self> {
         let assignment = directory.assignment()?;
-        let options = directory.options()?;
+        let marker = directory.marker()?;
         let workspace = Workspace::of(directory.path());
         let spool = SpoolWriter::open(&directory.path().join("spool"))?;
         if spool.length() > 0 {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the attempt was begun by another supervisor"));
         }
+        let executor = Executor::new(&workspace, &options, &marker, isolated)?;
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let (sender, events) = sync_channel(EVENTS);
         let (child_tokens, tokens) = sync_channel(1);
@@ -186,11 +161,11 @@ impl Supervisor {
         thread("children", move || watch_children(&tokens, &child_wake))?;
         Ok(Self {
             run: Run::new(&assignment),
-            executor: Arc::new(Executor::new(&workspace, &options)),
-            environment: environment(&assignment, &options, &workspace, &directory.marker()?),
-            collector: Some(Box::new(Collector::new(directory.path(), &assignment.artifacts))),
+            environment: environment(&assignment, &options, &executor.seen(&workspace), &marker),
+            collector: Some(Box::new(Collector::new(directory.path(), executor.root(), &assignment.artifacts))),
+            pipes: executor.outputs()?,
+            executor: Arc::new(executor),
             teller: Teller { events: sender, wake: wake.clone(), stop: Arc::new(Stop::new()?) },
-            pipes: [Pipe::new()?, Pipe::new()?],
             directory,
             assignment,
             options,
@@ -286,6 +261,8 @@ impl Supervisor {
             let flags = if agent.is_behind() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
             wanted.push(PollFd::new(&agent.socket, flags));
         }
+        let inside = self.executor.contained().filter(|_| self.step == Some(Running::Inside));
+        wanted.extend(inside.map(|contained| PollFd::from_borrowed_fd(contained.watched(), PollFlags::IN)));
         let first_pipe = wanted.len();
         if reading {
             wanted
@@ -303,6 +280,7 @@ impl Supervisor {
             self.look_at_events();
             self.look_at_children();
         }
+        self.look_inside();
         for at in 0..self.agents.len() {
             if is_ready(2 + at) {
                 self.listen_to(at);
@@ -431,7 +409,9 @@ impl Supervisor {
             Output::Spawn { step } => self.spawn(step),
             Output::Terminate => {
                 self.teller.stop.ask();
-                for pid in descendants() {
+                let contained = self.executor.contained();
+                let spared = |pid: &i32| contained.is_some_and(|contained| contained.spares(*pid));
+                for pid in descendants().into_iter().filter(|pid| !spared(pid)) {
                     signal(pid, Signal::TERM);
                     // One that is stopped sees no signal but SIGKILL before it goes on.
                     signal(pid, Signal::CONT);
@@ -456,21 +436,15 @@ impl Supervisor {
     }
 
     fn prepare(&mut self) {
-        let mut teller = self.teller.clone();
-        let (mirrors, assignment) = (PathBuf::from(&self.options.mirrors), self.assignment.clone());
-        let (workspace, executor) = (self.workspace.clone(), self.executor.clone());
-        let work = move || {
-            let prepared = check_environment(&assignment.env)
-                .map_err(Trouble::specs)
-                .and_then(|()| check_out(&mirrors, &assignment, &workspace, &mut teller))
-                .and_then(|()| executor.prepare().map_err(|error| Trouble::disk("preparing the workspace", &error)));
-            match prepared {
-                Ok(()) => teller.tell(Event::Prepared),
-                Err(trouble) => teller.tell(Event::PrepareFailed(trouble)),
-            }
+        let work = Prepare {
+            mirrors: PathBuf::from(&self.options.mirrors),
+            assignment: self.assignment.clone(),
+            workspace: self.workspace.clone(),
+            executor: self.executor.clone(),
+            teller: self.teller.clone(),
         };
         self.helping = true;
-        if let Err(error) = thread("prepare", work) {
+        if let Err(error) = thread("prepare", move || work.run()) {
             self.helping = false;
             let Trouble { fault, why } = Trouble::disk("starting a thread", &error);
             self.input(Input::PrepareFailed { fault, why });
@@ -478,53 +452,39 @@ impl Supervisor {
     }
 
     fn collect(&mut self, last: bool) {
-        let Some(mut collector) = self.collector.take() else {
+        let Some(collector) = self.collector.take() else {
             self.input(Input::ArtifactsCollected { trouble: None });
             return;
         };
         // An order to end the steps is none to leave their files behind.
-        match Stop::new() {
-            Ok(stop) => self.teller.stop = Arc::new(stop),
-            Err(error) => {
-                let trouble = Some(format!("collecting artifacts: {error}"));
-                self.input(Input::ArtifactsCollected { trouble });
-                return;
-            }
-        }
-        let teller = self.teller.clone();
-        let work = move || {
-            let mut tell = |found| {
-                teller.tell(match found {
-                    Found::Artifact(artifact) => Event::Artifact(artifact),
-                    Found::Note(text) => Event::Note(text),
-                });
-            };
-            let trouble = collector.collect(last, &teller.stop, &mut tell).err();
-            let trouble = trouble.map(|error| format!("collecting artifacts: {error}"));
-            teller.tell(Event::Collected(collector, trouble));
-        };
-        self.helping = true;
-        if let Err(error) = thread("collect", work) {
+        let started = Stop::new().and_then(|stop| {
+            self.teller.stop = Arc::new(stop);
+            let teller = self.teller.clone();
+            self.helping = true;
+            thread("collect", move || collect(collector, last, &teller))
+        });
+        if let Err(error) = started {
             self.helping = false;
-            self.input(Input::ArtifactsCollected { trouble: Some(format!("starting a thread: {error}")) });
+            self.input(Input::ArtifactsCollected { trouble: Some(format!("collecting artifacts: {error}")) });
         }
     }
 
     fn spawn(&mut self, index: usize) {
         let started = self.start_step(index);
         match started {
-            Ok(pid) => {
-                self.step = Some(pid);
-                if std::mem::take(&mut self.child_watcher_idle) {
-                    let _ = self.child_tokens.try_send(());
-                }
+            Ok(running) => {
+                self.step = Some(running);
+                self.watch_children();
                 self.input(Input::StepSpawned);
+                if running == Running::Gone {
+                    self.step_ended(KILLED);
+                }
             }
             Err(error) => self.input(Input::SpawnFailed { why: format!("starting step {}: {error}", index + 1) }),
         }
     }
 
-    fn start_step(&self, index: usize) -> io::Result<Pid> {
+    fn start_step(&self, index: usize) -> io::Result<Running> {
         let end = |at: usize| -> io::Result<OwnedFd> {
             let pipe = self.pipes.get(at).and_then(|pipe| pipe.write.as_ref());
             pipe.ok_or(io::ErrorKind::BrokenPipe)?.try_clone()
@@ -543,6 +503,7 @@ impl Supervisor {
                 Event::Git(bytes) => self.log_output(GIT, &bytes),
                 Event::Prepared => {
                     self.helping = false;
+                    self.watch_children();
                     self.input(Input::Prepared);
                 }
                 Event::PrepareFailed(Trouble { fault, why }) => {
@@ -564,6 +525,13 @@ impl Supervisor {
         }
     }
 
+    /// Has the end of a child told from now on.
+    fn watch_children(&mut self) {
+        if std::mem::take(&mut self.child_watcher_idle) {
+            let _ = self.child_tokens.try_send(());
+        }
+    }
+
     /// Collects the exit statuses of all children that have ended, ours and those of dead parents.
     fn look_at_children(&mut self) {
         if self.helping {
@@ -573,10 +541,10 @@ impl Supervisor {
         loop {
             match wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, status))) => {
-                    if self.step == Some(pid) {
-                        self.step = None;
-                        let held = |pipe: &Pipe| ioctl_fionread(&pipe.read).unwrap_or(0);
-                        self.exited = Some((exit_status(status), [held(&self.pipes[0]), held(&self.pipes[1])]));
+                    if self.step == Some(Running::Process(pid)) {
+                        self.step_ended(exit_status(status));
+                    } else if self.executor.contained().is_some_and(|contained| contained.is_runner(pid)) {
+                        self.container_ended(status);
                     }
                 }
                 Ok(None) => {
@@ -693,20 +661,6 @@ impl Supervisor {
         }
         Ok(())
     }
-}
-
-impl Pipe {
-    fn new() -> io::Result<Self> {
-        let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
-        fcntl_setfl(&read, OFlags::NONBLOCK)?;
-        let _ = fcntl_setpipe_size(&write, PIPE_BYTES);
-        Ok(Self { read, write: Some(write), open: true })
-    }
-}
-
-/// The convention of shells: 128 + signal number for one that a signal ended.
-fn exit_status(status: WaitStatus) -> i32 {
-    status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal)).unwrap_or(-1)
 }
 
 const _: () = assert!(BATCH_BYTES > RECORD_BYTES + HEADER_BYTES);

@@ -555,18 +555,19 @@ impl Reader<'_> {
     }
 }
 
-/// An artifact's glob as it is kept: relative, without empty, `.` and `..` parts.
+/// An artifact's glob as it is kept: relative to the checkout, or absolute for the root of the job's container, and without
+/// empty, `.` and `..` parts.
 fn workspace_glob(glob: &str) -> Result<String, &'static str> {
     let drive = glob.as_bytes().get(1) == Some(&b':');
-    if glob.starts_with(['/', '\\', '~']) || drive {
-        return Err("a path relative to the checkout");
+    if glob.starts_with(['\\', '~']) || drive {
+        return Err("a path relative to the checkout, or an absolute one in the job's container");
     }
     if glob.split(['/', '\\']).any(|part| part == "..") {
         return Err("a path without `..`");
     }
     let mut kept = String::new();
     for part in glob.split('/').filter(|part| !part.is_empty() && *part != ".") {
-        if !kept.is_empty() {
+        if !kept.is_empty() || glob.starts_with('/') {
             kept.push('/');
         }
         kept.push_str(part);

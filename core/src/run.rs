@@ -43,6 +43,11 @@ pub enum Input {
         /// Exit status; 128 + signal number when a signal ended it.
         status: i32,
     },
+    /// The place in which the steps run is gone, with all of their processes, and the job had no part in it: trouble of ours.
+    Lost {
+        /// One sentence for people.
+        why: String,
+    },
     /// After `Kill`: no process of the job is left, and all they printed is in the log.
     Drained,
     /// Somebody asks for the end.
@@ -167,6 +172,11 @@ impl Run {
         self.state == State::Ended
     }
 
+    /// Index of the step that runs or comes next.
+    pub fn step(&self) -> usize {
+        self.step
+    }
+
     /// When `Tick` is wanted next.
     pub fn deadline(&self) -> Option<Millis> {
         match self.state {
@@ -248,6 +258,12 @@ impl Run {
                 }
             }
             Input::StepExited { status } => self.step_exited(status, out),
+            Input::Lost { why } => {
+                if matches!(self.state, State::Spawning | State::Running { .. } | State::Between) {
+                    self.conclude(self.verdict_of(Outcome::Infra, Fault::Infrastructure, why, Some(self.step)));
+                    self.kill(Stopped::Nothing, out);
+                }
+            }
             Input::Drained => self.drained(now, out),
             Input::Cancel { why } => {
                 let cause = if why.is_empty() { "cancelled".to_string() } else { why };
@@ -560,6 +576,21 @@ mod tests {
         assert_eq!(step(&mut run, 0, Input::SpawnFailed { why: "no bash".into() }), [Output::Kill]);
         let infra = verdict(Outcome::Infra, Fault::Infrastructure, "no bash", Some(0), None);
         assert_eq!(step(&mut run, 0, Input::Drained), [infra]);
+    }
+
+    #[test]
+    fn a_place_that_is_lost_is_never_the_jobs_failure() {
+        let mut run = running(&assignment(&["a"]));
+        assert_eq!(run.step(), 0);
+        assert_eq!(step(&mut run, 1, Input::Lost { why: "gone".into() }), [Output::Kill]);
+        assert_eq!(step(&mut run, 2, Input::StepExited { status: 137 }), []);
+        let infra = verdict(Outcome::Infra, Fault::Infrastructure, "gone", Some(0), None);
+        assert_eq!(step(&mut run, 3, Input::Drained), [infra]);
+        // Whatever becomes of it after the end was decided changes nothing.
+        let mut run = running(&assignment(&["a"]));
+        step(&mut run, 1, Input::Cancel { why: "no".into() });
+        assert_eq!(step(&mut run, 2, Input::Lost { why: "gone".into() }), []);
+        assert_eq!(run.deadline(), Some(1 + GRACE_MS));
     }
 
     #[test]

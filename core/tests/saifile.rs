@@ -321,7 +321,7 @@ fn all_wrong_values_are_named_at_once() {
     "d": { "build": "x", "default": [], "timeout": "1w", "build": "y", "env": "A=1" }
   },
   "configurations": {
-    "x": { "cmake": null, "platforms": ["a"], "artifacts": "/etc/passwd, a/../../b, [", "priority": 101 },
+    "x": { "cmake": null, "platforms": ["a"], "artifacts": "~etc/passwd, a/../../b, [", "priority": 101 },
     "x": 7,
     "\n": { "timeout": "99999999999999999999h", "branches": 1 }
   }
@@ -347,7 +347,7 @@ fn all_wrong_values_are_named_at_once() {
             "8:79: platforms.d.env: expected an object",
             "11:21: configurations.x.cmake: expected text",
             "11:40: configurations.x.platforms: expected text",
-            "11:60: configurations.x.artifacts: expected a path relative to the checkout, found `/etc/passwd`",
+            "11:60: configurations.x.artifacts: expected a path relative to the checkout, or an absolute one in the job's container, found `~etc/passwd`",
             "11:60: configurations.x.artifacts: expected a path without `..`, found `a/../../b`",
             "11:60: configurations.x.artifacts: expected a `]` for each `[` of the glob, found `[`",
             "11:101: configurations.x.priority: expected a whole number from -100 to 100",

@@ -7,7 +7,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, lchown};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Runs steps as plain processes.
@@ -41,7 +41,8 @@ impl Host {
     /// # Errors
     /// The system's.
     pub fn spawn(&self, step: Step<'_>) -> io::Result<Pid> {
-        let script = self.write_script(step.index, step.script)?;
+        let script = self.workspace.steps.join(format!("step-{}", step.index + 1));
+        write_script(&script, step.script)?;
         let mut command = Command::new(self.shell);
         command.arg("-e").arg(script).current_dir(&self.workspace.source).env_clear().envs(step.environment);
         command.stdin(Stdio::null()).process_group(0);
@@ -55,26 +56,25 @@ impl Host {
         let child = command.stdout(step.stdout).stderr(step.stderr).spawn()?;
         Ok(Pid::from_child(&child))
     }
+}
 
-    fn write_script(&self, index: usize, text: &str) -> io::Result<PathBuf> {
-        let path = self.workspace.steps.join(format!("step-{}", index + 1));
-        // A job that runs as ourselves may have put something in its place.
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = OpenOptions::new().create_new(true).write(true).mode(0o644).open(&path)?;
-        file.write_all(text.as_bytes())?;
-        if !text.ends_with('\n') {
-            file.write_all(b"\n")?;
-        }
-        Ok(path)
+/// Writes a script, new: a job that runs as ourselves may have put something in its place.
+pub(super) fn write_script(path: &Path, text: &str) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
     }
+    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o644).open(path)?;
+    file.write_all(text.as_bytes())?;
+    if !text.ends_with('\n') {
+        file.write_all(b"\n")?;
+    }
+    Ok(())
 }
 
 /// Gives a tree that we have made to a user, before anything of the job runs in it. What is linked to from elsewhere (objects
 /// shared with a mirror) stays ours.
-fn give(path: &Path, user: u32, group: u32) -> io::Result<()> {
+pub(super) fn give(path: &Path, user: u32, group: u32) -> io::Result<()> {
     lchown(path, Some(user), Some(group))?;
     let mut waiting = vec![path.to_path_buf()];
     while let Some(directory) = waiting.pop() {

@@ -1,13 +1,17 @@
 //! Blocking work (checkout, artifacts, waiting for children) → messages to the poll loop.
 
-use crate::artifacts::Collector;
+use crate::artifacts::{Collector, Found};
+use crate::checkout::check_out;
+use crate::executor::{Executor, Workspace, check_environment};
 use crate::git::{Stop, Watch};
 use crate::mirror::Trouble;
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use sai_core::record::Artifact;
+use sai_core::wire::Assignment;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 
@@ -52,6 +56,47 @@ impl Watch for Teller {
     fn stop(&self) -> &Stop {
         &self.stop
     }
+}
+
+/// What is needed to make the place for the steps ready.
+pub(super) struct Prepare {
+    pub(super) mirrors: PathBuf,
+    pub(super) assignment: Assignment,
+    pub(super) workspace: Workspace,
+    pub(super) executor: Arc<Executor>,
+    pub(super) teller: Teller,
+}
+
+impl Prepare {
+    /// Does it. A container comes up while the checkout is made.
+    pub(super) fn run(mut self) {
+        match self.prepare() {
+            Ok(()) => self.teller.tell(Event::Prepared),
+            Err(trouble) => self.teller.tell(Event::PrepareFailed(trouble)),
+        }
+    }
+
+    fn prepare(&mut self) -> Result<(), Trouble> {
+        check_environment(&self.assignment.env).map_err(Trouble::specs)?;
+        for note in self.executor.start().map_err(Trouble::ours)? {
+            self.teller.note(&note);
+        }
+        check_out(&self.mirrors, &self.assignment, &self.workspace, &mut self.teller)?;
+        self.executor.prepare(&self.teller.stop).map_err(Trouble::ours)
+    }
+}
+
+/// Collects artifacts.
+pub(super) fn collect(mut collector: Box<Collector>, last: bool, teller: &Teller) {
+    let mut tell = |found| {
+        teller.tell(match found {
+            Found::Artifact(artifact) => Event::Artifact(artifact),
+            Found::Note(text) => Event::Note(text),
+        });
+    };
+    let trouble = collector.collect(last, &teller.stop, &mut tell).err();
+    let trouble = trouble.map(|error| format!("collecting artifacts: {error}"));
+    teller.tell(Event::Collected(collector, trouble));
 }
 
 pub(super) fn ring(wake: &OwnedFd) {

@@ -1,0 +1,360 @@
+//! Step → process in a container that the job's steps share, made for it and thrown away after it.
+//!
+//! The supervisor has a mount namespace of its own (see `overlay`). In it stands the job's root, with the workspace at `/sai`.
+//! The runner shuts a small loop of shell up in there; it takes the number of one step after the other from a pipe and tells
+//! how each has ended through another, so that what a step leaves running is still there for the next. Standard output and
+//! standard error of the steps are two more pipes; the runner's own words go to a file and are told when it fails.
+
+mod command;
+mod filter;
+mod overlay;
+mod root;
+mod script;
+mod statuses;
+
+use crate::cgroup::{self, Limits};
+use crate::container::{Container, Network, Runner};
+use crate::executor::host::{give, write_script};
+use crate::executor::{Pipe, Running, Step, Workspace};
+use crate::git::{Stop, timespec};
+use crate::process_tree::{self, inner_pid};
+use command::{JOIN, Place, USER, command, variables};
+use root::Root;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{CWD, Gid, Mode, OFlags, Uid, chown, mkfifoat, openat};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use script::{LOOP, ORDERS, OUTPUTS, STATUSES, start_of_step, steps_loop};
+use statuses::{Said, Statuses};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+pub use overlay::isolate;
+pub use script::PATH;
+
+/// The user and group of a job whose image has no user `sai`: a number that no distribution gives to anybody, so that a job,
+/// which shares abstract sockets with the machine where it shares the network, is nobody there either.
+const ANYBODY: u32 = 59_000;
+/// Processes and threads of a job without a limit of its own: half of what a machine with few processors can number.
+const PIDS: u64 = 16_384;
+/// Time from the start of the runner to its first word, on a machine that is busy.
+const READY_TIME: Duration = Duration::from_secs(120);
+/// Time between two looks at a runner on a kernel that does not tell of its end.
+const LOOK: Duration = Duration::from_millis(200);
+/// Bytes of what a runner says that are told when it fails.
+const WORDS_BYTES: u64 = 4096;
+/// Bytes read of the loop's statuses at a time; there is never more than one, unless the job writes there.
+const STATUSES_BYTES: usize = 4096;
+
+/// A job's container.
+#[derive(Debug)]
+pub struct Contained {
+    workspace: Workspace,
+    container: Container,
+    marker: String,
+    isolated: Result<(), String>,
+    /// Both are open at both ends, so that neither side's coming and going is of consequence to the other.
+    orders: File,
+    statuses: File,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    user: (u32, u32),
+    said: Statuses,
+    runner: Option<Pid>,
+    ready: bool,
+    ended: bool,
+}
+
+impl Contained {
+    /// The container of a job, with its pipes. `isolated` is how [`isolate`] went.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn new(
+        workspace: Workspace,
+        container: Container,
+        marker: &str,
+        isolated: Result<(), String>,
+    ) -> io::Result<Self> {
+        for name in [ORDERS, STATUSES, OUTPUTS[0], OUTPUTS[1]] {
+            mkfifoat(CWD, workspace.steps.join(name), Mode::RUSR | Mode::WUSR)?;
+        }
+        let open = |name: &str| -> io::Result<File> {
+            let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            Ok(File::from(openat(CWD, workspace.steps.join(name), flags, Mode::empty())?))
+        };
+        let (orders, statuses) = (open(ORDERS)?, open(STATUSES)?);
+        let marker = marker.to_string();
+        Ok(Self { workspace, container, marker, isolated, orders, statuses, state: Mutex::default() })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the steps see the workspace as.
+    pub fn seen(&self) -> Workspace {
+        Workspace::at(Path::new("/sai"))
+    }
+
+    /// Where the root stands, for artifacts.
+    pub fn root(&self) -> PathBuf {
+        self.workspace.job.join("root")
+    }
+
+    /// The pipes of standard output and standard error.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn outputs(&self) -> io::Result<[Pipe; 2]> {
+        Ok([Pipe::named(&self.steps(OUTPUTS[0]))?, Pipe::named(&self.steps(OUTPUTS[1]))?])
+    }
+
+    fn steps(&self, name: &str) -> PathBuf {
+        self.workspace.steps.join(name)
+    }
+
+    /// Makes the container and starts it, while the checkout is made; [`Contained::prepare`] waits for it. Tells what limits
+    /// cannot be held.
+    ///
+    /// # Errors
+    /// Trouble of ours, in one line.
+    pub fn start(&self) -> Result<Vec<String>, String> {
+        self.isolated.clone()?;
+        let job = &self.workspace.job;
+        let root = overlay::mount_root(&self.container, job)?;
+        let failed = |what: &str, error: io::Error| format!("making the container: {what}: {error}");
+        let user = find_user(&root).map_err(|error| failed("its user", error))?;
+        let mut state = self.state();
+        state.user = user;
+        self.furnish(&root)?;
+        for name in [ORDERS, STATUSES, OUTPUTS[0], OUTPUTS[1]] {
+            chown(self.steps(name), Some(Uid::from_raw(user.0)), Some(Gid::from_raw(user.1)))
+                .map_err(|error| failed(name, error.into()))?;
+        }
+        write_script(&self.steps(LOOP), &steps_loop()).map_err(|error| failed("its script", error))?;
+        let limits = Limits {
+            memory_mib: self.container.memory_mib,
+            cpu_permille: self.container.cpu_permille,
+            pids: Some(self.container.pids.unwrap_or(PIDS)),
+        };
+        let name = self.marker.split_once('=').map_or("", |(_, value)| value);
+        let group = cgroup::create(name, limits, &job.join("cgroups")).map_err(|error| failed("its cgroups", error))?;
+        let program = self.container.runner.program();
+        let runner =
+            self.run(user, &group.directories).map_err(|error| failed(&format!("starting {program}"), error))?;
+        state.runner = Some(runner);
+        Ok(group.missing)
+    }
+
+    /// Mounts and writes what the job is to find in its root.
+    fn furnish(&self, root: &Root) -> Result<(), String> {
+        let failed = |what: &str, error: io::Error| format!("making the container: {what}: {error}");
+        fs::create_dir_all(self.workspace.work.join("steps")).map_err(|error| failed("the workspace", error))?;
+        let [work, steps] = [&self.workspace.work, &self.workspace.steps];
+        overlay::bind(root, work, Path::new("/sai"), true).map_err(|error| failed("/sai", error))?;
+        overlay::bind(root, steps, Path::new("/sai/steps"), false).map_err(|error| failed("/sai/steps", error))?;
+        for bind in &self.container.binds {
+            overlay::bind(root, Path::new(&bind.host), Path::new(&bind.inside), bind.writable)
+                .map_err(|error| format!("letting the container see {} as {}: {error}", bind.host, bind.inside))?;
+        }
+        if self.container.network == Network::Host
+            && let Ok(servers) = fs::read("/etc/resolv.conf")
+        {
+            let place = "/etc/resolv.conf";
+            root.replace(Path::new(place), &servers).map_err(|error| failed(place, error))?;
+        }
+        Ok(())
+    }
+
+    fn run(&self, user: (u32, u32), groups: &[PathBuf]) -> io::Result<Pid> {
+        let root = self.root();
+        let root = root.to_str().ok_or_else(|| io::Error::other("the job directory's path is no text"))?;
+        let name = self.workspace.job.file_name().and_then(|name| name.to_str()).unwrap_or("job");
+        let input = match self.container.runner {
+            Runner::Bwrap => filter::filter(),
+            Runner::Nspawn => None,
+        };
+        let host_name = format!("sai-{name}");
+        let place = Place { root, host_name: &host_name, user, filter: input.is_some() };
+        let words = command(&self.container, place);
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", JOIN, "sh"]).args(groups).arg("--").args(words).current_dir("/");
+        command.env_clear().envs(variables()).envs(self.marker.split_once('='));
+        command.stdin(match input {
+            Some(program) => {
+                let path = self.steps("filter");
+                let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&path)?;
+                file.write_all(&program)?;
+                Stdio::from(File::open(path)?)
+            }
+            None => Stdio::null(),
+        });
+        let said = OpenOptions::new().create(true).append(true).mode(0o600).open(self.words())?;
+        let child = command.stdout(said.try_clone()?).stderr(said).process_group(0).spawn()?;
+        Ok(Pid::from_child(&child))
+    }
+
+    fn words(&self) -> PathBuf {
+        self.workspace.job.join("container.err")
+    }
+
+    /// The runner's last words.
+    fn last_words(&self) -> String {
+        let mut text = String::new();
+        if let Ok(file) = File::open(self.words()) {
+            let _ = file.take(WORDS_BYTES).read_to_string(&mut text);
+        }
+        let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        if lines.is_empty() { "it said nothing".to_string() } else { lines.join("; ") }
+    }
+
+    /// Gives the workspace to the job's user and waits until the container takes orders.
+    ///
+    /// # Errors
+    /// Trouble of ours, in one line.
+    pub fn prepare(&self, stop: &Stop) -> Result<(), String> {
+        let (user, group) = self.state().user;
+        give(&self.workspace.work, user, group).map_err(|error| format!("preparing the workspace: {error}"))?;
+        let program = self.container.runner.program();
+        let begin = Instant::now();
+        let Some(runner) = self.state().runner else { return Err("the container was not started".to_string()) };
+        let process = pidfd_open(runner, PidfdFlags::empty());
+        loop {
+            self.take_statuses();
+            if self.state().ready {
+                return Ok(());
+            }
+            if stop.asked() {
+                return Err("the job is to end".to_string());
+            }
+            let left = READY_TIME.saturating_sub(begin.elapsed());
+            if left.is_zero() {
+                let seconds = READY_TIME.as_secs();
+                return Err(format!("{program} was not ready within {seconds} s: {}", self.last_words()));
+            }
+            let mut wanted = vec![PollFd::new(&self.statuses, PollFlags::IN), PollFd::new(stop, PollFlags::IN)];
+            wanted.extend(process.as_ref().ok().map(|process| PollFd::new(process, PollFlags::IN)));
+            let _ = poll(&mut wanted, Some(&timespec(left.min(LOOK))));
+            let ended = process_tree::state(runner.as_raw_nonzero().get()).is_none_or(|it| it.zombie);
+            self.take_statuses();
+            if ended && !self.state().ready {
+                return Err(format!("{program} could not make the container: {}", self.last_words()));
+            }
+        }
+    }
+
+    /// Orders the loop to run a step.
+    ///
+    /// # Errors
+    /// The system's: trouble of ours.
+    pub fn spawn(&self, step: &Step<'_>) -> io::Result<Running> {
+        let number = step.index + 1;
+        write_script(&self.steps(&format!("step-{number}")), step.script)?;
+        let start = start_of_step(number, "/sai/src", step.environment);
+        write_script(&self.steps(&format!("run-{number}")), &start)?;
+        if self.state().ended {
+            return Ok(Running::Gone);
+        }
+        (&self.orders).write_all(format!("{number}\n").as_bytes())?;
+        Ok(Running::Inside)
+    }
+
+    /// What is readable when a step may have ended.
+    pub fn watched(&self) -> BorrowedFd<'_> {
+        self.statuses.as_fd()
+    }
+
+    /// The steps that have ended since this was asked last: index and exit status.
+    pub fn take_statuses(&self) -> Vec<(usize, i32)> {
+        let mut state = self.state();
+        let mut buffer = [0; STATUSES_BYTES];
+        // One read: a job that writes without end must not keep us here.
+        let read = (&self.statuses).read(&mut buffer).unwrap_or(0);
+        let mut ended = Vec::new();
+        for said in state.said.push(buffer.get(..read).unwrap_or_default()) {
+            match said {
+                Said::Ready => state.ready = true,
+                Said::Ended { step, status } => ended.push((step, status)),
+            }
+        }
+        ended
+    }
+
+    /// Whether this child of ours is the container.
+    pub fn is_runner(&self, pid: Pid) -> bool {
+        self.state().runner == Some(pid)
+    }
+
+    /// Notes that the container has ended.
+    pub fn set_ended(&self) {
+        self.state().ended = true;
+    }
+
+    /// Whether a process is a part of the container rather than of the job, and so is not asked to end.
+    pub fn spares(&self, pid: i32) -> bool {
+        let runner = self.state().runner.map(|runner| runner.as_raw_nonzero().get());
+        runner == Some(pid) || matches!(inner_pid(pid), Some(1 | 2))
+    }
+
+    /// Takes the mounts and cgroups away.
+    ///
+    /// # Errors
+    /// The system's: trouble of ours.
+    pub fn cleanup(&self) -> io::Result<()> {
+        overlay::unmount_all(&self.workspace.job);
+        cgroup::remove(&self.workspace.job.join("cgroups"))
+    }
+}
+
+/// The user and group `sai` of the image; made in the job's own copy where it has none.
+fn find_user(root: &Root) -> io::Result<(u32, u32)> {
+    let users = root.read(Path::new("/etc/passwd"))?;
+    let text = users.as_deref().unwrap_or_default();
+    if let Some((user, group)) = user_of(text) {
+        if user == 0 {
+            return Err(io::Error::other(format!("the image's user {USER} is root")));
+        }
+        return Ok((user, group));
+    }
+    root.directory(Path::new("/etc"))?;
+    let lines =
+        |text: &str, line: String| if text.is_empty() || text.ends_with('\n') { line } else { format!("\n{line}") };
+    let line = lines(text, format!("{USER}:x:{ANYBODY}:{ANYBODY}::/sai/home:/bin/sh\n"));
+    root.append(Path::new("/etc/passwd"), &line)?;
+    let groups = root.read(Path::new("/etc/group"))?.unwrap_or_default();
+    if !groups.lines().any(|line| line.split(':').next() == Some(USER)) {
+        root.append(Path::new("/etc/group"), &lines(&groups, format!("{USER}:x:{ANYBODY}:\n")))?;
+    }
+    Ok((ANYBODY, ANYBODY))
+}
+
+/// The numbers of `sai` in the text of a passwd(5).
+fn user_of(users: &str) -> Option<(u32, u32)> {
+    users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next()? == USER).then_some(())?;
+        let user = fields.nth(1)?.parse().ok()?;
+        Some((user, fields.next()?.parse().ok()?))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_images_own_user_is_taken() {
+        assert_eq!(user_of("root:x:0:0:r:/root:/bin/sh\nsai:x:1001:1002::/:/bin/sh\n"), Some((1001, 1002)));
+        assert_eq!(user_of("saint:x:1:1::/:/bin/sh\nsai:x\nsai:x:a:b\n"), None);
+    }
+}

@@ -1,0 +1,109 @@
+//! A container and the paths of a job → the command line of its runner.
+
+use super::script::{LOOP, PATH, STEPS};
+use crate::container::{Container, Network, Runner};
+
+/// Bytes of shared memory that a job may fill: enough for a browser's tests.
+const SHARED_MEMORY_BYTES: u64 = 256 << 20;
+/// Bytes that a job may fill in /run, where the runner puts a file system in memory.
+const RUN_BYTES: u64 = 64 << 20;
+
+/// What a command line depends on beside the container.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The merged root, with everything mounted in it.
+    pub root: &'a str,
+    /// A name for the machine that the job believes to be on.
+    pub host_name: &'a str,
+    /// The user and group of the job.
+    pub user: (u32, u32),
+    /// Whether a filter of system calls is on the standard input.
+    pub filter: bool,
+}
+
+/// The user's name inside.
+pub const USER: &str = "sai";
+
+/// Program and arguments.
+pub fn command(container: &Container, place: Place<'_>) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    let mut say = |text: &[&str]| words.extend(text.iter().map(|word| (*word).to_string()));
+    match container.runner {
+        Runner::Nspawn => {
+            say(&["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--as-pid2", "--console=pipe"]);
+            // These would write into the root what is there already.
+            say(&["--resolv-conf=off", "--timezone=off", "--link-journal=no"]);
+            say(&["--no-new-privileges=yes", "--drop-capability=all"]);
+            // Its own list leaves these in, which only a job that makes itself a user namespace could use.
+            say(&["--system-call-filter=~@mount"]);
+            say(&[&format!("--user={USER}"), &format!("--machine={}", place.host_name)]);
+            say(&[&format!("--tmpfs=/dev/shm:mode=1777,size={SHARED_MEMORY_BYTES}")]);
+            if container.network == Network::None {
+                say(&["--private-network"]);
+            }
+            say(&[&format!("--directory={}", place.root), "--"]);
+        }
+        Runner::Bwrap => {
+            // As another user before it starts: it then cannot but make a user namespace, in which nobody is root.
+            say(&["setpriv", &format!("--reuid={}", place.user.0), &format!("--regid={}", place.user.1)]);
+            say(&["--clear-groups", "--no-new-privs", "--", "bwrap"]);
+            say(&["--unshare-user", "--disable-userns", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]);
+            say(&["--unshare-cgroup-try", "--new-session", "--cap-drop", "ALL", "--hostname", place.host_name]);
+            if container.network == Network::None {
+                say(&["--unshare-net"]);
+            }
+            say(&["--bind", place.root, "/", "--dev", "/dev", "--proc", "/proc", "--ro-bind", "/sys", "/sys"]);
+            say(&["--size", &SHARED_MEMORY_BYTES.to_string(), "--tmpfs", "/dev/shm"]);
+            // It is in memory too, and has no bound of its own.
+            say(&["--remount-ro", "/dev"]);
+            say(&["--size", &RUN_BYTES.to_string(), "--tmpfs", "/run"]);
+            if place.filter {
+                say(&["--seccomp", "0"]);
+            }
+            say(&["--chdir", "/", "--"]);
+        }
+    }
+    say(&["/bin/sh", &format!("{STEPS}/{LOOP}")]);
+    words
+}
+
+/// Variables of the runner itself, beside the job's marker: those that tell it where programs are and what to leave out.
+pub fn variables() -> [(&'static str, &'static str); 3] {
+    // The job's /tmp belongs to what it changes, where its size is bounded and its files can be kept; nobody else uses the root.
+    [("PATH", PATH), ("SYSTEMD_NSPAWN_TMPFS_TMP", "0"), ("SYSTEMD_NSPAWN_LOCK", "0")]
+}
+
+/// A shell script that joins the groups named before `--` and then becomes the command after it: a process is to be in them
+/// before it does anything, and cannot be put there by others at that moment.
+pub const JOIN: &str =
+    "while [ \"$1\" != -- ]; do echo 0 >\"$1/cgroup.procs\" || exit 125; shift; done; shift; exec \"$@\"";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::container::Upper;
+
+    #[test]
+    fn the_network_is_the_machines_or_none_and_a_root_is_never_an_option() {
+        for (runner, flag) in [(Runner::Nspawn, "--private-network"), (Runner::Bwrap, "--unshare-net")] {
+            let mut container = Container {
+                runner,
+                layers: Vec::new(),
+                upper: Upper::Disk,
+                upper_mib: None,
+                network: Network::None,
+                binds: Vec::new(),
+                memory_mib: None,
+                cpu_permille: None,
+                pids: None,
+            };
+            let place = Place { root: "/a b/root", host_name: "sai-1-1", user: (7, 8), filter: false };
+            assert!(command(&container, place).iter().any(|word| word == flag));
+            container.network = Network::Host;
+            let words = command(&container, place);
+            assert!(!words.iter().any(|word| word == flag || word == "--seccomp"), "{words:?}");
+            assert!(words.ends_with(&["--".into(), "/bin/sh".into(), "/sai/steps/loop".into()]), "{words:?}");
+            assert!(words.iter().any(|word| word.ends_with("/a b/root")), "{words:?}");
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Layers of an image → one root that a job may write to, in a mount namespace that only its supervisor has.
+//!
+//! All mounts of a job are made in that namespace, so they go with the last process in it, whatever kills it: the machine's own
+//! table of mounts never has one of them.
+
+use super::root::{Root, magic_path};
+use crate::container::{Container, Runner, Upper};
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, mount_remount, unmount,
+};
+use rustix::thread::UnshareFlags;
+use std::ffi::CString;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+/// Where `systemd-nspawn` keeps locks and directories of the containers that run.
+const NSPAWN: &str = "/run/systemd/nspawn";
+
+/// Gives the calling process, which has one thread, a mount namespace of its own.
+///
+/// # Errors
+/// The system's, in one line.
+pub fn isolate(container: &Container) -> Result<(), String> {
+    if !rustix::process::geteuid().is_root() {
+        return Err("containers can only be made by an agent that runs as root".to_string());
+    }
+    #[allow(deprecated, reason = "only its flag for open files, which is not given here, is unsafe")]
+    rustix::thread::unshare(UnshareFlags::NEWNS).map_err(|error| format!("making a mount namespace: {error}"))?;
+    // What the machine unmounts is to go here too, lest a job keep a disk busy; nothing goes the other way.
+    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+        .map_err(|error| format!("making a mount namespace: {error}"))?;
+    if container.runner == Runner::Nspawn {
+        // What it leaves there is thus ours alone, and gone with us.
+        let begin = fs::create_dir_all(NSPAWN).and_then(|()| {
+            let options = c"mode=0755,size=1m";
+            Ok(mount("tmpfs", NSPAWN, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, options)?)
+        });
+        begin.map_err(|error| format!("{NSPAWN}: {error}"))?;
+    }
+    Ok(())
+}
+
+/// Mounts the layers and an empty upper one at `job/root`.
+///
+/// # Errors
+/// What is wrong, in one line.
+pub fn mount_root(container: &Container, job: &Path) -> Result<Root, String> {
+    let mut layers = Vec::new();
+    for layer in &container.layers {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let open = openat(CWD, layer, flags, Mode::empty());
+        layers.push(open.map_err(|error| format!("the image's layer {layer}: {}", explain(error)))?);
+    }
+    let [upper, root] = ["upper", "root"].map(|name| job.join(name));
+    let failed = |error: io::Error| format!("making the container's root: {error}");
+    for path in [&upper, &root] {
+        make_directory(path).map_err(failed)?;
+    }
+    if container.upper == Upper::Tmpfs {
+        let size = container.upper_mib.map_or("size=50%".to_string(), |mib| format!("size={mib}m"));
+        let options = CString::new(format!("mode=0755,{size}")).unwrap_or_default();
+        mount("tmpfs", &upper, "tmpfs", MountFlags::NOSUID, &*options).map_err(|error| failed(error.into()))?;
+    }
+    let [changes, work] = ["changes", "work"].map(|name| upper.join(name));
+    for path in [&changes, &work] {
+        make_directory(path).map_err(failed)?;
+    }
+    overlay(&layers, &changes, &work, &root).map_err(|error| {
+        let mut why = format!("putting the layers of the image together: {error}");
+        let kinds = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        if let Some(kind) = file_system(&kinds, &upper).filter(|_| error == Errno::INVAL) {
+            why.push_str(&format!(
+                "; the job's changes would go to {}, which is on {kind}. If overlayfs cannot use that as its upper layer \
+                 (it needs a local file system with extended attributes, as ext4, xfs, btrfs and tmpfs have them), move the \
+                 agent's state or keep changes in memory: \"upper\": \"tmpfs\"",
+                upper.display()
+            ));
+        }
+        why
+    })?;
+    Root::open(&root).map_err(failed)
+}
+
+fn explain(error: Errno) -> String {
+    match error {
+        Errno::NOENT => "it is missing".to_string(),
+        Errno::NOTDIR => "it is no directory".to_string(),
+        error => error.to_string(),
+    }
+}
+
+fn make_directory(path: &Path) -> io::Result<()> {
+    // The root directory of the container has this mode too.
+    DirBuilder::new().mode(0o755).recursive(true).create(path)
+}
+
+/// The paths are given as open files, so that no letter in one of them, and nothing put in their place, is of consequence.
+fn overlay(layers: &[OwnedFd], changes: &Path, work: &Path, root: &Path) -> Result<(), Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let [changes, work] = [openat(CWD, changes, flags, Mode::empty())?, openat(CWD, work, flags, Mode::empty())?];
+    let lower: Vec<String> = layers.iter().rev().map(|layer| magic_path(layer).display().to_string()).collect();
+    let common = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        lower.join(":"),
+        magic_path(&changes).display(),
+        magic_path(&work).display()
+    );
+    // What is thrown away need not be on the disk first; older kernels do not know that.
+    let mut result = Err(Errno::INVAL);
+    for options in [format!("{common},volatile"), common] {
+        let options = CString::new(options).unwrap_or_default();
+        result = mount("overlay", root, "overlay", MountFlags::NOSUID | MountFlags::NODEV, &*options);
+        if result != Err(Errno::INVAL) {
+            break;
+        }
+    }
+    result
+}
+
+/// Lets a directory or file of the machine be seen inside. What is mounted below it is not.
+///
+/// # Errors
+/// The system's.
+pub fn bind(root: &Root, host: &Path, inside: &Path, writable: bool) -> io::Result<()> {
+    let directory = fs::metadata(host)?.is_dir();
+    let place = root.mount_point(inside, directory)?;
+    mount_bind(host, magic_path(&place))?;
+    drop(place);
+    // Opened anew it is what was mounted, not what that hides.
+    let mounted = root.open_at(inside, OFlags::PATH, Mode::empty())?;
+    let mut flags = MountFlags::BIND | MountFlags::NOSUID | MountFlags::NODEV;
+    if !writable {
+        flags |= MountFlags::RDONLY;
+    }
+    Ok(mount_remount(magic_path(&mounted), flags, "")?)
+}
+
+/// Takes the mounts of a job away again.
+pub fn unmount_all(job: &Path) {
+    for name in ["root", "upper"] {
+        // What was never mounted cannot be unmounted; what cannot be goes with the namespace.
+        while unmount(job.join(name), UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok() {}
+    }
+}
+
+/// What kind of file system a path is on, by the table of mounts.
+fn file_system(mounts: &str, path: &Path) -> Option<String> {
+    let mut best: Option<(usize, String)> = None;
+    for line in mounts.lines() {
+        let (place, kind) = line.split_once(" - ")?;
+        let place = place.split(' ').nth(4)?.replace("\\040", " ");
+        // Of two mounts on one place the later one hides the other.
+        if path.starts_with(&place) && best.as_ref().is_none_or(|(length, _)| *length <= place.len()) {
+            best = Some((place.len(), kind.split(' ').next()?.to_string()));
+        }
+    }
+    best.map(|(_, kind)| kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_mount_tells_the_file_system() {
+        let mounts = "1 0 254:0 / / rw - ext4 /dev/vda rw\n2 1 0:5 / /srv\\040x rw shared:1 - nfs4 s:/x rw\n\
+                      3 2 0:6 / /srv\\040x rw - vfat /dev/sda1 rw\n";
+        assert_eq!(file_system(mounts, Path::new("/srv x/jobs")).as_deref(), Some("vfat"));
+        assert_eq!(file_system(mounts, Path::new("/srv")).as_deref(), Some("ext4"));
+        assert_eq!(file_system("", Path::new("/srv")), None);
+    }
+}

@@ -1,0 +1,176 @@
+//! A path in a root that strangers have filled → an open file there, never outside: links are followed as they are meant inside.
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, unlinkat};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+/// Bytes of a file in an image that are read: far more than any list of users has.
+const FILE_BYTES: u64 = 4 << 20;
+/// Tries to look up a path while something is renamed at the same time.
+const TRIES: usize = 100;
+
+/// An open root directory.
+#[derive(Debug)]
+pub struct Root(OwnedFd);
+
+/// A path that means this open file, for calls that only take paths.
+pub fn magic_path(file: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+impl Root {
+    /// Opens a directory as a root.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(Self(openat(CWD, path, flags, Mode::empty())?))
+    }
+
+    /// Opens what a path means inside.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn open_at(&self, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+        for _ in 0..TRIES {
+            let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+            match openat2(&self.0, path, flags | OFlags::CLOEXEC, mode, resolve) {
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(Errno::NOSYS) => {
+                    let why = "containers need a kernel that has openat2: Linux 5.6 or later";
+                    return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+                }
+                result => return Ok(result?),
+            }
+        }
+        Err(Errno::AGAIN.into())
+    }
+
+    /// Opens a directory, made first where it is missing.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn directory(&self, path: &Path) -> io::Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let mut so_far = PathBuf::from("/");
+        let mut open = self.open_at(&so_far, flags, Mode::empty())?;
+        for part in path.components() {
+            let Component::Normal(name) = part else { continue };
+            so_far.push(name);
+            open = match self.open_at(&so_far, flags, Mode::empty()) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    mkdirat(&open, name, Mode::from_raw_mode(0o755))?;
+                    self.open_at(&so_far, flags, Mode::empty())?
+                }
+                result => result?,
+            };
+        }
+        Ok(open)
+    }
+
+    /// Opens a place for something to be mounted on: a directory, or a file, made first where it is missing.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn mount_point(&self, path: &Path, directory: bool) -> io::Result<OwnedFd> {
+        if directory {
+            return self.directory(path);
+        }
+        if let Some(parent) = path.parent() {
+            self.directory(parent)?;
+        }
+        match self.open_at(path, OFlags::PATH, Mode::empty()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.open_at(path, OFlags::CREATE | OFlags::WRONLY, Mode::from_raw_mode(0o644))?;
+                self.open_at(path, OFlags::PATH, Mode::empty())
+            }
+            result => result,
+        }
+    }
+
+    /// The text of a file; `None` when there is none.
+    ///
+    /// # Errors
+    /// The system's; `InvalidData` for one that is no text.
+    pub fn read(&self, path: &Path) -> io::Result<Option<String>> {
+        match self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty()) {
+            Ok(file) => {
+                let mut bytes = Vec::new();
+                File::from(file).take(FILE_BYTES).read_to_end(&mut bytes)?;
+                Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Adds text to the end of a file, which is made where it is missing.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn append(&self, path: &Path, text: &str) -> io::Result<()> {
+        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NONBLOCK | OFlags::NOCTTY;
+        File::from(self.open_at(path, flags, Mode::from_raw_mode(0o644))?).write_all(text.as_bytes())
+    }
+
+    /// Puts a file in the place of whatever is there, a link that leads nowhere for instance.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let parent = self.directory(parent)?;
+        match unlinkat(&parent, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        File::from(openat(parent, name, flags, Mode::from_raw_mode(0o644))?).write_all(content)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn links_and_dots_lead_nowhere_but_inside() {
+        let base = std::env::temp_dir().join(format!("sai-root-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&base);
+        let (inside, outside) = (base.join("inside"), base.join("outside"));
+        fs::create_dir_all(inside.join("etc")).unwrap();
+        fs::create_dir_all(&outside).unwrap();
+        fs::write(outside.join("passwd"), "secret").unwrap();
+        symlink(&outside, inside.join("absolute")).unwrap();
+        symlink("../../outside", inside.join("relative")).unwrap();
+        symlink("../../outside/passwd", inside.join("etc/passwd")).unwrap();
+        symlink("/proc/self/root", inside.join("magic")).unwrap();
+        let root = Root::open(&inside).unwrap();
+
+        for path in ["etc/passwd", "absolute/passwd", "relative/passwd", "../outside/passwd", "/../../outside/passwd"] {
+            assert_eq!(root.read(Path::new(path)).unwrap(), None, "{path}");
+        }
+        // What is made through such a link is made inside.
+        root.directory(Path::new("relative/new")).unwrap_err();
+        root.directory(Path::new("/../../outside/new")).unwrap();
+        assert!(inside.join("outside/new").is_dir());
+        root.mount_point(Path::new("a/b/file"), false).unwrap();
+        assert!(inside.join("a/b/file").is_file());
+        root.mount_point(Path::new("a/b/file"), true).unwrap_err();
+
+        root.replace(Path::new("/etc/passwd"), b"new").unwrap();
+        root.append(Path::new("/etc/passwd"), " line").unwrap();
+        assert_eq!(root.read(Path::new("etc/passwd")).unwrap().as_deref(), Some("new line"));
+        assert_eq!(fs::read_to_string(outside.join("passwd")).unwrap(), "secret");
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
+        fs::remove_dir_all(&base).unwrap();
+    }
+}

@@ -1,0 +1,201 @@
+//! Roots of real distributions, made once and kept, and jobs that run in containers made of them.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use super::common::{Log, World, finish, launcher, lives, until};
+use sai_agent::container::{Container, Network, Runner, Upper};
+use sai_agent::job_directory::{JobDirectory, start};
+use sai_agent::remove_tree::remove_tree;
+use sai_core::job::Outcome;
+use sai_core::wire::Assignment;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Both programs that make containers.
+pub const RUNNERS: [Runner; 2] = [Runner::Nspawn, Runner::Bwrap];
+
+/// The mirror this machine's packages come from: what is reachable from here, whatever it is called.
+fn mirror() -> String {
+    let output = Command::new("apt-get").args(["indextargets", "--format", "$(SITE) $(RELEASE)"]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut sites = text.lines().filter_map(|line| line.split_once(' '));
+    // Beside the releases there are their updates, and other people's packages.
+    let site = sites.find(|(site, release)| !release.contains('-') && site.ends_with("/debian"));
+    site.expect("a mirror of Debian among apt's").0.to_string()
+}
+
+/// A root of this Debian release, below `target/roots` or `SAI_TEST_ROOTS`.
+pub fn debian(suite: &str) -> PathBuf {
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("target/roots");
+    let roots = std::env::var_os("SAI_TEST_ROOTS").map_or(target, PathBuf::from);
+    fs::create_dir_all(&roots).unwrap();
+    // Tests of other processes may want it too, and one makes it for all.
+    let lock = File::create(roots.join(format!("{suite}.lock"))).unwrap();
+    lock.lock().unwrap();
+    let root = roots.join(suite);
+    if !root.exists() {
+        let making = roots.join(format!("{suite}.new"));
+        remove_tree(&making).unwrap();
+        let mut debootstrap = Command::new("debootstrap");
+        debootstrap.args(["--variant=minbase", suite]).arg(&making).arg(mirror());
+        let output = debootstrap.output().expect("debootstrap, which tests/run installs");
+        assert!(output.status.success(), "debootstrap: {}", String::from_utf8_lossy(&output.stdout));
+        fs::rename(&making, &root).unwrap();
+    }
+    root
+}
+
+/// A container with nothing that is not the default, but a limit of processes.
+pub fn image(runner: Runner) -> Container {
+    Container {
+        runner,
+        layers: vec![debian("bookworm").to_str().unwrap().to_string()],
+        upper: Upper::Disk,
+        upper_mib: None,
+        network: Network::Host,
+        binds: Vec::new(),
+        memory_mib: None,
+        cpu_permille: None,
+        pids: Some(512),
+    }
+}
+
+/// Runs a test with each runner, in a world of its own. Without root there are no containers, which the job says.
+pub fn each_runner(name: &str, test: impl Fn(&World, &Container) + Sync) {
+    let one = &|runner: Runner| {
+        let world = World::new(&format!("{name}-{}", runner.program()));
+        if rustix::process::geteuid().is_root() {
+            test(&world, &image(runner));
+        } else {
+            let container = Container { layers: Vec::new(), ..image(runner) };
+            let log = run(&world, &container, &world.assignment(&["true"]));
+            assert_eq!(log.outcome(), Outcome::Infra);
+            assert!(log.verdict().cause.contains("runs as root"), "{}", log.verdict().cause);
+        }
+    };
+    std::thread::scope(|threads| {
+        let running = RUNNERS.map(|runner| (runner, threads.spawn(move || one(runner))));
+        for (runner, thread) in running {
+            assert!(thread.join().is_ok(), "with {}", runner.program());
+        }
+    });
+}
+
+/// Makes the directory of a job in this container.
+pub fn create(world: &World, container: &Container, assignment: &Assignment) -> JobDirectory {
+    let directory = JobDirectory::create(&world.jobs(), assignment).unwrap();
+    let mut options = directory.options().unwrap();
+    options.container = Some(container.clone());
+    directory.set_options(&options).unwrap();
+    directory
+}
+
+/// Starts a job in this container.
+pub fn begin(world: &World, container: &Container, assignment: &Assignment) -> JobDirectory {
+    let directory = create(world, container, assignment);
+    start(&directory, &launcher()).unwrap();
+    directory
+}
+
+/// Runs a job in this container to its end, after which nothing of it is left but its directory.
+pub fn run(world: &World, container: &Container, assignment: &Assignment) -> Log {
+    let directory = begin(world, container, assignment);
+    let traces = Traces::of(&directory);
+    finish(&directory);
+    traces.none_left();
+    Log::of(&directory)
+}
+
+/// What a job in a container could leave on the machine.
+#[derive(Debug)]
+pub struct Traces {
+    directory: String,
+    key: String,
+    marker: String,
+}
+
+impl Traces {
+    pub fn of(directory: &JobDirectory) -> Self {
+        Self {
+            directory: directory.path().to_str().unwrap().to_string(),
+            key: directory.key().to_string(),
+            marker: directory.marker().unwrap().split_once('=').unwrap().1.to_string(),
+        }
+    }
+
+    /// Waits until no process, mount or cgroup is left, nor anything that `systemd-nspawn` keeps.
+    pub fn none_left(&self) {
+        until("the job's processes are gone", || self.processes().iter().all(|pid| !lives(*pid)));
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!mounts.contains(&self.directory), "{mounts}");
+        let groups = named(Path::new("/sys/fs/cgroup"), &self.marker, 6);
+        assert!(groups.is_empty(), "{groups:?}");
+        let machines = named(Path::new("/run/systemd/nspawn"), &format!("sai-{}", self.key), 4);
+        assert!(machines.is_empty(), "{machines:?}");
+    }
+
+    fn processes(&self) -> Vec<i32> {
+        let entries = fs::read_dir("/proc").unwrap().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.filter(|pid| {
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            environment.windows(self.marker.len()).any(|window| window == self.marker.as_bytes())
+        })
+        .collect()
+    }
+}
+
+/// Whatever below a directory has this in its name.
+fn named(directory: &Path, name: &str, depth: usize) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().contains(name) {
+            found.push(entry.path());
+        } else if depth > 0 && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            found.extend(named(&entry.path(), name, depth - 1));
+        }
+    }
+    found
+}
+
+/// Every path of a tree with its size and the time of its last change.
+pub fn listing(root: &Path) -> BTreeMap<PathBuf, (u64, i64, i64)> {
+    let mut found = BTreeMap::new();
+    let mut waiting = vec![root.to_path_buf()];
+    while let Some(directory) = waiting.pop() {
+        for entry in fs::read_dir(directory).unwrap().flatten() {
+            let state = entry.metadata().unwrap();
+            if state.is_dir() {
+                waiting.push(entry.path());
+            }
+            found.insert(entry.path(), (state.len(), state.ctime(), state.ctime_nsec()));
+        }
+    }
+    found
+}
+
+/// A state directory on an overlay, which cannot be the upper layer of another.
+pub struct Overlay(PathBuf);
+
+impl Overlay {
+    pub fn mount(world: &World) -> Self {
+        let [lower, upper, work] = ["lower", "upper", "work"].map(|name| world.path.join("overlay").join(name));
+        let at = world.path.join("state");
+        for path in [&lower, &upper, &work, &at] {
+            fs::create_dir_all(path).unwrap();
+        }
+        let options = format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
+        let mounted =
+            Command::new("mount").args(["-t", "overlay", "overlay", "-o", &options]).arg(&at).status().unwrap();
+        assert!(mounted.success());
+        Self(at)
+    }
+}
+
+impl Drop for Overlay {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
