@@ -33,7 +33,7 @@ pub fn debian(suite: &str) -> PathBuf {
     fs::create_dir_all(&roots).unwrap();
     // Tests of other processes may want it too, and one makes it for all.
     let lock = File::create(roots.join(format!("{suite}.lock"))).unwrap();
-    lock.lock().unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
     let root = roots.join(suite);
     if !root.exists() {
         let making = roots.join(format!("{suite}.new"));
