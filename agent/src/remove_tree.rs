@@ -1,10 +1,12 @@
 //! A directory that a job has filled → nothing: whatever it has made of modes, depths, flags and names.
 //!
 //! There is no recursion: a directory that is not empty is moved up into the trash beside its parent and emptied there in
-//! its turn, so neither depth nor path length is of any consequence. No link is followed.
+//! its turn, so neither depth nor path length is of any consequence. No link is followed, and what is mounted in there is left
+//! as it is: it is another's.
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, IFlags, Mode, OFlags, chmodat, ioctl_getflags, ioctl_setflags, openat, renameat, unlinkat,
+    AtFlags, CWD, Dir, IFlags, Mode, OFlags, ResolveFlags, chmodat, ioctl_getflags, ioctl_setflags, openat, openat2,
+    renameat, unlinkat,
 };
 use rustix::io::Errno;
 use std::ffi::CStr;
@@ -73,11 +75,26 @@ fn entries(directory: &OwnedFd) -> io::Result<Vec<(std::ffi::CString, bool)>> {
 /// Opens a directory to empty it, giving ourselves what is needed for that first.
 fn open_directory(parent: &OwnedFd, name: &CStr) -> io::Result<OwnedFd> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match below(parent, name, flags | OFlags::PATH) {
+        Err(Errno::XDEV) => {
+            let what = format!("{} is a mount point", name.to_string_lossy());
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, what));
+        }
+        other => drop(other?),
+    }
     // The caller has seen a directory here and no process of the job is left to put a link in its place.
     let _ = chmodat(parent, name, Mode::RWXU, AtFlags::empty());
     let directory = openat(parent, name, flags, Mode::empty())?;
     unlock(&directory);
     Ok(directory)
+}
+
+/// Opens what stands in a directory, unless it is mounted there. A kernel that cannot tell is older than containers are here.
+fn below(parent: &OwnedFd, name: &CStr, flags: OFlags) -> Result<OwnedFd, Errno> {
+    match openat2(parent, name, flags, Mode::empty(), ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS) {
+        Err(Errno::NOSYS | Errno::PERM) => openat(parent, name, flags, Mode::empty()),
+        result => result,
+    }
 }
 
 /// Takes off the flags (chattr +i, +a) that forbid removal.
@@ -102,13 +119,19 @@ fn empty(root: &OwnedFd, directory: &OwnedFd, moved: &mut u64, trouble: &mut Opt
             remove_file(directory, &name, trouble);
         } else if unlinkat(directory, &name, AtFlags::REMOVEDIR).is_err() {
             // Moving a directory writes to it (its `..`), so it must be made ours first.
-            let _ = open_directory(directory, &name);
+            if let Err(error) = open_directory(directory, &name) {
+                trouble.get_or_insert(error);
+                continue;
+            }
+            let before = *moved;
             let mut result = Err(Errno::EXIST);
             while result == Err(Errno::EXIST) || result == Err(Errno::NOTEMPTY) {
                 *moved += 1;
                 result = renameat(directory, &name, root, format!(".removed-{moved}"));
             }
             if let Err(error) = result {
+                // To have moved nothing is what ends the rounds.
+                *moved = before;
                 trouble.get_or_insert(error.into());
             }
         }

@@ -289,7 +289,7 @@ fn an_image_that_is_no_root_is_trouble_of_ours_and_says_what_is_wrong() {
 fn an_upper_layer_that_overlayfs_refuses_is_named_with_the_way_out() {
     each_runner("container-upper", |world, container| {
         // An overlay is such a file system, and one that every machine with containers has.
-        let _overlay = Overlay::mount(world);
+        let _overlay = Mounted::overlay(world);
         let log = run(world, container, &world.assignment(&["true"]));
         assert_eq!((log.outcome(), log.verdict().fault), (Outcome::Infra, Fault::Infrastructure));
         let cause = &log.verdict().cause;

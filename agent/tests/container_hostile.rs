@@ -138,13 +138,14 @@ fn a_fork_bomb_ends_with_its_job_and_harms_nobody() {
         }
         let mut container = container.clone();
         container.pids = Some(64);
-        let bomb = "perl -e 'fork while 1' & echo ready; wait";
+        // It takes its breath between two explosions: the machine has other tests to run.
+        let bomb = "perl -e 'while (1) { fork; select undef, undef, undef, 0.1 }' & echo ready; wait";
         let directory = begin(world, &container, &world.assignment(&[bomb]));
         let held = hold(&directory);
         wait_for(&directory, &held, "ready\n");
         let groups = fs::read_to_string(directory.path().join("cgroups")).unwrap();
         let count = || groups.lines().find_map(|group| fs::read_to_string(Path::new(group).join("pids.current")).ok());
-        until("the bomb fills its group", || count().is_some_and(|count| count.trim() == "64"));
+        until("the bomb fills its group", || count().is_some_and(|count| numbers(&count)[0] >= 60));
         // Others go on, in a container of their own.
         let other = run(world, &container, &world.assignment(&["echo fine"]));
         assert_eq!(other.text("stdout"), "fine\n");
@@ -196,6 +197,7 @@ fn cancelled_and_timed_out_jobs_leave_nothing_however_stubborn() {
             let traces = Traces::of(&directory);
             let held = hold(&directory);
             wait_for(&directory, &held, "ready\n");
+            let traces = traces.see(supervisor_pid(&directory));
             if outcome == Outcome::Cancelled {
                 held.cancel("enough");
             }
@@ -238,6 +240,29 @@ fn files_of_others_and_immutable_ones_are_removed() {
         assert!(!path.exists());
         assert_eq!(fs::read_dir(world.jobs()).unwrap().count(), 0);
     });
+}
+
+#[test]
+fn what_is_mounted_in_a_job_directory_is_not_emptied() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let world = World::new("hostile-mounted");
+    let directory = world.start(&world.assignment(&["mkdir -p deep/er/mounted; touch deep/er/file"]));
+    finish(&directory);
+    let theirs = world.path.join("theirs");
+    fs::create_dir_all(theirs.join("inner")).unwrap();
+    fs::write(theirs.join("inner/file"), "kept").unwrap();
+    let removed = world.jobs().join(format!(".removed-{}", directory.key()));
+    let mounted = Mounted::bind(&theirs, &directory.path().join("work/src/deep/er/mounted"));
+    let error = directory.forget().unwrap_err().to_string();
+    assert!(error.contains("mounted is a mount point"), "{error}");
+    assert_eq!(fs::read_to_string(theirs.join("inner/file")).unwrap(), "kept");
+    assert!(removed.exists() && !removed.join("work/home").exists());
+    drop(mounted);
+    sai_agent::job_directory::JobDirectory::scan(&world.jobs()).unwrap();
+    assert!(!removed.exists());
+    assert_eq!(fs::read_to_string(theirs.join("inner/file")).unwrap(), "kept");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use super::common::{Log, World, finish, launcher, lives, until};
 use sai_agent::container::{Container, Network, Runner, Upper};
 use sai_agent::job_directory::{JobDirectory, start};
+use sai_agent::process_tree::{ProcessState, state};
 use sai_agent::remove_tree::remove_tree;
 use sai_core::job::Outcome;
 use sai_core::wire::Assignment;
@@ -114,6 +115,8 @@ pub struct Traces {
     directory: String,
     key: String,
     marker: String,
+    /// Processes seen, with the moment each started: what throws its environment away is known by nothing else.
+    seen: Vec<(i32, u64)>,
 }
 
 impl Traces {
@@ -122,12 +125,28 @@ impl Traces {
             directory: directory.path().to_str().unwrap().to_string(),
             key: directory.key().to_string(),
             marker: directory.marker().unwrap().split_once('=').unwrap().1.to_string(),
+            seen: Vec::new(),
         }
+    }
+
+    /// Takes note of all processes below the supervisor.
+    pub fn see(mut self, supervisor: i32) -> Self {
+        let mut family = vec![supervisor];
+        let mut next = 0;
+        while let Some(parent) = family.get(next).copied() {
+            let children = all().into_iter().filter(|(_, state)| state.parent == parent).map(|(pid, _)| pid);
+            family.extend(children);
+            next += 1;
+        }
+        self.seen = family.into_iter().filter_map(|pid| Some((pid, state(pid)?.started))).collect();
+        self
     }
 
     /// Waits until no process, mount or cgroup is left, nor anything that `systemd-nspawn` keeps.
     pub fn none_left(&self) {
         until("the job's processes are gone", || self.processes().iter().all(|pid| !lives(*pid)));
+        let same = |(pid, started): &(i32, u64)| state(*pid).is_some_and(|it| !it.zombie && it.started == *started);
+        until("the processes seen are gone", || !self.seen.iter().any(same));
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(!mounts.contains(&self.directory), "{mounts}");
         let groups = named(Path::new("/sys/fs/cgroup"), &self.marker, 6);
@@ -137,18 +156,23 @@ impl Traces {
     }
 
     fn processes(&self) -> Vec<i32> {
-        let entries = fs::read_dir("/proc").unwrap().flatten();
-        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        pids.filter(|pid| {
+        let carries = |pid: &i32| {
             let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
             environment.windows(self.marker.len()).any(|window| window == self.marker.as_bytes())
-        })
-        .collect()
+        };
+        all().into_iter().map(|(pid, _)| pid).filter(carries).collect()
     }
 }
 
+/// Every process there is.
+fn all() -> Vec<(i32, ProcessState)> {
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter_map(|pid| Some((pid, state(pid)?))).collect()
+}
+
 /// Whatever below a directory has this in its name.
-fn named(directory: &Path, name: &str, depth: usize) -> Vec<PathBuf> {
+pub fn named(directory: &Path, name: &str, depth: usize) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().contains(name) {
@@ -176,26 +200,44 @@ pub fn listing(root: &Path) -> BTreeMap<PathBuf, (u64, i64, i64)> {
     found
 }
 
-/// A state directory on an overlay, which cannot be the upper layer of another.
-pub struct Overlay(PathBuf);
+/// Something mounted on the machine itself, as long as this exists.
+pub struct Mounted(PathBuf);
 
-impl Overlay {
-    pub fn mount(world: &World) -> Self {
+impl Mounted {
+    fn mount(arguments: &[&str], at: &Path) -> Self {
+        let mounted = Command::new("mount").args(arguments).arg(at).status().unwrap();
+        assert!(mounted.success(), "mount {arguments:?} {}", at.display());
+        Self(at.to_path_buf())
+    }
+
+    /// A state directory on an overlay, which cannot be the upper layer of another.
+    pub fn overlay(world: &World) -> Self {
         let [lower, upper, work] = ["lower", "upper", "work"].map(|name| world.path.join("overlay").join(name));
         let at = world.path.join("state");
         for path in [&lower, &upper, &work, &at] {
             fs::create_dir_all(path).unwrap();
         }
         let options = format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
-        let mounted =
-            Command::new("mount").args(["-t", "overlay", "overlay", "-o", &options]).arg(&at).status().unwrap();
-        assert!(mounted.success());
-        Self(at)
+        Self::mount(&["-t", "overlay", "overlay", "-o", &options], &at)
+    }
+
+    /// A directory that is seen at another place too.
+    pub fn bind(directory: &Path, at: &Path) -> Self {
+        Self::mount(&["--bind", directory.to_str().unwrap()], at)
     }
 }
 
-impl Drop for Overlay {
+impl Drop for Mounted {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+        // Whoever has moved what it stands in has moved it too.
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let name = self.0.file_name().unwrap().to_str().unwrap();
+        let prefix = std::env::temp_dir().join("sai-").display().to_string();
+        let places = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+        for place in places.filter(|place| place.starts_with(&*prefix) && place.ends_with(&format!("/{name}"))) {
+            if place == self.0.to_str().unwrap() || place.contains("/.removed-") {
+                let _ = Command::new("umount").arg("-l").arg(place).status();
+            }
+        }
     }
 }

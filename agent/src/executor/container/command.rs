@@ -74,9 +74,10 @@ pub fn variables() -> [(&'static str, &'static str); 3] {
 }
 
 /// A shell script that joins the groups named before `--` and then becomes the command after it: a process is to be in them
-/// before it does anything, and cannot be put there by others at that moment.
-pub const JOIN: &str =
-    "while [ \"$1\" != -- ]; do echo 0 >\"$1/cgroup.procs\" || exit 125; shift; done; shift; exec \"$@\"";
+/// before it does anything, and cannot be put there by others at that moment. Version 1 lets it go alone, by `tasks`; to move a
+/// whole process takes the kernel a grace period, ten milliseconds and more.
+pub const JOIN: &str = "while [ \"$1\" != -- ]; do\n    file=cgroup.procs\n    [ -e \"$1/tasks\" ] && file=tasks\n    \
+                        echo 0 >\"$1/$file\" || exit 125\n    shift\ndone\nshift\nexec \"$@\"";
 
 #[cfg(test)]
 mod tests {

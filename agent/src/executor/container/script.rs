@@ -22,7 +22,7 @@ pub fn steps_loop() -> String {
         "PATH={PATH}\nexport PATH\ncd /\ntrap : HUP INT TERM\n\
          exec </dev/null >{STEPS}/{} 2>{STEPS}/{} 3>{STEPS}/{STATUSES} 4<{STEPS}/{ORDERS}\n\
          echo ready >&3\n\
-         while read -r step <&4; do\n    /bin/sh \"{STEPS}/run-$step\" 3>&- 4<&-\n    echo \"$step $?\" >&3\ndone\n",
+         while read -r step <&4; do\n    (. \"{STEPS}/run-$step\") 3>&- 4<&-\n    echo \"$step $?\" >&3\ndone\n",
         OUTPUTS[0], OUTPUTS[1]
     )
 }
