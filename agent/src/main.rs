@@ -44,7 +44,8 @@ usage:
 
 options:
   --config FILE        JSON with # comments; keys: master, token, pin, name, platforms, slots, parallel, state,
-                       user, keep_free_mib
+                       user, keep_free_mib; of containers: images, container, network, upper, upper_mib,
+                       binds, memory_mib, cpus, pids
   --state DIR          where jobs, mirrors and the identity are kept
                        [/var/lib/sai-agent for root, else ~/.local/state/sai-agent]
   --name NAME          what to be called instead of the host's name
@@ -188,7 +189,7 @@ fn command_serve(mut arguments: Arguments) -> Result<(), Failure> {
     let directory = directory.or_else(|| config.state.clone());
     let directory = directory.map_or_else(config::default_state, Ok).map_err(Failure::usage)?;
     let state = State::open(&directory).map_err(Failure::trouble)?;
-    run(&state, config, file)
+    run(Arc::new(state), config, file)
 }
 
 fn command_join(mut arguments: Arguments) -> Result<(), Failure> {
@@ -227,7 +228,7 @@ fn command_join(mut arguments: Arguments) -> Result<(), Failure> {
         return Ok(());
     }
     say(&format!("serving until interrupted; from now on start it with: sai-agent{option}"));
-    run(&state, config, file)
+    run(Arc::new(state), config, file)
 }
 
 /// Standard input as far as a join line can go.
@@ -253,9 +254,9 @@ fn offer(config: &Config, state: &State, file: &Path) -> Result<Offering, String
 }
 
 /// Serves until a signal ends it.
-fn run(state: &State, config: Config, file: PathBuf) -> Result<(), Failure> {
+fn run(state: Arc<State>, config: Config, file: PathBuf) -> Result<(), Failure> {
     let user = config.user.as_deref().map(describe::user).transpose().map_err(Failure::usage)?;
-    let offering = offer(&config, state, &file).map_err(Failure::usage)?;
+    let offering = offer(&config, &state, &file).map_err(Failure::usage)?;
     say(&format!("working in {}", state.directory().display()));
     let settings = Settings {
         host: config.name.clone().unwrap_or_else(describe::host_name),
@@ -275,17 +276,22 @@ fn run(state: &State, config: Config, file: PathBuf) -> Result<(), Failure> {
     let signals = Signals::new([Signal::Term, Signal::Int, Signal::Hup])
         .map_err(|error| Failure::trouble(format!("signals cannot be received: {error}")))?;
     let (controls, orders) = channel::bounded(4);
-    smol::block_on(future::or(serve(state, settings, dial, orders), heed(signals, controls, state, &file)))
+    smol::block_on(future::or(serve(&state, settings, dial, orders), heed(signals, controls, state.clone(), file)))
         .map_err(Failure::trouble)?;
     say("ended; jobs under way go on, and the next sai-agent with this state adopts them");
     Ok(())
 }
 
+/// What the configuration, as it is now, offers. The disk may take its time; the agent goes on meanwhile.
+async fn look_again(state: Arc<State>, file: PathBuf) -> Result<Offering, String> {
+    smol::unblock(move || config::read(&file).and_then(|config| offer(&config, &state, &file))).await
+}
+
 /// Turns signals into what the agent understands.
-async fn heed(mut signals: Signals, controls: Sender<Control>, state: &State, file: &Path) -> Result<(), String> {
+async fn heed(mut signals: Signals, controls: Sender<Control>, state: Arc<State>, file: PathBuf) -> Result<(), String> {
     while let Some(signal) = signals.next().await {
         let control = match signal {
-            Ok(Signal::Hup) => match config::read(file).and_then(|config| offer(&config, state, file)) {
+            Ok(Signal::Hup) => match look_again(state.clone(), file.clone()).await {
                 Ok(offering) => Control::Offer(offering),
                 Err(error) => {
                     say(&format!("nothing changes: {error}"));

@@ -22,7 +22,8 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
 /// Beginning of the name of what is being made.
 pub const NEW: &str = ".new-";
@@ -32,6 +33,11 @@ pub const OLD: &str = ".old-";
 const AGENTS: &str = ".agents";
 /// In a platform's directory: a byte for each job.
 const JOBS: &str = ".jobs";
+/// Time the lock is waited for by who has other things to do. A process that is being started by whoever had it has a copy of
+/// it until it runs its program; on a loaded machine that takes a while.
+const LOCK_TIME: Duration = Duration::from_secs(2);
+/// Time between two tries to take it.
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// A job that runs in a container, or is about to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,12 +164,31 @@ pub fn counted(platform: &Path) -> u64 {
 /// # Errors
 /// The disk's.
 pub fn lock(images: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(images.join(".lock"))?;
+    let file = lock_file(images)?;
     flock(&file, FlockOperation::LockExclusive)?;
     Ok(file)
 }
 
+fn lock_file(images: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(images.join(".lock"))
+}
+
+/// Takes that lock unless somebody keeps it.
+fn lock_soon(images: &Path) -> io::Result<Option<File>> {
+    let file = lock_file(images)?;
+    let begun = Instant::now();
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(Some(file)),
+            Err(rustix::io::Errno::WOULDBLOCK) if begun.elapsed() < LOCK_TIME => thread::sleep(LOCK_PAUSE),
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
 /// Removes what commands that were killed have left half made, and what was replaced and is used no longer. Tells what.
+/// While somebody else is at that, it is left to whoever comes next.
 ///
 /// # Errors
 /// The disk's.
@@ -182,7 +207,7 @@ pub fn sweep(images: &Path) -> io::Result<Vec<String>> {
     if names.is_empty() {
         return Ok(names);
     }
-    let _lock = lock(images)?;
+    let Some(_lock) = lock_soon(images)? else { return Ok(Vec::new()) };
     let mut removed = Vec::new();
     for name in names {
         let path = images.join(&name);
@@ -218,7 +243,6 @@ fn is_unused(path: &Path, uses: &[Use]) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn agents_are_found_by_their_links_and_jobs_are_counted_by_bytes() {
