@@ -168,6 +168,9 @@ impl Stranger {
                 images.display()
             ));
             assert!(gcc.contains("Free Software Foundation"), "{gcc}");
+            let sources = images.join("linux-debian-13/x86_64/gcc/base/etc/apt/sources.list");
+            let sources = std::fs::read_to_string(sources).expect("the sources of its packages");
+            assert!(sources.lines().all(|line| line.starts_with("deb http") && line.contains("trixie")), "{sources}");
         } else if line.contains("image remove") {
             assert_eq!(offered, ["linux-debian-13/x86_64/gcc"]);
         }
