@@ -28,7 +28,7 @@ fn one_push_is_built_on_two_releases_and_on_the_machine_itself() {
     let state = world.agent_state("shed");
     let sai_agent = program("sai-agent");
     for (suite, platform) in [("bookworm", "linux-debian-12/any/gcc"), ("trixie", "linux-debian-13/any/gcc")] {
-        let root = roots::debian(&sai_agent, suite);
+        let root = roots::debian(suite);
         let mut create = Command::new(&sai_agent);
         create.args(["image", "create", platform, "--packages", "gcc libc6-dev make help2man", "--from-dir"]).arg(root);
         run(create.arg("--state").arg(&state));
@@ -114,7 +114,7 @@ fn a_job_keeps_the_image_it_began_in_whoever_is_killed() {
     let mut agent = world.agent("shed", &["linux-host"], 2);
     let state = world.agent_state("shed");
     let platform = "linux-debian-12/any/plain";
-    let root = roots::debian(&program("sai-agent"), "bookworm").display().to_string();
+    let root = roots::debian("bookworm").display().to_string();
     assert_eq!(image(&state, &["create", platform, "--from-dir", &root], "").0, Some(0));
     let step = "test -e /etc/new && echo new || echo old; while ! test -e go; do sleep 0.05; done; test ! -e /etc/new";
     let saifile = saifile(&[step]).replace("\"linux\"", "\"linux-debian\"");
