@@ -332,12 +332,14 @@ fn programs_of_tests() -> Vec<(String, &'static str)> {
             }
         }
     }
-    let package = |name: &str| match name {
+    let package = |name: &str| match name.strip_prefix("/bin/").unwrap_or(name) {
         "apt-config" | "bash" | "sh" | "cat" | "chmod" | "chown" | "chroot" | "cmp" | "cp" | "dd" | "find" | "id"
         | "mkdir" | "mkfifo" | "rm" | "seq" | "sha256sum" | "sleep" | "sync" | "tar" | "true" | "xargs" => "",
         "chromedriver" => "chromium-driver",
         "curl" => "curl",
+        "bwrap" => "bubblewrap",
         "debootstrap" => "debootstrap",
+        "systemd-nspawn" => "systemd-container",
         "git" => "git",
         "ip" => "iproute2",
         "lz4" => "lz4",
