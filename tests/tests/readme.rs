@@ -333,8 +333,8 @@ fn programs_of_tests() -> Vec<(String, &'static str)> {
         }
     }
     let package = |name: &str| match name.strip_prefix("/bin/").unwrap_or(name) {
-        "apt-config" | "bash" | "sh" | "cat" | "chmod" | "chown" | "chroot" | "cmp" | "cp" | "dd" | "find" | "id"
-        | "mkdir" | "mkfifo" | "rm" | "seq" | "sha256sum" | "sleep" | "sync" | "tar" | "true" | "xargs" => "",
+        "apt-config" | "bash" | "sh" | "cat" | "chmod" | "chown" | "chroot" | "cmp" | "cp" | "dd" | "du" | "find"
+        | "id" | "mkdir" | "mkfifo" | "rm" | "seq" | "sha256sum" | "sleep" | "sync" | "tar" | "true" | "xargs" => "",
         "chromedriver" => "chromium-driver",
         "curl" => "curl",
         "bwrap" => "bubblewrap",
