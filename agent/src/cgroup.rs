@@ -1,7 +1,9 @@
 //! Limits of a job → cgroups that hold it to them, of whichever version the machine has; and their removal.
 //!
-//! They are made below the cgroup that the agent is in. With version 2 that takes a cgroup which is the agent's to divide: the
-//! topmost, or one in which nothing but agents and supervisors run, as under a unit with `Delegate=yes`.
+//! Those of version 1 are made below the cgroup that the agent is in. Of version 2 they stand at the very top, beside what
+//! systemd has there: a cgroup with others below it may hold no process itself, so that a service whose jobs outlive it could
+//! not be started again in a cgroup that it had divided. Where the top cannot be seen, in a container of somebody else's, the
+//! cgroup of the agent is divided after all, if nothing but agents and supervisors runs in it.
 
 use crate::process_tree::signal;
 use rustix::process::Signal;
@@ -37,6 +39,8 @@ pub struct Limits {
 struct Hierarchy {
     /// Of version 1 each has the controllers it was mounted with; none: it is the one of version 2.
     controllers: Option<Vec<String>>,
+    /// Where it is mounted.
+    top: PathBuf,
     directory: PathBuf,
 }
 
@@ -71,9 +75,10 @@ fn hierarchies(own: &str, mounts: &str) -> Vec<Hierarchy> {
             let (Some(root), Some(at)) = (place.get(3), place.get(4)) else { continue };
             let below = path.strip_prefix(root.trim_end_matches('/'));
             if let Some(below) = below.filter(|below| fits && (below.is_empty() || below.starts_with('/'))) {
-                let directory = PathBuf::from(at.replace("\\040", " ")).join(below.trim_start_matches('/'));
+                let top = PathBuf::from(at.replace("\\040", " "));
+                let directory = top.join(below.trim_start_matches('/'));
                 let controllers = (!controllers.is_empty()).then(|| wanted.clone());
-                found.push(Hierarchy { controllers, directory });
+                found.push(Hierarchy { controllers, top, directory });
                 break;
             }
         }
@@ -183,15 +188,15 @@ fn place(hierarchies: &[Hierarchy], controller: &str) -> Result<(PathBuf, bool),
     let Some(own) = hierarchies.iter().find(|hierarchy| hierarchy.controllers.is_none()) else {
         return Err(format!("this machine has no cgroups of {controller}"));
     };
-    let own = &own.directory;
-    let own = if own.ends_with(OWN) { own.parent().unwrap_or(own) } else { own };
-    divide(own, controller).map_err(|error| {
-        format!(
-            "{} cannot be divided: {error} (a systemd unit with Delegate=yes makes it the agent's own)",
-            own.display()
-        )
-    })?;
-    Ok((own.to_path_buf(), true))
+    let parent = || own.directory.parent().filter(|_| own.directory.ends_with(OWN));
+    let divided = if is_top(&own.top) { &own.top } else { parent().unwrap_or(&own.directory) };
+    divide(divided, controller).map_err(|error| format!("{} cannot be divided: {error}", divided.display()))?;
+    Ok((divided.to_path_buf(), true))
+}
+
+/// Whether this is the topmost cgroup of all: it alone has no type, and may hold processes beside others below it.
+fn is_top(directory: &Path) -> bool {
+    directory.join("cgroup.controllers").exists() && !directory.join("cgroup.type").exists()
 }
 
 /// Has a cgroup of version 2 hand a controller on to those below it, for which no process may be in it itself.
@@ -203,8 +208,7 @@ fn divide(own: &Path, controller: &str) -> io::Result<()> {
     if !named("cgroup.controllers") {
         return Err(io::Error::other(format!("it has no controller {controller}")));
     }
-    // The topmost one has no type, and may hold processes all the same.
-    if own.join("cgroup.type").exists() {
+    if !is_top(own) {
         let ours = fs::metadata("/proc/self/exe")?;
         let members: Vec<String> = read(&own.join("cgroup.procs")).lines().map(str::to_string).collect();
         for pid in &members {
@@ -307,6 +311,7 @@ mod tests {
         assert_eq!(of("cpu"), (PathBuf::from("/sys/fs/cgroup/cpu x/b"), false));
         let second = found.iter().find(|hierarchy| hierarchy.controllers.is_none()).unwrap();
         assert_eq!(second.directory, Path::new("/sys/fs/cgroup/unified/user.slice/x:y"));
+        assert_eq!(second.top, Path::new("/sys/fs/cgroup/unified"));
         // A part of the hierarchy in which this process is not.
         assert_eq!(hierarchies("4:cpu:/ab", "31 1 0:2 /a /x rw - cgroup cgroup rw,cpu"), []);
         assert!(place(&[], "memory").unwrap_err().contains("no cgroups of memory"));
@@ -358,6 +363,12 @@ mod tests {
         assert_eq!(read(&base.join(OWN).join("cgroup.procs")), std::process::id().to_string());
         assert_eq!(read(&base.join("cgroup.subtree_control")), "+pids");
         assert!(divide(&base, "io").unwrap_err().to_string().contains("no controller io"));
+        // The topmost is shared by nature.
+        assert!(!is_top(&base));
+        fs::remove_file(base.join("cgroup.type")).unwrap();
+        assert!(is_top(&base) && !is_top(&base.join("missing")));
+        fs::write(base.join("cgroup.procs"), "1\n").unwrap();
+        divide(&base, "memory").unwrap();
         fs::remove_dir_all(&base).unwrap();
     }
 }

@@ -1,6 +1,7 @@
 //! An image and the agent's settings → what a container is made of, as the agent tells it the supervisor of a job.
 
 use miniserde::{Deserialize, Serialize};
+use std::ffi::OsStr;
 
 /// The program that makes the container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +21,21 @@ impl Runner {
             Self::Nspawn => "systemd-nspawn",
             Self::Bwrap => "bwrap",
         }
+    }
+
+    /// Whether the program is in one of the directories of this `PATH`.
+    ///
+    /// # Errors
+    /// One line that says what to install.
+    pub fn check_installed(self, path: &OsStr) -> Result<(), String> {
+        let package = match self {
+            Self::Nspawn => "systemd-container",
+            Self::Bwrap => "bubblewrap",
+        };
+        if std::env::split_paths(path).any(|directory| directory.join(self.program()).is_file()) {
+            return Ok(());
+        }
+        Err(format!("{} is not installed: on Debian it is in the package {package}", self.program()))
     }
 }
 
@@ -84,6 +100,20 @@ mod tests {
     use super::*;
     use crate::job_directory::RunnerOptions;
     use miniserde::json;
+
+    #[test]
+    fn a_runner_that_is_not_there_is_named_with_its_package() {
+        let base = std::env::temp_dir().join(format!("sai-runner-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&base);
+        std::fs::create_dir_all(base.join("empty")).unwrap();
+        std::fs::create_dir_all(base.join("full")).unwrap();
+        std::fs::write(base.join("full/bwrap"), "").unwrap();
+        let path = std::env::join_paths([base.join("empty"), base.join("full")]).unwrap();
+        assert_eq!(Runner::Bwrap.check_installed(&path), Ok(()));
+        let why = Runner::Nspawn.check_installed(&path).unwrap_err();
+        assert_eq!(why, "systemd-nspawn is not installed: on Debian it is in the package systemd-container");
+        std::fs::remove_dir_all(&base).unwrap();
+    }
 
     #[test]
     fn options_carry_a_container_and_those_of_before_have_none() {

@@ -168,12 +168,12 @@ fn a_job_can_lie_about_itself_and_only_about_itself() {
         let noise = "cat /sai/steps/orders & yes > /sai/steps/statuses & yes 3 3 > /sai/steps/statuses & echo ready; sleep 1000";
         for cancel in [true, false] {
             let mut assignment = world.assignment(&[noise]);
-            assignment.timeout_s = if cancel { 60 } else { 2 };
+            assignment.step_timeout_s = (!cancel).then_some(2);
             let directory = begin(world, container, &assignment);
             let traces = Traces::of(&directory);
             let held = hold(&directory);
-            wait_for(&directory, &held, "ready\n");
             if cancel {
+                wait_for(&directory, &held, "ready\n");
                 held.cancel("enough");
             }
             while next(&held).is_some() {}
@@ -190,7 +190,7 @@ fn cancelled_and_timed_out_jobs_leave_nothing_however_stubborn() {
         let step = "trap 'echo asked' TERM; sleep 1000 & setsid sleep 1001 & (setsid sh -c 'sleep 1002 & sleep 1003' &)
             env -i setsid sleep 1004 & sleep 1005 & kill -STOP $!; (trap '' TERM; sleep 1006) &
             (trap '' TERM HUP INT; while :; do sleep 1; done) & echo ready; while :; do wait || true; done";
-        for (timeout, outcome) in [(60, Outcome::Cancelled), (3, Outcome::TimedOut)] {
+        for (timeout, outcome) in [(60, Outcome::Cancelled), (8, Outcome::TimedOut)] {
             let mut assignment = world.assignment(&[step, "echo never"]);
             assignment.step_timeout_s = Some(timeout);
             let directory = begin(world, container, &assignment);

@@ -130,6 +130,8 @@ impl Contained {
     /// Trouble of ours, in one line.
     pub fn start(&self) -> Result<Vec<String>, String> {
         self.isolated.clone()?;
+        let [(_, path), ..] = variables();
+        self.container.runner.check_installed(&path)?;
         let job = &self.workspace.job;
         let root = overlay::mount_root(&self.container, job)?;
         let failed = |what: &str, error: io::Error| format!("making the container: {what}: {error}");

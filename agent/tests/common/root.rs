@@ -23,9 +23,13 @@ pub const RUNNERS: [Runner; 2] = [Runner::Nspawn, Runner::Bwrap];
 
 /// A container with nothing that is not the default, but a limit of processes.
 pub fn image(runner: Runner) -> Container {
+    container(runner, vec![debian("bookworm").to_str().unwrap().to_string()])
+}
+
+fn container(runner: Runner, layers: Vec<String>) -> Container {
     Container {
         runner,
-        layers: vec![debian("bookworm").to_str().unwrap().to_string()],
+        layers,
         upper: Upper::Disk,
         upper_mib: None,
         network: Network::Host,
@@ -43,7 +47,7 @@ pub fn each_runner(name: &str, test: impl Fn(&World, &Container) + Sync) {
         if rustix::process::geteuid().is_root() {
             test(&world, &image(runner));
         } else {
-            let container = Container { layers: Vec::new(), ..image(runner) };
+            let container = container(runner, Vec::new());
             let log = run(&world, &container, &world.assignment(&["true"]));
             assert_eq!(log.outcome(), Outcome::Infra);
             assert!(log.verdict().cause.contains("runs as root"), "{}", log.verdict().cause);

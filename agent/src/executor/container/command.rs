@@ -2,6 +2,7 @@
 
 use super::script::{LOOP, PATH, STEPS};
 use crate::container::{Container, Network, Runner};
+use std::ffi::OsString;
 
 /// Bytes of shared memory that a job may fill: enough for a browser's tests.
 const SHARED_MEMORY_BYTES: u64 = 256 << 20;
@@ -68,9 +69,10 @@ pub fn command(container: &Container, place: Place<'_>) -> Vec<String> {
 }
 
 /// Variables of the runner itself, beside the job's marker: those that tell it where programs are and what to leave out.
-pub fn variables() -> [(&'static str, &'static str); 3] {
+pub fn variables() -> [(&'static str, OsString); 3] {
+    let path = std::env::var_os("PATH").filter(|path| !path.is_empty()).unwrap_or_else(|| PATH.into());
     // The job's /tmp belongs to what it changes, where its size is bounded and its files can be kept; nobody else uses the root.
-    [("PATH", PATH), ("SYSTEMD_NSPAWN_TMPFS_TMP", "0"), ("SYSTEMD_NSPAWN_LOCK", "0")]
+    [("PATH", path), ("SYSTEMD_NSPAWN_TMPFS_TMP", "0".into()), ("SYSTEMD_NSPAWN_LOCK", "0".into())]
 }
 
 /// A shell script that joins the groups named before `--` and then becomes the command after it: a process is to be in them
