@@ -1,52 +1,25 @@
 //! Roots of real distributions, made once and kept, and jobs that run in containers made of them.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+#[path = "../roots/mod.rs"]
+mod roots;
+
 use super::common::{Log, World, finish, launcher, lives, until};
 use sai_agent::container::{Container, Network, Runner, Upper};
 use sai_agent::job_directory::{JobDirectory, start};
 use sai_agent::process_tree::{ProcessState, state};
-use sai_agent::remove_tree::remove_tree;
 use sai_core::job::Outcome;
 use sai_core::wire::Assignment;
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+pub use roots::debian;
+
 /// Both programs that make containers.
 pub const RUNNERS: [Runner; 2] = [Runner::Nspawn, Runner::Bwrap];
-
-/// The mirror this machine's packages come from: what is reachable from here, whatever it is called.
-fn mirror() -> String {
-    let output = Command::new("apt-get").args(["indextargets", "--format", "$(SITE) $(RELEASE)"]).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let mut sites = text.lines().filter_map(|line| line.split_once(' '));
-    // Beside the releases there are their updates, and other people's packages.
-    let site = sites.find(|(site, release)| !release.contains('-') && site.ends_with("/debian"));
-    site.expect("a mirror of Debian among apt's").0.to_string()
-}
-
-/// A root of this Debian release, below `target/roots` or `SAI_TEST_ROOTS`.
-pub fn debian(suite: &str) -> PathBuf {
-    let target = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("target/roots");
-    let roots = std::env::var_os("SAI_TEST_ROOTS").map_or(target, PathBuf::from);
-    fs::create_dir_all(&roots).unwrap();
-    // Tests of other processes may want it too, and one makes it for all.
-    let lock = File::create(roots.join(format!("{suite}.lock"))).unwrap();
-    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
-    let root = roots.join(suite);
-    if !root.exists() {
-        let making = roots.join(format!("{suite}.new"));
-        remove_tree(&making).unwrap();
-        let mut debootstrap = Command::new("debootstrap");
-        debootstrap.args(["--variant=minbase", suite]).arg(&making).arg(mirror());
-        let output = debootstrap.output().expect("debootstrap, which tests/run installs");
-        assert!(output.status.success(), "debootstrap: {}", String::from_utf8_lossy(&output.stdout));
-        fs::rename(&making, &root).unwrap();
-    }
-    root
-}
 
 /// A container with nothing that is not the default, but a limit of processes.
 pub fn image(runner: Runner) -> Container {
