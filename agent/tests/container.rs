@@ -1,4 +1,5 @@
 //! Jobs in containers, over both runners, on a real root made by debootstrap.
+#![cfg(feature = "nspawn")]
 
 #[path = "common/root.rs"]
 mod root;

@@ -1,4 +1,5 @@
 //! Jobs that want out of their container, or want it never to end: over both runners.
+#![cfg(feature = "nspawn")]
 
 #[path = "common/root.rs"]
 mod root;

@@ -1,4 +1,5 @@
 //! Supervisors of jobs in containers that are killed at every stage: nothing of the job is left on the machine.
+#![cfg(feature = "nspawn")]
 
 #[path = "common/root.rs"]
 mod root;

@@ -1,6 +1,7 @@
 //! `sai-agent image` on real roots: made, changed, interrupted at each stage, in use and removed.
 //!
 //! Only root can make images; whoever else runs these tests sees them refused.
+#![cfg(feature = "nspawn")]
 
 mod common;
 mod roots;
