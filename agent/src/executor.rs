@@ -152,7 +152,8 @@ impl Executor {
         }
     }
 
-    /// Begins to make the place ready, before the checkout is made. Tells what people should know about it.
+    /// Begins to make the place ready, while the checkout is made, in a thread that ends with it: that may be in the job's
+    /// cgroups from then on. Tells what people should know about it.
     ///
     /// # Errors
     /// Trouble of ours, in one line.

@@ -18,7 +18,7 @@ use crate::executor::host::{give, write_script};
 use crate::executor::{Pipe, Running, Step, Workspace};
 use crate::git::{Stop, timespec};
 use crate::process_tree::{self, inner_pid};
-use command::{JOIN, Place, USER, command, variables};
+use command::{Place, USER, command, joining, variables};
 use root::Root;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, Gid, Mode, OFlags, Uid, chown, mkfifoat, openat};
@@ -123,8 +123,8 @@ impl Contained {
         self.workspace.steps.join(name)
     }
 
-    /// Makes the container and starts it, while the checkout is made; [`Contained::prepare`] waits for it. Tells what limits
-    /// cannot be held.
+    /// Makes the container and starts it; [`Contained::prepare`] waits for it. Tells what limits cannot be held. The calling
+    /// thread may be in the job's cgroups afterwards, and is to do nothing more.
     ///
     /// # Errors
     /// Trouble of ours, in one line.
@@ -187,10 +187,23 @@ impl Contained {
             Runner::Nspawn => None,
         };
         let host_name = format!("sai-{name}");
-        let place = Place { root, host_name: &host_name, user, filter: input.is_some() };
+        let place = Place { root, host_name: &host_name, filter: input.is_some() };
         let words = command(&self.container, place);
-        let mut command = Command::new("/bin/sh");
-        command.args(["-c", JOIN, "sh"]).args(groups).arg("--").args(words).current_dir("/");
+        let user = (self.container.runner == Runner::Bwrap).then_some(user);
+        let mut command = if cgroup::join_alone(groups)? {
+            let mut command = Command::new(self.container.runner.program());
+            command.args(words.get(1..).unwrap_or_default());
+            if let Some((user, group)) = user {
+                command.uid(user).gid(group);
+            }
+            command
+        } else {
+            let words = joining(groups, user, words);
+            let mut command = Command::new("/bin/sh");
+            command.args(words.get(1..).unwrap_or_default());
+            command
+        };
+        command.current_dir("/");
         command.env_clear().envs(variables()).envs(self.marker.split_once('='));
         command.stdin(match input {
             Some(program) => {

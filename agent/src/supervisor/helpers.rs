@@ -78,10 +78,24 @@ impl Prepare {
 
     fn prepare(&mut self) -> Result<(), Trouble> {
         check_environment(&self.assignment.env).map_err(Trouble::specs)?;
-        for note in self.executor.start().map_err(Trouble::ours)? {
+        let (started, checked_out) = std::thread::scope(|threads| {
+            let executor = &self.executor;
+            let start = executor.contained().map(|_| {
+                let builder = std::thread::Builder::new().name("start".to_string()).stack_size(STACK_BYTES);
+                builder.spawn_scoped(threads, || executor.start())
+            });
+            let checked_out = check_out(&self.mirrors, &self.assignment, &self.workspace, &mut self.teller);
+            let started = match start {
+                Some(Ok(thread)) => thread.join().unwrap_or_else(|_| Err("making the container: a panic".to_string())),
+                Some(Err(error)) => Err(format!("starting a thread: {error}")),
+                None => executor.start(),
+            };
+            (started, checked_out)
+        });
+        for note in started.map_err(Trouble::ours)? {
             self.teller.note(&note);
         }
-        check_out(&self.mirrors, &self.assignment, &self.workspace, &mut self.teller)?;
+        checked_out?;
         self.executor.prepare(&self.teller.stop).map_err(Trouble::ours)
     }
 }

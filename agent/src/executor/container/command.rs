@@ -3,6 +3,7 @@
 use super::script::{LOOP, PATH, STEPS};
 use crate::container::{Container, Network, Runner};
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 /// Bytes of shared memory that a job may fill: enough for a browser's tests.
 const SHARED_MEMORY_BYTES: u64 = 256 << 20;
@@ -16,8 +17,6 @@ pub struct Place<'a> {
     pub root: &'a str,
     /// A name for the machine that the job believes to be on.
     pub host_name: &'a str,
-    /// The user and group of the job.
-    pub user: (u32, u32),
     /// Whether a filter of system calls is on the standard input.
     pub filter: bool,
 }
@@ -45,9 +44,8 @@ pub fn command(container: &Container, place: Place<'_>) -> Vec<String> {
             say(&[&format!("--directory={}", place.root), "--"]);
         }
         Runner::Bwrap => {
-            // As another user before it starts: it then cannot but make a user namespace, in which nobody is root.
-            say(&["setpriv", &format!("--reuid={}", place.user.0), &format!("--regid={}", place.user.1)]);
-            say(&["--clear-groups", "--no-new-privs", "--", "bwrap"]);
+            // It is another user already and so cannot but make a user namespace, in which nobody is root.
+            say(&["bwrap"]);
             say(&["--unshare-user", "--disable-userns", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]);
             say(&["--unshare-cgroup-try", "--new-session", "--cap-drop", "ALL", "--hostname", place.host_name]);
             if container.network == Network::None {
@@ -76,15 +74,60 @@ pub fn variables() -> [(&'static str, OsString); 3] {
 }
 
 /// A shell script that joins the groups named before `--` and then becomes the command after it: a process is to be in them
-/// before it does anything, and cannot be put there by others at that moment. Version 1 lets it go alone, by `tasks`; to move a
-/// whole process takes the kernel a grace period, ten milliseconds and more.
-pub const JOIN: &str = "while [ \"$1\" != -- ]; do\n    file=cgroup.procs\n    [ -e \"$1/tasks\" ] && file=tasks\n    \
-                        echo 0 >\"$1/$file\" || exit 125\n    shift\ndone\nshift\nexec \"$@\"";
+/// before it does anything, and cannot be put there by others at that moment.
+const JOIN: &str =
+    "while [ \"$1\" != -- ]; do\n    echo 0 >\"$1/cgroup.procs\" || exit 125\n    shift\ndone\nshift\nexec \"$@\"";
+
+/// The command line of a command that joins cgroups first and then becomes another user, if it is to.
+pub fn joining(groups: &[PathBuf], user: Option<(u32, u32)>, words: Vec<String>) -> Vec<OsString> {
+    let mut all: Vec<OsString> = ["/bin/sh", "-c", JOIN, "sh"].map(OsString::from).to_vec();
+    all.extend(groups.iter().map(|group| group.clone().into_os_string()));
+    all.push("--".into());
+    if let Some((user, group)) = user {
+        let [user, group] = [format!("--reuid={user}"), format!("--regid={group}")];
+        all.extend(["setpriv", &user, &group, "--clear-groups", "--"].map(OsString::from));
+    }
+    all.extend(words.into_iter().map(OsString::from));
+    all
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::container::Upper;
+
+    #[test]
+    fn groups_are_joined_before_the_user_changes_and_the_command_runs() {
+        let base = std::env::temp_dir().join(format!("sai-join-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&base);
+        let groups = ["a b", "$c"].map(|name| base.join(name));
+        for group in &groups {
+            std::fs::create_dir_all(group).unwrap();
+        }
+        let words = || ["printf", "%s,", "--", "x y", "$z"].map(str::to_string).to_vec();
+        let all = joining(&groups, Some((7, 8)), words());
+        assert!(
+            all.ends_with(
+                &["setpriv", "--reuid=7", "--regid=8", "--clear-groups", "--"]
+                    .iter()
+                    .map(OsString::from)
+                    .chain(words().into_iter().map(OsString::from))
+                    .collect::<Vec<_>>()
+            ),
+            "{all:?}"
+        );
+        let all = joining(&groups, None, words());
+        let output = std::process::Command::new(&all[0]).args(&all[1..]).output().unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), "--,x y,$z,");
+        for group in &groups {
+            assert_eq!(std::fs::read_to_string(group.join("cgroup.procs")).unwrap(), "0\n");
+        }
+        // Outside its groups it does not run at all.
+        std::fs::remove_dir_all(&groups[1]).unwrap();
+        let output = std::process::Command::new(&all[0]).args(&all[1..]).output().unwrap();
+        assert_eq!((output.status.code(), output.stdout), (Some(125), Vec::new()));
+        std::fs::remove_dir_all(&base).unwrap();
+    }
 
     #[test]
     fn the_network_is_the_machines_or_none_and_a_root_is_never_an_option() {
@@ -100,7 +143,7 @@ mod tests {
                 cpu_permille: None,
                 pids: None,
             };
-            let place = Place { root: "/a b/root", host_name: "sai-1-1", user: (7, 8), filter: false };
+            let place = Place { root: "/a b/root", host_name: "sai-1-1", filter: false };
             assert!(command(&container, place).iter().any(|word| word == flag));
             container.network = Network::Host;
             let words = command(&container, place);
