@@ -2,8 +2,11 @@
 #![forbid(unsafe_code)]
 
 pub mod browser;
+pub mod cross;
 pub mod figures;
+pub mod hello;
 pub mod log;
+pub mod machine;
 pub mod peer;
 pub mod process;
 pub mod proxy;

@@ -52,7 +52,12 @@ impl Process {
 
     /// Waits for a line that contains `text` and returns it. Lines before it are passed over.
     pub fn await_line(&self, text: &str) -> String {
-        let until = Instant::now() + PATIENCE;
+        self.await_line_for(PATIENCE, text)
+    }
+
+    /// The same for what takes longer.
+    pub fn await_line_for(&self, patience: Duration, text: &str) -> String {
+        let until = Instant::now() + patience;
         loop {
             match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(line) if line.contains(text) => return line,
@@ -110,13 +115,18 @@ impl Drop for Process {
 }
 
 /// Looks again and again until `look` finds something.
-pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let until = Instant::now() + PATIENCE;
+pub fn eventually<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    eventually_within(PATIENCE, what, look)
+}
+
+/// The same for what takes longer.
+pub fn eventually_within<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + patience;
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < until, "{what}: not within {PATIENCE:?}");
+        assert!(Instant::now() < until, "{what}: not within {patience:?}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -1,7 +1,7 @@
 //! A master, agents and a repository, all real, in a directory of their own.
 
 use crate::log::Log;
-use crate::process::{Process, eventually, program};
+use crate::process::{PATIENCE, Process, eventually, eventually_within, program};
 use crate::repository::{Repository, run};
 use miniserde::Deserialize;
 use rustix::process::{Pid, Signal, getpid, kill_process};
@@ -9,6 +9,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use std::time::Duration;
 
 /// Ports of masters: below those that systems give to clients (RFC 6056), so that a port stays free while its master is
 /// down, and no dialling agent can be given it and meet itself.
@@ -25,6 +26,8 @@ pub struct World {
     pub port: u16,
     /// Settings of the master's configuration beside those every world has: `"key": value` lines.
     pub settings: Vec<String>,
+    /// The program of its agents and variables for it, where it is not the one that was built for this machine.
+    pub other_agent: Option<(PathBuf, Vec<(String, String)>)>,
     agents: AtomicU32,
 }
 
@@ -138,7 +141,7 @@ impl World {
         let repository = Repository::new(&directory);
         let port = free_port();
         let settings = vec!["\"builtin\": false".to_string()];
-        Self { directory, repository, port, settings, agents: AtomicU32::new(0) }
+        Self { directory, repository, port, settings, other_agent: None, agents: AtomicU32::new(0) }
     }
 
     /// Replaces a setting, or adds it.
@@ -204,11 +207,32 @@ impl World {
         self.directory.join(format!("agent-{name}"))
     }
 
+    fn agent_command(&self) -> Command {
+        match &self.other_agent {
+            None => Command::new(program("sai-agent")),
+            Some((program, variables)) => {
+                let mut command = Command::new(program);
+                command.envs(variables.iter().map(|(name, value)| (name, value)));
+                command
+            }
+        }
+    }
+
+    /// Makes the certificate of `scripts/gen-selfsigned-certs.sh`, P-521 with explicit parameters, the master's.
+    pub fn use_p521_certificate(&mut self) -> PathBuf {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/gen-selfsigned-certs.sh");
+        let place = self.directory.join("certificates");
+        run(Command::new(script).args(["--name", "127.0.0.1"]).arg(&place));
+        let (chain, key) = (place.join("sai-master.pem"), place.join("sai-master-key.pem"));
+        self.set("tls", &format!("{{\"chain\": {chain:?}, \"key\": {key:?}}}"));
+        chain
+    }
+
     /// Adds an agent that offers these platforms, starts it and waits until it is connected.
     pub fn agent(&self, name: &str, platforms: &[&str], slots: u32) -> Process {
         let line = self.join_line(name);
         self.agents.fetch_add(1, Ordering::Relaxed);
-        let mut command = Command::new(program("sai-agent"));
+        let mut command = self.agent_command();
         command.arg("join").arg(line).arg("--state").arg(self.agent_state(name));
         command.args(["--slots", &slots.to_string()]).stdout(Stdio::null());
         for platform in platforms {
@@ -228,7 +252,7 @@ impl World {
 
     /// Starts an agent again that has joined before, and waits for nothing.
     pub fn agent_starts(&self, name: &str) -> Process {
-        let mut command = Command::new(program("sai-agent"));
+        let mut command = self.agent_command();
         command.arg("--state").arg(self.agent_state(name)).stdout(Stdio::null());
         Process::start(name, &mut command)
     }
@@ -281,7 +305,14 @@ impl World {
 
     /// Waits until an event of that number is there and all of its jobs have ended.
     pub fn ended(&self, id: u64) -> Event {
-        eventually(&format!("event {id} ends"), || self.event(id).filter(|event| event.jobs.iter().all(Job::ended)))
+        self.ended_within(PATIENCE, id)
+    }
+
+    /// The same for jobs that take longer.
+    pub fn ended_within(&self, patience: Duration, id: u64) -> Event {
+        eventually_within(patience, &format!("event {id} ends"), || {
+            self.event(id).filter(|event| event.jobs.iter().all(Job::ended))
+        })
     }
 
     /// A job's log as printed: the bytes of all its channels in the order seen.
@@ -349,7 +380,7 @@ impl World {
 }
 
 /// A port on loopback that nobody listens on, and that no other world of this process has.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let count = u32::from(PORTS.end - PORTS.start);
     loop {

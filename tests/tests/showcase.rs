@@ -6,7 +6,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sai_tests::browser::Browser;
-use sai_tests::process::program;
+use sai_tests::hello;
 use sai_tests::repository::{git, run};
 use sai_tests::world::World;
 use std::collections::BTreeSet;
@@ -17,28 +17,13 @@ use std::time::Duration;
 /// How long a build may take on a machine that is busy with other tests.
 const BUILD: Duration = Duration::from_secs(300);
 
-/// Where pictures and the downloaded source are kept.
+/// Where the pictures are kept.
 fn showcase() -> PathBuf {
-    let target = program("sai-master").parent().and_then(Path::parent).expect("programs are in target").to_path_buf();
-    let directory = target.join("showcase");
-    std::fs::create_dir_all(&directory).expect("a directory");
-    directory
+    hello::place()
 }
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-/// The source of `hello`, downloaded once for each target directory.
-fn hello_source() -> PathBuf {
-    let directory = showcase().join("hello");
-    if !directory.exists() {
-        // Renamed when whole, so that an interrupted download is not taken for one.
-        let fresh = showcase().join(format!("hello-{}", std::process::id()));
-        run(Command::new(root().join("tests/fixtures/hello/fetch")).arg(&fresh));
-        std::fs::rename(&fresh, &directory).expect("what was downloaded can be renamed");
-    }
-    directory.join("source")
 }
 
 /// SHA-256 of a certificate's public key as Chromium wants it named, in base64.
@@ -87,7 +72,7 @@ fn still_the_same(browser: &Browser) {
 
 #[test]
 fn hello_is_built_by_three_agents_and_seen_in_chromium() {
-    let source = hello_source();
+    let source = hello::source();
     let mut world = World::new("showcase");
     let certificates = world.directory.join("certificates");
     run(Command::new(root().join("scripts/gen-selfsigned-certs.sh")).args(["--name", "127.0.0.1"]).arg(&certificates));

@@ -1,0 +1,239 @@
+//! What `cross/build` makes for other processors, run as they would run it: a board joins, builds, and is killed like any other.
+//!
+//! Nothing here is skipped: where a tool cannot be had, the test says which.
+
+use sai_tests::cross::{TARGETS, allowed, emulate, program};
+use sai_tests::hello;
+use sai_tests::machine::{BOOT, Board, boot};
+use sai_tests::process::{Process, eventually_within};
+use sai_tests::random::{Random, awkward, seed};
+use sai_tests::repository::{git, run, saifile};
+use sai_tests::world::{World, free_port};
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// Time for a build on an emulated processor, on a machine that is busy.
+const BUILD: Duration = Duration::from_secs(600);
+/// What a job prints while its agent and its master are killed.
+const LOG_BYTES: usize = 10_000_000;
+
+/// A world whose agents are the programs for this target, and whose master has the P-521 certificate.
+fn world(target: &str, program: &Path) -> World {
+    let mut world = World::new(&format!("cross-{target}"));
+    let processor = TARGETS.iter().find(|(name, _)| *name == target).and_then(|(_, processor)| *processor);
+    let variables = processor.map(|processor| ("QEMU_CPU".to_owned(), processor.to_owned()));
+    world.other_agent = Some((program.to_path_buf(), variables.into_iter().collect()));
+    world.use_p521_certificate();
+    world
+}
+
+/// Joins with the certificate pinned, builds a project nobody here wrote, and loses not a byte of a long log while the agent
+/// and then the master are killed.
+fn works_as_a_board(target: &str, machine: &str) {
+    emulate();
+    let program = program(target, "sai-agent");
+    let world = world(target, &program);
+    let mut master = world.master();
+    let mut agent = world.agent("board", &[&format!("linux-board/{target}")], 1);
+    let saved = fs::read_to_string(world.agent_state("board").join("agent.json")).expect("the joined configuration");
+    let chain = world.directory.join("certificates/sai-master.pem");
+    let digest = run(Command::new("openssl").args(["x509", "-noout", "-fingerprint", "-sha256", "-in"]).arg(chain));
+    let digest = digest.split_once('=').expect("a fingerprint").1.replace(':', "").to_lowercase();
+    assert!(saved.contains(&digest), "{digest} is not pinned in {saved}");
+
+    let make = "make -C build -j$SAI_PARALLEL AUTOCONF=: AUTOMAKE=: ACLOCAL=: AUTOHEADER=: MAKEINFO=:";
+    hello::commit(
+        &world,
+        &saifile(&[
+            "mkdir build && cd build && ../configure --disable-nls",
+            make,
+            "build/hello --greeting=\"Sai on $SAI_PLATFORM\"",
+        ]),
+    );
+    world.repository.push();
+    let event = world.ended_within(BUILD, 1);
+    assert_eq!(event.jobs[0].state, "passed", "{event:?}");
+    let log = String::from_utf8_lossy(&world.log(1)).into_owned();
+    assert!(log.ends_with("Sai on linux\n"), "{}", &log[log.len().saturating_sub(500)..]);
+
+    // Half of it is printed, then both ends are killed, and while neither is there the rest.
+    let mut random = Random::new(seed(target, 11));
+    let bytes = awkward(&mut random, LOG_BYTES);
+    world.repository.write("printed", &bytes);
+    let release = world.directory.join("release");
+    let half = LOG_BYTES / 2;
+    world.repository.push_saifile(&saifile(&[&format!(
+        "head -c {half} printed\nwhile [ ! -e {} ]; do sleep 0.05; done\ntail -c +{} printed\n: > {}",
+        release.display(),
+        half + 1,
+        world.directory.join("printed-all").display(),
+    )]));
+    eventually_within(BUILD, "half of the log is there", || (world.log(2).len() >= half).then_some(()));
+    agent.kill();
+    master.kill();
+    fs::write(&release, "").expect("a file");
+    eventually_within(BUILD, "all is printed", || world.directory.join("printed-all").exists().then_some(()));
+    let _master = world.master();
+    let _agent = world.agent_again("board");
+    let event = world.ended_within(BUILD, 2);
+    let job = &event.jobs[0];
+    assert_eq!((job.state.as_str(), job.attempt), ("passed", 1), "{job:?}");
+    let got = world.records(2).channel("stdout").to_vec();
+    let same = got.iter().zip(&bytes).take_while(|(one, other)| one == other).count();
+    assert!(got == bytes, "the log has {} bytes of {}, the same up to {same}", got.len(), bytes.len());
+
+    // It was that processor's program all the time.
+    let kind = run(Command::new("od").args(["-A", "n", "-t", "x1", "-j", "18", "-N", "2"]).arg(&program));
+    assert_eq!(kind.trim(), machine);
+    world.tidy(&[world.agent_state("board")]);
+}
+
+#[test]
+fn an_aarch64_board_builds_and_loses_nothing() {
+    works_as_a_board("aarch64", "b7 00");
+}
+
+#[test]
+fn an_armv7_board_builds_and_loses_nothing() {
+    works_as_a_board("armv7", "28 00");
+}
+
+#[test]
+fn an_armv6_board_builds_and_loses_nothing() {
+    works_as_a_board("armv6", "28 00");
+}
+
+#[test]
+fn no_program_is_larger_than_allowed() {
+    let allowed = allowed();
+    let names = ["sai-agent", "sai-master"];
+    let all = TARGETS.iter().flat_map(|(target, _)| names.map(|name| (target.to_string(), name.to_owned())));
+    assert_eq!(all.collect::<std::collections::BTreeSet<_>>(), allowed.keys().cloned().collect());
+    for ((target, name), most) in allowed {
+        let file = program(&target, &name);
+        let bytes = fs::metadata(&file).expect("what was built").len();
+        eprintln!("{target} {name}: {bytes} bytes of {most}");
+        assert!(bytes <= most, "{target}/{name} is {bytes} bytes, {most} are allowed by cross/size.txt");
+        let dynamic = run(Command::new("readelf").args(["-lW"]).arg(&file));
+        assert!(!dynamic.contains("INTERP"), "{target}/{name} needs a loader:\n{dynamic}");
+    }
+}
+
+/// Runs agents on an emulated machine: each joins over its network, builds with busybox alone, and is then left idle.
+fn boots(name: &str, board: Board, targets: &[&str]) {
+    let mut world = World::new(&format!("boot-{name}"));
+    let git_port = free_port();
+    world.set("repositories", &format!("{{\"project\": {{\"url\": \"git://localhost:{git_port}/project.git\"}}}}"));
+    world.use_p521_certificate();
+    // Where the emulated machine finds this one.
+    world.set("url", &format!("\"https://10.0.2.2:{}\"", world.port));
+    let mut daemon = git(&world.directory);
+    daemon.args(["daemon", "--reuseaddr", "--export-all", "--listen=127.0.0.1", &format!("--port={git_port}")]);
+    daemon.arg(format!("--base-path={}", world.directory.display())).stdout(Stdio::null());
+    let _daemon = Process::start("git daemon", daemon.arg(&world.directory));
+    let _master = world.master();
+
+    let programs: Vec<_> = targets.iter().map(|target| (*target, program(target, "sai-agent"))).collect();
+    let (mut files, mut script) = (Vec::new(), String::new());
+    for (target, program) in &programs {
+        files.push((program.as_path(), format!("/usr/bin/sai-agent-{target}")));
+        let line = world.join_line(target);
+        // 1970 is no year in which the certificate is valid, which the pin makes up for. A small board has less to spare
+        // than what is kept free elsewhere.
+        script.push_str(&format!(
+            "sai-agent-{target} join '{line}' --name {target} --platform linux-board/{target} --slots 1 --state /var/lib/{target} --only-save\n\
+             sed -i 's/^{{$/{{ \"keep_free_mib\": 16,/' /var/lib/{target}/agent.json\n\
+             sai-agent-{target} --state /var/lib/{target} &\n"
+        ));
+    }
+    script.push_str(IDLE_SCRIPT);
+    let files: Vec<(&Path, &str)> = files.iter().map(|(file, path)| (*file, path.as_str())).collect();
+    let machine = boot(&world.directory, board, &files, &script);
+    machine.await_line_for(BOOT, "the system is up: Linux aarch64");
+    for target in targets {
+        eventually_within(BOOT, &format!("{target} is connected"), || {
+            world.agents().into_iter().find(|agent| agent.name == *target && agent.state == "idle")
+        });
+    }
+    let platforms: Vec<String> = targets
+        .iter()
+        .map(|target| {
+            format!(
+                "\"linux-board/{target}\": {{\"build\": [\"[ ! -e /bin/bash ] && uname -m && date +%Y\", \"sort names >sorted && wc -l <sorted\", \": >/tmp/built-{target}\"]}}"
+            )
+        })
+        .collect();
+    world.repository.write("names", "b\nc\na\n");
+    world.repository.push_saifile(&format!(
+        "{{\"schema\": \"sai-1\", \"platforms\": {{{}}}, \"configurations\": {{\"default\": {{\"artifacts\": \"sorted\"}}}}}}",
+        platforms.join(", ")
+    ));
+    let event = world.ended_within(BOOT, 1);
+    assert_eq!(event.jobs.len(), targets.len(), "{event:?}");
+    for job in &event.jobs {
+        assert_eq!(job.state, "passed", "{job:?}: {}", String::from_utf8_lossy(&world.log(job.id)));
+        assert_eq!(world.records(job.id).channel("stdout"), b"aarch64\n1970\n3\n");
+        assert_eq!(world.get(&job.artifacts[0].download).expect("the artifact"), b"a\nb\nc\n");
+    }
+
+    // Left alone, it costs next to nothing.
+    let figures = machine.await_line_for(BOOT, "idle network");
+    eprintln!("{name}: {figures}");
+    for target in targets {
+        let line = machine.said().into_iter().find(|line| line.contains(&format!("idle {target}")));
+        let line = line.expect("the figures of an agent");
+        eprintln!("{name}: {line}");
+        let number = |key: &str| {
+            let mut words = line.split_whitespace().skip_while(|word| *word != key).skip(1);
+            words.next().and_then(|word| word.parse::<u64>().ok()).unwrap_or_else(|| panic!("no {key} in {line}"))
+        };
+        assert!(number("resident_kib") <= IDLE_KIB, "{line}");
+        assert_eq!(number("files_changed"), 0, "an idle agent writes nothing: {line}");
+    }
+    let bytes: u64 = figures.split_whitespace().last().and_then(|word| word.parse().ok()).expect("a number of bytes");
+    assert!(bytes < targets.len() as u64 * 200 * IDLE_SECONDS, "{figures}");
+    drop(machine);
+}
+
+/// Seconds during which an idle agent is looked at; longer than the time between two signs of life on its connection.
+const IDLE_SECONDS: u64 = 40;
+/// Memory of an idle agent, KiB.
+const IDLE_KIB: u64 = 3 << 10;
+
+/// Measures agents that have built something and have nothing to do now.
+const IDLE_SCRIPT: &str = "
+for state in /var/lib/*; do
+    until [ -e /tmp/built-${state##*/} ] && [ -z \"$(ls $state/jobs)\" ]; do sleep 1; done
+done
+bytes() { cat /sys/class/net/eth0/statistics/[rt]x_bytes | awk '{ sum += $1 } END { print sum }'; }
+pid_of() { pidof sai-agent-$1; }
+ticks() { awk '{ print $14 + $15 }' /proc/$(pid_of $1)/stat; }
+sleep 2
+touch /tmp/idle-since
+before=$(bytes)
+for state in /var/lib/*; do ticks ${state##*/} >/tmp/ticks-${state##*/}; done
+sleep 40
+after=$(bytes)
+for state in /var/lib/*; do
+    name=${state##*/}
+    pid=$(pid_of $name)
+    resident=$(awk '/^VmRSS/ { print $2 }' /proc/$pid/status)
+    highest=$(awk '/^VmHWM/ { print $2 }' /proc/$pid/status)
+    changed=$(find $state -newer /tmp/idle-since | wc -l)
+    echo \"idle $name: resident_kib $resident highest_kib $highest ticks_of_40_s $(($(ticks $name) - $(cat /tmp/ticks-$name))) files_changed $changed\"
+done
+echo \"idle network, bytes in 40 s: $((after - before))\"
+until false; do sleep 60; done
+";
+
+#[test]
+fn a_machine_boots_joins_and_builds_with_busybox_alone() {
+    boots("virtual", Board::Virtual(256), &["aarch64", "armv7"]);
+}
+
+#[test]
+fn a_raspberry_pi_3_boots_joins_and_builds() {
+    boots("pi3", Board::Pi3, &["aarch64"]);
+}
