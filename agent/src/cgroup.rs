@@ -23,6 +23,9 @@ const CPU_PERIOD: u64 = 100_000;
 /// Depth of cgroups in cgroups that is looked into: a runner makes one level.
 const DEPTH: usize = 8;
 
+/// Processes and threads of a job without a limit of its own: half of what a machine with few processors can number.
+const PIDS: u64 = 16_384;
+
 /// What a job may use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
@@ -32,6 +35,13 @@ pub struct Limits {
     pub cpu_permille: Option<u64>,
     /// Processes and threads.
     pub pids: Option<u64>,
+}
+
+impl Limits {
+    /// What is configured; processes are limited in any case.
+    pub fn new(memory_mib: Option<u64>, cpu_permille: Option<u64>, pids: Option<u64>) -> Self {
+        Self { memory_mib, cpu_permille, pids: Some(pids.unwrap_or(PIDS)) }
+    }
 }
 
 /// A hierarchy of cgroups, and where in it this process is.

@@ -13,8 +13,6 @@ pub mod commands;
 pub mod emulation;
 #[cfg(feature = "nspawn")]
 pub mod plan;
-#[cfg(feature = "nspawn")]
-pub mod root;
 pub mod scan;
 #[cfg(feature = "nspawn")]
 pub mod staging;

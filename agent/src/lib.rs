@@ -28,6 +28,8 @@ pub mod offering;
 pub mod pin;
 pub mod process_tree;
 pub mod remove_tree;
+#[cfg(feature = "nspawn")]
+pub mod root;
 pub mod serve;
 pub mod spool;
 pub mod state;

@@ -1,5 +1,6 @@
 //! Configuration and machine → what an agent offers: the machine itself, its images, and how many jobs at once.
 
+use crate::cgroup::{self, Limits};
 use crate::container::{Container, Runner};
 use crate::container_settings::{ContainerSettings, Means};
 use crate::describe;
@@ -112,6 +113,10 @@ fn look_for_images(settings: &ContainerSettings, state: &State) -> Result<(Optio
     lines.extend(wrong.iter().map(|wrong| format!("no image: {}/{wrong}", directory.display())));
     for bind in settings.binds.iter().filter(|bind| !Path::new(&bind.host).exists()) {
         lines.push(format!("jobs in containers will fail: {}, which is to be bound, is not there", bind.host));
+    }
+    if !images.is_empty() {
+        let limits = Limits::new(settings.memory_mib, settings.cpu_permille, settings.pids);
+        lines.extend(cgroup::trouble(limits).iter().map(|why| format!("jobs in containers have {why}")));
     }
     Ok((Some(Containers { settings: settings.clone(), runner, directory, images }), lines))
 }

@@ -8,7 +8,6 @@
 mod command;
 mod filter;
 mod overlay;
-mod root;
 mod script;
 mod statuses;
 
@@ -18,8 +17,8 @@ use crate::executor::host::{give, write_script};
 use crate::executor::{Pipe, Running, Step, Workspace};
 use crate::git::{Stop, timespec};
 use crate::process_tree::{self, inner_pid};
+use crate::root::Root;
 use command::{Place, USER, command, joining, variables};
-use root::Root;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, Gid, Mode, OFlags, Uid, chown, mkfifoat, openat};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -41,8 +40,6 @@ pub use script::PATH;
 /// The user and group of a job whose image has no user `sai`: a number that no distribution gives to anybody, so that a job,
 /// which shares abstract sockets with the machine where it shares the network, is nobody there either.
 const ANYBODY: u32 = 59_000;
-/// Processes and threads of a job without a limit of its own: half of what a machine with few processors can number.
-const PIDS: u64 = 16_384;
 /// Time from the start of the runner to its first word, on a machine that is busy.
 const READY_TIME: Duration = Duration::from_secs(120);
 /// Time between two looks at a runner on a kernel that does not tell of its end.
@@ -144,11 +141,8 @@ impl Contained {
                 .map_err(|error| failed(name, error.into()))?;
         }
         write_script(&self.steps(LOOP), &steps_loop()).map_err(|error| failed("its script", error))?;
-        let limits = Limits {
-            memory_mib: self.container.memory_mib,
-            cpu_permille: self.container.cpu_permille,
-            pids: Some(self.container.pids.unwrap_or(PIDS)),
-        };
+        let Container { memory_mib, cpu_permille, pids, .. } = self.container;
+        let limits = Limits::new(memory_mib, cpu_permille, pids);
         let name = self.marker.split_once('=').map_or("", |(_, value)| value);
         let group = cgroup::create(name, limits, &job.join("cgroups")).map_err(|error| failed("its cgroups", error))?;
         let program = self.container.runner.program();
@@ -173,7 +167,7 @@ impl Contained {
             && let Ok(servers) = fs::read("/etc/resolv.conf")
         {
             let place = "/etc/resolv.conf";
-            root.replace(Path::new(place), &servers).map_err(|error| failed(place, error))?;
+            root.replace(place, &servers, 0o644).map_err(|error| failed(place, error))?;
         }
         Ok(())
     }
@@ -333,7 +327,7 @@ impl Contained {
 
 /// The user and group `sai` of the image; made in the job's own copy where it has none.
 fn find_user(root: &Root) -> io::Result<(u32, u32)> {
-    let users = root.read(Path::new("/etc/passwd"))?;
+    let users = root.read("/etc/passwd")?;
     let text = users.as_deref().unwrap_or_default();
     if let Some((user, group)) = user_of(text) {
         if user == 0 {
@@ -341,14 +335,14 @@ fn find_user(root: &Root) -> io::Result<(u32, u32)> {
         }
         return Ok((user, group));
     }
-    root.directory(Path::new("/etc"))?;
+    root.directory("/etc")?;
     let lines =
         |text: &str, line: String| if text.is_empty() || text.ends_with('\n') { line } else { format!("\n{line}") };
     let line = lines(text, format!("{USER}:x:{ANYBODY}:{ANYBODY}::/sai/home:/bin/sh\n"));
-    root.append(Path::new("/etc/passwd"), &line)?;
-    let groups = root.read(Path::new("/etc/group"))?.unwrap_or_default();
+    root.append("/etc/passwd", &line)?;
+    let groups = root.read("/etc/group")?.unwrap_or_default();
     if !groups.lines().any(|line| line.split(':').next() == Some(USER)) {
-        root.append(Path::new("/etc/group"), &lines(&groups, format!("{USER}:x:{ANYBODY}:\n")))?;
+        root.append("/etc/group", &lines(&groups, format!("{USER}:x:{ANYBODY}:\n")))?;
     }
     Ok((ANYBODY, ANYBODY))
 }

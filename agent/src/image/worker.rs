@@ -6,7 +6,7 @@
 use super::accounts;
 use super::apt::PATH;
 use super::plan::{Places, Request, Root as Which, Step, plan};
-use super::root::Root;
+use crate::root::{Root, magic_path};
 use crate::say;
 use miniserde::json;
 use rustix::fs::{FileType, Mode, makedev, mknodat, symlinkat};
@@ -16,7 +16,7 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space}
 use std::ffi::{CString, OsStr};
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
@@ -120,7 +120,9 @@ fn carry_out(step: &Step, places: &Places, request: &Request) -> Result<u8, Stri
             }
         }
         Step::Write(root, path, text, mode) => {
-            open(root)?.write(path, text, *mode).map_err(|error| format!("/{path} of the image: {error}"))?;
+            open(root)?
+                .replace(path, text.as_bytes(), *mode)
+                .map_err(|error| format!("/{path} of the image: {error}"))?;
         }
         Step::User(root) => add_user(&open(root)?)?,
         Step::Mount { layers, upper } => {
@@ -186,7 +188,7 @@ fn run(command: &mut Command, name: &str, request: &Request) -> Result<(), Strin
 
 fn add_user(root: &Root) -> Result<(), String> {
     let failed = |error: io::Error| format!("the user {} of the image: {error}", accounts::USER);
-    let read = |path| root.read(path).map_err(failed);
+    let read = |path| root.read(path).map(Option::unwrap_or_default).map_err(failed);
     let shell = if root.has("bin/bash") { "/bin/bash" } else { "/bin/sh" };
     let Some(account) = accounts::account(&read("etc/passwd")?, &read("etc/group")?, shell)? else { return Ok(()) };
     let add = || {
@@ -197,10 +199,10 @@ fn add_user(root: &Root) -> Result<(), String> {
                 true => root.append(path, lines)?,
                 // Without passwords there is nothing to lock.
                 false if path == "etc/shadow" => {}
-                false => root.write(path, lines, 0o644)?,
+                false => root.replace(path, lines.as_bytes(), 0o644)?,
             }
         }
-        root.give(&format!("home/{}", accounts::USER), account.number)
+        root.give(format!("home/{}", accounts::USER), account.number)
     };
     add().map_err(failed)
 }
@@ -232,7 +234,7 @@ fn furnish(root: &Root) -> io::Result<()> {
     // A path to an open directory is where it was opened, whatever the root's links are.
     let place = |path: &str| -> io::Result<(std::os::fd::OwnedFd, PathBuf)> {
         let directory = root.directory(path)?;
-        let place = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
+        let place = magic_path(&directory);
         Ok((directory, place))
     };
     let quiet = MountFlags::NOSUID | MountFlags::NOEXEC;
@@ -254,9 +256,9 @@ fn furnish(root: &Root) -> io::Result<()> {
     mount("tmpfs", &shm, "tmpfs", quiet | MountFlags::NODEV, c"mode=1777")?;
     // Names are looked up as on this machine.
     if let Ok(text) = fs::read_to_string("/etc/resolv.conf")
-        && root.read("etc/resolv.conf")? != text
+        && root.read("etc/resolv.conf")?.as_ref() != Some(&text)
     {
-        root.write("etc/resolv.conf", &text, 0o644)?;
+        root.replace("etc/resolv.conf", text.as_bytes(), 0o644)?;
     }
     // Last, since all paths above go through ours.
     mount("proc", &proc, "proc", quiet | MountFlags::NODEV, None)?;

@@ -3,8 +3,8 @@
 //! All mounts of a job are made in that namespace, so they go with the last process in it, whatever kills it: the machine's own
 //! table of mounts never has one of them.
 
-use super::root::{Root, magic_path};
 use crate::container::{Container, Runner, Upper};
+use crate::root::{Root, magic_path};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::{

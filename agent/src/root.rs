@@ -1,6 +1,8 @@
 //! A path in a root that strangers have filled → an open file there, never outside: links are followed as they are meant inside.
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, unlinkat};
+use rustix::fs::{
+    AtFlags, CWD, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, fchmod, mkdirat, openat, openat2, unlinkat,
+};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -50,15 +52,20 @@ impl Root {
         Err(Errno::AGAIN.into())
     }
 
+    /// Whether a path means anything inside.
+    pub fn has(&self, path: impl AsRef<Path>) -> bool {
+        self.open_at(path.as_ref(), OFlags::PATH, Mode::empty()).is_ok()
+    }
+
     /// Opens a directory, made first where it is missing.
     ///
     /// # Errors
     /// The system's.
-    pub fn directory(&self, path: &Path) -> io::Result<OwnedFd> {
+    pub fn directory(&self, path: impl AsRef<Path>) -> io::Result<OwnedFd> {
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         let mut so_far = PathBuf::from("/");
         let mut open = self.open_at(&so_far, flags, Mode::empty())?;
-        for part in path.components() {
+        for part in path.as_ref().components() {
             let Component::Normal(name) = part else { continue };
             so_far.push(name);
             open = match self.open_at(&so_far, flags, Mode::empty()) {
@@ -96,8 +103,8 @@ impl Root {
     ///
     /// # Errors
     /// The system's; `InvalidData` for one that is no text.
-    pub fn read(&self, path: &Path) -> io::Result<Option<String>> {
-        match self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty()) {
+    pub fn read(&self, path: impl AsRef<Path>) -> io::Result<Option<String>> {
+        match self.open_at(path.as_ref(), OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty()) {
             Ok(file) => {
                 let mut bytes = Vec::new();
                 File::from(file).take(FILE_BYTES).read_to_end(&mut bytes)?;
@@ -112,17 +119,17 @@ impl Root {
     ///
     /// # Errors
     /// The system's.
-    pub fn append(&self, path: &Path, text: &str) -> io::Result<()> {
+    pub fn append(&self, path: impl AsRef<Path>, text: &str) -> io::Result<()> {
         let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NONBLOCK | OFlags::NOCTTY;
-        File::from(self.open_at(path, flags, Mode::from_raw_mode(0o644))?).write_all(text.as_bytes())
+        File::from(self.open_at(path.as_ref(), flags, Mode::from_raw_mode(0o644))?).write_all(text.as_bytes())
     }
 
-    /// Puts a file in the place of whatever is there, a link that leads nowhere for instance.
+    /// Puts a file with this mode in the place of whatever is there, a link that leads nowhere for instance.
     ///
     /// # Errors
     /// The system's.
-    pub fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()> {
-        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+    pub fn replace(&self, path: impl AsRef<Path>, content: &[u8], mode: u32) -> io::Result<()> {
+        let (Some(parent), Some(name)) = (path.as_ref().parent(), path.as_ref().file_name()) else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
         let parent = self.directory(parent)?;
@@ -131,7 +138,19 @@ impl Root {
             Err(error) => return Err(error.into()),
         }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        File::from(openat(parent, name, flags, Mode::from_raw_mode(0o644))?).write_all(content)
+        let file = openat(parent, name, flags, Mode::RUSR | Mode::WUSR)?;
+        fchmod(&file, Mode::from_raw_mode(mode))?;
+        File::from(file).write_all(content)
+    }
+
+    /// Gives a directory, made first where it is missing, to a user and the group of the same number.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn give(&self, path: impl AsRef<Path>, number: u32) -> io::Result<()> {
+        let directory = self.directory(path)?;
+        chownat(&directory, "", Some(Uid::from_raw(number)), Some(Gid::from_raw(number)), AtFlags::EMPTY_PATH)?;
+        Ok(())
     }
 }
 
@@ -139,7 +158,7 @@ impl Root {
 mod tests {
     use super::*;
     use std::fs;
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     #[test]
     fn links_and_dots_lead_nowhere_but_inside() {
@@ -156,19 +175,23 @@ mod tests {
         let root = Root::open(&inside).unwrap();
 
         for path in ["etc/passwd", "absolute/passwd", "relative/passwd", "../outside/passwd", "/../../outside/passwd"] {
-            assert_eq!(root.read(Path::new(path)).unwrap(), None, "{path}");
+            assert!(root.read(path).unwrap().is_none() && !root.has(path), "{path}");
         }
         // What is made through such a link is made inside.
-        root.directory(Path::new("relative/new")).unwrap_err();
-        root.directory(Path::new("/../../outside/new")).unwrap();
+        root.directory("relative/new").unwrap_err();
+        root.directory("/../../outside/new").unwrap();
         assert!(inside.join("outside/new").is_dir());
         root.mount_point(Path::new("a/b/file"), false).unwrap();
         assert!(inside.join("a/b/file").is_file());
         root.mount_point(Path::new("a/b/file"), true).unwrap_err();
 
-        root.replace(Path::new("/etc/passwd"), b"new").unwrap();
-        root.append(Path::new("/etc/passwd"), " line").unwrap();
-        assert_eq!(root.read(Path::new("etc/passwd")).unwrap().as_deref(), Some("new line"));
+        root.replace("/etc/passwd", b"new", 0o640).unwrap();
+        let mode = fs::metadata(inside.join("etc/passwd")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o640);
+        root.replace("etc/apt/sources.list", b"deb", 0o644).unwrap();
+        assert_eq!(root.read("/etc/apt/sources.list").unwrap().as_deref(), Some("deb"));
+        root.append("/etc/passwd", " line").unwrap();
+        assert_eq!(root.read("etc/passwd").unwrap().as_deref(), Some("new line"));
         assert_eq!(fs::read_to_string(outside.join("passwd")).unwrap(), "secret");
         assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
         fs::remove_dir_all(&base).unwrap();
