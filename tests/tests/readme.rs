@@ -334,12 +334,15 @@ fn programs_of_tests() -> Vec<(String, &'static str)> {
     }
     let package = |name: &str| match name.strip_prefix("/bin/").unwrap_or(name) {
         "apt-config" | "bash" | "sh" | "cat" | "chmod" | "chown" | "chroot" | "cmp" | "cp" | "dd" | "du" | "find"
-        | "id" | "mkdir" | "mkfifo" | "rm" | "seq" | "sha256sum" | "sleep" | "sync" | "tar" | "true" | "xargs" => "",
+        | "id" | "mkdir" | "mkfifo" | "od" | "rm" | "seq" | "sha256sum" | "sleep" | "sync" | "tar" | "true"
+        | "xargs" => "",
         "chromedriver" => "chromium-driver",
         "curl" => "curl",
         "bwrap" => "bubblewrap",
         "debootstrap" => "debootstrap",
         "systemd-nspawn" => "systemd-container",
+        // It comes with binutils, without which there is no gcc.
+        "readelf" => "gcc",
         "git" => "git",
         "ip" => "iproute2",
         "lz4" => "lz4",
