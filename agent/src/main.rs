@@ -3,6 +3,7 @@
 
 use async_signal::{Signal, Signals};
 use pico_args::Arguments;
+use rustix::thread::disable_transparent_huge_pages;
 use sai_agent::config::{self, Config};
 use sai_agent::describe;
 use sai_agent::job_directory::Launcher;
@@ -74,6 +75,8 @@ fn main() -> ExitCode {
     if let [option, directory] = arguments.as_slice()
         && option == "--job"
     {
+        // Jobs have them again: they inherit what holds for the agent, and large ones gain by them.
+        let _ = disable_transparent_huge_pages(false);
         return supervisor::main(Path::new(directory));
     }
     // A word alone that asks for help means that, wherever it stands.
@@ -225,6 +228,9 @@ fn offer(config: &Config) -> Offer {
 
 /// Serves until a signal ends it.
 fn run(state: &State, config: Config, file: PathBuf) -> Result<(), Failure> {
+    // Else the stack of one thread may become one page of 2 MiB, more than the whole agent needs; where that cannot be
+    // said it does no harm.
+    let _ = disable_transparent_huge_pages(true);
     let user = config.user.as_deref().map(describe::user).transpose().map_err(Failure::usage)?;
     let Offer { platforms, slots } = offer(&config);
     if platforms.is_empty() {
