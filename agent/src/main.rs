@@ -9,6 +9,7 @@ use sai_agent::describe;
 use sai_agent::job_directory::Launcher;
 use sai_agent::join::{self, JoinError};
 use sai_agent::link::{Dialer, Timing};
+use sai_agent::mirror;
 use sai_agent::serve::{Control, Settings, serve};
 use sai_agent::state::State;
 use sai_agent::supervisor;
@@ -38,7 +39,7 @@ usage:
 
 options:
   --config FILE        JSON with # comments; keys: master, token, pin, name, platforms, slots, parallel, state,
-                       user, keep_free_mib
+                       depth, user, keep_free_mib
   --state DIR          where jobs, mirrors and the identity are kept
                        [/var/lib/sai-agent for root, else ~/.local/state/sai-agent]
   --name NAME          what to be called instead of the host's name
@@ -239,6 +240,8 @@ fn run(state: &State, config: Config, file: PathBuf) -> Result<(), Failure> {
             file.display()
         )));
     }
+    mirror::set_depth(&state.mirrors(), config.depth)
+        .map_err(|error| Failure::trouble(format!("{}: {error}", state.mirrors().display())))?;
     say(&format!("offering {} for {slots} at once, working in {}", platforms.join(" "), state.directory().display()));
     let settings = Settings {
         host: config.name.clone().unwrap_or_else(describe::host_name),
