@@ -294,8 +294,8 @@ fn programs_of_tests() -> Vec<(String, &'static str)> {
         }
     }
     let package = |name: &str| match name {
-        "bash" | "sh" | "cat" | "chmod" | "chown" | "cmp" | "cp" | "dd" | "find" | "id" | "mkdir" | "mkfifo" | "rm"
-        | "seq" | "sha256sum" | "sleep" | "sync" | "tar" | "true" | "xargs" => "",
+        "bash" | "sh" | "cat" | "chmod" | "chown" | "cmp" | "cp" | "dd" | "find" | "id" | "mkdir" | "mkfifo" | "od"
+        | "rm" | "seq" | "sha256sum" | "sleep" | "sync" | "tar" | "true" | "xargs" => "",
         "chromedriver" => "chromium-driver",
         "curl" => "curl",
         "git" => "git",
@@ -303,6 +303,8 @@ fn programs_of_tests() -> Vec<(String, &'static str)> {
         "lz4" => "lz4",
         "openssl" => "openssl",
         "ps" | "pgrep" => "procps",
+        // Of the packages that gcc needs.
+        "readelf" => "gcc",
         "ssh-keygen" | "ssh" => "openssh-client",
         "sshd" => "openssh-server",
         "systemd-analyze" => "systemd",
