@@ -6,7 +6,7 @@
 
 use crate::executor::Workspace;
 use crate::git::{GitError, Watch};
-use crate::mirror::{Mirror, PacksHeld, Trouble, format_configuration};
+use crate::mirror::{Mirror, PacksHeld, SHALLOW, Trouble, format_configuration};
 use sai_core::git_names::{branch, without_credentials};
 use sai_core::wire::Assignment;
 use std::collections::BTreeMap;
@@ -103,6 +103,11 @@ fn write_repository(mirror: &Mirror, assignment: &Assignment, git: &Path) -> io:
         if name == "pack" || name.len() == 2 {
             link_all(&entry.path(), &git.join("objects").join(&name))?;
         }
+    }
+    // After the packs: commits in it that are not in these packs do no harm, the other way round a history would have holes.
+    match fs::copy(mirror.path().join(SHALLOW), git.join(SHALLOW)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
     }
     let url = without_credentials(mirror.url()).replace('\\', "\\\\").replace('"', "\\\"");
     let configuration = format!(

@@ -23,8 +23,11 @@ pub const FILE_NAME: &str = "agent.json";
 pub const KEEP_FREE_MIB: u64 = 256;
 
 /// Every key a configuration may have, beside those about containers.
-const KEYS: [&str; 10] =
-    ["master", "token", "pin", "name", "platforms", "slots", "parallel", "state", "user", "keep_free_mib"];
+const KEYS: [&str; 11] =
+    ["master", "token", "pin", "name", "platforms", "slots", "parallel", "state", "depth", "user", "keep_free_mib"];
+
+/// Most commits that `depth` may ask for; git takes any larger number for all there are.
+const DEPTH: u64 = 1_000_000;
 
 /// What a configuration file says; what it leaves out is decided where it is used.
 #[derive(Clone, PartialEq, Eq)]
@@ -45,6 +48,8 @@ pub struct Config {
     pub parallel: Option<u32>,
     /// Where jobs, mirrors and the identity are kept.
     pub state: Option<PathBuf>,
+    /// Commits of a history that are fetched, instead of all.
+    pub depth: Option<u32>,
     /// The user that steps run as, instead of the agent's own.
     pub user: Option<String>,
     /// MiB of free space below which no job is accepted.
@@ -66,6 +71,7 @@ impl Config {
             slots: None,
             parallel: None,
             state: None,
+            depth: None,
             user: None,
             keep_free_mib: KEEP_FREE_MIB,
             containers: ContainerSettings::default(),
@@ -87,7 +93,7 @@ impl Config {
         if let Some(platforms) = &self.platforms {
             lines.push(format!("\"platforms\": {}", miniserde::json::to_string(platforms)));
         }
-        for (key, number) in [("slots", self.slots), ("parallel", self.parallel)] {
+        for (key, number) in [("slots", self.slots), ("parallel", self.parallel), ("depth", self.depth)] {
             if let Some(number) = number {
                 lines.push(format!("\"{key}\": {number}"));
             }
@@ -174,6 +180,7 @@ pub fn parse(file: &str, bytes: &[u8]) -> Result<Config, String> {
     });
     let mut count = |key| reader.count(&root, key, 1..=u64::from(SLOTS)).and_then(|count| u32::try_from(count).ok());
     let (slots, parallel) = (count("slots"), count("parallel"));
+    let depth = reader.count(&root, "depth", 1..=DEPTH).and_then(|depth| u32::try_from(depth).ok());
     let user = reader.checked(&root, "user", check_user);
     let keep_free_mib = reader.count(&root, "keep_free_mib", 0..=u64::MAX >> 21);
     let containers = ContainerSettings::read(&mut reader, &root);
@@ -191,6 +198,7 @@ pub fn parse(file: &str, bytes: &[u8]) -> Result<Config, String> {
         slots,
         parallel,
         state: state.map(PathBuf::from),
+        depth,
         user,
         keep_free_mib: keep_free_mib.unwrap_or(KEEP_FREE_MIB),
         containers,
@@ -228,14 +236,15 @@ mod tests {
             {{ "master": "wss://ci.example.org:4433", # the page is there too
               "token": "{TOKEN}", "pin": "{pin}", "name": "shed-2",
               "platforms": ["linux-debian-12/x86_64/gcc", "linux-debian-12/x86_64/gcc", "board/stm32"],
-              "slots": 3, "parallel": 4, "state": "/srv/sai", "user": "sai", "keep_free_mib": 1000 }}"#
+              "slots": 3, "parallel": 4, "state": "/srv/sai", "depth": 9, "user": "sai", "keep_free_mib": 1000 }}"#
         );
         let config = parse("F", text.as_bytes()).expect("a configuration");
         assert_eq!(config.master.to_string(), "wss://ci.example.org:4433");
         assert_eq!(config.trust, Trust::Fingerprint([0xab; 32]));
         assert_eq!(config.name.as_deref(), Some("shed-2"));
         assert_eq!(config.platforms.as_deref().map(<[String]>::len), Some(2));
-        assert_eq!((config.slots, config.parallel, config.keep_free_mib), (Some(3), Some(4), 1000));
+        assert_eq!((config.slots, config.parallel, config.depth), (Some(3), Some(4), Some(9)));
+        assert_eq!(config.keep_free_mib, 1000);
         assert_eq!(config.state.as_deref(), Some(Path::new("/srv/sai")));
         assert_eq!(config.user.as_deref(), Some("sai"));
         assert!(parse("F", config.text().as_bytes()).is_ok_and(|again| again == config), "{}", config.text());
@@ -288,6 +297,7 @@ mod tests {
             (&with(r#""slots": -1"#), "4:11", "whole number"),
             (&with(r#""slots": 1.5"#), "4:11", "whole number"),
             (&with(r#""slots": 257"#), "4:11", "to 256"),
+            (&with(r#""depth": 0"#), "4:11", "from 1 to"),
             (&with(r#""pin": "abc""#), "4:9", "64 hexadecimal"),
             (&with(r#""platforms": []"#), "4:15", "1 to 512"),
             (&with(r#""platforms": ["../x"]"#), "4:16", "platform name"),

@@ -7,11 +7,13 @@ mod image;
 
 use async_signal::{Signal, Signals};
 use pico_args::Arguments;
+use rustix::thread::disable_transparent_huge_pages;
 use sai_agent::config::{self, Config};
 use sai_agent::describe;
 use sai_agent::job_directory::Launcher;
 use sai_agent::join::{self, JoinError};
 use sai_agent::link::{Dialer, Timing};
+use sai_agent::mirror;
 use sai_agent::offering::Offering;
 use sai_agent::serve::{Control, Settings, serve};
 use sai_agent::state::State;
@@ -44,7 +46,7 @@ usage:
 
 options:
   --config FILE        JSON with # comments; keys: master, token, pin, name, platforms, slots, parallel, state,
-                       user, keep_free_mib; of containers: images, container, network, upper, upper_mib,
+                       depth, user, keep_free_mib; of containers: images, container, network, upper, upper_mib,
                        binds, memory_mib, cpus, pids
   --state DIR          where jobs, mirrors and the identity are kept
                        [/var/lib/sai-agent for root, else ~/.local/state/sai-agent]
@@ -82,6 +84,8 @@ fn main() -> ExitCode {
     if let [option, directory] = arguments.as_slice()
         && option == "--job"
     {
+        // Jobs have them again: they inherit what holds for the agent, and large ones gain by them.
+        let _ = disable_transparent_huge_pages(false);
         return supervisor::main(Path::new(directory));
     }
     if arguments.first().is_some_and(|argument| argument == "image") {
@@ -255,6 +259,11 @@ fn offer(config: &Config, state: &State, file: &Path) -> Result<Offering, String
 
 /// Serves until a signal ends it.
 fn run(state: Arc<State>, config: Config, file: PathBuf) -> Result<(), Failure> {
+    // Else the stack of one thread may become one page of 2 MiB, more than the whole agent needs; where that cannot be
+    // said it does no harm.
+    let _ = disable_transparent_huge_pages(true);
+    mirror::set_depth(&state.mirrors(), config.depth)
+        .map_err(|error| Failure::trouble(format!("{}: {error}", state.mirrors().display())))?;
     let user = config.user.as_deref().map(describe::user).transpose().map_err(Failure::usage)?;
     let offering = offer(&config, &state, &file).map_err(Failure::usage)?;
     say(&format!("working in {}", state.directory().display()));

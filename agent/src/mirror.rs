@@ -25,6 +25,10 @@ use std::time::{Duration, Instant};
 const FETCH_TIME: Duration = Duration::from_secs(3600);
 /// Packs in a mirror after which they are packed together: each is three links for each workspace.
 const PACKS: usize = 40;
+/// Name of git's own list of the commits at which a history was cut off, see gitrepository-layout(5).
+pub(crate) const SHALLOW: &str = "shallow";
+/// Name of the file in the mirrors' directory that says how many commits of a history its mirrors have; all without it.
+const DEPTH_FILE: &str = ".depth";
 /// Time after which a job that waits for another's fetch says so.
 const WAIT_NOTE: Duration = Duration::from_secs(1);
 
@@ -60,6 +64,7 @@ pub struct Mirror {
     secret: Option<String>,
     protocols: &'static str,
     sha256: bool,
+    depth: Option<u32>,
 }
 
 /// While this is held, no pack of the mirror is removed.
@@ -115,6 +120,32 @@ pub fn names(mirrors: &Path) -> Vec<String> {
     ordered::set(found).into_iter().collect()
 }
 
+/// Has the mirrors of a directory hold this many commits of each history from now on, or all: boards with little room want
+/// few. All that fetch, the agent and the supervisors of jobs under way, look it up there.
+///
+/// # Errors
+/// The disk's.
+pub fn set_depth(mirrors: &Path, depth: Option<u32>) -> io::Result<()> {
+    let file = mirrors.join(DEPTH_FILE);
+    // A flash disk is not written to in order to say the same.
+    if read_depth(mirrors) == depth {
+        return Ok(());
+    }
+    match depth {
+        Some(depth) => {
+            fs::create_dir_all(mirrors)?;
+            let temporary = mirrors.join(format!("{DEPTH_FILE}-new"));
+            fs::write(&temporary, depth.to_string())?;
+            fs::rename(temporary, file)
+        }
+        None => fs::remove_file(file),
+    }
+}
+
+fn read_depth(mirrors: &Path) -> Option<u32> {
+    fs::read_to_string(mirrors.join(DEPTH_FILE)).ok()?.trim().parse().ok()
+}
+
 /// Fetches a revision into its mirror, so that a job for it finds it there. Blocks.
 ///
 /// # Errors
@@ -157,6 +188,7 @@ impl Mirror {
             authority.rsplit_once('@').map_or(String::new(), |(secret, _)| secret.to_string())
         });
         Ok(Self {
+            depth: read_depth(&mirrors),
             path: mirrors.join(format!("{short}-{hash}.git")),
             configuration,
             url: url.to_string(),
@@ -323,7 +355,7 @@ impl Mirror {
         let shown = without_credentials(&self.url);
         watch.note(&format!("fetching {reference} from {shown}"));
         let wanted = format!("+{reference}:refs/sai/{}", digest(reference));
-        let by_name = self.run_fetch(&wanted, new, watch);
+        let by_name = self.run_fetch(&wanted, self.depth, new, watch);
         if by_name.is_ok() && self.holds(revision) {
             return Ok(());
         }
@@ -338,8 +370,17 @@ impl Mirror {
             // The ref has moved on to a history without the revision, or is gone: ask for the revision itself.
             Ok(()) | Err(GitError::Failed(_)) => {}
         }
-        watch.note(&format!("{reference} does not hold {revision} any more, fetching that"));
-        match self.run_fetch(&format!("+{revision}:refs/sai/{revision}"), false, watch) {
+        watch.note(&match self.depth {
+            None => format!("{reference} does not hold {revision} any more, fetching that"),
+            Some(depth) => format!("the last {depth} of {reference} do not hold {revision}, fetching that"),
+        });
+        let mut by_revision = self.run_fetch(&format!("+{revision}:refs/sai/{revision}"), self.depth, false, watch);
+        if self.depth.is_some() && !self.holds(revision) && !watch.stop().asked() {
+            // It may be deeper in the ref's history, on a server that gives nobody a revision by its number.
+            watch.note(&format!("fetching all of {reference}"));
+            by_revision = self.run_fetch(&wanted, None, false, watch);
+        }
+        match by_revision {
             Ok(()) if self.holds(revision) => Ok(()),
             Err(GitError::Failed(said)) if !names_nothing(&said) => {
                 let broken = !remote_is_to_blame(&said);
@@ -352,18 +393,23 @@ impl Mirror {
         }
     }
 
-    fn run_fetch(&self, refspec: &str, first: bool, watch: &mut dyn Watch) -> Result<(), GitError> {
-        let arguments = [
+    fn run_fetch(&self, refspec: &str, depth: Option<u32>, first: bool, watch: &mut dyn Watch) -> Result<(), GitError> {
+        let mut arguments = vec![
             "fetch",
             // Percentages would fill a log that is read long after; what goes wrong is said all the same.
             "--quiet",
             "--no-write-fetch-head",
             "--no-auto-gc",
             "--no-recurse-submodules",
-            "--",
-            &self.url,
-            refspec,
         ];
+        let depth = depth.map(|depth| format!("--depth={depth}"));
+        match &depth {
+            Some(depth) => arguments.push(depth),
+            // One that was shallow gets the rest of its history.
+            None if self.path.join(SHALLOW).exists() => arguments.push("--unshallow"),
+            None => {}
+        }
+        arguments.extend(["--", &self.url, refspec]);
         let result = self.git().run(&self.path, &arguments, watch);
         if first && result.is_ok() {
             // A first fetch may have brought thousands of tags, one file each.

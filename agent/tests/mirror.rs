@@ -4,7 +4,8 @@ mod common;
 
 use common::*;
 use sai_agent::git::{Stop, Watch};
-use sai_agent::mirror::{Mirror, names, prefetch};
+use sai_agent::job_directory::{JobDirectory, Launcher, start};
+use sai_agent::mirror::{Mirror, names, prefetch, set_depth};
 use sai_core::job::{Fault, Outcome};
 use sai_core::wire::Prefetch;
 use std::fs;
@@ -80,6 +81,69 @@ fn a_prefetched_revision_is_there_and_an_old_one_stays() {
     assert!(log.notes().is_empty(), "{:?}", log.notes());
     world.revision = first;
     assert_eq!(world.run(&world.assignment(&["cat file"])).text("stdout"), "content\n");
+}
+
+/// What a step sees of the history: the commits, and whether git takes it to be whole.
+const HISTORY: &str =
+    "git log --oneline | wc -l; git rev-parse --is-shallow-repository; git fsck --no-dangling; cat file";
+
+#[test]
+fn a_board_with_little_room_has_the_end_of_a_history_and_all_of_it_when_that_is_wanted() {
+    let mut world = World::new("shallow");
+    let first = world.revision.clone();
+    for number in 2..=5 {
+        fs::write(world.origin().join("file"), format!("{number}\n")).unwrap();
+        world.revision = world.commit("more");
+    }
+    set_depth(&world.mirrors(), Some(2)).unwrap();
+    let run = |world: &World| world.run(&world.assignment(&[HISTORY])).text("stdout");
+    assert_eq!(run(&world), "2\ntrue\n5\n");
+    // One that is new, and one from before the beginning.
+    fs::write(world.origin().join("file"), "6\n").unwrap();
+    world.revision = world.commit("more");
+    prefetch(&world.mirrors(), &wanted(&world)).unwrap();
+    assert!(run(&world).ends_with("\ntrue\n6\n"));
+    let last = std::mem::replace(&mut world.revision, first.clone());
+    assert_eq!(run(&world), "1\ntrue\ncontent\n");
+    set_depth(&world.mirrors(), None).unwrap();
+    // What is there is there, until something is fetched.
+    fs::write(world.origin().join("file"), "7\n").unwrap();
+    world.revision = world.commit("more");
+    assert_eq!(run(&world), "7\nfalse\n7\n");
+    world.revision = last;
+    assert_eq!(run(&world), "6\nfalse\n6\n");
+}
+
+#[test]
+fn an_old_revision_is_found_by_its_ref_where_a_server_gives_none_by_number() {
+    let mut world = World::new("shallow-ssh");
+    let first = world.revision.clone();
+    for number in 2..=5 {
+        fs::write(world.origin().join("file"), format!("{number}\n")).unwrap();
+        world.revision = world.commit("more");
+    }
+    set_depth(&world.mirrors(), Some(1)).unwrap();
+    // A server whose sshd does not let GIT_PROTOCOL pass speaks the first version, in which only tips can be asked for.
+    let ssh = world.path.join("ssh");
+    fs::write(&ssh, "#!/bin/sh\nwhile [ $# -gt 1 ]; do shift; done\nunset GIT_PROTOCOL\nexec sh -c \"$1\"\n").unwrap();
+    fs::set_permissions(&ssh, fs::Permissions::from_mode(0o755)).unwrap();
+    let launcher = Launcher {
+        program: "env".into(),
+        first_arguments: vec![format!("GIT_SSH_COMMAND={}", ssh.display()).into(), launcher().program.into()],
+    };
+    let run = |world: &World| {
+        let mut assignment = world.assignment(&[HISTORY]);
+        assignment.url = format!("ssh://host{}", world.origin().display());
+        let directory = JobDirectory::create(&world.jobs(), &assignment).unwrap();
+        start(&directory, &launcher).unwrap();
+        finish(&directory);
+        Log::of(&directory)
+    };
+    assert_eq!(run(&world).text("stdout"), "1\ntrue\n5\n");
+    world.revision = first;
+    let log = run(&world);
+    assert_eq!(log.text("stdout"), "1\nfalse\ncontent\n", "{log:?}");
+    assert!(log.notes().iter().any(|note| note.contains("fetching all of")), "{:?}", log.notes());
 }
 
 #[test]

@@ -38,6 +38,8 @@ ip link set eth0 up
 ip addr add 10.0.2.15/24 dev eth0
 ip route add default via 10.0.2.2
 export PATH=/bin:/usr/bin HOME=/root
+mkdir -p /etc/default /run
+syslogd -O /dev/console
 echo \"the system is up: $(uname -sm)\"
 ";
 

@@ -2,7 +2,7 @@
 //!
 //! Nothing here is skipped: where a tool cannot be had, the test says which.
 
-use sai_tests::cross::{TARGETS, allowed, emulate, program};
+use sai_tests::cross::{TARGETS, allowed, emulate, program, root};
 use sai_tests::hello;
 use sai_tests::machine::{BOOT, Board, boot};
 use sai_tests::process::{Process, eventually_within};
@@ -145,9 +145,13 @@ fn boots(name: &str, board: Board, targets: &[&str]) {
         script.push_str(&format!(
             "sai-agent-{target} join '{line}' --name {target} --platform linux-board/{target} --slots 1 --state /var/lib/{target} --only-save\n\
              sed -i 's/^{{$/{{ \"keep_free_mib\": 16,/' /var/lib/{target}/agent.json\n\
-             sai-agent-{target} --state /var/lib/{target} &\n"
+             printf 'PROGRAM=/usr/bin/sai-agent-{target}\\nSTATE=/var/lib/{target}\\nPID_FILE=/run/{target}.pid\\n' >/etc/default/sai-agent\n\
+             /etc/init.d/S90sai-agent start\n\
+             until [ -s /run/{target}.pid ]; do sleep 0.1; done\n"
         ));
     }
+    let init_script = root().join("configs/S90sai-agent");
+    files.push((&init_script, "/etc/init.d/S90sai-agent".to_owned()));
     script.push_str(IDLE_SCRIPT);
     let files: Vec<(&Path, &str)> = files.iter().map(|(file, path)| (*file, path.as_str())).collect();
     let machine = boot(&world.directory, board, &files, &script);
@@ -178,7 +182,7 @@ fn boots(name: &str, board: Board, targets: &[&str]) {
         assert_eq!(world.get(&job.artifacts[0].download).expect("the artifact"), b"a\nb\nc\n");
     }
 
-    // Left alone, it costs next to nothing.
+    // Left alone, it costs next to nothing; killed, it is started again by its init script.
     let figures = machine.await_line_for(BOOT, "idle network");
     eprintln!("{name}: {figures}");
     for target in targets {
@@ -208,7 +212,7 @@ for state in /var/lib/*; do
     until [ -e /tmp/built-${state##*/} ] && [ -z \"$(ls $state/jobs)\" ]; do sleep 1; done
 done
 bytes() { cat /sys/class/net/eth0/statistics/[rt]x_bytes | awk '{ sum += $1 } END { print sum }'; }
-pid_of() { pidof sai-agent-$1; }
+pid_of() { cat /run/$1.pid; }
 ticks() { awk '{ print $14 + $15 }' /proc/$(pid_of $1)/stat; }
 sleep 2
 touch /tmp/idle-since
@@ -220,9 +224,10 @@ for state in /var/lib/*; do
     name=${state##*/}
     pid=$(pid_of $name)
     resident=$(awk '/^VmRSS/ { print $2 }' /proc/$pid/status)
-    highest=$(awk '/^VmHWM/ { print $2 }' /proc/$pid/status)
+    parts=$(awk '/^(RssAnon|RssShmem|Threads):/ { print tolower($1), $2 }' /proc/$pid/status | tr '\\n' ' ')
+    [ $resident -lt 2500 ] || awk '/-/ {m=$0} /^Rss:/ && $2 > 200 {print \"MAP\", m, $2}' /proc/$pid/smaps
     changed=$(find $state -newer /tmp/idle-since | wc -l)
-    echo \"idle $name: resident_kib $resident highest_kib $highest ticks_of_40_s $(($(ticks $name) - $(cat /tmp/ticks-$name))) files_changed $changed\"
+    echo \"idle $name: resident_kib $resident $parts ticks_of_40_s $(($(ticks $name) - $(cat /tmp/ticks-$name))) files_changed $changed\"
 done
 echo \"idle network, bytes in 40 s: $((after - before))\"
 until false; do sleep 60; done
