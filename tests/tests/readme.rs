@@ -3,8 +3,11 @@
 //!
 //! What the README calls `/etc`, `/srv`, `/var/lib` and `/usr/local/bin` is in a directory of the test's own, and nobody
 //! becomes root. Two commands are changed: programs are built by the profile that tests are built with, and the trial of
-//! this repository builds one of its two configurations, so that this takes seconds instead of minutes.
+//! this repository builds one of its two configurations, so that this takes seconds instead of minutes. What is done on a
+//! board is done here, by the board's program under emulation.
 
+use rustix::process::{Pid, Signal, kill_process};
+use sai_tests::cross;
 use sai_tests::process::{Process, eventually, program};
 use sai_tests::repository::{git, run, saifile};
 use sai_tests::world::World;
@@ -12,13 +15,20 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the repository")
 }
 
 fn readme() -> String {
-    std::fs::read_to_string(root().join("README.md")).expect("README.md")
+    let page = |name: &str| std::fs::read_to_string(root().join(name)).expect(name);
+    let text = page("README.md");
+    if cfg!(feature = "boards") {
+        // What is done with boards is done while the master of the README runs.
+        return text.replace("## .sai.json", &format!("{}\n## .sai.json", page("cross/README.md")));
+    }
+    text
 }
 
 /// An indented block of the README.
@@ -51,6 +61,12 @@ fn blocks(text: &str) -> Vec<Block> {
     blocks.into_iter().map(sort).collect()
 }
 
+/// What the README calls by these names is in a directory of the test's own.
+const PLACES: [&str; 7] =
+    ["/etc/sai", "/etc/init.d", "/etc/default", "/srv/git", "/var/lib", "/var/run", "/usr/local/bin"];
+/// Time to build a program for another processor twice, on a machine that is busy.
+const BUILD: Duration = Duration::from_secs(1800);
+
 /// A machine of the stranger's: directories, and what runs.
 struct Stranger {
     world: World,
@@ -70,8 +86,8 @@ impl Stranger {
             std::fs::create_dir_all(&path).expect("a directory");
             path
         };
-        for name in ["etc/sai", "srv/git", "var/lib", "usr/local/bin"] {
-            place(name);
+        for name in PLACES {
+            place(name.trim_start_matches('/'));
         }
         // A clone of what is tested, whether it is committed or not.
         let clone = place("sai");
@@ -89,7 +105,7 @@ impl Stranger {
     /// A command or file with the stranger's places in it.
     fn local(&self, text: &str) -> String {
         let mut text = text.replace("https://ci.example.org:4433", &format!("https://{}", self.world.address()));
-        for place in ["/etc/sai", "/srv/git", "/var/lib", "/usr/local/bin"] {
+        for place in PLACES {
             text = text.replace(place, &format!("{}{place}", self.world.directory.display()));
         }
         text.strip_prefix("sudo ").map(ToString::to_string).unwrap_or(text)
@@ -285,8 +301,94 @@ impl Stranger {
                 let list = self.run("sai-master agent list --state /var/lib/sai-elsewhere");
                 assert!(list.contains("shed"), "{list}");
             }
+            "cross/build -p sai-agent aarch64" => drop(cross::program("aarch64", "sai-agent")),
+            "sai-master agent add pi --config /etc/sai/master.json" => self.join_line = self.run(line),
+            "scp target/cross/aarch64/sai-agent pi@raspberrypi:" => {
+                cross::emulate();
+                std::fs::create_dir_all(self.home()).expect("a directory");
+                std::fs::copy(root().join("target/cross/aarch64/sai-agent"), self.home().join("sai-agent"))
+                    .expect("what was built can be copied");
+            }
+            "ssh pi@raspberrypi sudo install sai-agent /usr/local/bin/" => {
+                self.run_in(&self.home(), &line.replace("ssh pi@raspberrypi sudo ", ""));
+            }
+            "ssh pi@raspberrypi sudo sai-agent join LINE --name pi --only-save" => {
+                // For root the place it keeps things in is the machine's own.
+                let line = line.replace("ssh pi@raspberrypi sudo ", "").replace("LINE", &self.join_line);
+                let output = self.run_in(&self.home(), &format!("{line} --state /var/lib/sai-agent"));
+                assert!(text(&output.stderr).contains("joined wss://"), "{output:?}");
+            }
+            "install -m 755 configs/S90sai-agent /etc/init.d/" => {
+                self.run(line);
+                // The script itself names places, too.
+                let file = self.world.directory.join("etc/init.d/S90sai-agent");
+                let script = std::fs::read_to_string(&file).expect("an init script");
+                std::fs::write(&file, self.local(&script)).expect("an init script");
+            }
+            "/etc/init.d/S90sai-agent start" => self.try_init_script(line),
+            "cross/dist armv7" => check_archive(),
+            "cross/build --verify -p sai-agent armv7" => {
+                let mut command = Command::new("timeout");
+                command.arg(BUILD.as_secs().to_string()).args(line.split(' ')).current_dir(root());
+                cross::clean(&mut command);
+                let said = run(&mut command);
+                assert!(said.contains("armv7/sai-agent is the same bytes when built elsewhere"), "{said}");
+            }
             _ => panic!("README.md has a command that this test does not know yet: {line}"),
         }
+    }
+}
+
+impl Stranger {
+    /// The home directory on the board.
+    fn home(&self) -> PathBuf {
+        self.world.directory.join("pi")
+    }
+
+    /// Starts the board's agent as its init does; it is started again when it is killed, and not when it is stopped.
+    fn try_init_script(&self, start: &str) {
+        let pid_file = self.world.directory.join("var/run/sai-agent.pid");
+        let pid = || std::fs::read_to_string(&pid_file).ok()?.trim().parse::<i32>().ok().and_then(Pid::from_raw);
+        let state = |wanted: &str| {
+            eventually(&format!("the board is {wanted}"), || {
+                self.world.agents().into_iter().find(|agent| agent.name == "pi" && agent.state == wanted)
+            })
+        };
+        self.run(start);
+        state("idle");
+        let first = eventually("the number of the process", pid);
+        kill_process(first, Signal::KILL).expect("it can be killed");
+        eventually("it is started again", || pid().filter(|again| *again != first));
+        state("idle");
+        self.run("/etc/init.d/S90sai-agent status && /etc/init.d/S90sai-agent stop");
+        state("away");
+        eventually("nothing starts it again", || (!pid_file.exists()).then_some(()));
+    }
+}
+
+/// Makes an archive, and sees that all it says of itself is true.
+fn check_archive() {
+    let mut dist = Command::new(root().join("cross/dist"));
+    cross::clean(&mut dist);
+    run(dist.arg("armv7"));
+    let place = World::new("archive");
+    let name = format!("sai-{}-armv7", env!("CARGO_PKG_VERSION"));
+    let dist = root().join("target/dist");
+    run(Command::new("sha256sum").args(["--check", "--quiet", "--ignore-missing", "SHA256SUMS"]).current_dir(&dist));
+    run(Command::new("tar").arg("-xzf").arg(dist.join(format!("{name}.tar.gz"))).current_dir(&place.directory));
+    let inside = place.directory.join(&name);
+    run(Command::new("sha256sum").args(["--check", "--quiet", "--strict", "SHA256SUMS"]).current_dir(&inside));
+    let listed = std::fs::read_to_string(inside.join("SHA256SUMS")).expect("checksums");
+    for file in ["sai-agent", "sai-master", "README.md", "LICENSE", "configs/agent.json", "configs/S90sai-agent"] {
+        assert!(listed.contains(&format!("  {file}\n")), "{listed}");
+    }
+    cross::emulate();
+    let version = run(Command::new(inside.join("sai-agent")).arg("--version"));
+    assert_eq!(version, format!("sai-agent {}", env!("CARGO_PKG_VERSION")));
+    for (program, has, lacks) in [("sai-agent", "rustls", "sled"), ("sai-master", "sled", "serde_json")] {
+        let bill = std::fs::read_to_string(inside.join(format!("{program}.cdx.json"))).expect("a bill of materials");
+        assert!(bill.contains("\"bomFormat\": \"CycloneDX\"") && bill.contains(&format!("pkg:cargo/{has}@")), "{bill}");
+        assert!(!bill.contains(&format!("pkg:cargo/{lacks}@")), "{bill}");
     }
 }
 
@@ -334,8 +436,8 @@ fn programs_of_tests() -> Vec<(String, &'static str)> {
     }
     let package = |name: &str| match name.strip_prefix("/bin/").unwrap_or(name) {
         "apt-config" | "bash" | "sh" | "cat" | "chmod" | "chown" | "chroot" | "cmp" | "cp" | "dd" | "du" | "find"
-        | "id" | "mkdir" | "mkfifo" | "od" | "rm" | "seq" | "sha256sum" | "sleep" | "sync" | "tar" | "true"
-        | "xargs" => "",
+        | "id" | "mkdir" | "mkfifo" | "od" | "rm" | "seq" | "sha256sum" | "sleep" | "sync" | "tar" | "timeout"
+        | "true" | "xargs" => "",
         "chromedriver" => "chromium-driver",
         "curl" => "curl",
         "bwrap" => "bubblewrap",
