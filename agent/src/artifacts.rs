@@ -11,9 +11,9 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, 
 use rustix::io::Errno;
 use sai_core::glob::Glob;
 use sai_core::limits::{ARTIFACT_BYTES, STREAMS};
+use sai_core::ordered::Map;
 use sai_core::record::{Artifact, check_path};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -90,7 +90,7 @@ pub struct Collector {
     root: Option<PathBuf>,
     store: PathBuf,
     globs: Vec<Wanted>,
-    known: BTreeMap<String, (Seen, String)>,
+    known: Map<String, (Seen, String)>,
     streams: u16,
     bytes: u64,
 }
@@ -139,7 +139,7 @@ impl Collector {
             job: job.to_path_buf(),
             root,
             store: job.join("artifacts"),
-            known: BTreeMap::new(),
+            known: Map::new(),
             streams: 0,
             bytes: 0,
         }

@@ -8,8 +8,8 @@ use crate::executor::Workspace;
 use crate::git::{GitError, Watch};
 use crate::mirror::{Mirror, PacksHeld, SHALLOW, Trouble, format_configuration};
 use sai_core::git_names::{branch, without_credentials};
+use sai_core::ordered::Map;
 use sai_core::wire::Assignment;
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -146,8 +146,8 @@ fn link_all(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// The tags of a mirror, packed and loose.
-fn tags(mirror: &Path) -> io::Result<BTreeMap<String, String>> {
-    let mut found = BTreeMap::new();
+fn tags(mirror: &Path) -> io::Result<Map<String, String>> {
+    let mut found = Map::new();
     match fs::read_to_string(mirror.join("packed-refs")) {
         Ok(text) => {
             for line in text.lines() {
@@ -165,7 +165,7 @@ fn tags(mirror: &Path) -> io::Result<BTreeMap<String, String>> {
     Ok(found)
 }
 
-fn add_loose(directory: &Path, prefix: &str, depth: usize, found: &mut BTreeMap<String, String>) -> io::Result<()> {
+fn add_loose(directory: &Path, prefix: &str, depth: usize, found: &mut Map<String, String>) -> io::Result<()> {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries?,

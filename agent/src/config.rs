@@ -5,9 +5,9 @@ use crate::pin::{self, Trust};
 use sai_core::join::{Address, JoinLine, check_agent_name, check_token};
 use sai_core::json::{self, shown};
 use sai_core::limits::{PLATFORMS, SLOTS};
+use sai_core::ordered::Set;
 use sai_core::platform;
 use sai_core::settings::{self, Reader};
-use std::collections::BTreeSet;
 use std::env;
 use std::fmt::Write as _;
 use std::fs::File;
@@ -168,7 +168,7 @@ pub fn parse(file: &str, bytes: &[u8]) -> Result<Config, String> {
     });
     let name = reader.checked(&root, "name", check_agent_name);
     let platforms = reader.checked_texts(&root, "platforms", platform::check_name).map(|mut names| {
-        let mut seen = BTreeSet::new();
+        let mut seen = Set::new();
         names.retain(|name| seen.insert(name.clone()));
         names
     });

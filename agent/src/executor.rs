@@ -17,8 +17,8 @@ use crate::git::Stop;
 use crate::job_directory::RunnerOptions;
 use rustix::process::Pid;
 use sai_core::job::JobKey;
+use sai_core::ordered::Map;
 use sai_core::wire::Assignment;
-use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -71,7 +71,7 @@ pub struct Step<'a> {
     /// The script.
     pub script: &'a str,
     /// All of its environment.
-    pub environment: &'a BTreeMap<String, String>,
+    pub environment: &'a Map<String, String>,
     /// Where its standard output goes.
     pub stdout: OwnedFd,
     /// Where its standard error goes.
@@ -213,10 +213,10 @@ pub fn environment(
     options: &RunnerOptions,
     workspace: &Workspace,
     marker: &str,
-) -> BTreeMap<String, String> {
+) -> Map<String, String> {
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let JobKey { job, attempt } = assignment.key;
-    let mut variables = BTreeMap::new();
+    let mut variables = Map::new();
     let mut set = |name: &str, value: String| drop(variables.insert(name.to_string(), value));
     let path = match options.container {
         Some(_) => Some(container::PATH.to_string()),
@@ -251,7 +251,7 @@ pub fn environment(
 ///
 /// # Errors
 /// Which one cannot: the spec's fault.
-pub fn check_environment(variables: &BTreeMap<String, String>) -> Result<(), String> {
+pub fn check_environment(variables: &Map<String, String>) -> Result<(), String> {
     for (name, value) in variables {
         if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
             return Err(format!("{name:?} cannot be an environment variable"));

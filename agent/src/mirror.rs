@@ -12,7 +12,7 @@ use crate::remove_tree::remove_tree;
 use rustix::fs::{FlockOperation, flock};
 use sai_core::git_names::{check_ref, check_revision, protocol, without_credentials};
 use sai_core::job::Fault;
-use sai_core::ordered;
+use sai_core::ordered::Set;
 use sai_core::wire::Prefetch;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions};
@@ -117,7 +117,7 @@ pub fn names(mirrors: &Path) -> Vec<String> {
         let (name, hash) = name.to_str()?.strip_suffix(".git")?.rsplit_once('-')?;
         (hash.len() == 16).then(|| unescape(name))?
     });
-    ordered::set(found).into_iter().collect()
+    Set::from_iter(found).into_iter().collect()
 }
 
 /// Has the mirrors of a directory hold this many commits of each history from now on, or all: boards with little room want

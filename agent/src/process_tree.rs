@@ -1,8 +1,7 @@
 //! /proc → the processes of a job, to end them all: whatever has become of their parents, sessions and signals.
 
 use rustix::process::{Pid, Signal, kill_process};
-use sai_core::ordered;
-use std::collections::{BTreeMap, BTreeSet};
+use sai_core::ordered::{Map, Set};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -48,8 +47,8 @@ pub fn inner_pid(pid: i32) -> Option<i32> {
 }
 
 /// Every process there is, with its state.
-fn all() -> BTreeMap<i32, ProcessState> {
-    let mut processes = BTreeMap::new();
+fn all() -> Map<i32, ProcessState> {
+    let mut processes = Map::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
         if let Some((pid, state)) = pid.and_then(|pid| Some((pid, state(pid)?))) {
@@ -74,7 +73,7 @@ pub fn descendants() -> Vec<i32> {
     if !Path::new("/proc/thread-self/children").exists() {
         // A kernel without CONFIG_PROC_CHILDREN.
         let processes = all();
-        let mut family = ordered::set([own]);
+        let mut family = Set::from_iter([own]);
         extend_to_descendants(&processes, &mut family);
         family.remove(&own);
         return family.into_iter().collect();
@@ -90,7 +89,7 @@ pub fn descendants() -> Vec<i32> {
     found
 }
 
-fn extend_to_descendants(processes: &BTreeMap<i32, ProcessState>, family: &mut BTreeSet<i32>) {
+fn extend_to_descendants(processes: &Map<i32, ProcessState>, family: &mut Set<i32>) {
     loop {
         let before = family.len();
         let new = processes.iter().filter(|(_, state)| family.contains(&state.parent)).map(|(pid, _)| *pid);
@@ -137,7 +136,7 @@ impl Traces<'_> {
             && fs::read_link(format!("/proc/{pid}/ns/mnt")).ok().as_deref() == own_namespace
     }
 
-    fn find(&self) -> BTreeSet<i32> {
+    fn find(&self) -> Set<i32> {
         let own = std::process::id() as i32;
         let processes = all();
         let own_namespace = fs::read_link("/proc/self/ns/mnt").ok();
@@ -151,7 +150,7 @@ impl Traces<'_> {
                 && (session.is_some_and(|(session, since)| state.session == session && state.started >= since)
                     || self.left_by(**pid, own_namespace.as_deref()))
         });
-        let mut family = ordered::set(left.map(|(pid, _)| *pid));
+        let mut family = Set::from_iter(left.map(|(pid, _)| *pid));
         extend_to_descendants(&processes, &mut family);
         family.retain(|pid| *pid != own && processes.get(pid).is_some_and(|state| !state.zombie));
         family

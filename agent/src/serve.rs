@@ -14,12 +14,13 @@ use crate::offering::{Assigned, Offering};
 use crate::state::State;
 use sai_core::job::JobKey;
 use sai_core::limits::{CHUNK_BYTES, Millis, SLOTS, SPOOL_BYTES};
+use sai_core::ordered::Map;
 use sai_core::session::{AgentSession, Description, Input, Output};
 use sai_core::wire::{Assignment, DATA_HEADER_BYTES, DataHeader, Load, MasterMessage, Offer, Prefetch};
 use smol::channel::{self, Receiver, Sender};
 use smol::future::{self, FutureExt as _};
 use smol::{Executor, Task, Timer};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -138,7 +139,7 @@ where
         dial,
         executor: &executor,
         session,
-        jobs: BTreeMap::new(),
+        jobs: Map::new(),
         inputs: VecDeque::new(),
         events,
         prefetches,
@@ -159,7 +160,7 @@ struct Agent<'a, D> {
     dial: D,
     executor: &'a Executor<'static>,
     session: AgentSession,
-    jobs: BTreeMap<JobKey, Job>,
+    jobs: Map<JobKey, Job>,
     /// Inputs that outputs gave rise to.
     inputs: VecDeque<Input>,
     events: Sender<Event>,

@@ -28,10 +28,10 @@ use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitOptions, set_child_subreaper, wait};
 use sai_core::limits::{Millis, RECORD_BYTES};
+use sai_core::ordered::Map;
 use sai_core::record::{Artifact, ChannelStart, HEADER_BYTES, Record, encode, encode_data};
 use sai_core::run::{Input, Output, Run};
 use sai_core::wire::Assignment;
-use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
@@ -101,7 +101,7 @@ struct Supervisor {
     options: RunnerOptions,
     workspace: Workspace,
     executor: Arc<Executor>,
-    environment: BTreeMap<String, String>,
+    environment: Map<String, String>,
     begin: Instant,
     run: Run,
     decided: Vec<Output>,

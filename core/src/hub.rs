@@ -11,7 +11,7 @@ use crate::job::{EventId, JobId, JobKey, JobState};
 use crate::ledger::{AgentRecord, EventRecord, JobRecord};
 use crate::limits::{JOB_TIMEOUT_S, LOG_BYTES, Millis, PLATFORMS, PROTOCOL, SLOTS, STREAMS};
 use crate::matrix::JobSpec;
-use crate::ordered;
+use crate::ordered::{Map, Set};
 use crate::platform;
 use crate::record::Artifact;
 use crate::scheduler::{self, Greeting, Policy, Scheduler};
@@ -19,7 +19,6 @@ use crate::stream::StreamReceiver;
 use crate::wire::{
     Adopt, AgentMessage, Assignment, Bye, Cancel, DataHeader, Forget, Hello, Load, MasterMessage, Prefetch, Welcome,
 };
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -47,7 +46,7 @@ pub struct Terms {
     /// Seconds a job may take when its spec does not say.
     pub timeout_s: u64,
     /// Whether submodules are checked out, by repository; absent means no.
-    pub submodules: BTreeMap<String, bool>,
+    pub submodules: Map<String, bool>,
 }
 
 impl Default for Terms {
@@ -57,7 +56,7 @@ impl Default for Terms {
             log_bytes: LOG_BYTES,
             log_limit_fails: false,
             timeout_s: JOB_TIMEOUT_S,
-            submodules: BTreeMap::new(),
+            submodules: Map::new(),
         }
     }
 }
@@ -172,7 +171,7 @@ pub struct Connected {
 #[derive(Clone, Debug)]
 struct Plan {
     event: EventRecord,
-    specs: BTreeMap<JobId, JobSpec>,
+    specs: Map<JobId, JobSpec>,
 }
 
 /// The machine. See the file's first line.
@@ -180,11 +179,11 @@ struct Plan {
 pub struct Hub {
     terms: Terms,
     scheduler: Scheduler,
-    agents: BTreeMap<String, AgentRecord>,
-    links: BTreeMap<LinkId, String>,
-    connected: BTreeMap<String, Connected>,
-    plans: BTreeMap<EventId, Plan>,
-    intakes: BTreeMap<JobKey, Intake>,
+    agents: Map<String, AgentRecord>,
+    links: Map<LinkId, String>,
+    connected: Map<String, Connected>,
+    plans: Map<EventId, Plan>,
+    intakes: Map<JobKey, Intake>,
 }
 
 impl Hub {
@@ -199,12 +198,12 @@ impl Hub {
     }
 
     /// Agents connected now, by name.
-    pub fn connected(&self) -> &BTreeMap<String, Connected> {
+    pub fn connected(&self) -> &Map<String, Connected> {
         &self.connected
     }
 
     /// Agents that may join, by name.
-    pub fn agents(&self) -> &BTreeMap<String, AgentRecord> {
+    pub fn agents(&self) -> &Map<String, AgentRecord> {
         &self.agents
     }
 
@@ -527,8 +526,8 @@ impl Hub {
     fn remember(&mut self, event: EventRecord, specs: Vec<JobSpec>, jobs: &[JobRecord]) {
         let first = event.first_job;
         let id = event.id;
-        let plan = self.plans.entry(id).or_insert(Plan { event, specs: BTreeMap::new() });
-        let wanted = ordered::set(jobs.iter().map(|record| record.id));
+        let plan = self.plans.get_or_insert_with(id, || Plan { event, specs: Map::new() });
+        let wanted = Set::from_iter(jobs.iter().map(|record| record.id));
         for (index, spec) in specs.into_iter().enumerate() {
             let job = first + index as u64;
             if wanted.contains(&job) {

@@ -5,7 +5,7 @@
 //! [`REFILL_MS`]). A look that finds a push gives its token back: honest pushes are never delayed, however quickly they come.
 //! A repository that cannot be reached is tried again with growing pauses, so no push is lost with it.
 
-use alloc::collections::BTreeSet;
+use crate::ordered::Set;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -45,7 +45,7 @@ pub enum LookInput {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LookOutput {
     /// Look at the repository now, for pokes that named these references.
-    Look(BTreeSet<String>),
+    Look(Set<String>),
 }
 
 /// Why a repository cannot be looked at.
@@ -78,9 +78,9 @@ impl Trouble {
 pub struct LookSchedule {
     poll_ms: Option<u64>,
     next_poll_ms: Option<u64>,
-    under_way: Option<BTreeSet<String>>,
+    under_way: Option<Set<String>>,
     poked: bool,
-    named: BTreeSet<String>,
+    named: Set<String>,
     /// Fruitless looks left, in milliseconds of refill, as of `budget_at_ms`.
     budget_ms: u64,
     budget_at_ms: u64,
@@ -97,7 +97,7 @@ impl LookSchedule {
             next_poll_ms: (poll_ms.is_some() || catch_up).then_some(now_ms),
             under_way: None,
             poked: false,
-            named: BTreeSet::new(),
+            named: Set::new(),
             budget_ms: FRUITLESS_LOOKS * REFILL_MS,
             budget_at_ms: now_ms,
             trouble: None,
@@ -170,7 +170,7 @@ impl LookSchedule {
         self.budget_at_ms = now_ms.max(self.budget_at_ms);
     }
 
-    fn fail(&mut self, now_ms: u64, mut reason: String, named: BTreeSet<String>) {
+    fn fail(&mut self, now_ms: u64, mut reason: String, named: Set<String>) {
         let mut end = REASON_BYTES.min(reason.len());
         while !reason.is_char_boundary(end) {
             end -= 1;

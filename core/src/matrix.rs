@@ -1,12 +1,12 @@
 //! RepoSpec × ref → Vec<JobSpec>: each configuration on each platform it selects, its values put into the steps.
 
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::glob;
 use crate::json::{At, Position, Spanned, shown};
+use crate::ordered::Map;
 use crate::platform::{self, NAME_MAX};
 use crate::repo_spec::{Configuration, IMPLIED_VALUES, Platform, RepoSpec, Token, Warning};
 
@@ -30,7 +30,7 @@ pub struct JobSpec {
     /// The build steps in order, one script each.
     pub steps: Vec<String>,
     /// Variables of the steps' environment: the platform's, and over them the configuration's.
-    pub env: BTreeMap<String, String>,
+    pub env: Map<String, String>,
     /// Globs of the files to keep, relative to the workspace.
     pub artifacts: Vec<String>,
     /// Seconds that the job may take, if the file says so.
@@ -171,7 +171,7 @@ fn selects(selector: &[Token], platform: &Platform) -> bool {
 
 /// A build step with its `${key}`s replaced by the configuration's values, once: what they bring is not looked at
 /// again. A `${name}` that is no key stays, for the shell. `None` if it grows beyond [`STEP_MAX`].
-fn substitute(step: &str, values: &BTreeMap<String, Spanned<String>>) -> Option<String> {
+fn substitute(step: &str, values: &Map<String, Spanned<String>>) -> Option<String> {
     let mut out = String::new();
     let mut rest = step;
     while let Some(start) = rest.find("${") {

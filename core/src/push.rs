@@ -11,8 +11,7 @@
 
 use crate::git_names::{branch, is_private, tag};
 use crate::git_text::Tip;
-use crate::ordered;
-use alloc::collections::{BTreeMap, BTreeSet};
+use crate::ordered::{Map, Set};
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -52,9 +51,9 @@ pub struct KnownRefs {
     /// Whether its tags were ever looked at.
     pub looked_at_tags: bool,
     /// Reference → the revision last seen at its tip.
-    pub refs: BTreeMap<String, String>,
+    pub refs: Map<String, String>,
     /// References taken quietly by the first look, and until when a poke may still make them pushes.
-    quiet: BTreeSet<String>,
+    quiet: Set<String>,
     quiet_until_ms: u64,
 }
 
@@ -74,13 +73,13 @@ pub struct Look {
 
 impl KnownRefs {
     /// What was known in an earlier life: all its changes and what was recorded, the latest of each reference.
-    pub fn restored(mut refs: BTreeMap<String, String>) -> KnownRefs {
+    pub fn restored(mut refs: Map<String, String>) -> KnownRefs {
         let [looked_at_branches, looked_at_tags] = LOOKED_AT.map(|kind| refs.remove(kind).is_some());
         KnownRefs { looked_at_branches, looked_at_tags, refs, ..KnownRefs::default() }
     }
 
     /// Whether [`KnownRefs::look`] will ask for the default branch: a first look with nobody naming a reference.
-    pub fn wants_default_branch(&self, named: &BTreeSet<String>) -> bool {
+    pub fn wants_default_branch(&self, named: &Set<String>) -> bool {
         !self.looked_at_branches && named.is_empty()
     }
 
@@ -90,7 +89,7 @@ impl KnownRefs {
         &mut self,
         now_ms: u64,
         tips: &[Tip],
-        named: &BTreeSet<String>,
+        named: &Set<String>,
         default_branch: Option<&str>,
         policy: RefPolicy,
     ) -> Look {
@@ -104,7 +103,7 @@ impl KnownRefs {
             self.quiet.clear();
         }
         let wanted = tips.iter().filter(|tip| policy.wants(&tip.reference));
-        let wanted = ordered::map(wanted.map(|tip| (tip.reference.as_str(), tip.revision.as_str())));
+        let wanted = Map::from_iter(wanted.map(|tip| (tip.reference.as_str(), tip.revision.as_str())));
         let gone: Vec<String> = self.refs.keys().filter(|name| !wanted.contains_key(name.as_str())).cloned().collect();
         for name in gone {
             self.refs.remove(&name);
@@ -181,7 +180,7 @@ mod tests {
         Tip { reference: reference.to_string(), revision: revision.to_string() }
     }
 
-    fn named(names: &[&str]) -> BTreeSet<String> {
+    fn named(names: &[&str]) -> Set<String> {
         names.iter().map(ToString::to_string).collect()
     }
 
@@ -293,7 +292,7 @@ mod tests {
 
     #[test]
     fn a_signed_push_before_the_first_look_does_not_make_old_branches_pushes_after_a_restart() {
-        let mut kept = BTreeMap::from([("refs/heads/main".to_string(), "1".to_string())]);
+        let mut kept = Map::from([("refs/heads/main".to_string(), "1".to_string())]);
         let tips = [tip("refs/heads/main", "1"), tip("refs/heads/old", "0")];
         let mut known = KnownRefs::restored(kept.clone());
         assert!(!known.looked_at_branches);

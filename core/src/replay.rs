@@ -3,7 +3,8 @@
 //! The notification carries no time, so nonces cannot expire by age: the last [`NONCES`] of each repository are remembered.
 //! One that was pushed out of this window by as many later ones can do no more than have an old revision built again.
 
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use crate::ordered::{Map, Set};
+use alloc::collections::VecDeque;
 use alloc::string::String;
 
 /// Nonces remembered for each repository: months of pushes, in at most half a megabyte.
@@ -14,20 +15,20 @@ pub const NONCE_BYTES: usize = 128;
 /// The nonces seen, by repository. Repositories are named by the operator, so there are few.
 #[derive(Clone, Debug, Default)]
 pub struct ReplayWindow {
-    repositories: BTreeMap<String, Seen>,
+    repositories: Map<String, Seen>,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Seen {
     order: VecDeque<String>,
-    set: BTreeSet<String>,
+    set: Set<String>,
 }
 
 impl ReplayWindow {
     /// Remembers a nonce, and says whether it is fresh. Only nonces of valid signatures may be given, so that a stranger
     /// cannot push others out of the window.
     pub fn is_fresh(&mut self, repository: &str, nonce: &str) -> bool {
-        let seen = self.repositories.entry(repository.into()).or_default();
+        let seen = self.repositories.get_or_default(repository.into());
         if !seen.set.insert(nonce.into()) {
             return false;
         }

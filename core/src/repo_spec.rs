@@ -2,7 +2,6 @@
 //! with it by line and column.
 
 use alloc::borrow::ToOwned;
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -10,6 +9,7 @@ use core::fmt;
 
 use crate::glob;
 use crate::json::{self, At, Node, Position, Spanned, Value, shown};
+use crate::ordered::Map;
 use crate::platform::{self, NAME_MAX};
 
 /// Most platforms in a file. Each selector token is held against each of them.
@@ -58,7 +58,7 @@ pub struct Platform {
     /// Seconds that one of its steps may take.
     pub step_timeout_s: Option<u64>,
     /// Variables of its steps' environment.
-    pub env: BTreeMap<String, String>,
+    pub env: Map<String, String>,
 }
 
 /// A variant of the project, built on the platforms it selects.
@@ -69,7 +69,7 @@ pub struct Configuration {
     /// Where the name stands.
     pub at: Position,
     /// What stands for `${key}` in build texts, and where the key stands.
-    pub values: BTreeMap<String, Spanned<String>>,
+    pub values: Map<String, Spanned<String>>,
     /// The selector's tokens in order; none where the default platforms are meant.
     pub selector: Vec<Token>,
     /// Globs of the branches whose pushes build it; empty where every push does.
@@ -81,7 +81,7 @@ pub struct Configuration {
     /// Seconds that one of its steps may take; stronger than the platform's.
     pub step_timeout_s: Option<u64>,
     /// Variables of its steps' environment; stronger than the platform's.
-    pub env: BTreeMap<String, String>,
+    pub env: Map<String, String>,
     /// A higher one is built earlier.
     pub priority: i32,
 }
@@ -174,7 +174,7 @@ impl Reader<'_> {
                 other => self.warn(key.at, format!("{}: unknown key, ignored", shown(other))),
             }
         }
-        let mut first: BTreeMap<&str, Position> = BTreeMap::new();
+        let mut first: Map<&str, Position> = Map::new();
         for (key, _) in entries {
             if let Some(earlier) = first.insert(&key.value, key.at) {
                 // Sections add up, so that nothing of either is dropped.
@@ -202,7 +202,7 @@ impl Reader<'_> {
             self.wrong(value.at, path, "an object");
             return &[];
         };
-        let mut first: BTreeMap<&str, Position> = BTreeMap::new();
+        let mut first: Map<&str, Position> = Map::new();
         for (key, _) in entries {
             if let Some(earlier) = first.get(key.value.as_str()) {
                 let path = format!("{path}.{}", shown(&key.value));
@@ -248,7 +248,7 @@ impl Reader<'_> {
             default: true,
             timeout_s: None,
             step_timeout_s: None,
-            env: BTreeMap::new(),
+            env: Map::new(),
         };
         // A platform whose build is wrong is kept, so that selectors naming it are not called wrong too.
         let mut broken = value.as_object().is_none();
@@ -351,8 +351,8 @@ impl Reader<'_> {
         seconds
     }
 
-    fn env(&mut self, value: &Value, path: &str) -> BTreeMap<String, String> {
-        let mut env = BTreeMap::new();
+    fn env(&mut self, value: &Value, path: &str) -> Map<String, String> {
+        let mut env = Map::new();
         let entries = self.fields(value, path);
         if entries.len() > ENV_MAX {
             self.wrong(value.at, path, format!("at most {ENV_MAX} variables"));
@@ -397,13 +397,13 @@ impl Reader<'_> {
         let mut configuration = Configuration {
             name: name.value.clone(),
             at: name.at,
-            values: BTreeMap::new(),
+            values: Map::new(),
             selector: Vec::new(),
             branches: Vec::new(),
             artifacts: Vec::new(),
             timeout_s: None,
             step_timeout_s: None,
-            env: BTreeMap::new(),
+            env: Map::new(),
             priority: 0,
         };
         for (key, value) in self.fields(value, &path) {
@@ -506,7 +506,7 @@ impl Reader<'_> {
     }
 
     fn unique(&mut self, configurations: &[Configuration]) {
-        let mut first: BTreeMap<&str, Position> = BTreeMap::new();
+        let mut first: Map<&str, Position> = Map::new();
         for configuration in configurations {
             if let Some(earlier) = first.get(configuration.name.as_str()) {
                 let path = format!("configurations.{}", shown(&configuration.name));
@@ -533,7 +533,7 @@ impl Reader<'_> {
 
     /// Warns of values that no build text uses: most are misspelt settings.
     fn unused(&mut self, spec: &RepoSpec) {
-        let mut used: BTreeMap<String, bool> = BTreeMap::new();
+        let mut used: Map<String, bool> = Map::new();
         for configuration in &spec.configurations {
             for (key, value) in &configuration.values {
                 if IMPLIED_VALUES.contains(&key.as_str()) {
@@ -542,7 +542,7 @@ impl Reader<'_> {
                 if used.len() >= REPORTS_MAX {
                     return;
                 }
-                let used = *used.entry(key.clone()).or_insert_with(|| {
+                let used = *used.get_or_insert_with(key.clone(), || {
                     let form = format!("${{{key}}}");
                     spec.platforms.iter().flat_map(|platform| &platform.steps).any(|step| step.contains(&form))
                 });

@@ -3,7 +3,7 @@
 use crate::job::EventId;
 use crate::ledger::EventRecord;
 use crate::limits::Millis;
-use alloc::collections::{BTreeMap, BTreeSet};
+use crate::ordered::{Map, Set};
 use alloc::string::String;
 
 /// Events kept for each repository unless the configuration says otherwise: some months of a busy project.
@@ -35,20 +35,20 @@ impl Default for Policy {
 pub struct Retention {
     policy: Policy,
     now: Millis,
-    repositories: BTreeMap<String, Seen>,
+    repositories: Map<String, Seen>,
     last: Option<EventId>,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Seen {
     events: usize,
-    refs: BTreeSet<String>,
+    refs: Set<String>,
 }
 
 impl Retention {
     /// Nothing judged yet; `now` in Unix milliseconds.
     pub fn new(policy: Policy, now: Millis) -> Self {
-        Self { policy, now, repositories: BTreeMap::new(), last: None }
+        Self { policy, now, repositories: Map::new(), last: None }
     }
 
     /// Whether this event may be deleted; `finished`: none of its jobs is still to end.
@@ -58,7 +58,7 @@ impl Retention {
     pub fn expired(&mut self, event: &EventRecord, finished: bool) -> bool {
         debug_assert!(self.last.is_none_or(|last| event.id < last), "events must come newest first");
         self.last = Some(event.id);
-        let seen = self.repositories.entry(event.repository.clone()).or_default();
+        let seen = self.repositories.get_or_default(event.repository.clone());
         seen.events = seen.events.saturating_add(1);
         let newest_of_ref = seen.refs.len() < KEPT_REFS && seen.refs.insert(event.reference.clone());
         if !finished || newest_of_ref {

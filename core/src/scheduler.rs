@@ -10,9 +10,8 @@ mod waiting;
 use crate::job::{Fault, JobId, JobKey, JobState, Outcome, Verdict};
 use crate::ledger::JobRecord;
 use crate::limits::{INFRA_ATTEMPTS, JOB_TIMEOUT_S, Millis, SLOTS};
-use crate::ordered;
+use crate::ordered::{Map, Set};
 use crate::platform::serves;
-use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -156,9 +155,9 @@ struct Agent {
     platforms: Vec<String>,
     slots: u32,
     load_permille: u32,
-    mirrors: BTreeSet<String>,
+    mirrors: Set<String>,
     connected: bool,
-    runs: BTreeSet<JobKey>,
+    runs: Set<JobKey>,
     aside: bool,
     troubles: u32,
     paused_until: Millis,
@@ -184,16 +183,16 @@ type Queue = (i32, String, String);
 #[derive(Clone, Debug, Default)]
 pub struct Scheduler {
     policy: Policy,
-    jobs: BTreeMap<JobId, Job>,
-    agents: BTreeMap<String, Agent>,
-    queues: BTreeMap<Queue, BTreeSet<JobId>>,
+    jobs: Map<JobId, Job>,
+    agents: Map<String, Agent>,
+    queues: Map<Queue, Set<JobId>>,
     /// Queues for platforms that no agent has offered: not looked at for each slot that becomes free.
-    unoffered: BTreeMap<Queue, BTreeSet<JobId>>,
-    running: BTreeMap<String, u32>,
-    timers: BTreeSet<(Millis, JobId)>,
+    unoffered: Map<Queue, Set<JobId>>,
+    running: Map<String, u32>,
+    timers: Set<(Millis, JobId)>,
     hold: Option<String>,
     /// Attempts of jobs that were released last.
-    released: BTreeMap<JobId, u32>,
+    released: Map<JobId, u32>,
 }
 
 impl Scheduler {
@@ -283,7 +282,7 @@ impl Scheduler {
             }
             Input::AgentDown(agent) => self.agent_down(now, &agent),
             Input::AgentRevoked(agent) => self.agent_revoked(now, &agent, out),
-            Input::SetAside { agent, aside } => self.agents.entry(agent).or_default().aside = aside,
+            Input::SetAside { agent, aside } => self.agents.get_or_default(agent).aside = aside,
             Input::Started(key, step) => {
                 self.started(now, key, step, out);
                 // This comes with every piece of every log, and makes room for no job.
@@ -346,9 +345,9 @@ impl Scheduler {
     }
 
     fn hold_slot(&mut self, agent: &str, key: JobKey) {
-        self.agents.entry(agent.to_string()).or_default().runs.insert(key);
+        self.agents.get_or_default(agent.to_string()).runs.insert(key);
         if let Some(job) = self.jobs.get(&key.job) {
-            *self.running.entry(job.record.repository.clone()).or_default() += 1;
+            *self.running.get_or_default(job.record.repository.clone()) += 1;
         }
     }
 
@@ -379,7 +378,7 @@ impl Scheduler {
             let offered = self.queues.contains_key(&queue)
                 || (!self.unoffered.contains_key(&queue) && self.agents.values().any(|agent| agent.serves(&queue.2)));
             let queues = if offered { &mut self.queues } else { &mut self.unoffered };
-            queues.entry(queue).or_default().insert(id);
+            queues.get_or_default(queue).insert(id);
         }
         self.rearm(id);
     }
@@ -389,8 +388,8 @@ impl Scheduler {
         let Some(agent) = self.agents.get(name) else { return };
         let found: Vec<Queue> = self.unoffered.keys().filter(|queue| agent.serves(&queue.2)).cloned().collect();
         for queue in found {
-            if let Some(mut ids) = self.unoffered.remove(&queue) {
-                self.queues.entry(queue).or_default().append(&mut ids);
+            if let Some(ids) = self.unoffered.remove(&queue) {
+                self.queues.get_or_default(queue).extend(ids);
             }
         }
     }
@@ -444,14 +443,14 @@ impl Scheduler {
 
     fn agent_up(&mut self, now: Millis, greeting: Greeting, out: &mut Vec<Output>) {
         let name = greeting.agent;
-        let agent = self.agents.entry(name.clone()).or_default();
+        let agent = self.agents.get_or_default(name.clone());
         agent.platforms = greeting.platforms;
         agent.slots = greeting.slots;
-        agent.mirrors = ordered::set(greeting.mirrors);
+        agent.mirrors = Set::from_iter(greeting.mirrors);
         agent.connected = true;
         let mine: Vec<JobKey> = agent.runs.iter().copied().collect();
         self.offered(&name);
-        let holds = ordered::set(greeting.holds.iter().copied());
+        let holds = Set::from_iter(greeting.holds.iter().copied());
         for key in &holds {
             if self.holder(*key) == Some(name.as_str()) {
                 out.push(Output::Adopt(name.clone(), *key));

@@ -6,10 +6,9 @@
 
 use crate::job::JobKey;
 use crate::limits::{CHUNK_BYTES, Millis, PROTOCOL, STREAMS, WINDOW_BYTES};
+use crate::ordered::Map;
 use crate::stream::StreamSender;
 use crate::wire::{AgentMessage, Assignment, Hello, Load, MasterMessage, Offer, Prefetch, Refuse};
-use alloc::collections::BTreeMap;
-use alloc::collections::btree_map::Entry;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -159,7 +158,7 @@ pub struct AgentSession {
     description: Description,
     link: Link,
     failures: u32,
-    held: BTreeMap<JobKey, Held>,
+    held: Map<JobKey, Held>,
     writable: bool,
     /// Whether the offer has changed since the greeting of the present link.
     offer_changed: bool,
@@ -177,7 +176,7 @@ impl AgentSession {
             description,
             link: Link::Down { redial: 0 },
             failures: 0,
-            held: BTreeMap::new(),
+            held: Map::new(),
             writable: false,
             offer_changed: false,
             load: None,
@@ -212,7 +211,7 @@ impl AgentSession {
             Input::Message(message) => self.message(message, out),
             Input::Writable => self.writable = true,
             Input::Found { key, lengths } => {
-                self.held.entry(key).or_default();
+                self.held.get_or_default(key);
                 self.grow(key, &lengths);
             }
             // A report about an attempt that was forgotten meanwhile means nothing.
@@ -317,8 +316,8 @@ impl AgentSession {
             (Link::Up, MasterMessage::Assign(assignment)) => {
                 // Holding it from this moment on makes the next greeting list it, so that a link that breaks while the
                 // directory is made does not let the master give the attempt up.
-                if let Entry::Vacant(place) = self.held.entry(assignment.key) {
-                    place.insert(Held { adopted: true, ..Held::default() });
+                if !self.held.contains_key(&assignment.key) {
+                    self.held.insert(assignment.key, Held { adopted: true, ..Held::default() });
                     out.push(Output::Start(assignment));
                 }
             }

@@ -5,7 +5,7 @@
 
 use crate::job::JobKey;
 use crate::limits::CHUNK_BYTES;
-use alloc::collections::BTreeMap;
+use crate::ordered::Map;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -164,7 +164,7 @@ pub struct Assignment {
     /// Scripts, run in order.
     pub steps: Vec<String>,
     /// Environment from platform and configuration; Sai's own names are added by the agent.
-    pub env: BTreeMap<String, String>,
+    pub env: Map<String, String>,
     /// Globs of files to keep.
     pub artifacts: Vec<String>,
     /// Seconds for the whole job.

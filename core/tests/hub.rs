@@ -5,10 +5,10 @@ use sai_core::job::{Fault, JobId, JobKey, JobState, Outcome, Verdict};
 use sai_core::ledger::{AgentRecord, EventRecord, JobRecord, Source};
 use sai_core::limits::{Millis, PROTOCOL};
 use sai_core::matrix::JobSpec;
+use sai_core::ordered::Map;
 use sai_core::record::{self, Artifact, ChannelStart, Record};
 use sai_core::scheduler::Policy;
 use sai_core::wire::{Ack, Adopt, AgentMessage, DataHeader, Hello, Load, MasterMessage, Offer, Refuse};
-use std::collections::BTreeMap;
 
 const GCC: &str = "linux-debian-12/x86_64/gcc";
 
@@ -53,7 +53,7 @@ fn spec() -> JobSpec {
         platform: "linux/x86_64".to_string(),
         configuration: "default".to_string(),
         steps: vec!["make".to_string()],
-        env: BTreeMap::new(),
+        env: Map::new(),
         artifacts: vec!["out/*".to_string()],
         timeout_s: None,
         step_timeout_s: None,
@@ -257,7 +257,7 @@ fn a_greeting_that_was_overtaken_ends_nothing() {
     assert_eq!(words(&out), ["bye", "close"]);
     assert_eq!(out.last(), Some(&Output::Close(old)));
     assert_eq!(desk.hub.scheduler().holder(key(1, 1)), Some("a"));
-    assert_eq!(desk.hub.connected()["a"].link, new);
+    assert_eq!(desk.hub.connected().get("a").unwrap().link, new);
 }
 
 #[test]
@@ -271,7 +271,7 @@ fn an_agent_that_reconnects_takes_the_place_of_its_old_link() {
     // The old link's last words and its end mean nothing any more.
     assert_eq!(words(&desk.data(old, key(1, 1), 0, 0, &log(&[stdout()]))), [""; 0]);
     assert_eq!(words(&desk.give(Input::LinkDown(old))), [""; 0]);
-    assert_eq!(desk.hub.connected()["a"].link, new);
+    assert_eq!(desk.hub.connected().get("a").unwrap().link, new);
 }
 
 #[test]
@@ -318,13 +318,13 @@ fn what_an_agent_says_of_itself_is_bounded() {
         ..hello("a", &[])
     };
     desk.give(Input::Message(link, AgentMessage::Hello(greeting)));
-    let said = &desk.hub.connected()["a"].hello;
+    let said = &desk.hub.connected().get("a").unwrap().hello;
     let kept = (said.host.chars().count(), said.version.chars().count(), said.slots, said.mirrors.len());
     assert_eq!(kept, (500, 500, 256, 4096));
     assert_eq!(said.platforms, [GCC]);
     let offer = Offer { platforms: vec![GCC.to_string(), "a b".to_string()], slots: u32::MAX };
     desk.give(Input::Message(link, AgentMessage::Offer(offer)));
-    let said = &desk.hub.connected()["a"].hello;
+    let said = &desk.hub.connected().get("a").unwrap().hello;
     assert_eq!((said.platforms.len(), said.slots), (1, 256));
     desk.push(1);
     let refuse = AgentMessage::Refuse(Refuse { key: key(1, 1), why: long.clone() });

@@ -1,6 +1,6 @@
 //! Saifiles, real and hostile, read and expanded.
 
-use std::collections::BTreeMap;
+use sai_core::ordered::Map;
 
 use sai_core::json::{self, Node};
 use sai_core::matrix::{self, JobSpec, Matrix};
@@ -301,7 +301,7 @@ fn settings_of_platforms_and_configurations() {
     let jobs = jobs(text, "main");
     assert_eq!((jobs[0].timeout_s, jobs[0].step_timeout_s, jobs[0].priority), (Some(7200), Some(120), -5));
     assert_eq!((jobs[1].timeout_s, jobs[1].step_timeout_s, jobs[1].priority), (Some(90), Some(900), 0));
-    let env = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+    let env = |pairs: &[(&str, &str)]| -> Map<String, String> {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     };
     assert_eq!(jobs[0].env, env(&[("A", "1"), ("B", "2"), ("_c3", "")]));

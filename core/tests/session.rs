@@ -2,11 +2,11 @@
 
 use sai_core::job::{JobId, JobKey};
 use sai_core::limits::{CHUNK_BYTES, PROTOCOL, WINDOW_BYTES};
+use sai_core::ordered::Map;
 use sai_core::session::{AgentSession, Description, Input, Output, REDIAL_MOST_MS, WELCOME_MS};
 use sai_core::wire::{
     Ack, Adopt, AgentMessage, Assignment, Bye, Cancel, Forget, Hello, Load, MasterMessage, Offer, Refuse, Welcome,
 };
-use std::collections::BTreeMap;
 
 const NOW: u64 = 1_000_000;
 
@@ -52,7 +52,7 @@ fn assignment(key: JobKey) -> Assignment {
         platform: "linux/x86_64".to_string(),
         configuration: "default".to_string(),
         steps: vec!["make".to_string()],
-        env: BTreeMap::new(),
+        env: Map::new(),
         artifacts: Vec::new(),
         timeout_s: 60,
         step_timeout_s: None,

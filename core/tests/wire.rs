@@ -2,11 +2,11 @@
 
 use sai_core::job::JobKey;
 use sai_core::limits::CHUNK_BYTES;
+use sai_core::ordered::Map;
 use sai_core::wire::{
     Ack, Adopt, AgentMessage, Assignment, Bye, Cancel, DATA_HEADER_BYTES, DataHeader, Forget, Hello, Load,
     MasterMessage, Offer, Prefetch, Refuse, Welcome,
 };
-use std::collections::BTreeMap;
 
 const KEY: JobKey = JobKey { job: u64::MAX, attempt: u32::MAX };
 const ODD: &str = "\"\\ \u{0}\u{1f}\u{7f} é \u{1F600} </script> {\"t\":\"bye\"}";
@@ -44,7 +44,7 @@ fn master_messages() -> Vec<MasterMessage> {
             platform: text(),
             configuration: text(),
             steps: vec![text(), String::new()],
-            env: BTreeMap::from([(text(), text()), (String::new(), String::new())]),
+            env: Map::from([(text(), text()), (String::new(), String::new())]),
             artifacts: vec![text()],
             timeout_s: u64::MAX,
             step_timeout_s: Some(0),

@@ -5,9 +5,9 @@ use crate::sessions::digest_hex;
 use sai_agent::link::{Frame, Link};
 use sai_core::hub::Input;
 use sai_core::ledger::AgentRecord;
+use sai_core::ordered::Map;
 use sai_core::wire::{AgentMessage, DataHeader};
 use smol::future::FutureExt as _;
-use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock};
 
 /// Random bytes of a token: out of reach of guessing, so that its plain SHA-256 may be stored.
@@ -26,7 +26,7 @@ pub fn new_token() -> Result<String, String> {
 /// Which token is whose. Tokens are found by their digest, so that comparing reveals nothing of them.
 #[derive(Debug, Default)]
 pub struct Tokens {
-    names: RwLock<BTreeMap<String, String>>,
+    names: RwLock<Map<String, String>>,
 }
 
 impl Tokens {

@@ -2,10 +2,10 @@
 
 use sai_agent::container_settings::{self, ContainerSettings};
 use sai_core::limits::{JOB_TIMEOUT_S, LOG_BYTES};
+use sai_core::ordered::Map;
 use sai_core::retention;
 use sai_core::settings::{self, Reader, Section};
 use sai_core::{git_names, platform};
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -71,7 +71,7 @@ pub struct Config {
     /// Whether everybody may read the page; acting always needs a sign-in.
     pub public: bool,
     /// The repositories, by name.
-    pub repositories: BTreeMap<String, Repository>,
+    pub repositories: Map<String, Repository>,
     /// The agent inside; `None` switches it off.
     pub builtin: Option<Builtin>,
     /// Bytes of log a job may write.
@@ -98,7 +98,7 @@ impl Default for Config {
             url: None,
             certificate: None,
             public: true,
-            repositories: BTreeMap::new(),
+            repositories: Map::new(),
             builtin: Some(Builtin {
                 platforms: Vec::new(),
                 slots: None,

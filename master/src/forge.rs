@@ -12,8 +12,8 @@
 use crate::git::{Finished, Git, GitError};
 use sai_core::git_names::{Protocol, check_ref, check_repository, check_revision, protocol, without_credentials};
 use sai_core::git_text::{self, BatchObject, Tip, TipsError};
+use sai_core::ordered::Map;
 use smol::lock::{Mutex, Semaphore};
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, DirBuilder};
@@ -135,7 +135,7 @@ pub struct Forge {
     list_time: Duration,
     fetch_time: Duration,
     running: Semaphore,
-    caches: std::sync::Mutex<BTreeMap<String, Arc<Mutex<CacheState>>>>,
+    caches: std::sync::Mutex<Map<String, Arc<Mutex<CacheState>>>>,
 }
 
 /// What is known of a repository's cache since this process started.
@@ -244,7 +244,7 @@ impl Forge {
             // The map is whole whatever happened to a thread that held it.
             Err(poisoned) => poisoned.into_inner(),
         };
-        caches.entry(name.to_string()).or_default().clone()
+        caches.get_or_default(name.to_string()).clone()
     }
 
     fn cache<'a>(

@@ -14,9 +14,9 @@ use hmac::{Hmac, KeyInit, Mac};
 use miniserde::Deserialize;
 use multer::bytes::Bytes;
 use sai_core::git_names::{check_ref, check_revision, is_null_revision, is_private};
+use sai_core::ordered::Map;
 use sai_core::replay::NONCE_BYTES;
 use sha2::{Digest, Sha256, Sha384, Sha512};
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use subtle::ConstantTimeEq;
 
@@ -104,10 +104,7 @@ fn error<T>(status: u16, text: impl Into<String>) -> Result<T, HookError> {
 ///
 /// # Errors
 /// [`HookError`]: 400 for what cannot be read, 401 unsigned or forged, 404 no such repository, 405, 413, 415.
-pub fn receive(
-    request: &HookRequest<'_>,
-    repositories: &BTreeMap<String, HookSecret>,
-) -> Result<HookOutcome, HookError> {
+pub fn receive(request: &HookRequest<'_>, repositories: &Map<String, HookSecret>) -> Result<HookOutcome, HookError> {
     let name = request.path.strip_prefix(PREFIX).unwrap_or("");
     let name = percent_decoded(name).unwrap_or_default();
     let Some((name, secret)) = repositories.get_key_value(name.trim_end_matches('/')) else {

@@ -10,11 +10,11 @@ use sai_core::hub::{Hub, Input, LinkId, Output, Touch};
 use sai_core::job::{JobId, JobState};
 use sai_core::ledger::ActionRecord;
 use sai_core::limits::Millis;
-use sai_core::ordered;
+use sai_core::ordered::{Map, Set};
 use sai_core::wire::MasterMessage;
 use smol::channel::{Receiver, Sender, TrySendError};
 use smol::future::FutureExt as _;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -126,7 +126,7 @@ struct Turn {
     committed: bool,
     messages: Vec<(LinkId, MasterMessage)>,
     closes: Vec<LinkId>,
-    touches: BTreeSet<Touch>,
+    touches: Set<Touch>,
     settled: Vec<Sender<Result<(), String>>>,
 }
 
@@ -192,7 +192,7 @@ impl HubEdge {
             live: parts.live,
             changes: parts.changes,
             to_control: self.to_control,
-            outboxes: BTreeMap::new(),
+            outboxes: Map::new(),
             turns: VecDeque::new(),
             next_turn: 0,
             space_hold: false,
@@ -245,7 +245,7 @@ struct Running {
     live: Arc<RwLock<Live>>,
     changes: Arc<Changes>,
     to_control: Sender<Control>,
-    outboxes: BTreeMap<LinkId, Sender<Vec<MasterMessage>>>,
+    outboxes: Map<LinkId, Sender<Vec<MasterMessage>>>,
     turns: VecDeque<Turn>,
     next_turn: u64,
     /// Whether jobs are held because the disk is nearly full.
@@ -358,9 +358,9 @@ impl Running {
     fn release(&mut self) {
         while self.turns.front().is_some_and(|turn| turn.committed) {
             let Some(turn) = self.turns.pop_front() else { return };
-            let mut messages: BTreeMap<LinkId, Vec<MasterMessage>> = BTreeMap::new();
+            let mut messages: Map<LinkId, Vec<MasterMessage>> = Map::new();
             for (link, message) in turn.messages {
-                messages.entry(link).or_default().push(message);
+                messages.get_or_default(link).push(message);
             }
             for (link, messages) in messages {
                 let Some(outbox) = self.outboxes.get(&link) else { continue };
@@ -419,7 +419,7 @@ impl Running {
     }
 
     /// Brings what viewers read up to date.
-    fn refresh(&mut self, now: Millis, touches: &BTreeSet<Touch>) {
+    fn refresh(&mut self, now: Millis, touches: &Set<Touch>) {
         let agents = touches.contains(&Touch::Agents);
         self.waiting_stale |= agents || touches.iter().any(|touch| matches!(touch, Touch::Job(_)));
         let queued: Vec<JobId> = if self.waiting_stale {
@@ -467,7 +467,7 @@ impl Running {
         if reasons {
             self.waiting_stale = false;
             self.waiting_at = now;
-            live.waiting = ordered::map(queued.into_iter().filter_map(|id| Some((id, scheduler.waiting(now, id)?))));
+            live.waiting = Map::from_iter(queued.into_iter().filter_map(|id| Some((id, scheduler.waiting(now, id)?))));
         }
     }
 }

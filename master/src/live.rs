@@ -5,8 +5,8 @@
 //! "everything": a viewer's memory is bounded whatever the rate, and nobody waits for a viewer.
 
 use sai_core::job::{EventId, JobId, JobKey};
+use sai_core::ordered::{Map, Set};
 use smol::channel;
-use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -56,15 +56,15 @@ pub struct LiveRepository {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Live {
     /// Agents by name.
-    pub agents: BTreeMap<String, LiveAgent>,
+    pub agents: Map<String, LiveAgent>,
     /// Why each queued job waits.
-    pub waiting: BTreeMap<JobId, String>,
+    pub waiting: Map<JobId, String>,
     /// Repositories, in the configuration's order.
     pub repositories: Vec<LiveRepository>,
     /// Sentences for the top of every page, such as "no new jobs: the disk is nearly full".
     pub notices: Vec<String>,
     /// Durable length of each running attempt's log.
-    pub log_lengths: BTreeMap<JobKey, u64>,
+    pub log_lengths: Map<JobKey, u64>,
 }
 
 /// What changed.
@@ -112,7 +112,7 @@ impl Scope {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dirty {
     /// The topics, each once.
-    pub topics: BTreeSet<Topic>,
+    pub topics: Set<Topic>,
     /// More topics than are remembered one by one: take everything as changed.
     pub all: bool,
 }
@@ -133,8 +133,8 @@ pub struct Changes {
 struct Watchers {
     next: u64,
     // Log topics come far more often than any other and concern one attempt, so viewers of jobs are found by job.
-    of_jobs: BTreeMap<JobId, BTreeMap<u64, Arc<Watcher>>>,
-    others: BTreeMap<u64, Arc<Watcher>>,
+    of_jobs: Map<JobId, Map<u64, Arc<Watcher>>>,
+    others: Map<u64, Arc<Watcher>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -154,7 +154,7 @@ impl Watcher {
             }
             dirty.topics.insert(topic);
             if dirty.topics.len() > DIRTY_TOPICS {
-                *dirty = Dirty { topics: BTreeSet::new(), all: true };
+                *dirty = Dirty { topics: Set::new(), all: true };
             }
         }
         // A full channel means that the viewer has been woken already and has not looked yet.
@@ -172,7 +172,7 @@ impl Changes {
     pub fn touch(&self, topic: Topic) {
         let watchers = lock(&self.watchers);
         if let Topic::Log(JobKey { job, .. }) | Topic::Job(job) = topic {
-            for watcher in watchers.of_jobs.get(&job).into_iter().flat_map(BTreeMap::values) {
+            for watcher in watchers.of_jobs.get(&job).into_iter().flat_map(Map::values) {
                 watcher.touch(topic);
             }
         }
@@ -191,7 +191,7 @@ impl Changes {
         watchers.next += 1;
         let number = watchers.next;
         match watcher.scope {
-            Scope::Job(key) => watchers.of_jobs.entry(key.job).or_default().insert(number, watcher.clone()),
+            Scope::Job(key) => watchers.of_jobs.get_or_default(key.job).insert(number, watcher.clone()),
             _ => watchers.others.insert(number, watcher.clone()),
         };
         drop(watchers);
@@ -201,7 +201,7 @@ impl Changes {
     /// How many watch now.
     pub fn watching(&self) -> usize {
         let watchers = lock(&self.watchers);
-        watchers.others.len() + watchers.of_jobs.values().map(BTreeMap::len).sum::<usize>()
+        watchers.others.len() + watchers.of_jobs.values().map(Map::len).sum::<usize>()
     }
 }
 

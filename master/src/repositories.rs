@@ -14,13 +14,13 @@ use sai_core::job::{EventId, JobId};
 use sai_core::ledger::{EventRecord, Source, TipRecord};
 use sai_core::look::{LookInput, LookOutput, LookSchedule, NAMED_REFERENCES};
 use sai_core::matrix::{self, JobSpec};
-use sai_core::ordered;
+use sai_core::ordered::{Map, Set};
 use sai_core::push::{KnownRefs, RefPolicy};
 use sai_core::repo_spec;
 use sai_core::wire::Prefetch;
 use smol::channel::{Receiver, Sender};
 use smol::future::FutureExt as _;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -172,8 +172,8 @@ enum Call {
 
 /// The way to the tasks.
 pub struct Repositories {
-    calls: BTreeMap<String, Sender<Call>>,
-    first_pokes: BTreeMap<String, Arc<FirstPokes>>,
+    calls: Map<String, Sender<Call>>,
+    first_pokes: Map<String, Arc<FirstPokes>>,
 }
 
 /// The pokes of a repository that was never looked at, on disk before they are answered.
@@ -202,10 +202,10 @@ impl FirstPokes {
         }
     }
 
-    fn read(&self) -> BTreeSet<String> {
+    fn read(&self) -> Set<String> {
         let text = std::fs::read_to_string(&self.file).unwrap_or_default();
         let names = text.lines().filter(|name| check_ref(name).is_ok()).map(ToString::to_string);
-        ordered::set(names.take(NAMED_REFERENCES))
+        Set::from_iter(names.take(NAMED_REFERENCES))
     }
 
     fn looked(&self) {
@@ -236,10 +236,10 @@ impl Repositories {
             })
             .collect();
         drop(live);
-        let (mut calls, mut first_pokes) = (BTreeMap::new(), BTreeMap::new());
+        let (mut calls, mut first_pokes) = (Map::new(), Map::new());
         for repository in config.repositories.values() {
             let refs = tips.iter().filter(|tip| tip.repository == repository.name);
-            let refs = ordered::map(refs.map(|tip| (tip.reference.clone(), tip.revision.clone())));
+            let refs = Map::from_iter(refs.map(|tip| (tip.reference.clone(), tip.revision.clone())));
             let known = KnownRefs::restored(refs);
             let (sender, receiver) = smol::channel::bounded(WAITING);
             calls.insert(repository.name.clone(), sender);
@@ -335,7 +335,7 @@ impl Watch {
         }
     }
 
-    async fn look(&mut self, named: &BTreeSet<String>) -> LookInput {
+    async fn look(&mut self, named: &Set<String>) -> LookInput {
         match self.try_look(named).await {
             Ok((pushes, more)) => {
                 // What it found is with the hub; a push of the first look is safe once its event is durable.
@@ -349,7 +349,7 @@ impl Watch {
         }
     }
 
-    async fn try_look(&mut self, named: &BTreeSet<String>) -> Result<(usize, bool), String> {
+    async fn try_look(&mut self, named: &Set<String>) -> Result<(usize, bool), String> {
         let forge = self.shared.forge.clone();
         let place = self.forge_repository();
         let tips = forge.tips(&place).await.map_err(|error| error.to_string())?;

@@ -4,8 +4,8 @@
 //! random bits and is kept only as its SHA-256, so that a look-up does not leak by its timing how near a guess was.
 
 use sai_core::ledger::UserRecord;
+use sai_core::ordered::Map;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use subtle::ConstantTimeEq;
 
@@ -29,7 +29,7 @@ struct Session {
 /// Who is signed in.
 #[derive(Default)]
 pub struct Sessions {
-    held: Mutex<BTreeMap<[u8; 32], Session>>,
+    held: Mutex<Map<[u8; 32], Session>>,
 }
 
 /// SHA-256 of a text, as 64 hex digits.
@@ -62,7 +62,7 @@ impl Sessions {
         Self::default()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<[u8; 32], Session>> {
+    fn lock(&self) -> MutexGuard<'_, Map<[u8; 32], Session>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

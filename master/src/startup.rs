@@ -23,10 +23,9 @@ use sai_core::hub::{Hub, Input, Output, Terms};
 use sai_core::job::{Fault, JobKey, JobState};
 use sai_core::join::Address;
 use sai_core::ledger::{AgentRecord, JobRecord};
-use sai_core::ordered;
+use sai_core::ordered::Map;
 use sai_core::scheduler::Policy;
 use smol::stream::StreamExt as _;
-use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -212,7 +211,7 @@ fn restore(config: &Config, store: &Store, restored: &Restored) -> Result<(Hub, 
         log_bytes: config.log_bytes,
         log_limit_fails: config.log_limit_fails,
         timeout_s: config.timeout_s,
-        submodules: ordered::map(submodules),
+        submodules: Map::from_iter(submodules),
     };
     let policy = Policy {
         orphan_ms: config.orphan_s.saturating_mul(1000),
@@ -288,7 +287,7 @@ fn replay(hub: &mut Hub, store: &Store, key: JobKey, outputs: &mut Vec<Output>) 
 
 /// What `/hook/` does.
 struct Hooks {
-    secrets: BTreeMap<String, HookSecret>,
+    secrets: Map<String, HookSecret>,
     repositories: Repositories,
     nonces: Mutex<Nonces>,
 }
@@ -299,7 +298,7 @@ impl Hooks {
         let secrets =
             secrets.map(|repository| (repository.name.clone(), HookSecret { secret: repository.secret.clone() }));
         let nonces = Nonces::open(&state.join("nonces")).map_err(|error| format!("the nonces of hooks: {error}"))?;
-        Ok(Self { secrets: ordered::map(secrets), repositories, nonces: Mutex::new(nonces) })
+        Ok(Self { secrets: Map::from_iter(secrets), repositories, nonces: Mutex::new(nonces) })
     }
 
     fn respond(&self, request: &Request) -> Response {

@@ -13,11 +13,10 @@ use sai_core::hub::Input;
 use sai_core::job::{JobId, JobKey, JobState};
 use sai_core::ledger::{JobRecord, Source};
 use sai_core::matrix::JobSpec;
-use sai_core::ordered;
+use sai_core::ordered::{Map, Set};
 use sai_core::platform::serves;
 use sai_core::record::{Decoder, Item, Record};
 use smol::stream::StreamExt as _;
-use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -110,7 +109,7 @@ pub fn run(trial: &Trial) -> Result<ExitCode, String> {
         let made = master.shared.make_event(&repository, &tip, Source::Try, Ok(file), None).await?;
         master.hub.settled().await?;
         let event = master.store.reader().event(made).ok_or("the event was not kept")?;
-        let wanted = ordered::set(chosen.iter().map(|index| event.first_job + *index as u64));
+        let wanted = Set::from_iter(chosen.iter().map(|index| event.first_job + *index as u64));
         for job in (event.first_job..).take(event.jobs as usize).filter(|job| !wanted.contains(job)) {
             let why = "not part of this trial".to_string();
             master.hub.input(Input::Cancel(job, why)).await.map_err(|_| ending)?;
@@ -174,7 +173,7 @@ fn choose(trial: &Trial, offered: &[String], specs: &[JobSpec]) -> Result<Vec<us
     }
     for name in &trial.configurations {
         if !specs.iter().any(|spec| spec.configuration == *name) {
-            let names = ordered::set(specs.iter().map(|spec| spec.configuration.as_str()));
+            let names = Set::from_iter(specs.iter().map(|spec| spec.configuration.as_str()));
             let names: Vec<&str> = names.into_iter().collect();
             return Err(format!("there is no configuration {name:?}; there are {}", names.join(", ")));
         }
@@ -188,7 +187,7 @@ fn choose(trial: &Trial, offered: &[String], specs: &[JobSpec]) -> Result<Vec<us
         specs.iter().enumerate().filter(|(_, spec)| here(spec) && asked(spec)).map(|(index, _)| index).collect();
     if chosen.is_empty() {
         let wanted = specs.iter().filter(|spec| asked(spec));
-        let wanted = ordered::set(wanted.map(|spec| spec.platform.as_str()));
+        let wanted = Set::from_iter(wanted.map(|spec| spec.platform.as_str()));
         let wanted: Vec<&str> = wanted.into_iter().collect();
         return Err(format!(
             "this machine serves {}, but the jobs asked for want {}; `--as PLATFORM` lets it serve another",
@@ -341,8 +340,8 @@ impl Tree {
 /// Prints the logs of jobs side by side, and a line of progress below them on a terminal.
 struct Follower<'a> {
     master: &'a Master,
-    jobs: BTreeSet<JobId>,
-    shown: BTreeMap<JobId, Shown>,
+    jobs: Set<JobId>,
+    shown: Map<JobId, Shown>,
     terminal: bool,
     started: Instant,
     progress: String,
@@ -354,8 +353,8 @@ struct Shown {
     log: Option<LogReader>,
     decoder: Decoder,
     /// The unfinished line of each channel, so that lines of several jobs do not mix.
-    lines: BTreeMap<u8, Vec<u8>>,
-    channels: BTreeMap<u8, String>,
+    lines: Map<u8, Vec<u8>>,
+    channels: Map<u8, String>,
     label: String,
 }
 
@@ -363,9 +362,9 @@ struct Shown {
 const LINE_BYTES: usize = 16 << 10;
 
 impl<'a> Follower<'a> {
-    fn new(master: &'a Master, jobs: BTreeSet<JobId>) -> Self {
+    fn new(master: &'a Master, jobs: Set<JobId>) -> Self {
         let terminal = io::stdout().is_terminal();
-        let (shown, progress) = (BTreeMap::new(), String::new());
+        let (shown, progress) = (Map::new(), String::new());
         Self { master, jobs, shown, terminal, started: Instant::now(), progress }
     }
 
@@ -395,7 +394,7 @@ impl<'a> Follower<'a> {
         let key = JobKey { job: job.id, attempt: job.attempt };
         let label =
             if self.jobs.len() == 1 { String::new() } else { format!("{} {}", job.configuration, job.platform) };
-        let shown = self.shown.entry(job.id).or_insert_with(|| Shown::new(key, label.clone()));
+        let shown = self.shown.get_or_insert_with(job.id, || Shown::new(key, label.clone()));
         if shown.key != key {
             *shown = Shown::new(key, label);
         }
@@ -483,7 +482,7 @@ impl<'a> Follower<'a> {
 
 impl Shown {
     fn new(key: JobKey, label: String) -> Self {
-        Self { key, log: None, decoder: Decoder::new(), lines: BTreeMap::new(), channels: BTreeMap::new(), label }
+        Self { key, log: None, decoder: Decoder::new(), lines: Map::new(), channels: Map::new(), label }
     }
 
     fn print(&mut self, bytes: &[u8], colour: bool, out: &mut Vec<u8>) {
@@ -497,7 +496,7 @@ impl Shown {
         // A log that breaks the format ends its job; what was printed stays.
         let _ = self.decoder.push(bytes, |item| match item {
             Item::Data { channel, bytes, .. } => {
-                let line = lines.entry(channel).or_default();
+                let line = lines.get_or_default(channel);
                 for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
                     line.extend_from_slice(piece);
                     if line.ends_with(b"\n") || line.len() > LINE_BYTES {

@@ -15,10 +15,9 @@ use miniserde::{Serialize, json};
 use sai_agent::blocking::unblock;
 use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::ledger::JobRecord;
-use sai_core::ordered;
+use sai_core::ordered::Set;
 use smol::Timer;
 use smol::future::or;
-use std::collections::BTreeSet;
 use std::future::Future;
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -198,13 +197,13 @@ fn changed_events(
     dirty: Option<&Dirty>,
     now: u64,
 ) -> Vec<Fragment> {
-    let wanted: Option<BTreeSet<EventId>> = dirty.filter(|dirty| !dirty.all).map(|dirty| {
+    let wanted: Option<Set<EventId>> = dirty.filter(|dirty| !dirty.all).map(|dirty| {
         let event = |topic: &Topic| match topic {
             Topic::Event(id) => Some(*id),
             Topic::Job(id) => library.archive.job(*id).map(|job| job.event),
             _ => None,
         };
-        ordered::set(dirty.topics.iter().filter_map(event))
+        Set::from_iter(dirty.topics.iter().filter_map(event))
     });
     let mut views = match &wanted {
         // That the list changed says nothing of which event: look at all that the first page shows.
@@ -228,9 +227,9 @@ fn changed_events(
 
 fn changed_event(library: &Library, id: EventId, since: u64, dirty: Option<&Dirty>, now: u64) -> Vec<Fragment> {
     let Some(view) = library.event(id) else { return Vec::new() };
-    let wanted: Option<BTreeSet<JobId>> = dirty.filter(|dirty| !dirty.all).map(|dirty| {
+    let wanted: Option<Set<JobId>> = dirty.filter(|dirty| !dirty.all).map(|dirty| {
         let job = |topic: &Topic| if let Topic::Job(id) = topic { Some(*id) } else { None };
-        ordered::set(dirty.topics.iter().filter_map(job))
+        Set::from_iter(dirty.topics.iter().filter_map(job))
     });
     let mut fragments = vec![
         Fragment::new("event-head", |html| event::head(html, &view, now)),

@@ -5,9 +5,9 @@ mod rig;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rig::{Origin, Request, Scratch, git, git_command, read_request};
+use sai_core::ordered::Map;
 use sai_master::hook::{BODY_BYTES, HookError, HookOutcome, HookRequest, HookSecret, VerifiedPush, receive};
 use sai_master::nonces::Nonces;
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::net::TcpListener;
@@ -21,7 +21,7 @@ const SECRET: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789
 const REVISION: &str = "0123456789abcdef0123456789abcdef01234567";
 const BOUNDARY: &str = "multipart/form-data; boundary=xxBOUNDARYxx";
 
-fn repositories() -> BTreeMap<String, HookSecret> {
+fn repositories() -> Map<String, HookSecret> {
     let secret = |text: Option<&str>| HookSecret { secret: text.map(ToString::to_string) };
     let named = |(name, text): (&str, Option<&str>)| (name.to_string(), secret(text));
     [("origin", Some(SECRET)), ("group/origin", Some(SECRET)), ("open", None), ("empty", Some(""))].map(named).into()

@@ -82,7 +82,7 @@ impl World {
             platform: "linux".into(),
             configuration: "default".into(),
             steps: steps.iter().map(|step| step.to_string()).collect(),
-            env: BTreeMap::new(),
+            env: sai_core::ordered::Map::new(),
             artifacts: Vec::new(),
             timeout_s: 60,
             step_timeout_s: None,

@@ -256,7 +256,7 @@ pub fn assignment(job: u64, repository: &(String, String), steps: &[&str]) -> As
         platform: "linux".to_owned(),
         configuration: "default".to_owned(),
         steps: steps.iter().map(|step| (*step).to_owned()).collect(),
-        env: BTreeMap::new(),
+        env: sai_core::ordered::Map::new(),
         artifacts: Vec::new(),
         timeout_s: 60,
         step_timeout_s: None,

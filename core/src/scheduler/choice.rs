@@ -3,7 +3,7 @@
 use super::{Output, Scheduler};
 use crate::job::{JobId, JobKey, JobState};
 use crate::limits::Millis;
-use alloc::collections::BTreeMap;
+use crate::ordered::Map;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -43,7 +43,7 @@ impl Scheduler {
     /// running, then the oldest job.
     fn choose(&self, now: Millis) -> Option<(JobId, String)> {
         let mut best: Option<((i32, u32, JobId), String)> = None;
-        let mut agents: BTreeMap<(&str, &str), Option<&String>> = BTreeMap::new();
+        let mut agents: Map<(&str, &str), Option<&String>> = Map::new();
         for ((priority, repository, platform), ids) in &self.queues {
             let Some(id) = ids.first().copied() else { continue };
             let rank = (*priority, self.running.get(repository).copied().unwrap_or(0), id);
@@ -54,8 +54,7 @@ impl Scheduler {
             let agent = match avoid {
                 Some(_) => self.agent_for(now, repository, platform, avoid),
                 None => *agents
-                    .entry((repository, platform))
-                    .or_insert_with(|| self.agent_for(now, repository, platform, None)),
+                    .get_or_insert_with((repository, platform), || self.agent_for(now, repository, platform, None)),
             };
             if let Some(agent) = agent {
                 best = Some((rank, agent.clone()));

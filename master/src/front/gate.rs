@@ -1,7 +1,7 @@
 //! Address → admission: how many connections, requests and wrong tokens one address, and all together, may have.
 
+use sai_core::ordered::Map;
 use smol::lock::{Semaphore, SemaphoreGuardArc};
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -38,7 +38,7 @@ pub struct Gate {
 #[derive(Default)]
 struct Table {
     connections: usize,
-    addresses: BTreeMap<IpAddr, Entry>,
+    addresses: Map<IpAddr, Entry>,
 }
 
 struct Entry {
@@ -106,7 +106,7 @@ impl Gate {
                 table.addresses.retain(|_, entry| entry.connections > 0);
             }
         }
-        let entry = table.addresses.entry(address).or_insert_with(|| Entry {
+        let entry = table.addresses.get_or_insert_with(address, || Entry {
             connections: 0,
             failures: 0,
             since: now,

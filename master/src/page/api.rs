@@ -8,8 +8,7 @@ use super::views::{AgentView, EventView, JobView, job_took, source_word};
 use crate::live::LiveRepository;
 use miniserde::{Serialize, json};
 use sai_core::ledger::JobRecord;
-use sai_core::ordered;
-use std::collections::BTreeMap;
+use sai_core::ordered::Map;
 
 /// One event.
 #[derive(Serialize)]
@@ -27,7 +26,7 @@ struct Event<'a> {
     /// A word: invalid, empty, queued, running, failing, passed, failed, cancelled.
     state: &'a str,
     /// How many jobs are in each state that some are in.
-    counts: BTreeMap<String, u64>,
+    counts: Map<String, u64>,
     duration_ms: Option<u64>,
     errors: &'a [String],
     warnings: &'a [String],
@@ -151,7 +150,9 @@ fn event_json<'a>(view: &'a EventView, now: u64) -> Event<'a> {
         source: source_word(event.source),
         at: moment(event.at),
         state: view.standing().word(),
-        counts: ordered::map(view.counts().into_iter().map(|(state, count)| (state.word().to_string(), count as u64))),
+        counts: Map::from_iter(
+            view.counts().into_iter().map(|(state, count)| (state.word().to_string(), count as u64)),
+        ),
         duration_ms: view.took(now),
         errors: &event.errors,
         warnings: &event.warnings,

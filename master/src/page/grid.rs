@@ -4,7 +4,7 @@ use super::html::Html;
 use super::units;
 use super::views::{EventView, job_took};
 use sai_core::ledger::JobRecord;
-use std::collections::BTreeMap;
+use sai_core::ordered::Map;
 
 /// Up to this many jobs the list names each, since the names fit; a larger grid shows small cells.
 const NAMED_CELLS: usize = 24;
@@ -22,10 +22,10 @@ struct Row<'a> {
 /// Rows of a grid, in the order in which platforms first appear, and how many columns there are. A platform whose cell
 /// is taken already gets a row more.
 fn rows(jobs: &[JobRecord]) -> (Vec<Row<'_>>, usize) {
-    let mut columns: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut columns: Map<&str, usize> = Map::new();
     for job in jobs {
         let next = columns.len();
-        columns.entry(&job.configuration).or_insert(next);
+        columns.get_or_insert_with(&job.configuration, || next);
     }
     let mut rows: Vec<Row<'_>> = Vec::new();
     for job in jobs {

@@ -8,7 +8,7 @@ use crate::sessions::Sessions;
 use crate::store::Reader;
 use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::ledger::{ActionRecord, AgentRecord, EventRecord, JobRecord, UserRecord};
-use sai_core::ordered;
+use sai_core::ordered::{Map, Set};
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
@@ -138,12 +138,12 @@ impl Library {
     /// The agents, those on record and those that are live: first those that are connected, by name.
     pub fn agents(&self, with_actions: bool) -> AgentsView {
         let records = self.archive.agents().into_iter();
-        let mut records = ordered::map(records.map(|record| (record.name.clone(), record)));
+        let mut records = Map::from_iter(records.map(|record| (record.name.clone(), record)));
         let (mut live, repositories) = {
             let live = self.live();
             (live.agents.clone(), live.repositories.clone())
         };
-        let names = ordered::set(records.keys().chain(live.keys()).cloned());
+        let names = Set::from_iter(records.keys().chain(live.keys()).cloned());
         let agents = names.into_iter().map(|name| {
             let live = live.remove(&name);
             let keys = live.as_ref().map(|live| live.running.as_slice()).unwrap_or_default();

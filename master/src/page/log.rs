@@ -530,8 +530,8 @@ impl Read for RawText {
 mod tests {
     use super::*;
     use sai_core::job::{Fault, Outcome};
+    use sai_core::ordered::Map;
     use sai_core::record::encode;
-    use std::collections::BTreeMap;
 
     /// A log under construction.
     struct Maker(Vec<u8>, u64);
@@ -661,7 +661,7 @@ mod tests {
             folder.push(&log.0[at..]);
             let mut after = before;
             after.extend(folder.take());
-            let last: BTreeMap<u64, String> = after
+            let last: Map<u64, String> = after
                 .iter()
                 .filter_map(|piece| match piece {
                     Piece::Line { number, html, .. } => Some((*number, html.as_str().to_string())),

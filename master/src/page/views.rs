@@ -3,8 +3,7 @@
 use crate::live::{Live, LiveAgent, LiveRepository};
 use sai_core::job::{Fault, JobId, JobState};
 use sai_core::ledger::{ActionRecord, AgentRecord, EventRecord, JobRecord, Source};
-use sai_core::ordered;
-use std::collections::BTreeMap;
+use sai_core::ordered::Map;
 
 /// Who looks, and when.
 #[derive(Clone, Debug, Default)]
@@ -85,13 +84,13 @@ pub struct EventView {
     /// Its jobs, in matrix order.
     pub jobs: Vec<JobRecord>,
     /// Why those wait that wait.
-    pub waiting: BTreeMap<JobId, String>,
+    pub waiting: Map<JobId, String>,
 }
 
 impl EventView {
     /// Picks out of what is live what concerns this event.
     pub fn new(event: EventRecord, jobs: Vec<JobRecord>, live: &Live) -> Self {
-        let waiting = ordered::map(jobs.iter().filter_map(|job| Some((job.id, live.waiting.get(&job.id)?.clone()))));
+        let waiting = Map::from_iter(jobs.iter().filter_map(|job| Some((job.id, live.waiting.get(&job.id)?.clone()))));
         Self { event, jobs, waiting }
     }
 

@@ -16,8 +16,8 @@ use super::{Change, StoreError};
 use miniserde::{Deserialize, Serialize, json};
 use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::ledger::{EventRecord, JobRecord};
+use sai_core::ordered::Map;
 use sled::Transactional;
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -48,7 +48,7 @@ const PAGE: usize = 256;
 /// What a group of changes comes to: the last word on each key.
 #[derive(Debug)]
 pub(super) struct Staged {
-    writes: BTreeMap<(usize, Vec<u8>), Option<Vec<u8>>>,
+    writes: Map<(usize, Vec<u8>), Option<Vec<u8>>>,
     /// Events deleted by it and the attempts of their jobs, whose files may go once this is durable.
     pub deleted: Vec<(EventId, Vec<JobKey>)>,
     numbers: Numbers,
@@ -326,7 +326,7 @@ impl Ledger {
 
     /// Works out what a group of changes writes and deletes.
     pub(super) fn stage<'a>(&self, changes: impl IntoIterator<Item = &'a Change>) -> Result<Staged, StoreError> {
-        let mut staged = Staged { writes: BTreeMap::new(), deleted: Vec::new(), numbers: self.numbers() };
+        let mut staged = Staged { writes: Map::new(), deleted: Vec::new(), numbers: self.numbers() };
         for change in changes {
             match change {
                 Change::Event(event) => {

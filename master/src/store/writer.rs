@@ -8,7 +8,8 @@ mod beside;
 use super::files::{Paths, Report, Reporter, free_bytes, judge_space, policy};
 use super::ledger::is_full;
 use sai_core::job::JobKey;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use sai_core::ordered::{Map, Set};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -197,8 +198,8 @@ type Name = (JobKey, u16);
 
 struct Writer {
     shared: Arc<Shared>,
-    streams: BTreeMap<Name, Stream>,
-    due: BTreeSet<(Instant, Name)>,
+    streams: Map<Name, Stream>,
+    due: Set<(Instant, Name)>,
     open: usize,
     used: u64,
     in_flight: usize,
@@ -216,8 +217,8 @@ impl Writer {
     fn new(shared: Arc<Shared>) -> Self {
         Self {
             shared,
-            streams: BTreeMap::new(),
-            due: BTreeSet::new(),
+            streams: Map::new(),
+            due: Set::new(),
             open: 0,
             used: 0,
             in_flight: 0,
@@ -418,7 +419,7 @@ impl Writer {
         let length = file.metadata()?.len();
         self.open += 1;
         let used = self.used;
-        let stream = self.streams.entry(name).or_insert_with(|| Stream {
+        let stream = self.streams.get_or_insert_with(name, || Stream {
             file: None,
             length,
             // Bytes of an earlier process were synced when it asked for the lengths; flushing them again costs little.

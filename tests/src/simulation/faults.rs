@@ -10,7 +10,7 @@ use sai_core::job::JobId;
 use sai_core::ledger::{AgentRecord, EventRecord, JobRecord, Source};
 use sai_core::limits::Millis;
 use sai_core::matrix::JobSpec;
-use std::collections::BTreeMap;
+use sai_core::ordered::Map;
 
 /// Platforms that machines offer.
 const OFFERED: [&str; 3] = ["linux-debian-12/x86_64/gcc", "linux-debian-12/aarch64/gcc", "freebsd-14/x86_64/clang"];
@@ -161,7 +161,7 @@ impl World {
                 platform,
                 configuration: format!("configuration{index}"),
                 steps: vec!["make".to_string(), "make check".to_string()],
-                env: BTreeMap::new(),
+                env: Map::new(),
                 artifacts: vec!["out/*".to_string()],
                 timeout_s: self.random.chance(300).then_some(90),
                 step_timeout_s: None,

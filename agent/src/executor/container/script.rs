@@ -1,6 +1,6 @@
 //! Steps and their variables → the shell scripts that run inside a container.
 
-use std::collections::BTreeMap;
+use sai_core::ordered::Map;
 
 /// `PATH` in a container: the machine's own means nothing there.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -29,7 +29,7 @@ pub fn steps_loop() -> String {
 
 /// What starts step `number` (from 1), whose text is in `step-NUMBER`: in a session of its own where the image has `setsid`,
 /// so that a step which kills its process group does not kill the loop, and with these variables and no others.
-pub fn start_of_step(number: usize, source: &str, environment: &BTreeMap<String, String>) -> String {
+pub fn start_of_step(number: usize, source: &str, environment: &Map<String, String>) -> String {
     let mut script = format!(
         "cd {} || exit 126\nshell=/bin/sh\n[ -x /bin/bash ] && shell=/bin/bash\n\
          session=\ncommand -v setsid >/dev/null && session=setsid\nexec $session env -i",
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn a_step_starts_with_its_variables_only() {
-        let environment = BTreeMap::from([("A".to_string(), "1'2".to_string()), ("B-C".to_string(), String::new())]);
+        let environment = Map::from([("A".to_string(), "1'2".to_string()), ("B-C".to_string(), String::new())]);
         let script = start_of_step(2, "/sai/src", &environment);
         assert!(script.starts_with("cd '/sai/src' || exit 126\n"), "{script}");
         assert!(script.contains("exec $session env -i \\\n    'A=1'\\''2' \\\n    'B-C=' \\\n"), "{script}");
