@@ -5,6 +5,7 @@
 //! wildcard are followed as they are meant in there; what is mounted in there from the machine is left out. A file is hashed while it is copied, so the digest is that of the bytes that are kept, whatever
 //! is done to the file meanwhile.
 
+use crate::digest::Sha256;
 use crate::git::Stop;
 use crate::mirror::hex;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, openat, openat2, statat};
@@ -13,7 +14,6 @@ use sai_core::glob::Glob;
 use sai_core::limits::{ARTIFACT_BYTES, STREAMS};
 use sai_core::ordered::Map;
 use sai_core::record::{Artifact, check_path};
-use sha2::{Digest, Sha256};
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -197,7 +197,7 @@ impl Collector {
 
     fn walk(&mut self, directory: &OwnedFd, prefix: &str, depth: usize, walk: &mut Walk<'_>) -> io::Result<()> {
         let Ok(listing) = Dir::read_from(directory) else { return Ok(()) };
-        let mut entries: Vec<(CString, FileType)> = Vec::new();
+        let mut entries: Map<CString, FileType> = Map::new();
         for entry in listing.flatten() {
             walk.entries += 1;
             if walk.entries > ENTRIES {
@@ -207,10 +207,9 @@ impl Collector {
                 break;
             }
             if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-                entries.push((entry.file_name().to_owned(), entry.file_type()));
+                entries.insert(entry.file_name().to_owned(), entry.file_type());
             }
         }
-        entries.sort_unstable_by(|one, other| one.0.cmp(&other.0));
         for (raw, kind) in entries {
             if walk.stop.asked() {
                 return Ok(());
@@ -328,10 +327,10 @@ fn directory_flags() -> OFlags {
 fn copy(mut from: File, to: &Path, room: u64, stop: &Stop) -> io::Result<Option<(u64, String)>> {
     let mut to = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(to)?;
     let mut buffer = vec![0; COPY_BYTES];
-    let (mut size, mut hash) = (0, Sha256::new());
+    let (mut size, mut hash) = (0, Sha256::default());
     loop {
         let read = match from.read(&mut buffer) {
-            Ok(0) => return Ok(Some((size, hex(&hash.finalize())))),
+            Ok(0) => return Ok(Some((size, hex(&hash.finish())))),
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(_) => return Ok(None),

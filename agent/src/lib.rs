@@ -16,6 +16,7 @@ pub mod config;
 pub mod container;
 pub mod container_settings;
 pub mod describe;
+pub mod digest;
 pub mod executor;
 pub mod git;
 pub mod held;

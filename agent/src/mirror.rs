@@ -7,6 +7,7 @@
 //! Locks: `fetch.lock` is held by the one that fetches; `packs.lock` is shared by those that link packs into a workspace and
 //! exclusive for the one that removes packs. A job for a known revision never waits for another's fetch.
 
+use crate::digest::sha256;
 use crate::git::{Git, GitError, Stop, Watch, hide, write_configuration};
 use crate::remove_tree::remove_tree;
 use rustix::fs::{FlockOperation, flock};
@@ -14,7 +15,6 @@ use sai_core::git_names::{check_ref, check_revision, protocol, without_credentia
 use sai_core::job::Fault;
 use sai_core::ordered::Set;
 use sai_core::wire::Prefetch;
-use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -106,7 +106,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 }
 
 fn digest(text: &str) -> String {
-    hex(&Sha256::digest(text.as_bytes())[..8])
+    hex(&sha256(text.as_bytes())[..8])
 }
 
 /// Names of the repositories that have a mirror here, each once.

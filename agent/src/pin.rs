@@ -7,8 +7,9 @@
 //!
 //! ring has no P-521, so that algorithm is supplied here by the crate p521.
 
+use crate::digest::{sha256, sha512};
 use crate::x509;
-use p521::ecdsa::signature::Verifier as _;
+use p521::ecdsa::signature::hazmat::PrehashVerifier as _;
 use p521::ecdsa::{DerSignature, VerifyingKey};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -18,7 +19,6 @@ use rustls::pki_types::{
     SubjectPublicKeyInfoDer, UnixTime, alg_id,
 };
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
-use sha2::{Digest as _, Sha256};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -65,7 +65,7 @@ impl std::error::Error for TrustError {}
 /// SHA-256 of a certificate's DER: what is pinned.
 #[must_use]
 pub fn fingerprint(certificate: &[u8]) -> [u8; 32] {
-    Sha256::digest(certificate).into()
+    sha256(certificate)
 }
 
 /// 64 lower-case hexadecimal digits.
@@ -181,7 +181,7 @@ impl SignatureVerificationAlgorithm for P521Sha512 {
     fn verify_signature(&self, public_key: &[u8], message: &[u8], signature: &[u8]) -> Result<(), InvalidSignature> {
         let key = VerifyingKey::from_sec1_bytes(public_key).map_err(|_| InvalidSignature)?;
         let signature = DerSignature::from_bytes(signature).map_err(|_| InvalidSignature)?;
-        key.verify(message, &signature).map_err(|_| InvalidSignature)
+        key.verify_prehash(&sha512(message), &signature).map_err(|_| InvalidSignature)
     }
 
     fn public_key_alg_id(&self) -> AlgorithmIdentifier {

@@ -3,9 +3,9 @@
 //! Sessions live in memory only: a restart signs everybody out, and nothing on disk can be stolen. The cookie holds 256
 //! random bits and is kept only as its SHA-256, so that a look-up does not leak by its timing how near a guess was.
 
+use sai_agent::digest::sha256;
 use sai_core::ledger::UserRecord;
 use sai_core::ordered::Map;
-use sha2::{Digest, Sha256};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use subtle::ConstantTimeEq;
 
@@ -34,7 +34,7 @@ pub struct Sessions {
 
 /// SHA-256 of a text, as 64 hex digits.
 pub fn digest_hex(text: &str) -> String {
-    hex(&Sha256::digest(text.as_bytes()))
+    hex(&sha256(text.as_bytes()))
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -80,13 +80,13 @@ impl Sessions {
             let Some(idle) = held.iter().min_by_key(|(_, session)| session.seen_at).map(|(key, _)| *key) else { break };
             held.remove(&idle);
         }
-        held.insert(Sha256::digest(value.as_bytes()).into(), Session { user: user.to_string(), seen_at: now });
+        held.insert(sha256(value.as_bytes()), Session { user: user.to_string(), seen_at: now });
         Ok(value)
     }
 
     /// The user of a cookie value, if its session is open and was not idle for too long.
     pub fn user(&self, value: &str, now: u64) -> Option<String> {
-        let key: [u8; 32] = Sha256::digest(value.as_bytes()).into();
+        let key: [u8; 32] = sha256(value.as_bytes());
         let mut held = self.lock();
         let session = held.get_mut(&key)?;
         if now.saturating_sub(session.seen_at) >= IDLE_MS {
@@ -99,7 +99,7 @@ impl Sessions {
 
     /// Ends a session.
     pub fn close(&self, value: &str) {
-        let key: [u8; 32] = Sha256::digest(value.as_bytes()).into();
+        let key: [u8; 32] = sha256(value.as_bytes());
         self.lock().remove(&key);
     }
 }

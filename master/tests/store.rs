@@ -1,11 +1,11 @@
 //! The store over real files: restarts, kills, full disks, packed logs, retention, export.
 
+use sai_agent::digest::sha256;
 use sai_core::job::{Fault, JobId, JobKey, JobState};
 use sai_core::ledger::{ActionRecord, AgentRecord, EventRecord, JobRecord, Source, TipRecord, UserRecord};
 use sai_core::record::Artifact;
 use sai_core::retention::Policy;
 use sai_master::store::{Change, Options, Report, Restored, Store, StoreError, export, gc, import};
-use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
@@ -567,7 +567,7 @@ fn a_seal_tells_the_whole_from_the_damaged() {
     let (store, reports) = with_job(&place.state());
     let files = store.files();
     let content = text(3 << 20);
-    let digest: [u8; 32] = Sha256::digest(&content).into();
+    let digest: [u8; 32] = sha256(&content);
     let sealed = |wanted: u16| {
         let of = |report: &Report| matches!(report, Report::Sealed { stream, .. } if *stream == wanted);
         matches!(await_report(&reports, of), Report::Sealed { ok: true, .. })
@@ -587,11 +587,11 @@ fn a_seal_tells_the_whole_from_the_damaged() {
     files.seal(KEY, 2, 11, digest);
     assert!(!sealed(2), "another digest");
     files.append(KEY, 3, 0, b"short".to_vec());
-    files.seal(KEY, 3, 6, Sha256::digest(b"short").into());
+    files.seal(KEY, 3, 6, sha256(b"short"));
     assert!(!sealed(3), "another length");
     files.seal(KEY, 4, 9, digest);
     assert!(!sealed(4), "nothing of it came");
-    files.seal(KEY, 5, 0, Sha256::digest(b"").into());
+    files.seal(KEY, 5, 0, sha256(b""));
     assert!(sealed(5), "an empty file is a file");
     assert_eq!(store.reader().artifact(KEY, 5).expect("it").metadata().expect("its length").len(), 0);
     assert!(store.reader().artifact(KEY, 0).is_err(), "the log is no artifact");

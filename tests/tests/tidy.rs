@@ -18,7 +18,8 @@ const IMPORTERS: &[(&str, &[&str])] = &[
     ("vte", &["master/src/page/ansi"]),
     ("time", &["master/src/page/units"]),
     ("multer", &["master/src/hook"]),
-    ("hmac", &["master/src/hook"]),
+    // In the modules of TLS this is the module of rustls that uses it.
+    ("ring", &["agent/src/digest", "agent/src/pin", "master/src/hook", "master/src/tls"]),
     ("rcgen", &["master/src/tls"]),
     ("rustls_native_certs", &["agent/src/pin"]),
     ("p521", &["agent/src/pin", "master/src/tls"]),

@@ -2,8 +2,8 @@
 
 use super::StoreError;
 use miniserde::{Deserialize, json};
+use sai_agent::digest::{Sha256, sha256};
 use sai_core::job::EventId;
-use sha2::{Digest, Sha256};
 
 /// Bytes of one value at most; a longer record is cut into parts, since sled rewrites a page whenever a value of it changes.
 pub(super) const VALUE_BYTES: usize = 3 << 10;
@@ -67,15 +67,15 @@ pub(super) fn number(bytes: &[u8]) -> Option<u64> {
 }
 
 pub(super) fn repository_hash(name: &str) -> u64 {
-    number(&Sha256::digest(name.as_bytes())).unwrap_or_default()
+    number(&sha256(name.as_bytes())).unwrap_or_default()
 }
 
 pub(super) fn tip_key(repository: &str, reference: &str) -> Vec<u8> {
-    let mut hash = Sha256::new();
+    let mut hash = Sha256::default();
     hash.update(repository.as_bytes());
-    hash.update([0]);
+    hash.update(&[0]);
     hash.update(reference.as_bytes());
-    hash.finalize().to_vec()
+    hash.finish().to_vec()
 }
 
 pub(super) fn parse<T: Deserialize>(kind: Kind, key: &[u8], bytes: &[u8]) -> Result<T, StoreError> {

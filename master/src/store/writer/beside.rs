@@ -2,8 +2,8 @@
 
 use super::{Outcome, Shared, Task};
 use crate::store::files::Paths;
+use sai_agent::digest::Sha256;
 use sai_core::job::JobKey;
-use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::{Arc, PoisonError};
@@ -57,11 +57,11 @@ fn flush(paths: &Paths, key: JobKey, stream: u16, file: Option<Arc<File>>, new: 
 
 fn digest(paths: &Paths, key: JobKey, stream: u16) -> io::Result<[u8; 32]> {
     let mut file = File::open(paths.stream(key, stream))?;
-    let mut hash = Sha256::new();
+    let mut hash = Sha256::default();
     let mut buffer = vec![0; 256 << 10];
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok(hash.finalize().into()),
+            0 => return Ok(hash.finish()),
             taken => hash.update(&buffer[..taken]),
         }
     }
