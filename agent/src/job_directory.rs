@@ -29,6 +29,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 use sai_core::job::{Fault, JobKey, Outcome, Verdict};
 use sai_core::limits::{SPOOL_BYTES, STREAMS};
+use sai_core::ordered::Map;
 use sai_core::record::{Record, encode};
 use sai_core::wire::Assignment;
 use std::ffi::{OsStr, OsString};
@@ -169,7 +170,7 @@ impl JobDirectory {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries?,
         };
-        let mut found = Vec::new();
+        let mut found = Map::new();
         for entry in entries {
             let entry = entry?;
             let name = entry.file_name();
@@ -180,11 +181,10 @@ impl JobDirectory {
                 && entry.file_type()?.is_dir()
                 && let Ok(directory) = Self::open(&entry.path())
             {
-                found.push(directory);
+                found.insert(directory.key, directory);
             }
         }
-        found.sort_unstable_by_key(|directory| directory.key);
-        Ok(found)
+        Ok(found.into_values().collect())
     }
 
     /// The attempt.

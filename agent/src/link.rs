@@ -254,8 +254,8 @@ impl Dialer {
             self.upgrade(tls).await
         };
         let websocket = within(self.timing.handshake, handshake).await.unwrap_or_else(|| {
-            let seconds = self.timing.handshake.as_secs_f32();
-            Err(DialError::Unreachable(format!("{} took no link within {seconds} s", self.address)))
+            let seconds = seconds(self.timing.handshake);
+            Err(DialError::Unreachable(format!("{} took no link within {seconds}", self.address)))
         })?;
         Ok(Link::over(websocket, self.timing))
     }
@@ -264,8 +264,8 @@ impl Dialer {
         let Address { host, port } = &self.address;
         let unreachable =
             |why: &dyn fmt::Display| DialError::Unreachable(format!("{} cannot be reached: {why}", self.address));
-        let seconds = self.timing.connect.as_secs_f32();
-        let too_long = || unreachable(&format_args!("no answer within {seconds} s"));
+        let seconds = seconds(self.timing.connect);
+        let too_long = || unreachable(&format_args!("no answer within {seconds}"));
         let lookup = smol::net::resolve((host.as_str(), *port));
         let addresses: Vec<SocketAddr> = match within(self.timing.connect, lookup).await {
             Some(Ok(addresses)) => addresses.into_iter().take(ADDRESSES).collect(),
@@ -340,6 +340,14 @@ fn plain(text: &str) -> String {
     out.chars().take(REFUSAL_CHARACTERS).collect()
 }
 
+/// A time in seconds, with tenths where there are any. (Those of floating point cost 10 KB of program.)
+fn seconds(time: Duration) -> String {
+    match (time.as_secs(), time.subsec_millis() / 100) {
+        (whole, 0) => format!("{whole} s"),
+        (whole, tenths) => format!("{whole}.{tenths} s"),
+    }
+}
+
 /// What `work` gives, or none if it takes longer.
 async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
     async { Some(work.await) }
@@ -407,7 +415,7 @@ async fn drive<S: AsyncRead + AsyncWrite + Unpin + Send>(
         loop {
             let quiet = activity.quiet();
             let Some(left) = timing.dead.checked_sub(quiet).filter(|left| !left.is_zero()) else {
-                return format!("the other end was silent for {:.1} s", quiet.as_secs_f32());
+                return format!("the other end was silent for {}", seconds(quiet));
             };
             // A frame may begin to stall at any time, so this looks up more often than silence alone would need.
             Timer::after(left.min(timing.ping)).await;

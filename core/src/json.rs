@@ -11,6 +11,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::ordered;
+
 /// Largest file read, in bytes: fifty times the largest saifile seen in the field.
 pub const FILE_MAX: usize = 1024 * 1024;
 /// Longest text or key, in bytes after its escapes are resolved: a build script of a thousand lines.
@@ -61,8 +63,8 @@ pub struct At {
 }
 
 /// Brings errors into the order of the file; those of one place stay as they were found.
-pub fn sort(errors: &mut [At]) {
-    errors.sort_by_key(|error| (error.line, error.column));
+pub fn sort(errors: &mut Vec<At>) {
+    *errors = ordered::by_key(core::mem::take(errors), |error| (error.line, error.column));
 }
 
 impl At {

@@ -42,6 +42,12 @@ struct Place {
     entry: usize,
 }
 
+/// Items in the order of their keys; those with equal ones stay as they were.
+pub fn by_key<T, K: Ord>(items: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
+    let numbered = items.into_iter().enumerate().map(|(number, item)| ((key(&item), number), item));
+    Map::from_iter(numbered).into_values().collect()
+}
+
 impl<K, V> Map<K, V> {
     /// A map without entries, which takes no memory but its own.
     #[must_use]

@@ -9,7 +9,7 @@ use core::fmt;
 
 use crate::glob;
 use crate::json::{self, At, Node, Position, Spanned, Value, shown};
-use crate::ordered::Map;
+use crate::ordered::{self, Map};
 use crate::platform::{self, NAME_MAX};
 
 /// Most platforms in a file. Each selector token is held against each of them.
@@ -125,8 +125,8 @@ pub fn read(bytes: &[u8]) -> Result<(RepoSpec, Vec<Warning>), Vec<At>> {
     let mut reader = Reader { file, tokens: 0, branches: 0, errors: Vec::new(), warnings: Vec::new() };
     let spec = reader.spec(&tree);
     json::sort(&mut reader.errors);
-    reader.warnings.sort_by_key(|warning| (warning.line, warning.column));
-    if reader.errors.is_empty() { Ok((spec, reader.warnings)) } else { Err(reader.errors) }
+    let warnings = ordered::by_key(reader.warnings, |warning| (warning.line, warning.column));
+    if reader.errors.is_empty() { Ok((spec, warnings)) } else { Err(reader.errors) }
 }
 
 /// Values that are empty when they are not given, as in the C implementation.

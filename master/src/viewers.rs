@@ -15,7 +15,7 @@ use miniserde::{Serialize, json};
 use sai_agent::blocking::unblock;
 use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::ledger::JobRecord;
-use sai_core::ordered::Set;
+use sai_core::ordered::{self, Set};
 use smol::Timer;
 use smol::future::or;
 use std::future::Future;
@@ -218,8 +218,7 @@ fn changed_events(
         views.retain(|view| view.event.at >= since || view.jobs.iter().any(|job| fresh(job, since)));
     }
     // Oldest first, since each new one goes to the top.
-    views.sort_unstable_by_key(|view| view.event.id);
-    views
+    ordered::by_key(views, |view| view.event.id)
         .iter()
         .map(|view| Fragment::new(format!("event-{}", view.event.id), |html| events::card(html, view, now)))
         .collect()
