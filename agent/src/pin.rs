@@ -13,11 +13,12 @@ use p521::ecdsa::signature::hazmat::PrehashVerifier as _;
 use p521::ecdsa::{DerSignature, VerifyingKey};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring};
+use rustls::crypto::{CryptoProvider, KeyProvider, WebPkiSupportedAlgorithms, ring};
 use rustls::pki_types::{
-    AlgorithmIdentifier, CertificateDer, InvalidSignature, ServerName, SignatureVerificationAlgorithm,
+    AlgorithmIdentifier, CertificateDer, InvalidSignature, PrivateKeyDer, ServerName, SignatureVerificationAlgorithm,
     SubjectPublicKeyInfoDer, UnixTime, alg_id,
 };
+use rustls::sign::SigningKey;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -170,7 +171,18 @@ fn provider() -> Arc<CryptoProvider> {
             core::iter::once(p521).chain(ring.mapping.iter().copied()).collect()
         }),
     };
+    provider.key_provider = &NoKeys;
     Arc::new(provider)
+}
+
+/// An agent shows a token and no certificate, so it has no use for what reads private keys and signs with them.
+#[derive(Debug)]
+struct NoKeys;
+
+impl KeyProvider for NoKeys {
+    fn load_private_key(&self, _key: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, Error> {
+        Err(Error::General("an agent has no certificate of its own".to_owned()))
+    }
 }
 
 /// ECDSA on P-521 with SHA-512: ecdsa_secp521r1_sha512 of RFC 8446 §4.2.3.

@@ -38,7 +38,7 @@ fn main() {
     let programs = build(&["-p", "sai-agent", "--no-default-features"]);
     size("sai-agent without containers", &programs.join("sai-agent"), Some(1.9));
     let programs = build(&["-p", "sai-agent", "-p", "sai-master"]);
-    size("sai-agent", &programs.join("sai-agent"), None);
+    size("sai-agent", &programs.join("sai-agent"), Some(1.9));
     size("sai-master", &programs.join("sai-master"), Some(3.0));
     let world = World::new("size");
     let mut command = Command::new(programs.join("sai-master"));
