@@ -41,6 +41,15 @@ impl ReplayWindow {
         true
     }
 
+    /// Forgets a nonce whose notification was not taken, so that it may be sent again.
+    pub fn forget(&mut self, repository: &str, nonce: &str) {
+        if let Some(seen) = self.repositories.get_mut(repository)
+            && seen.set.remove(nonce)
+        {
+            seen.order.retain(|other| other != nonce);
+        }
+    }
+
     /// All remembered (repository, nonce) pairs, those of one repository from the oldest to the newest.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.repositories
@@ -62,6 +71,11 @@ mod tests {
         assert!(window.is_fresh("b", "1"));
         assert!(window.is_fresh("a", "2"));
         assert!(window.iter().eq([("a", "1"), ("a", "2"), ("b", "1")]));
+        window.forget("a", "1");
+        window.forget("a", "3");
+        window.forget("c", "1");
+        assert!(window.iter().eq([("a", "2"), ("b", "1")]));
+        assert!(window.is_fresh("a", "1"), "what was not taken may be sent again");
     }
 
     #[test]

@@ -64,6 +64,16 @@ impl Nonces {
         }
         Ok(true)
     }
+
+    /// Forgets the nonce of a push that could not be taken, so that it may be sent again.
+    ///
+    /// # Errors
+    /// The file cannot be written; until a restart it is forgotten nevertheless.
+    pub fn forget(&mut self, repository: &str, nonce: &str) -> io::Result<()> {
+        self.window.forget(repository, nonce);
+        (self.file, self.lines) = rewrite(&self.path, &self.window)?;
+        Ok(())
+    }
 }
 
 /// Writes the window to a new file that takes the place of the old one at once.

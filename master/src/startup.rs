@@ -331,15 +331,19 @@ impl Hooks {
                         return Response::text(503, "try again later");
                     }
                 }
-                drop(nonces);
-                match self.repositories.push(push) {
-                    Ok(true) => Response::text(202, "taken"),
-                    Ok(false) => Response::text(503, "too many pushes wait; try again later"),
+                let (repository, nonce) = (push.repository.clone(), push.nonce.clone());
+                let refusal = match self.repositories.push(push) {
+                    Ok(true) => return Response::text(202, "taken"),
+                    Ok(false) => "too many pushes wait; try again later",
                     Err(error) => {
                         say(&format!("a push cannot be kept: {error}"));
-                        Response::text(503, "try again later")
+                        "try again later"
                     }
+                };
+                if let Err(error) = nonces.forget(&repository, &nonce) {
+                    say(&format!("the nonces of hooks cannot be kept: {error}"));
                 }
+                Response::text(503, refusal)
             }
         }
     }
