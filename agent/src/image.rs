@@ -23,8 +23,8 @@ pub mod worker;
 pub use scan::{Image, Scan, Wrong};
 
 use sai_core::limits::PLATFORMS;
+use sai_core::ordered::Set;
 use sai_core::platform::serves;
-use std::collections::BTreeSet;
 
 /// Where a job runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ fn architecture(platform: &str) -> Option<&str> {
 
 /// All names that are offered, each once: this machine's own and its images', as many as can be told to a master.
 pub fn names(images: &[Image], host: &[String]) -> Vec<String> {
-    let mut seen = BTreeSet::new();
+    let mut seen = Set::new();
     let all = host.iter().chain(images.iter().map(|image| &image.platform));
     all.filter(|name| seen.insert(*name)).take(PLATFORMS).cloned().collect()
 }

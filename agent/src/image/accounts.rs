@@ -1,6 +1,6 @@
 //! passwd(5) and group(5) of an image → the lines that add the user whose name jobs run under.
 
-use std::collections::BTreeSet;
+use sai_core::ordered::Set;
 
 /// The user inside that jobs run as.
 pub const USER: &str = "sai";
@@ -31,10 +31,8 @@ pub fn account(passwd: &str, group: &str, shell: &str) -> Result<Option<Account>
     if names(passwd) {
         return Ok(None);
     }
-    let numbers = |text: &str| -> BTreeSet<u32> {
-        text.lines().filter_map(|line| line.split(':').nth(2)?.trim().parse().ok()).collect()
-    };
-    let taken: BTreeSet<u32> = numbers(passwd).union(&numbers(group)).copied().collect();
+    let lines = passwd.lines().chain(group.lines());
+    let taken: Set<u32> = lines.filter_map(|line| line.split(':').nth(2)?.trim().parse().ok()).collect();
     let number = (FIRST..FIRST + TRIES).find(|number| !taken.contains(number));
     let number = number.ok_or_else(|| format!("the root has no free number for a user {USER}"))?;
     let begun = |text: &str| if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };

@@ -2,7 +2,7 @@
 //!
 //! A machine that is a Debian itself has a mirror that works from here, proxies and all; images ask the same way.
 
-use std::collections::BTreeMap;
+use sai_core::ordered::{Map, Set};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -38,7 +38,7 @@ pub struct Source {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Apt {
     /// Mirrors of Debian by what follows the release's name in their suites, if this machine is one.
-    mirrors: BTreeMap<&'static str, String>,
+    mirrors: Map<&'static str, String>,
     /// Settings for apt-get, as `KEY=VALUE`.
     pub settings: Vec<String>,
 }
@@ -48,9 +48,7 @@ impl Apt {
     pub fn of_this_machine() -> Self {
         let mut files: Vec<PathBuf> = vec!["/etc/apt/sources.list".into()];
         let more = fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten();
-        let mut more: Vec<PathBuf> = more.map(|entry| entry.path()).collect();
-        more.sort();
-        files.extend(more);
+        files.extend(Set::from_iter(more.map(|entry| entry.path())));
         let mut sources = Vec::new();
         for file in files {
             // What cannot be read or is no text is left out: it is only a default that is looked for.
@@ -90,12 +88,12 @@ impl Apt {
 }
 
 /// The mirrors that a Debian with these sources uses for itself.
-fn mirrors(os_release: &str, sources: &[Source]) -> BTreeMap<&'static str, String> {
+fn mirrors(os_release: &str, sources: &[Source]) -> Map<&'static str, String> {
     let value = |key: &str| {
         let assigned = os_release.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
         assigned.unwrap_or_default().trim_matches(['"', '\'']).to_owned()
     };
-    let mut mirrors = BTreeMap::new();
+    let mut mirrors = Map::new();
     if value("ID") != "debian" {
         return mirrors;
     }
@@ -105,7 +103,7 @@ fn mirrors(os_release: &str, sources: &[Source]) -> BTreeMap<&'static str, Strin
             let release = source.suite.strip_suffix(pocket).unwrap_or_default();
             let usual = source.uri.starts_with("http://") || source.uri.starts_with("https://");
             if usual && (release == codename || ALIASES.contains(&release)) && !release.is_empty() {
-                mirrors.entry(pocket).or_insert_with(|| source.uri.clone());
+                mirrors.get_or_insert_with(pocket, || source.uri.clone());
             }
         }
     }
@@ -130,7 +128,7 @@ fn line_sources(line: &str) -> Vec<Source> {
 
 /// The sources of a stanza in the format of deb822(5).
 fn stanza_sources(stanza: &str) -> Vec<Source> {
-    let mut fields: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut fields: Map<String, Vec<String>> = Map::new();
     let mut last = String::new();
     for line in stanza.lines().filter(|line| !line.starts_with('#')) {
         let text = if line.starts_with([' ', '\t']) {
@@ -141,7 +139,7 @@ fn stanza_sources(stanza: &str) -> Vec<Source> {
         } else {
             continue;
         };
-        fields.entry(last.clone()).or_default().extend(text.split_ascii_whitespace().map(str::to_owned));
+        fields.get_or_default(last.clone()).extend(text.split_ascii_whitespace().map(str::to_owned));
     }
     let of = |key: &str| fields.get(key).cloned().unwrap_or_default();
     if !of("types").iter().any(|kind| kind == "deb") || of("enabled").first().is_some_and(|enabled| enabled == "no") {
@@ -268,7 +266,7 @@ mod tests {
                     DPkg::Post-Invoke:: \"reboot\";\nAcquire::Retries \"a\"b\";\n";
         let settings = settings(dump);
         assert_eq!(settings, ["Acquire::http::Proxy=http://proxy.example:3142", "Acquire::Check-Date=false"]);
-        let apt = Apt { mirrors: BTreeMap::new(), settings };
+        let apt = Apt { mirrors: Map::new(), settings };
         assert_eq!(apt.setting("Acquire::http::Proxy"), Some("http://proxy.example:3142"));
         assert_eq!(apt.setting("Acquire::https::Proxy"), None);
     }

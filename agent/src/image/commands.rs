@@ -7,7 +7,7 @@ use super::scan::{self, Image, Scan, check_platform, scan};
 use super::staging::{Aside, MADE, Staging};
 use super::users::{self, Use};
 use crate::{describe, say};
-use std::collections::BTreeSet;
+use sai_core::ordered::Set;
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
@@ -409,7 +409,7 @@ pub fn list(images: &Path) -> (Vec<Row>, Vec<String>) {
 /// Bytes that a directory takes on the disk; what cannot be looked at counts nothing.
 fn disk_use(directory: &Path) -> u64 {
     let mut bytes = 0;
-    let mut linked = BTreeSet::new();
+    let mut linked = Set::new();
     let mut waiting = vec![directory.to_path_buf()];
     while let Some(directory) = waiting.pop() {
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {

@@ -2,8 +2,8 @@
 //!
 //! What is found on disk becomes a [`Listing`]; [`offered`] decides about that alone.
 
+use sai_core::ordered::Map;
 use sai_core::platform;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -69,7 +69,7 @@ pub enum Found {
 
 /// What was found, by its path below the directory of images: directories that may be named like platforms, their layers
 /// and files `layers`, and whatever those name.
-pub type Listing = BTreeMap<String, Found>;
+pub type Listing = Map<String, Found>;
 
 /// What a directory of images offers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

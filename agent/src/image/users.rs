@@ -17,6 +17,7 @@ use crate::state;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 use sai_core::job::JobKey;
+use sai_core::ordered::Set;
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
@@ -78,22 +79,20 @@ pub fn agents(images: &Path) -> io::Result<Vec<PathBuf>> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
     };
-    let mut found = Vec::new();
+    let mut found = Set::new();
     for entry in entries {
         let entry = entry?;
         if entry.file_name().as_encoded_bytes().starts_with(b".") {
             continue;
         }
         match fs::canonicalize(entry.path()) {
-            Ok(state) => found.push(state),
+            Ok(state) => _ = found.insert(state),
             // An agent whose state was deleted has no jobs any more.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
     }
-    found.sort();
-    found.dedup();
-    Ok(found)
+    Ok(found.into_iter().collect())
 }
 
 /// Every job in a container of an agent that serves these images, unless it has ended.
