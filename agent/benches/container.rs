@@ -176,7 +176,7 @@ fn used(world: &World) -> Used {
 /// Memory in use, KiB.
 #[derive(Clone, Copy, Debug)]
 struct Memory {
-    /// What the machine could not give to others.
+    /// What the machine could not give to others, without what processes have: those of jobs are gone, others come and go.
     taken: i64,
     /// What the kernel keeps for itself.
     slab: i64,
@@ -196,9 +196,10 @@ fn memory() -> Memory {
         let text = fs::read_to_string(file).unwrap();
         i64::from(numbers(text.lines().find(|line| line.starts_with(name)).unwrap())[0])
     };
-    let [total, available] = ["MemTotal:", "MemAvailable:"].map(|name| field("/proc/meminfo", name));
+    let [total, available, processes] =
+        ["MemTotal:", "MemAvailable:", "AnonPages:"].map(|name| field("/proc/meminfo", name));
     Memory {
-        taken: total - available,
+        taken: total - available - processes,
         slab: field("/proc/meminfo", "Slab:"),
         ours: field("/proc/self/status", "VmRSS:"),
     }
