@@ -155,6 +155,10 @@ impl Contained {
     fn furnish(&self, root: &Root) -> Result<(), String> {
         let failed = |what: &str, error: io::Error| format!("making the container: {what}: {error}");
         fs::create_dir_all(self.workspace.work.join("steps")).map_err(|error| failed("the workspace", error))?;
+        // The runner mounts something there, and may no more make it than the job may.
+        for place in ["/dev", "/proc", "/run", "/sys"] {
+            root.directory(place).map_err(|error| failed(place, error))?;
+        }
         let [work, steps] = [&self.workspace.work, &self.workspace.steps];
         overlay::bind(root, work, Path::new("/sai"), true).map_err(|error| failed("/sai", error))?;
         overlay::bind(root, steps, Path::new("/sai/steps"), false).map_err(|error| failed("/sai/steps", error))?;
