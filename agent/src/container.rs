@@ -2,6 +2,7 @@
 
 use miniserde::{Deserialize, Serialize};
 use std::ffi::OsStr;
+use std::path::PathBuf;
 
 /// The program that makes the container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,19 +24,17 @@ impl Runner {
         }
     }
 
-    /// Whether the program is in one of the directories of this `PATH`.
+    /// Where the program is, in one of the directories of this `PATH`.
     ///
     /// # Errors
     /// One line that says what to install.
-    pub fn check_installed(self, path: &OsStr) -> Result<(), String> {
+    pub fn find(self, path: &OsStr) -> Result<PathBuf, String> {
         let package = match self {
             Self::Nspawn => "systemd-container",
             Self::Bwrap => "bubblewrap",
         };
-        if std::env::split_paths(path).any(|directory| directory.join(self.program()).is_file()) {
-            return Ok(());
-        }
-        Err(format!("{} is not installed: on Debian it is in the package {package}", self.program()))
+        crate::describe::find(self.program(), path)
+            .ok_or_else(|| format!("{} is not installed: on Debian it is in the package {package}", self.program()))
     }
 }
 
@@ -105,12 +104,13 @@ mod tests {
     fn a_runner_that_is_not_there_is_named_with_its_package() {
         let base = std::env::temp_dir().join(format!("sai-runner-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&base);
-        std::fs::create_dir_all(base.join("empty")).unwrap();
+        std::fs::create_dir_all(base.join("plain")).unwrap();
         std::fs::create_dir_all(base.join("full")).unwrap();
-        std::fs::write(base.join("full/bwrap"), "").unwrap();
-        let path = std::env::join_paths([base.join("empty"), base.join("full")]).unwrap();
-        assert_eq!(Runner::Bwrap.check_installed(&path), Ok(()));
-        let why = Runner::Nspawn.check_installed(&path).unwrap_err();
+        std::fs::write(base.join("plain/bwrap"), "").unwrap();
+        std::fs::copy("/bin/true", base.join("full/bwrap")).unwrap();
+        let path = std::env::join_paths([base.join("plain"), base.join("full")]).unwrap();
+        assert_eq!(Runner::Bwrap.find(&path), Ok(base.join("full/bwrap")));
+        let why = Runner::Nspawn.find(&path).unwrap_err();
         assert_eq!(why, "systemd-nspawn is not installed: on Debian it is in the package systemd-container");
         std::fs::remove_dir_all(&base).unwrap();
     }

@@ -7,10 +7,11 @@ use rustix::fs::{Access, access, statvfs};
 use sai_core::platform;
 use sai_core::wire::Load;
 use std::env;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::num::NonZero;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 /// Compilers that make a platform of their own when they are on `PATH`.
@@ -77,11 +78,15 @@ pub fn platforms() -> Vec<String> {
 
 /// Whether a program can be run by its name alone.
 pub fn on_path(program: &str) -> bool {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path)
+    find(program, &env::var_os("PATH").unwrap_or_default()).is_some()
+}
+
+/// Where a program is, in one of the directories of this `PATH`.
+pub fn find(program: &str, path: &OsStr) -> Option<PathBuf> {
+    env::split_paths(path)
         .filter(|directory| directory.is_absolute())
         .map(|directory| directory.join(program))
-        .any(|file| file.is_file() && access(&file, Access::EXEC_OK).is_ok())
+        .find(|file| file.is_file() && access(file, Access::EXEC_OK).is_ok())
 }
 
 /// Platform names from an os-release(5) text, `uname -m` and compilers.

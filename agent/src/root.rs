@@ -7,6 +7,7 @@ use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
 /// Bytes of a file in an image that are read: far more than any list of users has.
@@ -115,6 +116,17 @@ impl Root {
         }
     }
 
+    /// Whether there is a file that is no link, that everybody may read and that has this content.
+    pub fn holds(&self, path: impl AsRef<Path>, content: &[u8]) -> bool {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
+        let Ok(file) = self.open_at(path.as_ref(), flags, Mode::empty()).map(File::from) else { return false };
+        let same = file.metadata().is_ok_and(|about| {
+            about.is_file() && about.len() == content.len() as u64 && about.permissions().mode() & 0o444 == 0o444
+        });
+        let mut bytes = Vec::new();
+        same && file.take(FILE_BYTES).read_to_end(&mut bytes).is_ok() && bytes == content
+    }
+
     /// Adds text to the end of a file, which is made where it is missing.
     ///
     /// # Errors
@@ -158,7 +170,7 @@ impl Root {
 mod tests {
     use super::*;
     use std::fs;
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::symlink;
 
     #[test]
     fn links_and_dots_lead_nowhere_but_inside() {
@@ -185,7 +197,13 @@ mod tests {
         assert!(inside.join("a/b/file").is_file());
         root.mount_point(Path::new("a/b/file"), true).unwrap_err();
 
+        assert!(!root.holds("/etc/passwd", b"secret"));
         root.replace("/etc/passwd", b"new", 0o640).unwrap();
+        assert!(!root.holds("/etc/passwd", b"new"));
+        root.replace("/etc/hosts", b"new", 0o644).unwrap();
+        assert!(root.holds("etc/hosts", b"new") && !root.holds("etc/hosts", b"old") && !root.holds("etc/none", b""));
+        symlink("hosts", inside.join("etc/link")).unwrap();
+        assert!(!root.holds("etc/link", b"new") && !root.holds("etc", b""));
         let mode = fs::metadata(inside.join("etc/passwd")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o640);
         root.replace("etc/apt/sources.list", b"deb", 0o644).unwrap();

@@ -15,6 +15,10 @@ use std::time::{Duration, Instant};
 pub(crate) const LINE_BYTES: usize = 4096;
 /// Time between the moment a supervisor has its lock and the moment it listens at most, and of dying at most.
 const ATTACH_TIME: Duration = Duration::from_secs(10);
+/// Time between two tries to attach at most; the first ones come sooner, since one that is going is gone in no time.
+const ATTACH_PAUSE: Duration = Duration::from_millis(2);
+/// Time between the first two.
+const FIRST_PAUSE: Duration = Duration::from_micros(100);
 
 /// News of a supervisor.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,6 +100,7 @@ impl State {
 /// The system's; `TimedOut` when there is a supervisor that does not answer.
 pub async fn attach(directory: &JobDirectory) -> io::Result<Option<Supervised>> {
     let begin = Instant::now();
+    let mut pause = FIRST_PAUSE;
     loop {
         reap();
         if directory.try_lock()?.is_some() {
@@ -108,7 +113,10 @@ pub async fn attach(directory: &JobDirectory) -> io::Result<Option<Supervised>> 
             }
             Err(error) if begin.elapsed() > ATTACH_TIME => return Err(error),
             // It is about to listen or about to be gone.
-            Err(_) => drop(Timer::after(Duration::from_millis(2)).await),
+            Err(_) => {
+                Timer::after(pause).await;
+                pause = ATTACH_PAUSE.min(2 * pause);
+            }
         }
     }
 }

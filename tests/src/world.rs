@@ -243,6 +243,24 @@ impl World {
         process
     }
 
+    /// The same with more in its configuration: `"key": value` lines.
+    pub fn agent_with(&self, name: &str, platforms: &[&str], slots: u32, settings: &[&str]) -> Process {
+        let line = self.join_line(name);
+        self.agents.fetch_add(1, Ordering::Relaxed);
+        let state = self.agent_state(name);
+        let mut command = self.agent_command();
+        command.arg("join").arg(line).arg("--state").arg(&state).args(["--slots", &slots.to_string(), "--only-save"]);
+        for platform in platforms {
+            command.args(["--platform", platform]);
+        }
+        run(&mut command);
+        let file = state.join("agent.json");
+        let text = std::fs::read_to_string(&file).expect("a configuration");
+        let (comment, rest) = text.split_once("{\n").expect("an object");
+        std::fs::write(&file, format!("{comment}{{\n{},\n{rest}", settings.join(",\n"))).expect("a configuration");
+        self.agent_again(name)
+    }
+
     /// Starts an agent again that has joined before, and waits until it is connected.
     pub fn agent_again(&self, name: &str) -> Process {
         let process = self.agent_starts(name);

@@ -2,11 +2,16 @@
 //!
 //! Only root can make images and run jobs in them; for others there is nothing to see here, which `agent/tests/images.rs` checks.
 
+#[path = "../../agent/tests/roots/mod.rs"]
+mod roots;
+
 use rustix::process::Signal;
+use sai_agent::cgroup::{self, Limits};
 use sai_tests::process::{Process, eventually, program};
-use sai_tests::repository::run;
+use sai_tests::repository::{run, saifile};
 use sai_tests::world::World;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn is_root() -> bool {
@@ -74,7 +79,7 @@ fn an_image_that_vanishes_fails_no_job() {
     await_offer(&world, "shed", &["linux/host", "linux-a/any/x"]);
     // Nobody tells the agent.
     std::fs::remove_dir_all(state.join("images/linux-a")).expect("no image");
-    world.repository.write(".sai.json", sai_tests::repository::saifile(&["true"]).replace("linux", "linux-a"));
+    world.repository.write(".sai.json", saifile(&["true"]).replace("linux", "linux-a"));
     world.repository.commit("Ask for the image");
     world.repository.push();
     agent.await_line("its image is gone");
@@ -87,6 +92,57 @@ fn an_image_that_vanishes_fails_no_job() {
     // What comes back is served again.
     image(&state, &["create", "linux-a/any/x", "--from-dir", &small_root(&world)]);
     await_offer(&world, "shed", &["linux/host", "linux-a/any/x"]);
+}
+
+/// The program `sai-agent`, on a machine that has no cgroups.
+fn without_cgroups(world: &World) -> PathBuf {
+    let script = world.directory.join("sai-agent-without-cgroups");
+    let text = format!(
+        "#!/bin/sh\nexec unshare --mount sh -c 'umount --recursive --lazy /sys/fs/cgroup; exec \"$@\"' sh '{}' \"$@\"\n",
+        program("sai-agent").display()
+    );
+    std::fs::write(&script, text).expect("a script");
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("a program");
+    script
+}
+
+#[test]
+fn limits_that_cannot_be_held_are_told_at_the_start_and_in_each_job() {
+    if !is_root() {
+        return;
+    }
+    let mut world = World::new("limits");
+    let _master = world.master();
+    let root = roots::debian("bookworm").display().to_string();
+    let settings = ["\"container\": \"bwrap\"", "\"memory_mib\": 512", "\"cpus\": 1.5"];
+    let missing = |name: &str| format!("no limit of {name}: this machine has no cgroups of {name}");
+    // An agent has nothing to say of the limits before it has an image, nor where they hold.
+    for (name, bare) in [("held", false), ("bare", true)] {
+        world.other_agent = bare.then(|| (without_cgroups(&world), Vec::new()));
+        let platform = format!("linux-{name}/any/x");
+        let mut agent = world.agent_with(name, &["linux/host"], 1, &settings);
+        let state = world.agent_state(name);
+        assert!(!agent.said().iter().any(|line| line.contains("no limit of")), "{:#?}", agent.said());
+        image(&state, &["create", &platform, "--from-dir", &root]);
+        agent.kill();
+        agent = world.agent_again(name);
+        await_offer(&world, name, &["linux/host", &platform]);
+        let warnings = agent.said().into_iter().filter(|line| line.contains("no limit of")).collect::<Vec<_>>();
+        let expected = match bare {
+            true => ["memory", "cpu", "pids"].map(missing).to_vec(),
+            false => cgroup::trouble(Limits::new(Some(512), Some(1500), None)),
+        };
+        assert_eq!(warnings.len(), expected.len(), "{warnings:#?}");
+        for (warning, why) in warnings.iter().zip(&expected) {
+            assert!(warning.ends_with(&format!("jobs in containers have {why}")), "{warning}");
+        }
+        world.repository.push_saifile(&saifile(&["true"]).replace("\"linux\"", &format!("{platform:?}")));
+        let event = world.ended(if bare { 2 } else { 1 });
+        assert_eq!(event.jobs[0].state, "passed", "{:?}\n{:#?}", event.jobs, agent.said());
+        let notes = world.records(event.jobs[0].id).notes;
+        let notes: Vec<&String> = notes.iter().filter(|note| note.contains("no limit of")).collect();
+        assert_eq!(notes, expected.iter().collect::<Vec<_>>());
+    }
 }
 
 #[test]

@@ -128,7 +128,7 @@ impl Contained {
     pub fn start(&self) -> Result<Vec<String>, String> {
         self.isolated.clone()?;
         let [(_, path), ..] = variables();
-        self.container.runner.check_installed(&path)?;
+        let program = self.container.runner.find(&path)?;
         let job = &self.workspace.job;
         let root = overlay::mount_root(&self.container, job)?;
         let failed = |what: &str, error: io::Error| format!("making the container: {what}: {error}");
@@ -145,9 +145,8 @@ impl Contained {
         let limits = Limits::new(memory_mib, cpu_permille, pids);
         let name = self.marker.split_once('=').map_or("", |(_, value)| value);
         let group = cgroup::create(name, limits, &job.join("cgroups")).map_err(|error| failed("its cgroups", error))?;
-        let program = self.container.runner.program();
-        let runner =
-            self.run(user, &group.directories).map_err(|error| failed(&format!("starting {program}"), error))?;
+        let runner = self.run(&program, user, &group.directories);
+        let runner = runner.map_err(|error| failed(&format!("starting {}", program.display()), error))?;
         state.runner = Some(runner);
         Ok(group.missing)
     }
@@ -156,6 +155,10 @@ impl Contained {
     fn furnish(&self, root: &Root) -> Result<(), String> {
         let failed = |what: &str, error: io::Error| format!("making the container: {what}: {error}");
         fs::create_dir_all(self.workspace.work.join("steps")).map_err(|error| failed("the workspace", error))?;
+        // The runner mounts something there, and may no more make it than the job may.
+        for place in ["/dev", "/proc", "/run", "/sys"] {
+            root.directory(place).map_err(|error| failed(place, error))?;
+        }
         let [work, steps] = [&self.workspace.work, &self.workspace.steps];
         overlay::bind(root, work, Path::new("/sai"), true).map_err(|error| failed("/sai", error))?;
         overlay::bind(root, steps, Path::new("/sai/steps"), false).map_err(|error| failed("/sai/steps", error))?;
@@ -167,25 +170,30 @@ impl Contained {
             && let Ok(servers) = fs::read("/etc/resolv.conf")
         {
             let place = "/etc/resolv.conf";
-            root.replace(place, &servers, 0o644).map_err(|error| failed(place, error))?;
+            // Packages are installed with the same servers, so mostly it is as it should be.
+            if !root.holds(place, &servers) {
+                root.replace(place, &servers, 0o644).map_err(|error| failed(place, error))?;
+            }
         }
         Ok(())
     }
 
-    fn run(&self, user: (u32, u32), groups: &[PathBuf]) -> io::Result<Pid> {
+    fn run(&self, program: &Path, user: (u32, u32), groups: &[PathBuf]) -> io::Result<Pid> {
         let root = self.root();
-        let root = root.to_str().ok_or_else(|| io::Error::other("the job directory's path is no text"))?;
+        let no_text = |what| move || io::Error::other(format!("the path of {what} is no text"));
+        let root = root.to_str().ok_or_else(no_text("the job directory"))?;
+        let program = program.to_str().ok_or_else(no_text("the program"))?;
         let name = self.workspace.job.file_name().and_then(|name| name.to_str()).unwrap_or("job");
         let input = match self.container.runner {
             Runner::Bwrap => filter::filter(),
             Runner::Nspawn => None,
         };
         let host_name = format!("sai-{name}");
-        let place = Place { root, host_name: &host_name, filter: input.is_some() };
+        let place = Place { program, root, host_name: &host_name, filter: input.is_some() };
         let words = command(&self.container, place);
         let user = (self.container.runner == Runner::Bwrap).then_some(user);
         let mut command = if cgroup::join_alone(groups)? {
-            let mut command = Command::new(self.container.runner.program());
+            let mut command = Command::new(program);
             command.args(words.get(1..).unwrap_or_default());
             if let Some((user, group)) = user {
                 command.uid(user).gid(group);

@@ -13,6 +13,8 @@ const RUN_BYTES: u64 = 64 << 20;
 /// What a command line depends on beside the container.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {
+    /// The runner's program.
+    pub program: &'a str,
     /// The merged root, with everything mounted in it.
     pub root: &'a str,
     /// A name for the machine that the job believes to be on.
@@ -30,7 +32,7 @@ pub fn command(container: &Container, place: Place<'_>) -> Vec<String> {
     let mut say = |text: &[&str]| words.extend(text.iter().map(|word| (*word).to_string()));
     match container.runner {
         Runner::Nspawn => {
-            say(&["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--as-pid2", "--console=pipe"]);
+            say(&[place.program, "--quiet", "--register=no", "--keep-unit", "--as-pid2", "--console=pipe"]);
             // These would write into the root what is there already.
             say(&["--resolv-conf=off", "--timezone=off", "--link-journal=no"]);
             say(&["--no-new-privileges=yes", "--drop-capability=all"]);
@@ -41,13 +43,21 @@ pub fn command(container: &Container, place: Place<'_>) -> Vec<String> {
             if container.network == Network::None {
                 say(&["--private-network"]);
             }
-            say(&[&format!("--directory={}", place.root), "--"]);
+            // It has variables of its own for what it runs, and no option against them.
+            say(&[&format!("--directory={}", place.root), "--", "env", "-i"]);
         }
         Runner::Bwrap => {
             // It is another user already and so cannot but make a user namespace, in which nobody is root.
-            say(&["bwrap"]);
-            say(&["--unshare-user", "--disable-userns", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]);
-            say(&["--unshare-cgroup-try", "--new-session", "--cap-drop", "ALL", "--hostname", place.host_name]);
+            say(&[place.program, "--clearenv", "--unshare-user", "--disable-userns", "--unshare-pid", "--unshare-ipc"]);
+            say(&[
+                "--unshare-uts",
+                "--unshare-cgroup-try",
+                "--new-session",
+                "--cap-drop",
+                "ALL",
+                "--hostname",
+                place.host_name,
+            ]);
             if container.network == Network::None {
                 say(&["--unshare-net"]);
             }
@@ -143,12 +153,12 @@ mod tests {
                 cpu_permille: None,
                 pids: None,
             };
-            let place = Place { root: "/a b/root", host_name: "sai-1-1", filter: false };
+            let place = Place { program: "/bin/runner", root: "/a b/root", host_name: "sai-1-1", filter: false };
             assert!(command(&container, place).iter().any(|word| word == flag));
             container.network = Network::Host;
             let words = command(&container, place);
             assert!(!words.iter().any(|word| word == flag || word == "--seccomp"), "{words:?}");
-            assert!(words.ends_with(&["--".into(), "/bin/sh".into(), "/sai/steps/loop".into()]), "{words:?}");
+            assert!(words.ends_with(&["/bin/sh".into(), "/sai/steps/loop".into()]), "{words:?}");
             assert!(words.iter().any(|word| word.ends_with("/a b/root")), "{words:?}");
         }
     }

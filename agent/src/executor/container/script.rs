@@ -28,19 +28,36 @@ pub fn steps_loop() -> String {
 }
 
 /// What starts step `number` (from 1), whose text is in `step-NUMBER`: in a session of its own where the image has `setsid`,
-/// so that a step which kills its process group does not kill the loop, and with these variables and no others.
+/// so that a step which kills its process group does not kill the loop, and with these variables and no others: the loop has
+/// none but those that shells give themselves.
 pub fn start_of_step(number: usize, source: &str, environment: &Map<String, String>) -> String {
     let mut script = format!(
-        "cd {} || exit 126\nshell=/bin/sh\n[ -x /bin/bash ] && shell=/bin/bash\n\
-         session=\ncommand -v setsid >/dev/null && session=setsid\nexec $session env -i",
+        "cd {} || exit 126\nunset OLDPWD SHLVL\nshell=/bin/sh\n[ -x /bin/bash ] && shell=/bin/bash\n\
+         session=\n[ -x /bin/setsid ] && session=/bin/setsid\n[ -x /usr/bin/setsid ] && session=/usr/bin/setsid\n",
         quote(source)
     );
+    let mut others = String::new();
     for (name, value) in environment {
-        script.push_str(" \\\n    ");
-        script.push_str(&quote(&format!("{name}={value}")));
+        if is_plain(name, value) {
+            script.push_str(&format!("export {name}={}\n", quote(value)));
+        } else {
+            others.push_str(&format!(" \\\n    {}", quote(&format!("{name}={value}"))));
+        }
     }
-    script.push_str(&format!(" \\\n    \"$shell\" -e {STEPS}/step-{number}\n"));
+    // A program more to be started, so only for what cannot be had without.
+    let env = if others.is_empty() { "" } else { " env" };
+    script.push_str(&format!("exec $session{env}{others} \"$shell\" -e {STEPS}/step-{number}\n"));
     script
+}
+
+/// Whether a variable can be exported by every shell and means nothing to it while it starts a step. A saifile's own may be
+/// anything.
+fn is_plain(name: &str, value: &str) -> bool {
+    // Another one is for the step, not for what starts it.
+    let usual = name == "PATH" && value == PATH;
+    let letters = name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
+    let ours = name.starts_with("SAI_") || ["CI", "HOME", "LANG", "SHELL", "TERM", "TMPDIR"].contains(&name);
+    usual || (letters && ours)
 }
 
 /// A word that a shell takes as it stands.
@@ -64,12 +81,19 @@ mod tests {
 
     #[test]
     fn a_step_starts_with_its_variables_only() {
-        let environment = Map::from([("A".to_string(), "1'2".to_string()), ("B-C".to_string(), String::new())]);
-        let script = start_of_step(2, "/sai/src", &environment);
-        assert!(script.starts_with("cd '/sai/src' || exit 126\n"), "{script}");
-        assert!(script.contains("exec $session env -i \\\n    'A=1'\\''2' \\\n    'B-C=' \\\n"), "{script}");
-        assert!(script.ends_with("\"$shell\" -e /sai/steps/step-2\n"), "{script}");
-        for script in [script, steps_loop()] {
+        let of = |pairs: &[(&str, &str)]| -> Map<String, String> {
+            pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+        };
+        let usual = of(&[("SAI_JOB", "1'2"), ("PATH", PATH), ("HOME", "")]);
+        let plain = start_of_step(2, "/sai/src", &usual);
+        assert!(plain.starts_with("cd '/sai/src' || exit 126\n"), "{plain}");
+        assert!(plain.contains("\nexport SAI_JOB='1'\\''2'\n") && plain.contains("\nexport HOME=''\n"), "{plain}");
+        assert!(plain.ends_with("\nexec $session \"$shell\" -e /sai/steps/step-2\n"), "{plain}");
+        let strange = of(&[("PATH", "/x"), ("SAI_b;c", "1"), ("IFS", "x"), ("OPTIND", "x"), ("UID", "0"), ("CI", "")]);
+        let strange = start_of_step(2, "/sai/src", &strange);
+        let words = "exec $session env \\\n    'IFS=x' \\\n    'OPTIND=x' \\\n    'PATH=/x' \\\n    'SAI_b;c=1' \\\n    'UID=0' \"$shell\"";
+        assert!(strange.contains(words) && strange.matches("export ").count() == 1, "{strange}");
+        for script in [plain, strange, steps_loop()] {
             let checked = Command::new("/bin/sh").arg("-n").arg("-c").arg(&script).status().unwrap();
             assert!(checked.success(), "{script}");
         }
