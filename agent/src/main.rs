@@ -264,6 +264,7 @@ fn run(state: Arc<State>, config: Config, file: PathBuf) -> Result<(), Failure> 
     // said it does no harm.
     let _ = disable_transparent_huge_pages(true);
     mirror::set_depth(&state.mirrors(), config.depth)
+        .and_then(|()| mirror::set_filter(&state.mirrors(), config.filter.as_deref()))
         .map_err(|error| Failure::trouble(format!("{}: {error}", state.mirrors().display())))?;
     let user = config.user.as_deref().map(describe::user).transpose().map_err(Failure::usage)?;
     let offering = offer(&config, &state, &file).map_err(Failure::usage)?;
