@@ -6,7 +6,7 @@
 
 use crate::executor::Workspace;
 use crate::git::{GitError, Watch};
-use crate::mirror::{Mirror, PacksHeld, SHALLOW, Trouble, format_configuration};
+use crate::mirror::{Mirror, PacksHeld, SHALLOW, Trouble};
 use sai_core::git_names::{branch, without_credentials};
 use sai_core::ordered::Map;
 use sai_core::wire::Assignment;
@@ -113,7 +113,7 @@ fn write_repository(mirror: &Mirror, assignment: &Assignment, git: &Path) -> io:
     let configuration = format!(
         "[core]\n\tfilemode = true\n\tbare = false\n\tlogallrefupdates = true\n{}[remote \"origin\"]\n\turl = \"{url}\"\n\
          \tfetch = +refs/heads/*:refs/remotes/origin/*\n",
-        format_configuration(mirror.is_sha256())
+        mirror.format("origin")
     );
     fs::write(git.join("config"), configuration)?;
     fs::write(git.join("HEAD"), "ref: refs/heads/none\n")?;

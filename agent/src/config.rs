@@ -1,6 +1,7 @@
 //! Configuration file ↔ what an agent is to do: where its master is, what it offers, where it works.
 
 use crate::container_settings::{self, ContainerSettings};
+use crate::mirror;
 use crate::pin::{self, Trust};
 use sai_core::join::{Address, JoinLine, check_agent_name, check_token};
 use sai_core::json::{self, shown};
@@ -23,8 +24,20 @@ pub const FILE_NAME: &str = "agent.json";
 pub const KEEP_FREE_MIB: u64 = 256;
 
 /// Every key a configuration may have, beside those about containers.
-const KEYS: [&str; 11] =
-    ["master", "token", "pin", "name", "platforms", "slots", "parallel", "state", "depth", "user", "keep_free_mib"];
+const KEYS: [&str; 12] = [
+    "master",
+    "token",
+    "pin",
+    "name",
+    "platforms",
+    "slots",
+    "parallel",
+    "state",
+    "depth",
+    "filter",
+    "user",
+    "keep_free_mib",
+];
 
 /// Most commits that `depth` may ask for; git takes any larger number for all there are.
 const DEPTH: u64 = 1_000_000;
@@ -50,6 +63,8 @@ pub struct Config {
     pub state: Option<PathBuf>,
     /// Commits of a history that are fetched, instead of all.
     pub depth: Option<u32>,
+    /// What of a history is not fetched, one of [`mirror::FILTERS`], instead of all being fetched.
+    pub filter: Option<String>,
     /// The user that steps run as, instead of the agent's own.
     pub user: Option<String>,
     /// MiB of free space below which no job is accepted.
@@ -72,6 +87,7 @@ impl Config {
             parallel: None,
             state: None,
             depth: None,
+            filter: None,
             user: None,
             keep_free_mib: KEEP_FREE_MIB,
             containers: ContainerSettings::default(),
@@ -101,6 +117,9 @@ impl Config {
         // A path that is no text cannot stand in JSON; it is then the default one or given on the command line.
         if let Some(state) = self.state.as_deref().and_then(Path::to_str) {
             lines.push(format!("\"state\": {}", quoted(state)));
+        }
+        if let Some(filter) = &self.filter {
+            lines.push(format!("\"filter\": {}", quoted(filter)));
         }
         if let Some(user) = &self.user {
             lines.push(format!("\"user\": {}", quoted(user)));
@@ -181,6 +200,10 @@ pub fn parse(file: &str, bytes: &[u8]) -> Result<Config, String> {
     let mut count = |key| reader.count(&root, key, 1..=u64::from(SLOTS)).and_then(|count| u32::try_from(count).ok());
     let (slots, parallel) = (count("slots"), count("parallel"));
     let depth = reader.count(&root, "depth", 1..=DEPTH).and_then(|depth| u32::try_from(depth).ok());
+    let filter = reader.checked(&root, "filter", |text| {
+        let known = mirror::FILTERS.contains(&text);
+        if known { Ok(()) } else { Err(format!("one of {}", mirror::FILTERS.join(", "))) }
+    });
     let user = reader.checked(&root, "user", check_user);
     let keep_free_mib = reader.count(&root, "keep_free_mib", 0..=u64::MAX >> 21);
     let containers = ContainerSettings::read(&mut reader, &root);
@@ -199,6 +222,7 @@ pub fn parse(file: &str, bytes: &[u8]) -> Result<Config, String> {
         parallel,
         state: state.map(PathBuf::from),
         depth,
+        filter,
         user,
         keep_free_mib: keep_free_mib.unwrap_or(KEEP_FREE_MIB),
         containers,
@@ -236,7 +260,7 @@ mod tests {
             {{ "master": "wss://ci.example.org:4433", # the page is there too
               "token": "{TOKEN}", "pin": "{pin}", "name": "shed-2",
               "platforms": ["linux-debian-12/x86_64/gcc", "linux-debian-12/x86_64/gcc", "board/stm32"],
-              "slots": 3, "parallel": 4, "state": "/srv/sai", "depth": 9, "user": "sai", "keep_free_mib": 1000 }}"#
+              "slots": 3, "parallel": 4, "state": "/srv/sai", "depth": 9, "filter": "blob:none", "user": "sai", "keep_free_mib": 1000 }}"#
         );
         let config = parse("F", text.as_bytes()).expect("a configuration");
         assert_eq!(config.master.to_string(), "wss://ci.example.org:4433");
@@ -244,6 +268,7 @@ mod tests {
         assert_eq!(config.name.as_deref(), Some("shed-2"));
         assert_eq!(config.platforms.as_deref().map(<[String]>::len), Some(2));
         assert_eq!((config.slots, config.parallel, config.depth), (Some(3), Some(4), Some(9)));
+        assert_eq!(config.filter.as_deref(), Some("blob:none"));
         assert_eq!(config.keep_free_mib, 1000);
         assert_eq!(config.state.as_deref(), Some(Path::new("/srv/sai")));
         assert_eq!(config.user.as_deref(), Some("sai"));
@@ -298,6 +323,8 @@ mod tests {
             (&with(r#""slots": 1.5"#), "4:11", "whole number"),
             (&with(r#""slots": 257"#), "4:11", "to 256"),
             (&with(r#""depth": 0"#), "4:11", "from 1 to"),
+            (&with(r#""filter": "--upload-pack=x""#), "4:12", "one of blob:none"),
+            (&with(r#""filter": "tree:0""#), "4:12", "one of blob:none"),
             (&with(r#""pin": "abc""#), "4:9", "64 hexadecimal"),
             (&with(r#""platforms": []"#), "4:15", "1 to 512"),
             (&with(r#""platforms": ["../x"]"#), "4:16", "platform name"),

@@ -171,6 +171,21 @@ impl Git<'_> {
         arguments: &[A],
         watch: &mut dyn Watch,
     ) -> Result<(), GitError> {
+        self.run_between(directory, arguments, Stdio::null(), Stdio::null(), watch)
+    }
+
+    /// The same with standard input and output, files that never make it wait.
+    ///
+    /// # Errors
+    /// See [`GitError`].
+    pub fn run_between<A: AsRef<OsStr>>(
+        &self,
+        directory: &Path,
+        arguments: &[A],
+        input: Stdio,
+        output: Stdio,
+        watch: &mut dyn Watch,
+    ) -> Result<(), GitError> {
         if watch.stop().asked() {
             return Err(GitError::Stopped);
         }
@@ -196,8 +211,10 @@ impl Git<'_> {
             .env("GIT_ALLOW_PROTOCOL", self.protocols)
             .env("GIT_LFS_SKIP_SMUDGE", "1")
             .env("GIT_OPTIONAL_LOCKS", "0")
+            // What a partial mirror lacks is fetched when it is known what that is, not one object at a time.
+            .env("GIT_NO_LAZY_FETCH", "1")
             .env("LC_ALL", "C");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.stdin(input).stdout(output).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(GitError::System)?;
         let group = Pid::from_child(&child);
         let mut heard =

@@ -4,6 +4,7 @@
 //! process ([`Link::pair`]). It is gone when [`LinkReceiver::receive`] gives none and [`LinkSender::send`] fails; what
 //! was lost under way is found out by resuming from acknowledged lengths on the next link, never here.
 
+use crate::blocking::unblock;
 use crate::pin::{self, Trust, TrustError};
 use async_tungstenite::tungstenite::client::IntoClientRequest as _;
 use async_tungstenite::tungstenite::http::HeaderValue;
@@ -23,7 +24,7 @@ use smol::stream::StreamExt as _;
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -266,7 +267,8 @@ impl Dialer {
             |why: &dyn fmt::Display| DialError::Unreachable(format!("{} cannot be reached: {why}", self.address));
         let seconds = seconds(self.timing.connect);
         let too_long = || unreachable(&format_args!("no answer within {seconds}"));
-        let lookup = smol::net::resolve((host.as_str(), *port));
+        let (name, port) = (host.clone(), *port);
+        let lookup = unblock(move || (name.as_str(), port).to_socket_addrs().map(Vec::from_iter));
         let addresses: Vec<SocketAddr> = match within(self.timing.connect, lookup).await {
             Some(Ok(addresses)) => addresses.into_iter().take(ADDRESSES).collect(),
             Some(Err(error)) => return Err(unreachable(&error)),

@@ -8,6 +8,7 @@ mod image;
 use async_signal::{Signal, Signals};
 use pico_args::Arguments;
 use rustix::thread::disable_transparent_huge_pages;
+use sai_agent::blocking::unblock;
 use sai_agent::config::{self, Config};
 use sai_agent::describe;
 use sai_agent::job_directory::Launcher;
@@ -263,6 +264,7 @@ fn run(state: Arc<State>, config: Config, file: PathBuf) -> Result<(), Failure> 
     // said it does no harm.
     let _ = disable_transparent_huge_pages(true);
     mirror::set_depth(&state.mirrors(), config.depth)
+        .and_then(|()| mirror::set_filter(&state.mirrors(), config.filter.as_deref()))
         .map_err(|error| Failure::trouble(format!("{}: {error}", state.mirrors().display())))?;
     let user = config.user.as_deref().map(describe::user).transpose().map_err(Failure::usage)?;
     let offering = offer(&config, &state, &file).map_err(Failure::usage)?;
@@ -293,7 +295,7 @@ fn run(state: Arc<State>, config: Config, file: PathBuf) -> Result<(), Failure> 
 
 /// What the configuration, as it is now, offers. The disk may take its time; the agent goes on meanwhile.
 async fn look_again(state: Arc<State>, file: PathBuf) -> Result<Offering, String> {
-    smol::unblock(move || config::read(&file).and_then(|config| offer(&config, &state, &file))).await
+    unblock(move || config::read(&file).and_then(|config| offer(&config, &state, &file))).await
 }
 
 /// Turns signals into what the agent understands.

@@ -7,6 +7,8 @@
 //! Locks: `fetch.lock` is held by the one that fetches; `packs.lock` is shared by those that link packs into a workspace and
 //! exclusive for the one that removes packs. A job for a known revision never waits for another's fetch.
 
+mod partial;
+
 use crate::digest::sha256;
 use crate::git::{Git, GitError, Stop, Watch, hide, write_configuration};
 use crate::remove_tree::remove_tree;
@@ -29,6 +31,10 @@ const PACKS: usize = 40;
 pub(crate) const SHALLOW: &str = "shallow";
 /// Name of the file in the mirrors' directory that says how many commits of a history its mirrors have; all without it.
 const DEPTH_FILE: &str = ".depth";
+/// Name of the file there that says what of a history its mirrors leave out; nothing without it.
+const FILTER_FILE: &str = ".filter";
+/// What mirrors may leave out, as git-rev-list(1) names it: the content of files, but for those of revisions that were built.
+pub const FILTERS: [&str; 1] = ["blob:none"];
 /// Time after which a job that waits for another's fetch says so.
 const WAIT_NOTE: Duration = Duration::from_secs(1);
 
@@ -65,6 +71,7 @@ pub struct Mirror {
     protocols: &'static str,
     sha256: bool,
     depth: Option<u32>,
+    filter: Option<&'static str>,
 }
 
 /// While this is held, no pack of the mirror is removed.
@@ -126,16 +133,28 @@ pub fn names(mirrors: &Path) -> Vec<String> {
 /// # Errors
 /// The disk's.
 pub fn set_depth(mirrors: &Path, depth: Option<u32>) -> io::Result<()> {
-    let file = mirrors.join(DEPTH_FILE);
+    set(mirrors, DEPTH_FILE, depth.map(|depth| depth.to_string()))
+}
+
+/// Has the mirrors of a directory leave this out from now on, one of [`FILTERS`], or nothing; as [`set_depth`].
+///
+/// # Errors
+/// The disk's.
+pub fn set_filter(mirrors: &Path, filter: Option<&str>) -> io::Result<()> {
+    set(mirrors, FILTER_FILE, filter.map(str::to_owned))
+}
+
+fn set(mirrors: &Path, name: &str, value: Option<String>) -> io::Result<()> {
+    let file = mirrors.join(name);
     // A flash disk is not written to in order to say the same.
-    if read_depth(mirrors) == depth {
+    if fs::read_to_string(&file).ok() == value {
         return Ok(());
     }
-    match depth {
-        Some(depth) => {
+    match value {
+        Some(value) => {
             fs::create_dir_all(mirrors)?;
-            let temporary = mirrors.join(format!("{DEPTH_FILE}-new"));
-            fs::write(&temporary, depth.to_string())?;
+            let temporary = mirrors.join(format!("{name}-new"));
+            fs::write(&temporary, value)?;
             fs::rename(temporary, file)
         }
         None => fs::remove_file(file),
@@ -144,6 +163,11 @@ pub fn set_depth(mirrors: &Path, depth: Option<u32>) -> io::Result<()> {
 
 fn read_depth(mirrors: &Path) -> Option<u32> {
     fs::read_to_string(mirrors.join(DEPTH_FILE)).ok()?.trim().parse().ok()
+}
+
+fn read_filter(mirrors: &Path) -> Option<&'static str> {
+    let text = fs::read_to_string(mirrors.join(FILTER_FILE)).ok()?;
+    FILTERS.into_iter().find(|filter| *filter == text.trim())
 }
 
 /// Fetches a revision into its mirror, so that a job for it finds it there. Blocks.
@@ -189,6 +213,7 @@ impl Mirror {
         });
         Ok(Self {
             depth: read_depth(&mirrors),
+            filter: read_filter(&mirrors),
             path: mirrors.join(format!("{short}-{hash}.git")),
             configuration,
             url: url.to_string(),
@@ -244,6 +269,10 @@ impl Mirror {
         fs::create_dir_all(&self.path).map_err(|error| Trouble::disk("the mirror's directory", &error))?;
         let _fetching = self.lock("fetch.lock", FlockOperation::NonBlockingLockExclusive, watch)?;
         if !self.holds(revision) {
+            if self.path.join("HEAD").exists() && self.partial() != self.filter {
+                watch.note("the mirror was made by another setting of `filter`, making it anew");
+                self.throw_away(watch)?;
+            }
             self.fetch_and_heal(reference, revision, watch)?;
             self.pack_together(watch);
         }
@@ -257,7 +286,7 @@ impl Mirror {
     pub fn replace(&self, reference: &str, revision: &str, watch: &mut dyn Watch) -> Result<PacksHeld, Trouble> {
         let _fetching = self.lock("fetch.lock", FlockOperation::NonBlockingLockExclusive, watch)?;
         self.throw_away(watch)?;
-        self.fetch(reference, revision, watch)?;
+        self.fetch_all(reference, revision, watch)?;
         self.hold_packs(watch)
     }
 
@@ -293,8 +322,13 @@ impl Mirror {
         }
     }
 
-    /// Whether an object of this name is in one of the packs, or loose.
+    /// Whether all that a checkout of this revision needs is here.
     pub fn holds(&self, revision: &str) -> bool {
+        self.has(revision) && (self.partial().is_none() || self.is_complete(revision))
+    }
+
+    /// Whether an object of this name is in one of the packs, or loose.
+    fn has(&self, revision: &str) -> bool {
         let Some(name) = bytes_of(revision) else { return false };
         let objects = self.path.join("objects");
         let (first, rest) = revision.split_at(2);
@@ -311,22 +345,33 @@ impl Mirror {
         for directory in ["objects/pack", "objects/info", "refs/heads", "refs/tags", "refs/sai"] {
             fs::create_dir_all(self.path.join(directory))?;
         }
-        let mut configuration = String::from("[core]\n\tbare = true\n");
-        configuration.push_str(format_configuration(self.sha256));
+        if self.filter.is_some() {
+            fs::write(self.path.join(partial::COMPLETE), "")?;
+        }
+        let configuration = format!("[core]\n\tbare = true\n{}", self.format(partial::REMOTE));
         fs::write(self.path.join("config"), configuration)?;
         fs::write(self.path.join("HEAD"), "ref: refs/heads/none\n")
     }
 
     fn fetch_and_heal(&self, reference: &str, revision: &str, watch: &mut dyn Watch) -> Result<(), Trouble> {
         let new = !self.path.join("HEAD").exists();
-        let first = self.fetch(reference, revision, watch);
+        let first = self.fetch_all(reference, revision, watch);
         match first {
             Err((trouble, broken)) if broken && !new && !watch.stop().asked() => {
                 watch.note(&format!("{}; making the mirror anew", trouble.why));
                 self.throw_away(watch)?;
-                self.fetch(reference, revision, watch).map_err(Trouble::from)
+                self.fetch_all(reference, revision, watch).map_err(Trouble::from)
             }
             other => other.map_err(Trouble::from),
+        }
+    }
+
+    /// Fetches, and then what the filter left out of the revision itself.
+    fn fetch_all(&self, reference: &str, revision: &str, watch: &mut dyn Watch) -> Result<(), (Trouble, bool)> {
+        self.fetch(reference, revision, watch)?;
+        match self.partial() {
+            Some(filter) => self.complete(revision, filter, watch),
+            None => Ok(()),
         }
     }
 
@@ -356,7 +401,7 @@ impl Mirror {
         watch.note(&format!("fetching {reference} from {shown}"));
         let wanted = format!("+{reference}:refs/sai/{}", digest(reference));
         let by_name = self.run_fetch(&wanted, self.depth, new, watch);
-        if by_name.is_ok() && self.holds(revision) {
+        if by_name.is_ok() && self.has(revision) {
             return Ok(());
         }
         match by_name {
@@ -375,13 +420,13 @@ impl Mirror {
             Some(depth) => format!("the last {depth} of {reference} do not hold {revision}, fetching that"),
         });
         let mut by_revision = self.run_fetch(&format!("+{revision}:refs/sai/{revision}"), self.depth, false, watch);
-        if self.depth.is_some() && !self.holds(revision) && !watch.stop().asked() {
+        if self.depth.is_some() && !self.has(revision) && !watch.stop().asked() {
             // It may be deeper in the ref's history, on a server that gives nobody a revision by its number.
             watch.note(&format!("fetching all of {reference}"));
             by_revision = self.run_fetch(&wanted, None, false, watch);
         }
         match by_revision {
-            Ok(()) if self.holds(revision) => Ok(()),
+            Ok(()) if self.has(revision) => Ok(()),
             Err(GitError::Failed(said)) if !names_nothing(&said) => {
                 let broken = !remote_is_to_blame(&said);
                 Err((self.explain(&GitError::Failed(said)), broken))
@@ -409,7 +454,15 @@ impl Mirror {
             None if self.path.join(SHALLOW).exists() => arguments.push("--unshallow"),
             None => {}
         }
-        arguments.extend(["--", &self.url, refspec]);
+        let url = self.remote_url();
+        let filter = self.partial().map(|filter| format!("--filter={filter}"));
+        match &filter {
+            Some(filter) => {
+                arguments.splice(0..0, ["-c", &url]);
+                arguments.extend([filter, "--", partial::REMOTE, refspec]);
+            }
+            None => arguments.extend(["--", &self.url, refspec]),
+        }
         let result = self.git().run(&self.path, &arguments, watch);
         if first && result.is_ok() {
             // A first fetch may have brought thousands of tags, one file each.
@@ -431,7 +484,9 @@ impl Mirror {
         if count > PACKS
             && let Ok(_alone) = self.lock("packs.lock", FlockOperation::NonBlockingLockExclusive, watch)
         {
-            let _ = self.git().run(&self.path, &["repack", "--geometric=2", "-d", "-q"], watch);
+            // Git cannot tell what of a few packs a server has promised to give later, only of all.
+            let which = if self.partial().is_some() { "-a" } else { "--geometric=2" };
+            let _ = self.git().run(&self.path, &["repack", which, "-d", "-q"], watch);
             let _ = self.git().run(&self.path, &["pack-refs", "--all"], watch);
         }
     }
@@ -440,15 +495,6 @@ impl Mirror {
 impl From<(Trouble, bool)> for Trouble {
     fn from((trouble, _): (Trouble, bool)) -> Self {
         trouble
-    }
-}
-
-/// The part of a repository's configuration that tells its format.
-pub(crate) fn format_configuration(sha256: bool) -> &'static str {
-    if sha256 {
-        "\trepositoryformatversion = 1\n[extensions]\n\tobjectFormat = sha256\n"
-    } else {
-        "\trepositoryformatversion = 0\n"
     }
 }
 

@@ -428,7 +428,7 @@ where
         let container = match self.settings.offering.assigned(platform) {
             Ok(Assigned::Container(container, directory)) => {
                 // The count is for people; that it cannot be kept does not matter.
-                self.executor.spawn(smol::unblock(move || drop(users::count(&directory)))).detach();
+                self.executor.spawn(unblock(move || drop(users::count(&directory)))).detach();
                 Some(container)
             }
             Ok(Assigned::Host) => None,
