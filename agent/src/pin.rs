@@ -11,13 +11,14 @@ use crate::digest::{sha256, sha512};
 use crate::x509;
 use p521::ecdsa::signature::hazmat::PrehashVerifier as _;
 use p521::ecdsa::{DerSignature, VerifyingKey};
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{CryptoProvider, KeyProvider, WebPkiSupportedAlgorithms, ring};
 use rustls::pki_types::{
     AlgorithmIdentifier, CertificateDer, InvalidSignature, PrivateKeyDer, ServerName, SignatureVerificationAlgorithm,
     SubjectPublicKeyInfoDer, UnixTime, alg_id,
 };
+use rustls::server::ParsedCertificate;
 use rustls::sign::SigningKey;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use std::fmt;
@@ -117,13 +118,15 @@ pub fn server_name(host: &str) -> Result<ServerName<'static>, TrustError> {
 /// # Errors
 /// [`TrustError::NoSystemRoots`] or [`TrustError::Tls`].
 pub fn client_config(trust: Trust) -> Result<Arc<ClientConfig>, TrustError> {
+    trusting(match trust {
+        Trust::Fingerprint(expected) => Trusted::Certificate(expected),
+        Trust::System => Trusted::Authorities(system_roots()?),
+    })
+}
+
+fn trusting(trusted: Trusted) -> Result<Arc<ClientConfig>, TrustError> {
     let provider = provider();
-    let verifier: Arc<dyn ServerCertVerifier> = match trust {
-        Trust::Fingerprint(expected) => {
-            Arc::new(PinnedVerifier { expected, algorithms: provider.signature_verification_algorithms })
-        }
-        Trust::System => system_verifier(&provider)?,
-    };
+    let verifier = Arc::new(Verifier { trusted, algorithms: provider.signature_verification_algorithms });
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(TrustError::Tls)?
@@ -136,8 +139,8 @@ pub fn client_config(trust: Trust) -> Result<Arc<ClientConfig>, TrustError> {
     Ok(Arc::new(config))
 }
 
-/// The verifier of an ordinary https client.
-fn system_verifier(provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, TrustError> {
+/// Whom an ordinary https client trusts.
+fn system_roots() -> Result<RootCertStore, TrustError> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
     let (usable, unusable) = roots.add_parsable_certificates(found.certs);
@@ -148,10 +151,7 @@ fn system_verifier(provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertV
         }
         return Err(TrustError::NoSystemRoots(tried));
     }
-    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
-        .build()
-        .map_err(|error| TrustError::NoSystemRoots(error.to_string()))?;
-    Ok(verifier)
+    Ok(roots)
 }
 
 /// ring's provider with P-521 added, which ring lacks.
@@ -205,31 +205,53 @@ impl SignatureVerificationAlgorithm for P521Sha512 {
     }
 }
 
-/// Accepts one certificate, and only from the holder of its key.
+/// Whose certificates are accepted.
 #[derive(Debug)]
-struct PinnedVerifier {
-    expected: [u8; 32],
+enum Trusted {
+    /// This one, of which it is the fingerprint.
+    Certificate([u8; 32]),
+    /// Those which one of these has signed for the host.
+    Authorities(RootCertStore),
+}
+
+/// Accepts certificates that are trusted, and only from the holders of their keys.
+///
+/// The library's own verifier does the same for authorities, and can look at lists of revoked certificates as well. Nobody
+/// gives an agent such a list, and what reads them takes 14 KB.
+#[derive(Debug)]
+struct Verifier {
+    trusted: Trusted,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl ServerCertVerifier for PinnedVerifier {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
         _ocsp_response: &[u8],
-        _now: UnixTime,
+        now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        let expected = match &self.trusted {
+            Trusted::Certificate(expected) => expected,
+            Trusted::Authorities(roots) => {
+                let certificate = ParsedCertificate::try_from(end_entity)?;
+                let algorithms = self.algorithms.all;
+                verify_server_cert_signed_by_trust_anchor(&certificate, roots, intermediates, now, algorithms)?;
+                verify_server_name(&certificate, server_name)?;
+                return Ok(ServerCertVerified::assertion());
+            }
+        };
         let found = fingerprint(end_entity);
-        if found == self.expected {
+        if found == *expected {
             return Ok(ServerCertVerified::assertion());
         }
         Err(Error::General(format!(
             "the master's certificate has fingerprint {}, but {} is pinned: either its certificate was replaced (join \
              again) or somebody is in between",
             fingerprint_text(&found),
-            fingerprint_text(&self.expected)
+            fingerprint_text(expected)
         )))
     }
 
@@ -249,7 +271,7 @@ impl ServerCertVerifier for PinnedVerifier {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let key = x509::public_key_info(certificate)
-            .map_err(|error| Error::General(format!("the pinned certificate cannot be used: {error}")))?;
+            .map_err(|error| Error::General(format!("the master's certificate cannot be used: {error}")))?;
         rustls::crypto::verify_tls13_signature_with_raw_key(
             message,
             &SubjectPublicKeyInfoDer::from(key),

@@ -11,6 +11,7 @@ use rustls::{ClientConnection, ServerConfig, ServerConnection, SignatureAlgorith
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 /// A directory that goes with its test.
 struct Scratch(PathBuf);
@@ -103,6 +104,15 @@ impl ResolvesServerCert for Present {
 
 /// What the client makes of a server that presents this certificate and signs with this key.
 fn handshake(trust: Trust, certificate: &CertificateDer<'static>, key: &PrivateKeyDer<'_>) -> Result<(), Error> {
+    handshake_of(client_config(trust).unwrap(), "[127.0.0.1]", certificate, key)
+}
+
+fn handshake_of(
+    config: Arc<ClientConfig>,
+    host: &str,
+    certificate: &CertificateDer<'static>,
+    key: &PrivateKeyDer<'_>,
+) -> Result<(), Error> {
     let server = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
@@ -112,8 +122,7 @@ fn handshake(trust: Trust, certificate: &CertificateDer<'static>, key: &PrivateK
             signing_key(key),
         )))));
     let mut server = ServerConnection::new(Arc::new(server)).unwrap();
-    let name = server_name("[127.0.0.1]").unwrap();
-    let mut client = ClientConnection::new(client_config(trust).unwrap(), name).unwrap();
+    let mut client = ClientConnection::new(config, server_name(host).unwrap()).unwrap();
     while client.is_handshaking() || server.is_handshaking() {
         let mut wire = Vec::new();
         client.write_tls(&mut wire).unwrap();
@@ -194,6 +203,62 @@ fn made_up_curve_parameters_change_nothing() {
         *byte ^= 0x55;
     }
     assert_eq!(x509::public_key_info(&forged).unwrap(), honest);
+}
+
+/// A certificate for ci.example and 192.0.2.7 that the authority in a directory signs, valid from now for ten days.
+fn signed(authority: &Scratch) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+    let names = "-addext subjectAltName=DNS:ci.example,IP:192.0.2.7 -addext basicConstraints=critical,CA:FALSE";
+    openssl(&authority.0, "ecparam -name prime256v1 -genkey -noout -out key.pem");
+    openssl(&authority.0, &format!("req -new -key key.pem -subj /CN=ci.example {names} -out request.pem"));
+    let signer = "-CA authority.pem -CAkey authority-key.pem -CAcreateserial -copy_extensions copy";
+    openssl(&authority.0, &format!("x509 -req -in request.pem {signer} -days 10 -out cert.pem"));
+    (
+        CertificateDer::from_pem_file(authority.0.join("cert.pem")).unwrap(),
+        PrivateKeyDer::from_pem_file(authority.0.join("key.pem")).unwrap(),
+    )
+}
+
+fn authority() -> Scratch {
+    let scratch = Scratch::new();
+    openssl(&scratch.0, "ecparam -name secp384r1 -genkey -noout -out authority-key.pem");
+    openssl(&scratch.0, "req -new -x509 -days 30 -key authority-key.pem -subj /CN=authority -out authority.pem");
+    scratch
+}
+
+fn roots_of(authority: &Scratch) -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(authority.0.join("authority.pem")).unwrap()).unwrap();
+    roots
+}
+
+fn trusting_in(authority: &Scratch) -> Arc<ClientConfig> {
+    trusting(Trusted::Authorities(roots_of(authority))).unwrap()
+}
+
+#[test]
+fn an_authority_vouches_for_hosts_and_times_and_for_who_has_the_key() {
+    let ours = authority();
+    let (good, key) = signed(&ours);
+    for host in ["ci.example", "192.0.2.7"] {
+        handshake_of(trusting_in(&ours), host, &good, &key).unwrap_or_else(|error| panic!("{host}: {error}"));
+    }
+    for host in ["elsewhere.example", "192.0.2.8", "ci.example.org"] {
+        let error = handshake_of(trusting_in(&ours), host, &good, &key).unwrap_err();
+        assert!(error.to_string().contains("not valid for name"), "{host}: {error}");
+    }
+    let error = handshake_of(trusting_in(&authority()), "ci.example", &good, &key).unwrap_err();
+    assert!(matches!(error, Error::InvalidCertificate(_)), "{error}");
+    let (_, stranger) = signed(&ours);
+    let error = handshake_of(trusting_in(&ours), "ci.example", &good, &stranger).unwrap_err();
+    assert_eq!(error, Error::InvalidCertificate(CertificateError::BadSignature));
+    let algorithms = provider().signature_verification_algorithms;
+    let verifier = Verifier { trusted: Trusted::Authorities(roots_of(&ours)), algorithms };
+    let in_days = |days: u64| {
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(UnixTime::now().as_secs() + days * 86_400));
+        verifier.verify_server_cert(&good, &[], &server_name("ci.example").unwrap(), &[], now)
+    };
+    assert!(in_days(0).is_ok() && in_days(9).is_ok());
+    assert!(in_days(11).unwrap_err().to_string().contains("expired"));
 }
 
 #[test]
