@@ -24,8 +24,10 @@ const LEAST_PIDS: u64 = 8;
 const MOST_PIDS: u64 = 1 << 22;
 /// Thousandths of a processor a job can be held to: a hundredth of one at least, as the scheduler has it.
 const CPU_PERMILLE: std::ops::RangeInclusive<u64> = 10..=1024 * 1000;
-/// What a container has of its own, so that nothing of the machine can be put there.
-const OWN: [&str; 3] = ["/proc", "/sys", "/dev"];
+/// What a container has of its own, so that nothing of the machine can be put there: the runner would hide it.
+const OWN: [&str; 5] = ["/proc", "/sys", "/dev", "/run", "/sai/steps"];
+/// Where the workspace is.
+const WORKSPACE: &str = "/sai";
 
 /// What is said of containers; what is left out is decided where it is used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -230,6 +232,7 @@ fn parse_bind(text: &str) -> Result<Bind, String> {
     match bind {
         Some((host, inside, writable)) if plain(host) && plain(inside) && *inside != "/" => {
             let own = OWN.iter().find(|own| Path::new(inside).starts_with(own));
+            let own = own.or_else(|| (*inside == WORKSPACE).then_some(&WORKSPACE));
             match own {
                 Some(own) => {
                     Err(format!("a place other than {own}, of which each container has its own, found {text:?}"))
@@ -326,6 +329,9 @@ mod tests {
             (r#"{"binds": "/a:/"}"#, "1:11", "HOST:INSIDE"),
             (r#"{"binds": "/a:/b/../../c"}"#, "1:11", "HOST:INSIDE"),
             (r#"{"binds": "/a:/proc/sys"}"#, "1:11", "other than /proc"),
+            (r#"{"binds": "/a:/run/docker.sock"}"#, "1:11", "other than /run"),
+            (r#"{"binds": "/a:/sai"}"#, "1:11", "other than /sai"),
+            (r#"{"binds": "/a:/sai/steps/x"}"#, "1:11", "other than /sai/steps"),
             (r#"{"image": "/a"}"#, "1:2", "one of images"),
         ] {
             let errors = read(text).expect_err(text);

@@ -85,7 +85,7 @@ pub enum Running {
     Process(Pid),
     /// In a container, which tells of its end.
     Inside,
-    /// It has not: the job itself has ended its container.
+    /// It has not: the job itself has ended its container, or seen to it that nothing starts there.
     Gone,
 }
 

@@ -478,6 +478,8 @@ impl Supervisor {
                 self.input(Input::StepSpawned);
                 if running == Running::Gone {
                     self.step_ended(KILLED);
+                    // Nothing more may happen that would be waited for.
+                    self.tell_of_exit();
                 }
             }
             Err(error) => self.input(Input::SpawnFailed { why: format!("starting step {}: {error}", index + 1) }),

@@ -165,6 +165,12 @@ fn a_job_can_lie_about_itself_and_only_about_itself() {
         let lie = "printf 'x\\n\\0\\0\\n9 9\\n-1 0\\n1 0\\n' > /sai/steps/statuses; sleep 1000";
         let log = run(world, container, &world.assignment(&[lie]));
         assert_eq!((log.outcome(), log.statuses()), (Outcome::Passed, vec![0]));
+        // It leaves no room for the next order, which is no trouble of ours.
+        let full = "kill -STOP $PPID; timeout 1 head -c 1M /dev/zero > /sai/steps/orders || true; echo 1 0 > /sai/steps/statuses
+                    sleep 1000";
+        let log = run(world, container, &world.assignment(&[full, "echo never"]));
+        assert_eq!((log.outcome(), log.statuses()), (Outcome::Failed, vec![0, 137]), "{:?}", log.verdict());
+        assert_eq!(log.verdict().fault, Fault::Job);
         // It says more than anybody would listen to, takes the orders away, and still is cancelled and timed out.
         let noise = "cat /sai/steps/orders & yes > /sai/steps/statuses & yes 3 3 > /sai/steps/statuses & echo ready; sleep 1000";
         for cancel in [true, false] {

@@ -332,6 +332,8 @@ fn what_cannot_be_meant_is_said_with_what_is_expected() {
         (&["create", "x", "--from-dir", "/no/such/place"], 1, "No such file"),
         (&["create", "x", "--from-tar", &small], 2, "expected a tar archive"),
         (&["create", "x", "--from-dir", &empty], 1, "has no /bin/sh"),
+        (&["create", "x", "--from-dir", "/"], 2, "does not hold the images themselves"),
+        (&["create", "x", "--from-dir", &world.path.display().to_string()], 2, "does not hold the images"),
         (&["create", "x", "--on", "y"], 2, "there is no image y"),
         (&["create", "x", "--debootstrap", "--help"], 0, ""),
         (&["create", "x", "--debootstrap", "$(reboot)"], 2, "name of a release"),

@@ -16,6 +16,7 @@ use crate::container::{Container, Network, Runner};
 use crate::executor::host::{give, write_script};
 use crate::executor::{Pipe, Running, Step, Workspace};
 use crate::git::{Stop, timespec};
+use crate::image::accounts::FIRST as ANYBODY;
 use crate::process_tree::{self, inner_pid};
 use crate::root::Root;
 use command::{Place, USER, command, joining, variables};
@@ -37,9 +38,6 @@ use std::time::{Duration, Instant};
 pub use overlay::isolate;
 pub use script::PATH;
 
-/// The user and group of a job whose image has no user `sai`: a number that no distribution gives to anybody, so that a job,
-/// which shares abstract sockets with the machine where it shares the network, is nobody there either.
-const ANYBODY: u32 = 59_000;
 /// Time from the start of the runner to its first word, on a machine that is busy.
 const READY_TIME: Duration = Duration::from_secs(120);
 /// Time between two looks at a runner on a kernel that does not tell of its end.
@@ -282,8 +280,11 @@ impl Contained {
         if self.state().ended {
             return Ok(Running::Gone);
         }
-        (&self.orders).write_all(format!("{number}\n").as_bytes())?;
-        Ok(Running::Inside)
+        match (&self.orders).write_all(format!("{number}\n").as_bytes()) {
+            // So short an order has room unless the job itself has filled the pipe.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Running::Gone),
+            written => written.map(|()| Running::Inside),
+        }
     }
 
     /// What is readable when a step may have ended.

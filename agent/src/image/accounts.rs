@@ -4,8 +4,9 @@ use sai_core::ordered::Set;
 
 /// The user inside that jobs run as.
 pub const USER: &str = "sai";
-/// Number of the first user that is no system's own, as Debian and Fedora have it.
-const FIRST: u32 = 1000;
+/// Its number, and that of its group, or the next ones that are free: such that nobody outside has it. A job that shares the
+/// network with the machine reaches abstract sockets there too, and who listens may go by the number alone.
+pub const FIRST: u32 = 59_000;
 /// Numbers tried; an image with more users than this is none that anybody has made.
 const TRIES: u32 = 1000;
 
@@ -51,14 +52,14 @@ mod tests {
 
     #[test]
     fn a_free_number_is_taken_and_nobody_is_added_twice() {
-        let passwd = "root:x:0:0:root:/root:/bin/bash\nann:x:1000:1000::/home/ann:/bin/sh\n";
+        let passwd = "root:x:0:0:root:/root:/bin/bash\nann:x:59000:59000::/home/ann:/bin/sh\n";
         let added =
-            account(passwd, "root:x:0:\nann:x:1000:\nvideo:x:1001:", "/bin/sh").expect("a number").expect("lines");
-        assert_eq!(added.number, 1002);
-        assert_eq!(added.passwd, "sai:x:1002:1002:Sai's jobs:/home/sai:/bin/sh\n");
-        assert_eq!(added.group, "\nsai:x:1002:\n");
+            account(passwd, "root:x:0:\nann:x:59000:\nvideo:x:59001:", "/bin/sh").expect("a number").expect("lines");
+        assert_eq!(added.number, 59_002);
+        assert_eq!(added.passwd, "sai:x:59002:59002:Sai's jobs:/home/sai:/bin/sh\n");
+        assert_eq!(added.group, "\nsai:x:59002:\n");
         assert_eq!(account(&added.passwd, "", "/bin/sh"), Ok(None));
-        assert_eq!(account("", "", "/bin/sh").expect("a number").expect("lines").number, 1000);
+        assert_eq!(account("", "", "/bin/sh").expect("a number").expect("lines").number, FIRST);
         assert!(account("saint:x:1:1::/:", "", "/bin/sh").expect("a number").is_some());
         let full: String = (FIRST..FIRST + TRIES).map(|number| format!("u{number}:x:{number}:1::/:\n")).collect();
         assert!(account(&full, "", "/bin/sh").is_err());

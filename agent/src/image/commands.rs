@@ -182,6 +182,12 @@ pub fn create(
         Origin::On(other) => Origin::On(other.clone()),
     };
     let staging = Staging::new(images, platform).map_err(Failure::Trouble)?;
+    if let Origin::Directory(path) = &origin
+        && fs::canonicalize(images).is_ok_and(|images| images.starts_with(path))
+    {
+        let why = format!("{}: expected a directory that does not hold the images themselves", path.display());
+        return Err(Failure::Usage(why));
+    }
     let mut layers = None;
     let mut about = String::new();
     let request = match &origin {
