@@ -10,10 +10,17 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 /// The names of `cross/build`, and for those that are emulated here a processor that has nothing more than the target says.
 pub const TARGETS: [(&str, Option<&str>); 4] =
     [("aarch64", Some("cortex-a53")), ("armv7", Some("cortex-a7")), ("armv6", Some("arm1176")), ("x86_64", None)];
+
+/// The target whose master is built and run here.
+pub const MASTER_TARGET: &str = "aarch64";
+
+/// An address where nobody listens.
+const NOWHERE: &str = "http://127.0.0.1:9";
 
 /// What QEMU registers itself for: the head of an ELF file for a machine, see binfmt_misc in the kernel's documentation.
 const FORMATS: [(&str, &str, &str); 2] = [
@@ -37,21 +44,36 @@ fn alone(what: &str) -> File {
     lock
 }
 
-/// A program for another processor, up to date.
+/// A program for another processor, up to date. All that tests run are built when the first is asked for, since several at
+/// once take less time.
 pub fn program(target: &str, name: &str) -> PathBuf {
-    let _alone = alone("cross");
+    static BUILT: OnceLock<()> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let _alone = alone("cross");
+        std::thread::scope(|scope| {
+            let agents = scope.spawn(|| build(&["-p", "sai-agent", "all"]));
+            build(&["-p", "sai-master", MASTER_TARGET]);
+            agents.join().expect("the agents are built");
+        });
+    });
+    root().join("target/cross").join(target).join(name)
+}
+
+fn build(arguments: &[&str]) {
     let mut build = Command::new(root().join("cross/build"));
-    build.args(["-p", name, target]);
-    clean(&mut build);
+    build.args(arguments);
+    prepare(&mut build);
     let output = build.output().expect("cross/build can be run");
     let said = [&output.stdout[..], &output.stderr[..]].map(String::from_utf8_lossy).concat();
     assert!(output.status.success(), "{build:?}:\n{said}");
     eprintln!("{said}");
-    root().join("target/cross").join(target).join(name)
 }
 
-/// Takes away what cargo tells a test and would have everything built anew.
-pub fn clean(command: &mut Command) {
+/// Readies a command that builds for another processor as a user would run it, with the standard libraries that are there:
+/// a test fetches no compiler, and gets the same answer at once from an address where nobody listens.
+pub fn prepare(command: &mut Command) {
+    command.env("RUSTUP_DIST_SERVER", NOWHERE).env("RUSTUP_UPDATE_ROOT", NOWHERE);
+    // What cargo tells a test would have everything built anew.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") || text == "CARGO_CRATE_NAME" {

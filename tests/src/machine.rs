@@ -4,7 +4,6 @@ use crate::cross::emulators;
 use crate::process::Process;
 use crate::repository::run;
 use std::fs;
-use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,14 +12,50 @@ use std::time::Duration;
 /// Time for an emulated machine to do what a real one does in seconds, while others use this one too.
 pub const BOOT: Duration = Duration::from_secs(300);
 
+/// Address of the system in the memory of a small board: behind where the kernel unpacks itself, and below the least memory.
+const SYSTEM_AT: u64 = 32 << 20;
+
+/// Room on a card, MiB.
+const CARD_MIB: u32 = 96;
+
 /// What is emulated.
 #[derive(Clone, Copy, Debug)]
 pub enum Board {
-    /// No board in particular, with this much memory in MiB.
+    /// No board in particular, with this much memory in MiB, and a card that its system and all it writes is on.
     Virtual(u32),
     /// A Raspberry Pi 3, whose Ethernet is on USB.
     Pi3,
+    /// A Raspberry Pi Zero, of whose memory the system is given this much, in MiB.
+    PiZero(u32),
 }
+
+impl Board {
+    /// Which of the systems that `tests/emulators` makes it boots.
+    fn system(self) -> PathBuf {
+        emulators().join(match self {
+            Self::Virtual(_) | Self::Pi3 => "arm64",
+            Self::PiZero(_) => "armel",
+        })
+    }
+
+    /// What its processor is called there.
+    pub fn processor(self) -> &'static str {
+        match self {
+            Self::Virtual(_) | Self::Pi3 => "aarch64",
+            Self::PiZero(_) => "armv6l",
+        }
+    }
+}
+
+/// The beginning of a system that is on a card: what the kernel has no room for.
+const FROM_CARD: &str = "#!/bin/busybox sh
+/bin/busybox --install -s /bin
+mount -t devtmpfs dev /dev
+while read module; do insmod $module; done </modules/order
+until [ -e /dev/vda ]; do sleep 0.1; done
+mount -t ext4 -o noatime /dev/vda /card
+exec switch_root /card /init
+";
 
 /// The beginning of every system: file systems, a network, and a clock that stands where it does without a battery. The
 /// machine that emulates this one is `localhost` here, so that the same URL means the same repository to both.
@@ -29,7 +64,8 @@ const BEGIN: &str = "#!/bin/busybox sh
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
-while read module; do insmod $module; done </modules/order
+mount -t tmpfs tmp /tmp
+[ ! -e /modules/order ] || while read module; do insmod $module; done </modules/order
 date -s @1000 >/dev/null
 echo '10.0.2.2 localhost' >/etc/hosts
 ip link set lo up
@@ -40,55 +76,93 @@ ip route add default via 10.0.2.2
 export PATH=/bin:/usr/bin HOME=/root
 mkdir -p /etc/default /run
 syslogd -O /dev/console
-echo \"the system is up: $(uname -sm)\"
+echo \"the system is up: $(uname -sm) $(awk '/^MemTotal/ { print $2, $3 }' /proc/meminfo)\"
 ";
 
 /// Boots a board with these files, each at a path, and runs a script on it, whose lines the process says.
 pub fn boot(directory: &Path, board: Board, files: &[(&Path, &str)], script: &str) -> Process {
-    let emulators = emulators();
+    let emulated = board.system();
     let system = directory.join("system.cpio.gz");
-    fs::copy(emulators.join("system.cpio.gz"), &system).expect("a system");
-    // The kernel unpacks archives that follow each other, one over the other.
-    let mut archive = fs::OpenOptions::new().append(true).open(&system).expect("a system");
-    archive.write_all(&pack(directory, files, script)).expect("room for the system");
-    drop(archive);
+    let (tree, card) = (directory.join("system"), directory.join("card.img"));
+    match board {
+        Board::Virtual(_) => on_card(&emulated, &tree, &card, &system, files, script),
+        Board::Pi3 | Board::PiZero(_) => {
+            fill(&tree, files, script);
+            fs::copy(emulated.join("system.cpio.gz"), &system).expect("a system");
+            // The kernel unpacks archives that follow each other, one over the other.
+            pack(&tree, &system);
+        }
+    }
     // Standard error is what the process reads.
     let mut command = Command::new("sh");
-    command.args(["-c", "exec \"$@\" 1>&2", "sh", "qemu-system-aarch64"]);
-    let kernel = emulators.join("kernel");
+    command.args(["-c", "exec \"$@\" 1>&2", "sh"]);
     let console = "console=ttyAMA0 panic=-1 loglevel=3 rdinit=/init";
     match board {
         Board::Virtual(memory) => {
-            command.args(["-M", "virt", "-cpu", "cortex-a53", "-nodefaults", "-m", &memory.to_string()]);
-            command.args(["-device", "virtio-net-device,netdev=n0", "-append", console]);
+            command.args(["qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a53", "-nodefaults"]);
+            command.args(["-m", &memory.to_string(), "-device", "virtio-net-device,netdev=n0", "-append", console]);
+            command.args(["-device", "virtio-blk-device,drive=card", "-drive"]);
+            command.arg(format!("if=none,id=card,format=raw,file={}", card.display())).arg("-initrd").arg(&system);
         }
         Board::Pi3 => {
             // With a thread each, the three processors that only wait would use up this machine's.
-            command.args(["-M", "raspi3b", "-accel", "tcg,thread=single", "-m", "1G"]);
-            command.args(["-device", "usb-net,netdev=n0", "-append", console, "-dtb"]).arg(emulators.join("pi3.dtb"));
+            command.args(["qemu-system-aarch64", "-M", "raspi3b", "-accel", "tcg,thread=single", "-m", "1G"]);
+            command.args(["-device", "usb-net,netdev=n0", "-append", console]);
+            command.arg("-initrd").arg(&system).arg("-dtb").arg(emulated.join("board.dtb"));
+        }
+        Board::PiZero(memory) => {
+            // QEMU has not the part of the chip that switches its power, and the kernel stumbles over that.
+            let console = format!("{console} mem={memory}M initcall_blacklist=bcm2835_power_driver_init");
+            // It would put the system where a machine with less memory has none.
+            let bytes = fs::metadata(&system).expect("a system").len();
+            let console = format!("{console} initrd={SYSTEM_AT:#x},{bytes}");
+            let at = format!("loader,file={},addr={SYSTEM_AT:#x},force-raw=on", system.display());
+            command.args(["qemu-system-arm", "-M", "raspi0", "-device", &at]);
+            command.args(["-device", "usb-net,netdev=n0", "-append", &console]);
+            command.arg("-dtb").arg(emulated.join("board.dtb"));
         }
     }
     command.args(["-display", "none", "-serial", "stdio", "-monitor", "none", "-no-reboot", "-netdev", "user,id=n0"]);
-    command.arg("-kernel").arg(kernel).arg("-initrd").arg(&system).stdout(Stdio::null());
+    command.arg("-kernel").arg(emulated.join("kernel")).stdout(Stdio::null());
     Process::start("the emulated machine", &mut command)
 }
 
-/// An archive (cpio) of these files and the script as `/init`.
-fn pack(directory: &Path, files: &[(&Path, &str)], script: &str) -> Vec<u8> {
-    let tree: PathBuf = directory.join("initramfs");
-    let place = |path: &str| {
+/// Puts these files into a tree, and the script as `/init`.
+fn fill(tree: &Path, files: &[(&Path, &str)], script: &str) {
+    for (file, path) in files {
         let place = tree.join(path.trim_start_matches('/'));
         fs::create_dir_all(place.parent().expect("a file is in a directory")).expect("a directory");
-        place
-    };
-    for (file, path) in files {
-        fs::copy(file, place(path)).expect("a file of the system");
+        fs::copy(file, place).expect("a file of the system");
     }
-    let init = place("/init");
-    fs::write(&init, format!("{BEGIN}{script}\npoweroff -f\n")).expect("a script");
+    write_init(tree, &format!("{BEGIN}{script}\npoweroff -f\n"));
+}
+
+fn write_init(tree: &Path, script: &str) {
+    let init = tree.join("init");
+    fs::write(&init, script).expect("a script");
     fs::set_permissions(&init, fs::Permissions::from_mode(0o755)).expect("a script");
-    let archive = directory.join("more.cpio.gz");
-    let pack = "find . -print | cpio -o -H newc --quiet -R 0:0 | gzip -1 >\"$1\"";
-    run(Command::new("sh").args(["-c", pack, "sh"]).arg(&archive).current_dir(&tree));
-    fs::read(archive).expect("an archive")
+}
+
+/// Appends a tree to an archive (cpio) of others.
+fn pack(tree: &Path, archive: &Path) {
+    let pack = "find . -print | cpio -o -H newc --quiet -R 0:0 | gzip -1 >>\"$1\"";
+    run(Command::new("sh").args(["-c", pack, "sh"]).arg(archive).current_dir(tree));
+}
+
+/// Makes a card with the system and these files, and an archive with what it takes to begin with the card.
+fn on_card(emulated: &Path, tree: &Path, card: &Path, archive: &Path, files: &[(&Path, &str)], script: &str) {
+    let first = tree.with_extension("first");
+    fs::create_dir_all(tree).expect("a directory");
+    let unpack = "gzip -dc \"$1\" | cpio -id --quiet";
+    run(Command::new("sh").args(["-c", unpack, "sh"]).arg(emulated.join("system.cpio.gz")).current_dir(tree));
+    for name in ["bin", "dev", "card"] {
+        fs::create_dir_all(first.join(name)).expect("a directory");
+    }
+    fs::rename(tree.join("modules"), first.join("modules")).expect("modules");
+    fs::copy(tree.join("bin/busybox"), first.join("bin/busybox")).expect("busybox");
+    write_init(&first, FROM_CARD);
+    pack(&first, archive);
+    fill(tree, files, script);
+    let make = "PATH=\"$PATH:/sbin:/usr/sbin\" mke2fs -q -t ext4 -d \"$1\" \"$2\" \"$3\"";
+    run(Command::new("sh").args(["-c", make, "sh"]).arg(tree).arg(card).arg(format!("{CARD_MIB}M")));
 }

@@ -22,13 +22,7 @@ fn root() -> PathBuf {
 }
 
 fn readme() -> String {
-    let page = |name: &str| std::fs::read_to_string(root().join(name)).expect(name);
-    let text = page("README.md");
-    if cfg!(feature = "boards") {
-        // What is done with boards is done while the master of the README runs.
-        return text.replace("## .sai.json", &format!("{}\n## .sai.json", page("cross/README.md")));
-    }
-    text
+    std::fs::read_to_string(root().join("README.md")).expect("README.md")
 }
 
 /// An indented block of the README.
@@ -310,12 +304,14 @@ impl Stranger {
                     .expect("what was built can be copied");
             }
             "ssh pi@raspberrypi sudo install sai-agent /usr/local/bin/" => {
-                self.run_in(&self.home(), &line.replace("ssh pi@raspberrypi sudo ", ""));
+                std::fs::create_dir_all(self.home().join("bin")).expect("a directory");
+                self.run_in(&self.home(), &self.on_board(&line.replace("ssh pi@raspberrypi sudo ", "")));
             }
             "ssh pi@raspberrypi sudo sai-agent join LINE --name pi --only-save" => {
                 // For root the place it keeps things in is the machine's own.
                 let line = line.replace("ssh pi@raspberrypi sudo ", "").replace("LINE", &self.join_line);
-                let output = self.run_in(&self.home(), &format!("{line} --state /var/lib/sai-agent"));
+                let line = self.on_board(&format!("/usr/local/bin/{line} --state /var/lib/sai-agent"));
+                let output = self.run_in(&self.home(), &line);
                 assert!(text(&output.stderr).contains("joined wss://"), "{output:?}");
             }
             "install -m 755 configs/S90sai-agent /etc/init.d/" => {
@@ -323,14 +319,14 @@ impl Stranger {
                 // The script itself names places, too.
                 let file = self.world.directory.join("etc/init.d/S90sai-agent");
                 let script = std::fs::read_to_string(&file).expect("an init script");
-                std::fs::write(&file, self.local(&script)).expect("an init script");
+                std::fs::write(&file, self.local(&self.on_board(&script))).expect("an init script");
             }
             "/etc/init.d/S90sai-agent start" => self.try_init_script(line),
-            "cross/dist armv7" => check_archive(),
+            "cross/dist aarch64" => check_archive(),
             "cross/build --verify -p sai-agent armv7" => {
                 let mut command = Command::new("timeout");
                 command.arg(BUILD.as_secs().to_string()).args(line.split(' ')).current_dir(root());
-                cross::clean(&mut command);
+                cross::prepare(&mut command);
                 let said = run(&mut command);
                 assert!(said.contains("armv7/sai-agent is the same bytes when built elsewhere"), "{said}");
             }
@@ -343,6 +339,11 @@ impl Stranger {
     /// The home directory on the board.
     fn home(&self) -> PathBuf {
         self.world.directory.join("pi")
+    }
+
+    /// A text with the board's programs in it, which are others than this machine's.
+    fn on_board(&self, text: &str) -> String {
+        text.replace("/usr/local/bin", &self.home().join("bin").display().to_string())
     }
 
     /// Starts the board's agent as its init does; it is started again when it is killed, and not when it is stopped.
@@ -369,10 +370,10 @@ impl Stranger {
 /// Makes an archive, and sees that all it says of itself is true.
 fn check_archive() {
     let mut dist = Command::new(root().join("cross/dist"));
-    cross::clean(&mut dist);
-    run(dist.arg("armv7"));
+    cross::prepare(&mut dist);
+    run(dist.arg("aarch64"));
     let place = World::new("archive");
-    let name = format!("sai-{}-armv7", env!("CARGO_PKG_VERSION"));
+    let name = format!("sai-{}-aarch64", env!("CARGO_PKG_VERSION"));
     let dist = root().join("target/dist");
     run(Command::new("sha256sum").args(["--check", "--quiet", "--ignore-missing", "SHA256SUMS"]).current_dir(&dist));
     run(Command::new("tar").arg("-xzf").arg(dist.join(format!("{name}.tar.gz"))).current_dir(&place.directory));
@@ -389,6 +390,9 @@ fn check_archive() {
         let bill = std::fs::read_to_string(inside.join(format!("{program}.cdx.json"))).expect("a bill of materials");
         assert!(bill.contains("\"bomFormat\": \"CycloneDX\"") && bill.contains(&format!("pkg:cargo/{has}@")), "{bill}");
         assert!(!bill.contains(&format!("pkg:cargo/{lacks}@")), "{bill}");
+        for library in ["pkg:github/rust-lang/rust@1.", "pkg:generic/musl@1."] {
+            assert_eq!(bill.matches(&format!("\"bom-ref\": \"{library}")).count(), 1, "{library} in {bill}");
+        }
     }
 }
 
@@ -453,7 +457,7 @@ fn programs_of_tests() -> Vec<(String, &'static str)> {
         "ssh-keygen" | "ssh" => "openssh-client",
         "sshd" => "openssh-server",
         "systemd-analyze" => "systemd",
-        "unshare" | "setsid" | "mount" | "umount" => "util-linux",
+        "unshare" | "nsenter" | "setsid" | "mount" | "umount" => "util-linux",
         other => panic!("of which Debian package is {other}, which a test starts?"),
     };
     found.into_iter().map(|name| (name.clone(), package(&name))).collect()
