@@ -51,6 +51,16 @@ fn steps_share_a_container_and_have_the_promised_environment() {
     });
 }
 
+/// A layer that takes a file away from those below.
+fn layer_without(world: &World, path: &str) -> String {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    let layer = world.path.join(format!("without-{}", path.replace('/', "-")));
+    let place = layer.join(path);
+    fs::create_dir_all(place.parent().unwrap()).unwrap();
+    mknodat(CWD, place, FileType::CharacterDevice, Mode::empty(), 0).unwrap();
+    layer.to_str().unwrap().to_string()
+}
+
 #[test]
 fn exit_statuses_are_those_of_the_steps() {
     each_runner("container-statuses", |world, container| {
@@ -64,6 +74,11 @@ fn exit_statuses_are_those_of_the_steps() {
         assert_eq!((log.outcome(), log.statuses()), (Outcome::Failed, vec![137]));
         assert!(log.notes().iter().all(|note| !note.contains("the container has ended")), "{:?}", log.notes());
         let log = run(world, container, &world.assignment(&["kill -KILL -1; sleep 1000", "true"]));
+        assert_eq!((log.outcome(), log.statuses(), log.verdict().fault), (Outcome::Failed, vec![137], Fault::Job));
+        // Where the image cannot make sessions, a step's process group is the loop's, and still not the runner's.
+        let mut without = container.clone();
+        without.layers.push(layer_without(world, "usr/bin/setsid"));
+        let log = run(world, &without, &world.assignment(&["command -v setsid || kill -KILL 0", "true"]));
         assert_eq!((log.outcome(), log.statuses(), log.verdict().fault), (Outcome::Failed, vec![137], Fault::Job));
         // Between two steps.
         let log = run(world, container, &world.assignment(&["(sleep 0.1; kill -KILL -1) &", "sleep 1000", "true"]));

@@ -23,7 +23,7 @@ use command::{Place, USER, command, joining, variables};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, Gid, Mode, OFlags, Uid, chown, mkfifoat, openat};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use script::{LOOP, ORDERS, OUTPUTS, STATUSES, start_of_step, steps_loop};
+use script::{LOOP, ORDERS, OUTPUTS, SETSID, STATUSES, start_of_step, steps_loop};
 use statuses::{Said, Statuses};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -143,7 +143,9 @@ impl Contained {
         let limits = Limits::new(memory_mib, cpu_permille, pids);
         let name = self.marker.split_once('=').map_or("", |(_, value)| value);
         let group = cgroup::create(name, limits, &job.join("cgroups")).map_err(|error| failed("its cgroups", error))?;
-        let runner = self.run(&program, user, &group.directories);
+        // Each step has a session where the image can make one, and ours has no terminal.
+        let session = !leads_session() || !SETSID.iter().any(|place| root.has(place));
+        let runner = self.run(&program, user, &group.directories, session);
         let runner = runner.map_err(|error| failed(&format!("starting {}", program.display()), error))?;
         state.runner = Some(runner);
         Ok(group.missing)
@@ -176,7 +178,7 @@ impl Contained {
         Ok(())
     }
 
-    fn run(&self, program: &Path, user: (u32, u32), groups: &[PathBuf]) -> io::Result<Pid> {
+    fn run(&self, program: &Path, user: (u32, u32), groups: &[PathBuf], session: bool) -> io::Result<Pid> {
         let root = self.root();
         let no_text = |what| move || io::Error::other(format!("the path of {what} is no text"));
         let root = root.to_str().ok_or_else(no_text("the job directory"))?;
@@ -187,7 +189,7 @@ impl Contained {
             Runner::Nspawn => None,
         };
         let host_name = format!("sai-{name}");
-        let place = Place { program, root, host_name: &host_name, filter: input.is_some() };
+        let place = Place { program, root, host_name: &host_name, filter: input.is_some(), session };
         let words = command(&self.container, place);
         let user = (self.container.runner == Runner::Bwrap).then_some(user);
         let mut command = if cgroup::join_alone(groups)? {
@@ -332,6 +334,11 @@ impl Contained {
         overlay::unmount_all(&self.workspace.job);
         cgroup::remove(&self.workspace.job.join("cgroups"))
     }
+}
+
+/// Whether the calling process is the first of its session, as a supervisor is that was started by an agent.
+fn leads_session() -> bool {
+    rustix::process::getsid(None).is_ok_and(|session| session == rustix::process::getpid())
 }
 
 /// The user and group `sai` of the image; made in the job's own copy where it has none.

@@ -21,6 +21,9 @@ pub struct Place<'a> {
     pub host_name: &'a str,
     /// Whether a filter of system calls is on the standard input.
     pub filter: bool,
+    /// Whether the loop needs a session of its own, lest a step that kills its process group end the runner, or reach a
+    /// terminal. It costs time, since the kernel schedules sessions as groups.
+    pub session: bool,
 }
 
 /// The user's name inside.
@@ -49,15 +52,10 @@ pub fn command(container: &Container, place: Place<'_>) -> Vec<String> {
         Runner::Bwrap => {
             // It is another user already and so cannot but make a user namespace, in which nobody is root.
             say(&[place.program, "--clearenv", "--unshare-user", "--disable-userns", "--unshare-pid", "--unshare-ipc"]);
-            say(&[
-                "--unshare-uts",
-                "--unshare-cgroup-try",
-                "--new-session",
-                "--cap-drop",
-                "ALL",
-                "--hostname",
-                place.host_name,
-            ]);
+            say(&["--unshare-uts", "--unshare-cgroup-try", "--cap-drop", "ALL", "--hostname", place.host_name]);
+            if place.session {
+                say(&["--new-session"]);
+            }
             if container.network == Network::None {
                 say(&["--unshare-net"]);
             }
@@ -153,7 +151,13 @@ mod tests {
                 cpu_permille: None,
                 pids: None,
             };
-            let place = Place { program: "/bin/runner", root: "/a b/root", host_name: "sai-1-1", filter: false };
+            let place = Place {
+                program: "/bin/runner",
+                root: "/a b/root",
+                host_name: "sai-1-1",
+                filter: false,
+                session: false,
+            };
             assert!(command(&container, place).iter().any(|word| word == flag));
             container.network = Network::Host;
             let words = command(&container, place);

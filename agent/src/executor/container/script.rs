@@ -27,15 +27,20 @@ pub fn steps_loop() -> String {
     )
 }
 
+/// Where `setsid` may be in an image.
+pub const SETSID: [&str; 2] = ["/usr/bin/setsid", "/bin/setsid"];
+
 /// What starts step `number` (from 1), whose text is in `step-NUMBER`: in a session of its own where the image has `setsid`,
 /// so that a step which kills its process group does not kill the loop, and with these variables and no others: the loop has
 /// none but those that shells give themselves.
 pub fn start_of_step(number: usize, source: &str, environment: &Map<String, String>) -> String {
     let mut script = format!(
-        "cd {} || exit 126\nunset OLDPWD SHLVL\nshell=/bin/sh\n[ -x /bin/bash ] && shell=/bin/bash\n\
-         session=\n[ -x /bin/setsid ] && session=/bin/setsid\n[ -x /usr/bin/setsid ] && session=/usr/bin/setsid\n",
+        "cd {} || exit 126\nunset OLDPWD SHLVL\nshell=/bin/sh\n[ -x /bin/bash ] && shell=/bin/bash\nsession=\n",
         quote(source)
     );
+    for place in SETSID {
+        script.push_str(&format!("[ -x {place} ] && session={place}\n"));
+    }
     let mut others = String::new();
     for (name, value) in environment {
         if is_plain(name, value) {
