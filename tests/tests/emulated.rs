@@ -63,7 +63,7 @@ fn small_system(world: &World) -> PathBuf {
     for directory in ["etc", "usr/bin"] {
         fs::create_dir_all(root.join(directory)).expect("a directory");
     }
-    let archive = cross::emulators().join("system.cpio.gz");
+    let archive = cross::emulators().join("arm64/system.cpio.gz");
     let unpack = format!("gzip -dc '{}' | cpio -idm --quiet", archive.display());
     run(Command::new("sh").args(["-ec", &unpack]).current_dir(&root));
     for name in APPLETS {
