@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 /// Pause between two looks at a page.
 const LOOK: Duration = Duration::from_millis(20);
+/// How often an element may be replaced between being found and being clicked.
+const REPLACED: usize = 50;
 
 /// A browser with one window and a profile of its own. It ends when this is dropped.
 #[derive(Debug)]
@@ -163,10 +165,17 @@ impl Browser {
 
     fn element_command(&self, selector: &str, what: &str, body: &str) {
         let query = format!("{{\"using\": \"css selector\", \"value\": {}}}", json::to_string(selector));
-        let answer = self.command("/element", &query);
-        let Value::Object(names) = &answer else { panic!("{selector} is not found: {answer:?}") };
-        let element = names.values().next().and_then(|name| text(Some(name))).expect("an element has a name");
-        self.command(&format!("/element/{element}/{what}"), body);
+        for _ in 0..REPLACED {
+            let answer = self.command("/element", &query);
+            let Value::Object(names) = &answer else { panic!("{selector} is not found: {answer:?}") };
+            let element = names.values().next().and_then(|name| text(Some(name))).expect("an element has a name");
+            match self.try_send("POST", &format!("/session/{}/element/{element}/{what}", self.session), body) {
+                Ok(_) => return,
+                // The page is live: what was found may have been replaced since by what is the same and newer.
+                Err(why) => assert!(why.contains("stale element reference"), "{why}"),
+            }
+        }
+        panic!("{selector} is replaced again and again");
     }
 
     fn command(&self, path: &str, body: &str) -> Value {
@@ -175,11 +184,18 @@ impl Browser {
 
     /// One command; its `value`.
     fn send(&self, method: &str, path: &str, body: &str) -> Value {
+        self.try_send(method, path, body).unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// The same; the error says what was asked and what was answered.
+    fn try_send(&self, method: &str, path: &str, body: &str) -> Result<Value, String> {
         let (status, answer) = self.exchange(method, path, body).expect("ChromeDriver answers");
         let answer: Value = json::from_str(&answer).unwrap_or(Value::Null);
         let value = member(&answer, "value").cloned().unwrap_or(Value::Null);
-        assert!(status == 200, "{method} {path} {body}: {status} {:?}", text(member(&value, "message")));
-        value
+        if status == 200 {
+            return Ok(value);
+        }
+        Err(format!("{method} {path} {body}: {status} {:?}", text(member(&value, "message"))))
     }
 
     fn exchange(&self, method: &str, path: &str, body: &str) -> std::io::Result<(u16, String)> {
