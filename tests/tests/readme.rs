@@ -457,7 +457,8 @@ fn programs_of_tests() -> Vec<(String, &'static str)> {
         "ssh-keygen" | "ssh" => "openssh-client",
         "sshd" => "openssh-server",
         "systemd-analyze" => "systemd",
-        "unshare" | "nsenter" | "setsid" | "mount" | "umount" => "util-linux",
+        "unshare" | "nsenter" | "setpriv" | "setsid" | "mount" | "umount" => "util-linux",
+        "/sbin/mkfs.ext4" => "e2fsprogs",
         other => panic!("of which Debian package is {other}, which a test starts?"),
     };
     found.into_iter().map(|name| (name.clone(), package(&name))).collect()
