@@ -166,6 +166,6 @@ fn on_card(emulated: &Path, tree: &Path, card: &Path, archive: &Path, files: &[(
     write_init(&first, FROM_CARD);
     pack(&first, archive);
     fill(tree, files, script);
-    let make = "PATH=\"$PATH:/sbin:/usr/sbin\" mke2fs -q -t ext4 -d \"$1\" \"$2\" \"$3\"";
+    let make = "PATH=\"$PATH:/sbin:/usr/sbin\" mke2fs -q -t ext4 -E lazy_itable_init=0,lazy_journal_init=0 -d \"$1\" \"$2\" \"$3\"";
     run(Command::new("sh").args(["-c", make, "sh"]).arg(tree).arg(card).arg(format!("{CARD_MIB}M")));
 }

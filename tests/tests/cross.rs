@@ -215,14 +215,17 @@ const IDLE_KIB: u64 = 3 << 10;
 /// Measures agents that have built something and have nothing to do now.
 const IDLE_SCRIPT: &str = "
 for state in /var/lib/*; do
-    until [ -e /tmp/built-${state##*/} ] && [ -z \"$(ls $state/jobs)\" ]; do sleep 1; done
+    until [ -e /tmp/built-${state##*/} ] && [ -z \"$(ls -A $state/jobs)\" ]; do sleep 1; done
 done
 bytes() { cat /sys/class/net/eth0/statistics/[rt]x_bytes | awk '{ sum += $1 } END { print sum }'; }
 pid_of() { cat /run/$1.pid; }
 ticks() { awk '{ print $14 + $15 }' /proc/$(pid_of $1)/stat; }
 written() { awk '$3 == \"vda\" { print $10 }' /proc/diskstats; }
-sync
+# What was written and removed before is on the card when this begins, and nothing of it is left for later.
 sleep 2
+sync
+sleep 6
+sync
 touch /tmp/idle-since
 before=$(bytes)
 written=$(written)
