@@ -385,6 +385,9 @@ fn a_supervisor_that_is_killed_is_our_trouble_and_the_job_is_tried_again() {
     world.tidy(&[world.agent_state("one")]);
 }
 
+/// Looks one after the other that find no process of a job, until there is none.
+const LOOKS: u32 = 20;
+
 #[test]
 fn a_machine_that_loses_power_and_its_jobs_is_our_trouble() {
     let world = World::new("power");
@@ -397,14 +400,17 @@ fn a_machine_that_loses_power_and_its_jobs_is_our_trouble() {
     for pid in supervisors(&world, &state) {
         kill(pid);
     }
-    // What is left of the job dies with the machine.
+    // What is left of the job dies with the machine. A process that is just becoming another program has neither a name nor
+    // an environment to be seen by, so one look that finds none is not enough.
+    let mut none = 0;
     eventually("nothing runs any more", || {
         let left = world.job_processes();
         for line in &left {
             let pid = line.trim_start_matches("/proc/").split(':').next().and_then(|pid| pid.parse().ok());
             kill(pid.expect("a number"));
         }
-        left.is_empty().then_some(())
+        none = if left.is_empty() { none + 1 } else { 0 };
+        (none == LOOKS).then_some(())
     });
     fs::remove_dir_all(state.join("jobs")).expect("the jobs are gone");
     fs::remove_dir_all(state.join("mirrors")).expect("the mirrors are gone");
