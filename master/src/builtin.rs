@@ -6,7 +6,7 @@
 use crate::config::Builtin;
 use crate::hub::HubHandle;
 use crate::{agents, say};
-use sai_agent::blocking::detach;
+use sai_agent::blocking::{detach, unblock};
 use sai_agent::config;
 use sai_agent::describe;
 use sai_agent::job_directory::Launcher;
@@ -32,7 +32,7 @@ impl BuiltinAgent {
     /// Has it look again at this machine and its images, and offer what it finds.
     pub async fn look_again(&self) {
         let (settings, state) = (self.settings.clone(), self.state.clone());
-        match smol::unblock(move || look(&settings, &state)).await {
+        match unblock(move || look(&settings, &state)).await {
             Ok(offering) => drop(self.controls.send(Control::Offer(offering)).await),
             Err(why) => tell(&format!("nothing changes: {why}")),
         }
