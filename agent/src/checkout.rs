@@ -205,7 +205,7 @@ fn update_submodules(mirror: &Mirror, workspace: &Workspace, watch: &mut dyn Wat
     git.run(&workspace.source, &arguments, watch).map_err(|error| match error {
         GitError::Failed(said) => {
             let text = GitError::Failed(mirror.secret().map_or(said.clone(), |secret| crate::git::hide(&said, secret)));
-            Trouble::ours(format!("fetching submodules: {text}"))
+            Trouble::of_repository(format!("fetching submodules: {text}"))
         }
         error => Trouble::ours(format!("fetching submodules: {error}")),
     })

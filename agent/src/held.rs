@@ -6,7 +6,7 @@
 use crate::blocking::unblock;
 use crate::job_directory::{self, JobDirectory, Launcher, RunnerOptions};
 use crate::supervised::{self, Progress, Supervised};
-use sai_core::job::JobKey;
+use sai_core::job::{Blame, JobKey};
 use sai_core::wire::Assignment;
 use smol::Timer;
 use smol::channel::{self, Receiver, Sender};
@@ -24,8 +24,8 @@ const TRIM_BYTES: u64 = 4 << 20;
 pub enum News {
     /// It has a directory from which its streams can be read.
     Begun(Arc<JobDirectory>),
-    /// It could not be begun; nothing of it has run.
-    NotBegun(String),
+    /// It could not be begun, through whose trouble; nothing of it has run.
+    NotBegun(Blame, String),
     /// Its streams have these lengths now, from 0 on.
     Lengths(Vec<u64>),
     /// Its supervisor is gone, so that its instance number is free; nothing will grow any more.
@@ -132,8 +132,8 @@ where
                 follow(&directory, &desk, &news).await;
                 news(News::Removed(remove(directory).await)).await;
             }
-            Err(error) => {
-                news(News::NotBegun(format!("the job cannot be started: {error}"))).await;
+            Err((blame, error)) => {
+                news(News::NotBegun(blame, format!("the job cannot be started: {error}"))).await;
                 news(News::Ended).await;
                 while !desk.next().await.remove {}
                 news(News::Removed(Ok(()))).await;
@@ -149,15 +149,19 @@ fn begin(
     assignment: &Assignment,
     options: &RunnerOptions,
     launcher: &Launcher,
-) -> io::Result<Arc<JobDirectory>> {
-    let directory = JobDirectory::create(jobs, assignment)?;
+) -> Result<Arc<JobDirectory>, (Blame, io::Error)> {
+    let directory = JobDirectory::create(jobs, assignment).map_err(|error| (Blame::Agent, error))?;
     // Whoever removes an image takes it away and then looks whose options name it; so either that one sees these, or we see
     // that it is gone.
     let layers = options.container.iter().flat_map(|container| &container.layers);
     let missing = || layers.clone().find(|layer| !Path::new(layer).is_dir());
-    let begun = directory.set_options(options).and_then(|()| match missing() {
-        None => job_directory::start(&directory, launcher),
-        Some(layer) => Err(io::Error::new(io::ErrorKind::NotFound, format!("its image is gone, {layer} is missing"))),
+    let ours = |error| (Blame::Agent, error);
+    let begun = directory.set_options(options).map_err(ours).and_then(|()| match missing() {
+        None => job_directory::start(&directory, launcher).map_err(ours),
+        Some(layer) => {
+            let why = format!("its image is gone, {layer} is missing");
+            Err((Blame::Platform, io::Error::new(io::ErrorKind::NotFound, why)))
+        }
     });
     match begun {
         Ok(()) => Ok(Arc::new(directory)),
@@ -201,7 +205,10 @@ async fn follow<F: Future<Output = ()>>(directory: &Arc<JobDirectory>, desk: &De
     });
     match settled.await {
         Ok(lengths) => news(News::Lengths(lengths)).await,
-        Err(error) => news(News::NotBegun(format!("the job's supervisor is gone and its log unusable: {error}"))).await,
+        Err(error) => {
+            let why = format!("the job's supervisor is gone and its log unusable: {error}");
+            news(News::NotBegun(Blame::Agent, why)).await;
+        }
     }
     news(News::Ended).await;
     loop {

@@ -469,6 +469,7 @@ pub fn bury(directory: &JobDirectory, why: &str) -> io::Result<()> {
             cause: why.to_string(),
             step: None,
             status: None,
+            trouble: None,
         };
         encode(&Record::Verdict(verdict), tail.micros, &mut records);
         SpoolWriter::open(&spool)?.append(&records)?;

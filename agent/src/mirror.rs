@@ -14,7 +14,7 @@ use crate::git::{Git, GitError, Stop, Watch, hide, write_configuration};
 use crate::remove_tree::remove_tree;
 use rustix::fs::{FlockOperation, flock};
 use sai_core::git_names::{check_ref, check_revision, protocol, without_credentials};
-use sai_core::job::Fault;
+use sai_core::job::{Blame, Fault};
 use sai_core::ordered::Set;
 use sai_core::wire::Prefetch;
 use std::fs::{self, File, OpenOptions};
@@ -43,17 +43,29 @@ const WAIT_NOTE: Duration = Duration::from_secs(1);
 pub struct Trouble {
     /// The spec's, or ours.
     pub fault: Fault,
+    /// Whose trouble it is, when the fault is ours.
+    pub blame: Blame,
     /// One sentence for people.
     pub why: String,
 }
 
 impl Trouble {
     pub(crate) fn ours(why: impl Into<String>) -> Self {
-        Self { fault: Fault::Infrastructure, why: why.into() }
+        Self { fault: Fault::Infrastructure, blame: Blame::Agent, why: why.into() }
+    }
+
+    /// Trouble that would be the same on every agent: it is held against the repository alone.
+    pub(crate) fn of_repository(why: impl Into<String>) -> Self {
+        Self { blame: Blame::Repository, ..Self::ours(why) }
+    }
+
+    /// Trouble with what this agent has for one platform: jobs of its other platforms are none the worse.
+    pub(crate) fn of_platform(why: impl Into<String>) -> Self {
+        Self { blame: Blame::Platform, ..Self::ours(why) }
     }
 
     pub(crate) fn specs(why: impl Into<String>) -> Self {
-        Self { fault: Fault::Spec, why: why.into() }
+        Self { fault: Fault::Spec, blame: Blame::Repository, why: why.into() }
     }
 
     pub(crate) fn disk(what: &str, error: &io::Error) -> Self {
@@ -473,7 +485,11 @@ impl Mirror {
 
     fn explain(&self, error: &GitError) -> Trouble {
         let text = format!("fetching {}: {error}", without_credentials(&self.url));
-        Trouble::ours(self.secret.as_deref().map_or(text.clone(), |secret| hide(&text, secret)))
+        let text = self.secret.as_deref().map_or(text.clone(), |secret| hide(&text, secret));
+        match error {
+            GitError::Failed(said) if remote_is_to_blame(said) || names_nothing(said) => Trouble::of_repository(text),
+            _ => Trouble::ours(text),
+        }
     }
 
     /// Packs many packs into few. What fails here fails again, and matters, when it is used.

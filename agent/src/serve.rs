@@ -12,7 +12,7 @@ use crate::link::{Closed, DialError, Frame, Link, LinkSender};
 use crate::mirror;
 use crate::offering::{Assigned, Offering};
 use crate::state::State;
-use sai_core::job::JobKey;
+use sai_core::job::{Blame, JobKey};
 use sai_core::limits::{CHUNK_BYTES, Millis, SLOTS, SPOOL_BYTES};
 use sai_core::ordered::Map;
 use sai_core::session::{AgentSession, Description, Input, Output};
@@ -330,7 +330,7 @@ where
             }
             // Of a link that was given up before.
             Event::Dialled(..) | Event::Frame(..) | Event::Taken(_) | Event::Gone(..) => {}
-            Event::Unreadable(key, why) => self.take(Input::StartFailed { key, why }),
+            Event::Unreadable(key, why) => self.take(Input::StartFailed { key, blame: Blame::Agent, why }),
             Event::Job(key, news) => self.news(key, news),
         }
     }
@@ -342,13 +342,13 @@ where
                     job.directory = Some(directory);
                 }
             }
-            News::NotBegun(why) => {
+            News::NotBegun(blame, why) => {
                 self.say(&format!("job {key}: {why}"));
                 // First, or the master would give the job right back to us.
                 if self.settings.offering.withdraw_missing() {
                     self.offer();
                 }
-                self.take(Input::StartFailed { key, why });
+                self.take(Input::StartFailed { key, blame, why });
             }
             News::Lengths(lengths) => self.take(Input::Lengths { key, lengths }),
             News::Ended => {
@@ -390,7 +390,7 @@ where
                     let _ = carrier.pieces.try_send(Piece { directory, header, length });
                 } else {
                     let why = "the job's directory is gone".to_owned();
-                    self.inputs.extend([Input::StartFailed { key, why }, Input::Writable]);
+                    self.inputs.extend([Input::StartFailed { key, blame: Blame::Agent, why }, Input::Writable]);
                 }
             }
             Output::Start(assignment) => self.start(assignment),
@@ -421,7 +421,7 @@ where
         let free = (0..SLOTS).find(|number| !taken(number)).filter(|_| !self.jobs.contains_key(&key));
         let Some(instance) = free else {
             let why = "this agent holds more jobs than it can".to_owned();
-            self.inputs.push_back(Input::StartFailed { key, why });
+            self.inputs.push_back(Input::StartFailed { key, blame: Blame::Agent, why });
             return;
         };
         let Assignment { repository, platform, configuration, .. } = &assignment;
@@ -433,7 +433,7 @@ where
             }
             Ok(Assigned::Host) => None,
             Err(why) => {
-                self.inputs.push_back(Input::StartFailed { key, why });
+                self.inputs.push_back(Input::StartFailed { key, blame: Blame::Platform, why });
                 return;
             }
         };

@@ -311,8 +311,14 @@ mod tests {
         assert_eq!(recover(&path).unwrap().length, whole);
         let mut writer = SpoolWriter::open(&path).unwrap();
         let mut last = Vec::new();
-        let verdict =
-            Verdict { outcome: Outcome::Passed, fault: Fault::Nobody, cause: String::new(), step: None, status: None };
+        let verdict = Verdict {
+            outcome: Outcome::Passed,
+            fault: Fault::Nobody,
+            cause: String::new(),
+            step: None,
+            status: None,
+            trouble: None,
+        };
         encode(&Record::Verdict(verdict), 9, &mut last);
         writer.append(&last).unwrap();
         // A segment that was opened and never written does not hide the verdict before it.

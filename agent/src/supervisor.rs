@@ -27,6 +27,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitOptions, set_child_subreaper, wait};
+use sai_core::job::Blame;
 use sai_core::limits::{Millis, RECORD_BYTES};
 use sai_core::ordered::Map;
 use sai_core::record::{Artifact, ChannelStart, HEADER_BYTES, Record, encode, encode_data};
@@ -446,8 +447,8 @@ impl Supervisor {
         self.helping = true;
         if let Err(error) = thread("prepare", move || work.run()) {
             self.helping = false;
-            let Trouble { fault, why } = Trouble::disk("starting a thread", &error);
-            self.input(Input::PrepareFailed { fault, why });
+            let Trouble { fault, blame, why } = Trouble::disk("starting a thread", &error);
+            self.input(Input::PrepareFailed { fault, blame, why });
         }
     }
 
@@ -482,7 +483,10 @@ impl Supervisor {
                     self.tell_of_exit();
                 }
             }
-            Err(error) => self.input(Input::SpawnFailed { why: format!("starting step {}: {error}", index + 1) }),
+            Err(error) => self.input(Input::SpawnFailed {
+                blame: Blame::Agent,
+                why: format!("starting step {}: {error}", index + 1),
+            }),
         }
     }
 
@@ -508,9 +512,9 @@ impl Supervisor {
                     self.watch_children();
                     self.input(Input::Prepared);
                 }
-                Event::PrepareFailed(Trouble { fault, why }) => {
+                Event::PrepareFailed(Trouble { fault, blame, why }) => {
                     self.helping = false;
-                    self.input(Input::PrepareFailed { fault, why });
+                    self.input(Input::PrepareFailed { fault, blame, why });
                 }
                 Event::Artifact(artifact) => {
                     self.log(&Record::Artifact(artifact.clone()));

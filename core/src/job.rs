@@ -113,6 +113,38 @@ pub enum Fault {
     Person,
 }
 
+/// Whose trouble an end as [`Outcome::Infra`], or a refusal, tells of: who else is kept from meeting it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Blame {
+    /// The agent's: no job is safe from it there.
+    #[default]
+    Agent,
+    /// One platform's on this agent (a broken image): jobs of its other platforms are none the worse.
+    Platform,
+    /// The repository's (a remote that is away): it would have been the same on every agent.
+    Repository,
+}
+
+impl Blame {
+    /// The word in [`Verdict::trouble`] and [`crate::wire::Refuse::trouble`]; none stands for the agent.
+    pub fn word(self) -> Option<String> {
+        match self {
+            Self::Agent => None,
+            Self::Platform => Some("platform".to_string()),
+            Self::Repository => Some("repository".to_string()),
+        }
+    }
+
+    /// Reads such a word. One that is not known is from a newer agent and counts as no word does.
+    pub fn of(word: Option<&str>) -> Self {
+        match word {
+            Some("platform") => Self::Platform,
+            Some("repository") => Self::Repository,
+            _ => Self::Agent,
+        }
+    }
+}
+
 /// The last record of every log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
@@ -126,4 +158,6 @@ pub struct Verdict {
     pub step: Option<u32>,
     /// Exit status of that step; 128 + signal number when a signal ended it.
     pub status: Option<i32>,
+    /// See [`Blame`]; absent unless the outcome is `Infra`, and in logs of older agents.
+    pub trouble: Option<String>,
 }

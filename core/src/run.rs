@@ -4,7 +4,7 @@
 //! one place: steps, their time, the log's limit, a cancel, trouble of ours. A step that fails is the job's own doing; what
 //! fails around it never is.
 
-use crate::job::{Fault, Outcome, Verdict};
+use crate::job::{Blame, Fault, Outcome, Verdict};
 use crate::limits::Millis;
 use crate::record::{HEADER_BYTES, Record, StepEnd, StepStart};
 use crate::wire::Assignment;
@@ -28,6 +28,8 @@ pub enum Input {
     PrepareFailed {
         /// Whose fault.
         fault: Fault,
+        /// Whose trouble, when the fault is ours.
+        blame: Blame,
         /// One sentence for people.
         why: String,
     },
@@ -35,6 +37,8 @@ pub enum Input {
     StepSpawned,
     /// The step's process could not be started: trouble of ours.
     SpawnFailed {
+        /// Whose trouble.
+        blame: Blame,
         /// One sentence for people.
         why: String,
     },
@@ -229,10 +233,13 @@ impl Run {
                 State::Stopping { what: Stopped::Prepare, .. } => self.kill(Stopped::Nothing, out),
                 _ => {}
             },
-            Input::PrepareFailed { fault, why } => match self.state {
+            Input::PrepareFailed { fault, blame, why } => match self.state {
                 State::Preparing => {
-                    let outcome = if fault == Fault::Spec { Outcome::Failed } else { Outcome::Infra };
-                    self.conclude(Verdict { outcome, fault, cause: why, step: None, status: None });
+                    let (outcome, trouble) = match fault {
+                        Fault::Spec => (Outcome::Failed, None),
+                        _ => (Outcome::Infra, blame.word()),
+                    };
+                    self.conclude(Verdict { trouble, ..self.verdict_of(outcome, fault, why, None) });
                     self.kill(Stopped::Nothing, out);
                 }
                 State::Stopping { what: Stopped::Prepare, .. } => self.kill(Stopped::Nothing, out),
@@ -251,9 +258,10 @@ impl Run {
                 }
                 _ => {}
             },
-            Input::SpawnFailed { why } => {
+            Input::SpawnFailed { blame, why } => {
                 if matches!(self.state, State::Spawning | State::Stopping { .. }) {
-                    self.conclude(self.verdict_of(Outcome::Infra, Fault::Infrastructure, why, Some(self.step)));
+                    let verdict = self.verdict_of(Outcome::Infra, Fault::Infrastructure, why, Some(self.step));
+                    self.conclude(Verdict { trouble: blame.word(), ..verdict });
                     self.kill(Stopped::Nothing, out);
                 }
             }
@@ -363,7 +371,9 @@ impl Run {
             }
             State::Preparing => {
                 let cause = format!("the checkout was not ready within the job's {} s", self.timeout_s);
-                self.stop(now, self.verdict_of(Outcome::Infra, Fault::Infrastructure, cause, None), out);
+                // A remote that hangs and a history too long for the time allowed are the same to every agent.
+                let verdict = self.verdict_of(Outcome::Infra, Fault::Infrastructure, cause, None);
+                self.stop(now, Verdict { trouble: Blame::Repository.word(), ..verdict }, out);
             }
             state => {
                 let cause = format!("the job took longer than {} s", self.timeout_s);
@@ -425,8 +435,7 @@ impl Run {
 
     fn end(&mut self, out: &mut Vec<Output>) {
         self.state = State::Ended;
-        let passed =
-            Verdict { outcome: Outcome::Passed, fault: Fault::Nobody, cause: String::new(), step: None, status: None };
+        let passed = self.verdict_of(Outcome::Passed, Fault::Nobody, String::new(), None);
         out.push(Output::End(self.verdict.clone().unwrap_or(passed)));
     }
 
@@ -435,7 +444,8 @@ impl Run {
     }
 
     fn verdict_of(&self, outcome: Outcome, fault: Fault, cause: String, step: Option<usize>) -> Verdict {
-        Verdict { outcome, fault, cause, step: step.and_then(|step| u32::try_from(step).ok()), status: None }
+        let step = step.and_then(|step| u32::try_from(step).ok());
+        Verdict { outcome, fault, cause, step, status: None, trouble: None }
     }
 }
 
@@ -506,7 +516,7 @@ mod tests {
     }
 
     fn verdict(outcome: Outcome, fault: Fault, cause: &str, step: Option<u32>, status: Option<i32>) -> Output {
-        Output::End(Verdict { outcome, fault, cause: cause.into(), step, status })
+        Output::End(Verdict { outcome, fault, cause: cause.into(), step, status, trouble: None })
     }
 
     fn running(assignment: &Assignment) -> Run {
@@ -566,14 +576,17 @@ mod tests {
         for (fault, outcome) in [(Fault::Spec, Outcome::Failed), (Fault::Infrastructure, Outcome::Infra)] {
             let mut run = Run::new(&assignment(&["a"]));
             step(&mut run, 0, Input::Begin);
-            let out = step(&mut run, 1, Input::PrepareFailed { fault, why: "no".into() });
+            let out = step(&mut run, 1, Input::PrepareFailed { fault, blame: Blame::Agent, why: "no".into() });
             assert_eq!(out, [Output::Kill]);
             assert_eq!(step(&mut run, 1, Input::Drained), [verdict(outcome, fault, "no", None, None)]);
         }
         let mut run = Run::new(&assignment(&["a"]));
         step(&mut run, 0, Input::Begin);
         step(&mut run, 0, Input::Prepared);
-        assert_eq!(step(&mut run, 0, Input::SpawnFailed { why: "no bash".into() }), [Output::Kill]);
+        assert_eq!(
+            step(&mut run, 0, Input::SpawnFailed { blame: Blame::Agent, why: "no bash".into() }),
+            [Output::Kill]
+        );
         let infra = verdict(Outcome::Infra, Fault::Infrastructure, "no bash", Some(0), None);
         assert_eq!(step(&mut run, 0, Input::Drained), [infra]);
     }
@@ -627,8 +640,9 @@ mod tests {
         let cause = "the checkout was not ready within the job's 100 s";
         assert_eq!(step(&mut run, 100_000, Input::Tick), [note(cause), Output::Terminate]);
         assert_eq!(step(&mut run, 100_001, Input::Prepared), [Output::Kill]);
-        let infra = verdict(Outcome::Infra, Fault::Infrastructure, cause, None, None);
-        assert_eq!(step(&mut run, 100_001, Input::Drained), [infra]);
+        let infra = run.verdict_of(Outcome::Infra, Fault::Infrastructure, cause.into(), None);
+        let infra = Verdict { trouble: Some("repository".into()), ..infra };
+        assert_eq!(step(&mut run, 100_001, Input::Drained), [Output::End(infra)]);
     }
 
     #[test]
@@ -643,7 +657,7 @@ mod tests {
         step(&mut run, 0, Input::Begin);
         assert_eq!(step(&mut run, 1, cancel()), asked());
         let why = "stopped".to_string();
-        let failed = Input::PrepareFailed { fault: Fault::Infrastructure, why };
+        let failed = Input::PrepareFailed { fault: Fault::Infrastructure, blame: Blame::Platform, why };
         assert_eq!(step(&mut run, 2, failed), [Output::Kill]);
         assert_eq!(step(&mut run, 3, Input::Drained), [cancelled()]);
 

@@ -4,7 +4,7 @@
 //! The session outlives links. On each new one it lists the attempts it holds, and sends of an attempt only after the
 //! master has said from where (`Adopt`), so that nothing is sent twice and nothing is left out.
 
-use crate::job::JobKey;
+use crate::job::{Blame, JobKey};
 use crate::limits::{CHUNK_BYTES, Millis, PROTOCOL, STREAMS, WINDOW_BYTES};
 use crate::ordered::Map;
 use crate::stream::StreamSender;
@@ -74,6 +74,8 @@ pub enum Input {
     StartFailed {
         /// The attempt.
         key: JobKey,
+        /// Whose trouble.
+        blame: Blame,
         /// Why.
         why: String,
     },
@@ -149,7 +151,7 @@ struct Held {
     /// Whether the master has said, on this link, from where to go on.
     adopted: bool,
     /// Why it could not be started or cannot go on.
-    refused: Option<String>,
+    refused: Option<(Blame, String)>,
 }
 
 /// The machine. See the file's first line.
@@ -216,7 +218,7 @@ impl AgentSession {
             }
             // A report about an attempt that was forgotten meanwhile means nothing.
             Input::Lengths { key, lengths } => self.grow(key, &lengths),
-            Input::StartFailed { key, why } => self.refuse(key, why, out),
+            Input::StartFailed { key, blame, why } => self.refuse(key, blame, why, out),
             Input::Offer(offer) => {
                 self.description.platforms.clone_from(&offer.platforms);
                 self.description.slots = offer.slots;
@@ -324,8 +326,9 @@ impl AgentSession {
             (Link::Up, MasterMessage::Adopt(adopt)) => {
                 let Some(held) = self.held.get_mut(&adopt.key) else { return };
                 held.adopted = true;
-                if let Some(why) = held.refused.clone() {
-                    out.push(Output::Send(AgentMessage::Refuse(Refuse { key: adopt.key, why })));
+                if let Some((blame, why)) = held.refused.clone() {
+                    let refuse = Refuse { key: adopt.key, why, trouble: blame.word() };
+                    out.push(Output::Send(AgentMessage::Refuse(refuse)));
                     return;
                 }
                 let lost = {
@@ -335,7 +338,12 @@ impl AgentSession {
                     !held.streams.iter_mut().all(|stream| stream.resume(lengths.next().unwrap_or(0)))
                 };
                 if lost {
-                    self.refuse(adopt.key, "the spool lost bytes the master already has".to_string(), out);
+                    self.refuse(
+                        adopt.key,
+                        Blame::Agent,
+                        "the spool lost bytes the master already has".to_string(),
+                        out,
+                    );
                 } else if let Some(&log) = adopt.lengths.first() {
                     out.push(Output::Trim { key: adopt.key, log });
                 }
@@ -376,11 +384,11 @@ impl AgentSession {
         }
     }
 
-    fn refuse(&mut self, key: JobKey, why: String, out: &mut Vec<Output>) {
+    fn refuse(&mut self, key: JobKey, blame: Blame, why: String, out: &mut Vec<Output>) {
         let Some(held) = self.held.get_mut(&key) else { return };
-        held.refused = Some(why.clone());
+        held.refused = Some((blame, why.clone()));
         if held.adopted && self.link == Link::Up {
-            out.push(Output::Send(AgentMessage::Refuse(Refuse { key, why })));
+            out.push(Output::Send(AgentMessage::Refuse(Refuse { key, why, trouble: blame.word() })));
         }
     }
 

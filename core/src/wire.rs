@@ -118,6 +118,8 @@ pub struct Refuse {
     pub key: JobKey,
     /// Why, for people.
     pub why: String,
+    /// See [`crate::job::Blame`]; absent from older agents.
+    pub trouble: Option<String>,
 }
 
 /// Everything an agent says.

@@ -80,7 +80,14 @@ fn event(jobs: u32) -> EventRecord {
 }
 
 fn passed() -> Verdict {
-    Verdict { outcome: Outcome::Passed, fault: Fault::Nobody, cause: String::new(), step: None, status: None }
+    Verdict {
+        outcome: Outcome::Passed,
+        fault: Fault::Nobody,
+        cause: String::new(),
+        step: None,
+        status: None,
+        trouble: None,
+    }
 }
 
 fn artifact(stream: u16, size: u64) -> Artifact {
@@ -327,7 +334,7 @@ fn what_an_agent_says_of_itself_is_bounded() {
     let said = &desk.hub.connected().get("a").unwrap().hello;
     assert_eq!((said.platforms.len(), said.slots), (1, 256));
     desk.push(1);
-    let refuse = AgentMessage::Refuse(Refuse { key: key(1, 1), why: long.clone() });
+    let refuse = AgentMessage::Refuse(Refuse { key: key(1, 1), why: long.clone(), trouble: None });
     let out = desk.give(Input::Message(link, refuse));
     assert!(records(&out).iter().all(|record| record.cause.len() < 1100));
     for identity in ["", "é", "xyz", &long] {
@@ -524,7 +531,7 @@ fn who_was_not_given_a_job_cannot_speak_for_it() {
     assert_eq!(desk.data(b, key(1, 1), 0, 999, &lie), []);
     assert_eq!(desk.data(b, key(1, 2), 0, 0, &lie), []);
     assert_eq!(desk.data(b, key(77, 1), 0, 0, &lie), []);
-    let refuse = AgentMessage::Refuse(Refuse { key: key(1, 1), why: "no".to_string() });
+    let refuse = AgentMessage::Refuse(Refuse { key: key(1, 1), why: "no".to_string(), trouble: None });
     assert_eq!(desk.give(Input::Message(b, refuse)), []);
     assert_eq!(desk.hub.log_length(key(1, 1)), Some(front.len() as u64));
     // Nor can a link that has not greeted.

@@ -12,7 +12,7 @@ fn artifact(stream: u16, path: &str) -> Artifact {
 
 fn verdict() -> Verdict {
     let cause = "step 2 ended with status 1".to_string();
-    Verdict { outcome: Outcome::Failed, fault: Fault::Job, cause, step: Some(1), status: Some(1) }
+    Verdict { outcome: Outcome::Failed, fault: Fault::Job, cause, step: Some(1), status: Some(1), trouble: None }
 }
 
 fn stdout() -> Record {

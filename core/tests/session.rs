@@ -1,6 +1,6 @@
 //! Inputs of an agent's session, in order, against what it says to send, start and delete.
 
-use sai_core::job::{JobId, JobKey};
+use sai_core::job::{Blame, JobId, JobKey};
 use sai_core::limits::{CHUNK_BYTES, PROTOCOL, WINDOW_BYTES};
 use sai_core::ordered::Map;
 use sai_core::session::{AgentSession, Description, Input, Output, REDIAL_MOST_MS, WELCOME_MS};
@@ -296,7 +296,7 @@ fn a_spool_that_lost_bytes_the_master_has_is_given_up() {
     desk.give(Input::Found { key: key(3), lengths: vec![100] });
     desk.link();
     let out = desk.adopt(key(3), &[101]);
-    let [Output::Send(AgentMessage::Refuse(Refuse { key: refused, why }))] = &out[..] else { panic!("{out:?}") };
+    let [Output::Send(AgentMessage::Refuse(Refuse { key: refused, why, .. }))] = &out[..] else { panic!("{out:?}") };
     assert_eq!((*refused, why.contains("lost")), (key(3), true));
     assert_eq!(desk.grow(key(3), &[200]), [], "nothing of it is sent");
     // It is said again on the next link, in case that was lost.
@@ -315,8 +315,12 @@ fn a_spool_that_lost_bytes_the_master_has_is_given_up() {
 fn what_cannot_be_started_is_refused() {
     let mut desk = Desk::up();
     desk.hear(MasterMessage::Assign(assignment(key(1))));
-    let failed = Input::StartFailed { key: key(1), why: "no disk".to_string() };
-    let refuse = Output::Send(AgentMessage::Refuse(Refuse { key: key(1), why: "no disk".to_string() }));
+    let failed = Input::StartFailed { key: key(1), blame: Blame::Platform, why: "no disk".to_string() };
+    let refuse = Output::Send(AgentMessage::Refuse(Refuse {
+        key: key(1),
+        why: "no disk".to_string(),
+        trouble: Some("platform".to_string()),
+    }));
     assert_eq!(desk.give(failed.clone()), std::slice::from_ref(&refuse));
     // While no link is up it is kept until the master asks for the attempt.
     desk.give(Input::Disconnected { jitter_permille: 0 });
@@ -324,7 +328,7 @@ fn what_cannot_be_started_is_refused() {
     assert_eq!(desk.give(Input::Connected { mirrors: Vec::new() }), [greeting(&[key(1)])]);
     desk.hear(welcome());
     assert_eq!(desk.adopt(key(1), &[]), [refuse]);
-    assert_eq!(desk.give(Input::StartFailed { key: key(9), why: "?".to_string() }), []);
+    assert_eq!(desk.give(Input::StartFailed { key: key(9), blame: Blame::Agent, why: "?".to_string() }), []);
 }
 
 #[test]

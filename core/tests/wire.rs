@@ -1,6 +1,6 @@
 //! Messages and frame headers against their text and bytes, and frames that are none.
 
-use sai_core::job::JobKey;
+use sai_core::job::{Blame, JobKey, Verdict};
 use sai_core::limits::CHUNK_BYTES;
 use sai_core::ordered::Map;
 use sai_core::wire::{
@@ -27,7 +27,7 @@ fn agent_messages() -> Vec<AgentMessage> {
         }),
         AgentMessage::Load(Load { load_permille: 0, free_mib: u64::MAX }),
         AgentMessage::Offer(Offer { platforms: Vec::new(), slots: 0 }),
-        AgentMessage::Refuse(Refuse { key: KEY, why: ODD.to_string() }),
+        AgentMessage::Refuse(Refuse { key: KEY, why: ODD.to_string(), trouble: Some(ODD.to_string()) }),
     ]
 }
 
@@ -170,5 +170,20 @@ fn frames_that_are_none_are_refused() {
         let mut frame = with(&header, b"x");
         frame[at] = value;
         assert!(DataHeader::decode(&frame).is_err());
+    }
+}
+
+#[test]
+fn whose_trouble_it_is_may_be_unsaid_and_unknown() {
+    let old = r#"{"t":"refuse","key":{"job":7,"attempt":2},"why":"no disk"}"#;
+    let Ok(AgentMessage::Refuse(refuse)) = AgentMessage::decode(old) else { panic!("an older agent's is refused") };
+    assert_eq!(refuse.trouble, None);
+    let old = r#"{"outcome":"Infra","fault":"Infrastructure","cause":"no disk","step":null,"status":null}"#;
+    assert_eq!(miniserde::json::from_str::<Verdict>(old).map(|verdict| verdict.trouble).ok(), Some(None));
+    for blame in [Blame::Agent, Blame::Platform, Blame::Repository] {
+        assert_eq!(Blame::of(blame.word().as_deref()), blame);
+    }
+    for word in [None, Some(""), Some("moon"), Some("Repository")] {
+        assert_eq!(Blame::of(word), Blame::Agent);
     }
 }

@@ -36,8 +36,14 @@ pub fn hello(identity: u128, platforms: &[&str], slots: u32, jobs: &[JobKey]) ->
 /// A log that says the job has passed.
 pub fn passed_log() -> Vec<u8> {
     let mut log = Vec::new();
-    let verdict =
-        Verdict { outcome: Outcome::Passed, fault: Fault::Nobody, cause: String::new(), step: None, status: None };
+    let verdict = Verdict {
+        outcome: Outcome::Passed,
+        fault: Fault::Nobody,
+        cause: String::new(),
+        step: None,
+        status: None,
+        trouble: None,
+    };
     encode(&Record::Verdict(verdict), 0, &mut log);
     log
 }

@@ -143,7 +143,7 @@ fn nobody_speaks_for_the_job_of_another() {
         assert!(forger.piece(key, 0, 0, &passed_log()));
         assert!(forger.piece(key, 0, 5000, &passed_log()));
         assert!(forger.piece(key, 1, 0, b"an artifact"));
-        assert!(forger.say(AgentMessage::Refuse(Refuse { key, why: "no".to_string() })));
+        assert!(forger.say(AgentMessage::Refuse(Refuse { key, why: "no".to_string(), trouble: None })));
     }
     // What it said has been read when its next word has an effect.
     forger.say(AgentMessage::Offer(Offer { platforms: vec!["other-read/x86_64".to_string()], slots: 4 }));
@@ -322,7 +322,7 @@ fn an_agents_words_are_shown_as_words() {
     assert!(!page.contains("<script>alert") && !page.contains('\x1b') && page.len() < 60_000, "{}", page.len());
     world.repository.push_saifile(&saifile(&["true"]));
     let key = peer.assignment().key;
-    peer.say(AgentMessage::Refuse(Refuse { key, why: escape.repeat(5_000) }));
+    peer.say(AgentMessage::Refuse(Refuse { key, why: escape.repeat(5_000), trouble: None }));
     eventually("the refusal is heard", || world.event(1).filter(|event| event.jobs[0].cause.contains("title")));
     let page = world.page("/job/1");
     assert!(!page.contains("<script>alert") && !page.contains('\x1b') && page.len() < 60_000, "{}", page.len());

@@ -92,7 +92,11 @@ impl Prepare {
             };
             (started, checked_out)
         });
-        for note in started.map_err(Trouble::ours)? {
+        let start_failed = match self.executor.contained() {
+            Some(_) => Trouble::of_platform,
+            None => Trouble::ours,
+        };
+        for note in started.map_err(start_failed)? {
             self.teller.note(&note);
         }
         checked_out?;

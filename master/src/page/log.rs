@@ -565,7 +565,14 @@ mod tests {
     }
 
     fn verdict() -> Verdict {
-        Verdict { outcome: Outcome::Passed, fault: Fault::Nobody, cause: String::new(), step: None, status: Some(0) }
+        Verdict {
+            outcome: Outcome::Passed,
+            fault: Fault::Nobody,
+            cause: String::new(),
+            step: None,
+            status: Some(0),
+            trouble: None,
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::network::{Frame, Side};
 use super::supervisor::Supervisor;
 use super::{Bug, Event, Outcome, World};
 use sai_core::hub::LinkId;
-use sai_core::job::JobKey;
+use sai_core::job::{Blame, JobKey};
 use sai_core::limits::Millis;
 use sai_core::session::{AgentSession, Description, Input, Output};
 use sai_core::wire::{AgentMessage, DataHeader, MasterMessage, Offer};
@@ -102,7 +102,10 @@ impl World {
                     let key = assignment.key;
                     self.check_start(host, key)?;
                     if self.random.chance(30) {
-                        self.session(host, Input::StartFailed { key, why: "the disk is full".to_string() })?;
+                        self.session(
+                            host,
+                            Input::StartFailed { key, blame: Blame::Agent, why: "the disk is full".to_string() },
+                        )?;
                     } else {
                         self.hosts[host].directories.insert(key, Directory::default());
                         let wait = self.random.between(1, 30);
@@ -352,7 +355,7 @@ impl World {
             let unborn = self.hosts[host].directories.get(&key).is_some_and(|here| here.supervisor.is_none());
             if unborn && self.random.chance(500) {
                 let why = "the agent died before the job began".to_string();
-                self.session(host, Input::StartFailed { key, why })?;
+                self.session(host, Input::StartFailed { key, blame: Blame::Agent, why })?;
             } else if unborn {
                 let supervisor = Supervisor::stillborn(&mut self.random);
                 self.oracle.begin(host, key, false);

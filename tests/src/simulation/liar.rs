@@ -48,6 +48,7 @@ impl World {
                     cause: "trust me".to_string(),
                     step: None,
                     status: None,
+                    trouble: None,
                 };
                 record::encode(&Record::Verdict(verdict), 7, &mut log);
                 let length = self.oracle.attempts.get(&other).and_then(|attempt| attempt.streams.first());
@@ -56,7 +57,7 @@ impl World {
                 self.send(link, Side::Master, frame);
             }
             6 => {
-                let refuse = AgentMessage::Refuse(Refuse { key: other, why: "I say so".to_string() });
+                let refuse = AgentMessage::Refuse(Refuse { key: other, why: "I say so".to_string(), trouble: None });
                 self.send(link, Side::Master, Frame::Text(refuse.encode()));
                 self.send(link, Side::Master, frame);
             }

@@ -146,7 +146,7 @@ impl Supervisor {
         };
         let step = (outcome != Outcome::Passed).then_some(self.step);
         let status = (outcome == Outcome::Failed).then(|| random.between(1, 255) as i32);
-        self.log(random, Record::Verdict(Verdict { outcome, fault, cause, step, status }));
+        self.log(random, Record::Verdict(Verdict { outcome, fault, cause, step, status, trouble: None }));
     }
 
     /// Ends early, unless it is at its end already.
