@@ -2,11 +2,13 @@
 //!
 //! `sai1:HOST:PORT:NAME:TOKEN:FINGERPRINT` is one word of letters, digits and `. _ - :`, so that no shell, mail program
 //! or chat changes it, and it is read from its right end because an IPv6 address has colons of its own. The first field
-//! is the version of the form.
+//! is the version of the form. HOST may be several, separated by commas: a machine's own addresses, of which a new
+//! agent may be able to reach only some.
 
 use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use core::fmt;
 use core::str::FromStr;
 
@@ -16,6 +18,8 @@ const VERSION: &str = "sai1";
 const SYSTEM: &str = "system";
 /// Bytes of a host name at most: RFC 1035 §2.3.4.
 const HOST_MOST: usize = 253;
+/// Hosts of one line at most: a machine with more addresses has them for its containers, and a line is to be pasted.
+pub const HOSTS_MOST: usize = 8;
 /// Bytes of an agent's name at most: it is a column of a table on the page.
 const NAME_MOST: usize = 64;
 /// Characters of a token at least: below, it could be guessed.
@@ -77,6 +81,8 @@ impl FromStr for Address {
 pub struct JoinLine {
     /// Where the master listens.
     pub address: Address,
+    /// More hosts where the same master may be reached, with the same port, to be tried when the first is not.
+    pub others: Vec<String>,
     /// The name the master gave this agent.
     pub name: String,
     /// The agent's secret: 16 to 256 letters, digits, `-` and `_`.
@@ -95,7 +101,9 @@ impl fmt::Debug for JoinLine {
 impl fmt::Display for JoinLine {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Address { host, port } = &self.address;
-        write!(out, "{VERSION}:{host}:{port}:{}:{}:", self.name, self.token)?;
+        write!(out, "{VERSION}:{host}")?;
+        self.others.iter().try_for_each(|other| write!(out, ",{other}"))?;
+        write!(out, ":{port}:{}:{}:", self.name, self.token)?;
         match &self.fingerprint {
             Some(bytes) => bytes.iter().try_for_each(|byte| write!(out, "{byte:02x}")),
             None => out.write_str(SYSTEM),
@@ -112,7 +120,22 @@ impl JoinLine {
         check_host(&address.host)?;
         check_agent_name(name)?;
         check_token(token)?;
-        Ok(Self { address, name: name.to_owned(), token: token.to_owned(), fingerprint })
+        Ok(Self { address, others: Vec::new(), name: name.to_owned(), token: token.to_owned(), fingerprint })
+    }
+
+    /// The same line with more hosts of the same master.
+    ///
+    /// # Errors
+    /// Which of them is none, or that they are too many.
+    pub fn with_others(mut self, others: &[&str]) -> Result<Self, String> {
+        if others.len() >= HOSTS_MOST {
+            return Err(format!("expected at most {HOSTS_MOST} hosts, found {}", others.len() + 1));
+        }
+        for other in others {
+            check_host(other)?;
+            self.others.push((*other).to_owned());
+        }
+        Ok(self)
     }
 }
 
@@ -152,8 +175,11 @@ impl FromStr for JoinLine {
                 )
             })?)
         };
-        let address = Address { host: host.to_owned(), port: read_port(port)? };
-        Self::new(address, name, token, fingerprint)
+        let mut hosts = host.split(',');
+        let first = hosts.next().unwrap_or_default();
+        let others: Vec<&str> = hosts.collect();
+        let address = Address { host: first.to_owned(), port: read_port(port)? };
+        Self::new(address, name, token, fingerprint)?.with_others(&others)
     }
 }
 
@@ -220,7 +246,6 @@ pub fn check_token(token: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::vec::Vec;
 
     fn sample(host: &str, fingerprint: Option<[u8; 32]>) -> JoinLine {
         let address = Address { host: host.to_owned(), port: 4433 };
@@ -234,6 +259,23 @@ mod tests {
                 let line = sample(host, fingerprint);
                 assert_eq!(line.to_string().parse::<JoinLine>(), Ok(line));
             }
+        }
+    }
+
+    #[test]
+    fn a_line_may_name_several_hosts() {
+        let others = ["192.0.2.7", "2001:db8::7", "shed.local"];
+        for fingerprint in [None, Some([0xa5; 32])] {
+            let line = sample("ci", fingerprint).with_others(&others).expect("a line");
+            let text = line.to_string();
+            assert!(text.starts_with("sai1:ci,192.0.2.7,2001:db8::7,shed.local:4433:shed-2:"), "{text}");
+            assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":._-,".contains(&byte)), "{text}");
+            assert_eq!(text.parse::<JoinLine>(), Ok(line));
+        }
+        let token = "0123456789abcdef";
+        for hosts in ["a,", ",a", "a,,b", "a,-oProxy", "a,b/c", "a,b,c,d,e,f,g,h,i"] {
+            let error = format!("sai1:{hosts}:4433:a:{token}:system").parse::<JoinLine>().expect_err(hosts);
+            assert!(error.contains("host") && !error.contains(token), "{error}");
         }
     }
 
