@@ -1,27 +1,26 @@
-//! Limits of a job → cgroups that hold it to them, of whichever version the machine has; and their removal.
+//! Limits of a job → cgroups that hold it to them, of whichever version the machine has.
 //!
 //! Those of version 1 are made below the cgroup that the agent is in. Of version 2 they stand at the very top, beside what
 //! systemd has there: a cgroup with others below it may hold no process itself, so that a service whose jobs outlive it could
 //! not be started again in a cgroup that it had divided. Where the top cannot be seen, in a container of somebody else's, the
 //! cgroup of the agent is divided after all, if nothing but agents and supervisors runs in it.
 
-use crate::process_tree::signal;
-use rustix::process::Signal;
+mod enclosure;
+mod removal;
+
+pub use enclosure::{Enclosure, enclose, enclosing_trouble};
+pub use removal::remove;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 /// What the name of each job's cgroup begins with.
 const PREFIX: &str = "sai-";
 /// The cgroup of agents and supervisors, where jobs stand beside it.
 const OWN: &str = "sai.agents";
-/// Longest time to wait for killed processes to be gone.
-const KILL_TIME: Duration = Duration::from_secs(10);
 /// Microseconds in which a job may use its share of the processors.
 const CPU_PERIOD: u64 = 100_000;
-/// Depth of cgroups in cgroups that is looked into: a runner makes one level.
-const DEPTH: usize = 8;
 
 /// Processes and threads of a job without a limit of its own: half of what a machine with few processors can number.
 const PIDS: u64 = 16_384;
@@ -280,58 +279,6 @@ pub fn join_alone(directories: &[PathBuf]) -> io::Result<bool> {
         fs::write(file, "0")?;
     }
     Ok(true)
-}
-
-/// Kills what is left in the cgroups that were noted down in a file, and removes them.
-///
-/// # Errors
-/// When one cannot be removed; a file that is missing names none.
-pub fn remove(record: &Path) -> io::Result<()> {
-    let begin = Instant::now();
-    for line in read(record).lines() {
-        let directory = Path::new(line);
-        let ours = directory.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(PREFIX));
-        if !ours || !directory.is_absolute() {
-            continue;
-        }
-        loop {
-            kill_all(directory, DEPTH);
-            match remove_all(directory, DEPTH) {
-                Ok(()) => break,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-                // A process that is dying is still in it for a moment.
-                Err(_) if begin.elapsed() < KILL_TIME => std::thread::sleep(Duration::from_millis(1)),
-                Err(error) => return Err(io::Error::new(error.kind(), format!("{line}: {error}"))),
-            }
-        }
-    }
-    Ok(())
-}
-
-fn below(directory: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
-}
-
-fn kill_all(directory: &Path, depth: usize) {
-    for pid in read(&directory.join("cgroup.procs")).lines().filter_map(|line| line.parse().ok()) {
-        // 0 is a process that this namespace of processes does not show.
-        if pid > 1 {
-            signal(pid, Signal::KILL);
-        }
-    }
-    if depth > 0 {
-        below(directory).iter().for_each(|inner| kill_all(inner, depth - 1));
-    }
-}
-
-fn remove_all(directory: &Path, depth: usize) -> io::Result<()> {
-    if depth > 0 {
-        for inner in below(directory) {
-            remove_all(&inner, depth - 1)?;
-        }
-    }
-    fs::remove_dir(directory)
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod pipe;
 
 pub use pipe::Pipe;
 
+use crate::cgroup::{Enclosure, enclose};
 use crate::git::Stop;
 use crate::job_directory::RunnerOptions;
 use rustix::process::Pid;
@@ -23,6 +24,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+/// In a job directory: the list of the job's cgroups, one a line.
+pub(crate) const CGROUPS: &str = "cgroups";
 /// `PATH` of the steps when the agent has none itself.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -98,29 +101,31 @@ pub enum Executor {
     Container(Box<container::Contained>),
 }
 
-/// Makes what the supervisor of such a job needs before it has threads: for a container, a mount namespace.
-///
-/// # Errors
-/// Trouble of ours, in one line; the executor tells it when the job is prepared.
-pub fn isolate(options: &RunnerOptions) -> Result<(), String> {
-    options.container.as_ref().map_or(Ok(()), container::isolate)
+/// What the supervisor of a job has made before it had threads; or trouble of ours, in one line, which the executor tells when
+/// the job is prepared.
+pub type Isolated = Result<Option<Enclosure>, String>;
+
+/// Makes what the supervisor of such a job needs before it has threads: for a container, a mount namespace, else a cgroup
+/// where one can be had. `marker` is `NAME=VALUE`, of which the value names the cgroup.
+pub fn isolate(workspace: &Workspace, options: &RunnerOptions, marker: &str) -> Isolated {
+    if let Some(container) = &options.container {
+        return container::isolate(container).map(|()| None);
+    }
+    let name = marker.split_once('=').map_or(marker, |(_, value)| value);
+    enclose(name, &workspace.job.join(CGROUPS)).map_err(|error| format!("making the job's cgroup: {error}"))
 }
 
 impl Executor {
-    /// The executor for an assignment. `marker` is `NAME=VALUE` in the environment of all it starts, and `isolated` how
-    /// [`isolate`] went.
+    /// The executor for an assignment. `marker` is `NAME=VALUE` in the environment of all it starts, and `isolated` what
+    /// [`isolate`] has made.
     ///
     /// # Errors
     /// The system's.
-    pub fn new(
-        workspace: &Workspace,
-        options: &RunnerOptions,
-        marker: &str,
-        isolated: Result<(), String>,
-    ) -> io::Result<Self> {
+    pub fn new(workspace: &Workspace, options: &RunnerOptions, marker: &str, isolated: Isolated) -> io::Result<Self> {
         let Some(container) = &options.container else {
-            return Ok(Self::Host(host::Host::new(workspace.clone(), options.user.zip(options.group))));
+            return Ok(Self::Host(host::Host::new(workspace.clone(), options.user.zip(options.group), isolated)));
         };
+        let isolated = isolated.map(drop);
         let contained = container::Contained::new(workspace.clone(), container.clone(), marker, isolated)?;
         Ok(Self::Container(Box::new(contained)))
     }
@@ -152,6 +157,14 @@ impl Executor {
         }
     }
 
+    /// Whether [`Executor::start`] is worth a thread.
+    pub fn takes_time(&self) -> bool {
+        match self {
+            Self::Host(host) => host.takes_time(),
+            Self::Container(_) => true,
+        }
+    }
+
     /// Begins to make the place ready, while the checkout is made, in a thread that ends with it: that may be in the job's
     /// cgroups from then on. Tells what people should know about it.
     ///
@@ -159,7 +172,7 @@ impl Executor {
     /// Trouble of ours, in one line.
     pub fn start(&self) -> Result<Vec<String>, String> {
         match self {
-            Self::Host(_) => Ok(Vec::new()),
+            Self::Host(host) => host.start(),
             Self::Container(contained) => contained.start(),
         }
     }

@@ -14,12 +14,13 @@
 //! | `steps/` | the scripts, as they are run |
 //! | `work/{src,home,tmp}` | checkout, `HOME`, `TMPDIR` |
 //! | `upper`, `root` | of a job in a container: what it has changed of its image; where the whole is mounted |
-//! | `cgroups` | of such a job: the cgroups that hold it to its limits, one a line |
+//! | `cgroups` | the cgroups that it is in, and that hold it to its limits, one a line |
 //! | `container.err` | what the container's runner had to say |
 //! | `ended` | the log's last record is its verdict |
 
 use crate::cgroup;
 use crate::container::Container;
+use crate::executor::CGROUPS;
 use crate::process_tree::{Traces, boot, state};
 use crate::remove_tree::remove_tree;
 use crate::spool::{SpoolReader, SpoolWriter, recover};
@@ -353,10 +354,10 @@ impl JobDirectory {
 
     /// Kills what a dead supervisor has left behind. Tells how many processes could not be killed.
     fn sweep(&self) -> io::Result<usize> {
+        // First those that can be killed all at once, whatever they have done to be found by nothing else.
+        cgroup::remove(&self.path.join(CGROUPS))?;
         let traces = Traces { marker: &self.marker()?, session: self.signature(), workspace: &self.path.join("work") };
-        let left = traces.sweep();
-        cgroup::remove(&self.path.join("cgroups"))?;
-        Ok(left)
+        Ok(traces.sweep())
     }
 
     /// Ends a supervisor that may live, with all of its job, and removes everything.
@@ -384,7 +385,10 @@ impl JobDirectory {
             lock = self.try_lock()?;
         }
         reap();
-        if !self.ended() && self.sweep()? > 0 {
+        if self.ended() {
+            // The supervisor was in one itself.
+            cgroup::remove(&self.path.join(CGROUPS))?;
+        } else if self.sweep()? > 0 {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "a process of the job cannot be killed"));
         }
         // Out of the way first: were we killed now, a scan would find an attempt whose parts are missing.

@@ -78,6 +78,7 @@ fn hello(state: &State, config: &Config, jobs: Vec<JobKey>) -> Hello {
         memory_mib: describe::memory_mib(),
         mirrors: Vec::new(),
         jobs,
+        notes: None,
     }
 }
 

@@ -18,6 +18,8 @@ pub struct Offering {
     pub slots: u32,
     /// Its images, and how jobs in them are held; none where there are no containers.
     pub containers: Option<Containers>,
+    /// What people should know of how jobs are held, a sentence each.
+    pub notes: Vec<String>,
 }
 
 /// Images that jobs can run in.
@@ -53,10 +55,13 @@ impl Offering {
         settings: &ContainerSettings,
         state: &State,
     ) -> Result<(Self, Vec<String>), String> {
-        let (containers, lines) = look_for_images(settings, state)?;
+        let (containers, mut lines) = look_for_images(settings, state)?;
         let host = platforms.map_or_else(describe::platforms, <[String]>::to_vec);
         let slots = slots.unwrap_or((describe::cores() / 2).max(1));
-        Ok((Self { host, slots, containers }, lines))
+        // Without a platform of its own it runs nothing outside of containers.
+        let notes: Vec<String> = cgroup::enclosing_trouble().filter(|_| !host.is_empty()).into_iter().collect();
+        lines.extend(notes.iter().cloned());
+        Ok((Self { host, slots, containers, notes }, lines))
     }
 
     fn images(&self) -> &[Image] {
@@ -157,7 +162,7 @@ mod tests {
             images: vec![image("a"), image("b")],
         };
         let host = vec!["c".to_owned()];
-        let mut offering = Offering { host, slots: 2, containers: Some(containers) };
+        let mut offering = Offering { host, slots: 2, containers: Some(containers), notes: Vec::new() };
         assert_eq!(offering.offer(), Offer { platforms: ["c", "a", "b"].map(String::from).to_vec(), slots: 2 });
         let Ok(Assigned::Container(container, directory)) = offering.assigned("a") else { panic!("no container") };
         assert_eq!((container.layers, directory), (vec![format!("{}/a/base", root.display())], root.join("a")));

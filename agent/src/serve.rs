@@ -132,6 +132,7 @@ where
         slots: if room { offer.slots } else { 0 },
         cores: describe::cores(),
         memory_mib: describe::memory_mib(),
+        notes: settings.offering.notes.clone(),
     });
     let mut agent = Agent {
         state,

@@ -13,7 +13,7 @@ mod ends;
 mod helpers;
 
 use crate::artifacts::Collector;
-use crate::executor::{Executor, Pipe, Running, Step, Workspace, environment, isolate};
+use crate::executor::{Executor, Isolated, Pipe, Running, Step, Workspace, environment, isolate};
 use crate::git::{Stop, timespec};
 use crate::job_directory::{JobDirectory, RunnerOptions};
 use crate::mirror::Trouble;
@@ -92,7 +92,7 @@ fn supervise(path: &Path) -> io::Result<()> {
     std::env::set_current_dir("/")?;
     directory.sign()?;
     let options = directory.options()?;
-    let isolated = isolate(&options);
+    let isolated = isolate(&Workspace::of(directory.path()), &options, &directory.marker()?);
     Supervisor::new(directory, options, isolated, listener, begin)?.run()
 }
 
@@ -143,7 +143,7 @@ impl Supervisor {
     fn new(
         directory: JobDirectory,
         options: RunnerOptions,
-        isolated: Result<(), String>,
+        isolated: Isolated,
         listener: UnixListener,
         begin: Instant,
     ) -> io::Result<Self> {

@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use sai_agent::job_directory::{JobDirectory, bury, start};
+use sai_agent::job_directory::{JobDirectory, Launcher, bury, start};
 use sai_core::job::{Fault, Outcome};
 use std::io::ErrorKind;
 use std::process::{Command, Stdio};
@@ -62,6 +62,122 @@ fn a_killed_supervisor_is_buried_and_leaves_no_process() {
         Command::new(&launcher().program).arg("--job").arg(directory.path()).stderr(Stdio::null()).status().unwrap();
     assert!(!late.success());
     assert_eq!(directory.lengths().unwrap()[0], length);
+}
+
+/// A step that leaves processes behind which have thrown away all that they could be known by: directory, environment, session
+/// and parents; one of them becomes another one all the time. `TAG` stands in the command line of each.
+const HIDING: &str =
+    "printf '#!/bin/sh\\nsleep 0.01\\nsetsid \"$0\" \"$1\" &\\n' >../hop; chmod +x ../hop; hop=$(readlink -f ../hop)
+    (cd /; env -i setsid sh -c 'setsid sh -c \"sleep 1000; : $2\" & setsid \"$1\" \"$2\" &' sh \"$hop\" TAG &)
+    sleep 0.2; echo ready; while :; do sleep 1000; done";
+
+fn tagged(tag: &str) -> usize {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let lines = processes.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+    lines.filter(|line| line.windows(tag.len()).any(|part| part == tag.as_bytes())).count()
+}
+
+/// Runs a job whose supervisor is killed, by this launcher, and looks for what is left after it was buried.
+fn hides(name: &str, launcher: &Launcher) {
+    let world = World::new(name);
+    let tag = format!("tag-{name}-{}", std::process::id());
+    let assignment = world.assignment(&[&HIDING.replace("TAG", &tag)]);
+    let directory = JobDirectory::create(&world.jobs(), &assignment).unwrap();
+    start(&directory, launcher).unwrap();
+    let held = hold(&directory);
+    wait_for(&directory, &held, "ready\n");
+    assert!(tagged(&tag) >= 2, "{}", tagged(&tag));
+    let groups = std::fs::read_to_string(directory.path().join("cgroups")).unwrap();
+    kill(supervisor_pid(&directory));
+    while next(&held).is_some() {}
+    gone(&directory);
+    bury(&directory, "the supervisor was killed").unwrap();
+    until("nothing is left", || tagged(&tag) == 0);
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    assert_eq!(tagged(&tag), 0);
+    assert!(
+        groups.lines().count() == 1 && groups.lines().all(|group| !std::path::Path::new(group).exists()),
+        "{groups}"
+    );
+    assert_eq!(Log::of(&directory).outcome(), Outcome::Infra);
+}
+
+#[test]
+fn a_process_that_hides_from_its_job_dies_with_it() {
+    if sai_agent::cgroup::enclosing_trouble().is_none() {
+        hides("hide", &launcher());
+    }
+    // Where there is no freezer, a cgroup of version 2 does.
+    let second = std::fs::read_to_string("/proc/mounts").unwrap().contains(" cgroup2 ");
+    let freezer = std::path::Path::new("/sys/fs/cgroup/freezer");
+    if rustix::process::geteuid().is_root() && second && freezer.exists() {
+        let script = format!("umount {} && exec \"$@\"", freezer.display());
+        let mut first_arguments: Vec<_> = ["-m", "sh", "-c", &script, "sh"].map(std::ffi::OsString::from).to_vec();
+        first_arguments.push(launcher().program.into());
+        hides("hide-2", &Launcher { program: "unshare".into(), first_arguments });
+    }
+}
+
+/// A cgroup of version 2 that was handed to another user, as systemd does for `Delegate=yes`; it goes with this.
+struct Handed(std::path::PathBuf);
+
+impl Handed {
+    fn to(user: u32) -> Option<Self> {
+        let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+        let top = mounts.lines().find(|line| line.contains(" cgroup2 "))?.split(' ').nth(1)?;
+        let handed = std::path::Path::new(top).join(format!("handed-{}", std::process::id()));
+        std::fs::create_dir(&handed).ok()?;
+        for path in [handed.clone(), handed.join("cgroup.procs")] {
+            std::os::unix::fs::chown(path, Some(user), Some(user)).unwrap();
+        }
+        Some(Self(handed))
+    }
+}
+
+impl Drop for Handed {
+    fn drop(&mut self) {
+        until("a cgroup is empty", || std::fs::remove_dir(&self.0).is_ok());
+    }
+}
+
+#[test]
+fn another_users_agent_has_cgroups_for_its_jobs_where_its_own_was_handed_to_it() {
+    const USER: u32 = 65_534;
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let Some(handed) = Handed::to(USER) else { return };
+    let world = World::new("handed");
+    std::fs::create_dir_all(world.jobs()).unwrap();
+    let user = format!("--reuid={USER}");
+    let script = format!("echo 0 >{}/cgroup.procs && exec setpriv {user} --clear-groups \"$@\"", handed.0.display());
+    let mut first_arguments: Vec<_> = ["-c", &script, "sh"].map(std::ffi::OsString::from).to_vec();
+    first_arguments.push(launcher().program.into());
+    let assignment = world.assignment(&["cat /proc/self/cgroup; id -u"]);
+    let directory = JobDirectory::create(&world.jobs(), &assignment).unwrap();
+    std::fs::File::create(directory.path().join("lock")).unwrap();
+    let owned = Command::new("chown").args(["-R", &USER.to_string()]).arg(&world.path).status().unwrap();
+    assert!(owned.success());
+    start(&directory, &Launcher { program: "sh".into(), first_arguments }).unwrap();
+    finish(&directory);
+    let (log, name) = (Log::of(&directory), handed.0.file_name().unwrap().to_string_lossy().into_owned());
+    let inside = format!("/{name}/sai-");
+    assert!(log.text("stdout").contains(&inside) && log.text("stdout").contains("65534"), "{log:?}");
+    directory.forget().unwrap();
+}
+
+#[test]
+fn the_cgroup_of_a_job_that_has_ended_goes_with_its_directory() {
+    let world = World::new("enclosed");
+    let directory = world.start(&world.assignment(&["cat /proc/self/cgroup"]));
+    finish(&directory);
+    let groups = std::fs::read_to_string(directory.path().join("cgroups")).unwrap_or_default();
+    if sai_agent::cgroup::enclosing_trouble().is_none() {
+        let name = groups.trim().rsplit_once('/').unwrap().1.to_string();
+        assert!(Log::of(&directory).text("stdout").contains(&name), "{groups}");
+    }
+    directory.forget().unwrap();
+    assert!(groups.lines().all(|group| !std::path::Path::new(group).exists()), "{groups}");
 }
 
 #[test]

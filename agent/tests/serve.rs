@@ -30,7 +30,7 @@ fn settings(lines: &Arc<Mutex<Vec<String>>>) -> Settings {
     let lines = Arc::clone(lines);
     Settings {
         host: "test".to_owned(),
-        offering: Offering { host: vec!["linux/test".to_owned()], slots: 2, containers: None },
+        offering: Offering { host: vec!["linux/test".to_owned()], slots: 2, ..Offering::default() },
         parallel: 3,
         user: None,
         keep_free_mib: 0,
@@ -421,7 +421,7 @@ fn offers_change_while_it_runs_and_fetching_ahead_makes_the_mirror_warm() {
         attend(&mut master, &link, usize::MAX, |master| master.loads.len() == 1).await;
         assert!(master.loads[0].free_mib > 0);
         let offer = Offer { platforms: vec!["linux/other".to_owned()], slots: 5 };
-        let offering = Offering { host: offer.platforms.clone(), slots: offer.slots, containers: None };
+        let offering = Offering { host: offer.platforms.clone(), slots: offer.slots, ..Offering::default() };
         controls.send(Control::Offer(offering)).await.expect("an agent");
         attend(&mut master, &link, usize::MAX, |master| master.offers.len() == 1).await;
         assert_eq!(master.offers, [offer]);

@@ -31,6 +31,9 @@ const WORDS: usize = 500;
 /// Agents told to fetch ahead for one revision at most: more would only load the forge.
 const PREFETCHERS: usize = 8;
 
+/// Sentences about itself that an agent may have shown: far more than there is to say.
+const NOTES: usize = 16;
+
 /// Mirrors of one agent that are remembered: more repositories than one master is configured for.
 const MIRRORS: usize = 4096;
 
@@ -459,6 +462,7 @@ impl Hub {
         }
         hello.platforms = good_platforms(hello.platforms);
         hello.slots = hello.slots.min(SLOTS);
+        hello.notes = hello.notes.map(|notes| notes.iter().take(NOTES).map(|note| plain(note)).collect());
         hello.mirrors.retain(|name| name.len() <= WORDS);
         hello.mirrors.truncate(MIRRORS);
         record.host.clone_from(&hello.host);

@@ -37,6 +37,8 @@ pub struct Description {
     pub cores: u32,
     /// Memory, MiB.
     pub memory_mib: u64,
+    /// See [`Hello::notes`].
+    pub notes: Vec<String>,
 }
 
 /// What happens to a session.
@@ -273,6 +275,7 @@ impl AgentSession {
             memory_mib: about.memory_mib,
             mirrors,
             jobs: self.held.keys().copied().collect(),
+            notes: (!about.notes.is_empty()).then(|| about.notes.clone()),
         })));
     }
 

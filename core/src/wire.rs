@@ -91,6 +91,8 @@ pub struct Hello {
     pub mirrors: Vec<String>,
     /// Attempts it still holds, running or ended and not yet forgotten.
     pub jobs: Vec<JobKey>,
+    /// Sentences for people: what this machine does not hold its jobs to, for instance.
+    pub notes: Option<Vec<String>>,
 }
 
 /// The agent's load changed enough to tell.

@@ -32,6 +32,7 @@ fn hello(agent: &str, jobs: &[JobKey]) -> Hello {
         memory_mib: 1024,
         mirrors: Vec::new(),
         jobs: jobs.to_vec(),
+        notes: None,
     }
 }
 

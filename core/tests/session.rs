@@ -23,6 +23,7 @@ fn description() -> Description {
         slots: 2,
         cores: 4,
         memory_mib: 1024,
+        notes: vec!["a note".to_string()],
     }
 }
 
@@ -39,6 +40,7 @@ fn greeting(jobs: &[JobKey]) -> Output {
         memory_mib: about.memory_mib,
         mirrors: Vec::new(),
         jobs: jobs.to_vec(),
+        notes: Some(about.notes),
     }))
 }
 

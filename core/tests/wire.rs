@@ -24,6 +24,7 @@ fn agent_messages() -> Vec<AgentMessage> {
             memory_mib: u64::MAX,
             mirrors: Vec::new(),
             jobs: vec![KEY, JobKey { job: 1, attempt: 1 }],
+            notes: Some(vec![ODD.to_string()]),
         }),
         AgentMessage::Load(Load { load_permille: 0, free_mib: u64::MAX }),
         AgentMessage::Offer(Offer { platforms: Vec::new(), slots: 0 }),

@@ -453,6 +453,7 @@ impl Running {
                         platforms: hello.map_or_else(|| record.platforms.clone(), |hello| hello.platforms.clone()),
                         slots: hello.map_or(0, |hello| hello.slots),
                         cores: hello.map_or(0, |hello| hello.cores),
+                        notes: hello.and_then(|hello| hello.notes.clone()).unwrap_or_default(),
                         load_permille: load.map_or(0, |load| load.load_permille),
                         free_mib: load.map_or(0, |load| load.free_mib),
                         connected: connected.is_some(),

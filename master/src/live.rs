@@ -27,6 +27,8 @@ pub struct LiveAgent {
     pub slots: u32,
     /// Processor cores.
     pub cores: u32,
+    /// What people should know of it, a sentence each.
+    pub notes: Vec<String>,
     /// One-minute load average × 1000 / cores.
     pub load_permille: u32,
     /// Free space where its jobs work, MiB.

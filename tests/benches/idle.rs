@@ -35,6 +35,7 @@ fn hello(number: usize) -> Hello {
         memory_mib: 1024,
         mirrors: Vec::new(),
         jobs: Vec::new(),
+        notes: None,
     }
 }
 

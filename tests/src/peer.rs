@@ -30,6 +30,7 @@ pub fn hello(identity: u128, platforms: &[&str], slots: u32, jobs: &[JobKey]) ->
         memory_mib: 1,
         mirrors: Vec::new(),
         jobs: jobs.to_vec(),
+        notes: None,
     }
 }
 

@@ -14,7 +14,7 @@ mod statuses;
 use crate::cgroup::{self, Limits};
 use crate::container::{Container, Network, Runner};
 use crate::executor::host::{give, write_script};
-use crate::executor::{Pipe, Running, Step, Workspace};
+use crate::executor::{CGROUPS, Pipe, Running, Step, Workspace};
 use crate::git::{Stop, timespec};
 use crate::image::accounts::FIRST as ANYBODY;
 use crate::process_tree::{self, inner_pid};
@@ -142,7 +142,7 @@ impl Contained {
         let Container { memory_mib, cpu_permille, pids, .. } = self.container;
         let limits = Limits::new(memory_mib, cpu_permille, pids);
         let name = self.marker.split_once('=').map_or("", |(_, value)| value);
-        let group = cgroup::create(name, limits, &job.join("cgroups")).map_err(|error| failed("its cgroups", error))?;
+        let group = cgroup::create(name, limits, &job.join(CGROUPS)).map_err(|error| failed("its cgroups", error))?;
         // Each step has a session where the image can make one, and ours has no terminal.
         let session = !leads_session() || !SETSID.iter().any(|place| root.has(place));
         let runner = self.run(&program, user, &group.directories, session);
@@ -332,7 +332,7 @@ impl Contained {
     /// The system's: trouble of ours.
     pub fn cleanup(&self) -> io::Result<()> {
         overlay::unmount_all(&self.workspace.job);
-        cgroup::remove(&self.workspace.job.join("cgroups"))
+        cgroup::remove(&self.workspace.job.join(CGROUPS))
     }
 }
 

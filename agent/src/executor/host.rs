@@ -1,6 +1,7 @@
 //! Step → process on this machine itself, in its workspace, as another user when so configured.
 
-use crate::executor::{Step, Workspace};
+use crate::cgroup::Enclosure;
+use crate::executor::{Isolated, Step, Workspace};
 use rustix::fs::{Gid, Uid, fchown};
 use rustix::process::Pid;
 use std::fs::{self, OpenOptions};
@@ -15,14 +16,29 @@ use std::process::{Command, Stdio};
 pub struct Host {
     workspace: Workspace,
     user: Option<(u32, u32)>,
+    isolated: Isolated,
     shell: &'static str,
 }
 
 impl Host {
     /// An executor in this workspace, as this user and group, or as ourselves.
-    pub fn new(workspace: Workspace, user: Option<(u32, u32)>) -> Self {
+    pub fn new(workspace: Workspace, user: Option<(u32, u32)>, isolated: Isolated) -> Self {
         let shell = if Path::new("/bin/bash").exists() { "/bin/bash" } else { "/bin/sh" };
-        Self { workspace, user, shell }
+        Self { workspace, user, isolated, shell }
+    }
+
+    /// Whether [`Host::start`] has to wait for the kernel.
+    pub fn takes_time(&self) -> bool {
+        matches!(&self.isolated, Ok(Some(enclosure)) if enclosure.is_outside())
+    }
+
+    /// Has the supervisor enter the job's cgroup, if there is one. Tells what was not to be had.
+    ///
+    /// # Errors
+    /// Trouble of ours, in one line.
+    pub fn start(&self) -> Result<Vec<String>, String> {
+        let entered = self.isolated.as_ref().map_err(Clone::clone)?.as_ref().map_or(Ok(()), Enclosure::enter);
+        Ok(entered.err().map(|error| format!("the job has no cgroup of its own: {error}")).into_iter().collect())
     }
 
     /// Gives the workspace to the user of the job.

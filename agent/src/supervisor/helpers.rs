@@ -80,7 +80,7 @@ impl Prepare {
         check_environment(&self.assignment.env).map_err(Trouble::specs)?;
         let (started, checked_out) = std::thread::scope(|threads| {
             let executor = &self.executor;
-            let start = executor.contained().map(|_| {
+            let start = executor.takes_time().then(|| {
                 let builder = std::thread::Builder::new().name("start".to_string()).stack_size(STACK_BYTES);
                 builder.spawn_scoped(threads, || executor.start())
             });

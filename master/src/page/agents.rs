@@ -84,6 +84,9 @@ fn card(html: &mut Html, agent: &AgentView, visitor: &Visitor) {
                 });
             }
             platforms(html, agent);
+            for note in agent.live.iter().flat_map(|live| &live.notes) {
+                html.element("p").class("muted").name(note);
+            }
             if !agent.jobs.is_empty() {
                 html.element("ul").class("now").with(|html| {
                     for job in &agent.jobs {
@@ -249,6 +252,7 @@ mod tests {
             connected: true,
             running: vec![JobKey { job: 1, attempt: 1 }],
             load_permille: 1700,
+            notes: vec!["jobs have <no> cgroup".to_string()],
             ..LiveAgent::default()
         };
         let agent = AgentView {
@@ -260,6 +264,7 @@ mod tests {
         let view = AgentsView { agents: vec![agent], ..AgentsView::default() };
         let page = super::page(&view, &Visitor::default());
         assert!(page.contains("1 of 4 slots busy") && page.contains("12 more platforms") && page.contains("170 %"));
+        assert!(page.contains("jobs have &lt;no&gt; cgroup"));
         assert!(page.contains("rock &lt;5&gt;") && page.contains("id=\"agent-rock%20%3C5%3E\""));
         assert!(!page.contains("set-aside"));
         let visitor = Visitor { who: Some("ann".to_string()), ..Visitor::default() };

@@ -345,6 +345,7 @@ impl World {
             slots: here.slots,
             cores: 4,
             memory_mib: 4096,
+            notes: Vec::new(),
         }));
         here.tick = None;
         self.note(|| format!("{} STARTS", self.hosts[host].name));
