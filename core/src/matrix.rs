@@ -5,9 +5,12 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::glob;
+use crate::graph::{self, Place};
 use crate::json::{At, Position, Spanned, shown};
 use crate::ordered::Map;
 use crate::platform::{self, NAME_MAX};
+use miniserde::{Deserialize, Serialize};
+
 use crate::repo_spec::{Configuration, IMPLIED_VALUES, Platform, RepoSpec, Token, Warning};
 
 /// Most jobs of an event.
@@ -21,7 +24,7 @@ pub const JOB_TEXT_MAX: usize = crate::limits::STEPS_BYTES;
 pub const EVENT_TEXT_MAX: usize = 32 * 1024 * 1024;
 
 /// A job that a push asks for: what to do, and where.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobSpec {
     /// The platform that is wanted.
     pub platform: String,
@@ -39,6 +42,10 @@ pub struct JobSpec {
     pub step_timeout_s: Option<u64>,
     /// −100 to 100; a higher one is built earlier.
     pub priority: i32,
+    /// Jobs of the same event that must have passed before, by their places in its list, in order.
+    pub needs: Vec<u32>,
+    /// How much of which units it occupies while it runs.
+    pub units: Map<String, u32>,
 }
 
 /// The jobs of an event, and what is remarkable about them.
@@ -46,7 +53,7 @@ pub struct JobSpec {
 pub struct Matrix {
     /// In file order of configurations, inside each in file order of platforms.
     pub jobs: Vec<JobSpec>,
-    /// Why there are none, where the ref is the reason.
+    /// Why there are none or fewer, where the ref is the reason.
     pub warnings: Vec<Warning>,
 }
 
@@ -76,7 +83,7 @@ pub fn expand(spec: &RepoSpec, reference: &str) -> Result<Matrix, At> {
         configuration.branches.is_empty()
             || branch.is_some_and(|branch| configuration.branches.iter().any(|glob| glob::matches(glob, branch)))
     };
-    Ok(Matrix { jobs: jobs(spec, built)?, warnings: Vec::new() })
+    jobs(spec, built)
 }
 
 /// The jobs of every ref together, as if no configuration named its branches: what a file could ask for at most.
@@ -84,63 +91,85 @@ pub fn expand(spec: &RepoSpec, reference: &str) -> Result<Matrix, At> {
 /// # Errors
 /// As [`expand`].
 pub fn expand_for_any_ref(spec: &RepoSpec) -> Result<Vec<JobSpec>, At> {
-    jobs(spec, |_| true)
+    jobs(spec, |_| true).map(|matrix| matrix.jobs)
 }
 
-fn jobs(spec: &RepoSpec, built: impl Fn(&Configuration) -> bool) -> Result<Vec<JobSpec>, At> {
+fn jobs(spec: &RepoSpec, built: impl Fn(&Configuration) -> bool) -> Result<Matrix, At> {
+    let linked = spec.configurations.iter().any(|configuration| !configuration.needs.is_empty());
+    // Without needs what other branches build does not matter, and may be more than fits an event.
+    let places = places(spec, |configuration| linked || built(configuration))?;
+    let graph = graph::link(spec, &places)?;
+    let (kept, needs, warnings) = graph::take(spec, &places, &graph, built);
     let mut jobs: Vec<JobSpec> = Vec::new();
     let mut event_text = 0;
-    for configuration in spec.configurations.iter().filter(|configuration| built(configuration)) {
+    for (place, needs) in kept.into_iter().map(|index| places[index]).zip(needs) {
+        let (configuration, platform) = (&spec.configurations[place.configuration], &spec.platforms[place.platform]);
         let wrong = |expected: String| {
             let path = format!("configurations.{}", shown(&configuration.name));
             Err(configuration.at.expected(expected).about(&path))
         };
-        for platform in &spec.platforms {
-            if !selects(&configuration.selector, platform) {
-                continue;
-            }
-            if jobs.len() >= JOBS_MAX {
-                return wrong(format!("at most {JOBS_MAX} jobs of a push"));
-            }
-            let mut steps = Vec::new();
-            for step in &platform.steps {
-                match substitute(step, &configuration.values) {
-                    Some(step) => {
-                        event_text += step.len();
-                        steps.push(step);
-                    }
-                    None => {
-                        let place = platform.at;
-                        return wrong(format!("steps of at most {STEP_MAX} bytes for the platform at {place}"));
-                    }
+        let mut steps = Vec::new();
+        for step in &platform.steps {
+            match substitute(step, &configuration.values) {
+                Some(step) => {
+                    event_text += step.len();
+                    steps.push(step);
                 }
-                // Checked at each step, so that what is held stays near the limit.
-                if event_text > EVENT_TEXT_MAX {
-                    return wrong(format!("at most {EVENT_TEXT_MAX} bytes of build text in the jobs of a push"));
+                None => {
+                    let place = platform.at;
+                    return wrong(format!("steps of at most {STEP_MAX} bytes for the platform at {place}"));
                 }
             }
-            let mut env = platform.env.clone();
-            env.extend(configuration.env.iter().map(|(name, value)| (name.clone(), value.clone())));
-            let texts = steps.iter().chain(env.iter().flat_map(|(name, value)| [name, value]));
-            let job_text: usize = texts.chain(&configuration.artifacts).map(|text| json_length(text)).sum();
-            if job_text > JOB_TEXT_MAX {
-                let place = platform.at;
-                return wrong(format!("at most {JOB_TEXT_MAX} bytes of text in the job for the platform at {place}"));
+            // Checked at each step, so that what is held stays near the limit.
+            if event_text > EVENT_TEXT_MAX {
+                return wrong(format!("at most {EVENT_TEXT_MAX} bytes of build text in the jobs of a push"));
             }
-            event_text += job_text - steps.iter().map(|step| json_length(step)).sum::<usize>();
-            jobs.push(JobSpec {
-                platform: platform.name.clone(),
-                configuration: configuration.name.clone(),
-                steps,
-                env,
-                artifacts: configuration.artifacts.clone(),
-                timeout_s: configuration.timeout_s.or(platform.timeout_s),
-                step_timeout_s: configuration.step_timeout_s.or(platform.step_timeout_s),
-                priority: configuration.priority,
-            });
+        }
+        let mut env = platform.env.clone();
+        env.extend(configuration.env.iter().map(|(name, value)| (name.clone(), value.clone())));
+        let texts = steps.iter().chain(env.iter().flat_map(|(name, value)| [name, value]));
+        let job_text: usize = texts.chain(&configuration.artifacts).map(|text| json_length(text)).sum();
+        if job_text > JOB_TEXT_MAX {
+            let place = platform.at;
+            return wrong(format!("at most {JOB_TEXT_MAX} bytes of text in the job for the platform at {place}"));
+        }
+        event_text += job_text - steps.iter().map(|step| json_length(step)).sum::<usize>();
+        let mut units = platform.units.clone();
+        for (name, amount) in &configuration.units {
+            let wanted = units.get_or_default(name.clone());
+            *wanted = (*wanted).max(*amount);
+        }
+        jobs.push(JobSpec {
+            platform: platform.name.clone(),
+            configuration: configuration.name.clone(),
+            steps,
+            env,
+            artifacts: configuration.artifacts.clone(),
+            timeout_s: configuration.timeout_s.or(platform.timeout_s),
+            step_timeout_s: configuration.step_timeout_s.or(platform.step_timeout_s),
+            priority: configuration.priority,
+            needs,
+            units,
+        });
+    }
+    Ok(Matrix { jobs, warnings })
+}
+
+/// The places of the jobs, in their order.
+fn places(spec: &RepoSpec, built: impl Fn(&Configuration) -> bool) -> Result<Vec<Place>, At> {
+    let mut places = Vec::new();
+    for (index, configuration) in spec.configurations.iter().enumerate().filter(|(_, one)| built(one)) {
+        for (platform, _) in spec.platforms.iter().enumerate().filter(|(_, one)| selects(&configuration.selector, one))
+        {
+            if places.len() >= JOBS_MAX {
+                let path = format!("configurations.{}", shown(&configuration.name));
+                let expected = format!("at most {JOBS_MAX} jobs of a push");
+                return Err(configuration.at.expected(expected).about(&path));
+            }
+            places.push(Place { configuration: index, platform });
         }
     }
-    Ok(jobs)
+    Ok(places)
 }
 
 /// Whether a selector selects a platform: from whether it is a default one, token by token; the first positive match

@@ -60,6 +60,20 @@ pub fn check_wanted(name: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Checks the name of a unit: something that a job occupies besides a slot, such as a licence.
+///
+/// # Errors
+/// What a name is expected to be.
+pub fn check_unit(name: &str) -> Result<(), String> {
+    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
+    let begins_well = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if plain && begins_well && name.len() <= NAME_MAX {
+        Ok(())
+    } else {
+        Err(format!("a unit's name of 1 to {NAME_MAX} letters, digits and `_ . -`, beginning with none of `. -`"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -24,6 +24,12 @@ pub const STEPS_MAX: usize = 1_000;
 pub const ENV_MAX: usize = 256;
 /// Most globs in an `artifacts` or `branches` list: each file of a workspace is held against each of them.
 pub const GLOBS_MAX: usize = 256;
+/// Most needs of a configuration: each is shown where its jobs wait.
+pub const NEEDS_MAX: usize = 256;
+/// Most units that a job may want: all of them are given in one decision.
+pub const UNITS_MAX: usize = 32;
+/// Bounds of the amount of a unit that a job may want.
+pub const AMOUNT_RANGE: core::ops::RangeInclusive<u32> = 1..=1_000;
 /// Most bytes in all `branches` of a file: all of them are held against the branch of each push.
 pub const BRANCHES_MAX: usize = 128 * 1024;
 /// Longest `timeout` or `step_timeout`, in seconds: thirty days. A job that is meant to run longer is a service.
@@ -59,6 +65,8 @@ pub struct Platform {
     pub step_timeout_s: Option<u64>,
     /// Variables of its steps' environment.
     pub env: Map<String, String>,
+    /// How much of which units a job occupies while it runs.
+    pub units: Map<String, u32>,
 }
 
 /// A variant of the project, built on the platforms it selects.
@@ -84,6 +92,19 @@ pub struct Configuration {
     pub env: Map<String, String>,
     /// A higher one is built earlier.
     pub priority: i32,
+    /// What must have passed before its jobs begin.
+    pub needs: Vec<Need>,
+    /// How much of which units a job occupies while it runs; the larger amount counts where the platform wants it too.
+    pub units: Map<String, u32>,
+}
+
+/// What jobs of a configuration wait for: `NAME`, or `NAME@PLATFORM`. Which jobs that are is found by [`crate::graph`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// Where it stands.
+    pub at: Position,
+    /// All of it, as it stands there.
+    pub text: String,
 }
 
 /// A word of a selector.
@@ -193,6 +214,7 @@ impl Reader<'_> {
         self.unique(&spec.configurations);
         self.unmatched(&spec);
         self.unused(&spec);
+        self.needs_as_value(&spec);
         spec
     }
 
@@ -249,6 +271,7 @@ impl Reader<'_> {
             timeout_s: None,
             step_timeout_s: None,
             env: Map::new(),
+            units: Map::new(),
         };
         // A platform whose build is wrong is kept, so that selectors naming it are not called wrong too.
         let mut broken = value.as_object().is_none();
@@ -263,6 +286,10 @@ impl Reader<'_> {
                 "timeout" => platform.timeout_s = self.seconds(value, &path),
                 "step_timeout" => platform.step_timeout_s = self.seconds(value, &path),
                 "env" => platform.env = self.env(value, &path),
+                "units" => {
+                    platform.units = self.units(value, &path);
+                    self.warn(key.at, format!("{path}: checked, but not waited for by this version"));
+                }
                 "board" => self.warn(key.at, format!("{path}: not supported by this version, ignored")),
                 _ => self.warn(key.at, format!("{path}: unknown key, ignored")),
             }
@@ -374,6 +401,87 @@ impl Reader<'_> {
         env
     }
 
+    /// Names of jobs that come before: a comma-separated list, or an array of names.
+    fn needs(&mut self, value: &Value, path: &str) -> Vec<Need> {
+        let mut needs: Vec<Need> = Vec::new();
+        match &value.value {
+            Node::Text(_) => {
+                let mut word: Option<Need> = None;
+                for (at, letter) in json::letters(self.file, value.at) {
+                    if letter == ',' {
+                        needs.extend(word.take());
+                    } else if let Some(word) = &mut word {
+                        word.text.push(letter);
+                    } else if !letter.is_whitespace() {
+                        word = Some(Need { at, text: letter.into() });
+                    }
+                }
+                needs.extend(word);
+                for need in &mut needs {
+                    need.text.truncate(need.text.trim_end().len());
+                }
+            }
+            Node::Array(elements) => {
+                for element in elements {
+                    match element.as_text() {
+                        Some(text) => needs.push(Need { at: element.at, text: text.to_owned() }),
+                        None => self.wrong(element.at, path, "a name of a configuration"),
+                    }
+                }
+            }
+            _ => self.wrong(value.at, path, "text, a comma-separated list of configurations, or an array of them"),
+        }
+        if needs.len() > NEEDS_MAX {
+            self.wrong(value.at, path, format!("at most {NEEDS_MAX} needs"));
+            needs.clear();
+        }
+        needs
+    }
+
+    /// An object of amounts by the units' names, or an array of names of which one each is wanted.
+    fn units(&mut self, value: &Value, path: &str) -> Map<String, u32> {
+        let mut units = Map::new();
+        let wanted: Vec<(Position, &str, Option<&Value>)> = match &value.value {
+            Node::Object(_) => {
+                let entries = self.fields(value, path).iter();
+                entries.map(|(name, amount)| (name.at, name.value.as_str(), Some(amount))).collect()
+            }
+            Node::Array(elements) => {
+                elements.iter().map(|element| (element.at, element.as_text().unwrap_or_default(), None)).collect()
+            }
+            _ => {
+                self.wrong(value.at, path, "an object of amounts by the units' names, or an array of names");
+                return units;
+            }
+        };
+        if wanted.len() > UNITS_MAX {
+            self.wrong(value.at, path, format!("at most {UNITS_MAX} units"));
+            return units;
+        }
+        for (at, name, amount) in wanted {
+            if let Err(expected) = platform::check_unit(name) {
+                self.wrong(at, path, expected);
+                continue;
+            }
+            let amount = match amount {
+                None => Some(1),
+                Some(amount) => amount.as_integer().and_then(|amount| u32::try_from(amount).ok()),
+            };
+            match amount.filter(|amount| AMOUNT_RANGE.contains(amount)) {
+                Some(amount) => {
+                    if units.insert(name.to_owned(), amount).is_some() {
+                        self.wrong(at, path, format!("each unit once, found `{}` again", shown(name)));
+                    }
+                }
+                None => {
+                    let (least, most) = AMOUNT_RANGE.into_inner();
+                    self.wrong(at, path, format!("a whole number from {least} to {most} of `{}`", shown(name)));
+                }
+            }
+        }
+        units
+    }
+
     fn configurations(&mut self, value: &Value, configurations: &mut Vec<Configuration>) {
         let Some(entries) = value.as_object() else {
             return self.wrong(value.at, "configurations", "an object of configurations by name");
@@ -405,6 +513,8 @@ impl Reader<'_> {
             step_timeout_s: None,
             env: Map::new(),
             priority: 0,
+            needs: Vec::new(),
+            units: Map::new(),
         };
         for (key, value) in self.fields(value, &path) {
             let path = format!("{path}.{}", shown(&key.value));
@@ -428,7 +538,18 @@ impl Reader<'_> {
                 }
                 // Real files have it, and it never had a meaning.
                 "deps" => {}
-                "board" | "needs" => self.warn(key.at, format!("{path}: not supported by this version, ignored")),
+                "needs" => {
+                    configuration.needs = self.needs(value, &path);
+                    self.warn(key.at, format!("{path}: checked, but not waited for by this version"));
+                }
+                // As text both were values before they were ours, and stay that.
+                "units" if value.as_text().is_none() => {
+                    configuration.units = self.units(value, &path);
+                    self.warn(key.at, format!("{path}: checked, but not waited for by this version"));
+                }
+                "board" if value.as_text().is_none() => {
+                    self.warn(key.at, format!("{path}: not supported by this version, ignored"));
+                }
                 other if value.as_text().is_some() || IMPLIED_VALUES.contains(&other) => {
                     if key.value.len() > NAME_MAX {
                         self.wrong(key.at, &path, format!("a key of at most {NAME_MAX} bytes"));
@@ -527,6 +648,18 @@ impl Reader<'_> {
                     let path = format!("configurations.{}.platforms", shown(&configuration.name));
                     self.warn(name.at, format!("{path}: `{}` matches no platform of this file", shown(&name.value)));
                 }
+            }
+        }
+    }
+
+    /// Warns of build texts that take `needs` for a value: it orders jobs.
+    fn needs_as_value(&mut self, spec: &RepoSpec) {
+        for platform in &spec.platforms {
+            if platform.steps.iter().any(|step| step.contains("${needs}")) {
+                let path = format!("platforms.{}.build", shown(&platform.name));
+                let text =
+                    format!("{path}: `needs` orders jobs and is no value, so `${{needs}}` is left for the shell");
+                self.warn(platform.at, text);
             }
         }
     }

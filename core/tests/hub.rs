@@ -59,6 +59,8 @@ fn spec() -> JobSpec {
         timeout_s: None,
         step_timeout_s: None,
         priority: 0,
+        needs: Vec::new(),
+        units: Map::new(),
     }
 }
 

@@ -166,6 +166,8 @@ impl World {
                 timeout_s: self.random.chance(300).then_some(90),
                 step_timeout_s: None,
                 priority: self.random.between(0, 2) as i32 - 1,
+                needs: Vec::new(),
+                units: Map::new(),
             });
         }
         let repository = self.random.pick(&REPOSITORIES).unwrap_or("alpha").to_string();
