@@ -16,6 +16,7 @@ pub use pipe::Pipe;
 use crate::cgroup::{Enclosure, enclose};
 use crate::git::Stop;
 use crate::job_directory::RunnerOptions;
+use crate::mirror::Trouble;
 use rustix::process::Pid;
 use sai_core::job::JobKey;
 use sai_core::ordered::Map;
@@ -109,7 +110,7 @@ pub type Isolated = Result<Option<Enclosure>, String>;
 /// where one can be had. `marker` is `NAME=VALUE`, of which the value names the cgroup.
 pub fn isolate(workspace: &Workspace, options: &RunnerOptions, marker: &str) -> Isolated {
     if let Some(container) = &options.container {
-        return container::isolate(container).map(|()| None);
+        return container::isolate(container, workspace).map(|()| None);
     }
     let name = marker.split_once('=').map_or(marker, |(_, value)| value);
     enclose(name, &workspace.job.join(CGROUPS)).map_err(|error| format!("making the job's cgroup: {error}"))
@@ -174,6 +175,14 @@ impl Executor {
         match self {
             Self::Host(host) => host.start(),
             Self::Container(contained) => contained.start(),
+        }
+    }
+
+    /// Says of a checkout that has failed what this place had to do with it.
+    pub fn explain(&self, trouble: Trouble) -> Trouble {
+        match self {
+            Self::Host(_) => trouble,
+            Self::Container(contained) => contained.explain(trouble),
         }
     }
 

@@ -9,6 +9,7 @@ mod common;
 use common::*;
 use root::*;
 use sai_agent::cgroup::{Limits, trouble};
+use sai_agent::container::Upper;
 use sai_core::job::{Fault, Outcome};
 use std::fs;
 use std::path::Path;
@@ -125,6 +126,43 @@ fn shared_memory_and_the_device_directory_are_bounded() {
         assert_eq!(log.text("stdout"), "", "{}", log.text("stderr"));
         assert!(log.text("stderr").contains("No space left on device"), "{}", log.text("stderr"));
         assert_eq!(log.outcome(), Outcome::Passed);
+    });
+}
+
+#[test]
+fn one_bound_in_memory_holds_for_all_that_a_job_can_write() {
+    each_runner("hostile-bound", |world, container| {
+        let mut container = container.clone();
+        (container.upper, container.upper_mib) = (Upper::Tmpfs, Some(32));
+        let fill = "set +e; find / -path /proc -prune -o -type d -writable -print | grep -v '^/sai/src/.git' >/tmp/places
+             while read -r place; do head -c 40M /dev/zero >$place/fill; done </tmp/places; cat /tmp/places
+             find / -path /proc -prune -o -name fill -print0 | xargs -0 stat -c %b | awk '{ sum += $1 } END { print \"MiB\", sum / 2048 }'";
+        // An empty file takes memory too.
+        let many = "set +e; find / -path /proc -prune -o -name fill -print0 | xargs -0 rm -f
+             i=0; while [ $i -lt 20000 ] && : >/dev/shm/$i; do i=$((i + 1)); done; echo $i files";
+        let log = run(world, &container, &world.assignment(&[fill, many]));
+        let text = log.text("stdout");
+        for place in ["/tmp", "/sai/src", "/sai/home", "/sai/tmp", "/dev/shm"] {
+            assert!(text.lines().any(|line| line == place), "{place}: {text}");
+        }
+        let number = |word: &str, at: usize| {
+            let line = text.lines().find(|line| line.contains(word)).unwrap();
+            line.split(' ').nth(at).unwrap().parse::<f64>().unwrap()
+        };
+        let filled = number("MiB", 1);
+        assert!(filled > 24.0 && filled <= 32.0, "{text}");
+        assert!(number(" files", 0) < 32.0 * 256.0, "{text}");
+        assert!(log.text("stderr").contains("No space left on device"), "{}", log.text("stderr"));
+
+        container.upper_mib = Some(16);
+        fs::write(world.origin().join("large"), (0..5_000_000_u32).flat_map(u32::to_ne_bytes).collect::<Vec<_>>())
+            .unwrap();
+        let mut assignment = world.assignment(&["true"]);
+        assignment.revision = world.commit("large");
+        let log = run(world, &container, &assignment);
+        let verdict = log.verdict();
+        assert_eq!((verdict.outcome, verdict.trouble.as_deref()), (Outcome::Infra, Some("platform")), "{verdict:?}");
+        assert!(verdict.cause.contains("upper_mib leaves 16 MiB"), "{}", verdict.cause);
     });
 }
 

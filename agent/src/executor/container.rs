@@ -12,16 +12,17 @@ mod script;
 mod statuses;
 
 use crate::cgroup::{self, Limits};
-use crate::container::{Container, Network, Runner};
+use crate::container::{Container, Network, Runner, Upper};
 use crate::executor::host::{give, write_script};
 use crate::executor::{CGROUPS, Pipe, Running, Step, Workspace};
 use crate::git::{Stop, timespec};
 use crate::image::accounts::FIRST as ANYBODY;
+use crate::mirror::Trouble;
 use crate::process_tree::{self, inner_pid};
 use crate::root::Root;
 use command::{Place, USER, command, joining, variables};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{CWD, Gid, Mode, OFlags, Uid, chown, mkfifoat, openat};
+use rustix::fs::{CWD, Gid, Mode, OFlags, Uid, chown, mkfifoat, openat, statvfs};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use script::{LOOP, ORDERS, OUTPUTS, SETSID, STATUSES, start_of_step, steps_loop};
 use statuses::{Said, Statuses};
@@ -189,7 +190,10 @@ impl Contained {
             Runner::Nspawn => None,
         };
         let host_name = format!("sai-{name}");
-        let place = Place { program, root, host_name: &host_name, filter: input.is_some(), session };
+        let in_memory = |name, mode| overlay::place_in_memory(&self.container, &self.workspace.job, name, user, mode);
+        let memory = [in_memory("shm", 0o1777)?, in_memory("run", 0o755)?];
+        let memory = memory.each_ref().map(|path| path.as_deref().and_then(Path::to_str));
+        let place = Place { program, root, host_name: &host_name, memory, filter: input.is_some(), session };
         let words = command(&self.container, place);
         let user = (self.container.runner == Runner::Bwrap).then_some(user);
         let mut command = if cgroup::join_alone(groups)? {
@@ -219,6 +223,21 @@ impl Contained {
         let said = OpenOptions::new().create(true).append(true).mode(0o600).open(self.words())?;
         let child = command.stdout(said.try_clone()?).stderr(said).process_group(0).spawn()?;
         Ok(Pid::from_child(&child))
+    }
+
+    /// Names the bound of the workspace where that was too small for a checkout.
+    pub fn explain(&self, trouble: Trouble) -> Trouble {
+        let bound = self.container.upper_mib.filter(|_| self.container.upper == Upper::Tmpfs);
+        // Git has several words for it, and few of them when it was about to write much.
+        let said = ["No space left", "Out of diskspace"].iter().any(|words| trouble.why.contains(words));
+        let full = || statvfs(&self.workspace.work).is_ok_and(|space| space.f_bavail < space.f_blocks / 16);
+        match bound.filter(|_| said || full()) {
+            Some(mib) => Trouble::of_platform(format!(
+                "{}: the checkout, with all that its job changes, is kept in memory, where this agent's upper_mib leaves {mib} MiB",
+                trouble.why
+            )),
+            None => trouble,
+        }
     }
 
     fn words(&self) -> PathBuf {

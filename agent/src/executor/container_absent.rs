@@ -3,6 +3,7 @@
 use crate::container::Container;
 use crate::executor::{Pipe, Running, Step, Workspace};
 use crate::git::Stop;
+use crate::mirror::Trouble;
 use rustix::process::Pid;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -26,7 +27,7 @@ pub struct Contained {
 ///
 /// # Errors
 /// Always, in one line.
-pub fn isolate(_: &Container) -> Result<(), String> {
+pub fn isolate(_: &Container, _: &Workspace) -> Result<(), String> {
     Err(WHY.to_string())
 }
 
@@ -50,6 +51,10 @@ impl Contained {
 
     pub fn start(&self) -> Result<Vec<String>, String> {
         Err(WHY.to_string())
+    }
+
+    pub fn explain(&self, trouble: Trouble) -> Trouble {
+        trouble
     }
 
     pub fn prepare(&self, _: &Stop) -> Result<(), String> {

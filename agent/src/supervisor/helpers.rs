@@ -99,7 +99,7 @@ impl Prepare {
         for note in started.map_err(start_failed)? {
             self.teller.note(&note);
         }
-        checked_out?;
+        checked_out.map_err(|trouble| self.executor.explain(trouble))?;
         self.executor.prepare(&self.teller.stop).map_err(Trouble::ours)
     }
 }

@@ -19,6 +19,8 @@ pub struct Place<'a> {
     pub root: &'a str,
     /// A name for the machine that the job believes to be on.
     pub host_name: &'a str,
+    /// What is seen as `/dev/shm` and `/run`, where those are not to be file systems of the runner's own in memory.
+    pub memory: [Option<&'a str>; 2],
     /// Whether a filter of system calls is on the standard input.
     pub filter: bool,
     /// Whether the loop needs a session of its own, lest a step that kills its process group end the runner, or reach a
@@ -42,7 +44,10 @@ pub fn command(container: &Container, place: Place<'_>) -> Vec<String> {
             // Its own list leaves these in, which only a job that makes itself a user namespace could use.
             say(&["--system-call-filter=~@mount"]);
             say(&[&format!("--user={USER}"), &format!("--machine={}", place.host_name)]);
-            say(&[&format!("--tmpfs=/dev/shm:mode=1777,size={SHARED_MEMORY_BYTES}")]);
+            match place.memory[0] {
+                Some(path) => say(&[&format!("--bind={}:/dev/shm:norbind", escaped(path))]),
+                None => say(&[&format!("--tmpfs=/dev/shm:mode=1777,size={SHARED_MEMORY_BYTES}")]),
+            }
             if container.network == Network::None {
                 say(&["--private-network"]);
             }
@@ -60,10 +65,16 @@ pub fn command(container: &Container, place: Place<'_>) -> Vec<String> {
                 say(&["--unshare-net"]);
             }
             say(&["--bind", place.root, "/", "--dev", "/dev", "--proc", "/proc", "--ro-bind", "/sys", "/sys"]);
-            say(&["--size", &SHARED_MEMORY_BYTES.to_string(), "--tmpfs", "/dev/shm"]);
+            match place.memory[0] {
+                Some(path) => say(&["--bind", path, "/dev/shm"]),
+                None => say(&["--size", &SHARED_MEMORY_BYTES.to_string(), "--tmpfs", "/dev/shm"]),
+            }
             // It is in memory too, and has no bound of its own.
             say(&["--remount-ro", "/dev"]);
-            say(&["--size", &RUN_BYTES.to_string(), "--tmpfs", "/run"]);
+            match place.memory[1] {
+                Some(path) => say(&["--bind", path, "/run"]),
+                None => say(&["--size", &RUN_BYTES.to_string(), "--tmpfs", "/run"]),
+            }
             if place.filter {
                 say(&["--seccomp", "0"]);
             }
@@ -72,6 +83,11 @@ pub fn command(container: &Container, place: Place<'_>) -> Vec<String> {
     }
     say(&["/bin/sh", &format!("{STEPS}/{LOOP}")]);
     words
+}
+
+/// A path as `systemd-nspawn` takes it where a colon divides.
+fn escaped(path: &str) -> String {
+    path.replace('\\', "\\\\").replace(':', "\\:")
 }
 
 /// Variables of the runner itself, beside the job's marker: those that tell it where programs are and what to leave out.
@@ -155,6 +171,7 @@ mod tests {
                 program: "/bin/runner",
                 root: "/a b/root",
                 host_name: "sai-1-1",
+                memory: [Some("/a:b/shm"), None],
                 filter: false,
                 session: false,
             };
@@ -164,6 +181,8 @@ mod tests {
             assert!(!words.iter().any(|word| word == flag || word == "--seccomp"), "{words:?}");
             assert!(words.ends_with(&["/bin/sh".into(), "/sai/steps/loop".into()]), "{words:?}");
             assert!(words.iter().any(|word| word.ends_with("/a b/root")), "{words:?}");
+            let shared = ["--bind=/a\\:b/shm:/dev/shm:norbind", "/a:b/shm"];
+            assert!(words.iter().any(|word| shared.contains(&word.as_str())), "{words:?}");
         }
     }
 }

@@ -4,6 +4,7 @@
 //! table of mounts never has one of them.
 
 use crate::container::{Container, Runner, Upper};
+use crate::executor::Workspace;
 use crate::root::{Root, magic_path};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
@@ -15,17 +16,25 @@ use std::ffi::CString;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
 
+/// In a job directory: where the changes of its image are kept.
+const UPPER: &str = "upper";
+/// In a job directory: where the whole is mounted.
+const ROOT: &str = "root";
 /// Where `systemd-nspawn` keeps locks and directories of the containers that run.
 const NSPAWN: &str = "/run/systemd/nspawn";
 
-/// Gives the calling process, which has one thread, a mount namespace of its own.
+/// Inodes for each MiB of changes that are kept in memory: a page each. The kernel does not count those as a part of the size.
+const INODES_MIB: u64 = 256;
+
+/// Gives the calling process, which has one thread, a mount namespace of its own. Where the changes of the job are kept in
+/// memory they get their place there, and the workspace with them, before anything is put into it.
 ///
 /// # Errors
 /// The system's, in one line.
-pub fn isolate(container: &Container) -> Result<(), String> {
+pub fn isolate(container: &Container, workspace: &Workspace) -> Result<(), String> {
     if !rustix::process::geteuid().is_root() {
         return Err("containers can only be made by an agent that runs as root".to_string());
     }
@@ -42,7 +51,47 @@ pub fn isolate(container: &Container) -> Result<(), String> {
         });
         begin.map_err(|error| format!("{NSPAWN}: {error}"))?;
     }
+    if container.upper == Upper::Tmpfs {
+        into_memory(container, workspace).map_err(|error| format!("making a place in memory: {error}"))?;
+    }
     Ok(())
+}
+
+/// All that the job may write goes to one file system in memory, so that one bound holds for it all.
+fn into_memory(container: &Container, workspace: &Workspace) -> io::Result<()> {
+    let upper = workspace.job.join(UPPER);
+    make_directory(&upper)?;
+    let size = match container.upper_mib {
+        Some(mib) => format!("size={mib}m,nr_inodes={}", mib.saturating_mul(INODES_MIB)),
+        None => "size=50%".to_string(),
+    };
+    let options = CString::new(format!("mode=0755,{size}")).unwrap_or_default();
+    mount("tmpfs", &upper, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, &*options)?;
+    let place = upper.join("work");
+    make_directory(&place)?;
+    Ok(mount_bind(&place, &workspace.work)?)
+}
+
+/// The directory, below the changes of a job, that is put at a place where a runner would put a file system of its own in
+/// memory: made for this user, with this mode. `None` where changes go to the disk and memory has a bound of its own.
+///
+/// # Errors
+/// The system's.
+pub fn place_in_memory(
+    container: &Container,
+    job: &Path,
+    name: &str,
+    user: (u32, u32),
+    mode: u32,
+) -> io::Result<Option<PathBuf>> {
+    if container.upper != Upper::Tmpfs {
+        return Ok(None);
+    }
+    let place = job.join(UPPER).join(name);
+    make_directory(&place)?;
+    chown(&place, Some(user.0), Some(user.1))?;
+    fs::set_permissions(&place, fs::Permissions::from_mode(mode))?;
+    Ok(Some(place))
 }
 
 /// Mounts the layers and an empty upper one at `job/root`.
@@ -56,17 +105,12 @@ pub fn mount_root(container: &Container, job: &Path) -> Result<Root, String> {
         let open = openat(CWD, layer, flags, Mode::empty());
         layers.push(open.map_err(|error| format!("the image's layer {layer}: {}", explain(error)))?);
     }
-    let [upper, root] = ["upper", "root"].map(|name| job.join(name));
+    let [upper, root] = [UPPER, ROOT].map(|name| job.join(name));
     let failed = |error: io::Error| format!("making the container's root: {error}");
     for path in [&upper, &root] {
         make_directory(path).map_err(failed)?;
     }
-    if container.upper == Upper::Tmpfs {
-        let size = container.upper_mib.map_or("size=50%".to_string(), |mib| format!("size={mib}m"));
-        let options = CString::new(format!("mode=0755,{size}")).unwrap_or_default();
-        mount("tmpfs", &upper, "tmpfs", MountFlags::NOSUID, &*options).map_err(|error| failed(error.into()))?;
-    }
-    let [changes, work] = ["changes", "work"].map(|name| upper.join(name));
+    let [changes, work] = ["changes", "overlay"].map(|name| upper.join(name));
     for path in [&changes, &work] {
         make_directory(path).map_err(failed)?;
     }
@@ -142,7 +186,7 @@ pub fn bind(root: &Root, host: &Path, inside: &Path, writable: bool) -> io::Resu
 
 /// Takes the mounts of a job away again.
 pub fn unmount_all(job: &Path) {
-    for name in ["root", "upper"] {
+    for name in [ROOT, "work", UPPER] {
         // What was never mounted cannot be unmounted; what cannot be goes with the namespace.
         while unmount(job.join(name), UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok() {}
     }
