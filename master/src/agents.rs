@@ -6,7 +6,7 @@ use sai_agent::link::{Frame, Link};
 use sai_core::hub::Input;
 use sai_core::ledger::AgentRecord;
 use sai_core::ordered::Map;
-use sai_core::wire::{AgentMessage, DataHeader};
+use sai_core::wire::{AgentMessage, DataHeader, MasterMessage};
 use smol::future::FutureExt as _;
 use std::sync::{PoisonError, RwLock};
 
@@ -58,8 +58,9 @@ impl Tokens {
     }
 }
 
-/// Carries one link between an agent, already let in under this name, and the hub, until either ends it.
-pub async fn carry(hub: &HubHandle, agent: String, link: Link) {
+/// Carries one link between an agent, already let in under this name, and the hub, until either ends it. Calls `welcomed`
+/// when the hub has taken the agent's greeting.
+pub async fn carry(hub: &HubHandle, agent: String, link: Link, welcomed: impl Fn()) {
     let id = hub.new_link();
     let (outbox, messages) = smol::channel::bounded(OUTBOX);
     if hub.request(Request::Link(id, agent, outbox)).await.is_err() {
@@ -87,6 +88,9 @@ pub async fn carry(hub: &HubHandle, agent: String, link: Link) {
         // The hub drops the outbox to close the link: what was in it still goes out.
         'turns: while let Ok(messages) = messages.recv().await {
             for message in messages {
+                if let MasterMessage::Welcome(_) = message {
+                    welcomed();
+                }
                 if sender.send(Frame::Text(message.encode())).await.is_err() {
                     break 'turns;
                 }

@@ -79,7 +79,7 @@ pub fn start(settings: &Builtin, state: &Path, hub: &HubHandle) -> Result<Builti
         let hub = hub.clone();
         async move {
             let (near, far) = Link::pair();
-            detach(async move { agents::carry(&hub, NAME.to_string(), far).await });
+            detach(async move { agents::carry(&hub, NAME.to_string(), far, || ()).await });
             Ok(near)
         }
     };

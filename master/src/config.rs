@@ -1,5 +1,6 @@
 //! Text of the configuration file → Config: everything a master is told, with its defaults.
 
+use crate::front::{Network, Proxies};
 use sai_agent::container_settings::{self, ContainerSettings};
 use sai_core::limits::{JOB_TIMEOUT_S, LOG_BYTES};
 use sai_core::ordered::Map;
@@ -66,6 +67,8 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// Address under which agents and people reach the master, `https://HOST:PORT`; made from the host name if absent.
     pub url: Option<String>,
+    /// Proxies that are believed when they say who their client is.
+    pub trusted_proxies: Proxies,
     /// The certificate; `None` makes one on the first start.
     pub certificate: Option<Certificate>,
     /// Whether everybody may read the page; acting always needs a sign-in.
@@ -96,6 +99,7 @@ impl Default for Config {
             state: PathBuf::from("sai-state"),
             listen: vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), PORT)],
             url: None,
+            trusted_proxies: Proxies::default(),
             certificate: None,
             public: true,
             repositories: Map::new(),
@@ -120,6 +124,7 @@ const ROOT: &[&str] = &[
     "state",
     "listen",
     "url",
+    "trusted_proxies",
     "tls",
     "public",
     "repositories",
@@ -157,6 +162,9 @@ pub fn read(file: &str, bytes: &[u8]) -> Result<Config, Vec<String>> {
         }
     }
     config.url = reader.checked(&root, "url", check_own_url);
+    let is_network = |text: &str| text.parse::<Network>().map(|_| ());
+    let networks = reader.checked_texts(&root, "trusted_proxies", is_network).unwrap_or_default();
+    config.trusted_proxies = Proxies(networks.iter().filter_map(|text| text.parse().ok()).collect());
     if let Some(tls) = reader.object(&root, "tls", &["chain", "key", "public_authority"]) {
         match (reader.text(&tls, "chain"), reader.text(&tls, "key")) {
             (Some(chain), Some(key)) => {

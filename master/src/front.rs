@@ -2,29 +2,39 @@
 //!
 //! Each connection is TLS, and its requests are read strictly and one after the other. `/agent` and `/live` become
 //! WebSockets once whoever asks was let in; every other request is bounded and framed anew before the backend sees it.
-//! Time, bytes, connections and memory are limited for each address and for all together, by [`Limits`].
+//! Time, bytes, connections and memory are limited for each address and for all together, by [`Limits`]. Where there are
+//! too many of them the front does not close: whoever does the least gives way to the next (`seats`).
 
 mod client;
+mod complaints;
 mod gate;
 mod head;
+mod proxies;
 mod relay;
+mod seats;
 mod upgrade;
 
+pub use gate::Lane;
 pub use head::{Rejection, RequestHead};
+pub use proxies::{Network, Proxies};
 pub use upgrade::{Message, Socket, SocketError, SocketWriter};
 
+use crate::http::Backend;
 use crate::tls::{Identity, Refresh};
 use client::{After, Client, plain};
+use complaints::Complaints;
 use futures_rustls::TlsAcceptor;
 use gate::{Gate, Permit, Quotas};
 use head::Framing;
 use sai_agent::blocking::{detach, unblock};
+use seats::Phase;
+use smol::future::or;
 use smol::io::AsyncWriteExt as _;
 use smol::{Async, Task, Timer};
 use std::future::Future;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use upgrade::{Admitted, Door};
@@ -38,8 +48,12 @@ const HANDSHAKE: u8 = 0x16;
 /// Connections that the kernel holds until they are accepted: a thousand agents return at once after a restart.
 const BACKLOG: i32 = 1024;
 
-/// Descriptors left for everything but connections: store, logs, children and the backend.
-const DESCRIPTOR_RESERVE: u64 = 512;
+/// Descriptors left for everything but connections: store, logs, children, the backend, and files that are being sent.
+const DESCRIPTOR_RESERVE: u64 = 1536;
+
+/// Bytes that the kernel holds of what a client does not take: with its default of up to 4 MiB, five hundred slow
+/// readers would have 2 GiB of the machine's memory. It still moves 4 MB a second over a line of 50 ms.
+const SEND_BUFFER: usize = 208 << 10;
 
 /// Pause after an accept that failed, as it does when descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -49,17 +63,17 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Limits {
     /// Connections in all; also bounded by the process's limit of descriptors.
     pub connections: usize,
-    /// Connections of one address (of one /64 for IPv6), agents that were let in not counted.
+    /// Connections of one address (of one /64 for IPv6), agents that were welcomed not counted.
     pub connections_per_address: usize,
-    /// Requests at the backend at once.
-    pub forwards: usize,
-    /// Of these, of one address.
-    pub forwards_per_address: usize,
-    /// Bodies above 16 KiB in memory at once.
-    pub uploads: usize,
-    /// Of these, of one address.
-    pub uploads_per_address: usize,
-    /// Wrong tokens of one address in a minute, before it is no longer listened to.
+    /// Pages and calls of the API at the backend at once, and of one address.
+    pub pages: (usize, usize),
+    /// Hooks and looks at our health at the backend at once, and of one address.
+    pub hooks: (usize, usize),
+    /// Downloads at the backend at once, which are there until their first byte, and of one address.
+    pub bulk: (usize, usize),
+    /// Bytes of memory for bodies and answers under way, all together.
+    pub held: usize,
+    /// Wrong tokens of one address in a minute that are answered as what they are; right ones always are.
     pub failures_per_minute: u32,
     /// Largest body, in bytes, unless [`Upgrades::body_limit`] says otherwise.
     pub body: u64,
@@ -67,16 +81,23 @@ pub struct Limits {
     pub head_time: Duration,
     /// Between two requests on a connection.
     pub idle_time: Duration,
-    /// For a whole body to arrive.
+    /// For a whole body to arrive, however long it is.
     pub body_time: Duration,
+    /// Bytes a second at which a body arrives at least, once [`Limits::head_time`] is over.
+    pub write_rate: u64,
     /// For a token to be judged.
     pub authorize_time: Duration,
+    /// From an upgrade to the agent's welcome. The hub has a limit of its own and says more; this is what holds without it.
+    pub greet_time: Duration,
     /// From a whole request to the first byte of its response, the wait for a place included.
     pub first_byte: Duration,
     /// Between two pieces of a response out of the backend.
     pub backend_stall: Duration,
     /// For the client to take one piece of at most 64 KiB.
     pub write_time: Duration,
+    /// Bytes a second that a client takes at least, on the average since its answer began, once that is
+    /// [`Limits::write_time`] ago.
+    pub read_rate: u64,
     /// Between two looks at the certificate files.
     pub certificate_check: Duration,
 }
@@ -85,22 +106,47 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 8192,
-            connections_per_address: 256,
-            forwards: 32,
-            forwards_per_address: 12,
-            uploads: 16,
-            uploads_per_address: 4,
+            connections_per_address: 1024,
+            pages: (24, 12),
+            hooks: (8, 4),
+            bulk: (8, 4),
+            held: 64 << 20,
             failures_per_minute: 20,
             body: 2 << 20,
             head_time: Duration::from_secs(10),
             idle_time: Duration::from_secs(60),
             body_time: Duration::from_secs(60),
+            write_rate: 32 << 10,
             authorize_time: Duration::from_secs(10),
+            greet_time: Duration::from_secs(15),
             first_byte: Duration::from_secs(30),
             backend_stall: Duration::from_secs(60),
             write_time: Duration::from_secs(30),
+            read_rate: 4 << 10,
             certificate_check: Duration::from_secs(2),
         }
+    }
+}
+
+impl Limits {
+    /// Requests at the backend at once.
+    #[must_use]
+    pub fn at_backend(&self) -> usize {
+        self.pages.0 + self.hooks.0 + self.bulk.0
+    }
+}
+
+/// Tells the front that an agent was welcomed: until then its link counts for its address, and does not last.
+pub struct Greeting {
+    permit: Arc<Permit>,
+    done: AtomicBool,
+}
+
+impl Greeting {
+    /// The agent was welcomed.
+    pub fn done(&self) {
+        self.done.store(true, Ordering::Relaxed);
+        self.permit.is_known();
     }
 }
 
@@ -121,8 +167,13 @@ pub trait Upgrades: Send + Sync + 'static {
     /// Judges who asks at `/live`; that the request comes from one of our own pages is certain already.
     fn authorize_viewer(&self, head: &RequestHead) -> impl Future<Output = Result<Self::Viewer, Rejection>> + Send;
 
-    /// Talks to an agent until the socket is done with. Runs as a task of its own.
-    fn agent(&self, agent: Self::Agent, socket: Box<Socket>) -> impl Future<Output = ()> + Send;
+    /// Talks to an agent until the socket is done with, and says when it was welcomed. Runs as a task of its own.
+    fn agent(
+        &self,
+        agent: Self::Agent,
+        socket: Box<Socket>,
+        greeting: Arc<Greeting>,
+    ) -> impl Future<Output = ()> + Send;
 
     /// Talks to a page until the socket is done with. Runs as a task of its own.
     fn live(&self, viewer: Self::Viewer, head: RequestHead, socket: Box<Socket>) -> impl Future<Output = ()> + Send;
@@ -132,14 +183,22 @@ pub trait Upgrades: Send + Sync + 'static {
         let _ = head;
         default
     }
+
+    /// Among which requests this one waits for its turn.
+    fn lane(&self, head: &RequestHead) -> Lane {
+        let _ = head;
+        Lane::Page
+    }
 }
 
 /// Where to listen and what to do there.
 pub struct FrontConfig {
     /// Addresses to listen on; port 0 takes any free one.
     pub listen: Vec<SocketAddr>,
-    /// The backend's unix socket, [`crate::http::HttpServer::socket`]; it must take [`Limits::forwards`] at once.
-    pub backend: PathBuf,
+    /// The backend, [`crate::http::HttpServer::backend`]; it must take [`Limits::at_backend`] requests at once.
+    pub backend: Backend,
+    /// Proxies that are believed when they say who their client is.
+    pub proxies: Proxies,
     /// What clients may cost.
     pub limits: Limits,
     /// Told, in one line, what the operator should know: certificates replaced, or replaced by broken ones.
@@ -156,9 +215,11 @@ pub struct Front {
 struct Shared<U> {
     identity: Arc<Identity>,
     upgrades: U,
-    backend: PathBuf,
+    backend: Backend,
+    proxies: Proxies,
     limits: Limits,
     report: Arc<dyn Fn(String) + Send + Sync>,
+    complaints: Complaints,
     gate: Arc<Gate>,
     /// When the certificate files are looked at next.
     next_check: Mutex<Instant>,
@@ -174,8 +235,8 @@ impl Front {
         let gate = Gate::new(Quotas {
             connections: limits.connections.min(descriptor_room(limits.connections)),
             connections_per_address: limits.connections_per_address,
-            forwards: (limits.forwards, limits.forwards_per_address),
-            uploads: (limits.uploads, limits.uploads_per_address),
+            lanes: [limits.hooks, limits.pages, limits.bulk],
+            held: limits.held,
             failures_per_minute: limits.failures_per_minute,
         });
         let mut listeners = Vec::new();
@@ -185,6 +246,8 @@ impl Front {
             let listener = TcpListener::bind(address).map_err(named)?;
             // The standard library asks for 128; listening again changes only that (listen(2)).
             rustix::net::listen(&listener, BACKLOG).map_err(|error| named(error.into()))?;
+            // Connections have it from their listener.
+            let _ = rustix::net::sockopt::set_socket_send_buffer_size(&listener, SEND_BUFFER);
             addresses.push(listener.local_addr().map_err(named)?);
             listeners.push(Async::new(listener).map_err(named)?);
         }
@@ -192,8 +255,10 @@ impl Front {
             identity,
             upgrades,
             backend: config.backend,
+            proxies: config.proxies,
             limits,
             report: config.report,
+            complaints: Complaints::default(),
             gate,
             next_check: Mutex::new(Instant::now() + limits.certificate_check),
         });
@@ -231,8 +296,11 @@ async fn listen<U: Upgrades>(shared: Arc<Shared<U>>, listener: Async<TcpListener
         match listener.accept().await {
             Ok((tcp, peer)) => {
                 // Beyond the quota a connection is closed at once: whoever is honest comes again.
-                if let Some(permit) = shared.gate.admit(peer.ip(), Instant::now()) {
-                    detach(connection(Arc::clone(&shared), tcp, peer, permit));
+                let peer = peer.ip().to_canonical();
+                let owner = Some(peer).filter(|peer| !shared.proxies.trust(*peer));
+                match shared.gate.admit(owner, Instant::now()) {
+                    Some(permit) => detach(connection(Arc::clone(&shared), tcp, peer, Arc::new(permit))),
+                    None => shared.complain("too many connections", peer),
                 }
             }
             Err(_) => {
@@ -244,7 +312,7 @@ async fn listen<U: Upgrades>(shared: Arc<Shared<U>>, listener: Async<TcpListener
 
 /// Gives up after some time.
 async fn within<T>(time: Duration, work: impl Future<Output = T>) -> Option<T> {
-    smol::future::or(async { Some(work.await) }, async {
+    or(async { Some(work.await) }, async {
         Timer::after(time).await;
         None
     })
@@ -261,79 +329,177 @@ async fn write(limits: &Limits, stream: &mut Stream, bytes: &[u8]) -> io::Result
     .unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
 }
 
-/// One client from accept to close, or to its upgrade.
-async fn connection<U: Upgrades>(shared: Arc<Shared<U>>, tcp: Async<TcpStream>, peer: SocketAddr, permit: Permit) {
+/// One client from accept to close, or to its upgrade, unless it has to give way before.
+async fn connection<U: Upgrades>(shared: Arc<Shared<U>>, tcp: Async<TcpStream>, peer: IpAddr, permit: Arc<Permit>) {
+    let serving = serve(&shared, tcp, peer, &permit);
+    let upgraded = or(serving, async {
+        permit.cut().await;
+        None
+    });
+    // A task of its own, so that what the handshake needed is freed.
+    if let Some(upgraded) = upgraded.await {
+        detach(carry(shared, permit, upgraded));
+    }
+}
+
+/// A connection that is a WebSocket now.
+struct Upgraded<U: Upgrades> {
+    head: RequestHead,
+    admitted: Admitted<U>,
+    // Boxed: a task keeps room for all that was ever moved into it, and this is moved from one to the next.
+    socket: Box<Socket>,
+}
+
+/// Talks to whoever was let in until that ends.
+async fn carry<U: Upgrades>(shared: Arc<Shared<U>>, permit: Arc<Permit>, upgraded: Upgraded<U>) {
+    let Upgraded { head, admitted, socket } = upgraded;
+    match admitted {
+        Admitted::Agent(agent) => {
+            permit.enter(Phase::Ungreeted);
+            let greeting = Arc::new(Greeting { permit: Arc::clone(&permit), done: AtomicBool::new(false) });
+            let late = async {
+                Timer::after(shared.limits.greet_time).await;
+                if greeting.done.load(Ordering::Relaxed) {
+                    smol::future::pending().await
+                }
+            };
+            or(shared.upgrades.agent(agent, socket, Arc::clone(&greeting)), or(late, permit.cut())).await;
+        }
+        Admitted::Viewer(viewer) => {
+            permit.enter(Phase::Viewer);
+            or(shared.upgrades.live(viewer, head, socket), permit.cut()).await;
+        }
+    }
+}
+
+/// Answers a client's requests until it is done or one of them is an upgrade.
+async fn serve<U: Upgrades>(
+    shared: &Shared<U>,
+    tcp: Async<TcpStream>,
+    peer: IpAddr,
+    permit: &Permit,
+) -> Option<Upgraded<U>> {
     let limits = &shared.limits;
     let head_by = Instant::now() + limits.head_time;
     // Without this each handshake waits for a delayed acknowledgement, 40 ms.
     let _ = tcp.get_ref().set_nodelay(true);
-    let mut first = [0];
-    match within(limits.head_time, tcp.peek(&mut first)).await {
-        Some(Ok(1)) if first == [HANDSHAKE] => {}
-        Some(Ok(1)) => return plain(tcp).await,
-        _ => return,
-    }
+    let begun = within(limits.head_time, begin(shared, &tcp, peer, permit)).await?.ok()?;
+    let (HANDSHAKE, peer) = begun else {
+        plain(tcp).await;
+        return None;
+    };
     shared.check_certificates().await;
     let accept = TlsAcceptor::from(shared.identity.server_config()).accept(tcp);
-    let Some(Ok(stream)) = within(head_by.saturating_duration_since(Instant::now()), accept).await else {
-        return;
-    };
+    let stream = within(head_by.saturating_duration_since(Instant::now()), accept).await?.ok()?;
     let mut client = Client { stream, buffer: Vec::new(), peer };
     let mut first_by = head_by;
     loop {
-        let (head, framing) = match client.next_head(limits, first_by).await {
+        let (mut head, framing) = match client.next_head(limits, first_by).await {
             Ok(Some(next)) => next,
-            Ok(None) => return client.close().await,
-            Err(rejection) => return client.refuse(limits, &rejection).await,
+            Ok(None) => {
+                client.close().await;
+                return None;
+            }
+            Err(rejection) => {
+                client.refuse(limits, &rejection).await;
+                return None;
+            }
         };
-        let outcome = match Door::at(&head.path) {
-            Some(door) => match shared.open(door, &head, framing, &permit).await {
+        permit.enter(Phase::Request);
+        let outcome = match (shared.client(&mut head, permit), Door::at(&head.path)) {
+            (Err(rejection), _) => Err(rejection),
+            (Ok(()), Some(door)) => match shared.open(door, &head, framing).await {
                 Ok((answer, admitted)) => {
-                    return upgrade(shared, client, permit, head, answer, admitted).await;
+                    write(limits, &mut client.stream, answer.as_bytes()).await.ok()?;
+                    let socket = Box::new(upgrade::websocket(client.stream, client.buffer).await);
+                    return Some(Upgraded { head, admitted, socket });
                 }
                 Err(rejection) => Err(rejection),
             },
-            None => client.forward(&shared, &permit, &head, framing).await,
+            (Ok(()), None) => client.forward(shared, permit, &head, framing).await,
         };
         match outcome {
-            Ok(After::Next) => first_by = Instant::now() + limits.idle_time,
-            Ok(After::Close) => return client.close().await,
-            Ok(After::Cut) => return,
-            Err(rejection) => return client.refuse(limits, &rejection).await,
+            Ok(After::Next) => {
+                permit.enter(Phase::Idle);
+                first_by = Instant::now() + limits.idle_time;
+            }
+            Ok(After::Close) => {
+                client.close().await;
+                return None;
+            }
+            Ok(After::Cut) => return None,
+            Err(rejection) => {
+                client.refuse(limits, &rejection).await;
+                return None;
+            }
         }
     }
 }
 
-/// Answers an upgrade and lets the callback run as a task of its own, so that what the handshake needed is freed.
-async fn upgrade<U: Upgrades>(
-    shared: Arc<Shared<U>>,
-    mut client: Client,
-    mut permit: Permit,
-    head: RequestHead,
-    answer: String,
-    admitted: Admitted<U>,
-) {
-    if write(&shared.limits, &mut client.stream, answer.as_bytes()).await.is_err() {
-        return;
-    }
-    // Boxed: a task keeps room for all that was ever moved into it, and this is moved from one to the next.
-    let socket = Box::new(upgrade::websocket(client.stream, client.buffer).await);
-    match admitted {
-        Admitted::Agent(agent) => {
-            permit.is_known();
-            detach(async move {
-                shared.upgrades.agent(agent, socket).await;
-                drop(permit);
-            });
+/// Waits for a connection's first byte, behind what a trusted proxy may have put before it: that byte, and whom the
+/// connection comes from.
+async fn begin<U: Upgrades>(
+    shared: &Shared<U>,
+    tcp: &Async<TcpStream>,
+    peer: IpAddr,
+    permit: &Permit,
+) -> io::Result<(u8, IpAddr)> {
+    let mut first = [0];
+    let mut from = peer;
+    tcp.peek(&mut first).await?;
+    if shared.proxies.trust(peer) && proxies::begins(first[0]) {
+        if let Some(client) = proxies::read(tcp).await? {
+            from = client;
+            if !shared.proxies.trust(client) && !permit.belongs_to(client) {
+                shared.complain("too many connections", client);
+                return Err(io::ErrorKind::ConnectionRefused.into());
+            }
         }
-        Admitted::Viewer(viewer) => detach(async move {
-            shared.upgrades.live(viewer, head, socket).await;
-            drop(permit);
-        }),
+        tcp.peek(&mut first).await?;
     }
+    Ok((first[0], from))
 }
 
 impl<U: Upgrades> Shared<U> {
+    /// Tells the operator that somebody cannot have what they want; of many only a few.
+    fn complain(&self, what: &'static str, address: IpAddr) {
+        if let Some(line) = self.complaints.line(what, address, Instant::now()) {
+            (self.report)(line);
+        }
+    }
+
+    /// Notes that a wrong token was given. Right ones are not asked how often others were wrong before.
+    ///
+    /// # Errors
+    /// The answer to give instead, when there were too many of this address.
+    fn failed(&self, address: IpAddr, place: &str) -> Result<(), Rejection> {
+        let what = match place {
+            "sign-in" => "a sign-in with a wrong token",
+            "agent" => "a wrong token of an agent",
+            _ => "a request with a wrong token",
+        };
+        self.complain(what, address);
+        if self.gate.failed(address, Instant::now()) {
+            return Err(Rejection::new(429, "too many wrong tokens from this address; try again in a minute"));
+        }
+        Ok(())
+    }
+
+    /// Finds out whose a request is that came through an HTTP proxy, and counts the connection for that client.
+    fn client(&self, head: &mut RequestHead, permit: &Permit) -> Result<(), Rejection> {
+        if !self.proxies.trust(head.peer) {
+            return Ok(());
+        }
+        let forwarded = head.headers.iter().filter(|(name, _)| name == "x-forwarded-for");
+        let client = self.proxies.client(head.peer, forwarded.map(|(_, value)| value.as_str()));
+        head.peer = client;
+        if self.proxies.trust(client) || permit.belongs_to(client) {
+            return Ok(());
+        }
+        self.complain("too many connections", client);
+        Err(Rejection::new(429, "too many connections from this address; try again"))
+    }
+
     /// Looks at the certificate files now and then, before a handshake that would use them.
     async fn check_certificates(&self) {
         let now = Instant::now();
@@ -356,20 +522,11 @@ impl<U: Upgrades> Shared<U> {
     }
 
     /// Decides about an upgrade, and makes the answer that opens it.
-    async fn open(
-        &self,
-        door: Door,
-        head: &RequestHead,
-        framing: Framing,
-        permit: &Permit,
-    ) -> Result<(String, Admitted<U>), Rejection> {
+    async fn open(&self, door: Door, head: &RequestHead, framing: Framing) -> Result<(String, Admitted<U>), Rejection> {
         let answer = upgrade::accept(head, framing.body)?;
         let late = || Rejection::new(503, "the master is too busy to look at this; try again");
         match door {
             Door::Agent => {
-                if !permit.may_try(Instant::now()) {
-                    return Err(Rejection::new(429, "too many wrong tokens from this address; try again in a minute"));
-                }
                 let judged = match upgrade::bearer(head) {
                     Some(token) => {
                         let judging = self.upgrades.authorize_agent(head, token);
@@ -378,7 +535,7 @@ impl<U: Upgrades> Shared<U> {
                     None => Err(Rejection::new(401, "authorization: Bearer TOKEN is expected")),
                 };
                 if let Err(Rejection { status: 401 | 403, .. }) = judged {
-                    permit.failed(Instant::now());
+                    self.failed(head.peer, "agent")?;
                 }
                 Ok((answer, Admitted::Agent(judged?)))
             }

@@ -3,9 +3,13 @@
 //! It is tiny_http on a unix socket in a private directory. tiny_http trusts its peer in ways that a stranger could
 //! use: it allocates what an unread Content-Length claims, keeps connections without time-out and accepts
 //! contradictory framing. Nobody but the front may therefore reach the socket, and the front sends one request a
-//! connection, whole, with framing of its own, and never more of them at once than there are workers.
+//! connection, whole, with framing of its own, and never more of them at once than there are workers. Long bodies do not
+//! come back through the socket: the front fetches them from [`Bodies`], so that no worker waits for a client.
 
+mod bodies;
 pub mod range;
+
+pub use bodies::{Bodies, Claim};
 
 use range::Selection;
 use std::fs::{self, File};
@@ -22,6 +26,18 @@ use std::time::Duration;
 
 /// Header by which the front names the client's address; a client's own copy never arrives.
 pub const PEER_HEADER: &str = "sai-peer";
+
+/// Header by which the front names its claim to the body; a client's own copy never arrives.
+pub const CLAIM_HEADER: &str = "sai-claim";
+
+/// Header that says how many bytes the claimed body has; it is not for clients.
+pub const CLAIMED_HEADER: &str = "sai-claimed";
+
+/// Header that says in a word that somebody gave a wrong token, and where; it is not for clients.
+pub const FAILED_HEADER: &str = "sai-failed";
+
+/// Longest body, in bytes, that comes back through the socket: what a socket's own buffer takes at once.
+pub const INLINE_BYTES: usize = 64 << 10;
 
 /// Pause before listening anew after the server's accept loop ended, which it does when descriptors run out.
 const REVIVE_AFTER: Duration = Duration::from_millis(200);
@@ -55,7 +71,7 @@ impl Request {
 pub enum Body {
     /// Bytes in memory.
     Bytes(Vec<u8>),
-    /// Part of a file.
+    /// Part of a file. It is sent by the front itself.
     File {
         /// Open for reading.
         file: File,
@@ -66,7 +82,7 @@ pub enum Body {
     },
     /// Bytes made while they are sent.
     Reader {
-        /// Read on a worker's thread, so it may block.
+        /// Read by the front on a thread where it may block.
         reader: Box<dyn Read + Send>,
         /// Bytes to send; if the reader ends earlier the client sees a cut connection.
         length: u64,
@@ -147,6 +163,15 @@ impl Response {
 /// Makes a response of a request. Called on worker threads, several at once; may block.
 pub type Handler = Arc<dyn Fn(Request) -> Response + Send + Sync>;
 
+/// Where the front finds the server; of use in this process alone.
+#[derive(Clone)]
+pub struct Backend {
+    /// Path of the unix socket.
+    pub socket: PathBuf,
+    /// The bodies that do not come back through the socket.
+    pub bodies: Arc<Bodies>,
+}
+
 /// The running server; it stops when dropped.
 pub struct HttpServer {
     shared: Arc<Shared>,
@@ -163,6 +188,7 @@ struct Shared {
     /// Worker threads waiting for a request.
     idle: AtomicUsize,
     stopping: AtomicBool,
+    bodies: Arc<Bodies>,
     /// The server that listens now, to wake its workers at the end.
     current: Mutex<Option<Arc<tiny_http::Server>>>,
     /// The directory, held open because the socket's path goes through this descriptor.
@@ -188,6 +214,7 @@ impl HttpServer {
             threads: AtomicUsize::new(0),
             idle: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
+            bodies: Arc::default(),
             current: Mutex::new(None),
             _directory: held,
         });
@@ -197,10 +224,10 @@ impl HttpServer {
         Ok(Self { shared, socket })
     }
 
-    /// Path of the unix socket, valid in this process.
+    /// How to reach it.
     #[must_use]
-    pub fn socket(&self) -> &Path {
-        &self.socket
+    pub fn backend(&self) -> Backend {
+        Backend { socket: self.socket.clone(), bodies: Arc::clone(&self.shared.bodies) }
     }
 }
 
@@ -277,18 +304,32 @@ impl Shared {
 
     /// Reads a request, calls the handler, and sends its response.
     fn answer(&self, mut request: tiny_http::Request) {
-        let response = match read(&mut request) {
+        let (mut response, claim) = match read(&mut request) {
             // The front closed early, so nobody waits for an answer.
             Err(_) => return,
-            Ok(request) => catch_unwind(AssertUnwindSafe(|| (self.handler)(request)))
-                .unwrap_or_else(|_| Response::text(500, "the master failed to answer; this is a bug")),
+            Ok((request, claim)) => {
+                let bodiless = request.method == "HEAD";
+                let response = catch_unwind(AssertUnwindSafe(|| (self.handler)(request)))
+                    .unwrap_or_else(|_| Response::text(500, "the master failed to answer; this is a bug"));
+                (response, claim.filter(|_| !bodiless))
+            }
         };
+        let short = matches!(&response.body, Body::Bytes(bytes) if bytes.len() <= INLINE_BYTES);
+        if let Some(number) = claim.filter(|_| !short && !matches!(response.status, 204 | 304)) {
+            let length = response.body.length();
+            let body = std::mem::replace(&mut response.body, Body::Bytes(Vec::new()));
+            match self.bodies.give(number, body) {
+                Ok(()) => response.headers.push((CLAIMED_HEADER, length.to_string())),
+                // The front gave up, so nobody waits for an answer.
+                Err(_) => return,
+            }
+        }
         let _ = send(request, response);
     }
 }
 
-/// Takes a request apart.
-fn read(request: &mut tiny_http::Request) -> io::Result<Request> {
+/// Takes a request apart, and the front's claim to the body of its response.
+fn read(request: &mut tiny_http::Request) -> io::Result<(Request, Option<u64>)> {
     let expected = request.body_length().unwrap_or(0);
     let mut body = Vec::new();
     request.as_reader().take(expected as u64).read_to_end(&mut body)?;
@@ -296,25 +337,28 @@ fn read(request: &mut tiny_http::Request) -> io::Result<Request> {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     let (path, query) = request.url().split_once('?').unwrap_or((request.url(), ""));
-    let mut peer = String::new();
+    let (mut peer, mut claim) = (String::new(), None);
     let mut headers = Vec::with_capacity(request.headers().len());
     for header in request.headers() {
         let name = header.field.as_str().as_str().to_ascii_lowercase();
         let value = header.value.as_str().trim().to_owned();
         if name == PEER_HEADER {
             peer = value;
+        } else if name == CLAIM_HEADER {
+            claim = value.parse().ok();
         } else {
             headers.push((name, value));
         }
     }
-    Ok(Request {
+    let request = Request {
         method: request.method().as_str().to_owned(),
         path: path.to_owned(),
         query: query.to_owned(),
         headers,
         body,
         peer,
-    })
+    };
+    Ok((request, claim))
 }
 
 /// Sends a response; an error means that the front is gone.
@@ -339,7 +383,7 @@ fn send(request: tiny_http::Request, mut response: Response) -> io::Result<()> {
         Body::Reader { reader, length } => (Box::new(reader.take(length)), length),
     };
     let Ok(length) = usize::try_from(length) else {
-        // Only where pointers have 32 bits, and only for more than 4 GiB at once; ranges still work.
+        // Only where pointers have 32 bits, and only for the head alone of more than 4 GiB.
         return request.respond(tiny_http::Response::empty(500));
     };
     let headers = response
@@ -366,7 +410,7 @@ mod tests {
     use std::time::Instant;
 
     fn ask(server: &HttpServer) -> io::Result<String> {
-        let mut stream = UnixStream::connect(server.socket())?;
+        let mut stream = UnixStream::connect(&server.socket)?;
         stream.write_all(b"GET /a HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;

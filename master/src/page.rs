@@ -22,7 +22,7 @@ pub mod route;
 pub mod units;
 pub mod views;
 
-use crate::http::{Body, Request, Response};
+use crate::http::{Body, FAILED_HEADER, Request, Response};
 use crate::sessions::{clear_cookie, cookie, same_origin, set_cookie, user_of_token};
 use library::{EVENTS, Library, StoredLog, now};
 use log::{RawText, Wanted};
@@ -103,6 +103,7 @@ pub fn respond(library: &Library, request: &Request) -> Response {
         _ => {}
     }
     let caller = Caller::of(library, request);
+    let is_stranger = matches!(caller, Caller::Stranger);
     let visitor = library.visitor(caller.name().map(str::to_string));
     let answer = Answer { library, request, caller, visitor };
     let response = match route {
@@ -117,6 +118,7 @@ pub fn respond(library: &Library, request: &Request) -> Response {
         route => answer.page(route),
     };
     let response = if library.public { response } else { no_store(response) };
+    let response = if is_stranger { response.with(FAILED_HEADER, "token") } else { response };
     response.with("cross-origin-resource-policy", "same-origin")
 }
 
@@ -190,7 +192,7 @@ impl Answer<'_> {
         let token = field(&body, "token").unwrap_or_default();
         let to = self.destination(&body);
         match user_of_token(&self.library.archive.users(), token.trim()) {
-            None => self.html(403, notices::sign_in(&to, true, &self.visitor)),
+            None => self.html(403, notices::sign_in(&to, true, &self.visitor)).with(FAILED_HEADER, "sign-in"),
             Some(user) => match self.library.sessions.open(&user, self.visitor.now) {
                 Ok(value) => self.redirect(&to).with("set-cookie", set_cookie(&value)),
                 Err(what) => self.error(500, &what),

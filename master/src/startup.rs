@@ -5,13 +5,17 @@ use crate::agents::{self, Tokens};
 use crate::builtin::{self, BuiltinAgent};
 use crate::config::Config;
 use crate::forge::Forge;
-use crate::front::{Front, FrontConfig, Limits, Message, Rejection, RequestHead, Socket, SocketWriter, Upgrades};
+use crate::front::{
+    Front, FrontConfig, Greeting, Lane, Limits, Message, Rejection, RequestHead, Socket, SocketWriter, Upgrades,
+};
 use crate::hook::{self, HookOutcome, HookRequest, HookSecret};
 use crate::http::{HttpServer, Request, Response};
 use crate::hub::{HubEdge, HubHandle, Parts, now};
 use crate::live::{Changes, Live};
 use crate::nonces::Nonces;
-use crate::page::{self, library::Library};
+use crate::page;
+use crate::page::library::Library;
+use crate::page::route::{ApiRoute, Route, route};
 use crate::repositories::{Numbers, Repositories, Shared, read_saifile};
 use crate::sessions::Sessions;
 use crate::store::{Options, Restored, Store};
@@ -114,11 +118,12 @@ pub fn start(config: Config) -> Result<Master, String> {
     let handler = move |request: Request| {
         if request.path.starts_with("/hook/") { hooks.respond(&request) } else { page::respond(&pages, &request) }
     };
-    let http = HttpServer::start(&state.join("http"), Limits::default().forwards, Arc::new(handler))
+    let http = HttpServer::start(&state.join("http"), Limits::default().at_backend(), Arc::new(handler))
         .map_err(|error| format!("the page's socket: {error}"))?;
     let front = FrontConfig {
         listen: config.listen.clone(),
-        backend: http.socket().to_path_buf(),
+        backend: http.backend(),
+        proxies: config.trusted_proxies.clone(),
         limits: Limits::default(),
         report: Arc::new(|line: String| say(&line)),
     };
@@ -386,8 +391,19 @@ impl Upgrades for Doors {
         page::may_view(&self.library, &request).map_err(|status| Rejection::new(status, "sign in first"))
     }
 
-    async fn agent(&self, agent: String, socket: Box<Socket>) {
-        agents::carry(&self.hub, agent, Link::over(*socket, Timing::default())).await;
+    async fn agent(&self, agent: String, socket: Box<Socket>, greeting: Arc<Greeting>) {
+        agents::carry(&self.hub, agent, Link::over(*socket, Timing::default()), || greeting.done()).await;
+    }
+
+    fn lane(&self, head: &RequestHead) -> Lane {
+        if head.path.starts_with("/hook/") {
+            return Lane::Hook;
+        }
+        match route(&head.method, &head.path) {
+            Route::Health => Lane::Hook,
+            Route::Log(..) | Route::Records(..) | Route::Artifact(..) | Route::Api(ApiRoute::Log(_)) => Lane::Bulk,
+            _ => Lane::Page,
+        }
     }
 
     async fn live(&self, who: Option<String>, head: RequestHead, socket: Box<Socket>) {

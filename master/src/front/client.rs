@@ -2,18 +2,22 @@
 
 use super::gate::Permit;
 use super::head::{self, Framing, HEAD_LIMIT, Rejection, RequestHead, Scanner};
+use super::seats::Phase;
 use super::{Limits, Shared, Stream, Upgrades, relay, within, write};
 use smol::Async;
 use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 /// Content type of answers that the front gives itself.
 const PLAIN: &str = "content-type: text/plain; charset=utf-8\r\nx-content-type-options: nosniff\r\n";
 
-/// Bytes of body that need no place among the uploads: no more than a head may have.
-const SMALL_BODY: u64 = HEAD_LIMIT as u64;
+/// Bytes of body whose memory is not counted: no more than a head may have.
+const SMALL_BODY: usize = HEAD_LIMIT;
+
+/// Bytes read at a time from a body that is not small.
+const BODY_PIECE: usize = 64 * 1024;
 
 /// How long and how much is read from a client that is being refused, so that it reads the reason before the
 /// connection is reset (RFC 9112 §9.6).
@@ -34,7 +38,8 @@ pub struct Client {
     pub stream: Stream,
     /// Bytes that arrived and belong to the next head or body.
     pub buffer: Vec<u8>,
-    pub peer: SocketAddr,
+    /// Whom the connection comes from: the client itself, or an HTTP proxy.
+    pub peer: IpAddr,
 }
 
 impl Client {
@@ -57,7 +62,7 @@ impl Client {
         let mut begun = false;
         loop {
             if let Some(length) = scanner.scan(&self.buffer)? {
-                let parsed = head::parse(self.buffer.get(..length).unwrap_or_default(), self.peer.ip().to_canonical())?;
+                let parsed = head::parse(self.buffer.get(..length).unwrap_or_default(), self.peer)?;
                 self.buffer.drain(..length.min(self.buffer.len()));
                 return Ok(Some(parsed));
             }
@@ -76,20 +81,34 @@ impl Client {
         }
     }
 
-    /// Reads a body whole.
-    async fn body(&mut self, limits: &Limits, framing: Framing) -> Result<Vec<u8>, Rejection> {
+    /// Reads a body whole. What arrived of it is counted, not what was promised.
+    async fn body(&mut self, limits: &Limits, permit: &Permit, framing: Framing) -> Result<Vec<u8>, Rejection> {
         let length = usize::try_from(framing.body).map_err(|_| Rejection::new(413, "the body is too large"))?;
         if framing.expects_continue && self.buffer.len() < length {
             let go_on = write(limits, &mut self.stream, b"HTTP/1.1 100 Continue\r\n\r\n").await;
             go_on.map_err(|_| Rejection::new(408, "the client went away"))?;
         }
-        let by = Instant::now() + limits.body_time;
+        let needed = Duration::from_secs(framing.body / limits.write_rate.max(1));
+        let by = Instant::now() + limits.body_time.min(limits.head_time + needed);
+        let mut piece = Vec::new();
         while self.buffer.len() < length {
-            match within(by.saturating_duration_since(Instant::now()), self.read_more()).await {
+            let reading = async {
+                if length <= SMALL_BODY {
+                    return self.read_more().await;
+                }
+                piece.resize(BODY_PIECE, 0);
+                let read = self.stream.read(&mut piece).await?;
+                self.buffer.extend_from_slice(piece.get(..read).unwrap_or_default());
+                Ok(read)
+            };
+            match within(by.saturating_duration_since(Instant::now()), reading).await {
                 Some(Ok(read)) if read > 0 => {}
                 _ => {
-                    return Err(Rejection::new(408, "the body of the request did not arrive"));
+                    return Err(Rejection::new(408, "the body of the request did not arrive in time"));
                 }
+            }
+            if self.buffer.len() > SMALL_BODY && !permit.holds(self.buffer.capacity()) {
+                return Err(Rejection::new(503, "too much is being sent to the master; try again"));
             }
         }
         let next = self.buffer.split_off(length);
@@ -109,19 +128,19 @@ impl Client {
         if framing.body > limit {
             return Err(Rejection::new(413, format!("the body is larger than {limit} bytes")));
         }
-        let busy = || Rejection::new(503, "the master is busy; try again");
-        let _upload = if framing.body > SMALL_BODY {
-            Some(within(limits.first_byte, permit.upload()).await.ok_or_else(busy)?)
-        } else {
-            None
-        };
-        let body = self.body(limits, framing).await?;
+        let body = self.body(limits, permit, framing).await?;
         let by = Instant::now() + limits.first_byte;
-        let _place = within(limits.first_byte, permit.forward()).await.ok_or_else(busy)?;
-        let exchange = relay::ask(&shared.backend, limits, head, &body, by).await?;
+        let place = within(limits.first_byte, shared.gate.place(head.peer, shared.upgrades.lane(head)));
+        let place = place.await.ok_or_else(|| Rejection::new(503, "the master is busy; try again"))?;
+        let answer = relay::ask(&shared.backend, limits, head, &body, by).await?;
+        // From here on only the client is waited for, by whom nobody else may be held up.
+        drop(place);
         drop(body);
-        let relayed = exchange.relay(limits, &mut self.stream, head.method == "HEAD", framing.keep_alive).await;
-        Ok(match relayed {
+        if let Some(place) = &answer.response.failed {
+            shared.failed(head.peer, place)?;
+        }
+        permit.enter(Phase::Download);
+        Ok(match answer.relay(limits, &mut self.stream, permit, framing.keep_alive).await {
             Ok(()) if framing.keep_alive => After::Next,
             Ok(()) => After::Close,
             Err(_) => After::Cut,

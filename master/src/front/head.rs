@@ -1,6 +1,7 @@
 //! Bytes → RequestHead and Framing: HTTP/1 (RFC 9112) read so strictly that nothing about where a request ends is
 //! ever open to a second opinion.
 
+use crate::http::{CLAIM_HEADER, CLAIMED_HEADER, FAILED_HEADER, PEER_HEADER};
 use std::net::IpAddr;
 
 /// Longest head of a request or of a backend's response, in bytes: browsers send about 1 KiB, with cookies 4 KiB.
@@ -146,10 +147,17 @@ pub fn parse(bytes: &[u8], peer: IpAddr) -> Result<(RequestHead, Framing), Rejec
     if target.len() > TARGET_LIMIT {
         return Err(Rejection::new(414, "the address is longer than 8 KiB"));
     }
-    if !target.starts_with('/') || !target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
-        return Err(bad("the address must begin with a slash and be percent-encoded"));
+    let absolute = absolute_form(target);
+    let (authority, target) = absolute.map_or((None, target), |(authority, target)| (Some(authority), target));
+    let origin = target.starts_with('/') || (authority.is_some() && (target.is_empty() || target.starts_with('?')));
+    if !origin || !target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+        return Err(bad("the address must begin with a slash or be a whole https:// one, and be percent-encoded"));
+    }
+    if authority.is_some_and(|authority| authority.is_empty() || !is_authority(authority)) {
+        return Err(bad("a host and perhaps a port are expected in the address"));
     }
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let path = if path.is_empty() { "/" } else { path };
     let mut head = RequestHead {
         method: method.to_owned(),
         path: path.to_owned(),
@@ -183,11 +191,13 @@ pub fn parse(bytes: &[u8], peer: IpAddr) -> Result<(RequestHead, Framing), Rejec
             }
             "host" => {
                 hosts += 1;
-                let plausible = value.is_some_and(|value| {
-                    value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:[]%".contains(&byte))
-                });
-                if hosts > 1 || !plausible {
+                if hosts > 1 || !value.is_some_and(is_authority) {
                     return Err(bad("one host header is expected, with a host and perhaps a port"));
+                }
+                // What the address says counts, and the header does not (RFC 9112 §3.2.2).
+                if let Some(authority) = authority {
+                    head.headers.push((name, authority.to_owned()));
+                    continue;
                 }
             }
             "expect" => {
@@ -214,6 +224,21 @@ pub fn parse(bytes: &[u8], peer: IpAddr) -> Result<(RequestHead, Framing), Rejec
     Ok((head, framing))
 }
 
+/// Splits a target in absolute form (RFC 9112 §3.2.2), which clients that take us for a proxy send, into what stands for
+/// the host and what a target usually is.
+fn absolute_form(target: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = target.split_once("://")?;
+    if !scheme.eq_ignore_ascii_case("https") && !scheme.eq_ignore_ascii_case("http") {
+        return None;
+    }
+    Some(rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len())))
+}
+
+/// Whether this may be a host and perhaps a port.
+fn is_authority(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:[]%".contains(&byte))
+}
+
 /// The head of a backend's response.
 #[derive(Clone, Debug)]
 pub struct ResponseHead {
@@ -225,6 +250,10 @@ pub struct ResponseHead {
     pub headers: Vec<(String, String)>,
     /// Content-Length.
     pub length: u64,
+    /// Bytes of the body where it does not follow, but waits for whoever has the claim.
+    pub claimed: Option<u64>,
+    /// Where a wrong token was given, if so.
+    pub failed: Option<String>,
     /// Bytes of the head itself.
     pub head: usize,
 }
@@ -243,7 +272,7 @@ pub fn parse_response(bytes: &[u8]) -> Result<Option<ResponseHead>, &'static str
     };
     let status =
         response.code.filter(|status| (200..600).contains(status)).ok_or("its response has no final status")?;
-    let mut length = None;
+    let (mut length, mut claimed, mut failed) = (None, None, None);
     let mut headers = Vec::with_capacity(response.headers.len());
     for line in response.headers.iter() {
         let name = line.name.to_ascii_lowercase();
@@ -251,6 +280,8 @@ pub fn parse_response(bytes: &[u8]) -> Result<Option<ResponseHead>, &'static str
         match name.as_str() {
             "content-length" => length = value.parse().ok(),
             "transfer-encoding" => return Err("its response has no length"),
+            CLAIMED_HEADER => claimed = Some(value.parse().map_err(|_| "its response has a claim without length")?),
+            FAILED_HEADER => failed = Some(value),
             "connection" | "keep-alive" | "upgrade" | "trailer" | "server" => {}
             _ => headers.push((name, value)),
         }
@@ -260,18 +291,22 @@ pub fn parse_response(bytes: &[u8]) -> Result<Option<ResponseHead>, &'static str
         reason: response.reason.unwrap_or_default().to_owned(),
         headers,
         length: length.ok_or("its response has no length")?,
+        claimed,
+        failed,
         head,
     }))
 }
 
 /// The head to send to the backend: the client's headers without framing, hop-by-hop and forged ones, and ours.
 #[must_use]
-pub fn for_backend(head: &RequestHead, body: usize, peer_header: &str) -> String {
+pub fn for_backend(head: &RequestHead, body: usize, claim: u64) -> String {
     let mut out = format!("{} {} HTTP/1.1\r\n", head.method, head.target());
     for (name, value) in &head.headers {
         let ours = matches!(
             name.as_str(),
-            "connection"
+            PEER_HEADER
+                | CLAIM_HEADER
+                | "connection"
                 | "content-length"
                 | "expect"
                 | "keep-alive"
@@ -281,11 +316,14 @@ pub fn for_backend(head: &RequestHead, body: usize, peer_header: &str) -> String
                 | "upgrade"
         );
         // Headers that Connection names are meant for this hop alone (RFC 9110 §7.6.1).
-        if !ours && name != peer_header && (name == "host" || !head.has_token("connection", name)) {
+        if !ours && (name == "host" || !head.has_token("connection", name)) {
             out.push_str(&format!("{name}: {value}\r\n"));
         }
     }
-    out.push_str(&format!("{peer_header}: {}\r\nconnection: close\r\ncontent-length: {body}\r\n\r\n", head.peer));
+    out.push_str(&format!(
+        "{PEER_HEADER}: {}\r\n{CLAIM_HEADER}: {claim}\r\nconnection: close\r\ncontent-length: {body}\r\n\r\n",
+        head.peer
+    ));
     out
 }
 
@@ -349,7 +387,6 @@ mod tests {
     #[test]
     fn odd_request_lines_are_refused() {
         for (line, status) in [
-            ("GET http://a/ HTTP/1.1", 400),
             ("GET * HTTP/1.1", 400),
             ("GET /a\0b HTTP/1.1", 400),
             ("GET /a#b HTTP/1.1", 400),
@@ -365,6 +402,26 @@ mod tests {
         }
         let long = format!("GET /{} HTTP/1.1\r\nhost: a\r\n\r\n", "a".repeat(TARGET_LIMIT));
         assert_eq!(read(&long).map(|_| ()).unwrap_err().status, 414);
+    }
+
+    #[test]
+    fn a_whole_address_is_read_as_its_parts() {
+        for (target, path, query, host) in [
+            ("https://ci.example:4433/a?b", "/a", "b", "ci.example:4433"),
+            ("HTTP://CI.example", "/", "", "CI.example"),
+            ("https://[::1]:4433?x=https://y/z", "/", "x=https://y/z", "[::1]:4433"),
+            ("/a?to=https://b/c", "/a", "to=https://b/c", "other"),
+        ] {
+            let (head, _) = read(&format!("GET {target} HTTP/1.1\r\nhost: other\r\n\r\n")).unwrap();
+            assert_eq!((head.path.as_str(), head.query.as_str(), head.header("host")), (path, query, Some(host)));
+        }
+        for target in ["https:///a", "https://u:p@a/", "ftp://a/", "https://a\\b/", "https://a#b", "a/b", "*", "://a/"]
+        {
+            let refused = read(&format!("GET {target} HTTP/1.1\r\nhost: a\r\n\r\n")).map(|_| ()).unwrap_err();
+            assert_eq!(refused.status, 400, "{target}");
+        }
+        // The header must be there all the same.
+        assert_eq!(read("GET https://a/ HTTP/1.1\r\n\r\n").map(|_| ()).unwrap_err().status, 400);
     }
 
     #[test]
@@ -391,13 +448,13 @@ mod tests {
     #[test]
     fn the_backend_sees_our_framing_and_our_address_alone() {
         let (head, _) = read(
-            "GET /a?b HTTP/1.1\r\nhost: h\r\nSai-Peer: 6.6.6.6\r\nconnection: keep-alive, x-hop, host\r\nx-hop: 1\r\nte: trailers\r\n\
+            "GET /a?b HTTP/1.1\r\nhost: h\r\nSai-Peer: 6.6.6.6\r\nSai-Claim: 4\r\nconnection: keep-alive, x-hop, host\r\nx-hop: 1\r\nte: trailers\r\n\
              content-length: 0\r\nexpect: 100-continue\r\nupgrade: h2c\r\ncookie: caf\u{e9}\r\nx-kept: 1\r\n\r\n",
         )
         .unwrap();
         assert_eq!(
-            for_backend(&head, 7, "sai-peer"),
-            "GET /a?b HTTP/1.1\r\nhost: h\r\nx-kept: 1\r\nsai-peer: 127.0.0.1\r\nconnection: close\r\ncontent-length: 7\r\n\r\n"
+            for_backend(&head, 7, 5),
+            "GET /a?b HTTP/1.1\r\nhost: h\r\nx-kept: 1\r\nsai-peer: 127.0.0.1\r\nsai-claim: 5\r\nconnection: close\r\ncontent-length: 7\r\n\r\n"
         );
     }
 

@@ -2,6 +2,7 @@
 
 mod hostile;
 mod identity;
+mod proxied;
 mod requests;
 mod support;
 mod upgrades;

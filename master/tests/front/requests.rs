@@ -145,8 +145,7 @@ fn a_handler_that_takes_too_long_is_given_up() {
 #[test]
 fn more_requests_than_places_wait_for_their_turn() {
     let world = world(|limits| {
-        limits.forwards = 2;
-        limits.forwards_per_address = 2;
+        limits.pages = (2, 2);
     });
     let codes = world.curl_text("-Z --parallel-immediate -o /dev/null -w %{http_code},", "/[1-20]");
     assert_eq!(codes, "200,".repeat(20));

@@ -2,7 +2,9 @@
 
 use futures_rustls::TlsConnector;
 use sai_agent::pin::{self, Trust};
-use sai_master::front::{Front, FrontConfig, Limits, Message, Rejection, RequestHead, Socket, Upgrades};
+use sai_master::front::{
+    Front, FrontConfig, Greeting, Lane, Limits, Message, Proxies, Rejection, RequestHead, Socket, Upgrades,
+};
 use sai_master::http::{Body, HttpServer, Request, Response};
 use sai_master::tls::{Identity, Sources};
 use smol::Async;
@@ -92,6 +94,7 @@ impl Upgrades for Echo {
         self.judged.fetch_add(1, Ordering::SeqCst);
         match token {
             "good" => Ok(format!("bumblebee from {} at {}", head.peer, head.target())),
+            "mute" => Ok("mute".to_owned()),
             "slow" => smol::future::pending().await,
             _ => Err(Rejection::new(403, "this token is not known")),
         }
@@ -104,7 +107,11 @@ impl Upgrades for Echo {
         }
     }
 
-    async fn agent(&self, agent: String, mut socket: Box<Socket>) {
+    async fn agent(&self, agent: String, mut socket: Box<Socket>, greeting: Arc<Greeting>) {
+        if agent.ends_with("mute") {
+            smol::future::pending().await
+        }
+        greeting.done();
         if socket.send(Message::text(format!("hello {agent}"))).await.is_ok() {
             echo(*socket).await;
         }
@@ -117,7 +124,18 @@ impl Upgrades for Echo {
     fn body_limit(&self, head: &RequestHead, default: u64) -> u64 {
         if head.path == "/import" { 8 << 20 } else { default }
     }
+
+    fn lane(&self, head: &RequestHead) -> Lane {
+        match head.path.as_str() {
+            "/hook" => Lane::Hook,
+            "/big" | "/file" => Lane::Bulk,
+            _ => Lane::Page,
+        }
+    }
 }
+
+/// Bytes of `/text`, without its line end: a page that is too long for the buffers of sockets.
+pub const TEXT: usize = 2_000_000;
 
 /// Bytes of `/big`.
 pub const BIG: u64 = 64 << 20;
@@ -131,6 +149,7 @@ fn answer(request: Request, file: &Path) -> Response {
             headers: Vec::new(),
             body: Body::Reader { reader: Box::new(io::repeat(b'x')), length: BIG },
         },
+        "/text" => Response::text(200, "t".repeat(TEXT)),
         "/short" => Response {
             status: 200,
             headers: Vec::new(),
@@ -180,6 +199,16 @@ pub fn world(change: impl FnOnce(&mut Limits)) -> World {
 
 /// A master with the operator's certificate and key.
 pub fn world_with(scratch: Scratch, operator: Option<(PathBuf, PathBuf)>, change: impl FnOnce(&mut Limits)) -> World {
+    world_behind(&[], scratch, operator, change)
+}
+
+/// A master that believes these proxies.
+pub fn world_behind(
+    proxies: &[&str],
+    scratch: Scratch,
+    operator: Option<(PathBuf, PathBuf)>,
+    change: impl FnOnce(&mut Limits),
+) -> World {
     let sources = Sources { operator, directory: scratch.path("tls"), names: vec!["ci.example".to_owned()] };
     let identity = Arc::new(Identity::load(sources).unwrap());
     let mut limits = Limits::default();
@@ -189,14 +218,15 @@ pub fn world_with(scratch: Scratch, operator: Option<(PathBuf, PathBuf)>, change
     // A long path, as state directories may have.
     let directory = scratch.path(&"deep/".repeat(30));
     let handler = Arc::new(move |request: Request| answer(request, &file));
-    let http = HttpServer::start(&directory, limits.forwards, handler).unwrap();
+    let http = HttpServer::start(&directory, limits.at_backend(), handler).unwrap();
     let reports = Arc::new(Mutex::new(Vec::new()));
     let heard = Arc::clone(&reports);
     let echo = Echo::default();
     let judged = Arc::clone(&echo.judged);
     let config = FrontConfig {
         listen: vec!["127.0.0.1:0".parse().unwrap()],
-        backend: http.socket().to_owned(),
+        backend: http.backend(),
+        proxies: Proxies(proxies.iter().map(|text| text.parse().unwrap()).collect()),
         limits,
         report: Arc::new(move |line| heard.lock().unwrap().push(line)),
     };
@@ -232,8 +262,13 @@ impl World {
 
     /// Connects with a pinned certificate.
     pub async fn connect_pinned(&self, fingerprint: [u8; 32]) -> io::Result<Client> {
-        let config = pin::client_config(Trust::Fingerprint(fingerprint)).unwrap();
         let tcp = Async::<TcpStream>::connect(self.address).await?;
+        self.secure(tcp, fingerprint).await
+    }
+
+    /// Begins TLS on a connection.
+    pub async fn secure(&self, tcp: Async<TcpStream>, fingerprint: [u8; 32]) -> io::Result<Client> {
+        let config = pin::client_config(Trust::Fingerprint(fingerprint)).unwrap();
         tcp.get_ref().set_nodelay(true)?;
         TlsConnector::from(config).connect(pin::server_name("ci.example").unwrap(), tcp).await
     }
@@ -247,6 +282,17 @@ impl World {
             read_to_end(&mut client).await
         }))
     }
+}
+
+/// A TCP connection from one of this machine's addresses.
+pub fn tcp_from(from: &str, to: SocketAddr) -> io::Result<TcpStream> {
+    use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+    let from: SocketAddr = format!("{from}:0").parse().unwrap();
+    let family = if from.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+    let socket = socket(family, SocketType::STREAM, None)?;
+    bind(&socket, &from)?;
+    connect(&socket, &to)?;
+    Ok(TcpStream::from(socket))
 }
 
 /// Reads until the other side closes, orderly or not.
