@@ -19,6 +19,11 @@ use std::path::{Path, PathBuf};
 /// Name of the configuration file that `sai-agent join` writes into the state directory.
 pub const FILE_NAME: &str = "agent.json";
 
+/// The configuration of this machine's agent, where there is one and it has not joined by itself.
+pub const MACHINE: &str = "/etc/sai/agent.json";
+/// Variable that names the configuration where `--config` does not.
+pub const VARIABLE: &str = "SAI_AGENT_CONFIG";
+
 /// MiB of free space below which no job is accepted, unless the configuration says otherwise: a checkout and its
 /// objects fit, and the spools of running jobs can go on growing.
 pub const KEEP_FREE_MIB: u64 = 256;
@@ -164,7 +169,7 @@ pub fn read(file: &Path) -> Result<Config, String> {
         .read_to_end(&mut bytes)
         .map_err(|error| format!("{name} cannot be read: {error}"))?;
     if mode & 0o044 != 0 {
-        eprintln!("sai-agent: {name} holds a secret and can be read by others: chmod 600 {name}");
+        crate::say(&format!("{name} holds a secret and can be read by others: chmod 600 {name}"));
     }
     parse(&name, &bytes)
 }

@@ -24,6 +24,8 @@ pub enum JoinError {
     Refused(String),
     /// The master could not be asked, or something of this machine is in the way.
     Trouble(String),
+    /// The master has taken this machine, but that could not be written down.
+    Unsaved(String),
 }
 
 /// Tries a configuration with the master and saves it. Gives the name under which the master knows this agent.
@@ -43,9 +45,9 @@ pub async fn join(state: &State, config: &Config) -> Result<String, JoinError> {
         let key = directory.key();
         unblock(move || directory.forget())
             .await
-            .map_err(|error| JoinError::Trouble(format!("job {key} of another master cannot be removed: {error}")))?;
+            .map_err(|error| JoinError::Unsaved(format!("job {key} of another master cannot be removed: {error}")))?;
     }
-    state.save_config(&config.text()).map_err(JoinError::Trouble)?;
+    state.save_config(&config.text()).map_err(JoinError::Unsaved)?;
     Ok(name)
 }
 

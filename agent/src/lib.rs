@@ -5,7 +5,7 @@
 
 /// Says a line to the person at the terminal, or to the journal.
 pub fn say(line: &str) {
-    eprintln!("sai-agent: {line}");
+    terminal::tell("sai-agent", line);
 }
 
 pub mod artifacts;
@@ -18,6 +18,7 @@ pub mod container_settings;
 pub mod describe;
 pub mod digest;
 pub mod executor;
+pub mod fresh;
 pub mod git;
 pub mod held;
 pub mod image;
@@ -36,4 +37,5 @@ pub mod spool;
 pub mod state;
 pub mod supervised;
 pub mod supervisor;
+pub mod terminal;
 pub mod x509;

@@ -1,6 +1,8 @@
 //! Command line → an agent that serves, a machine that joins, or the supervisor of one job.
 #![forbid(unsafe_code)]
 
+#[path = "main/help.rs"]
+mod help;
 #[cfg(feature = "nspawn")]
 #[path = "main/image.rs"]
 mod image;
@@ -11,6 +13,7 @@ use rustix::thread::disable_transparent_huge_pages;
 use sai_agent::blocking::unblock;
 use sai_agent::config::{self, Config};
 use sai_agent::describe;
+use sai_agent::fresh::Fresh;
 use sai_agent::job_directory::Launcher;
 use sai_agent::join::{self, JoinError};
 use sai_agent::link::{Dialer, Timing};
@@ -18,7 +21,7 @@ use sai_agent::mirror;
 use sai_agent::offering::Offering;
 use sai_agent::serve::{Control, Settings, serve};
 use sai_agent::state::State;
-use sai_agent::{say, supervisor};
+use sai_agent::{say, supervisor, terminal};
 use sai_core::join::{JoinLine, check_agent_name};
 use sai_core::limits::{PLATFORMS, SLOTS};
 use sai_core::platform;
@@ -31,41 +34,6 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-
-const HELP: &str = "\
-sai-agent - Sai's builder: dials its master, runs jobs, streams what they print
-
-usage:
-  sai-agent [--config FILE] [--state DIR]
-      Serve, as configured by FILE or by DIR/agent.json, which `join` wrote.
-  sai-agent join LINE [--name NAME] [--platform PLATFORM]... [--slots N] [--state DIR] [--only-save]
-      Join a master with the line that `sai-master agent add` printed on it, save that, and serve.
-      With - for LINE it is read from standard input and stays out of the shell's history.
-  sai-agent image COMMAND …
-      Make, list, change and remove the images that jobs in containers run in; see sai-agent image --help.
-  sai-agent --help | --version
-
-options:
-  --config FILE        JSON with # comments; keys: master, token, pin, name, platforms, slots, parallel, state,
-                       depth, user, keep_free_mib; of containers: images, container, network, upper, upper_mib,
-                       binds, memory_mib, cpus, pids
-  --state DIR          where jobs, mirrors and the identity are kept
-                       [/var/lib/sai-agent for root, else ~/.local/state/sai-agent]
-  --name NAME          what to be called instead of the host's name
-  --platform PLATFORM  a platform to offer instead of the host's own, such as linux-debian-12/x86_64/gcc
-  --slots N            jobs at once [one for every two cores]
-  --only-save          join, but do not serve yet
-
-signals:
-  TERM, INT  end; jobs under way go on, and the next sai-agent with the same state adopts them
-  HUP        read platforms, slots and images again
-
-exit status:
-  0  ended as asked
-  1  trouble on this machine or on the way to the master
-  2  a command line or configuration that is not understood
-  3  the master refuses this agent, or is not the one that the line names
-";
 
 /// An exit status other than 0, and the line that says why.
 struct Failure(u8, String);
@@ -101,15 +69,16 @@ fn main() -> ExitCode {
     }
     // A word alone that asks for help means that, wherever it stands.
     let asks = |long: &str, short: &str| arguments.iter().any(|argument| argument == long || argument == short);
+    let joins = arguments.first().is_some_and(|argument| argument == "join");
     if asks("--help", "-h") {
-        print!("{HELP}");
+        terminal::print(if joins { help::JOIN } else { help::OVERVIEW });
         return ExitCode::SUCCESS;
     }
     if asks("--version", "-V") {
-        println!("sai-agent {}", env!("CARGO_PKG_VERSION"));
+        terminal::print(&format!("sai-agent {}\n", env!("CARGO_PKG_VERSION")));
         return ExitCode::SUCCESS;
     }
-    let result = if arguments.first().is_some_and(|argument| argument == "join") {
+    let result = if joins {
         arguments.remove(0);
         command_join(Arguments::from_vec(arguments))
     } else {
@@ -118,7 +87,8 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure(status, why)) => {
-            say(&why);
+            // Where a command line is explained is said by the command that it is for.
+            say(&if joins { why.replace(SEE, "see sai-agent join --help") } else { why });
             ExitCode::from(status)
         }
     }
@@ -158,43 +128,53 @@ fn slots(text: &str) -> Result<u32, String> {
     }
 }
 
+/// What a command line that is not understood ends with.
+const SEE: &str = "see sai-agent --help";
+
 /// Refuses whatever is left of a command line.
 fn finish(arguments: Arguments) -> Result<(), Failure> {
     match arguments.finish().first() {
         None => Ok(()),
-        Some(left) => {
-            Err(Failure::usage(format!("{} is not understood; see sai-agent --help", left.to_string_lossy())))
-        }
+        Some(left) => Err(Failure::usage(format!("{} is not understood; {SEE}", left.to_string_lossy()))),
     }
 }
 
 fn usage(error: &pico_args::Error) -> Failure {
-    Failure::usage(format!("{error}; see sai-agent --help"))
+    Failure::usage(format!("{error}; {SEE}"))
 }
 
 fn command_serve(mut arguments: Arguments) -> Result<(), Failure> {
     let file = arguments.opt_value_from_os_str("--config", path).map_err(|error| usage(&error))?;
     let state = arguments.opt_value_from_os_str("--state", path).map_err(|error| usage(&error))?;
     finish(arguments)?;
+    let file = file.or_else(|| std::env::var_os(config::VARIABLE).filter(|name| !name.is_empty()).map(PathBuf::from));
     let (file, directory) = match (file, state) {
         (Some(file), state) => (file, state),
         (None, state) => {
+            let said = state.is_some();
             let directory = state.map_or_else(config::default_state, Ok).map_err(Failure::usage)?;
-            let file = directory.join(config::FILE_NAME);
-            if !file.exists() {
-                return Err(Failure::usage(format!(
-                    "{} is not there: join a master first (sai-agent join LINE), or say --config FILE",
-                    file.display()
-                )));
+            let joined = directory.join(config::FILE_NAME);
+            // A state that is named is an agent by itself, and one that has joined goes before what the machine says.
+            let machine = Some(PathBuf::from(config::MACHINE)).filter(|file| !said && file.exists());
+            match machine.filter(|_| !joined.exists()) {
+                Some(file) => (file, None),
+                None if joined.exists() => (joined, Some(directory)),
+                None => {
+                    return Err(Failure::usage(format!(
+                        "{} is not there: join a master first (sai-agent join LINE), or say --config FILE",
+                        joined.display()
+                    )));
+                }
             }
-            (file, Some(directory))
         }
     };
+    say(&format!("configured by {}", file.display()));
     let config = config::read(&file).map_err(Failure::usage)?;
     let directory = directory.or_else(|| config.state.clone());
     let directory = directory.map_or_else(config::default_state, Ok).map_err(Failure::usage)?;
+    let fresh = Fresh::new(&directory);
     let state = State::open(&directory).map_err(Failure::trouble)?;
-    run(Arc::new(state), config, file)
+    run(Arc::new(state), config, file, Some(fresh))
 }
 
 fn command_join(mut arguments: Arguments) -> Result<(), Failure> {
@@ -205,7 +185,10 @@ fn command_join(mut arguments: Arguments) -> Result<(), Failure> {
     let only_save = arguments.contains("--only-save");
     let line: String = arguments
         .free_from_str()
-        .map_err(|_| Failure::usage("join needs the line that `sai-master agent add` printed; see sai-agent --help"))?;
+        .map_err(|_| Failure::usage(format!("join needs the line that `sai-master agent add` printed; {SEE}")))?;
+    if line.starts_with('-') && line != "-" {
+        return Err(Failure::usage(format!("{line} is not understood; {SEE}")));
+    }
     finish(arguments)?;
     if platforms.len() > PLATFORMS {
         return Err(Failure::usage(format!("expected at most {PLATFORMS} platforms")));
@@ -213,14 +196,23 @@ fn command_join(mut arguments: Arguments) -> Result<(), Failure> {
     let line = if line == "-" { from_standard_input()? } else { line };
     let line: JoinLine = line.parse().map_err(Failure::usage)?;
     let directory = directory.map_or_else(config::default_state, Ok).map_err(Failure::usage)?;
+    let fresh = Fresh::new(&directory);
     let state = State::open(&directory).map_err(Failure::trouble)?;
     let platforms = (!platforms.is_empty()).then_some(platforms);
     let config = Config { name, platforms, slots, ..Config::joined(&line) };
     let file = state.config();
     match smol::block_on(join::join(&state, &config)) {
-        Ok(name) => say(&format!("joined {} as {name}; saved in {}", config.master, file.display())),
+        Ok(name) => {
+            fresh.keep();
+            say(&format!("joined {} as {name}; saved in {}", config.master, file.display()));
+        }
         Err(JoinError::Refused(why)) => return Err(Failure(3, format!("{why}; nothing was saved"))),
         Err(JoinError::Trouble(why)) => return Err(Failure::trouble(format!("{why}; nothing was saved"))),
+        Err(JoinError::Unsaved(why)) => {
+            // The token belongs to the identity that is there now.
+            fresh.keep();
+            return Err(Failure::trouble(format!("{why}; once that is mended, the same line joins from here")));
+        }
     }
     let default = config::default_state().ok().and_then(|default| default.canonicalize().ok());
     let option = if default.as_deref() == Some(state.directory()) {
@@ -233,7 +225,7 @@ fn command_join(mut arguments: Arguments) -> Result<(), Failure> {
         return Ok(());
     }
     say(&format!("serving until interrupted; from now on start it with: sai-agent{option}"));
-    run(Arc::new(state), config, file)
+    run(Arc::new(state), config, file, None)
 }
 
 /// Standard input as far as a join line can go.
@@ -258,8 +250,8 @@ fn offer(config: &Config, state: &State, file: &Path) -> Result<Offering, String
     Ok(offering)
 }
 
-/// Serves until a signal ends it.
-fn run(state: Arc<State>, config: Config, file: PathBuf) -> Result<(), Failure> {
+/// Serves until a signal ends it. A state that was made for it stays once it begins to.
+fn run(state: Arc<State>, config: Config, file: PathBuf, fresh: Option<Fresh>) -> Result<(), Failure> {
     // Else the stack of one thread may become one page of 2 MiB, more than the whole agent needs; where that cannot be
     // said it does no harm.
     let _ = disable_transparent_huge_pages(true);
@@ -287,6 +279,7 @@ fn run(state: Arc<State>, config: Config, file: PathBuf) -> Result<(), Failure> 
     let signals = Signals::new([Signal::Term, Signal::Int, Signal::Hup])
         .map_err(|error| Failure::trouble(format!("signals cannot be received: {error}")))?;
     let (controls, orders) = channel::bounded(4);
+    fresh.into_iter().for_each(Fresh::keep);
     smol::block_on(future::or(serve(&state, settings, dial, orders), heed(signals, controls, state.clone(), file)))
         .map_err(Failure::trouble)?;
     say("ended; jobs under way go on, and the next sai-agent with this state adopts them");

@@ -132,6 +132,14 @@ fn prepare(directory: &Path, state: &State) -> std::io::Result<()> {
     users::sweep(directory).map(drop)
 }
 
+/// What would make containers here by these settings; none where they forbid them.
+///
+/// # Errors
+/// What is missing, in a sentence.
+pub fn runner(settings: &ContainerSettings) -> Result<Option<Runner>, String> {
+    settings.runner(means())
+}
+
 /// What this program and machine have for containers.
 fn means() -> Means {
     Means {

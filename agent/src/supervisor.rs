@@ -71,7 +71,7 @@ pub fn main(directory: &Path) -> ExitCode {
     match supervise(directory) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("the supervisor of {}: {error}", directory.display());
+            crate::say(&format!("the supervisor of {}: {error}", directory.display()));
             ExitCode::FAILURE
         }
     }

@@ -1,9 +1,12 @@
 //! What a person asks for, on the page, by the API or on the command line → what the hub is told, and an answer.
 
 use crate::agents::{Tokens, new_token};
+use crate::builtin;
 use crate::hub::{HubHandle, Request, now};
+use crate::live::Live;
 use crate::repositories::read_saifile;
 use crate::sessions::digest_hex;
+use crate::status::{self, About};
 use crate::store::{self, Change, Reader, Store};
 use sai_agent::blocking::unblock;
 use sai_core::hub::Input;
@@ -11,8 +14,7 @@ use sai_core::job::{EventId, JobId};
 use sai_core::join::{Address, JoinLine, check_agent_name};
 use sai_core::ledger::{AgentRecord, JobRecord, UserRecord};
 use sai_core::retention::Policy;
-use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// Something a person may ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,18 +43,9 @@ pub enum Action {
     UserList,
     /// Delete what retention does not keep.
     Collect,
+    /// Tell how the master is.
+    Status,
 }
-
-/// The commands that are actions, as `--help` shows them.
-pub const COMMANDS: &str = "  agent add NAME            let an agent in; prints its join line
-  agent list                which agents may join, and which have joined
-  agent revoke NAME         let an agent in no more; its jobs go to others
-  agent aside|back NAME     give an agent no more jobs, or give it jobs again
-  user add|revoke NAME      let somebody cancel and rebuild; `add` prints a token
-  user list                 who may
-  cancel|rebuild job|event N
-  gc                        delete what retention does not keep
-";
 
 impl Action {
     /// Reads the words of a command.
@@ -61,22 +54,33 @@ impl Action {
     /// What was expected.
     pub fn parse(words: &[&str]) -> Result<Self, String> {
         let number = |text: &str| text.parse().map_err(|_| format!("expected a number, not {text:?}"));
+        let name = |text: &str| check_agent_name(text).map(|()| text.to_string());
         Ok(match words {
-            ["agent", "add", name] => Self::AgentAdd((*name).to_string()),
+            ["agent", "add", text] => Self::AgentAdd(name(text)?),
             ["agent", "revoke", name] => Self::AgentRevoke((*name).to_string()),
             ["agent", "aside", name] => Self::SetAside((*name).to_string(), true),
             ["agent", "back", name] => Self::SetAside((*name).to_string(), false),
             ["agent", "list"] => Self::AgentList,
-            ["user", "add", name] => Self::UserAdd((*name).to_string()),
+            ["user", "add", text] => Self::UserAdd(name(text)?),
             ["user", "revoke", name] => Self::UserRevoke((*name).to_string()),
             ["user", "list"] => Self::UserList,
             ["gc"] => Self::Collect,
+            ["status"] => Self::Status,
             ["cancel", "job", id] => Self::CancelJob(number(id)?),
             ["cancel", "event", id] => Self::CancelEvent(number(id)?),
             ["rebuild", "job", id] => Self::RebuildJob(number(id)?),
             ["rebuild", "event", id] => Self::RebuildEvent(number(id)?),
-            _ => return Err(format!("expected one of\n{COMMANDS}")),
+            ["agent", ..] => return Err("expected add, list, revoke, aside or back, and the agent's name".to_string()),
+            ["user", ..] => return Err("expected add, list or revoke, and the user's name".to_string()),
+            ["cancel" | "rebuild", ..] => return Err("expected job or event, and its number".to_string()),
+            [command, word, ..] => return Err(format!("{word:?} is one word too many after {command}")),
+            _ => return Err("expected a command".to_string()),
         })
+    }
+
+    /// Whether it lets somebody in, which can be done before a master's first start.
+    pub fn adds(&self) -> bool {
+        matches!(self, Self::AgentAdd(_) | Self::UserAdd(_))
     }
 }
 
@@ -94,6 +98,10 @@ pub struct Actions {
     pub tokens: Arc<Tokens>,
     /// What goes into join lines.
     pub door: Door,
+    /// What is known now and is in no record.
+    pub live: Arc<RwLock<Live>>,
+    /// What is said of this master.
+    pub about: About,
 }
 
 /// How agents reach this master and know it.
@@ -140,13 +148,15 @@ impl Actions {
                 Ok(line)
             }
             Action::AgentRevoke(name) => {
-                agent(&self.reader, &name)?;
+                revocable(&self.reader, &name)?;
                 self.tokens.remove(&name);
                 self.hub.input(Input::Revoke(name.clone())).await.map_err(|_| ENDING)?;
                 self.done(who, format!("revoked agent {name}")).await
             }
             Action::SetAside(name, aside) => {
-                agent(&self.reader, &name)?;
+                if agent(&self.reader, &name)?.revoked {
+                    return Err(format!("{name:?} is revoked and gets no jobs; `agent add {name}` lets it in anew"));
+                }
                 self.hub.input(Input::SetAside(name.clone(), aside)).await.map_err(|_| ENDING)?;
                 self.done(who, if aside { format!("set {name} aside") } else { format!("took {name} back") }).await
             }
@@ -161,7 +171,14 @@ impl Actions {
                 self.record(Change::User(record)).await?;
                 self.done(who, format!("revoked user {name}")).await
             }
-            Action::AgentList => Ok(agent_list(&self.reader)),
+            Action::AgentList => {
+                let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
+                Ok(status::agent_list(&self.reader.agents(), Some(&live)))
+            }
+            Action::Status => {
+                let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
+                Ok(status::status(&self.about, &self.reader.agents(), &live))
+            }
             Action::UserList => Ok(user_list(&self.reader)),
             Action::Collect => {
                 let (store, keep) = (self.store.clone(), self.keep);
@@ -231,12 +248,26 @@ fn agent(reader: &Reader, name: &str) -> Result<AgentRecord, String> {
     agents.into_iter().find(|agent| agent.name == name).ok_or_else(|| format!("there is no agent {name:?}"))
 }
 
+/// An agent whose token can be revoked.
+fn revocable(reader: &Reader, name: &str) -> Result<AgentRecord, String> {
+    if name == builtin::NAME {
+        return Err(format!(
+            "{name:?} is the agent inside this master and has no token; `agent aside {name}` gives it no more jobs, and \
+             \"builtin\": false in the configuration switches it off"
+        ));
+    }
+    agent(reader, name)
+}
+
 /// A record and token for a new agent, or for one whose token was revoked.
 ///
 /// # Errors
 /// The name is no name, or taken.
 pub fn new_agent(reader: &Reader, name: &str) -> Result<(AgentRecord, String), String> {
     check_agent_name(name)?;
+    if name == builtin::NAME {
+        return Err(format!("{name:?} is the agent inside the master, which needs no join line; take another name"));
+    }
     if agent(reader, name).is_ok_and(|record| !record.revoked) {
         return Err(format!("there is an agent {name:?} already; revoke it first if this is to replace it"));
     }
@@ -273,19 +304,6 @@ fn revoked_user(reader: &Reader, name: &str) -> Result<UserRecord, String> {
     user.map(|user| UserRecord { revoked: true, ..user }).ok_or_else(|| format!("there is no user {name:?}"))
 }
 
-fn agent_list(reader: &Reader) -> String {
-    let mut list = String::new();
-    for agent in reader.agents() {
-        let state = match (agent.revoked, agent.seen_at) {
-            (true, _) => "revoked",
-            (false, None) => "never seen",
-            (false, Some(_)) => "joined",
-        };
-        let _ = writeln!(list, "{}\t{state}\t{}\t{}", agent.name, agent.host, agent.platforms.join(" "));
-    }
-    list
-}
-
 fn user_list(reader: &Reader) -> String {
     let names = reader.users().into_iter().filter(|user| !user.revoked).map(|user| user.name + "\n");
     names.collect()
@@ -310,15 +328,20 @@ pub fn collect(store: &Store, keep: Policy) -> Result<String, String> {
 ///
 /// # Errors
 /// Why it cannot be done.
-pub fn offline(store: &Store, keep: Policy, door: &Door, action: &Action) -> Result<String, String> {
+pub fn offline(
+    store: &Store,
+    keep: Policy,
+    door: &dyn Fn() -> Result<Door, String>,
+    action: &Action,
+) -> Result<String, String> {
     let reader = &store.reader();
     let (changes, text) = match action {
         Action::AgentAdd(name) => {
             let (record, token) = new_agent(reader, name)?;
-            (vec![Change::Agent(record)], door.join_line(name, &token)?)
+            (vec![Change::Agent(record)], door()?.join_line(name, &token)?)
         }
         Action::AgentRevoke(name) => {
-            let record = AgentRecord { revoked: true, ..agent(reader, name)? };
+            let record = AgentRecord { revoked: true, ..revocable(reader, name)? };
             (vec![Change::Agent(record)], format!("revoked agent {name}"))
         }
         Action::UserAdd(name) => {
@@ -326,7 +349,7 @@ pub fn offline(store: &Store, keep: Policy, door: &Door, action: &Action) -> Res
             (vec![Change::User(record)], token)
         }
         Action::UserRevoke(name) => (vec![Change::User(revoked_user(reader, name)?)], format!("revoked user {name}")),
-        Action::AgentList => (Vec::new(), agent_list(reader)),
+        Action::AgentList => (Vec::new(), status::agent_list(&reader.agents(), None)),
         Action::UserList => (Vec::new(), user_list(reader)),
         Action::Collect => (Vec::new(), collect(store, keep)?),
         _ => return Err("no master is running on this state directory".to_string()),

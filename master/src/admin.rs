@@ -92,9 +92,20 @@ async fn serve(stream: UnixStream, actions: &Actions) -> io::Result<()> {
     stream.write_all(answer.as_bytes()).await
 }
 
-/// Lets the master that runs on this state directory do something; `None` when none runs there.
-pub fn ask(state: &Path, words: &[&str]) -> Option<Result<String, String>> {
-    let mut stream = std::os::unix::net::UnixStream::connect(state.join(SOCKET)).ok()?;
+/// Lets the master that runs on this state directory do something; `None` when none runs there. What it says is its answer,
+/// or why it did not do it.
+///
+/// # Errors
+/// It cannot be asked by this user.
+pub fn ask(state: &Path, words: &[&str]) -> Result<Option<Result<String, String>>, String> {
+    let mut stream = match std::os::unix::net::UnixStream::connect(state.join(SOCKET)) {
+        Ok(stream) => stream,
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let state = state.display();
+            return Err(format!("the master of {state} is another user's: run this as root, or as that user"));
+        }
+        Err(_) => return Ok(None),
+    };
     let command = Command { words: words.iter().map(ToString::to_string).collect() };
     let mut line = json::to_string(&command);
     line.push('\n');
@@ -104,10 +115,10 @@ pub fn ask(state: &Path, words: &[&str]) -> Option<Result<String, String>> {
         stream.write_all(line.as_bytes())?;
         io::BufReader::new(&stream).read_line(&mut answer)
     })();
-    Some(match (exchange, json::from_str::<Answer>(&answer)) {
+    Ok(Some(match (exchange, json::from_str::<Answer>(&answer)) {
         (Ok(_), Ok(Answer { done: true, text })) => Ok(text),
         (Ok(_), Ok(Answer { text, .. })) => Err(text),
         (Err(error), _) => Err(format!("the running master does not answer: {error}")),
         (Ok(_), Err(_)) => Err("the running master answers something else than this version expects".to_string()),
-    })
+    }))
 }

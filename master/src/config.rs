@@ -61,7 +61,7 @@ pub struct Certificate {
 /// All settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Directory of everything the master keeps.
+    /// Directory of everything the master keeps; empty where the file does not say, see `places`.
     pub state: PathBuf,
     /// Addresses listened on.
     pub listen: Vec<SocketAddr>,
@@ -96,7 +96,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            state: PathBuf::from("sai-state"),
+            state: PathBuf::new(),
             listen: vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), PORT)],
             url: None,
             trusted_proxies: Proxies::default(),

@@ -18,9 +18,11 @@ pub mod lint;
 pub mod live;
 pub mod nonces;
 pub mod page;
+pub mod places;
 pub mod repositories;
 pub mod sessions;
 pub mod startup;
+pub mod status;
 pub mod store;
 pub mod tls;
 pub mod try_once;
@@ -39,7 +41,7 @@ pub const EXIT_STORE: u8 = 4;
 /// Exit status: interrupted by a signal, as shells say it (128 + SIGINT).
 pub const EXIT_INTERRUPTED: u8 = 130;
 
-/// Tells the operator something, in one line on standard error.
+/// Tells the operator something on standard error.
 pub fn say(text: &str) {
-    eprintln!("sai-master: {text}");
+    sai_agent::terminal::tell("sai-master", text);
 }

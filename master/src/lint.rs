@@ -1,5 +1,6 @@
 //! Saifile bytes → lines for a terminal: what `sai-master lint` and `sai-master matrix` print, without a server.
 
+use sai_core::escape;
 use sai_core::json::At;
 use sai_core::matrix;
 use sai_core::repo_spec::{self, RepoSpec, Warning};
@@ -42,18 +43,26 @@ pub fn matrix(file_name: &str, bytes: &[u8], reference: &str) -> Result<Rows, Ve
         Err(error) => Err(vec![error]),
     };
     let (jobs, warnings) = repo_spec::read(bytes).and_then(expand).map_err(|errors| error_lines(file_name, &errors))?;
-    let rows = jobs.iter().map(|job| format!("{}\t{}\n", job.platform, job.configuration)).collect();
+    let rows = jobs
+        .iter()
+        .map(|job| format!("{}\t{}\n", escape::line(&job.platform), escape::line(&job.configuration)))
+        .collect();
     Ok(Rows { rows, warnings: warning_lines(file_name, &warnings) })
 }
 
 fn error_lines(file_name: &str, errors: &[At]) -> Vec<String> {
-    let line = |error: &At| format!("{file_name}:{}:{}: error: {}", error.line, error.column, error.message());
+    let file = escape::line(file_name);
+    let line = |error: &At| {
+        format!("{file}:{}:{}: error: {}", error.line, error.column, escape::line(&error.message().to_string()))
+    };
     errors.iter().map(line).collect()
 }
 
 fn warning_lines(file_name: &str, warnings: &[Warning]) -> Vec<String> {
-    let line =
-        |warning: &Warning| format!("{file_name}:{}:{}: warning: {}", warning.line, warning.column, warning.text);
+    let file = escape::line(file_name);
+    let line = |warning: &Warning| {
+        format!("{file}:{}:{}: warning: {}", warning.line, warning.column, escape::line(&warning.text))
+    };
     warnings.iter().map(line).collect()
 }
 

@@ -1,10 +1,19 @@
 //! Command line → a running master, a trial, or a word with the master that runs already.
 #![forbid(unsafe_code)]
 
+#[path = "main/help.rs"]
+mod help;
+#[path = "main/options.rs"]
+mod options;
+
 use async_signal::{Signal, Signals};
+use options::{Failure, none_left, path, rest};
 use pico_args::Arguments;
+use sai_agent::fresh::Fresh;
+use sai_agent::terminal;
+use sai_core::limits::SLOTS;
 use sai_master::actions::{self, Action};
-use sai_master::config::{self, Config};
+use sai_master::places::{self, Place};
 use sai_master::store::{self, Options, Store};
 use sai_master::tls::Identity;
 use sai_master::try_once::{self, Trial};
@@ -15,141 +24,79 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-const HELP: &str = "\
-sai-master: a small CI master with an agent built in
-
-  sai-master [--config FILE] [--state DIR] [--listen ADDRESS]… [--url URL]
-                            run; without a file, with defaults and ./sai-state
-  sai-master try [PATH] [--dirty] [--configuration NAME]… [--platform NAME]…
-                 [--as PLATFORM]… [--slots N] [--state DIR] [--stay]
-                            build a local repository once, here; the exit
-                            status is the verdict
-  sai-master lint FILE      check a .sai.json
-  sai-master matrix FILE [--ref REF]
-                            the jobs of a .sai.json: platform, tab, configuration
-
-Of a master, running or not (give the same --config or --state):
-";
-
-const MORE: &str = "  export                    all records as JSON lines, to standard output
-  import                    all records from standard input, into an empty state
-
-  --help, --version
-
-Exit status: 0 done or passed, 1 failed (a job, a check, a request), 2 wrong use,
-3 trouble that is not the job's, 4 the ledger could not be written, 130 interrupted.
-";
-
 fn main() -> ExitCode {
     // A supervisor is this program too; it must start fast and needs nothing else of it.
     let mut words = std::env::args_os().skip(1);
     if words.next().is_some_and(|first| first == "--job") {
         return match words.next() {
             Some(directory) => sai_agent::supervisor::main(Path::new(&directory)),
-            None => usage("--job: expected a directory"),
+            None => usage("--job: expected a directory", None),
         };
     }
     let mut arguments = Arguments::from_env();
-    if arguments.contains(["-h", "--help"]) {
-        print!("{HELP}{}{MORE}", actions::COMMANDS);
-        return ExitCode::SUCCESS;
-    }
+    let asks = arguments.contains(["-h", "--help"]);
     if arguments.contains(["-V", "--version"]) {
-        println!("sai-master {}", env!("CARGO_PKG_VERSION"));
+        terminal::print(&format!("sai-master {}\n", env!("CARGO_PKG_VERSION")));
         return ExitCode::SUCCESS;
     }
-    let result = match arguments.subcommand() {
-        Err(error) => Err(Failure::Usage(error.to_string())),
-        Ok(None) => run(arguments),
-        Ok(Some(command)) => match command.as_str() {
-            "try" => trial(arguments),
-            "lint" => lint_file(arguments),
-            "matrix" => matrix(arguments),
-            "export" => export(arguments),
-            "import" => import(arguments),
-            "agent" | "user" | "cancel" | "rebuild" | "gc" => act(command, arguments),
-            _ => Err(Failure::Usage(format!("there is no command {command:?}"))),
-        },
+    let command = match arguments.subcommand() {
+        Ok(command) => command,
+        Err(error) => return usage(&error.to_string(), None),
     };
-    match result {
-        Ok(status) => status,
-        Err(Failure::Usage(why)) => usage(&why),
-        Err(Failure::Failed(why)) => {
-            say(&why);
-            ExitCode::from(EXIT_FAILED)
-        }
-        Err(Failure::Infra(why)) => {
-            say(&why);
-            ExitCode::from(EXIT_INFRA)
-        }
+    let page = match &command {
+        Some(command) => help::page(command),
+        None => Some(help::OVERVIEW),
+    };
+    if let (true, Some(page)) = (asks, page) {
+        terminal::print(page);
+        return ExitCode::SUCCESS;
     }
+    let result = match command.as_deref() {
+        None | Some("run") => run(arguments),
+        Some("try") => trial(arguments),
+        Some("lint") => lint_file(arguments),
+        Some("matrix") => matrix(arguments),
+        Some("export") => export(arguments),
+        Some("import") => import(arguments),
+        Some(word @ ("agent" | "user" | "cancel" | "rebuild" | "gc" | "status")) => act(word, arguments),
+        Some(word) => Err(Failure::Usage(format!("there is no command {word:?}"))),
+    };
+    let (status, why) = match result {
+        Ok(status) => return status,
+        Err(Failure::Usage(why)) => return usage(&why, command.as_deref().filter(|_| page.is_some())),
+        Err(Failure::Configuration(why)) => (EXIT_USAGE, why),
+        Err(Failure::Failed(why)) => (EXIT_FAILED, why),
+        Err(Failure::Infra(why)) => (EXIT_INFRA, why),
+    };
+    say(&why);
+    ExitCode::from(status)
 }
 
-enum Failure {
-    Usage(String),
-    Failed(String),
-    Infra(String),
-}
-
-impl From<pico_args::Error> for Failure {
-    fn from(error: pico_args::Error) -> Self {
-        Self::Usage(error.to_string())
-    }
-}
-
-fn usage(why: &str) -> ExitCode {
-    say(&format!("{why}; see sai-master --help"));
+/// Says what is wrong with a command line, and where it is explained.
+fn usage(why: &str, command: Option<&str>) -> ExitCode {
+    let command = command.map(|word| format!(" {word}")).unwrap_or_default();
+    say(&format!("{why}; see sai-master{command} --help"));
     ExitCode::from(EXIT_USAGE)
 }
 
-fn path(text: &std::ffi::OsStr) -> Result<PathBuf, String> {
-    Ok(PathBuf::from(text))
-}
-
-/// Takes the words that are left; options among them are ones we do not have.
-fn rest(arguments: Arguments) -> Result<Vec<OsString>, Failure> {
-    let words = arguments.finish();
-    match words.iter().find(|word| word.as_encoded_bytes().starts_with(b"-") && word.len() > 1) {
-        Some(option) => Err(Failure::Usage(format!("there is no option {}", option.to_string_lossy()))),
-        None => Ok(words),
-    }
-}
-
-fn none_left(arguments: Arguments) -> Result<(), Failure> {
-    match rest(arguments)?.first() {
-        Some(word) => Err(Failure::Usage(format!("{:?} is one word too many", word.to_string_lossy()))),
-        None => Ok(()),
-    }
-}
-
-fn configuration(arguments: &mut Arguments) -> Result<Config, Failure> {
-    let file: Option<PathBuf> = arguments.opt_value_from_os_str("--config", path)?;
-    let mut config = match file {
-        Some(file) => {
-            let name = file.display().to_string();
-            let bytes = std::fs::read(&file).map_err(|error| Failure::Usage(format!("{name}: {error}")))?;
-            config::read(&name, &bytes).map_err(|lines| Failure::Usage(lines.join("\n")))?
-        }
-        None => Config::default(),
-    };
-    if let Some(state) = arguments.opt_value_from_os_str("--state", path)? {
-        config.state = state;
-    }
-    let listen: Vec<std::net::SocketAddr> = arguments.values_from_str("--listen")?;
-    if !listen.is_empty() {
-        config.listen = listen;
-    }
-    if let Some(url) = arguments.opt_value_from_str::<_, String>("--url")? {
-        config.url = Some(url);
-    }
-    Ok(config)
+/// Delivers what was asked for.
+fn deliver(text: &str) -> Result<ExitCode, Failure> {
+    let told = terminal::deliver(text.as_bytes());
+    told.map(|()| ExitCode::SUCCESS).map_err(|error| Failure::Infra(format!("standard output: {error}")))
 }
 
 fn run(mut arguments: Arguments) -> Result<ExitCode, Failure> {
-    let config = configuration(&mut arguments)?;
+    let asked = options::asked(&mut arguments)?;
+    let over = options::over(&mut arguments)?;
     none_left(arguments)?;
+    let Place { mut config, file, .. } = options::place(&asked)?;
+    over.apply(&mut config);
+    let said_by = file.as_ref().map_or("no configuration, so defaults".to_string(), |file| file.display().to_string());
+    say(&format!("configured by {said_by}; keeping everything in {}", config.state.display()));
     let repositories = config.repositories.len();
+    let fresh = Fresh::new(&config.state);
     let master = startup::start(config).map_err(Failure::Infra)?;
+    fresh.keep();
     for address in &master.addresses {
         say(&format!("listening on {address}"));
     }
@@ -171,18 +118,24 @@ fn run(mut arguments: Arguments) -> Result<ExitCode, Failure> {
 }
 
 fn trial(mut arguments: Arguments) -> Result<ExitCode, Failure> {
+    let slots = |text: &str| match text.parse() {
+        Ok(slots @ 1..=SLOTS) => Ok(slots),
+        _ => Err(format!("expected 1 to {SLOTS} slots, found {text:?}")),
+    };
     let mut trial = Trial {
         dirty: arguments.contains("--dirty"),
         stay: arguments.contains("--stay"),
         configurations: arguments.values_from_str("--configuration")?,
         platforms: arguments.values_from_str("--platform")?,
         offer: arguments.values_from_str("--as")?,
-        slots: arguments.opt_value_from_str("--slots")?,
+        slots: arguments.opt_value_from_fn("--slots", slots)?,
         state: arguments.opt_value_from_os_str("--state", path)?,
+        images: arguments.opt_value_from_os_str("--images", path)?,
+        artifacts: arguments.opt_value_from_os_str("--artifacts", path)?,
         path: PathBuf::from("."),
     };
     if let Some(wrong) = trial.offer.iter().find_map(|name| sai_core::platform::check_name(name).err()) {
-        return Err(Failure::Usage(format!("--as: {wrong}")));
+        return Err(Failure::Usage(format!("--as: expected {wrong}")));
     }
     let words = rest(arguments)?;
     if words.len() > 1 {
@@ -204,84 +157,107 @@ fn saifile(words: Vec<OsString>) -> Result<(String, Vec<u8>), Failure> {
 fn lint_file(arguments: Arguments) -> Result<ExitCode, Failure> {
     let (name, bytes) = saifile(rest(arguments)?)?;
     let (lines, good) = lint::lint(&name, &bytes);
-    for line in lines {
-        println!("{line}");
-    }
+    // Whether the file is good is said by the exit status, be the lines read or not.
+    terminal::print(&lines.iter().map(|line| format!("{line}\n")).collect::<String>());
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
 }
 
 fn matrix(mut arguments: Arguments) -> Result<ExitCode, Failure> {
     let reference: Option<String> = arguments.opt_value_from_str("--ref")?;
     let (name, bytes) = saifile(rest(arguments)?)?;
+    // Nothing but rows goes to standard output, and a message is a line of its own for whoever jumps to its place.
+    let complain = |lines: &[String]| {
+        let _ = io::stderr().write_all(lines.iter().map(|line| format!("{line}\n")).collect::<String>().as_bytes());
+    };
     match lint::matrix(&name, &bytes, reference.as_deref().unwrap_or("refs/heads/main")) {
         Ok(rows) => {
-            for warning in rows.warnings {
-                eprintln!("{warning}");
-            }
-            io::stdout().write_all(rows.rows.as_bytes()).map_err(|error| Failure::Infra(error.to_string()))?;
-            Ok(ExitCode::SUCCESS)
+            complain(&rows.warnings);
+            deliver(&rows.rows)
         }
         Err(errors) => {
-            for error in errors {
-                eprintln!("{error}");
-            }
+            complain(&errors);
             Ok(ExitCode::from(EXIT_FAILED))
         }
     }
 }
 
+/// Fails where no master keeps its state, before anything is made there.
+fn expect_state(state: &Path) -> Result<(), Failure> {
+    if places::is_state(state) {
+        return Ok(());
+    }
+    Err(Failure::Configuration(format!(
+        "no master keeps its state in {}; say which one is meant with its --config or --state",
+        state.display()
+    )))
+}
+
 /// Opens the records of a master that does not run.
-fn open(config: &Config) -> Result<(Store, store::Restored), Failure> {
-    let state = config.state.canonicalize().map_err(|error| {
-        Failure::Infra(format!("{}: {error}; expected a master's state directory", config.state.display()))
+fn open(state: &Path) -> Result<(Store, store::Restored), Failure> {
+    let state = state.canonicalize().map_err(|error| {
+        Failure::Infra(format!("{}: {error}; expected a master's state directory", state.display()))
     })?;
     Store::open(&state, Options::new(|_| {})).map_err(|error| Failure::Infra(error.to_string()))
 }
 
-fn act(command: String, mut arguments: Arguments) -> Result<ExitCode, Failure> {
-    let config = configuration(&mut arguments)?;
-    if config == Config::default() && !config.state.exists() {
-        // A join line or token of a master that is made up on the spot would open nothing anywhere.
-        return Err(Failure::Usage(format!(
-            "no master keeps its state in {} here; say which one is meant with its --config or --state",
-            config.state.display()
-        )));
-    }
+fn act(command: &str, mut arguments: Arguments) -> Result<ExitCode, Failure> {
+    let asked = options::asked(&mut arguments)?;
+    let over = options::over(&mut arguments)?;
     let words = rest(arguments)?;
     let words: Vec<String> = words.into_iter().map(|word| word.to_string_lossy().into_owned()).collect();
-    let words: Vec<&str> = std::iter::once(command.as_str()).chain(words.iter().map(String::as_str)).collect();
+    let words: Vec<&str> = std::iter::once(command).chain(words.iter().map(String::as_str)).collect();
     let action = Action::parse(&words).map_err(Failure::Usage)?;
-    let text = match admin::ask(&config.state, &words) {
+    let Place { mut config, said, .. } = options::place(&asked)?;
+    over.apply(&mut config);
+    let answer = admin::ask(&config.state, &words).map_err(Failure::Infra)?;
+    let text = match answer {
         Some(answer) => answer.map_err(Failure::Failed)?,
+        None if action == Action::Status => {
+            expect_state(&config.state)?;
+            deliver(&format!("not running\nstate\t{}\n", config.state.display()))?;
+            return Ok(ExitCode::from(EXIT_FAILED));
+        }
         None => {
+            // Who may build or act can be said before the first start, if it is said of which master: a join line or
+            // token of one that is made up on the spot would open nothing anywhere.
+            if !(said && action.adds()) {
+                expect_state(&config.state)?;
+            }
+            let fresh = Fresh::new(&config.state);
             startup::make_state(&config.state).map_err(Failure::Infra)?;
-            let identity =
-                Identity::load(startup::tls_sources(&config)).map_err(|error| Failure::Infra(error.to_string()))?;
-            let door = startup::door(&config, &identity).map_err(Failure::Infra)?;
-            let (store, _) = open(&config)?;
-            actions::offline(&store, config.keep, &door, &action).map_err(Failure::Failed)?
+            let door = || {
+                let identity = Identity::load(startup::tls_sources(&config)).map_err(|error| error.to_string())?;
+                startup::door(&config, &identity)
+            };
+            let (store, _) = open(&config.state)?;
+            let text = actions::offline(&store, config.keep, &door, &action).map_err(Failure::Failed)?;
+            fresh.keep();
+            text
         }
     };
-    println!("{}", text.trim_end());
-    Ok(ExitCode::SUCCESS)
+    deliver(&format!("{}\n", text.trim_end()))
 }
 
 fn export(mut arguments: Arguments) -> Result<ExitCode, Failure> {
-    let config = configuration(&mut arguments)?;
+    let place = options::place(&options::asked(&mut arguments)?)?;
     none_left(arguments)?;
-    let (store, _) = open(&config)?;
+    expect_state(&place.config.state)?;
+    let (store, _) = open(&place.config.state)?;
     let mut out = io::BufWriter::new(io::stdout().lock());
+    let trouble = |error: io::Error| Failure::Infra(format!("standard output: {error}"));
     let records = store::export(&store.reader(), &mut out).map_err(|error| Failure::Infra(error.to_string()))?;
-    out.flush().map_err(|error| Failure::Infra(error.to_string()))?;
+    out.flush().map_err(trouble)?;
     say(&format!("{records} records"));
     Ok(ExitCode::SUCCESS)
 }
 
 fn import(mut arguments: Arguments) -> Result<ExitCode, Failure> {
-    let config = configuration(&mut arguments)?;
+    let place = options::place(&options::asked(&mut arguments)?)?;
     none_left(arguments)?;
-    let records = store::import(&config.state, &mut io::stdin().lock(), "standard input")
+    let fresh = Fresh::new(&place.config.state);
+    let records = store::import(&place.config.state, &mut io::stdin().lock(), "standard input")
         .map_err(|error| Failure::Failed(error.to_string()))?;
+    fresh.keep();
     say(&format!("{records} records"));
     Ok(ExitCode::SUCCESS)
 }

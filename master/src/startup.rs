@@ -18,6 +18,7 @@ use crate::page::library::Library;
 use crate::page::route::{ApiRoute, Route, route};
 use crate::repositories::{Numbers, Repositories, Shared, read_saifile};
 use crate::sessions::Sessions;
+use crate::status::About;
 use crate::store::{Options, Restored, Store};
 use crate::tls::{Identity, Sources};
 use crate::{admin, say, viewers};
@@ -96,6 +97,7 @@ pub fn start(config: Config) -> Result<Master, String> {
         Repositories::start(&config, &state, &shared, &restored.tips).map_err(|error| format!("the pokes: {error}"))?;
     let tokens = Arc::new(Tokens::new(&restored.agents));
     let door = door(&config, &identity)?;
+    let about = About { url: own_url(&config, &config.listen), state: state.clone(), since: now() };
     let actions = Arc::new(Actions {
         hub: handle.clone(),
         reader: store.reader(),
@@ -103,6 +105,8 @@ pub fn start(config: Config) -> Result<Master, String> {
         keep: config.keep,
         tokens: tokens.clone(),
         door,
+        live: live.clone(),
+        about,
     });
     let performer = actions.clone();
     let library = Arc::new(Library {
@@ -229,7 +233,10 @@ fn restore(config: &Config, store: &Store, restored: &Restored) -> Result<(Hub, 
     for agent in &restored.agents {
         hub.handle(now, Input::Agent(agent.clone()), &mut outputs);
     }
-    if config.builtin.is_some() && !restored.agents.iter().any(|agent| agent.name == builtin::NAME) {
+    // One that was added or revoked under this name, which earlier versions allowed, is not the one inside.
+    let is_inside =
+        |agent: &AgentRecord| agent.name == builtin::NAME && agent.token_sha256.is_empty() && !agent.revoked;
+    if config.builtin.is_some() && !restored.agents.iter().any(is_inside) {
         let record = AgentRecord {
             name: builtin::NAME.to_string(),
             // No token has this digest: the built-in agent comes by no door.

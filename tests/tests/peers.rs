@@ -404,7 +404,7 @@ fn hundreds_of_idle_agents_cost_little_and_change_nothing() {
     let mut peers = Vec::new();
     for number in 0..MANY {
         let line = sai_master::admin::ask(&world.state(), &["agent", "add", &format!("idle-{number}")]);
-        let line = line.expect("a running master").expect("a join line");
+        let line = line.expect("its own master").expect("a running master").expect("a join line");
         peers.push(Peer::join(&line, hello(u128::from(number), &["other-idle/x86_64"], 1, &[])));
     }
     let each = master.resident_kib().saturating_sub(before) / MANY;

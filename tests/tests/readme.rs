@@ -264,7 +264,7 @@ impl Stranger {
             }
             "sai-master agent list --config /etc/sai/master.json" => {
                 let list = self.run(line);
-                assert!(list.contains("shed\tjoined"), "{list}");
+                assert!(list.contains("shed\tconnected"), "{list}");
             }
             "sai-master agent revoke shed --config /etc/sai/master.json" => {
                 self.run(line);
@@ -629,53 +629,64 @@ fn options_of_help_are_taken_and_others_refused() {
     let _master = world.master();
     let line = world.join_line("one").replace(&format!(":{}", world.port), ":1");
     let joined = world.configuration().display().to_string();
-    let examples: [(&str, Vec<Vec<&str>>); 2] = [
+    let examples: [(&str, &str, Vec<Vec<&str>>); 6] = [
+        ("sai-master", "agent", vec![vec!["agent", "list", "--config", &joined, "--state", &state]]),
         (
             "sai-master",
-            vec![
-                vec!["agent", "list", "--config", &joined],
-                vec!["agent", "list", "--state", &state, "--listen", "127.0.0.1:1", "--url", "https://localhost:1"],
-                vec!["try", &config, "--dirty", "--configuration", "a", "--platform", "b", "--as", "linux-c"],
-                vec!["try", &config, "--slots", "1", "--state", &state, "--stay"],
-                vec!["matrix", &saifile, "--ref", "main"],
-                vec!["lint", &saifile],
-                vec!["--version"],
-                vec!["--help"],
-            ],
+            "run",
+            vec![vec![
+                "--config",
+                &config,
+                "--state",
+                &state,
+                "--listen",
+                "127.0.0.1:1",
+                "--url",
+                "https://localhost:1",
+            ]],
         ),
         (
-            "sai-agent",
+            "sai-master",
+            "try",
             vec![
-                vec!["--config", &config, "--state", &state],
-                vec![
-                    "join",
-                    &line,
-                    "--name",
-                    "n",
-                    "--platform",
-                    "linux-c",
-                    "--slots",
-                    "1",
-                    "--state",
-                    &state,
-                    "--only-save",
-                ],
-                vec!["--version"],
-                vec!["--help"],
+                vec!["try", &config, "--dirty", "--configuration", "a", "--platform", "b", "--as", "linux-c"],
+                vec!["try", &config, "--slots", "1", "--state", &state, "--stay", "--images", "/", "--artifacts", "a"],
             ],
         ),
+        ("sai-master", "matrix", vec![vec!["matrix", &saifile, "--ref", "main"]]),
+        ("sai-agent", "", vec![vec!["--config", &config, "--state", &state], vec!["--version"], vec!["--help"]]),
+        (
+            "sai-agent",
+            "join",
+            vec![vec![
+                "join",
+                &line,
+                "--name",
+                "n",
+                "--platform",
+                "linux-c",
+                "--slots",
+                "1",
+                "--state",
+                &state,
+                "--only-save",
+            ]],
+        ),
     ];
-    for (name, lines) in examples {
+    for (name, command, lines) in examples {
         let ask = |arguments: &[&str]| Command::new(program(name)).args(arguments).output().expect("a program");
-        let help = ask(&["--help"]);
-        assert!(help.status.success());
         let version = ask(&["--version"]);
         assert_eq!(text(&version.stdout), format!("{name} {}\n", env!("CARGO_PKG_VERSION")));
+        let help = if command.is_empty() { ask(&["--help"]) } else { ask(&[command, "--help"]) };
+        assert!(help.status.success());
         let help = text(&help.stdout);
+        // What is said of another command's help is no option of this one.
+        let help: String =
+            help.lines().filter(|line| !line.contains("; see ")).map(|line| format!("{line}\n")).collect();
         let options = help.split(|letter: char| !(letter.is_ascii_lowercase() || letter == '-'));
         let options: BTreeSet<&str> = options.filter(|word| word.starts_with("--") && word.len() > 2).collect();
         let shown: BTreeSet<&str> = lines.iter().flatten().copied().filter(|word| word.starts_with("--")).collect();
-        assert_eq!(options, shown, "the options of {name} --help and those tried here");
+        assert_eq!(options, shown, "the options of {name} {command} --help and those tried here");
         for arguments in lines {
             let told = text(&ask(&arguments).stderr);
             let refused = ["there is no option", "is not understood", "one word too many", "expected one of"];

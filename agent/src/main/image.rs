@@ -7,36 +7,71 @@ use rustix::process::{Pid, kill_process};
 use sai_agent::image::commands::{self, Failure, Origin, Worker};
 use sai_agent::image::plan::Request;
 use sai_agent::image::{apt, worker};
-use sai_agent::{config, say};
+use sai_agent::{config, say, terminal};
 use smol::future;
 use smol::stream::StreamExt as _;
 use std::ffi::OsString;
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-const HELP: &str = "\
-sai-agent image - root file systems that jobs run in, each under the name of a platform
+/// What a command line that is not understood ends with.
+const SEE: &str = "see sai-agent image --help";
 
-usage:
-  sai-agent image create PLATFORM --debootstrap SUITE [--mirror URL] [--arch ARCH] [--packages \"A B C\"]
+const HEAD: &str =
+    "sai-agent image - root file systems that jobs run in, each under the name of a platform\n\nusage:\n";
+
+/// What each command says: its name, usage, and an example.
+const COMMANDS: [(&str, &str, &str); 6] = [
+    (
+        "create",
+        "  sai-agent image create PLATFORM --debootstrap SUITE [--mirror URL] [--arch ARCH] [--packages \"A B C\"]
       Make a base of a release of Debian or its kin, and install packages over it. Without --mirror it is the one that
       this machine's own apt uses. ARCH is Debian's name, as arm64; a foreign one needs qemu-user and binfmt_misc.
   sai-agent image create PLATFORM --from-dir DIR | --from-tar FILE [--packages \"A B C\"]
       Make the base of a copy of a root file system.
   sai-agent image create PLATFORM --on OTHER [--packages \"A B C\"]
       Share the base of another image, and install other packages over it.
-  sai-agent image update PLATFORM [--packages \"A B C\"]
+",
+        "sai-agent image create linux-debian-13/x86_64/gcc --debootstrap trixie --packages \"gcc libc6-dev make\"",
+    ),
+    (
+        "update",
+        "  sai-agent image update PLATFORM [--packages \"A B C\"]
       Bring packages up to date, and install more. Jobs that run in it go on in what it was.
-  sai-agent image shell PLATFORM [--commit]
+",
+        "sai-agent image update linux-debian-13/x86_64/gcc",
+    ),
+    (
+        "shell",
+        "  sai-agent image shell PLATFORM [--commit]
       A shell of root's inside. What is changed is thrown away; with --commit it is kept if the shell ends with status 0.
-  sai-agent image list
+",
+        "sai-agent image shell linux-debian-13/x86_64/gcc --commit",
+    ),
+    (
+        "list",
+        "  sai-agent image list
       A table: platform, MiB on disk of its own layers, age, jobs that ran in it, layers bottom up.
-  sai-agent image remove PLATFORM
+",
+        "sai-agent image list",
+    ),
+    (
+        "remove",
+        "  sai-agent image remove PLATFORM
       Remove it, unless a job or another image uses it.
-  sai-agent image rescan
+",
+        "sai-agent image remove linux-debian-13/x86_64/gcc",
+    ),
+    (
+        "rescan",
+        "  sai-agent image rescan
       Have the agents that run look at their images again, as after a change by hand.
+",
+        "sai-agent image rescan",
+    ),
+];
 
+const TAIL: &str = "
 options of each:
   --images DIR    the directory of images [what the configuration says, else DIR/images of the state directory]
   --state DIR     the agent's state directory; of the one inside a master it is `agent` in the master's
@@ -50,17 +85,31 @@ exit status:
   130  interrupted; nothing half made is left
 ";
 
+/// What one command says of itself, or all of them where none is named.
+fn help(name: Option<&str>) -> String {
+    let of_it = COMMANDS.iter().filter(|(command, ..)| name.is_none_or(|name| name == *command));
+    let usage: String = of_it.clone().map(|(_, usage, _)| *usage).collect();
+    let example = of_it.map(|(.., example)| *example).next().unwrap_or_default();
+    format!("{HEAD}{usage}{TAIL}\nexample: {example}\n")
+}
+
 /// Runs one command.
 pub fn command(mut words: Vec<OsString>) -> ExitCode {
     if words.is_empty() || words.iter().any(|word| word == "--help" || word == "-h") {
-        print!("{HELP}");
+        let first = words.first().and_then(|word| word.to_str());
+        let known = first.filter(|first| COMMANDS.iter().any(|(command, ..)| command == first));
+        terminal::print(&help(known));
         return if words.is_empty() { ExitCode::from(2) } else { ExitCode::SUCCESS };
     }
     let name = words.remove(0).to_string_lossy().into_owned();
+    let here = |why: String| match COMMANDS.iter().any(|(command, ..)| *command == name) {
+        true => why.replace(SEE, &format!("see sai-agent image {name} --help")),
+        false => why,
+    };
     let (status, why) = match run(&name, Arguments::from_vec(words)) {
         Ok(status) => return ExitCode::from(status),
         Err(Failure::Trouble(why)) => (1, why),
-        Err(Failure::Usage(why)) => (2, why),
+        Err(Failure::Usage(why)) => (2, here(why)),
         Err(Failure::InUse(why)) => (4, why),
         Err(Failure::Interrupted) => (130, "interrupted; nothing half made is left".to_string()),
     };
@@ -70,7 +119,7 @@ pub fn command(mut words: Vec<OsString>) -> ExitCode {
 
 /// A wrong command line, as a failure of this command.
 fn wrong(crate::Failure(_, why): crate::Failure) -> Failure {
-    Failure::Usage(why.replace("sai-agent --help", "sai-agent image --help"))
+    Failure::Usage(why.replace(crate::SEE, SEE))
 }
 
 fn misunderstood(error: pico_args::Error) -> Failure {
@@ -99,15 +148,15 @@ fn run(name: &str, mut arguments: Arguments) -> Result<u8, Failure> {
             finish(arguments).map_err(wrong)?;
             let (rows, wrong) = commands::list(&images);
             wrong.iter().for_each(|line| say(&format!("no image: {line}")));
-            // Whoever reads only the first lines of it wants no more.
-            let _ = std::io::stdout().write_all(commands::table(&rows).as_bytes());
-            Ok(0)
+            let table = commands::table(&rows);
+            let told = terminal::deliver(table.as_bytes());
+            done(told.map_err(|error| Failure::Trouble(format!("standard output: {error}"))))
         }
         "rescan" => {
             finish(arguments).map_err(wrong)?;
             done(commands::rescan(&images))
         }
-        _ => Err(Failure::Usage(format!("there is no command image {name}; see sai-agent image --help"))),
+        _ => Err(Failure::Usage(format!("there is no command image {name}; {SEE}"))),
     }
 }
 
@@ -135,7 +184,7 @@ fn images(arguments: &mut Arguments) -> Result<PathBuf, Failure> {
 
 /// The one word that is left.
 fn platform(mut arguments: Arguments) -> Result<String, Failure> {
-    let expected = || Failure::Usage("expected the name of a platform; see sai-agent image --help".to_string());
+    let expected = || Failure::Usage(format!("expected the name of a platform; {SEE}"));
     let word: Option<String> = arguments.opt_free_from_fn(platform_name).map_err(misunderstood)?;
     finish(arguments).map_err(wrong)?;
     word.ok_or_else(expected)
@@ -151,14 +200,14 @@ fn origin(arguments: &mut Arguments) -> Result<Origin, Failure> {
     let archive = arguments.opt_value_from_os_str("--from-tar", path).map_err(misunderstood)?;
     let on = arguments.opt_value_from_fn("--on", platform_name).map_err(misunderstood)?;
     if suite.is_none() && (mirror.is_some() || architecture.is_some()) {
-        return Err(Failure::Usage("--mirror and --arch are about --debootstrap SUITE".to_string()));
+        return Err(Failure::Usage(format!("--mirror and --arch are about --debootstrap SUITE; {SEE}")));
     }
     match (suite, directory, archive, on) {
         (Some(suite), None, None, None) => Ok(Origin::Debootstrap(suite, mirror, architecture)),
         (None, Some(directory), None, None) => Ok(Origin::Directory(directory)),
         (None, None, Some(archive), None) => Ok(Origin::Archive(archive)),
         (None, None, None, Some(other)) => Ok(Origin::On(other)),
-        _ => Err(Failure::Usage("expected one of --debootstrap, --from-dir, --from-tar and --on".to_string())),
+        _ => Err(Failure::Usage(format!("expected one of --debootstrap, --from-dir, --from-tar and --on; {SEE}"))),
     }
 }
 

@@ -4,6 +4,7 @@ use super::html::{Html, path_part};
 use super::layout::{Here, Layout, badge, button, moment, took};
 use super::units;
 use super::views::{AgentView, AgentsView, Visitor, job_took};
+use crate::builtin;
 
 /// Platforms of one agent named at once; the others are folded away.
 const PLATFORMS: usize = 8;
@@ -188,7 +189,8 @@ fn manage(html: &mut Html, agent: &AgentView) {
         } else if agent.connected() {
             button(html, address("set-aside"), "quiet", "Set aside");
         }
-        if agent.record.is_some() {
+        // The one inside has no token.
+        if agent.record.is_some() && agent.name != builtin::NAME {
             button(html, address("revoke"), "cancel", "Revoke its token");
         }
     });

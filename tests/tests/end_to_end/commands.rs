@@ -43,7 +43,7 @@ fn agents_and_users_are_managed_with_and_without_a_running_master() {
     assert!(states.contains("cold") && states.contains("warm"), "{states:?}");
     let line = world.join_line("hot");
     let _peer = Peer::join(&line, hello(1, &[PLATFORM], 1, &[]));
-    assert!(world.command(&["agent", "list"]).contains("hot\tjoined\tpeer\tlinux-test-1/x86_64/gcc"));
+    assert!(world.command(&["agent", "list"]).contains("hot\tconnected\tpeer\tlinux-test-1/x86_64/gcc"));
     for words in [&["agent"][..], &["agent", "dance", "x"], &["nonsense"], &["agent", "add", "a", "b"], &["--nonsense"]]
     {
         assert_eq!(world.try_command(words).0, 2, "{words:?}");

@@ -4,6 +4,8 @@ mod build;
 mod commands;
 mod jobs;
 mod push;
+#[path = "../../../agent/tests/roots/mod.rs"]
+mod roots;
 mod trial;
 
 /// What the agents of these tests offer.

@@ -1,0 +1,243 @@
+//! Words of a command → what it explains of itself.
+
+/// What `sai-master --help` says.
+pub const OVERVIEW: &str = "\
+sai-master: a small CI master with an agent built in
+
+  sai-master [OPTIONS]      run; the same as `sai-master run`
+  sai-master COMMAND …      every command explains itself: sai-master COMMAND --help
+
+without a master:
+  try [PATH]                build a local repository once, here
+  lint FILE                 check a .sai.json
+  matrix FILE               the jobs of a .sai.json
+
+of a master, running or not:
+  status                    whether it runs; its agents, jobs and disk
+  agent add|list|revoke|aside|back
+                            who may build
+  user add|list|revoke      who may cancel and rebuild
+  cancel|rebuild job|event N
+                            end jobs, or run them again
+  gc                        delete what retention does not keep
+  export, import            all records as JSON lines, out and into an empty state
+
+options of each of these, to say which master is meant:
+  --config FILE   its configuration [$SAI_CONFIG, else /etc/sai/master.json if it is there, else defaults]
+  --state DIR     its state directory [what the configuration says, else /var/lib/sai-master for root,
+                  else ~/.local/state/sai-master]
+
+  --help, --version
+
+exit status:
+  0    done, or every job passed
+  1    a job, a check or a request failed; of status: no master is running
+  2    a command line or configuration that is not understood
+  3    trouble that is not the job's
+  4    the ledger could not be written; a restart goes on from what it has
+  130  interrupted
+";
+
+/// What each command says.
+const PAGES: &[(&str, &str)] = &[
+    (
+        "run",
+        "\
+sai-master run - serve: pushes in, jobs out to agents, the page for people
+
+usage: sai-master [run] [--config FILE] [--state DIR] [--listen ADDRESS]... [--url URL]
+
+options:
+  --config FILE      the configuration [$SAI_CONFIG, else /etc/sai/master.json if it is there, else defaults]
+  --state DIR        where everything is kept [what the configuration says, else /var/lib/sai-master for root,
+                     else ~/.local/state/sai-master]
+  --listen ADDRESS   listened on instead of what the configuration says, as 0.0.0.0:4433 or [::]:4433
+  --url URL          how agents and people reach it, as https://HOST:PORT
+
+signals:
+  TERM, INT   end; jobs under way go on, and the next master adopts them
+  HUP         read the configuration again: repositories, limits and what the agent inside offers change at once; it
+              is said what a restart is needed for
+
+exit status: 2 a configuration that is not understood, 3 it cannot start, 4 the ledger could not be written
+
+example: sai-master --config /etc/sai/master.json
+",
+    ),
+    (
+        "try",
+        "\
+sai-master try - build a local repository once, here
+
+usage: sai-master try [PATH] [OPTIONS]
+
+Builds the last commit of the repository at PATH, or here, by an agent of its own that ends with it, and prints the logs.
+Nothing is written into the repository.
+
+options:
+  --dirty                what is in the working tree, committed or not
+  --configuration NAME   only this configuration; may be given again
+  --platform NAME        only jobs for such platforms; may be given again
+  --as PLATFORM          let this machine be taken for such a platform, too
+  --images DIR           offer the images in this directory; needs root [root: those of this machine's agent]
+  --slots N              jobs at once [one for every two cores]
+  --artifacts DIR        copy the files that jobs keep to DIR/CONFIGURATION/PLATFORM
+  --state DIR            where results are kept [a directory for each repository in ~/.local/state/sai-try]
+  --stay                 go on showing the page until INT or TERM
+
+exit status: 0 every job passed, 1 a job failed, 2 a command line that is not understood, 3 nothing could be built or
+trouble that is not the job's, 130 interrupted
+
+example: sai-master try --dirty --configuration default
+",
+    ),
+    (
+        "lint",
+        "\
+sai-master lint - check a .sai.json
+
+usage: sai-master lint FILE
+
+Prints errors and warnings as FILE:LINE:COLUMN: what was expected.
+
+exit status: 0 it can be used, 1 it has errors, 2 a command line that is not understood, 3 it cannot be read
+
+example: sai-master lint .sai.json
+",
+    ),
+    (
+        "matrix",
+        "\
+sai-master matrix - the jobs that a .sai.json makes of a push
+
+usage: sai-master matrix FILE [--ref REF]
+
+Prints a line for each job: platform, tab, configuration.
+
+options:
+  --ref REF   the branch or tag that is pushed, as main or refs/heads/main [main]
+
+exit status: 0 done, 1 the file has errors, 2 a command line that is not understood, 3 it cannot be read
+
+example: sai-master matrix .sai.json --ref release-2
+",
+    ),
+    (
+        "status",
+        "\
+sai-master status - whether a master runs, and how it is
+
+usage: sai-master status [--config FILE] [--state DIR]
+
+Prints since when it runs, its page, agents, jobs, repositories and disk.
+
+exit status: 0 it runs, 1 it does not, 2 a command line that is not understood, 3 it cannot be asked
+
+example: sai-master status
+",
+    ),
+    (
+        "agent",
+        "\
+sai-master agent - who may build
+
+usage: sai-master agent add|revoke|aside|back NAME [--config FILE] [--state DIR]
+       sai-master agent list [--config FILE] [--state DIR]
+
+  add NAME      let an agent in; prints the line to join with: sai-agent join LINE
+  list          a line for each: name, state, host, platforms, and why it gets no jobs, divided by tabs; states are
+                connected, away, aside (gets no jobs), locked out, never seen, revoked
+  revoke NAME   let an agent in no more; its jobs go to others
+  aside NAME    give an agent no more jobs
+  back NAME     give it jobs again, also one that is paused after trouble
+
+exit status: 0 done, 1 it cannot be done, 2 a command line that is not understood, 3 trouble with the state
+
+example: sai-master agent add shed
+",
+    ),
+    (
+        "user",
+        "\
+sai-master user - who may cancel and rebuild
+
+usage: sai-master user add|revoke NAME [--config FILE] [--state DIR]
+       sai-master user list [--config FILE] [--state DIR]
+
+  add NAME      let somebody in; prints the token to sign in with
+  list          a name a line
+  revoke NAME   let somebody in no more
+
+exit status: 0 done, 1 it cannot be done, 2 a command line that is not understood, 3 trouble with the state
+
+example: sai-master user add ann
+",
+    ),
+    (
+        "cancel",
+        "\
+sai-master cancel - end a job, or all jobs of an event
+
+usage: sai-master cancel job|event N [--config FILE] [--state DIR]
+
+exit status: 0 done, 1 it cannot be done, 2 a command line that is not understood
+
+example: sai-master cancel event 12
+",
+    ),
+    (
+        "rebuild",
+        "\
+sai-master rebuild - run an ended job again, or all of an event
+
+usage: sai-master rebuild job|event N [--config FILE] [--state DIR]
+
+exit status: 0 done, 1 it cannot be done, 2 a command line that is not understood
+
+example: sai-master rebuild job 120
+",
+    ),
+    (
+        "gc",
+        "\
+sai-master gc - delete what retention does not keep
+
+usage: sai-master gc [--config FILE] [--state DIR]
+
+Does at once what a running master does every hour, by `keep` of the configuration.
+
+exit status: 0 done, 1 not all could be deleted, 2 a command line that is not understood, 3 trouble with the state
+
+example: sai-master gc
+",
+    ),
+    (
+        "export",
+        "\
+sai-master export - all records of a master that is stopped, as JSON lines
+
+usage: sai-master export [--config FILE] [--state DIR] > FILE
+
+exit status: 0 done, 2 a command line that is not understood, 3 it cannot be read or written
+
+example: sai-master export > records.jsonl
+",
+    ),
+    (
+        "import",
+        "\
+sai-master import - records of an export, into a state that is empty
+
+usage: sai-master import [--config FILE] [--state DIR] < FILE
+
+exit status: 0 done, 1 this is no export, or the state is not empty, 2 a command line that is not understood
+
+example: sai-master import --state /var/lib/sai-elsewhere < records.jsonl
+",
+    ),
+];
+
+/// What the command that begins with this word says of itself; none when there is no such command.
+pub fn page(command: &str) -> Option<&'static str> {
+    PAGES.iter().find(|(name, _)| *name == command).map(|(_, text)| *text)
+}

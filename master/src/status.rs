@@ -1,0 +1,153 @@
+//! Records and live state → what `sai-master status` and `sai-master agent list` print.
+
+use crate::hub::now;
+use crate::live::{Live, LiveAgent};
+use crate::page::units;
+use sai_agent::describe;
+use sai_core::escape;
+use sai_core::ledger::AgentRecord;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+/// Jobs that wait of which the reason is told.
+const REASONS: usize = 5;
+/// Characters of a reason or state that are shown: it is one line of several.
+const CHARACTERS: usize = 200;
+
+/// What a running master says of itself beside what changes.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// Its page.
+    pub url: String,
+    /// Its state directory.
+    pub state: PathBuf,
+    /// Since when it runs, Unix milliseconds.
+    pub since: u64,
+}
+
+/// Lines of a word, a tab, and what there is to say of it.
+pub fn status(about: &About, agents: &[AgentRecord], live: &Live) -> String {
+    let mut out = String::new();
+    let (since, process, version) = (about.since, std::process::id(), env!("CARGO_PKG_VERSION"));
+    let (moment, span) = (units::moment_text(since), units::span(now().saturating_sub(since)));
+    let _ = writeln!(out, "running\tsince {moment} ({span}), process {process}, version {version}");
+    let _ = writeln!(out, "state\t{}, {} MiB free", about.state.display(), describe::load(&about.state).free_mib);
+    let _ = writeln!(out, "page\t{}", about.url);
+    let _ = writeln!(out, "agents\t{}", counts(agents, live));
+    let running: usize = live.agents.values().map(|agent| agent.running.len()).sum();
+    let _ = writeln!(out, "jobs\t{running} running, {} queued", live.waiting.len());
+    for (job, why) in live.waiting.iter().take(REASONS) {
+        let _ = writeln!(out, "waiting\tjob {job}: {}", short(why));
+    }
+    if live.waiting.len() > REASONS {
+        let _ = writeln!(out, "waiting\t{} more jobs", live.waiting.len() - REASONS);
+    }
+    for repository in &live.repositories {
+        let _ = writeln!(out, "repository\t{}: {}", repository.name, short(&repository.state));
+    }
+    for notice in &live.notices {
+        let _ = writeln!(out, "notice\t{}", short(notice));
+    }
+    out
+}
+
+/// How many agents are how: `2 connected, 1 away`.
+fn counts(agents: &[AgentRecord], live: &Live) -> String {
+    let states: Vec<&str> = agents.iter().map(|agent| state(agent, live.agents.get(&agent.name))).collect();
+    let count = |wanted: &&str| states.iter().filter(|state| *state == wanted).count();
+    let known = ["connected", "aside", "away", "never seen"];
+    let told = known.iter().map(|word| (count(word), word)).filter(|(count, _)| *count > 0);
+    let told: Vec<String> = told.map(|(count, word)| format!("{count} {word}")).collect();
+    if told.is_empty() { "none".to_string() } else { told.join(", ") }
+}
+
+/// A line for each agent: name, state, host, platforms, and why it gets no jobs, divided by tabs. Without a running master
+/// nobody is connected.
+pub fn agent_list(agents: &[AgentRecord], live: Option<&Live>) -> String {
+    let mut out = String::new();
+    for agent in agents {
+        let now = live.and_then(|live| live.agents.get(&agent.name));
+        let (host, platforms) = match now {
+            Some(now) => (&now.host, &now.platforms),
+            None => (&agent.host, &agent.platforms),
+        };
+        let why = now.filter(|_| !agent.revoked).and_then(|now| now.set_aside.as_deref()).unwrap_or_default();
+        // Host and platforms are the agent's own words.
+        let platforms: Vec<String> = platforms.iter().map(|platform| escape::line(platform)).collect();
+        let (state, host) = (state(agent, now), escape::line(host));
+        let _ = writeln!(out, "{}\t{state}\t{host}\t{}\t{}", agent.name, platforms.join(" "), short(why));
+    }
+    out
+}
+
+fn state(agent: &AgentRecord, live: Option<&LiveAgent>) -> &'static str {
+    match live {
+        _ if agent.revoked => "revoked",
+        Some(live) if live.connected && live.set_aside.is_some() => "aside",
+        Some(live) if live.connected => "connected",
+        _ if agent.seen_at.is_none() => "never seen",
+        _ => "away",
+    }
+}
+
+fn short(text: &str) -> String {
+    escape::line(text).chars().take(CHARACTERS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sai_core::job::JobKey;
+    use sai_core::ordered::Map;
+
+    fn record(name: &str, seen_at: Option<u64>, revoked: bool) -> AgentRecord {
+        AgentRecord {
+            name: name.to_string(),
+            token_sha256: "x".to_string(),
+            added_at: 0,
+            identity: None,
+            seen_at,
+            revoked,
+            host: "shed\u{1b}[2J".to_string(),
+            platforms: vec!["linux".to_string()],
+        }
+    }
+
+    fn live(name: &str, connected: bool, set_aside: Option<&str>) -> (String, LiveAgent) {
+        let set_aside = set_aside.map(ToString::to_string);
+        let running = vec![JobKey { job: 1, attempt: 1 }];
+        let agent = LiveAgent { name: name.to_string(), connected, set_aside, running, ..LiveAgent::default() };
+        (name.to_string(), agent)
+    }
+
+    #[test]
+    fn every_state_has_its_word_and_no_peers_word_reaches_a_terminal() {
+        let agents = [
+            record("on", Some(1), false),
+            record("off", Some(1), false),
+            record("new", None, false),
+            record("gone", Some(1), true),
+            record("paused", Some(1), false),
+        ];
+        let now = Live {
+            agents: Map::from_iter([
+                live("on", true, None),
+                live("off", false, None),
+                live("paused", true, Some("paused after trouble\u{7}\nx")),
+            ]),
+            ..Live::default()
+        };
+        let list = agent_list(&agents, Some(&now));
+        let states: Vec<&str> = list.lines().filter_map(|line| line.split('\t').nth(1)).collect();
+        assert_eq!(states, ["connected", "away", "never seen", "revoked", "aside"]);
+        assert!(list.ends_with("\tpaused after trouble\\u{7}\\nx\n"), "{list}");
+        assert!(list.contains("gone\trevoked\tshed\\u{1b}[2J\tlinux\t\n"), "{list}");
+        let stopped = agent_list(&agents, None);
+        let states: Vec<&str> = stopped.lines().filter_map(|line| line.split('\t').nth(1)).collect();
+        assert_eq!(states, ["away", "away", "never seen", "revoked", "away"]);
+        let about = About { url: "https://x".to_string(), state: "/".into(), since: 0 };
+        let told = status(&about, &agents, &now);
+        assert!(told.contains("agents\t1 connected, 1 aside, 1 away, 1 never seen\n"), "{told}");
+        assert!(told.contains("jobs\t3 running, 0 queued\n"), "{told}");
+    }
+}

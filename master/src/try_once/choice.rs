@@ -1,0 +1,142 @@
+//! What this machine can be, and the jobs of a matrix → those that are tried, and why the others are not.
+
+use super::Trial;
+use sai_agent::config;
+use sai_agent::container_settings::ContainerSettings;
+use sai_agent::image::scan;
+use sai_agent::{describe, offering};
+use sai_core::escape;
+use sai_core::matrix::JobSpec;
+use sai_core::ordered::{Map, Set};
+use sai_core::platform::serves;
+use std::path::{Path, PathBuf};
+
+/// State directory of the agent inside this machine's own master, which may have images, too.
+const INSIDE: &str = "/var/lib/sai-master/agent";
+/// Lines about jobs that are not tried; what is left of them is counted.
+const LINES: usize = 8;
+
+/// What is offered to the jobs of a trial.
+pub struct Offered {
+    /// What this machine is, and is to be taken for.
+    pub host: Vec<String>,
+    /// Images, and how jobs in them are held.
+    pub containers: ContainerSettings,
+    /// The platforms of the images.
+    images: Vec<String>,
+}
+
+/// Which jobs are tried.
+pub struct Choice {
+    /// The index of each in the matrix.
+    pub chosen: Vec<usize>,
+    /// Sentences about the others.
+    pub left: Vec<String>,
+}
+
+/// A job's name before its lines.
+pub fn label(configuration: &str, platform: &str) -> String {
+    format!("{} {platform}", escape::line(configuration))
+}
+
+impl Offered {
+    /// Looks at this machine.
+    pub fn look(trial: &Trial) -> Result<Self, String> {
+        let mut host = describe::platforms();
+        host.extend(trial.offer.iter().cloned());
+        let containers = match &trial.images {
+            Some(images) => {
+                let images = images.canonicalize().map_err(|error| format!("{}: {error}", images.display()))?;
+                let settings = ContainerSettings { images: Some(images.clone()), ..ContainerSettings::default() };
+                offering::runner(&settings)?;
+                let scan::Scan { images: found, wrong } = scan::scan(&images);
+                if found.is_empty() {
+                    let why = wrong.first().map_or("see sai-agent image --help".to_string(), ToString::to_string);
+                    return Err(format!("{}: there is no image in it; {why}", images.display()));
+                }
+                settings
+            }
+            // Without an image a trial is about this machine as it is.
+            None => usual_images().unwrap_or(ContainerSettings { runner: Some(None), ..ContainerSettings::default() }),
+        };
+        let images = containers.images.as_deref().map(platforms).unwrap_or_default();
+        Ok(Self { host, containers, images })
+    }
+
+    fn names(&self) -> impl Iterator<Item = &String> {
+        self.host.iter().chain(&self.images)
+    }
+
+    /// Which jobs of the matrix are tried.
+    pub fn choose(&self, trial: &Trial, specs: &[JobSpec]) -> Result<Choice, String> {
+        if specs.is_empty() {
+            return Err("the saifile asks for no job on this branch".to_string());
+        }
+        for name in &trial.configurations {
+            if !specs.iter().any(|spec| spec.configuration == *name) {
+                let names = Set::from_iter(specs.iter().map(|spec| spec.configuration.as_str()));
+                let names: Vec<&str> = names.into_iter().collect();
+                return Err(format!("there is no configuration {name:?}; there are {}", names.join(", ")));
+            }
+        }
+        let here = |spec: &JobSpec| self.names().any(|platform| serves(platform, &spec.platform));
+        let asked = |spec: &JobSpec| {
+            (trial.configurations.is_empty() || trial.configurations.contains(&spec.configuration))
+                && (trial.platforms.is_empty() || trial.platforms.iter().any(|wanted| serves(&spec.platform, wanted)))
+        };
+        let (mut chosen, mut unasked) = (Vec::new(), 0);
+        let mut foreign: Map<&str, Vec<&str>> = Map::new();
+        for (index, spec) in specs.iter().enumerate() {
+            match (asked(spec), here(spec)) {
+                (true, true) => chosen.push(index),
+                (true, false) => foreign.get_or_default(spec.platform.as_str()).push(&spec.configuration),
+                (false, _) => unasked += 1,
+            }
+        }
+        if chosen.is_empty() {
+            let wanted: Vec<&str> = foreign.keys().copied().collect();
+            let offered: Vec<&str> = self.names().map(String::as_str).collect();
+            return Err(format!(
+                "this machine serves {}, but the jobs asked for want {}; `--as PLATFORM` lets it serve another",
+                offered.join(", "),
+                if wanted.is_empty() { "nothing that there is".to_string() } else { wanted.join(", ") },
+            ));
+        }
+        let mut left = Vec::new();
+        if unasked > 0 {
+            left.push(format!("not built: {unasked} that were not asked for"));
+        }
+        for (platform, configurations) in foreign.iter().take(LINES) {
+            let shown: Vec<String> = configurations.iter().take(LINES).map(|name| escape::line(name)).collect();
+            let more = configurations.len() - shown.len();
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            left.push(format!(
+                "not built: {platform}, {}{more}: this machine serves no {platform} (see --as and --images)",
+                shown.join(", ")
+            ));
+        }
+        let more: usize = foreign.values().skip(LINES).map(Vec::len).sum();
+        if more > 0 {
+            left.push(format!("not built: {more} more, for {} other platforms", foreign.len() - LINES));
+        }
+        Ok(Choice { chosen, left })
+    }
+}
+
+fn platforms(images: &Path) -> Vec<String> {
+    scan::scan(images).images.into_iter().map(|image| image.platform).collect()
+}
+
+/// The images that this machine's agent offers, or the one inside its master, and how it holds jobs in them; none where
+/// this user can make no containers.
+fn usual_images() -> Option<ContainerSettings> {
+    let states = config::default_state().into_iter().chain([PathBuf::from(INSIDE)]);
+    states.into_iter().find_map(|state| {
+        let configured = config::read(&state.join(config::FILE_NAME)).map(|config| config.containers);
+        let settings = configured.unwrap_or_default();
+        let settings = ContainerSettings { images: Some(settings.images(&state)), ..settings };
+        let usable = offering::runner(&settings).is_ok_and(|runner| runner.is_some());
+        let some = settings.images.as_deref().is_some_and(|images| !platforms(images).is_empty());
+        (usable && some).then_some(settings)
+    })
+}
