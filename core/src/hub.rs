@@ -146,7 +146,7 @@ pub enum Output {
 }
 
 /// What has changed for those who look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Touch {
     /// An event or one of its jobs.
     Event(EventId),
@@ -154,8 +154,8 @@ pub enum Touch {
     Job(JobId),
     /// An attempt's log has grown.
     Log(JobKey),
-    /// An agent.
-    Agents,
+    /// An agent, by name.
+    Agent(String),
 }
 
 /// An agent as it is connected now.
@@ -224,8 +224,8 @@ impl Hub {
     pub fn handle(&mut self, now: Millis, input: Input, out: &mut Vec<Output>) {
         match input {
             Input::Agent(record) => {
+                out.push(Output::Touch(Touch::Agent(record.name.clone())));
                 self.agents.insert(record.name.clone(), record);
-                out.push(Output::Touch(Touch::Agents));
             }
             Input::Revoke(name) => self.revoke(now, &name, out),
             Input::LinkUp(link, agent) => self.link_up(link, agent, out),
@@ -251,8 +251,8 @@ impl Hub {
             }
             Input::Cancel(job, who) => self.schedule(now, scheduler::Input::Cancel(job, who), out),
             Input::SetAside(agent, aside) => {
+                out.push(Output::Touch(Touch::Agent(agent.clone())));
                 self.schedule(now, scheduler::Input::SetAside { agent, aside }, out);
-                out.push(Output::Touch(Touch::Agents));
             }
             Input::Hold(why) => self.schedule(now, scheduler::Input::Hold(why), out),
             Input::Tick => self.schedule(now, scheduler::Input::Tick, out),
@@ -274,7 +274,7 @@ impl Hub {
                         let why = "its saifile, as this master reads it, has no such job".to_string();
                         self.schedule(now, scheduler::Input::Impossible(key.job, why), out);
                     }
-                    out.push(Output::Touch(Touch::Agents));
+                    out.push(Output::Touch(Touch::Agent(agent)));
                 }
                 scheduler::Output::Adopt(agent, key) => {
                     let lengths = self
@@ -290,7 +290,7 @@ impl Hub {
                         out.push(Output::Finish(key));
                     }
                     self.send(&agent, MasterMessage::Forget(Forget { key }), out);
-                    out.push(Output::Touch(Touch::Agents));
+                    out.push(Output::Touch(Touch::Agent(agent)));
                 }
                 scheduler::Output::Cancel(agent, key, why) => {
                     self.send(&agent, MasterMessage::Cancel(Cancel { key, why }), out);
@@ -379,8 +379,8 @@ impl Hub {
             record.seen_at = Some(now);
             out.push(Output::Agent(record.clone()));
         }
+        out.push(Output::Touch(Touch::Agent(agent.clone())));
         self.schedule(now, scheduler::Input::AgentDown(agent), out);
-        out.push(Output::Touch(Touch::Agents));
     }
 
     fn revoke(&mut self, now: Millis, name: &str, out: &mut Vec<Output>) {
@@ -393,7 +393,7 @@ impl Hub {
         for link in links {
             self.dismiss(now, link, "this agent's token was revoked".to_string(), out);
         }
-        out.push(Output::Touch(Touch::Agents));
+        out.push(Output::Touch(Touch::Agent(name.to_string())));
     }
 
     fn message(&mut self, now: Millis, link: LinkId, message: AgentMessage, out: &mut Vec<Output>) {
@@ -409,7 +409,7 @@ impl Hub {
                     connected.load = Some(load);
                 }
                 self.schedule(now, input, out);
-                out.push(Output::Touch(Touch::Agents));
+                out.push(Output::Touch(Touch::Agent(name)));
             }
             AgentMessage::Offer(offer) => {
                 let platforms = good_platforms(offer.platforms);
@@ -418,9 +418,9 @@ impl Hub {
                     connected.hello.platforms.clone_from(&platforms);
                     connected.hello.slots = slots;
                 }
+                out.push(Output::Touch(Touch::Agent(name.clone())));
                 let input = scheduler::Input::AgentOffer { agent: name, platforms, slots };
                 self.schedule(now, input, out);
-                out.push(Output::Touch(Touch::Agents));
             }
             AgentMessage::Refuse(refuse) => {
                 if self.scheduler.holder(refuse.key) == Some(name.as_str()) {
@@ -485,8 +485,8 @@ impl Hub {
         let welcome = Welcome { protocol: PROTOCOL, version: self.terms.version.clone(), agent: name.clone() };
         out.push(Output::Send(link, MasterMessage::Welcome(welcome)));
         self.connected.insert(name, Connected { link, hello, load: None, since: now });
+        out.push(Output::Touch(Touch::Agent(greeting.agent.clone())));
         self.schedule(now, scheduler::Input::AgentUp(greeting), out);
-        out.push(Output::Touch(Touch::Agents));
     }
 
     /// Ends an attempt through trouble that its agent, or we, had.
@@ -593,12 +593,9 @@ impl Hub {
     }
 
     fn prefetch(&self, prefetch: &Prefetch, out: &mut Vec<Output>) {
-        let warm = self.connected.iter().filter(|(name, connected)| {
-            let busy = self.scheduler.runs(name).count() as u64;
-            busy < u64::from(connected.hello.slots) && self.scheduler.warm(name, &prefetch.repository)
-        });
-        for (_, connected) in warm.take(PREFETCHERS) {
-            out.push(Output::Send(connected.link, MasterMessage::Prefetch(prefetch.clone())));
+        let links = self.scheduler.warm_with_room(&prefetch.repository).filter_map(|name| self.link_of(name));
+        for link in links.take(PREFETCHERS) {
+            out.push(Output::Send(link, MasterMessage::Prefetch(prefetch.clone())));
         }
     }
 }

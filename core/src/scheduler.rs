@@ -5,11 +5,13 @@
 //! told by its next greeting.
 
 mod choice;
+mod room;
 mod waiting;
 
+use self::room::{Class, Filed};
 use crate::job::{Fault, JobId, JobKey, JobState, Outcome, Verdict};
 use crate::ledger::JobRecord;
-use crate::limits::{INFRA_ATTEMPTS, JOB_TIMEOUT_S, Millis, SLOTS};
+use crate::limits::{INFRA_ATTEMPTS, JOB_TIMEOUT_S, Millis};
 use crate::ordered::{Map, Set};
 use crate::platform::serves;
 use alloc::format;
@@ -161,16 +163,10 @@ struct Agent {
     aside: bool,
     troubles: u32,
     paused_until: Millis,
+    filed: Option<Filed>,
 }
 
 impl Agent {
-    fn free(&self, now: Millis) -> bool {
-        self.connected
-            && !self.aside
-            && now >= self.paused_until
-            && (self.runs.len() as u64) < u64::from(self.slots.min(SLOTS))
-    }
-
     fn serves(&self, platform: &str) -> bool {
         self.platforms.iter().any(|offered| serves(offered, platform))
     }
@@ -185,6 +181,10 @@ pub struct Scheduler {
     policy: Policy,
     jobs: Map<JobId, Job>,
     agents: Map<String, Agent>,
+    /// The agents again, by what they offer.
+    classes: Map<Vec<String>, Class>,
+    /// When pauses of agents end, and whose.
+    pauses: Set<(Millis, String)>,
     queues: Map<Queue, Set<JobId>>,
     /// Queues for platforms that no agent has offered: not looked at for each slot that becomes free.
     unoffered: Map<Queue, Set<JobId>>,
@@ -251,7 +251,7 @@ impl Scheduler {
 
     /// When `Tick` is due, if ever.
     pub fn deadline(&self, now: Millis) -> Option<Millis> {
-        let paused = self.agents.values().map(|agent| agent.paused_until).filter(|until| *until > now).min();
+        let paused = self.pauses.iter().map(|(until, _)| *until).find(|until| *until > now);
         let timer = self.timers.first().map(|(at, _)| *at);
         [paused, timer].into_iter().flatten().min()
     }
@@ -267,22 +267,28 @@ impl Scheduler {
             Input::Restore(record, timeout_s) => self.restore(now, record, timeout_s),
             Input::AgentUp(greeting) => self.agent_up(now, greeting, out),
             Input::AgentOffer { agent, platforms, slots } => {
+                self.lift(&agent);
                 if let Some(known) = self.agents.get_mut(&agent) {
                     known.platforms = platforms;
                     known.slots = slots;
                 }
+                self.file(&agent);
                 self.offered(&agent);
             }
             Input::AgentLoad { agent, load_permille } => {
                 if let Some(agent) = self.agents.get_mut(&agent) {
                     agent.load_permille = load_permille;
                 }
+                self.file(&agent);
                 // Load decides between agents, never whether a job can start.
                 return;
             }
             Input::AgentDown(agent) => self.agent_down(now, &agent),
             Input::AgentRevoked(agent) => self.agent_revoked(now, &agent, out),
-            Input::SetAside { agent, aside } => self.agents.get_or_default(agent).aside = aside,
+            Input::SetAside { agent, aside } => {
+                self.agents.get_or_default(agent.clone()).aside = aside;
+                self.file(&agent);
+            }
             Input::Started(key, step) => {
                 self.started(now, key, step, out);
                 // This comes with every piece of every log, and makes room for no job.
@@ -346,6 +352,7 @@ impl Scheduler {
 
     fn hold_slot(&mut self, agent: &str, key: JobKey) {
         self.agents.get_or_default(agent.to_string()).runs.insert(key);
+        self.file(agent);
         if let Some(job) = self.jobs.get(&key.job) {
             *self.running.get_or_default(job.record.repository.clone()) += 1;
         }
@@ -362,6 +369,7 @@ impl Scheduler {
                     self.running.remove(&repository);
                 }
             }
+            self.file(&name);
         }
         Some(name)
     }
@@ -375,8 +383,8 @@ impl Scheduler {
         let Some(job) = self.jobs.get(&id) else { return };
         if job.not_before <= now {
             let queue = Self::queue_of(&job.record);
-            let offered = self.queues.contains_key(&queue)
-                || (!self.unoffered.contains_key(&queue) && self.agents.values().any(|agent| agent.serves(&queue.2)));
+            let offered =
+                self.queues.contains_key(&queue) || (!self.unoffered.contains_key(&queue) && self.is_offered(&queue.2));
             let queues = if offered { &mut self.queues } else { &mut self.unoffered };
             queues.get_or_default(queue).insert(id);
         }
@@ -443,12 +451,14 @@ impl Scheduler {
 
     fn agent_up(&mut self, now: Millis, greeting: Greeting, out: &mut Vec<Output>) {
         let name = greeting.agent;
+        self.lift(&name);
         let agent = self.agents.get_or_default(name.clone());
         agent.platforms = greeting.platforms;
         agent.slots = greeting.slots;
         agent.mirrors = Set::from_iter(greeting.mirrors);
         agent.connected = true;
         let mine: Vec<JobKey> = agent.runs.iter().copied().collect();
+        self.file(&name);
         self.offered(&name);
         let holds = Set::from_iter(greeting.holds.iter().copied());
         for key in &holds {
@@ -491,6 +501,7 @@ impl Scheduler {
         let Some(agent) = self.agents.get_mut(name) else { return };
         agent.connected = false;
         let runs: Vec<JobKey> = agent.runs.iter().copied().collect();
+        self.file(name);
         for key in runs {
             if let Some(job) = self.jobs.get_mut(&key.job) {
                 job.orphan = Some(now.saturating_add(self.policy.orphan_ms));
@@ -505,6 +516,7 @@ impl Scheduler {
         for key in runs {
             self.broken_quietly(now, key, format!("{name}'s token was revoked"), out);
         }
+        self.lift(name);
         self.agents.remove(name);
     }
 
@@ -546,14 +558,13 @@ impl Scheduler {
             (Some((who, _)), JobState::Cancelled) => who.clone(),
             _ => verdict.cause.clone(),
         };
-        if let Some(agent) = self.free_slot(key).and_then(|name| {
-            out.push(Output::Forget(name.clone(), key));
-            self.agents.get_mut(&name)
-        }) {
-            agent.troubles = 0;
-            if let Some(job) = self.jobs.get(&key.job) {
+        if let Some(name) = self.free_slot(key) {
+            if let (Some(agent), Some(job)) = (self.agents.get_mut(&name), self.jobs.get(&key.job)) {
+                agent.troubles = 0;
                 agent.mirrors.insert(job.record.repository.clone());
             }
+            self.file(&name);
+            out.push(Output::Forget(name, key));
         }
         let fault = if cancelled.is_some() && state == JobState::Cancelled { Fault::Person } else { verdict.fault };
         if let Some(job) = self.jobs.get_mut(&key.job) {
@@ -586,7 +597,9 @@ impl Scheduler {
             agent.troubles = agent.troubles.saturating_add(1);
             if agent.troubles >= TROUBLES {
                 let doublings = (agent.troubles - TROUBLES).min(DOUBLINGS);
+                self.pauses.remove(&(agent.paused_until, name.to_string()));
                 agent.paused_until = now.saturating_add(self.policy.aside_ms << doublings);
+                self.pauses.insert((agent.paused_until, name.to_string()));
             }
         }
         if let Some(job) = self.jobs.get_mut(&id) {
@@ -672,6 +685,9 @@ impl Scheduler {
     }
 
     fn tick(&mut self, now: Millis, out: &mut Vec<Output>) {
+        while self.pauses.first().is_some_and(|(until, _)| *until <= now) {
+            self.pauses.pop_first();
+        }
         while let Some((at, id)) = self.timers.first().copied() {
             if at > now {
                 break;
@@ -688,7 +704,7 @@ impl Scheduler {
         match record.state {
             JobState::Queued if now >= record.queued_at.saturating_add(self.policy.expire_ms) => {
                 let platform = record.platform.clone();
-                if self.agents.values().any(|agent| agent.connected && agent.serves(&platform)) {
+                if self.is_served(&platform) {
                     // It waits for its turn, which will come; look again in as long a time, but never at once.
                     self.set_timer(id, Some(now.saturating_add(self.policy.expire_ms.max(1_000))));
                 } else {

@@ -746,3 +746,41 @@ fn ten_thousand_jobs_are_given_out_fast() {
         assert!(!desk.waiting(id).is_empty());
     }
 }
+
+/// Time in which so many agents come, tell their load, are given two jobs each and go, and each waiting job is explained.
+fn a_day_with(agents: u64) -> std::time::Duration {
+    let begun = std::time::Instant::now();
+    let mut desk = Desk::new();
+    let lost = |id: JobId| JobRecord { platform: "plan9/mips".to_string(), ..job(id) };
+    desk.queue((1..=20).map(|id| lost(1_000_000 + id)).collect());
+    for agent in 0..agents {
+        let name = format!("agent{agent}");
+        desk.greet(&name, &[GCC, "linux-debian-11/x86_64/gcc"], 1, &["alpha"], &[]);
+        desk.give(Input::AgentLoad { agent: name, load_permille: (agent % 100) as u32 });
+        desk.scheduler.deadline(desk.now);
+    }
+    let mut running = assigned(&desk.queue((1..=2 * agents).map(job).collect())).len();
+    assert_eq!(running as u64, agents);
+    let reasons = desk.scheduler.reasons(desk.now);
+    assert_eq!(reasons.len() as u64, agents + 20);
+    let oldest = reasons.values().next().cloned();
+    assert_eq!(oldest, desk.scheduler.waiting(desk.now, *reasons.keys().next().expect("a job that waits")));
+    for id in 1..=2 * agents {
+        let attempt = desk.record(id).attempt;
+        running += assigned(&desk.give(Input::Ended(key(id, attempt), verdict(Outcome::Passed)))).len();
+        desk.scheduler.release(id);
+    }
+    assert_eq!(running as u64, 2 * agents);
+    for agent in 0..agents {
+        desk.give(Input::AgentDown(format!("agent{agent}")));
+    }
+    begun.elapsed()
+}
+
+#[test]
+fn what_agents_cost_grows_as_their_number_does_and_not_as_its_square() {
+    let least = |agents| (0..3).map(|_| a_day_with(agents)).min().unwrap_or_default();
+    let (few, many) = (least(500), least(4000));
+    // Eight times as many; sixty-four times as long would be the square.
+    assert!(many < few * 24, "{few:?} for 500 agents, {many:?} for 4000");
+}

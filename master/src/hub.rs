@@ -7,7 +7,7 @@
 use crate::live::{Changes, Live, LiveAgent, Topic};
 use crate::store::{Change, Report, Store, StoreError};
 use sai_core::hub::{Hub, Input, LinkId, Output, Touch};
-use sai_core::job::{JobId, JobState};
+use sai_core::job::JobKey;
 use sai_core::ledger::ActionRecord;
 use sai_core::limits::Millis;
 use sai_core::ordered::{Map, Set};
@@ -17,7 +17,7 @@ use smol::future::FutureExt as _;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Inputs that may wait for the hub: with data frames of 64 KiB, 4 MiB of memory.
 const INPUTS: usize = 64;
@@ -33,9 +33,12 @@ const DISK_QUEUE_BYTES: u64 = 32 << 20;
 /// agent 32 bytes, where one for each message would cost a third of a MiB; and however much one turn has to say to an
 /// agent that comes back with many jobs, it fits.
 pub const OUTBOX: usize = 128;
-/// Milliseconds between two computations of why each job waits, when there are many.
+/// Times as long as it took to find out why each job waits, until that is done again: it takes a tenth of the hub's time
+/// at most, however many jobs and agents there are.
+const WAITING_TIMES: u32 = 9;
+/// Milliseconds between two of those times at least, when more than a few jobs wait: nobody reads faster.
 const WAITING_MS: Millis = 250;
-/// Queued jobs up to which the reasons are computed at once.
+/// Queued jobs that are few.
 const WAITING_JOBS: usize = 64;
 
 /// Unix milliseconds, never going back.
@@ -198,6 +201,7 @@ impl HubEdge {
             space_hold: false,
             waiting_stale: true,
             waiting_at: 0,
+            aside: Set::new(),
         };
         running.turn(parts.first, Vec::new(), Vec::new());
         loop {
@@ -251,12 +255,15 @@ struct Running {
     /// Whether jobs are held because the disk is nearly full.
     space_hold: bool,
     waiting_stale: bool,
+    /// When the reasons may be found out next.
     waiting_at: Millis,
+    /// Agents that are shown as given no jobs: what is said of them changes with time.
+    aside: Set<String>,
 }
 
 impl Running {
     fn deadline(&self) -> Option<Millis> {
-        let waiting = self.waiting_stale.then_some(self.waiting_at + WAITING_MS);
+        let waiting = self.waiting_stale.then_some(self.waiting_at);
         [self.hub.deadline(now()), waiting].into_iter().flatten().min()
     }
 
@@ -278,8 +285,11 @@ impl Running {
             // The last of two changes of one record counts, so that changes must keep the order of their causes.
             let change = match request {
                 Request::Input(input) => {
-                    if let Input::LinkDown(link) = &input {
-                        self.outboxes.remove(link);
+                    match &input {
+                        Input::LinkDown(link) => _ = self.outboxes.remove(link),
+                        // A pause may have ended with this.
+                        Input::Tick => self.waiting_stale |= !self.aside.is_empty(),
+                        _ => {}
                     }
                     self.hub.handle(now, input, &mut outputs);
                     None
@@ -373,13 +383,17 @@ impl Running {
                 self.outboxes.remove(&link);
             }
             let jobs = turn.touches.iter().any(|touch| matches!(touch, Touch::Event(_)));
+            let agents = turn.touches.iter().any(|touch| matches!(touch, Touch::Agent(_)));
             for touch in turn.touches {
                 self.changes.touch(match touch {
                     Touch::Event(id) => Topic::Event(id),
                     Touch::Job(id) => Topic::Job(id),
                     Touch::Log(key) => Topic::Log(key),
-                    Touch::Agents => Topic::Agents,
+                    Touch::Agent(_) => continue,
                 });
+            }
+            if agents {
+                self.changes.touch(Topic::Agents);
             }
             if jobs {
                 self.changes.touch(Topic::Events);
@@ -393,9 +407,11 @@ impl Running {
     fn report(&mut self, now: Millis, report: Report, outputs: &mut Vec<Output>) {
         let input = match report {
             Report::Appended { key, stream: 0, length } => {
-                let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
-                live.log_lengths.insert(key, length);
-                drop(live);
+                // What was given up is still written for a moment.
+                if self.hub.scheduler().holder(key).is_some() {
+                    let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
+                    live.log_lengths.insert(key, length);
+                }
                 outputs.push(Output::Touch(Touch::Log(key)));
                 return;
             }
@@ -418,59 +434,83 @@ impl Running {
         self.hub.handle(now, input, outputs);
     }
 
-    /// Brings what viewers read up to date.
+    /// Brings what viewers read up to date: what was touched, and nothing else.
     fn refresh(&mut self, now: Millis, touches: &Set<Touch>) {
-        let agents = touches.contains(&Touch::Agents);
-        self.waiting_stale |= agents || touches.iter().any(|touch| matches!(touch, Touch::Job(_)));
-        let queued: Vec<JobId> = if self.waiting_stale {
-            let queued = self.hub.scheduler().jobs().filter(|record| record.state == JobState::Queued);
-            queued.map(|record| record.id).collect()
-        } else {
-            Vec::new()
-        };
-        let reasons = self.waiting_stale && (queued.len() <= WAITING_JOBS || now >= self.waiting_at + WAITING_MS);
-        if !agents && !reasons {
+        let jobs = touches.iter().any(|touch| matches!(touch, Touch::Job(_)));
+        let mut agents = Set::from_iter(
+            touches.iter().filter_map(|touch| if let Touch::Agent(name) = touch { Some(name) } else { None }),
+        );
+        self.waiting_stale |= jobs || !agents.is_empty();
+        let reasons = self.waiting_stale && now >= self.waiting_at;
+        if !jobs && agents.is_empty() && !reasons {
             return;
         }
         let scheduler = self.hub.scheduler();
-        let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
-        if agents {
-            let ended: Vec<_> =
-                live.log_lengths.keys().copied().filter(|key| scheduler.holder(*key).is_none()).collect();
-            for key in ended {
-                live.log_lengths.remove(&key);
-            }
-            live.agents.clear();
-            for record in self.hub.agents().values().filter(|record| !record.revoked) {
-                let name = record.name.clone();
-                let connected = self.hub.connected().get(&name);
-                let hello = connected.map(|connected| &connected.hello);
-                let load = connected.and_then(|connected| connected.load.as_ref());
-                live.agents.insert(
-                    name.clone(),
-                    LiveAgent {
-                        host: record.host.clone(),
-                        platforms: hello.map_or_else(|| record.platforms.clone(), |hello| hello.platforms.clone()),
-                        slots: hello.map_or(0, |hello| hello.slots),
-                        cores: hello.map_or(0, |hello| hello.cores),
-                        notes: hello.and_then(|hello| hello.notes.clone()).unwrap_or_default(),
-                        load_permille: load.map_or(0, |load| load.load_permille),
-                        free_mib: load.map_or(0, |load| load.free_mib),
-                        connected: connected.is_some(),
-                        connected_since: connected.map_or(record.seen_at.unwrap_or(0), |connected| connected.since),
-                        running: scheduler.runs(&name).collect(),
-                        set_aside: scheduler.aside(now, &name),
-                        name,
-                    },
-                );
-            }
-        }
-        if reasons {
+        let begun = Instant::now();
+        let waiting = reasons.then(|| scheduler.reasons(now));
+        if let Some(waiting) = &waiting {
+            let least = if waiting.len() > WAITING_JOBS { WAITING_MS } else { 0 };
+            let pause = u64::try_from((begun.elapsed() * WAITING_TIMES).as_millis()).unwrap_or(Millis::MAX);
             self.waiting_stale = false;
-            self.waiting_at = now;
-            live.waiting = Map::from_iter(queued.into_iter().filter_map(|id| Some((id, scheduler.waiting(now, id)?))));
+            self.waiting_at = now.saturating_add(pause.max(least));
+            agents.extend(self.aside.iter());
         }
+        let shown: Vec<(&String, Option<Arc<LiveAgent>>)> =
+            agents.iter().map(|name| (*name, live_agent(&self.hub, now, name).map(Arc::new))).collect();
+        let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
+        let mut aside = Set::new();
+        for (name, agent) in shown {
+            match agent {
+                Some(agent) => {
+                    if agent.set_aside.is_some() {
+                        aside.insert(name.clone());
+                    }
+                    live.agents.insert(name.clone(), agent);
+                }
+                None => _ = live.agents.remove(name),
+            }
+        }
+        for touch in touches {
+            if let Touch::Job(id) = touch {
+                let attempts = JobKey { job: *id, attempt: 0 }..=JobKey { job: *id, attempt: u32::MAX };
+                let known: Vec<JobKey> = live.log_lengths.range(attempts).map(|(key, _)| *key).collect();
+                for key in known.into_iter().filter(|key| scheduler.holder(*key).is_none()) {
+                    live.log_lengths.remove(&key);
+                }
+            }
+        }
+        if let Some(waiting) = waiting {
+            live.waiting = waiting;
+        }
+        drop(live);
+        let touched: Vec<String> = agents.into_iter().filter(|name| !aside.contains(*name)).cloned().collect();
+        for name in touched {
+            self.aside.remove(&name);
+        }
+        self.aside.extend(aside);
     }
+}
+
+/// An agent as it is now, unless it may not join any more.
+fn live_agent(hub: &Hub, now: Millis, name: &str) -> Option<LiveAgent> {
+    let record = hub.agents().get(name).filter(|record| !record.revoked)?;
+    let connected = hub.connected().get(name);
+    let hello = connected.map(|connected| &connected.hello);
+    let load = connected.and_then(|connected| connected.load.as_ref());
+    Some(LiveAgent {
+        name: name.to_string(),
+        host: record.host.clone(),
+        platforms: hello.map_or_else(|| record.platforms.clone(), |hello| hello.platforms.clone()),
+        slots: hello.map_or(0, |hello| hello.slots),
+        cores: hello.map_or(0, |hello| hello.cores),
+        notes: hello.and_then(|hello| hello.notes.clone()).unwrap_or_default(),
+        load_permille: load.map_or(0, |load| load.load_permille),
+        free_mib: load.map_or(0, |load| load.free_mib),
+        connected: connected.is_some(),
+        connected_since: connected.map_or(record.seen_at.unwrap_or(0), |connected| connected.since),
+        running: hub.scheduler().runs(name).collect(),
+        set_aside: hub.scheduler().aside(now, name),
+    })
 }
 
 fn digest(hex: &str) -> Option<[u8; 32]> {

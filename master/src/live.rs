@@ -57,8 +57,8 @@ pub struct LiveRepository {
 /// What is known now and is in no record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Live {
-    /// Agents by name.
-    pub agents: Map<String, LiveAgent>,
+    /// Agents by name. Who shows them takes these along, so that the hub need not wait for a page.
+    pub agents: Map<String, Arc<LiveAgent>>,
     /// Why each queued job waits.
     pub waiting: Map<JobId, String>,
     /// Repositories, in the configuration's order.

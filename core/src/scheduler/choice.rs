@@ -1,15 +1,11 @@
 //! Queued jobs and free agents → which job is next and who gets it.
 
-use super::{Output, Scheduler};
+use super::{Agent, Output, Scheduler};
 use crate::job::{JobId, JobKey, JobState};
 use crate::limits::Millis;
 use crate::ordered::Map;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-
-/// What a cold mirror weighs against a busy agent, in thousandths of a full agent: a fetch costs about a third of what
-/// sharing the machine with other jobs does.
-const COLD_PERMILLE: u64 = 300;
 
 impl Scheduler {
     /// Gives jobs away until there is no agent or no job that fits.
@@ -17,7 +13,7 @@ impl Scheduler {
         if self.hold.is_some() {
             return;
         }
-        while self.agents.values().any(|agent| agent.free(now)) {
+        while !self.queues.is_empty() && self.has_room() {
             let Some((id, name)) = self.choose(now) else { return };
             self.dequeue(id);
             let Some(job) = self.jobs.get_mut(&id) else { return };
@@ -43,7 +39,8 @@ impl Scheduler {
     /// running, then the oldest job.
     fn choose(&self, now: Millis) -> Option<(JobId, String)> {
         let mut best: Option<((i32, u32, JobId), String)> = None;
-        let mut agents: Map<(&str, &str), Option<&String>> = Map::new();
+        let mut agents: Map<(&str, &str), Option<&str>> = Map::new();
+        let may = |agent: &Agent| now >= agent.paused_until;
         for ((priority, repository, platform), ids) in &self.queues {
             let Some(id) = ids.first().copied() else { continue };
             let rank = (*priority, self.running.get(repository).copied().unwrap_or(0), id);
@@ -52,28 +49,14 @@ impl Scheduler {
             }
             let avoid = self.jobs.get(&id).and_then(|job| job.avoid.as_deref());
             let agent = match avoid {
-                Some(_) => self.agent_for(now, repository, platform, avoid),
+                Some(_) => self.agent_for(repository, platform, avoid, may),
                 None => *agents
-                    .get_or_insert_with((repository, platform), || self.agent_for(now, repository, platform, None)),
+                    .get_or_insert_with((repository, platform), || self.agent_for(repository, platform, None, may)),
             };
             if let Some(agent) = agent {
-                best = Some((rank, agent.clone()));
+                best = Some((rank, agent.to_string()));
             }
         }
         best.map(|((_, _, id), agent)| (id, agent))
-    }
-
-    /// The idlest agent that serves the platform; a warm mirror counts for it, having just failed this job against it.
-    fn agent_for(&self, now: Millis, repository: &str, platform: &str, avoid: Option<&str>) -> Option<&String> {
-        self.agents
-            .iter()
-            .filter(|(_, agent)| agent.free(now) && agent.serves(platform))
-            .min_by_key(|(name, agent)| {
-                let busy = agent.runs.len() as u64 * 1000 / u64::from(agent.slots.max(1));
-                let cold = if agent.mirrors.contains(repository) { 0 } else { COLD_PERMILLE };
-                let load = u64::from(agent.load_permille.min(2000)) / 2;
-                (avoid == Some(name.as_str()), busy + cold + load)
-            })
-            .map(|(name, _)| name)
     }
 }

@@ -1,14 +1,24 @@
 //! What the scheduler knows → why a job waits and why an agent is given nothing, in a sentence each.
 
-use super::Scheduler;
+use super::{Job, Scheduler};
 use crate::job::{JobId, JobState};
 use crate::limits::Millis;
+use crate::ordered::Map;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 /// Older jobs that are counted for the reason why one waits: a page of 10 000 jobs asks for it of each.
 const AHEAD: usize = 1000;
+
+/// What is to be said of the agents that offer a platform.
+#[derive(Clone)]
+enum Standing {
+    /// None is connected.
+    Away(String),
+    /// Some are, and none has room.
+    Here(String),
+}
 
 impl Scheduler {
     /// Why nothing is given to this agent, if something keeps it from that.
@@ -27,6 +37,35 @@ impl Scheduler {
     /// Why a queued job waits, in one sentence; `None` when it does not.
     pub fn waiting(&self, now: Millis, id: JobId) -> Option<String> {
         let job = self.jobs.get(&id)?;
+        let ahead = || {
+            let queues = self.queues.values().chain(self.unoffered.values());
+            queues.flat_map(|ids| ids.range(..id)).take(AHEAD).count()
+        };
+        self.reason(now, job, |platform| self.standing(now, platform), ahead)
+    }
+
+    /// Why each queued job waits. What they have in common is found out once.
+    pub fn reasons(&self, now: Millis) -> Map<JobId, String> {
+        let mut standings: Map<&str, Standing> = Map::new();
+        let mut ahead = 0;
+        let mut reasons = Map::new();
+        for (id, job) in &self.jobs {
+            let standing = |platform| standings.get_or_insert_with(platform, || self.standing(now, platform)).clone();
+            if let Some(reason) = self.reason(now, job, standing, || ahead) {
+                reasons.insert(*id, reason);
+                ahead += usize::from(job.not_before <= now);
+            }
+        }
+        reasons
+    }
+
+    fn reason<'a>(
+        &'a self,
+        now: Millis,
+        job: &'a Job,
+        standing: impl FnOnce(&'a str) -> Standing,
+        ahead: impl FnOnce() -> usize,
+    ) -> Option<String> {
         let record = &job.record;
         if record.state != JobState::Queued {
             return None;
@@ -38,13 +77,29 @@ impl Scheduler {
             let seconds = (job.not_before - now).div_ceil(1000);
             return Some(format!("tried again in {seconds} s after: {}", record.cause));
         }
-        let platform = &record.platform;
-        let able: Vec<_> = self.agents.iter().filter(|(_, agent)| agent.serves(platform)).collect();
+        Some(match standing(&record.platform) {
+            Standing::Away(why) => why,
+            Standing::Here(why) => match ahead() {
+                0 => format!("{why}; no older job waits"),
+                1 => format!("{why}; 1 older job waits too"),
+                AHEAD.. => format!("{why}; {AHEAD} or more older jobs wait too"),
+                ahead => format!("{why}; {ahead} older jobs wait too"),
+            },
+        })
+    }
+
+    /// What is to be said of all agents that offer a platform.
+    fn standing(&self, now: Millis, platform: &str) -> Standing {
+        let able: Vec<_> = if self.is_offered(platform) {
+            self.agents.iter().filter(|(_, agent)| agent.serves(platform)).collect()
+        } else {
+            Vec::new()
+        };
         let here = able.iter().filter(|(_, agent)| agent.connected).count();
         if here == 0 {
             let hours = self.policy.expire_ms as f64 / 3_600_000.0;
             let end = format!("expires {hours:.1} h after it was queued");
-            return Some(match able.first() {
+            return Standing::Away(match able.first() {
                 None => format!("no agent has offered {platform} yet; {end}"),
                 Some((name, _)) if able.len() == 1 => format!("{name}, which offers {platform}, is away; {end}"),
                 Some(_) => format!("all {} agents that offer {platform} are away; {end}", able.len()),
@@ -66,14 +121,6 @@ impl Scheduler {
         let reasons: Vec<String> =
             reasons.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
         let noun = if here == 1 { "agent offers" } else { "agents offer" };
-        let queues = self.queues.values().chain(self.unoffered.values());
-        let ahead = queues.flat_map(|ids| ids.range(..id)).take(AHEAD).count();
-        let ahead = match ahead {
-            0 => "no older job waits".to_string(),
-            1 => "1 older job waits too".to_string(),
-            AHEAD => format!("{AHEAD} or more older jobs wait too"),
-            _ => format!("{ahead} older jobs wait too"),
-        };
-        Some(format!("{here} {noun} {platform}: {}; {ahead}", reasons.join(", ")))
+        Standing::Here(format!("{here} {noun} {platform}: {}", reasons.join(", ")))
     }
 }

@@ -260,7 +260,7 @@ mod tests {
         let agent = AgentView {
             name: live.name.clone(),
             record: None,
-            live: Some(live),
+            live: Some(live.into()),
             jobs: vec![job(1, "linux-0/x86_64/gcc", "default", JobState::Running)],
         };
         let view = AgentsView { agents: vec![agent], ..AgentsView::default() };

@@ -4,6 +4,7 @@ use crate::live::{Live, LiveAgent, LiveRepository};
 use sai_core::job::{Fault, JobId, JobState};
 use sai_core::ledger::{ActionRecord, AgentRecord, EventRecord, JobRecord, Source};
 use sai_core::ordered::Map;
+use std::sync::Arc;
 
 /// Who looks, and when.
 #[derive(Clone, Debug, Default)]
@@ -225,7 +226,7 @@ pub struct AgentView {
     /// On record; an integrated agent has none.
     pub record: Option<AgentRecord>,
     /// Live, if it was seen since the master started.
-    pub live: Option<LiveAgent>,
+    pub live: Option<Arc<LiveAgent>>,
     /// The jobs it runs.
     pub jobs: Vec<JobRecord>,
 }

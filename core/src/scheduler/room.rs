@@ -1,0 +1,249 @@
+//! Agents' platforms, slots, load and mirrors → who has room for a job of a platform, without a look at every agent.
+//!
+//! Of thousands of agents most offer the same, so they are filed by what they offer; within that those with room stand in
+//! the order in which they are given jobs. An agent is lifted out before what it is filed by changes, and filed again after.
+
+use super::{Agent, Scheduler};
+use crate::limits::SLOTS;
+use crate::ordered::{Map, Set};
+use crate::platform::serves;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+/// What a full agent costs, and a load of two for each core.
+const FULL_PERMILLE: u64 = 1000;
+/// What a cold mirror weighs against a busy agent, in thousandths of a full agent: a fetch costs about a third of what
+/// sharing the machine with other jobs does.
+const COLD_PERMILLE: u64 = 300;
+
+/// Agents with room, those that are given jobs first first: what each costs, in thousandths of a full one, and its name.
+type Queue = Set<(u64, Arc<str>)>;
+
+/// Agents that offer the same platforms.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Class {
+    /// How many of them there are.
+    known: usize,
+    /// How many of them are connected.
+    here: usize,
+    /// Those with room.
+    room: Queue,
+    /// Of these, those with a mirror of each repository.
+    warm: Map<String, Queue>,
+}
+
+/// Where an agent is filed, besides what it offers.
+#[derive(Clone, Debug)]
+pub(super) struct Filed {
+    name: Arc<str>,
+    here: bool,
+    /// What it costs; none if it has no room.
+    cost: Option<u64>,
+}
+
+impl Agent {
+    /// What it costs to give it a job, if it has room for one. That it may be paused for now is looked at by who asks.
+    fn cost(&self) -> Option<u64> {
+        let busy = self.runs.len() as u64;
+        let room = self.connected && !self.aside && busy < u64::from(self.slots.min(SLOTS));
+        let load = u64::from(self.load_permille.min(2000)) / 2;
+        room.then(|| busy * FULL_PERMILLE / u64::from(self.slots.max(1)) + load)
+    }
+}
+
+impl Class {
+    fn put(&mut self, agent: &Agent, filed: &Filed) {
+        self.known += 1;
+        self.here += usize::from(filed.here);
+        if let Some(cost) = filed.cost {
+            let entry = (cost, filed.name.clone());
+            for repository in &agent.mirrors {
+                // Most are there: their names are not copied.
+                match self.warm.get_mut(repository) {
+                    Some(queue) => _ = queue.insert(entry.clone()),
+                    None => _ = self.warm.insert(repository.clone(), Set::from([entry.clone()])),
+                }
+            }
+            self.room.insert(entry);
+        }
+    }
+
+    fn take(&mut self, agent: &Agent, filed: &Filed) {
+        self.known -= 1;
+        self.here -= usize::from(filed.here);
+        if let Some(cost) = filed.cost {
+            let entry = (cost, filed.name.clone());
+            self.room.remove(&entry);
+            for repository in &agent.mirrors {
+                if let Some(queue) = self.warm.get_mut(repository) {
+                    queue.remove(&entry);
+                    if queue.is_empty() {
+                        self.warm.remove(repository);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Scheduler {
+    /// Takes an agent out of the file.
+    pub(super) fn lift(&mut self, name: &str) {
+        let Some(agent) = self.agents.get_mut(name) else { return };
+        let Some(filed) = agent.filed.take() else { return };
+        let Some(class) = self.classes.get_mut(&agent.platforms) else { return };
+        class.take(agent, &filed);
+        if class.known == 0 {
+            self.classes.remove(&agent.platforms);
+        }
+    }
+
+    /// Files an agent as it is now.
+    pub(super) fn file(&mut self, name: &str) {
+        self.lift(name);
+        let Some(agent) = self.agents.get_mut(name) else { return };
+        let filed = Filed { name: name.into(), here: agent.connected, cost: agent.cost() };
+        match self.classes.get_mut(&agent.platforms) {
+            Some(class) => class.put(agent, &filed),
+            None => {
+                let mut class = Class::default();
+                class.put(agent, &filed);
+                self.classes.insert(agent.platforms.clone(), class);
+            }
+        }
+        agent.filed = Some(filed);
+    }
+
+    fn classes_for(&self, platform: &str) -> impl Iterator<Item = &Class> {
+        let serving = |platforms: &Vec<String>| platforms.iter().any(|offered| serves(offered, platform));
+        self.classes.iter().filter(move |(platforms, _)| serving(platforms)).map(|(_, class)| class)
+    }
+
+    /// Whether an agent has offered the platform, connected or not.
+    pub(super) fn is_offered(&self, platform: &str) -> bool {
+        self.classes_for(platform).next().is_some()
+    }
+
+    /// Whether a connected agent offers the platform.
+    pub(super) fn is_served(&self, platform: &str) -> bool {
+        self.classes_for(platform).any(|class| class.here > 0)
+    }
+
+    /// Whether any agent at all has room.
+    pub(super) fn has_room(&self) -> bool {
+        self.classes.values().any(|class| !class.room.is_empty())
+    }
+
+    /// The idlest agent that serves the platform and that `may` be given a job; a warm mirror counts for it, having just
+    /// failed this job against it.
+    pub(super) fn agent_for(
+        &self,
+        repository: &str,
+        platform: &str,
+        avoid: Option<&str>,
+        may: impl Fn(&Agent) -> bool,
+    ) -> Option<&str> {
+        let mut best: Option<(bool, u64, &str)> = None;
+        for class in self.classes_for(platform) {
+            for (queue, more) in [(class.warm.get(repository), 0), (Some(&class.room), COLD_PERMILLE)] {
+                for (cost, name) in queue.into_iter().flatten() {
+                    let found = (avoid == Some(name), cost + more, name.as_ref());
+                    if best.is_some_and(|best| best <= found) {
+                        // Those after it cost no less, and one to be avoided is found only where there is no other.
+                        if !found.0 {
+                            break;
+                        }
+                    } else if self.agents.get(name.as_ref()).is_some_and(&may) {
+                        best = Some(found);
+                        if !found.0 {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+        best.map(|(_, _, name)| name)
+    }
+
+    /// Agents with room and a mirror of this repository, the idlest of each kind first.
+    pub fn warm_with_room(&self, repository: &str) -> impl Iterator<Item = &str> {
+        let queues = self.classes.values().filter_map(move |class| class.warm.get(repository));
+        queues.flatten().map(|(_, name)| name.as_ref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Greeting, Input, Policy};
+    use super::*;
+    use alloc::format;
+    use alloc::string::ToString;
+    use alloc::vec;
+
+    /// Numbers that are scattered, and the same in every run.
+    struct Scattered(u64);
+
+    impl Scattered {
+        fn below(&mut self, bound: u64) -> u64 {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (self.0 >> 33) % bound
+        }
+    }
+
+    /// The agent found by a look at every one.
+    fn plain<'a>(scheduler: &'a Scheduler, repository: &str, platform: &str, avoid: Option<&str>) -> Option<&'a str> {
+        let able = scheduler.agents.iter().filter(|(_, agent)| agent.cost().is_some() && agent.serves(platform));
+        let least = able.min_by_key(|(name, agent)| {
+            let cold = if agent.mirrors.contains(repository) { 0 } else { COLD_PERMILLE };
+            (avoid == Some(name.as_str()), agent.cost().unwrap_or_default() + cold)
+        });
+        least.map(|(name, _)| name.as_str())
+    }
+
+    #[test]
+    fn the_file_finds_whom_a_look_at_every_agent_finds() {
+        let offers = [
+            vec!["linux-debian-12/x86_64/gcc"],
+            vec!["linux-debian-12/x86_64/gcc", "rtos/arm"],
+            vec![],
+            vec!["rtos/arm"],
+        ];
+        let repositories = ["alpha", "beta", "gamma"];
+        let mut random = Scattered(7);
+        let mut scheduler = Scheduler::new(Policy::default());
+        let mut out = Vec::new();
+        for turn in 0..20_000 {
+            let agent = format!("agent{}", random.below(12));
+            let platforms = offers[random.below(4) as usize].iter().map(ToString::to_string).collect();
+            let input = match random.below(8) {
+                0 => Input::AgentUp(Greeting {
+                    agent,
+                    platforms,
+                    slots: random.below(4) as u32,
+                    mirrors: repositories.iter().filter(|_| random.below(3) == 0).map(ToString::to_string).collect(),
+                    holds: Vec::new(),
+                }),
+                1 => Input::AgentOffer { agent, platforms, slots: random.below(4) as u32 },
+                2 => Input::AgentDown(agent),
+                3 if random.below(4) == 0 => Input::AgentRevoked(agent),
+                4 => Input::SetAside { agent, aside: random.below(2) == 0 },
+                _ => Input::AgentLoad { agent, load_permille: random.below(3000) as u32 },
+            };
+            scheduler.handle(turn, input, &mut out);
+            for platform in ["linux", "linux-debian/x86_64", "rtos", "plan9"] {
+                let name = format!("agent{}", random.below(12));
+                let avoid = (random.below(2) == 0).then_some(name.as_str());
+                let repository = repositories[random.below(3) as usize];
+                let found = scheduler.agent_for(repository, platform, avoid, |_| true);
+                assert_eq!(found, plain(&scheduler, repository, platform, avoid), "turn {turn}");
+                let able = |agent: &&Agent| agent.serves(platform);
+                assert_eq!(scheduler.is_offered(platform), scheduler.agents.values().any(|agent| able(&agent)));
+                let here = scheduler.agents.values().filter(able).any(|agent| agent.connected);
+                assert_eq!(scheduler.is_served(platform), here, "turn {turn}");
+            }
+            assert_eq!(scheduler.has_room(), scheduler.agents.values().any(|agent| agent.cost().is_some()));
+        }
+        assert!(scheduler.classes.len() <= offers.len());
+    }
+}
