@@ -13,6 +13,7 @@ use sai_core::hub::Input;
 use sai_core::job::{EventId, JobId};
 use sai_core::join::{Address, JoinLine, check_agent_name};
 use sai_core::ledger::{AgentRecord, JobRecord, UserRecord};
+use sai_core::ordered::Set;
 use sai_core::retention::Policy;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -27,8 +28,8 @@ pub enum Action {
     CancelEvent(EventId),
     /// Run all ended jobs of an event again.
     RebuildEvent(EventId),
-    /// Let a new agent in: the answer is its join line.
-    AgentAdd(String),
+    /// Let new agents in: the answer is a join line for each, in this order.
+    AgentAdd(Vec<String>),
     /// Let an agent in no more.
     AgentRevoke(String),
     /// Give an agent no more jobs, or give it jobs again.
@@ -56,7 +57,9 @@ impl Action {
         let number = |text: &str| text.parse().map_err(|_| format!("expected a number, not {text:?}"));
         let name = |text: &str| check_agent_name(text).map(|()| text.to_string());
         Ok(match words {
-            ["agent", "add", text] => Self::AgentAdd(name(text)?),
+            ["agent", "add", names @ ..] if !names.is_empty() => {
+                Self::AgentAdd(names.iter().map(|text| name(text)).collect::<Result<_, _>>()?)
+            }
             ["agent", "revoke", name] => Self::AgentRevoke((*name).to_string()),
             ["agent", "aside", name] => Self::SetAside((*name).to_string(), true),
             ["agent", "back", name] => Self::SetAside((*name).to_string(), false),
@@ -138,14 +141,18 @@ impl Actions {
                 let jobs = self.jobs(id)?;
                 self.rebuild(id, jobs, who, format!("rebuilt event {id}")).await
             }
-            Action::AgentAdd(name) => {
-                let (record, token) = new_agent(&self.reader, &name)?;
-                let line = self.door.join_line(&name, &token)?;
-                self.record(Change::Agent(record.clone())).await?;
-                self.hub.input(Input::Agent(record.clone())).await.map_err(|_| ENDING)?;
-                self.note(who, format!("added agent {name}")).await?;
-                self.tokens.add(&record);
-                Ok(line)
+            Action::AgentAdd(names) => {
+                let (records, lines) = new_agents(&self.reader, &self.door, &names)?;
+                for record in &records {
+                    let (input, change) = (Input::Agent(record.clone()), Change::Agent(record.clone()));
+                    self.hub.request(Request::With(input, change)).await.map_err(|_| ENDING)?;
+                    self.hub.action(who, format!("added agent {}", record.name)).await.map_err(|_| ENDING)?;
+                }
+                self.hub.settled().await?;
+                for record in &records {
+                    self.tokens.add(record);
+                }
+                Ok(lines)
             }
             Action::AgentRevoke(name) => {
                 revocable(&self.reader, &name)?;
@@ -244,8 +251,21 @@ impl Door {
 }
 
 fn agent(reader: &Reader, name: &str) -> Result<AgentRecord, String> {
-    let agents = reader.agents();
-    agents.into_iter().find(|agent| agent.name == name).ok_or_else(|| format!("there is no agent {name:?}"))
+    reader.agent(name).ok_or_else(|| format!("there is no agent {name:?}"))
+}
+
+/// Records of new agents, and their join lines. None is made if one of them cannot be.
+fn new_agents(reader: &Reader, door: &Door, names: &[String]) -> Result<(Vec<AgentRecord>, String), String> {
+    let (mut records, mut lines, mut seen) = (Vec::new(), Vec::new(), Set::new());
+    for name in names {
+        if !seen.insert(name.as_str()) {
+            return Err(format!("{name:?} is named twice"));
+        }
+        let (record, token) = new_agent(reader, name)?;
+        lines.push(door.join_line(name, &token)?);
+        records.push(record);
+    }
+    Ok((records, lines.join("\n")))
 }
 
 /// An agent whose token can be revoked.
@@ -263,7 +283,7 @@ fn revocable(reader: &Reader, name: &str) -> Result<AgentRecord, String> {
 ///
 /// # Errors
 /// The name is no name, or taken.
-pub fn new_agent(reader: &Reader, name: &str) -> Result<(AgentRecord, String), String> {
+fn new_agent(reader: &Reader, name: &str) -> Result<(AgentRecord, String), String> {
     check_agent_name(name)?;
     if name == builtin::NAME {
         return Err(format!("{name:?} is the agent inside the master, which needs no join line; take another name"));
@@ -336,9 +356,9 @@ pub fn offline(
 ) -> Result<String, String> {
     let reader = &store.reader();
     let (changes, text) = match action {
-        Action::AgentAdd(name) => {
-            let (record, token) = new_agent(reader, name)?;
-            (vec![Change::Agent(record)], door()?.join_line(name, &token)?)
+        Action::AgentAdd(names) => {
+            let (records, lines) = new_agents(reader, &door()?, names)?;
+            (records.into_iter().map(Change::Agent).collect(), lines)
         }
         Action::AgentRevoke(name) => {
             let record = AgentRecord { revoked: true, ..revocable(reader, name)? };

@@ -238,7 +238,7 @@ impl Answer<'_> {
             Route::AddAgent => {
                 let body = String::from_utf8_lossy(&self.request.body);
                 match field(&body, "name").as_deref().map(str::trim).and_then(agent_name) {
-                    Some(name) => self.act(Action::AgentAdd(name)),
+                    Some(name) => self.act(Action::AgentAdd(vec![name])),
                     None => self.error(400, "An agent's name is 1 to 64 letters, digits, `.`, `_` or `-`."),
                 }
             }

@@ -8,6 +8,7 @@ use sai_core::escape;
 use sai_core::ledger::AgentRecord;
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Jobs that wait of which the reason is told.
 const REASONS: usize = 5;
@@ -53,7 +54,8 @@ pub fn status(about: &About, agents: &[AgentRecord], live: &Live) -> String {
 
 /// How many agents are how: `2 connected, 1 away`.
 fn counts(agents: &[AgentRecord], live: &Live) -> String {
-    let states: Vec<&str> = agents.iter().map(|agent| state(agent, live.agents.get(&agent.name))).collect();
+    let states: Vec<&str> =
+        agents.iter().map(|agent| state(agent, live.agents.get(&agent.name).map(Arc::as_ref))).collect();
     let count = |wanted: &&str| states.iter().filter(|state| *state == wanted).count();
     let known = ["connected", "aside", "away", "never seen"];
     let told = known.iter().map(|word| (count(word), word)).filter(|(count, _)| *count > 0);
@@ -66,7 +68,7 @@ fn counts(agents: &[AgentRecord], live: &Live) -> String {
 pub fn agent_list(agents: &[AgentRecord], live: Option<&Live>) -> String {
     let mut out = String::new();
     for agent in agents {
-        let now = live.and_then(|live| live.agents.get(&agent.name));
+        let now = live.and_then(|live| live.agents.get(&agent.name)).map(Arc::as_ref);
         let (host, platforms) = match now {
             Some(now) => (&now.host, &now.platforms),
             None => (&agent.host, &agent.platforms),
@@ -113,11 +115,11 @@ mod tests {
         }
     }
 
-    fn live(name: &str, connected: bool, set_aside: Option<&str>) -> (String, LiveAgent) {
+    fn live(name: &str, connected: bool, set_aside: Option<&str>) -> (String, Arc<LiveAgent>) {
         let set_aside = set_aside.map(ToString::to_string);
         let running = vec![JobKey { job: 1, attempt: 1 }];
         let agent = LiveAgent { name: name.to_string(), connected, set_aside, running, ..LiveAgent::default() };
-        (name.to_string(), agent)
+        (name.to_string(), agent.into())
     }
 
     #[test]

@@ -527,6 +527,11 @@ impl Reader {
         self.inner.ledger.all(Kind::Agent).unwrap_or_default()
     }
 
+    /// One agent.
+    pub fn agent(&self, name: &str) -> Option<AgentRecord> {
+        self.inner.ledger.named(Kind::Agent, name).unwrap_or_default()
+    }
+
     /// All users, by name.
     pub fn users(&self) -> Vec<UserRecord> {
         self.inner.ledger.all(Kind::User).unwrap_or_default()

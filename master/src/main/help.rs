@@ -141,10 +141,11 @@ example: sai-master status
         "\
 sai-master agent - who may build
 
-usage: sai-master agent add|revoke|aside|back NAME [--config FILE] [--state DIR]
+usage: sai-master agent add NAME… [--config FILE] [--state DIR]
+       sai-master agent revoke|aside|back NAME [--config FILE] [--state DIR]
        sai-master agent list [--config FILE] [--state DIR]
 
-  add NAME      let an agent in; prints the line to join with: sai-agent join LINE
+  add NAME…     let agents in; prints for each the line to join with: sai-agent join LINE
   list          a line for each: name, state, host, platforms, and why it gets no jobs, divided by tabs; states are
                 connected, away, aside (gets no jobs), locked out, never seen, revoked
   revoke NAME   let an agent in no more; its jobs go to others

@@ -200,6 +200,11 @@ impl Ledger {
         self.get(kind, &key)?.map(|bytes| parse(kind, &key, &bytes)).transpose()
     }
 
+    /// The record under a name.
+    pub(super) fn named<T: Deserialize>(&self, kind: Kind, name: &str) -> Result<Option<T>, StoreError> {
+        self.get(kind, name.as_bytes())?.map(|bytes| parse(kind, name.as_bytes(), &bytes)).transpose()
+    }
+
     /// Whether there is a record under a number.
     pub(super) fn contains(&self, kind: Kind, id: u64) -> Result<bool, StoreError> {
         self.with(false, |trees| trees.list[kind as usize].contains_key(part_key(kind, &id.to_be_bytes(), 0)))

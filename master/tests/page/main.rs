@@ -236,7 +236,7 @@ fn only_the_signed_in_act_and_only_from_our_pages() {
         "ann CancelJob(1001)",
         "ann RebuildEvent(1)",
         "ann CancelJob(1001)",
-        "ann AgentAdd(\"rock-5\")",
+        "ann AgentAdd([\"rock-5\"])",
     ];
     assert_eq!(*world.done.lock().unwrap(), wanted);
     assert!(text(world.ask("GET", "/event/1", &ours, "")).contains("action=\"/event/1/cancel\""));
