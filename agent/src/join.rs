@@ -81,6 +81,7 @@ fn hello(state: &State, config: &Config, jobs: Vec<JobKey>) -> Hello {
         mirrors: Vec::new(),
         jobs,
         notes: None,
+        instance: None,
     }
 }
 

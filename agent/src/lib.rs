@@ -12,6 +12,7 @@ pub mod artifacts;
 pub mod blocking;
 pub mod cgroup;
 pub mod checkout;
+pub mod clock;
 pub mod config;
 pub mod container;
 pub mod container_settings;

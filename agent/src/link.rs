@@ -5,6 +5,7 @@
 //! was lost under way is found out by resuming from acknowledged lengths on the next link, never here.
 
 use crate::blocking::unblock;
+use crate::clock;
 use crate::pin::{self, Trust, TrustError};
 use async_tungstenite::tungstenite::client::IntoClientRequest as _;
 use async_tungstenite::tungstenite::http::HeaderValue;
@@ -13,7 +14,7 @@ use async_tungstenite::tungstenite::{Bytes, Error, Message};
 use async_tungstenite::{WebSocketReceiver, WebSocketSender, WebSocketStream};
 use futures_rustls::TlsConnector;
 use sai_core::join::Address;
-use sai_core::limits::{CHUNK_BYTES, DEAD_S, FRAME_BYTES, PING_S};
+use sai_core::limits::{CHUNK_BYTES, DEAD_S, FRAME_BYTES, Millis, PING_S};
 use sai_core::wire::DATA_HEADER_BYTES;
 use smol::Timer;
 use smol::channel::{self, Receiver, Sender, TrySendError};
@@ -426,10 +427,11 @@ async fn drive<S: AsyncRead + AsyncWrite + Unpin + Send>(
     future::or(future::or(read, write), watch).await
 }
 
-/// When messages last moved, in milliseconds since the link began.
+/// When messages last moved, in milliseconds since the link began. They go on while the machine sleeps: a link that did
+/// not survive that is given up at once.
 #[derive(Debug)]
 struct Activity {
-    since: Instant,
+    since: Millis,
     read: AtomicU64,
     /// Milliseconds at which the message under way was begun, plus one; 0 when none is.
     sending: AtomicU64,
@@ -437,11 +439,11 @@ struct Activity {
 
 impl Activity {
     fn new() -> Self {
-        Self { since: Instant::now(), read: AtomicU64::new(0), sending: AtomicU64::new(0) }
+        Self { since: clock::steady(), read: AtomicU64::new(0), sending: AtomicU64::new(0) }
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)
+        clock::steady().saturating_sub(self.since)
     }
 
     fn read(&self) {

@@ -4,6 +4,7 @@
 //! moment, one for each attempt held, and one that fetches ahead; all reach it through one bounded queue.
 
 use crate::blocking::unblock;
+use crate::clock;
 use crate::describe;
 use crate::held::{self, News, Orders, Origin};
 use crate::image::users;
@@ -23,7 +24,7 @@ use smol::{Executor, Task, Timer};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Events that wait for the loop; a sender waits in turn. Each attempt and the link have at most a few under way.
 const EVENTS: usize = 64;
@@ -31,8 +32,8 @@ const EVENTS: usize = 64;
 const MESSAGES: usize = 64;
 /// Revisions to fetch ahead that wait. It is only a hint, so what comes beyond is dropped.
 const PREFETCHES: usize = 16;
-/// Time between two looks at load and free space.
-const LOOK: Duration = Duration::from_secs(10);
+/// Milliseconds between two looks at load and free space. No wait is longer, so that a machine that slept goes on at once.
+const LOOK_MS: Millis = 10_000;
 /// Time a link is given to send what is under way when the agent stops.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -146,7 +147,6 @@ where
         prefetches,
         carrier: None,
         generation: 0,
-        begun: Instant::now(),
         load,
         told_load: false,
         room,
@@ -169,8 +169,6 @@ struct Agent<'a, D> {
     carrier: Option<Carrier>,
     /// Number of the carrier, so that what an earlier one still has to say is known as such.
     generation: u64,
-    /// Machines run on time since the start, because a board's clock may jump by fifty years.
-    begun: Instant,
     load: Load,
     /// Whether the master knows `load`, on this link.
     told_load: bool,
@@ -190,7 +188,7 @@ where
         if !self.room {
             self.say_room();
         }
-        let mut look_at = Instant::now() + LOOK;
+        let mut look_at = clock::steady() + LOOK_MS;
         self.take(Input::Tick);
         loop {
             enum Next {
@@ -198,8 +196,7 @@ where
                 Event(Event),
                 Time,
             }
-            let due = self.session.deadline().map(|due| self.begun + Duration::from_millis(due));
-            let due = due.map_or(look_at, |due| due.min(look_at));
+            let due = self.session.deadline().map_or(look_at, |due| due.min(look_at));
             let control = async {
                 match controls.recv().await {
                     Ok(control) => Next::Control(control),
@@ -213,7 +210,7 @@ where
                 }
             };
             let time = async {
-                Timer::at(due).await;
+                Timer::after(Duration::from_millis(due.saturating_sub(clock::steady()))).await;
                 Next::Time
             };
             match control.or(event).or(time).await {
@@ -227,8 +224,8 @@ where
                 }
                 Next::Event(event) => self.event(event),
                 Next::Time => {
-                    if Instant::now() >= look_at {
-                        look_at = Instant::now() + LOOK;
+                    if clock::steady() >= look_at {
+                        look_at = clock::steady() + LOOK_MS;
                         self.look();
                     }
                     self.take(Input::Tick);
@@ -290,7 +287,7 @@ where
     fn settle(&mut self) {
         let mut outputs = Vec::new();
         while let Some(input) = self.inputs.pop_front() {
-            self.session.handle(self.now(), input, &mut outputs);
+            self.session.handle(clock::steady(), input, &mut outputs);
             for output in outputs.drain(..) {
                 self.carry_out(output);
             }
@@ -300,10 +297,6 @@ where
                 self.inputs.push_back(Input::Load(self.load.clone()));
             }
         }
-    }
-
-    fn now(&self) -> Millis {
-        Millis::try_from(self.begun.elapsed().as_millis()).unwrap_or(Millis::MAX)
     }
 
     fn event(&mut self, event: Event) {

@@ -134,7 +134,7 @@ fn a_line_that_does_not_work_changes_nothing_and_says_what_to_do() {
             let mut websocket = server.accept().await;
             let hello = websocket.next().await.expect("a greeting").expect("a greeting");
             assert!(matches!(AgentMessage::decode(hello.to_text().expect("text")), Ok(AgentMessage::Hello(_))));
-            let bye = MasterMessage::Bye(Bye { why: "this token belongs to another machine".to_owned() });
+            let bye = MasterMessage::Bye(Bye { why: "this token belongs to another machine".to_owned(), code: None });
             websocket.send(Message::text(bye.encode())).await.expect("a link");
             let _ = websocket.close(None).await;
         };

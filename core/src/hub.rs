@@ -7,7 +7,8 @@
 mod intake;
 
 use self::intake::Intake;
-use crate::job::{EventId, JobId, JobKey, JobState};
+use crate::clock::Now;
+use crate::job::{Blame, EventId, JobId, JobKey, JobState};
 use crate::ledger::{AgentRecord, EventRecord, JobRecord};
 use crate::limits::{JOB_TIMEOUT_S, LOG_BYTES, Millis, PLATFORMS, PROTOCOL, SLOTS, STREAMS};
 use crate::matrix::JobSpec;
@@ -105,6 +106,8 @@ pub enum Input {
     SetAside(String, bool),
     /// See [`scheduler::Input::Hold`].
     Hold(Option<String>),
+    /// See [`scheduler::Input::Slept`].
+    Slept(Millis),
     /// Time has passed.
     Tick,
 }
@@ -167,7 +170,7 @@ pub struct Connected {
     pub hello: Hello,
     /// What it said last of its load.
     pub load: Option<Load>,
-    /// When it greeted.
+    /// When it greeted, Unix milliseconds.
     pub since: Millis,
 }
 
@@ -215,13 +218,13 @@ impl Hub {
         self.intakes.get(&key).map(|intake| intake.streams.first().map_or(0, StreamReceiver::length))
     }
 
-    /// When `Tick` is due, if ever.
-    pub fn deadline(&self, now: Millis) -> Option<Millis> {
-        self.scheduler.deadline(now)
+    /// When `Tick` is due on the steady clock, if ever.
+    pub fn deadline(&self) -> Option<Millis> {
+        self.scheduler.deadline()
     }
 
     /// Takes one input.
-    pub fn handle(&mut self, now: Millis, input: Input, out: &mut Vec<Output>) {
+    pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
         match input {
             Input::Agent(record) => {
                 out.push(Output::Touch(Touch::Agent(record.name.clone())));
@@ -255,12 +258,13 @@ impl Hub {
                 self.schedule(now, scheduler::Input::SetAside { agent, aside }, out);
             }
             Input::Hold(why) => self.schedule(now, scheduler::Input::Hold(why), out),
+            Input::Slept(slept) => self.schedule(now, scheduler::Input::Slept(slept), out),
             Input::Tick => self.schedule(now, scheduler::Input::Tick, out),
         }
     }
 
     /// Lets the scheduler take an input and carries its outputs on.
-    fn schedule(&mut self, now: Millis, input: scheduler::Input, out: &mut Vec<Output>) {
+    fn schedule(&mut self, now: Now, input: scheduler::Input, out: &mut Vec<Output>) {
         let mut outputs = Vec::new();
         self.scheduler.handle(now, input, &mut outputs);
         for output in outputs {
@@ -350,10 +354,10 @@ impl Hub {
 
     /// Lets a peer go that broke the rules; what it runs is awaited as after any lost link. Nothing more is taken from
     /// the link and no job is given to it, although its end may be noticed later.
-    fn dismiss(&mut self, now: Millis, link: LinkId, why: String, out: &mut Vec<Output>) {
+    fn dismiss(&mut self, now: Now, link: LinkId, why: String, out: &mut Vec<Output>) {
         let Some(agent) = self.links.get(&link) else { return };
         out.push(Output::Say(format!("agent {agent}: {why}")));
-        out.push(Output::Send(link, MasterMessage::Bye(Bye { why })));
+        out.push(Output::Send(link, MasterMessage::Bye(Bye { why, code: None })));
         out.push(Output::Close(link));
         self.link_down(now, link, out);
     }
@@ -365,25 +369,25 @@ impl Hub {
         }
         // The edge looked at the token before it was revoked.
         let why = format!("no agent {agent} may join");
-        out.push(Output::Send(link, MasterMessage::Bye(Bye { why })));
+        out.push(Output::Send(link, MasterMessage::Bye(Bye { why, code: None })));
         out.push(Output::Close(link));
     }
 
-    fn link_down(&mut self, now: Millis, link: LinkId, out: &mut Vec<Output>) {
+    fn link_down(&mut self, now: Now, link: LinkId, out: &mut Vec<Output>) {
         let Some(agent) = self.links.remove(&link) else { return };
         if self.link_of(&agent) != Some(link) {
             return;
         }
         self.connected.remove(&agent);
         if let Some(record) = self.agents.get_mut(&agent) {
-            record.seen_at = Some(now);
+            record.seen_at = Some(now.wall);
             out.push(Output::Agent(record.clone()));
         }
         out.push(Output::Touch(Touch::Agent(agent.clone())));
         self.schedule(now, scheduler::Input::AgentDown(agent), out);
     }
 
-    fn revoke(&mut self, now: Millis, name: &str, out: &mut Vec<Output>) {
+    fn revoke(&mut self, now: Now, name: &str, out: &mut Vec<Output>) {
         let Some(record) = self.agents.get_mut(name) else { return };
         record.revoked = true;
         out.push(Output::Agent(record.clone()));
@@ -396,7 +400,7 @@ impl Hub {
         out.push(Output::Touch(Touch::Agent(name.to_string())));
     }
 
-    fn message(&mut self, now: Millis, link: LinkId, message: AgentMessage, out: &mut Vec<Output>) {
+    fn message(&mut self, now: Now, link: LinkId, message: AgentMessage, out: &mut Vec<Output>) {
         let Some(name) = self.links.get(&link).cloned() else { return };
         let greeted = self.link_of(&name) == Some(link);
         match message {
@@ -424,13 +428,14 @@ impl Hub {
             }
             AgentMessage::Refuse(refuse) => {
                 if self.scheduler.holder(refuse.key) == Some(name.as_str()) {
-                    self.broken(now, refuse.key, format!("{name}: {}", plain(&refuse.why)), out);
+                    let blame = Blame::of(refuse.trouble.as_deref());
+                    self.broken(now, refuse.key, blame, format!("{name}: {}", plain(&refuse.why)), out);
                 }
             }
         }
     }
 
-    fn hello(&mut self, now: Millis, link: LinkId, name: String, mut hello: Hello, out: &mut Vec<Output>) {
+    fn hello(&mut self, now: Now, link: LinkId, name: String, mut hello: Hello, out: &mut Vec<Output>) {
         if hello.protocol != PROTOCOL {
             let why = format!("this master speaks protocol {PROTOCOL}, the agent {}", hello.protocol);
             self.dismiss(now, link, why, out);
@@ -467,7 +472,7 @@ impl Hub {
         hello.mirrors.truncate(MIRRORS);
         record.host.clone_from(&hello.host);
         record.platforms.clone_from(&hello.platforms);
-        record.seen_at = Some(now);
+        record.seen_at = Some(now.wall);
         out.push(Output::Agent(record.clone()));
         if let Some(old) = self.connected.remove(&name) {
             // The same machine on a new link: the old one is dead, whether or not TCP knows it yet.
@@ -484,18 +489,18 @@ impl Hub {
         };
         let welcome = Welcome { protocol: PROTOCOL, version: self.terms.version.clone(), agent: name.clone() };
         out.push(Output::Send(link, MasterMessage::Welcome(welcome)));
-        self.connected.insert(name, Connected { link, hello, load: None, since: now });
+        self.connected.insert(name, Connected { link, hello, load: None, since: now.wall });
         out.push(Output::Touch(Touch::Agent(greeting.agent.clone())));
         self.schedule(now, scheduler::Input::AgentUp(greeting), out);
     }
 
     /// Ends an attempt through trouble that its agent, or we, had.
-    fn broken(&mut self, now: Millis, key: JobKey, why: String, out: &mut Vec<Output>) {
+    fn broken(&mut self, now: Now, key: JobKey, blame: Blame, why: String, out: &mut Vec<Output>) {
         out.push(Output::Say(format!("job {key}: {why}")));
-        self.schedule(now, scheduler::Input::Broken(key, why), out);
+        self.schedule(now, scheduler::Input::Broken(key, blame, why), out);
     }
 
-    fn event(&mut self, now: Millis, record: EventRecord, specs: Vec<JobSpec>, out: &mut Vec<Output>) {
+    fn event(&mut self, now: Now, record: EventRecord, specs: Vec<JobSpec>, out: &mut Vec<Output>) {
         out.push(Output::Event(record.clone()));
         out.push(Output::Touch(Touch::Event(record.id)));
         let mut jobs = Vec::with_capacity(specs.len());
@@ -511,10 +516,11 @@ impl Hub {
                 attempt: 0,
                 infra: 0,
                 agent: None,
-                queued_at: now,
+                queued_at: now.wall,
                 assigned_at: None,
                 started_at: None,
                 ended_at: None,
+                awaited: None,
                 cause: String::new(),
                 fault: crate::job::Fault::Nobody,
                 verdict: None,
@@ -550,7 +556,7 @@ impl Hub {
 
     fn rebuild(
         &mut self,
-        now: Millis,
+        now: Now,
         event: EventRecord,
         specs: Vec<JobSpec>,
         jobs: Vec<JobRecord>,
@@ -575,7 +581,7 @@ impl Hub {
 
     fn restore(
         &mut self,
-        now: Millis,
+        now: Now,
         event: EventRecord,
         specs: Vec<JobSpec>,
         jobs: Vec<JobRecord>,
@@ -585,7 +591,7 @@ impl Hub {
         self.remember(event, specs, &jobs);
         for record in jobs {
             let timeout_s = self.timeout_s(&record);
-            if matches!(record.state, JobState::Assigned | JobState::Running) {
+            if may_still_grow(&record) {
                 self.intakes.insert(JobKey { job: record.id, attempt: record.attempt }, Intake::default());
             }
             self.schedule(now, scheduler::Input::Restore(record, timeout_s), out);
@@ -597,6 +603,15 @@ impl Hub {
         for link in links.take(PREFETCHERS) {
             out.push(Output::Send(link, MasterMessage::Prefetch(prefetch.clone())));
         }
+    }
+}
+
+/// Whether more may come of a job's last attempt: it is under way, or was not given up for good.
+pub fn may_still_grow(record: &JobRecord) -> bool {
+    match record.state {
+        JobState::Assigned | JobState::Running => true,
+        JobState::Queued => record.awaited == Some(true),
+        _ => false,
     }
 }
 

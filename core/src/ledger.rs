@@ -86,6 +86,9 @@ pub struct JobRecord {
     pub started_at: Option<u64>,
     /// When it ended.
     pub ended_at: Option<u64>,
+    /// Whether it was queued again because the agent of its last attempt did not come back in time: if that one comes
+    /// after all, before another attempt begins, it is believed. Absent in records of older masters.
+    pub awaited: Option<bool>,
     /// Why it ended or was queued again, one sentence, empty when it passed.
     pub cause: String,
     /// Whose fault that was. `Person` on a job under way: it is being cancelled, by whom says `cause`.

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 extern crate alloc;
 
+pub mod clock;
 pub mod escape;
 pub mod git_names;
 pub mod git_text;

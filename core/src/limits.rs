@@ -1,6 +1,6 @@
 //! The bounds that two crates must agree on, each with its unit and its reason.
 
-/// Milliseconds since the Unix epoch, as the edges read them. Machines only ever compare and add them.
+/// Milliseconds: a duration, or a moment of one of the clocks of [`crate::clock::Now`].
 pub type Millis = u64;
 
 /// Version of the agent–master protocol. A peer that speaks another is told so and let go.

@@ -6,10 +6,14 @@
 
 mod choice;
 mod room;
+mod time;
+mod trouble;
 mod waiting;
 
 use self::room::{Class, Filed};
-use crate::job::{Fault, JobId, JobKey, JobState, Outcome, Verdict};
+use self::trouble::{Group, Row};
+use crate::clock::Now;
+use crate::job::{Blame, Fault, JobId, JobKey, JobState, Outcome, Verdict};
 use crate::ledger::JobRecord;
 use crate::limits::{INFRA_ATTEMPTS, JOB_TIMEOUT_S, Millis};
 use crate::ordered::{Map, Set};
@@ -29,9 +33,11 @@ pub struct Policy {
     pub retry_ms: Millis,
     /// How long an agent may take to end a cancelled job before the master stops waiting for its verdict.
     pub cancel_ms: Millis,
-    /// How far past its own timeout a job may be before its agent is no longer believed to end it.
+    /// How far past its own timeout a job may be before its agent is no longer believed to end it. Only time in which
+    /// the agent was connected counts.
     pub overdue_ms: Millis,
-    /// How long an agent that had trouble several times in a row gets no job; doubled for each further time.
+    /// How long an agent that had trouble with a platform several times in a row gets no job of it; doubled for each
+    /// further time.
     pub aside_ms: Millis,
 }
 
@@ -48,8 +54,6 @@ impl Default for Policy {
     }
 }
 
-/// Troubles in a row after which an agent is set aside for a while.
-const TROUBLES: u32 = 3;
 /// Ended jobs whose number of attempts is remembered: far more than end while somebody's rebuild is under way.
 const RELEASED: usize = 4096;
 /// Doublings of a waiting time at most.
@@ -110,8 +114,8 @@ pub enum Input {
     Started(JobKey, Option<u32>),
     /// The verdict of an attempt, all of its streams being durable.
     Ended(JobKey, Verdict),
-    /// An attempt ended through trouble that its agent had, without a verdict.
-    Broken(JobKey, String),
+    /// An attempt ended through trouble, and whose, without a verdict.
+    Broken(JobKey, Blame, String),
     /// The master itself cannot go on with an attempt; that says nothing about its agent.
     Unwritable(JobKey, String),
     /// A job cannot be started anywhere, ever.
@@ -120,6 +124,8 @@ pub enum Input {
     Cancel(JobId, String),
     /// No job may start (the disk is full), or may again.
     Hold(Option<String>),
+    /// The master's machine slept for so many milliseconds, in which nobody could reach it: no agent is late for that.
+    Slept(Millis),
     /// Time has passed.
     Tick,
 }
@@ -144,6 +150,12 @@ struct Job {
     record: JobRecord,
     timeout_s: u64,
     not_before: Millis,
+    /// Since when it waits for an agent, on the steady clock.
+    waits_since: Millis,
+    /// How long its present attempt was under way with its agent connected, until `seen_since`.
+    ran_ms: Millis,
+    /// Since when the agent of its present attempt is connected, if it is.
+    seen_since: Option<Millis>,
     avoid: Option<String>,
     /// Who cancelled it and until when its agent's verdict is awaited.
     cancelled: Option<(String, Millis)>,
@@ -161,14 +173,20 @@ struct Agent {
     connected: bool,
     runs: Set<JobKey>,
     aside: bool,
-    troubles: u32,
-    paused_until: Millis,
+    /// Troubles in a row of each platform that jobs wanted.
+    rows: Map<String, Row>,
+    /// Attempts that one and the same cause may have ended.
+    group: Group,
     filed: Option<Filed>,
 }
 
 impl Agent {
     fn serves(&self, platform: &str) -> bool {
         self.platforms.iter().any(|offered| serves(offered, platform))
+    }
+
+    fn paused_for(&self, now: Millis, platform: &str) -> bool {
+        self.rows.get(platform).is_some_and(|row| row.paused(now))
     }
 }
 
@@ -183,13 +201,15 @@ pub struct Scheduler {
     agents: Map<String, Agent>,
     /// The agents again, by what they offer.
     classes: Map<Vec<String>, Class>,
-    /// When pauses of agents end, and whose.
-    pauses: Set<(Millis, String)>,
     queues: Map<Queue, Set<JobId>>,
     /// Queues for platforms that no agent has offered: not looked at for each slot that becomes free.
     unoffered: Map<Queue, Set<JobId>>,
     running: Map<String, u32>,
     timers: Set<(Millis, JobId)>,
+    /// When a pause of an agent ends.
+    pauses: Set<Millis>,
+    /// Troubles in a row of each repository, on whatever agent.
+    repositories: Map<String, Row>,
     hold: Option<String>,
     /// Attempts of jobs that were released last.
     released: Map<JobId, u32>,
@@ -249,15 +269,14 @@ impl Scheduler {
         self.agents.get(agent).is_some_and(|agent| agent.mirrors.contains(repository))
     }
 
-    /// When `Tick` is due, if ever.
-    pub fn deadline(&self, now: Millis) -> Option<Millis> {
-        let paused = self.pauses.iter().map(|(until, _)| *until).find(|until| *until > now);
+    /// When `Tick` is due on the steady clock, if ever.
+    pub fn deadline(&self) -> Option<Millis> {
         let timer = self.timers.first().map(|(at, _)| *at);
-        [paused, timer].into_iter().flatten().min()
+        [self.pauses.first().copied(), timer].into_iter().flatten().min()
     }
 
     /// Takes one input.
-    pub fn handle(&mut self, now: Millis, input: Input, out: &mut Vec<Output>) {
+    pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
         match input {
             Input::Queue(jobs) => {
                 for (record, timeout_s) in jobs {
@@ -286,7 +305,12 @@ impl Scheduler {
             Input::AgentDown(agent) => self.agent_down(now, &agent),
             Input::AgentRevoked(agent) => self.agent_revoked(now, &agent, out),
             Input::SetAside { agent, aside } => {
-                self.agents.get_or_default(agent.clone()).aside = aside;
+                let known = self.agents.get_or_default(agent.clone());
+                known.aside = aside;
+                if !aside {
+                    // Who gives it jobs again has put right what was wrong with it.
+                    known.rows.clear();
+                }
                 self.file(&agent);
             }
             Input::Started(key, step) => {
@@ -295,17 +319,18 @@ impl Scheduler {
                 return;
             }
             Input::Ended(key, verdict) => self.ended(now, key, verdict, out),
-            Input::Broken(key, why) => self.broken(now, key, why, out),
+            Input::Broken(key, blame, why) => self.broken(now, key, blame, why, out),
             Input::Unwritable(key, why) => self.broken_quietly(now, key, why, out),
             Input::Impossible(job, why) => self.impossible(now, job, why, out),
             Input::Cancel(job, who) => self.cancel(now, job, who, out),
             Input::Hold(why) => self.hold = why,
+            Input::Slept(slept) => self.slept(slept),
             Input::Tick => self.tick(now, out),
         }
         self.dispatch(now, out);
     }
 
-    fn queue(&mut self, now: Millis, mut record: JobRecord, timeout_s: u64, out: &mut Vec<Output>) {
+    fn queue(&mut self, now: Now, mut record: JobRecord, timeout_s: u64, out: &mut Vec<Output>) {
         let id = record.id;
         // A record that was read before an attempt which has begun and ended since asks for what has happened already;
         // taken at its word it would number that attempt a second time.
@@ -314,33 +339,45 @@ impl Scheduler {
             return;
         }
         record.state = JobState::Queued;
-        record.queued_at = now;
+        record.queued_at = now.wall;
         record.infra = 0;
+        record.awaited = None;
         record.ended_at = None;
         record.cause = String::new();
         record.fault = Fault::Nobody;
-        self.insert(record, timeout_s);
+        self.insert(now, record, timeout_s);
         self.enqueue(now, id);
         out.push(Output::Changed(id));
     }
 
-    fn insert(&mut self, record: JobRecord, timeout_s: u64) {
-        let timeout_s = if timeout_s == 0 { JOB_TIMEOUT_S } else { timeout_s };
-        let job = Job { record, timeout_s, not_before: 0, avoid: None, cancelled: None, orphan: None, timer: None };
+    fn insert(&mut self, now: Now, record: JobRecord, timeout_s: u64) {
+        let job = Job {
+            record,
+            timeout_s: if timeout_s == 0 { JOB_TIMEOUT_S } else { timeout_s },
+            not_before: 0,
+            waits_since: now.steady,
+            ran_ms: 0,
+            seen_since: None,
+            avoid: None,
+            cancelled: None,
+            orphan: None,
+            timer: None,
+        };
         self.jobs.insert(job.record.id, job);
     }
 
-    fn restore(&mut self, now: Millis, record: JobRecord, timeout_s: u64) {
+    fn restore(&mut self, now: Now, record: JobRecord, timeout_s: u64) {
         let (id, state) = (record.id, record.state);
         let (key, agent) = (JobKey { job: id, attempt: record.attempt }, record.agent.clone());
-        self.insert(record, timeout_s);
+        self.insert(now, record, timeout_s);
         match (state, agent) {
             (JobState::Assigned | JobState::Running, Some(agent)) => {
                 self.hold_slot(&agent, key);
                 if let Some(job) = self.jobs.get_mut(&id) {
-                    job.orphan = Some(now.saturating_add(self.policy.orphan_ms));
+                    job.orphan = Some(now.steady.saturating_add(self.policy.orphan_ms));
                     if job.record.fault == Fault::Person {
-                        job.cancelled = Some((job.record.cause.clone(), now.saturating_add(self.policy.cancel_ms)));
+                        let until = now.steady.saturating_add(self.policy.cancel_ms);
+                        job.cancelled = Some((job.record.cause.clone(), until));
                     }
                 }
                 self.rearm(id);
@@ -379,9 +416,9 @@ impl Scheduler {
         (record.priority.saturating_neg(), record.repository.clone(), record.platform.clone())
     }
 
-    fn enqueue(&mut self, now: Millis, id: JobId) {
+    fn enqueue(&mut self, now: Now, id: JobId) {
         let Some(job) = self.jobs.get(&id) else { return };
-        if job.not_before <= now {
+        if job.not_before <= now.steady {
             let queue = Self::queue_of(&job.record);
             let offered =
                 self.queues.contains_key(&queue) || (!self.unoffered.contains_key(&queue) && self.is_offered(&queue.2));
@@ -415,41 +452,7 @@ impl Scheduler {
         }
     }
 
-    fn set_timer(&mut self, id: JobId, timer: Option<Millis>) {
-        let Some(job) = self.jobs.get_mut(&id) else { return };
-        if let Some(old) = job.timer.take() {
-            self.timers.remove(&(old, id));
-        }
-        job.timer = timer;
-        if let Some(at) = timer {
-            self.timers.insert((at, id));
-        }
-    }
-
-    /// Sets the job's one timer to whatever comes first for it.
-    fn rearm(&mut self, id: JobId) {
-        let Some(job) = self.jobs.get(&id) else { return };
-        let record = &job.record;
-        let timer = match record.state {
-            JobState::Queued => {
-                let queue = Self::queue_of(record);
-                let mut queues = [&self.queues, &self.unoffered].into_iter().filter_map(|queues| queues.get(&queue));
-                let waiting = queues.any(|ids| ids.contains(&id));
-                Some(if waiting { record.queued_at.saturating_add(self.policy.expire_ms) } else { job.not_before })
-            }
-            JobState::Assigned | JobState::Running => {
-                let overdue = record.assigned_at.map(|at| {
-                    at.saturating_add(job.timeout_s.saturating_mul(1000)).saturating_add(self.policy.overdue_ms)
-                });
-                let cancelled = job.cancelled.as_ref().map(|(_, until)| *until);
-                [overdue, cancelled, job.orphan].into_iter().flatten().min()
-            }
-            _ => None,
-        };
-        self.set_timer(id, timer);
-    }
-
-    fn agent_up(&mut self, now: Millis, greeting: Greeting, out: &mut Vec<Output>) {
+    fn agent_up(&mut self, now: Now, greeting: Greeting, out: &mut Vec<Output>) {
         let name = greeting.agent;
         self.lift(&name);
         let agent = self.agents.get_or_default(name.clone());
@@ -458,11 +461,13 @@ impl Scheduler {
         agent.mirrors = Set::from_iter(greeting.mirrors);
         agent.connected = true;
         let mine: Vec<JobKey> = agent.runs.iter().copied().collect();
+        let holds = Set::from_iter(greeting.holds.iter().copied());
+        agent.group.greet(&holds);
         self.file(&name);
         self.offered(&name);
-        let holds = Set::from_iter(greeting.holds.iter().copied());
         for key in &holds {
-            if self.holder(*key) == Some(name.as_str()) {
+            if self.reclaim(*key, &name, out) || self.holder(*key) == Some(name.as_str()) {
+                self.watch(now, key.job, true);
                 out.push(Output::Adopt(name.clone(), *key));
                 let cancelled = self.jobs.get_mut(&key.job).and_then(|job| {
                     job.orphan = None;
@@ -476,19 +481,15 @@ impl Scheduler {
                 out.push(Output::Forget(name.clone(), *key));
             }
         }
-        let mut troubled = false;
         for key in mine {
             if !holds.contains(&key) {
                 // The assignment never arrived, or the agent lost its disk: either way this attempt is no more, and the
                 // agent could not start it twice, since it never hears of this key again.
                 let why = format!("{name} came back without it");
                 if self.job(key.job).is_some_and(|record| record.state == JobState::Assigned) {
-                    // It counts for the agent, once a greeting, so that one which dies of every job it gets is set
-                    // aside; and not for the job, which has not begun.
-                    if !troubled {
-                        self.trouble(now, &name, key.job);
-                        troubled = true;
-                    }
+                    // It counts for the agent, once a greeting, so that one which dies of every job it gets is paused;
+                    // and not for the job, which has not begun.
+                    self.lost(now, &name, key.job, &why);
                     self.again(now, key, why, 0, out);
                 } else {
                     self.broken_quietly(now, key, why, out);
@@ -497,20 +498,21 @@ impl Scheduler {
         }
     }
 
-    fn agent_down(&mut self, now: Millis, name: &str) {
+    fn agent_down(&mut self, now: Now, name: &str) {
         let Some(agent) = self.agents.get_mut(name) else { return };
         agent.connected = false;
         let runs: Vec<JobKey> = agent.runs.iter().copied().collect();
         self.file(name);
         for key in runs {
+            self.watch(now, key.job, false);
             if let Some(job) = self.jobs.get_mut(&key.job) {
-                job.orphan = Some(now.saturating_add(self.policy.orphan_ms));
+                job.orphan = Some(now.steady.saturating_add(self.policy.orphan_ms));
             }
             self.rearm(key.job);
         }
     }
 
-    fn agent_revoked(&mut self, now: Millis, name: &str, out: &mut Vec<Output>) {
+    fn agent_revoked(&mut self, now: Now, name: &str, out: &mut Vec<Output>) {
         self.agent_down(now, name);
         let runs: Vec<JobKey> = self.runs(name).collect();
         for key in runs {
@@ -520,7 +522,7 @@ impl Scheduler {
         self.agents.remove(name);
     }
 
-    fn started(&mut self, now: Millis, key: JobKey, step: Option<u32>, out: &mut Vec<Output>) {
+    fn started(&mut self, now: Now, key: JobKey, step: Option<u32>, out: &mut Vec<Output>) {
         if self.holder(key).is_none() {
             return;
         }
@@ -529,7 +531,7 @@ impl Scheduler {
         let first = record.state == JobState::Assigned;
         if first {
             record.state = JobState::Running;
-            record.started_at = Some(now);
+            record.started_at = Some(now.wall);
         }
         if first || (step.is_some() && record.step != step) {
             record.step = step.or(record.step);
@@ -537,9 +539,12 @@ impl Scheduler {
         }
     }
 
-    fn ended(&mut self, now: Millis, key: JobKey, verdict: Verdict, out: &mut Vec<Output>) {
+    fn ended(&mut self, now: Now, key: JobKey, verdict: Verdict, out: &mut Vec<Output>) {
         if self.holder(key).is_none() {
-            return;
+            let agent = self.job(key.job).and_then(|record| record.agent.clone());
+            if !agent.is_some_and(|agent| self.reclaim(key, &agent, out)) {
+                return;
+            }
         }
         let cancelled = self.jobs.get(&key.job).and_then(|job| job.cancelled.clone());
         let state = match verdict.outcome {
@@ -550,7 +555,7 @@ impl Scheduler {
             // Who cancelled a job does not want it tried again because its end was untidy.
             Outcome::Infra if cancelled.is_some() => JobState::Cancelled,
             Outcome::Infra => {
-                self.broken(now, key, verdict.cause, out);
+                self.broken(now, key, Blame::of(verdict.trouble.as_deref()), verdict.cause, out);
                 return;
             }
         };
@@ -559,8 +564,8 @@ impl Scheduler {
             _ => verdict.cause.clone(),
         };
         if let Some(name) = self.free_slot(key) {
+            self.worked(&name, key.job, &verdict);
             if let (Some(agent), Some(job)) = (self.agents.get_mut(&name), self.jobs.get(&key.job)) {
-                agent.troubles = 0;
                 agent.mirrors.insert(job.record.repository.clone());
             }
             self.file(&name);
@@ -573,46 +578,25 @@ impl Scheduler {
         self.end(now, key.job, state, fault, cause, out);
     }
 
-    fn end(&mut self, now: Millis, id: JobId, state: JobState, fault: Fault, cause: String, out: &mut Vec<Output>) {
+    fn end(&mut self, now: Now, id: JobId, state: JobState, fault: Fault, cause: String, out: &mut Vec<Output>) {
         self.dequeue(id);
         let Some(job) = self.jobs.get_mut(&id) else { return };
-        job.record.state = state;
-        job.record.ended_at = Some(now);
-        job.record.fault = fault;
-        job.record.cause = cause;
+        let record = &mut job.record;
+        out.extend(no_longer_awaited(record).map(|(name, key)| Output::Forget(name, key)));
+        record.state = state;
+        record.ended_at = Some(now.wall);
+        record.fault = fault;
+        record.cause = cause;
         self.set_timer(id, None);
         out.push(Output::Changed(id));
     }
 
-    /// Trouble that says something about the agent.
-    fn broken(&mut self, now: Millis, key: JobKey, why: String, out: &mut Vec<Output>) {
-        let Some(name) = self.holder(key).map(ToString::to_string) else { return };
-        self.trouble(now, &name, key.job);
-        self.broken_quietly(now, key, why, out);
-    }
-
-    /// Remembers that an agent had trouble with a job.
-    fn trouble(&mut self, now: Millis, name: &str, id: JobId) {
-        if let Some(agent) = self.agents.get_mut(name) {
-            agent.troubles = agent.troubles.saturating_add(1);
-            if agent.troubles >= TROUBLES {
-                let doublings = (agent.troubles - TROUBLES).min(DOUBLINGS);
-                self.pauses.remove(&(agent.paused_until, name.to_string()));
-                agent.paused_until = now.saturating_add(self.policy.aside_ms << doublings);
-                self.pauses.insert((agent.paused_until, name.to_string()));
-            }
-        }
-        if let Some(job) = self.jobs.get_mut(&id) {
-            job.avoid = Some(name.to_string());
-        }
-    }
-
     /// Trouble that ends an attempt and says nothing about its agent.
-    fn broken_quietly(&mut self, now: Millis, key: JobKey, why: String, out: &mut Vec<Output>) {
+    fn broken_quietly(&mut self, now: Now, key: JobKey, why: String, out: &mut Vec<Output>) {
         self.again(now, key, why, 1, out);
     }
 
-    fn impossible(&mut self, now: Millis, id: JobId, why: String, out: &mut Vec<Output>) {
+    fn impossible(&mut self, now: Now, id: JobId, why: String, out: &mut Vec<Output>) {
         let Some(record) = self.job(id).filter(|record| !record.state.ended()) else { return };
         let key = JobKey { job: id, attempt: record.attempt };
         if self.holder(key).is_some()
@@ -624,16 +608,54 @@ impl Scheduler {
     }
 
     /// Queues a job again, `infra` troubles richer: none for an attempt that never began.
-    fn again(&mut self, now: Millis, key: JobKey, why: String, infra: u32, out: &mut Vec<Output>) {
+    fn again(&mut self, now: Now, key: JobKey, why: String, infra: u32, out: &mut Vec<Output>) {
         if self.holder(key).is_none() {
             return;
         }
         if let Some(name) = self.free_slot(key) {
             out.push(Output::Forget(name, key));
         }
+        self.requeue(now, key, why, infra, out);
+    }
+
+    /// The agent of an attempt did not come back in time. The job is queued again, but nothing of the attempt is thrown
+    /// away before another one begins.
+    fn orphaned(&mut self, now: Now, key: JobKey, why: String, out: &mut Vec<Output>) {
+        if self.holder(key).is_none() || self.free_slot(key).is_none() {
+            return;
+        }
+        if let Some(job) = self.jobs.get_mut(&key.job) {
+            job.record.awaited = Some(true);
+        }
+        self.requeue(now, key, why, 1, out);
+    }
+
+    /// Gives an attempt back to the agent that was not awaited any longer, if no other has been begun.
+    fn reclaim(&mut self, key: JobKey, name: &str, out: &mut Vec<Output>) -> bool {
+        let Some(job) = self.jobs.get_mut(&key.job) else { return false };
+        let record = &mut job.record;
+        let same = record.attempt == key.attempt && record.agent.as_deref() == Some(name);
+        if record.state != JobState::Queued || record.awaited != Some(true) || !same {
+            return false;
+        }
+        record.state = if record.started_at.is_some() { JobState::Running } else { JobState::Assigned };
+        record.awaited = None;
+        record.infra = record.infra.saturating_sub(1);
+        record.cause = String::new();
+        record.fault = Fault::Nobody;
+        self.dequeue(key.job);
+        self.hold_slot(name, key);
+        self.rearm(key.job);
+        out.push(Output::Changed(key.job));
+        true
+    }
+
+    fn requeue(&mut self, now: Now, key: JobKey, why: String, infra: u32, out: &mut Vec<Output>) {
         let retry_ms = self.policy.retry_ms;
+        let repository_ms = self.repository_wait(key.job);
         let Some(job) = self.jobs.get_mut(&key.job) else { return };
         job.orphan = None;
+        job.seen_since = None;
         if let Some((who, _)) = job.cancelled.take() {
             self.end(now, key.job, JobState::Cancelled, Fault::Person, who, out);
             return;
@@ -645,11 +667,13 @@ impl Scheduler {
             return;
         }
         if infra > 0 {
-            job.not_before = now.saturating_add(retry_ms << (job.record.infra - 1).min(DOUBLINGS));
+            let retry_ms = retry_ms << (job.record.infra - 1).min(DOUBLINGS);
+            job.not_before = now.steady.saturating_add(retry_ms.max(repository_ms));
         }
+        job.waits_since = now.steady;
         let record = &mut job.record;
         record.state = JobState::Queued;
-        record.queued_at = now;
+        record.queued_at = now.wall;
         record.cause = why;
         record.fault = Fault::Infrastructure;
         record.step = None;
@@ -657,8 +681,8 @@ impl Scheduler {
         out.push(Output::Changed(key.job));
     }
 
-    fn cancel(&mut self, now: Millis, id: JobId, who: String, out: &mut Vec<Output>) {
-        let until = now.saturating_add(self.policy.cancel_ms);
+    fn cancel(&mut self, now: Now, id: JobId, who: String, out: &mut Vec<Output>) {
+        let until = now.steady.saturating_add(self.policy.cancel_ms);
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let key = JobKey { job: id, attempt: job.record.attempt };
         match job.record.state {
@@ -683,50 +707,11 @@ impl Scheduler {
             _ => {}
         }
     }
+}
 
-    fn tick(&mut self, now: Millis, out: &mut Vec<Output>) {
-        while self.pauses.first().is_some_and(|(until, _)| *until <= now) {
-            self.pauses.pop_first();
-        }
-        while let Some((at, id)) = self.timers.first().copied() {
-            if at > now {
-                break;
-            }
-            self.set_timer(id, None);
-            self.due(now, id, out);
-        }
-    }
-
-    fn due(&mut self, now: Millis, id: JobId, out: &mut Vec<Output>) {
-        let Some(job) = self.jobs.get(&id) else { return };
-        let record = &job.record;
-        let key = JobKey { job: id, attempt: record.attempt };
-        match record.state {
-            JobState::Queued if now >= record.queued_at.saturating_add(self.policy.expire_ms) => {
-                let platform = record.platform.clone();
-                if self.is_served(&platform) {
-                    // It waits for its turn, which will come; look again in as long a time, but never at once.
-                    self.set_timer(id, Some(now.saturating_add(self.policy.expire_ms.max(1_000))));
-                } else {
-                    let cause = format!("no agent that offers {platform} came in time");
-                    self.end(now, id, JobState::Expired, Fault::Infrastructure, cause, out);
-                }
-            }
-            JobState::Queued => self.enqueue(now, id),
-            JobState::Assigned | JobState::Running => {
-                let name = record.agent.clone().unwrap_or_default();
-                if job.orphan.is_some_and(|until| now >= until) {
-                    self.broken_quietly(now, key, format!("{name} did not come back"), out);
-                } else if job.cancelled.as_ref().is_some_and(|(_, until)| now >= *until) {
-                    self.broken_quietly(now, key, String::new(), out);
-                } else {
-                    self.rearm(id);
-                    if self.jobs.get(&id).and_then(|job| job.timer).is_some_and(|at| at <= now) {
-                        self.broken(now, key, format!("{name} did not end it in time"), out);
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
+/// Ends the waiting for an agent that was awaited beyond its time; gives what it might still come back with.
+fn no_longer_awaited(record: &mut JobRecord) -> Option<(String, JobKey)> {
+    let awaited = record.awaited.take() == Some(true);
+    let key = JobKey { job: record.id, attempt: record.attempt };
+    record.agent.clone().filter(|_| awaited).map(|name| (name, key))
 }

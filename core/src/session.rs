@@ -276,6 +276,7 @@ impl AgentSession {
             mirrors,
             jobs: self.held.keys().copied().collect(),
             notes: (!about.notes.is_empty()).then(|| about.notes.clone()),
+            instance: None,
         })));
     }
 

@@ -93,6 +93,9 @@ pub struct Hello {
     pub jobs: Vec<JobKey>,
     /// Sentences for people: what this machine does not hold its jobs to, for instance.
     pub notes: Option<Vec<String>>,
+    /// 32 hex digits drawn by each process of the agent anew: the master tells by it an agent on a new link from a
+    /// second machine with the same identity. Absent from older agents.
+    pub instance: Option<String>,
 }
 
 /// The agent's load changed enough to tell.
@@ -237,6 +240,32 @@ pub struct Prefetch {
 pub struct Bye {
     /// For people; the agent prints it.
     pub why: String,
+    /// What the agent is to make of it, see [`Code`]; absent when it is to try again as ever, and from older masters.
+    pub code: Option<String>,
+}
+
+/// What an agent is to do about a refusal, beside telling people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// Its token was revoked, or belongs to another machine, and no waiting changes that: it ends.
+    Revoked,
+    /// Another machine uses its identity at the moment: it tries again, with long waits.
+    Cloned,
+}
+
+impl Code {
+    /// The word in [`Bye::code`].
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Revoked => "revoked",
+            Self::Cloned => "cloned",
+        }
+    }
+
+    /// Reads such a word. One that is not known is from a newer master and means no more than none.
+    pub fn of(word: Option<&str>) -> Option<Self> {
+        [Self::Revoked, Self::Cloned].into_iter().find(|code| word == Some(code.word()))
+    }
 }
 
 /// Everything the master says to an agent.

@@ -1,5 +1,6 @@
 //! Inputs of the hub, in order, against what it says to write, send and compare.
 
+use sai_core::clock::Now;
 use sai_core::hub::{Hub, Input, LinkId, Output, Terms};
 use sai_core::job::{Fault, JobId, JobKey, JobState, Outcome, Verdict};
 use sai_core::ledger::{AgentRecord, EventRecord, JobRecord, Source};
@@ -33,6 +34,7 @@ fn hello(agent: &str, jobs: &[JobKey]) -> Hello {
         mirrors: Vec::new(),
         jobs: jobs.to_vec(),
         notes: None,
+        instance: None,
     }
 }
 
@@ -127,7 +129,7 @@ impl Desk {
 
     fn give(&mut self, input: Input) -> Vec<Output> {
         let mut out = Vec::new();
-        self.hub.handle(self.now, input, &mut out);
+        self.hub.handle(Now { steady: self.now, wall: self.now }, input, &mut out);
         out.retain(|output| !matches!(output, Output::Touch(_) | Output::Say(_)));
         out
     }

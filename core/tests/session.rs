@@ -41,6 +41,7 @@ fn greeting(jobs: &[JobKey]) -> Output {
         mirrors: Vec::new(),
         jobs: jobs.to_vec(),
         notes: Some(about.notes),
+        instance: None,
     }))
 }
 
@@ -371,7 +372,7 @@ fn messages_out_of_turn_mean_nothing() {
         MasterMessage::Adopt(Adopt { key: key(1), lengths: vec![0] }),
         MasterMessage::Ack(Ack { key: key(1), stream: 0, length: 10 }),
         MasterMessage::Forget(Forget { key: key(1) }),
-        MasterMessage::Bye(Bye { why: "no".to_string() }),
+        MasterMessage::Bye(Bye { why: "no".to_string(), code: None }),
     ] {
         assert_eq!(desk.hear(message), [], "before the welcome");
     }

@@ -25,6 +25,7 @@ fn agent_messages() -> Vec<AgentMessage> {
             mirrors: Vec::new(),
             jobs: vec![KEY, JobKey { job: 1, attempt: 1 }],
             notes: Some(vec![ODD.to_string()]),
+            instance: None,
         }),
         AgentMessage::Load(Load { load_permille: 0, free_mib: u64::MAX }),
         AgentMessage::Offer(Offer { platforms: Vec::new(), slots: 0 }),
@@ -59,7 +60,7 @@ fn master_messages() -> Vec<MasterMessage> {
         MasterMessage::Cancel(Cancel { key: KEY, why: text() }),
         MasterMessage::Forget(Forget { key: KEY }),
         MasterMessage::Prefetch(Prefetch { repository: text(), url: text(), reference: text(), revision: text() }),
-        MasterMessage::Bye(Bye { why: text() }),
+        MasterMessage::Bye(Bye { why: text(), code: None }),
     ]
 }
 

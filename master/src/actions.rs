@@ -2,13 +2,14 @@
 
 use crate::agents::{Tokens, new_token};
 use crate::builtin;
-use crate::hub::{HubHandle, Request, now};
+use crate::hub::{HubHandle, Request};
 use crate::live::Live;
 use crate::repositories::read_saifile;
 use crate::sessions::digest_hex;
 use crate::status::{self, About};
 use crate::store::{self, Change, Reader, Store};
 use sai_agent::blocking::unblock;
+use sai_agent::clock::wall;
 use sai_core::hub::Input;
 use sai_core::job::{EventId, JobId};
 use sai_core::join::{Address, JoinLine, check_agent_name};
@@ -295,7 +296,7 @@ fn new_agent(reader: &Reader, name: &str) -> Result<(AgentRecord, String), Strin
     let record = AgentRecord {
         name: name.to_string(),
         token_sha256: digest_hex(&token),
-        added_at: now(),
+        added_at: wall(),
         identity: None,
         seen_at: None,
         revoked: false,
@@ -316,7 +317,7 @@ pub fn new_user(reader: &Reader, name: &str) -> Result<(UserRecord, String), Str
     }
     let token = new_token()?;
     let token_sha256 = digest_hex(&token);
-    Ok((UserRecord { name: name.to_string(), token_sha256, added_at: now(), revoked: false }, token))
+    Ok((UserRecord { name: name.to_string(), token_sha256, added_at: wall(), revoked: false }, token))
 }
 
 fn revoked_user(reader: &Reader, name: &str) -> Result<UserRecord, String> {

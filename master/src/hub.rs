@@ -6,6 +6,8 @@
 
 use crate::live::{Changes, Live, LiveAgent, Topic};
 use crate::store::{Change, Report, Store, StoreError};
+use sai_agent::clock::{self, Sleep};
+use sai_core::clock::Now;
 use sai_core::hub::{Hub, Input, LinkId, Output, Touch};
 use sai_core::job::JobKey;
 use sai_core::ledger::ActionRecord;
@@ -17,7 +19,7 @@ use smol::future::FutureExt as _;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// Inputs that may wait for the hub: with data frames of 64 KiB, 4 MiB of memory.
 const INPUTS: usize = 64;
@@ -33,6 +35,9 @@ const DISK_QUEUE_BYTES: u64 = 32 << 20;
 /// agent 32 bytes, where one for each message would cost a third of a MiB; and however much one turn has to say to an
 /// agent that comes back with many jobs, it fits.
 pub const OUTBOX: usize = 128;
+/// Milliseconds the hub waits for a deadline at most before it looks at the clock again, since timers stand still while
+/// the machine sleeps.
+const LOOK_MS: Millis = 60_000;
 /// Times as long as it took to find out why each job waits, until that is done again: it takes a tenth of the hub's time
 /// at most, however many jobs and agents there are.
 const WAITING_TIMES: u32 = 9;
@@ -40,13 +45,6 @@ const WAITING_TIMES: u32 = 9;
 const WAITING_MS: Millis = 250;
 /// Queued jobs that are few.
 const WAITING_JOBS: usize = 64;
-
-/// Unix milliseconds, never going back.
-pub fn now() -> Millis {
-    static LAST: AtomicU64 = AtomicU64::new(0);
-    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
-    LAST.fetch_max(time, Ordering::Relaxed).max(time)
-}
 
 /// What is asked of the hub.
 pub enum Request {
@@ -118,7 +116,13 @@ impl HubHandle {
     /// [`Gone`].
     pub async fn action(&self, who: &str, what: String) -> Result<(), Gone> {
         let id = self.actions.fetch_add(1, Ordering::Relaxed);
-        self.request(Request::Record(Change::Action(ActionRecord { id, at: now(), who: who.to_string(), what }))).await
+        self.request(Request::Record(Change::Action(ActionRecord {
+            id,
+            at: clock::wall(),
+            who: who.to_string(),
+            what,
+        })))
+        .await
     }
 }
 
@@ -204,6 +208,7 @@ impl HubEdge {
             aside: Set::new(),
         };
         running.turn(parts.first, Vec::new(), Vec::new());
+        let mut sleep = Sleep::watch();
         loop {
             let room = running.turns.len() < TURNS && running.store.files().queued_bytes() < DISK_QUEUE_BYTES;
             let control = async { Some(Next::Control(self.control.recv().await.ok()?)) };
@@ -212,13 +217,17 @@ impl HubEdge {
             };
             let timer = async {
                 match running.deadline() {
-                    Some(at) => smol::Timer::after(Duration::from_millis(at.saturating_sub(now()))).await,
+                    Some(at) => {
+                        let wait = at.saturating_sub(clock::steady()).min(LOOK_MS);
+                        smol::Timer::after(Duration::from_millis(wait)).await
+                    }
                     None => smol::future::pending().await,
                 };
                 Some(Next::Tick)
             };
             let Some(next) = control.or(request).or(timer).await else { return };
             let (mut controls, mut requests) = (Vec::new(), Vec::new());
+            requests.extend(sleep.since().map(|slept| Request::Input(Input::Slept(slept))));
             match next {
                 Next::Control(control) => controls.push(control),
                 Next::Request(request) => requests.push(request),
@@ -264,11 +273,11 @@ struct Running {
 impl Running {
     fn deadline(&self) -> Option<Millis> {
         let waiting = self.waiting_stale.then_some(self.waiting_at);
-        [self.hub.deadline(now()), waiting].into_iter().flatten().min()
+        [self.hub.deadline(), waiting].into_iter().flatten().min()
     }
 
     fn turn(&mut self, outputs: Vec<Output>, controls: Vec<Control>, requests: Vec<Request>) {
-        let now = now();
+        let now = clock::now();
         let mut turn = Turn { number: self.next_turn, committed: true, ..Turn::default() };
         let mut changes = Vec::new();
         self.perform(outputs, &mut turn, &mut changes);
@@ -312,7 +321,7 @@ impl Running {
             self.perform(outputs, &mut turn, &mut changes);
             changes.extend(change);
         }
-        self.refresh(now, &turn.touches);
+        self.refresh(now.steady, &turn.touches);
         if !changes.is_empty() {
             turn.committed = false;
             self.next_turn += 1;
@@ -404,7 +413,7 @@ impl Running {
         }
     }
 
-    fn report(&mut self, now: Millis, report: Report, outputs: &mut Vec<Output>) {
+    fn report(&mut self, now: Now, report: Report, outputs: &mut Vec<Output>) {
         let input = match report {
             Report::Appended { key, stream: 0, length } => {
                 // What was given up is still written for a moment.
@@ -462,7 +471,7 @@ impl Running {
         for (name, agent) in shown {
             match agent {
                 Some(agent) => {
-                    if agent.set_aside.is_some() {
+                    if agent.set_aside.is_some() || !agent.paused.is_empty() {
                         aside.insert(name.clone());
                     }
                     live.agents.insert(name.clone(), agent);
@@ -481,6 +490,11 @@ impl Running {
         }
         if let Some(waiting) = waiting {
             live.waiting = waiting;
+            let troubles = live.repositories.iter().filter_map(|repository| {
+                let trouble = self.hub.scheduler().repository_trouble(&repository.name)?;
+                Some((repository.name.clone(), trouble))
+            });
+            live.troubles = troubles.collect();
         }
         drop(live);
         let touched: Vec<String> = agents.into_iter().filter(|name| !aside.contains(*name)).cloned().collect();
@@ -509,7 +523,8 @@ fn live_agent(hub: &Hub, now: Millis, name: &str) -> Option<LiveAgent> {
         connected: connected.is_some(),
         connected_since: connected.map_or(record.seen_at.unwrap_or(0), |connected| connected.since),
         running: hub.scheduler().runs(name).collect(),
-        set_aside: hub.scheduler().aside(now, name),
+        set_aside: hub.scheduler().aside(name),
+        paused: hub.scheduler().paused(now, name),
     })
 }
 

@@ -41,6 +41,8 @@ pub struct LiveAgent {
     pub running: Vec<JobKey>,
     /// Why it is given no jobs, if so.
     pub set_aside: Option<String>,
+    /// What it gets no jobs of for a while, why and until when: a sentence each.
+    pub paused: Vec<String>,
 }
 
 /// A repository as it is now.
@@ -63,6 +65,8 @@ pub struct Live {
     pub waiting: Map<JobId, String>,
     /// Repositories, in the configuration's order.
     pub repositories: Vec<LiveRepository>,
+    /// What kept jobs of a repository from being begun several times in a row, by its name.
+    pub troubles: Map<String, String>,
     /// Sentences for the top of every page, such as "no new jobs: the disk is nearly full".
     pub notices: Vec<String>,
     /// Durable length of each running attempt's log.

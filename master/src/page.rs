@@ -24,9 +24,10 @@ pub mod views;
 
 use crate::http::{Body, FAILED_HEADER, Request, Response};
 use crate::sessions::{clear_cookie, cookie, same_origin, set_cookie, user_of_token};
-use library::{EVENTS, Library, StoredLog, now};
+use library::{EVENTS, Library, StoredLog};
 use log::{RawText, Wanted};
 use route::{Action, ApiRoute, Route, agent_name, field, local_address, number_field, route};
+use sai_agent::clock::steady;
 use sai_core::job::{JobId, JobKey};
 use std::io;
 use views::{JobView, Visitor};
@@ -62,7 +63,8 @@ impl Caller {
             return user.map_or(Self::Stranger, Self::Token);
         }
         let known = |user: &String| library.archive.users().iter().any(|known| known.name == *user && !known.revoked);
-        let session = request.header("cookie").and_then(cookie).and_then(|value| library.sessions.user(value, now()));
+        let session =
+            request.header("cookie").and_then(cookie).and_then(|value| library.sessions.user(value, steady()));
         let session = session.filter(known);
         let ours = same_origin(request.header("sec-fetch-site"), request.header("origin"), request.header("host"));
         session.map_or(Self::Nobody, |user| Self::Session { user, ours })
@@ -193,7 +195,7 @@ impl Answer<'_> {
         let to = self.destination(&body);
         match user_of_token(&self.library.archive.users(), token.trim()) {
             None => self.html(403, notices::sign_in(&to, true, &self.visitor)).with(FAILED_HEADER, "sign-in"),
-            Some(user) => match self.library.sessions.open(&user, self.visitor.now) {
+            Some(user) => match self.library.sessions.open(&user, steady()) {
                 Ok(value) => self.redirect(&to).with("set-cookie", set_cookie(&value)),
                 Err(what) => self.error(500, &what),
             },

@@ -3,10 +3,11 @@
 use crate::config::{Config, Repository};
 use crate::forge::{Forge, ForgeError, Saifile};
 use crate::hook::VerifiedPush;
-use crate::hub::{Gone, HubHandle, Request, now};
+use crate::hub::{Gone, HubHandle, Request};
 use crate::live::{Changes, Live, LiveRepository, Topic};
 use crate::store::{Change, Store};
 use sai_agent::blocking::{detach, unblock};
+use sai_agent::clock::{steady, wall};
 use sai_core::git_names::{check_ref, is_private, without_credentials};
 use sai_core::git_text::Tip;
 use sai_core::hub::Input;
@@ -140,7 +141,7 @@ impl Shared {
             subject,
             author,
             source,
-            at: now(),
+            at: wall(),
             errors: reading.errors,
             warnings: reading.warnings,
             first_job,
@@ -292,13 +293,13 @@ impl Watch {
         // Pushes may have come while no master listened: one look catches up with them, unless nothing was ever seen.
         let catch_up = self.known.looked_at_branches;
         let poll_ms = self.repository.poll_s.map(|seconds| seconds.saturating_mul(1000));
-        let mut schedule = LookSchedule::new(now(), poll_ms, catch_up);
+        let mut schedule = LookSchedule::new(steady(), poll_ms, catch_up);
         let mut inputs: VecDeque<LookInput> =
             self.first.read().into_iter().map(|reference| LookInput::Poke(Some(reference))).collect();
         loop {
             let mut outputs = Vec::new();
             if let Some(input) = inputs.pop_front() {
-                schedule.handle(now(), input, &mut outputs);
+                schedule.handle(steady(), input, &mut outputs);
             }
             if let Some(LookOutput::Look(named)) = outputs.pop() {
                 inputs.push_back(self.look(&named).await);
@@ -307,12 +308,12 @@ impl Watch {
                 continue;
             }
             if let Some(trouble) = schedule.trouble() {
-                self.shared.set_state(&self.repository, trouble.describe(now()));
+                self.shared.set_state(&self.repository, trouble.describe(steady()));
             }
             let call = async { calls.recv().await.ok().map(Some) };
             let timer = async {
                 match schedule.deadline() {
-                    Some(at) => smol::Timer::after(Duration::from_millis(at.saturating_sub(now()))).await,
+                    Some(at) => smol::Timer::after(Duration::from_millis(at.saturating_sub(steady()))).await,
                     None => smol::future::pending().await,
                 };
                 Some(None)
@@ -359,7 +360,7 @@ impl Watch {
             None
         };
         let policy = RefPolicy { tags: self.repository.tags };
-        let look = self.known.look(now(), &tips, named, default_branch.as_deref(), policy);
+        let look = self.known.look(steady(), &tips, named, default_branch.as_deref(), policy);
         for (reference, revision) in look.changes {
             let repository = self.repository.name.clone();
             let change = match revision {

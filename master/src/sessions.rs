@@ -66,7 +66,7 @@ impl Sessions {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Opens a session and gives the cookie's value.
+    /// Opens a session and gives the cookie's value. `now` is in milliseconds of a clock that nobody can set.
     ///
     /// # Errors
     /// The system has no randomness: trouble of ours.

@@ -10,7 +10,7 @@ use crate::front::{
 };
 use crate::hook::{self, HookOutcome, HookRequest, HookSecret};
 use crate::http::{HttpServer, Request, Response};
-use crate::hub::{HubEdge, HubHandle, Parts, now};
+use crate::hub::{HubEdge, HubHandle, Parts};
 use crate::live::{Changes, Live};
 use crate::nonces::Nonces;
 use crate::page;
@@ -23,8 +23,9 @@ use crate::store::{Options, Restored, Store};
 use crate::tls::{Identity, Sources};
 use crate::{admin, say, viewers};
 use sai_agent::blocking::{detach, unblock};
+use sai_agent::clock;
 use sai_agent::link::{Link, Timing};
-use sai_core::hub::{Hub, Input, Output, Terms};
+use sai_core::hub::{Hub, Input, Output, Terms, may_still_grow};
 use sai_core::job::{Fault, JobKey, JobState};
 use sai_core::join::Address;
 use sai_core::ledger::{AgentRecord, JobRecord};
@@ -97,7 +98,7 @@ pub fn start(config: Config) -> Result<Master, String> {
         Repositories::start(&config, &state, &shared, &restored.tips).map_err(|error| format!("the pokes: {error}"))?;
     let tokens = Arc::new(Tokens::new(&restored.agents));
     let door = door(&config, &identity)?;
-    let about = About { url: own_url(&config, &config.listen), state: state.clone(), since: now() };
+    let about = About { url: own_url(&config, &config.listen), state: state.clone(), since: clock::wall() };
     let actions = Arc::new(Actions {
         hub: handle.clone(),
         reader: store.reader(),
@@ -229,7 +230,7 @@ fn restore(config: &Config, store: &Store, restored: &Restored) -> Result<(Hub, 
     };
     let mut hub = Hub::new(terms, policy);
     let mut outputs = Vec::new();
-    let now = now();
+    let now = clock::now();
     for agent in &restored.agents {
         hub.handle(now, Input::Agent(agent.clone()), &mut outputs);
     }
@@ -241,7 +242,7 @@ fn restore(config: &Config, store: &Store, restored: &Restored) -> Result<(Hub, 
             name: builtin::NAME.to_string(),
             // No token has this digest: the built-in agent comes by no door.
             token_sha256: String::new(),
-            added_at: now,
+            added_at: now.wall,
             identity: None,
             seen_at: None,
             revoked: false,
@@ -262,7 +263,7 @@ fn restore(config: &Config, store: &Store, restored: &Restored) -> Result<(Hub, 
         }
         let under_way: Vec<JobKey> = jobs
             .iter()
-            .filter(|job| matches!(job.state, JobState::Assigned | JobState::Running))
+            .filter(|job| may_still_grow(job))
             .map(|job| JobKey { job: job.id, attempt: job.attempt })
             .collect();
         hub.handle(now, Input::Restore(event.clone(), specs, jobs), &mut outputs);
@@ -273,7 +274,7 @@ fn restore(config: &Config, store: &Store, restored: &Restored) -> Result<(Hub, 
     for job in lost.into_iter().filter(|job| !job.state.ended()) {
         let cause = "its saifile was lost, or means something else to this version of Sai".to_string();
         let (state, fault) = (JobState::Infra, Fault::Infrastructure);
-        outputs.push(Output::Job(JobRecord { state, fault, ended_at: Some(now), cause, ..job }));
+        outputs.push(Output::Job(JobRecord { state, fault, ended_at: Some(now.wall), cause, ..job }));
     }
     Ok((hub, outputs))
 }
@@ -281,7 +282,7 @@ fn restore(config: &Config, store: &Store, restored: &Restored) -> Result<(Hub, 
 fn replay(hub: &mut Hub, store: &Store, key: JobKey, outputs: &mut Vec<Output>) -> std::io::Result<()> {
     let lengths = store.files().lengths(key)?;
     let mut log = lengths.first().copied().unwrap_or(0);
-    let now = now();
+    let now = clock::now();
     hub.handle(now, Input::Resume(key, lengths), outputs);
     if log == 0 {
         return Ok(());

@@ -1,8 +1,8 @@
 //! Records and live state → what `sai-master status` and `sai-master agent list` print.
 
-use crate::hub::now;
 use crate::live::{Live, LiveAgent};
 use crate::page::units;
+use sai_agent::clock::wall;
 use sai_agent::describe;
 use sai_core::escape;
 use sai_core::ledger::AgentRecord;
@@ -30,7 +30,7 @@ pub struct About {
 pub fn status(about: &About, agents: &[AgentRecord], live: &Live) -> String {
     let mut out = String::new();
     let (since, process, version) = (about.since, std::process::id(), env!("CARGO_PKG_VERSION"));
-    let (moment, span) = (units::moment_text(since), units::span(now().saturating_sub(since)));
+    let (moment, span) = (units::moment_text(since), units::span(wall().saturating_sub(since)));
     let _ = writeln!(out, "running\tsince {moment} ({span}), process {process}, version {version}");
     let _ = writeln!(out, "state\t{}, {} MiB free", about.state.display(), describe::load(&about.state).free_mib);
     let _ = writeln!(out, "page\t{}", about.url);

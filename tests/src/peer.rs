@@ -31,6 +31,7 @@ pub fn hello(identity: u128, platforms: &[&str], slots: u32, jobs: &[JobKey]) ->
         mirrors: Vec::new(),
         jobs: jobs.to_vec(),
         notes: None,
+        instance: None,
     }
 }
 

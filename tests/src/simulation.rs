@@ -24,6 +24,7 @@ use host::Host;
 use master::Master;
 use network::{Network, Side};
 use random::Random;
+use sai_core::clock::Now;
 use sai_core::hub::LinkId;
 use sai_core::job::{EventId, JobKey};
 use sai_core::ledger::{EventRecord, JobRecord};
@@ -283,6 +284,11 @@ impl World {
 
     fn broken<T>(&self, promise: &'static str, seen: String) -> Outcome<T> {
         Err(Violation { promise, seen, at: self.now - START })
+    }
+
+    /// This moment as the master's machine sees it.
+    fn moment(&self) -> Now {
+        Now { steady: self.now, wall: self.now }
     }
 
     fn note(&self, what: impl FnOnce() -> String) {

@@ -1,8 +1,9 @@
 //! Pieces of streams, flushed lengths and digests → what an attempt has said and kept so far, and its end.
 
 use super::{Hub, LinkId, Output, Touch, plain};
-use crate::job::{JobKey, Verdict};
-use crate::limits::{ARTIFACT_BYTES, Millis, STREAMS};
+use crate::clock::Now;
+use crate::job::{Blame, JobKey, Verdict};
+use crate::limits::{ARTIFACT_BYTES, STREAMS};
 use crate::record::{Artifact, Decoder, Item, Record};
 use crate::scheduler;
 use crate::stream::{Accept, StreamReceiver};
@@ -26,7 +27,7 @@ pub(super) struct Intake {
 }
 
 impl Hub {
-    pub(super) fn data(&mut self, now: Millis, link: LinkId, header: DataHeader, bytes: &[u8], out: &mut Vec<Output>) {
+    pub(super) fn data(&mut self, now: Now, link: LinkId, header: DataHeader, bytes: &[u8], out: &mut Vec<Output>) {
         let key = header.key;
         let speaker = self.links.get(&link).filter(|name| self.link_of(name) == Some(link));
         let Some(speaker) = speaker else { return };
@@ -49,7 +50,7 @@ impl Hub {
         }
         if header.offset.saturating_add(bytes.len() as u64) > most {
             let why = format!("stream {index} is longer than the {most} bytes it may have");
-            self.broken(now, key, why, out);
+            self.broken(now, key, Blame::Agent, why, out);
             return;
         }
         let stream = &mut intake.streams[index];
@@ -74,7 +75,7 @@ impl Hub {
     }
 
     /// Takes what a log says about its job.
-    pub(super) fn fold(&mut self, now: Millis, key: JobKey, bytes: &[u8], out: &mut Vec<Output>) {
+    pub(super) fn fold(&mut self, now: Now, key: JobKey, bytes: &[u8], out: &mut Vec<Output>) {
         let Some(intake) = self.intakes.get_mut(&key) else { return };
         let (mut step, mut seen, mut artifacts, mut verdict) = (None, false, Vec::new(), None);
         let result = intake.decoder.push(bytes, |item| {
@@ -90,7 +91,7 @@ impl Hub {
             let length = intake.streams.get(usize::from(artifact.stream)).map_or(0, StreamReceiver::length);
             if artifact.size > ARTIFACT_BYTES || length > artifact.size {
                 let why = format!("artifact {:?} has more bytes than it may", artifact.path);
-                self.broken(now, key, why, out);
+                self.broken(now, key, Blame::Agent, why, out);
                 return;
             }
             intake.artifacts.push(artifact);
@@ -101,7 +102,7 @@ impl Hub {
             out.push(Output::Flush(key));
         }
         if let Err(why) = result {
-            self.broken(now, key, format!("the agent sent a malformed log: {why}"), out);
+            self.broken(now, key, Blame::Agent, format!("the agent sent a malformed log: {why}"), out);
             return;
         }
         if seen || step.is_some() {
@@ -110,7 +111,7 @@ impl Hub {
         self.settle(now, key, out);
     }
 
-    pub(super) fn flushed(&mut self, now: Millis, key: JobKey, stream: u16, length: u64, out: &mut Vec<Output>) {
+    pub(super) fn flushed(&mut self, now: Now, key: JobKey, stream: u16, length: u64, out: &mut Vec<Output>) {
         let Some(intake) = self.intakes.get_mut(&key) else { return };
         let Some(receiver) = intake.streams.get_mut(usize::from(stream)) else { return };
         if receiver.flushed(length) {
@@ -122,7 +123,7 @@ impl Hub {
         }
     }
 
-    pub(super) fn sealed(&mut self, now: Millis, key: JobKey, stream: u16, right: bool, out: &mut Vec<Output>) {
+    pub(super) fn sealed(&mut self, now: Now, key: JobKey, stream: u16, right: bool, out: &mut Vec<Output>) {
         let Some(intake) = self.intakes.get_mut(&key) else { return };
         let Some(sealed) = usize::from(stream).checked_sub(1).and_then(|index| intake.sealed.get_mut(index)) else {
             return;
@@ -131,12 +132,18 @@ impl Hub {
             *sealed = Some(true);
             self.settle(now, key, out);
         } else {
-            self.broken(now, key, format!("artifact stream {stream} does not have the digest announced for it"), out);
+            self.broken(
+                now,
+                key,
+                Blame::Agent,
+                format!("artifact stream {stream} does not have the digest announced for it"),
+                out,
+            );
         }
     }
 
     /// Ends an attempt when its verdict and all it announced are durable.
-    fn settle(&mut self, now: Millis, key: JobKey, out: &mut Vec<Output>) {
+    fn settle(&mut self, now: Now, key: JobKey, out: &mut Vec<Output>) {
         let Some(intake) = self.intakes.get_mut(&key) else { return };
         for (artifact, sealed) in intake.artifacts.iter().zip(intake.sealed.iter_mut()) {
             let durable = intake.streams.get(usize::from(artifact.stream)).map_or(0, StreamReceiver::durable);

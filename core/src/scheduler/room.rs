@@ -4,7 +4,7 @@
 //! the order in which they are given jobs. An agent is lifted out before what it is filed by changes, and filed again after.
 
 use super::{Agent, Scheduler};
-use crate::limits::SLOTS;
+use crate::limits::{Millis, SLOTS};
 use crate::ordered::{Map, Set};
 use crate::platform::serves;
 use alloc::string::String;
@@ -43,7 +43,7 @@ pub(super) struct Filed {
 }
 
 impl Agent {
-    /// What it costs to give it a job, if it has room for one. That it may be paused for now is looked at by who asks.
+    /// What it costs to give it a job, if it has room for one. Pauses are of platforms, and looked at apart.
     fn cost(&self) -> Option<u64> {
         let busy = self.runs.len() as u64;
         let room = self.connected && !self.aside && busy < u64::from(self.slots.min(SLOTS));
@@ -135,15 +135,10 @@ impl Scheduler {
         self.classes.values().any(|class| !class.room.is_empty())
     }
 
-    /// The idlest agent that serves the platform and that `may` be given a job; a warm mirror counts for it, having just
+    /// The idlest agent that serves the platform and is not paused for it; a warm mirror counts for it, having just
     /// failed this job against it.
-    pub(super) fn agent_for(
-        &self,
-        repository: &str,
-        platform: &str,
-        avoid: Option<&str>,
-        may: impl Fn(&Agent) -> bool,
-    ) -> Option<&str> {
+    pub(super) fn agent_for(&self, now: Millis, repository: &str, platform: &str, avoid: Option<&str>) -> Option<&str> {
+        let may = |agent: &Agent| !agent.paused_for(now, platform);
         let mut best: Option<(bool, u64, &str)> = None;
         for class in self.classes_for(platform) {
             for (queue, more) in [(class.warm.get(repository), 0), (Some(&class.room), COLD_PERMILLE)] {
@@ -177,6 +172,7 @@ impl Scheduler {
 mod tests {
     use super::super::{Greeting, Input, Policy};
     use super::*;
+    use crate::clock::Now;
     use alloc::format;
     use alloc::string::ToString;
     use alloc::vec;
@@ -230,12 +226,12 @@ mod tests {
                 4 => Input::SetAside { agent, aside: random.below(2) == 0 },
                 _ => Input::AgentLoad { agent, load_permille: random.below(3000) as u32 },
             };
-            scheduler.handle(turn, input, &mut out);
+            scheduler.handle(Now { steady: turn, wall: turn }, input, &mut out);
             for platform in ["linux", "linux-debian/x86_64", "rtos", "plan9"] {
                 let name = format!("agent{}", random.below(12));
                 let avoid = (random.below(2) == 0).then_some(name.as_str());
                 let repository = repositories[random.below(3) as usize];
-                let found = scheduler.agent_for(repository, platform, avoid, |_| true);
+                let found = scheduler.agent_for(turn, repository, platform, avoid);
                 assert_eq!(found, plain(&scheduler, repository, platform, avoid), "turn {turn}");
                 let able = |agent: &&Agent| agent.serves(platform);
                 assert_eq!(scheduler.is_offered(platform), scheduler.agents.values().any(|agent| able(&agent)));

@@ -22,16 +22,8 @@ enum Standing {
 
 impl Scheduler {
     /// Why nothing is given to this agent, if something keeps it from that.
-    pub fn aside(&self, now: Millis, agent: &str) -> Option<String> {
-        let agent = self.agents.get(agent)?;
-        if agent.aside {
-            Some("set aside by hand".to_string())
-        } else if now < agent.paused_until {
-            let seconds = (agent.paused_until - now).div_ceil(1000);
-            Some(format!("had trouble {} times in a row; gets no job for {seconds} s", agent.troubles))
-        } else {
-            None
-        }
+    pub fn aside(&self, agent: &str) -> Option<String> {
+        self.agents.get(agent).filter(|agent| agent.aside).map(|_| "set aside by hand".to_string())
     }
 
     /// Why a queued job waits, in one sentence; `None` when it does not.
@@ -109,7 +101,7 @@ impl Scheduler {
         for (_, agent) in able.iter().filter(|(_, agent)| agent.connected) {
             let reason = if agent.aside {
                 1
-            } else if now < agent.paused_until {
+            } else if agent.paused_for(now, platform) {
                 2
             } else if agent.slots == 0 {
                 3

@@ -84,6 +84,12 @@ fn card(html: &mut Html, agent: &AgentView, visitor: &Visitor) {
                     html.name(why);
                 });
             }
+            for why in agent.live.iter().flat_map(|live| &live.paused) {
+                html.element("p").class("callout").with(|html| {
+                    html.element("b").text("Paused: ");
+                    html.name(why);
+                });
+            }
             platforms(html, agent);
             for note in agent.live.iter().flat_map(|live| &live.notes) {
                 html.element("p").class("muted").name(note);
@@ -183,7 +189,7 @@ fn platforms(html: &mut Html, agent: &AgentView) {
 fn manage(html: &mut Html, agent: &AgentView) {
     let address = |what: &str| format!("/agents/{}/{what}", path_part(&agent.name));
     html.element("div").class("actions").with(|html| {
-        let aside = agent.live.as_ref().is_some_and(|live| live.set_aside.is_some());
+        let aside = agent.live.as_ref().is_some_and(|live| live.set_aside.is_some() || !live.paused.is_empty());
         if agent.connected() && aside {
             button(html, address("take-back"), "rebuild", "Give it jobs again");
         } else if agent.connected() {

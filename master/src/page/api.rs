@@ -87,6 +87,7 @@ struct Agent<'a> {
     load_permille: Option<u32>,
     free_bytes: Option<u64>,
     set_aside: Option<&'a str>,
+    paused: &'a [String],
     /// Numbers of the jobs it runs.
     running: Vec<u64>,
 }
@@ -235,6 +236,7 @@ pub fn agents(agents: &[AgentView]) -> String {
                 load_permille: connected.map(|live| live.load_permille),
                 free_bytes: connected.map(|live| live.free_mib.saturating_mul(1 << 20)),
                 set_aside: live.and_then(|live| live.set_aside.as_deref()),
+                paused: live.map_or(&[], |live| live.paused.as_slice()),
                 running: live.map(|live| live.running.iter().map(|key| key.job).collect()).unwrap_or_default(),
             }
         })

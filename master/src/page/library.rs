@@ -141,7 +141,13 @@ impl Library {
         let mut records = Map::from_iter(records.map(|record| (record.name.clone(), record)));
         let (mut live, repositories) = {
             let live = self.live();
-            (live.agents.clone(), live.repositories.clone())
+            let mut repositories = live.repositories.clone();
+            for repository in &mut repositories {
+                if let Some(trouble) = live.troubles.get(&repository.name) {
+                    repository.state = format!("{}; its jobs {trouble}", repository.state);
+                }
+            }
+            (live.agents.clone(), repositories)
         };
         let names = Set::from_iter(records.keys().chain(live.keys()).cloned());
         let agents = names.into_iter().map(|name| {

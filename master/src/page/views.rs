@@ -303,6 +303,7 @@ pub(crate) mod tests {
             assigned_at: begun.then_some(at + 1000),
             started_at: (begun && state != JobState::Assigned).then_some(at + 2000),
             ended_at: state.ended().then_some(at + 64_000),
+            awaited: None,
             cause: String::new(),
             fault: Fault::Nobody,
             verdict: None,

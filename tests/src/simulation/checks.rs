@@ -167,7 +167,7 @@ impl World {
             }
         }
         // What is due in this very moment is seen to by the tick that is about to come.
-        let due = hub.deadline(self.now).is_some_and(|due| due <= self.now);
+        let due = hub.deadline().is_some_and(|due| due <= self.now);
         let ready = scheduler.jobs().filter(|record| {
             record.state == JobState::Queued
                 && !due
@@ -187,8 +187,12 @@ impl World {
                 if !connected.hello.platforms.iter().any(|offered| serves(offered, &record.platform)) {
                     continue;
                 }
+                let prefix = format!("{} ", record.platform);
+                if scheduler.paused(self.now, name).iter().any(|why| why.starts_with(&prefix)) {
+                    continue;
+                }
                 let runs = scheduler.runs(name).count() as u64;
-                if runs < u64::from(connected.hello.slots) && scheduler.aside(self.now, name).is_none() {
+                if runs < u64::from(connected.hello.slots) && scheduler.aside(name).is_none() {
                     return self.broken("no idling", format!("job {} waits, {name} could take it", record.id));
                 }
                 for (link, key) in &assigned {

@@ -4,8 +4,8 @@ use super::disk::{File, Files, Ledger, Row};
 use super::network::{Frame, Side};
 use super::supervisor::digest;
 use super::{Bug, Event, Outcome, World};
-use sai_core::hub::{Hub, Input, LinkId, Output, Terms};
-use sai_core::job::{JobId, JobKey, JobState};
+use sai_core::hub::{Hub, Input, LinkId, Output, Terms, may_still_grow};
+use sai_core::job::{JobId, JobKey};
 use sai_core::ledger::JobRecord;
 use sai_core::limits::Millis;
 use sai_core::wire::{AgentMessage, DataHeader, MasterMessage};
@@ -66,13 +66,14 @@ impl World {
     }
 
     pub(super) fn hub_for(&mut self, input: Input, cancel: Option<(JobId, u32)>) -> Outcome {
+        let now = self.moment();
         let Some(hub) = self.master.hub.as_mut() else { return Ok(()) };
         let mut out = Vec::new();
         if self.trace {
             let text = format!("{input:?}");
             eprintln!("{:>9}   hub << {}", self.now - super::START, super::checks::short(&text));
         }
-        hub.handle(self.now, input, &mut out);
+        hub.handle(now, input, &mut out);
         let mut turn = Turn { cancel, ..Turn::default() };
         let mut follow = Vec::new();
         for output in out {
@@ -293,7 +294,7 @@ impl World {
 
     fn arm_master(&mut self) -> Outcome {
         let Some(hub) = &self.master.hub else { return Ok(()) };
-        let due = hub.deadline(self.now);
+        let due = hub.deadline();
         if due == self.master.tick {
             return Ok(());
         }
@@ -432,7 +433,7 @@ impl World {
         let mut live = Vec::new();
         for (event, jobs) in events {
             for record in &jobs {
-                if matches!(record.state, JobState::Assigned | JobState::Running) {
+                if may_still_grow(record) {
                     live.push(JobKey { job: record.id, attempt: record.attempt });
                 }
             }

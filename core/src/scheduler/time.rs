@@ -1,0 +1,116 @@
+//! The steady clock and the one timer of each job → what is due: agents that stay away or do not end a job, cancels
+//! that take too long, jobs that nobody serves.
+
+use super::{Output, Scheduler};
+use crate::clock::Now;
+use crate::job::{Blame, Fault, JobId, JobKey, JobState};
+use crate::limits::Millis;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+impl Scheduler {
+    pub(super) fn set_timer(&mut self, id: JobId, timer: Option<Millis>) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        if let Some(old) = job.timer.take() {
+            self.timers.remove(&(old, id));
+        }
+        job.timer = timer;
+        if let Some(at) = timer {
+            self.timers.insert((at, id));
+        }
+    }
+
+    /// Sets the job's one timer to whatever comes first for it.
+    pub(super) fn rearm(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        let record = &job.record;
+        let timer = match record.state {
+            JobState::Queued => {
+                let queue = Self::queue_of(record);
+                let mut queues = [&self.queues, &self.unoffered].into_iter().filter_map(|queues| queues.get(&queue));
+                let waiting = queues.any(|ids| ids.contains(&id));
+                Some(if waiting { job.waits_since.saturating_add(self.policy.expire_ms) } else { job.not_before })
+            }
+            JobState::Assigned | JobState::Running => {
+                let allowed = job.timeout_s.saturating_mul(1000).saturating_add(self.policy.overdue_ms);
+                let overdue = job.seen_since.map(|at| at.saturating_add(allowed.saturating_sub(job.ran_ms)));
+                let cancelled = job.cancelled.as_ref().map(|(_, until)| *until);
+                [overdue, cancelled, job.orphan].into_iter().flatten().min()
+            }
+            _ => None,
+        };
+        self.set_timer(id, timer);
+    }
+
+    pub(super) fn tick(&mut self, now: Now, out: &mut Vec<Output>) {
+        while self.pauses.first().is_some_and(|until| *until <= now.steady) {
+            self.pauses.pop_first();
+        }
+        while let Some((at, id)) = self.timers.first().copied() {
+            if at > now.steady {
+                break;
+            }
+            self.set_timer(id, None);
+            self.due(now, id, out);
+        }
+    }
+
+    fn due(&mut self, now: Now, id: JobId, out: &mut Vec<Output>) {
+        let Some(job) = self.jobs.get(&id) else { return };
+        let record = &job.record;
+        let key = JobKey { job: id, attempt: record.attempt };
+        match record.state {
+            JobState::Queued if now.steady >= job.waits_since.saturating_add(self.policy.expire_ms) => {
+                let platform = record.platform.clone();
+                if self.is_served(&platform) {
+                    // It waits for its turn, which will come; look again in as long a time, but never at once.
+                    self.set_timer(id, Some(now.steady.saturating_add(self.policy.expire_ms.max(1_000))));
+                } else {
+                    let cause = format!("no agent that offers {platform} came in time");
+                    self.end(now, id, JobState::Expired, Fault::Infrastructure, cause, out);
+                }
+            }
+            JobState::Queued => self.enqueue(now, id),
+            JobState::Assigned | JobState::Running => {
+                let name = record.agent.clone().unwrap_or_default();
+                if job.orphan.is_some_and(|until| now.steady >= until) {
+                    self.orphaned(now, key, format!("{name} did not come back"), out);
+                } else if job.cancelled.as_ref().is_some_and(|(_, until)| now.steady >= *until) {
+                    self.broken_quietly(now, key, String::new(), out);
+                } else {
+                    self.rearm(id);
+                    if self.jobs.get(&id).and_then(|job| job.timer).is_some_and(|at| at <= now.steady) {
+                        self.broken(now, key, Blame::Agent, format!("{name} did not end it in time"), out);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The agent of this job is connected from now on, or is not any more.
+    pub(super) fn watch(&mut self, now: Now, id: JobId, connected: bool) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        if let Some(since) = job.seen_since.take() {
+            job.ran_ms = job.ran_ms.saturating_add(now.steady.saturating_sub(since));
+        }
+        if connected {
+            job.seen_since = Some(now.steady);
+        }
+    }
+
+    /// Moves what is awaited of agents by the time in which none could have come.
+    pub(super) fn slept(&mut self, slept: Millis) {
+        let held: Vec<JobId> = self.agents.values().flat_map(|agent| agent.runs.iter().map(|key| key.job)).collect();
+        for id in held {
+            if let Some(job) = self.jobs.get_mut(&id) {
+                let later = |at: &mut Millis| *at = at.saturating_add(slept);
+                job.seen_since.iter_mut().for_each(later);
+                job.orphan.iter_mut().for_each(later);
+                job.cancelled.iter_mut().for_each(|(_, until)| later(until));
+            }
+            self.rearm(id);
+        }
+    }
+}
