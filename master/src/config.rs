@@ -7,7 +7,7 @@ use sai_core::ordered::Map;
 use sai_core::retention;
 use sai_core::settings::{self, Reader, Section};
 use sai_core::{git_names, platform};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 /// Port of the page, the hooks and the agents when the configuration names none.
@@ -97,7 +97,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             state: PathBuf::new(),
-            listen: vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), PORT)],
+            listen: vec![SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), PORT)],
             url: None,
             trusted_proxies: Proxies::default(),
             certificate: None,
@@ -156,7 +156,7 @@ pub fn read(file: &str, bytes: &[u8]) -> Result<Config, Vec<String>> {
     if let Some(listen) = reader.texts(&root, "listen") {
         let addresses: Vec<Option<SocketAddr>> = listen.iter().map(|text| text.parse().ok()).collect();
         if addresses.is_empty() || addresses.iter().any(Option::is_none) {
-            reader.report(&root, "listen", "addresses as 0.0.0.0:4433 or [::]:4433");
+            reader.report(&root, "listen", "addresses as [::]:4433 or 127.0.0.1:4433");
         } else {
             config.listen = addresses.into_iter().flatten().collect();
         }

@@ -9,6 +9,7 @@ mod client;
 mod complaints;
 mod gate;
 mod head;
+mod listen;
 mod proxies;
 mod relay;
 mod seats;
@@ -45,15 +46,8 @@ pub type Stream = futures_rustls::server::TlsStream<Async<TcpStream>>;
 /// First byte of every TLS handshake record (RFC 8446 §5.1).
 const HANDSHAKE: u8 = 0x16;
 
-/// Connections that the kernel holds until they are accepted: a thousand agents return at once after a restart.
-const BACKLOG: i32 = 1024;
-
 /// Descriptors left for everything but connections: store, logs, children, the backend, and files that are being sent.
 const DESCRIPTOR_RESERVE: u64 = 1536;
-
-/// Bytes that the kernel holds of what a client does not take: with its default of up to 4 MiB, five hundred slow
-/// readers would have 2 GiB of the machine's memory. It still moves 4 MB a second over a line of 50 ms.
-const SEND_BUFFER: usize = 208 << 10;
 
 /// Pause after an accept that failed, as it does when descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -106,7 +100,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 8192,
-            connections_per_address: 1024,
+            connections_per_address: 2560,
             pages: (24, 12),
             hooks: (8, 4),
             bulk: (8, 4),
@@ -193,7 +187,7 @@ pub trait Upgrades: Send + Sync + 'static {
 
 /// Where to listen and what to do there.
 pub struct FrontConfig {
-    /// Addresses to listen on; port 0 takes any free one.
+    /// Addresses to listen on; port 0 takes any free one, and `[::]` takes IPv4 as well.
     pub listen: Vec<SocketAddr>,
     /// The backend, [`crate::http::HttpServer::backend`]; it must take [`Limits::at_backend`] requests at once.
     pub backend: Backend,
@@ -241,15 +235,9 @@ impl Front {
         });
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
-        for address in &config.listen {
-            let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
-            let listener = TcpListener::bind(address).map_err(named)?;
-            // The standard library asks for 128; listening again changes only that (listen(2)).
-            rustix::net::listen(&listener, BACKLOG).map_err(|error| named(error.into()))?;
-            // Connections have it from their listener.
-            let _ = rustix::net::sockopt::set_socket_send_buffer_size(&listener, SEND_BUFFER);
-            addresses.push(listener.local_addr().map_err(named)?);
-            listeners.push(Async::new(listener).map_err(named)?);
+        for listener in listen::all(&config.listen)? {
+            addresses.push(listener.local_addr()?);
+            listeners.push(Async::new(listener)?);
         }
         let shared = Arc::new(Shared {
             identity,
@@ -262,7 +250,7 @@ impl Front {
             gate,
             next_check: Mutex::new(Instant::now() + limits.certificate_check),
         });
-        let tasks = listeners.into_iter().map(|listener| smol::spawn(listen(Arc::clone(&shared), listener))).collect();
+        let tasks = listeners.into_iter().map(|listener| smol::spawn(accept(Arc::clone(&shared), listener))).collect();
         Ok(Self { addresses, _listeners: tasks })
     }
 
@@ -291,7 +279,7 @@ fn descriptor_room(wanted: usize) -> usize {
 }
 
 /// Accepts connections for ever.
-async fn listen<U: Upgrades>(shared: Arc<Shared<U>>, listener: Async<TcpListener>) {
+async fn accept<U: Upgrades>(shared: Arc<Shared<U>>, listener: Async<TcpListener>) {
     loop {
         match listener.accept().await {
             Ok((tcp, peer)) => {

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod actions;
+pub mod addresses;
 pub mod admin;
 pub mod agents;
 pub mod builtin;
@@ -18,6 +19,7 @@ pub mod lint;
 pub mod live;
 pub mod nonces;
 pub mod page;
+pub mod page_socket;
 pub mod places;
 pub mod repositories;
 pub mod sessions;

@@ -5,9 +5,7 @@ use crate::agents::{self, Tokens};
 use crate::builtin::{self, BuiltinAgent};
 use crate::config::Config;
 use crate::forge::Forge;
-use crate::front::{
-    Front, FrontConfig, Greeting, Lane, Limits, Message, Rejection, RequestHead, Socket, SocketWriter, Upgrades,
-};
+use crate::front::{Front, FrontConfig, Greeting, Lane, Limits, Rejection, RequestHead, Socket, Upgrades};
 use crate::hook::{self, HookOutcome, HookRequest, HookSecret};
 use crate::http::{HttpServer, Request, Response};
 use crate::hub::{HubEdge, HubHandle, Parts};
@@ -16,6 +14,7 @@ use crate::nonces::Nonces;
 use crate::page;
 use crate::page::library::Library;
 use crate::page::route::{ApiRoute, Route, route};
+use crate::page_socket::page_socket;
 use crate::repositories::{Numbers, Repositories, Shared, read_saifile};
 use crate::sessions::Sessions;
 use crate::status::About;
@@ -31,7 +30,6 @@ use sai_core::join::Address;
 use sai_core::ledger::{AgentRecord, JobRecord};
 use sai_core::ordered::Map;
 use sai_core::scheduler::Policy;
-use smol::stream::StreamExt as _;
 use std::io::Read as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -362,15 +360,6 @@ impl Hooks {
     }
 }
 
-/// The writing half of a page's socket.
-struct Viewer(SocketWriter);
-
-impl viewers::Socket for Viewer {
-    async fn send(&mut self, text: String) -> Result<(), String> {
-        self.0.send(Message::Text(text.into())).await.map_err(|error| error.to_string())
-    }
-}
-
 /// Who is let in where.
 struct Doors {
     hub: HubHandle,
@@ -415,11 +404,7 @@ impl Upgrades for Doors {
     }
 
     async fn live(&self, who: Option<String>, head: RequestHead, socket: Box<Socket>) {
-        let (writer, mut reader) = socket.split();
-        let gone = async move {
-            // What a page says means nothing; reading is what answers its pings and sees it go.
-            while let Some(Ok(_)) = reader.next().await {}
-        };
-        viewers::view(&mut Viewer(writer), gone, &head.target(), who, self.library.clone()).await;
+        let (mut page, gone) = page_socket(*socket, Timing::default());
+        viewers::view(&mut page, gone, &head.target(), who, self.library.clone()).await;
     }
 }

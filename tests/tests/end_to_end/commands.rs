@@ -160,7 +160,7 @@ fn a_configuration_that_is_wrong_is_refused_with_its_place() {
     let name = file.display().to_string();
     for (text, places) in [
         ("{\n  \"listen\": 12,\n  \"bogus\": 1\n}", &["2:13: listen: expected ", "3:3: bogus: expected one of "][..]),
-        ("{ \"listen\": \"here\" }", &["1:13: listen: expected addresses as 0.0.0.0:4433"]),
+        ("{ \"listen\": \"here\" }", &["1:13: listen: expected addresses as [::]:4433"]),
         (
             "{ \"repositories\": {\n\"x\": { \"url\": \"--upload-pack=x\" } } }",
             &["2:15: repositories.x.url: expected "],
