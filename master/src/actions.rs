@@ -1,5 +1,6 @@
 //! What a person asks for, on the page, by the API or on the command line → what the hub is told, and an answer.
 
+use crate::addresses;
 use crate::agents::{Tokens, new_token};
 use crate::builtin;
 use crate::hub::{HubHandle, Request};
@@ -12,7 +13,7 @@ use sai_agent::blocking::unblock;
 use sai_agent::clock::wall;
 use sai_core::hub::Input;
 use sai_core::job::{EventId, JobId};
-use sai_core::join::{Address, JoinLine, check_agent_name};
+use sai_core::join::{Address, HOSTS_MOST, JoinLine, check_agent_name};
 use sai_core::ledger::{AgentRecord, JobRecord, UserRecord};
 use sai_core::ordered::Set;
 use sai_core::retention::Policy;
@@ -113,6 +114,8 @@ pub struct Actions {
 pub struct Door {
     /// Host and port.
     pub address: Address,
+    /// Whether that is this machine's name, and all of its addresses will do as well.
+    pub everywhere: bool,
     /// What to pin; `None` when the certificate is signed by an authority that agents know.
     pub fingerprint: Option<[u8; 32]>,
 }
@@ -247,7 +250,14 @@ impl Door {
     /// # Errors
     /// What is wrong with the name.
     pub fn join_line(&self, name: &str, token: &str) -> Result<String, String> {
-        JoinLine::new(self.address.clone(), name, token, self.fingerprint).map(|line| line.to_string())
+        // Looked up anew, since a machine's addresses change. The name comes last: it may mean nothing elsewhere.
+        let found = if self.everywhere { addresses::of_this_machine() } else { Vec::new() };
+        let mut hosts: Vec<String> = found.iter().take(HOSTS_MOST - 1).map(ToString::to_string).collect();
+        hosts.push(self.address.host.clone());
+        let others: Vec<&str> = hosts.iter().skip(1).map(String::as_str).collect();
+        let host = hosts.first().cloned().unwrap_or_default();
+        let line = JoinLine::new(Address { host, port: self.address.port }, name, token, self.fingerprint)?;
+        Ok(line.with_others(&others)?.to_string())
     }
 }
 

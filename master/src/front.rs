@@ -103,7 +103,7 @@ impl Default for Limits {
             connections_per_address: 2560,
             pages: (24, 12),
             hooks: (8, 4),
-            bulk: (8, 4),
+            bulk: (4, 2),
             held: 64 << 20,
             failures_per_minute: 20,
             body: 2 << 20,

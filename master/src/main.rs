@@ -15,7 +15,7 @@ use sai_core::limits::SLOTS;
 use sai_master::actions::{self, Action};
 use sai_master::places::{self, Place};
 use sai_master::store::{self, Options, Store};
-use sai_master::tls::Identity;
+use sai_master::tls::{self, Identity};
 use sai_master::try_once::{self, Trial};
 use sai_master::{EXIT_FAILED, EXIT_INFRA, EXIT_USAGE, admin, lint, say, startup};
 use smol::stream::StreamExt as _;
@@ -58,6 +58,7 @@ fn main() -> ExitCode {
         Some("matrix") => matrix(arguments),
         Some("export") => export(arguments),
         Some("import") => import(arguments),
+        Some("cert") => certificate(arguments),
         Some(word @ ("agent" | "user" | "cancel" | "rebuild" | "gc" | "status")) => act(word, arguments),
         Some(word) => Err(Failure::Usage(format!("there is no command {word:?}"))),
     };
@@ -236,6 +237,15 @@ fn act(command: &str, mut arguments: Arguments) -> Result<ExitCode, Failure> {
         }
     };
     deliver(&format!("{}\n", text.trim_end()))
+}
+
+/// Prints the certificate, for those who are to check it.
+fn certificate(mut arguments: Arguments) -> Result<ExitCode, Failure> {
+    let asked = options::asked(&mut arguments)?;
+    none_left(arguments)?;
+    let Place { config, .. } = options::place(&asked)?;
+    let text = tls::chain_pem(&startup::tls_sources(&config)).map_err(|error| Failure::Infra(error.to_string()))?;
+    deliver(&text)
 }
 
 fn export(mut arguments: Arguments) -> Result<ExitCode, Failure> {

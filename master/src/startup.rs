@@ -1,6 +1,7 @@
 //! Config → running master: opens what it keeps, restores what it was doing, and starts every part in order.
 
 use crate::actions::{Actions, Door};
+use crate::addresses;
 use crate::agents::{self, Tokens};
 use crate::builtin::{self, BuiltinAgent};
 use crate::config::Config;
@@ -68,6 +69,15 @@ pub struct Master {
 pub fn start(config: Config) -> Result<Master, String> {
     let state = make_state(&config.state)?;
     let identity = Arc::new(Identity::load(tls_sources(&config)).map_err(|error| error.to_string())?);
+    if let Ok(address) = own_address(&config)
+        && !identity.names(&address.host)
+    {
+        say(&format!(
+            "the certificate does not name {0}: agents that pin its fingerprint do not mind, but browsers, and curl with \
+             this certificate, will not accept it there (scripts/gen-selfsigned-certs.sh DIR {0} makes one that does)",
+            address.host
+        ));
+    }
     let edge = HubEdge::new(1);
     let options = Options { low_mib: config.min_free_mib, ..Options::new(edge.reporter()) };
     let (store, restored) = Store::open(&state, options).map_err(|error| error.to_string())?;
@@ -118,8 +128,14 @@ pub fn start(config: Config) -> Result<Master, String> {
     });
     let pages = library.clone();
     let hooks = Hooks::new(&config, repositories, &state)?;
-    let handler = move |request: Request| {
-        if request.path.starts_with("/hook/") { hooks.respond(&request) } else { page::respond(&pages, &request) }
+    let shown = identity.clone();
+    let handler = move |request: Request| match (request.path.as_str(), request.method.as_str()) {
+        (path, _) if path.starts_with("/hook/") => hooks.respond(&request),
+        // Everybody who connects is shown it anyway.
+        ("/cert.pem", "GET" | "HEAD") => {
+            Response::bytes(200, "application/x-pem-file", shown.chain_pem()).with("cache-control", "no-cache")
+        }
+        _ => page::respond(&pages, &request),
     };
     let http = HttpServer::start(&state.join("http"), Limits::default().at_backend(), Arc::new(handler))
         .map_err(|error| format!("the page's socket: {error}"))?;
@@ -168,11 +184,14 @@ pub fn make_state(state: &Path) -> Result<PathBuf, String> {
 
 /// Where the certificates of this configuration are.
 pub fn tls_sources(config: &Config) -> Sources {
-    let host = own_address(config).map(|address| address.host).ok();
+    let mut names: Vec<String> = own_address(config).map(|address| address.host).into_iter().collect();
+    if config.url.is_none() {
+        names.extend(addresses::of_this_machine().iter().map(ToString::to_string));
+    }
     Sources {
         operator: config.certificate.as_ref().map(|files| (files.chain.clone(), files.key.clone())),
         directory: config.state.join("tls"),
-        names: host.into_iter().collect(),
+        names,
     }
 }
 
@@ -182,16 +201,29 @@ pub fn tls_sources(config: &Config) -> Sources {
 /// The configured address is none that agents could dial.
 pub fn door(config: &Config, identity: &Identity) -> Result<Door, String> {
     let known = config.certificate.as_ref().is_some_and(|files| files.public_authority);
-    Ok(Door { address: own_address(config)?, fingerprint: (!known).then(|| identity.fingerprint()) })
+    let address = own_address(config)?;
+    let everywhere = config.listen.iter().any(|listen| listen.ip().is_unspecified() && listen.port() == address.port);
+    Ok(Door {
+        // An authority vouches for names, so an address would not be believed.
+        everywhere: config.url.is_none() && everywhere && !known,
+        address,
+        fingerprint: (!known).then(|| identity.fingerprint()),
+    })
 }
 
+/// The one address that stands for this master: the configured one, else this machine's name, or the one address it
+/// listens on.
 fn own_address(config: &Config) -> Result<Address, String> {
-    let port = config.listen.first().map_or(crate::config::PORT, SocketAddr::port);
-    let text = match &config.url {
-        Some(url) => url.replacen("https://", "wss://", 1),
-        None => format!("wss://{}:{port}", host_name()),
-    };
-    text.parse()
+    match (&config.url, config.listen.first()) {
+        (Some(url), _) => url.replacen("https://", "wss://", 1).parse(),
+        (None, Some(listen)) if !listen.ip().is_unspecified() => {
+            Ok(Address { host: listen.ip().to_canonical().to_string(), port: listen.port() })
+        }
+        (None, listen) => {
+            let port = listen.map_or(crate::config::PORT, SocketAddr::port);
+            format!("wss://{}:{port}", host_name()).parse()
+        }
+    }
 }
 
 fn host_name() -> String {

@@ -7,11 +7,14 @@
 
 mod key;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rustls::ServerConfig;
+use rustls::client::verify_server_name;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use sai_agent::{pin, x509};
 use std::fmt;
@@ -127,6 +130,23 @@ impl Identity {
         self.presented.now().fingerprint()
     }
 
+    /// The chain that agents see, as PEM.
+    #[must_use]
+    pub fn chain_pem(&self) -> String {
+        pem_of(&self.presented.now().main.cert)
+    }
+
+    /// Whether the certificate is for this host name or address: who checks names refuses it elsewhere.
+    #[must_use]
+    pub fn names(&self, host: &str) -> bool {
+        let now = self.presented.now();
+        let leaf = now.main.cert.first().map(ParsedCertificate::try_from);
+        match (leaf, ServerName::try_from(host)) {
+            (Some(Ok(leaf)), Ok(name)) => verify_server_name(&leaf, &name).is_ok(),
+            _ => false,
+        }
+    }
+
     /// SHA-256 of the companion's certificate, if there is one: what browsers show.
     #[must_use]
     pub fn companion_fingerprint(&self) -> Option<[u8; 32]> {
@@ -156,6 +176,37 @@ impl Identity {
             Err(error) => Refresh::Refused(error),
         }
     }
+}
+
+/// The chain that a master with these sources presents, as PEM. Its key is not looked at, so that whoever may not read
+/// that can have the chain all the same.
+///
+/// # Errors
+/// [`IdentityError`] names the file and what was expected in it.
+pub fn chain_pem(sources: &Sources) -> Result<String, IdentityError> {
+    let own = sources.directory.join(OWN);
+    let file = sources.operator.as_ref().map_or(&own, |(chain, _)| chain);
+    if sources.operator.is_none() && !own.exists() {
+        return Err(IdentityError::new(file, "is not there yet: a master makes it when it is started first"));
+    }
+    Ok(pem_of(&chain(file)?))
+}
+
+/// Certificates as PEM (RFC 7468).
+fn pem_of(chain: &[CertificateDer<'_>]) -> String {
+    let mut text = String::new();
+    for certificate in chain {
+        text.push_str("-----BEGIN CERTIFICATE-----\n");
+        let digits = STANDARD.encode(certificate);
+        for (at, digit) in digits.char_indices() {
+            if at > 0 && at % 64 == 0 {
+                text.push('\n');
+            }
+            text.push(digit);
+        }
+        text.push_str("\n-----END CERTIFICATE-----\n");
+    }
+    text
 }
 
 /// Locks; nothing here can panic between lock and unlock, so poison means nothing.

@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 
 /// Every command of `sai-master`, and of `sai-agent`, that has a help of its own.
 const MASTER: &[&str] =
-    &["run", "try", "lint", "matrix", "status", "agent", "user", "cancel", "rebuild", "gc", "export", "import"];
+    &["run", "try", "lint", "matrix", "status", "agent", "user", "cancel", "rebuild", "gc", "cert", "export", "import"];
 const AGENT: &[&[&str]] = &[
     &["join"],
     &["image"],

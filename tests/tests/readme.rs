@@ -239,7 +239,7 @@ impl Stranger {
             "install -m 755 configs/hooks/post-receive /srv/git/hello.git/hooks/"
             | "git -C /srv/git/hello.git config sai.url https://ci.example.org:4433"
             | "git -C /srv/git/hello.git config sai.repository hello" => assert_eq!(self.run(line), ""),
-            "scripts/gen-selfsigned-certs.sh /etc/sai" => {
+            "scripts/gen-selfsigned-certs.sh /etc/sai ci.example.org" => {
                 let said = self.run(line);
                 assert!(said.contains("sai-master-key.pem") && said.contains("sai-master.pem"), "{said}");
             }

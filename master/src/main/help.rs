@@ -20,6 +20,7 @@ of a master, running or not:
   cancel|rebuild job|event N
                             end jobs, or run them again
   gc                        delete what retention does not keep
+  cert                      its certificate, for whoever is to check it
   export, import            all records as JSON lines, out and into an empty state
 
 options of each of these, to say which master is meant:
@@ -210,6 +211,26 @@ Does at once what a running master does every hour, by `keep` of the configurati
 exit status: 0 done, 1 not all could be deleted, 2 a command line that is not understood, 3 trouble with the state
 
 example: sai-master gc
+",
+    ),
+    (
+        "cert",
+        "\
+sai-master cert - print the certificate that the master shows, as PEM, and never its key
+
+usage: sai-master cert [--config FILE] [--state DIR]
+
+What it prints is for those who are to trust it: curl --cacert, the hook's sai.cacert. A running master also gives it to
+everybody at /cert.pem, but whoever fetches it there must know from elsewhere that it is the right one.
+
+options:
+  --config FILE   the configuration [$SAI_CONFIG, else /etc/sai/master.json if it is there, else defaults]
+  --state DIR     where everything is kept [what the configuration says, else /var/lib/sai-master for root,
+                  else ~/.local/state/sai-master]
+
+exit status: 0 printed, 2 a command line or configuration that is not understood, 3 there is none that can be read
+
+example: sai-master cert > /etc/sai/ca.pem
 ",
     ),
     (

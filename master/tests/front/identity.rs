@@ -73,10 +73,42 @@ fn the_script_replaces_nothing_unasked() {
     assert!(String::from_utf8_lossy(&again.stderr).contains("--force"));
     assert_eq!(std::fs::read(&certificate).unwrap(), before);
     for (arguments, status) in
-        [(&["--help"][..], 0), (&["--wat"], 2), (&["--days", "x"], 2), (&["--name", "a/b"], 2), (&["a", "b"], 2)]
+        [(&["--help"][..], 0), (&["--wat"], 2), (&["--days", "x"], 2), (&["--name", "a/b"], 2), (&["a", "b/c"], 2)]
     {
         let done = Command::new(&script).args(arguments).current_dir(&scratch.0).output().unwrap();
         assert_eq!(done.status.code(), Some(status), "{arguments:?}: {done:?}");
+    }
+}
+
+#[test]
+fn the_script_makes_certificates_for_every_name_they_are_asked_for() {
+    let scratch = Scratch::new();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/gen-selfsigned-certs.sh");
+    let directory = scratch.0.display();
+    run(&scratch.0, &format!("{} {directory} ci.example.org 127.0.0.1 ::1 *.ci.example.org", script.display()));
+    let made = (scratch.path("sai-master.pem"), scratch.path("sai-master-key.pem"));
+    let world = world_with(scratch, Some(made), |_| ());
+    for (host, named) in [
+        ("ci.example.org", true),
+        ("a.ci.example.org", true),
+        ("127.0.0.1", true),
+        ("::1", true),
+        ("example.org", false),
+        ("127.0.0.2", false),
+        ("not a name", false),
+    ] {
+        assert_eq!(world.identity.names(host), named, "{host}");
+    }
+    // And curl agrees, with the certificate as the one to believe.
+    let port = world.address.port();
+    for (host, status) in [("ci.example.org", 0), ("a.ci.example.org", 0), ("example.org", 60)] {
+        let done = Command::new("curl")
+            .args(["-sS", "--cacert", "sai-master.pem", "--resolve", &format!("{host}:{port}:127.0.0.1")])
+            .arg(format!("https://{host}:{port}/hello"))
+            .current_dir(&world.scratch.0)
+            .output()
+            .unwrap();
+        assert_eq!(done.status.code(), Some(status), "{host}: {done:?}");
     }
 }
 

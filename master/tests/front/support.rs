@@ -1,12 +1,15 @@
 //! A front with a backend and a certificate, and clients for it.
 
 use futures_rustls::TlsConnector;
+use sai_agent::link::Timing;
 use sai_agent::pin::{self, Trust};
 use sai_master::front::{
     Front, FrontConfig, Greeting, Lane, Limits, Message, Proxies, Rejection, RequestHead, Socket, Upgrades,
 };
 use sai_master::http::{Body, HttpServer, Request, Response};
+use sai_master::page_socket::page_socket;
 use sai_master::tls::{Identity, Sources};
+use sai_master::viewers::Socket as _;
 use smol::Async;
 use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use smol::stream::StreamExt as _;
@@ -117,8 +120,15 @@ impl Upgrades for Echo {
         }
     }
 
-    async fn live(&self, (): (), _head: RequestHead, socket: Box<Socket>) {
-        echo(*socket).await;
+    async fn live(&self, (): (), head: RequestHead, socket: Box<Socket>) {
+        if head.query != "page" {
+            return echo(*socket).await;
+        }
+        let (ping, dead) = (Duration::from_millis(200), Duration::from_secs(2));
+        let (mut page, gone) = page_socket(*socket, Timing { ping, dead, ..Timing::default() });
+        if page.send("shown".to_owned()).await.is_ok() {
+            gone.await;
+        }
     }
 
     fn body_limit(&self, head: &RequestHead, default: u64) -> u64 {

@@ -7,7 +7,7 @@ use async_tungstenite::{WebSocketStream, client_async};
 use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use smol::stream::StreamExt as _;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Opens a WebSocket, or tells the status and text of the refusal.
 async fn open(
@@ -131,6 +131,29 @@ fn a_page_listens_only_if_it_is_ours_and_signed_in() {
         assert_eq!(open(&world, "/live", &[("origin", "https://evil.example"), cookie]).await.unwrap_err().0, 403);
         assert_eq!(open(&world, "/live", &[("origin", "null"), cookie]).await.unwrap_err().0, 403);
         assert_eq!(open(&world, "/live", &[("origin", &ours)]).await.unwrap_err().0, 401);
+    }));
+}
+
+#[test]
+fn an_open_page_is_pinged_and_one_that_went_away_is_let_go() {
+    let world = world(|_| ());
+    smol::block_on(soon(async {
+        let mut page = open(&world, "/live?page", &[("cookie", "session=1")]).await.unwrap();
+        assert_eq!(next(&mut page).await, Message::text("shown"));
+        // For longer than a silent one would last, since reading is what answers.
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(3) {
+            assert!(matches!(next(&mut page).await, Message::Ping(_)));
+        }
+        // One that reads no more is gone without a word.
+        let begun = Instant::now();
+        let mut gone = open(&world, "/live?page", &[("cookie", "session=1")]).await.unwrap();
+        smol::Timer::after(Duration::from_secs(3)).await;
+        let mut pings = 0;
+        while let Some(Ok(_)) = gone.next().await {
+            pings += 1;
+        }
+        assert!(pings < 20 && begun.elapsed() < Duration::from_secs(10), "{pings} pings");
     }));
 }
 
