@@ -193,12 +193,20 @@ fn expect_state(state: &Path) -> Result<(), Failure> {
     )))
 }
 
+fn existing(state: &Path) -> Result<PathBuf, Failure> {
+    state.canonicalize().map_err(|error| {
+        Failure::Infra(format!("{}: {error}; expected a master's state directory", state.display()))
+    })
+}
+
 /// Opens the records of a master that does not run.
 fn open(state: &Path) -> Result<(Store, store::Restored), Failure> {
-    let state = state.canonicalize().map_err(|error| {
-        Failure::Infra(format!("{}: {error}; expected a master's state directory", state.display()))
-    })?;
-    Store::open(&state, Options::new(|_| {})).map_err(|error| Failure::Infra(error.to_string()))
+    let (store, restored) = Store::open(&existing(state)?, Options::new(|_| {}))
+        .map_err(|error| Failure::Infra(error.to_string()))?;
+    for line in &restored.told {
+        say(line);
+    }
+    Ok((store, restored))
 }
 
 fn act(command: &str, mut arguments: Arguments) -> Result<ExitCode, Failure> {
@@ -249,16 +257,19 @@ fn certificate(mut arguments: Arguments) -> Result<ExitCode, Failure> {
 }
 
 fn export(mut arguments: Arguments) -> Result<ExitCode, Failure> {
+    let salvage = arguments.contains("--salvage");
     let place = options::place(&options::asked(&mut arguments)?)?;
     none_left(arguments)?;
     expect_state(&place.config.state)?;
-    let (store, _) = open(&place.config.state)?;
+    let state = existing(&place.config.state)?;
     let mut out = io::BufWriter::new(io::stdout().lock());
-    let trouble = |error: io::Error| Failure::Infra(format!("standard output: {error}"));
-    let records = store::export(&store.reader(), &mut out).map_err(|error| Failure::Infra(error.to_string()))?;
-    out.flush().map_err(trouble)?;
-    say(&format!("{records} records"));
-    Ok(ExitCode::SUCCESS)
+    let exported = store::export(&state, salvage, &mut out).map_err(|error| Failure::Infra(error.to_string()))?;
+    for line in &exported.told {
+        say(line);
+    }
+    say(&format!("{} records", exported.records));
+    // Whoever keeps this must not take it for all there was.
+    Ok(ExitCode::from(if exported.lost { EXIT_INFRA } else { 0 }))
 }
 
 fn import(mut arguments: Arguments) -> Result<ExitCode, Failure> {

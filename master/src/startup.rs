@@ -81,6 +81,9 @@ pub fn start(config: Config) -> Result<Master, String> {
     let edge = HubEdge::new(1);
     let options = Options { low_mib: config.min_free_mib, ..Options::new(edge.reporter()) };
     let (store, restored) = Store::open(&state, options).map_err(|error| error.to_string())?;
+    for line in &restored.told {
+        say(line);
+    }
     edge.number_actions(restored.next_action);
     let (hub, first) = restore(&config, &store, &restored)?;
     let handle = edge.handle();

@@ -2,22 +2,28 @@
 //!
 //! Small records go to the ledger in groups: what was queued while one group was being written is the next one. Logs,
 //! artifacts and saifiles are plain files. A record names a file before the file is made and is deleted before the
-//! file is unlinked, so that what a crash leaves between them is a file without a record, which is swept.
+//! file is unlinked, so that what a crash leaves between them is a file without a record. So does damage of the ledger:
+//! such a file is moved to `lost+found/`, never unlinked at once.
 
 mod files;
+mod index;
+mod journal;
 mod keys;
 mod ledger;
+mod lost;
+mod recover;
 mod retention;
 mod transfer;
 mod writer;
 
 pub use files::{Files, LogReader, QUEUE_BYTES, Report, Reporter};
 pub use retention::{GcReport, gc};
-pub use transfer::{export, import};
+pub use transfer::{Exported, export, import};
 
 use files::Paths;
 use keys::Kind;
 use ledger::Ledger;
+use lost::Lost;
 use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::ledger::{ActionRecord, AgentRecord, EventRecord, JobRecord, TipRecord, UserRecord};
 use std::collections::VecDeque;
@@ -41,7 +47,9 @@ const OLD_ACTIONS: usize = 512;
 /// How long to wait for room on a full disk before trying again.
 const RETRY: Duration = Duration::from_millis(250);
 /// Version of what is under the state directory.
-const FORMAT: &str = "sai-state 1";
+const FORMAT: &str = "sai-state 2";
+/// The version before it, which had no journal: it is taken over.
+const OLD_FORMAT: &str = "sai-state 1";
 /// Bytes of the format file and of the lock file that are read at most.
 const SMALL_FILE: u64 = 64;
 
@@ -61,6 +69,20 @@ pub enum StoreError {
         state: PathBuf,
         /// What its format file says; none when it is missing.
         found: Option<String>,
+    },
+    /// What its format file says must be there is not, and to go on would make that final.
+    Missing {
+        /// The state directory.
+        state: PathBuf,
+        /// What is not there, a clause.
+        what: &'static str,
+    },
+    /// Records are lost, and all of them were asked for.
+    Damaged {
+        /// The state directory.
+        state: PathBuf,
+        /// What was found.
+        told: String,
     },
     /// A file or directory of it cannot be used.
     File {
@@ -97,6 +119,11 @@ impl StoreError {
     fn file(path: &Path, what: &'static str, error: &io::Error) -> Self {
         Self::File { path: path.to_path_buf(), what, why: error.to_string() }
     }
+
+    /// The same where there may just be no room.
+    fn disk(path: &Path, what: &'static str, error: &io::Error) -> Self {
+        if index::is_full(error) { Self::Full } else { Self::file(path, what, error) }
+    }
 }
 
 impl fmt::Display for StoreError {
@@ -117,6 +144,17 @@ impl fmt::Display for StoreError {
             Self::Format { state, found: None } => write!(
                 out,
                 "{}: holds a ledger, but no file \"format\" that says which version made it",
+                state.display()
+            ),
+            Self::Missing { state, what } => write!(
+                out,
+                "{}: {what}, and nothing is begun in its place; put it back from a backup, or take what is left: \
+                 `sai-master export --salvage`, and import that into a new state directory",
+                state.display()
+            ),
+            Self::Damaged { state, told } => write!(
+                out,
+                "{}: {told}; `sai-master export --salvage` gives all that can still be read",
                 state.display()
             ),
             Self::File { path, what, why } => write!(out, "{}: cannot {what} it: {why}", path.display()),
@@ -176,6 +214,8 @@ pub struct Restored {
     pub next_job: u64,
     /// Number for the next action, likewise.
     pub next_action: u64,
+    /// What was found damaged, missing or without a record, and what became of it: for people, in sentences.
+    pub told: Vec<String>,
 }
 
 /// How to open a store.
@@ -266,16 +306,29 @@ pub struct Store {
 
 impl Store {
     /// Opens the store under `state`, made if there is none, for this process alone, and reads what a master needs to
-    /// go on. Files without a record, which a crash may leave, are unlinked; complete logs that are not packed are.
+    /// go on. Files without a record, which a crash or damage may leave, are moved to `lost+found/`; complete logs that are
+    /// not packed are. Damage of the ledger is said in [`Restored::told`].
     ///
     /// # Errors
-    /// `Busy` when another process has it, `Format` when another version made it, and the disk's.
+    /// `Busy` when another process has it, `Format` when another version made it, `Missing` when its ledger is not there
+    /// any more, and the disk's.
     pub fn open(state: &Path, options: Options) -> Result<(Self, Restored), StoreError> {
         let lock = lock(state)?;
-        let ledger = Ledger::open(state)?;
-        let restored = restore(&ledger)?;
+        let (mut lost, mut told) = (Lost::new(state), Vec::new());
+        match format(state)? {
+            State::New => recover::found(state, keys::Numbers { event: 1, job: 1, action: 1 }, &mut |_| Ok(()))?,
+            State::Old => recover::migrate(state, &mut lost, &mut told)?,
+            State::Current => {}
+        }
+        let ledger = Ledger::open(state, &mut lost, &mut told)?;
+        let mut restored = restore(&ledger)?;
         let files = Files::open(Paths { state: state.to_path_buf() }, options.low_mib, options.report)?;
-        retention::sweep(&ledger, &files, None)?;
+        let moved = retention::sweep(&ledger, &files, None, &mut lost)?;
+        if moved > 0 {
+            told.push(format!("{moved} files without a record were moved to {}", lost.place()));
+        }
+        lost.sync()?;
+        restored.told = told;
         let mut threads = files.start()?;
         let inner =
             Arc::new(Inner { ledger, files, commits: Mutex::default(), wake: Condvar::new(), room: Condvar::new() });
@@ -383,16 +436,22 @@ fn write_groups(inner: &Inner) {
 }
 
 fn write_group(inner: &Inner, group: &[Commit]) -> Result<(), StoreError> {
-    let mut staged = inner.ledger.stage(group.iter().flat_map(|commit| &commit.changes))?;
-    if let Some(before) = group.iter().filter_map(|commit| commit.actions_below).max() {
-        inner.ledger.stage_old_actions(before, OLD_ACTIONS, &mut staged)?;
-    }
-    inner.ledger.commit(&staged, || {
+    let mut wait = || {
         let commits = inner.commits();
         let waited = inner.wake.wait_timeout_while(commits, RETRY, |commits| !commits.closing);
         let (commits, _) = waited.unwrap_or_else(PoisonError::into_inner);
         !commits.closing
-    })?;
+    };
+    let mut changes = group.iter().flat_map(|commit| &commit.changes);
+    let before = group.iter().filter_map(|commit| commit.actions_below).max();
+    if before.is_some() || changes.any(|change| matches!(change, Change::DeleteEvent(_))) {
+        inner.ledger.catch_up(&mut wait)?;
+    }
+    let mut staged = inner.ledger.stage(group.iter().flat_map(|commit| &commit.changes))?;
+    if let Some(before) = before {
+        inner.ledger.stage_old_actions(before, OLD_ACTIONS, &mut staged)?;
+    }
+    inner.ledger.commit(&staged, &mut wait)?;
     for (event, keys) in &staged.deleted {
         // What cannot be unlinked has no record any more and is swept later.
         let _ = fs::remove_file(inner.files.paths().saifile(*event));
@@ -403,7 +462,7 @@ fn write_group(inner: &Inner, group: &[Commit]) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Locks the state directory for this process, and checks or writes its format.
+/// Locks the state directory for this process.
 fn lock(state: &Path) -> Result<File, StoreError> {
     let failed = |what, path: &Path, error: &io::Error| StoreError::file(path, what, error);
     files::make_directory(state).map_err(|error| failed("make", state, &error))?;
@@ -428,45 +487,83 @@ fn lock(state: &Path) -> Result<File, StoreError> {
     }
     // The number is for the message alone, so that it does not matter whether a full disk has room for it.
     let _ = file.set_len(0).and_then(|()| file.write_all(std::process::id().to_string().as_bytes()));
-    check_format(state)?;
     Ok(file)
 }
 
-fn check_format(state: &Path) -> Result<(), StoreError> {
+/// What is under a state directory.
+enum State {
+    /// Nothing.
+    New,
+    /// What a version without a journal left.
+    Old,
+    /// A journal.
+    Current,
+}
+
+fn format(state: &Path) -> Result<State, StoreError> {
     let path = state.join("format");
     let mut found = String::new();
     match File::open(&path).and_then(|file| file.take(SMALL_FILE).read_to_string(&mut found)) {
-        Ok(_) if found.trim_end() == FORMAT => Ok(()),
+        Ok(_) if found.trim_end() == FORMAT => Ok(State::Current),
+        Ok(_) if found.trim_end() == OLD_FORMAT => Ok(State::Old),
         Ok(_) => Err(StoreError::Format { state: state.to_path_buf(), found: Some(found.trim_end().to_string()) }),
+        Err(error) if error.kind() == ErrorKind::InvalidData => {
+            Err(StoreError::Format { state: state.to_path_buf(), found: Some("bytes that are no text".to_string()) })
+        }
         Err(error) if error.kind() == ErrorKind::NotFound => {
             if state.join("ledger").exists() {
                 return Err(StoreError::Format { state: state.to_path_buf(), found: None });
             }
-            let write = || -> io::Result<()> {
-                let temporary = state.join("format.tmp");
-                let mut file = File::create(&temporary)?;
-                writeln!(file, "{FORMAT}")?;
-                file.sync_all()?;
-                fs::rename(&temporary, &path)?;
-                files::sync_directory(state)
-            };
-            write().map_err(|error| StoreError::file(&path, "write", &error))
+            if journal::directory(state).exists() {
+                // The journal is made before the format is written, and the index after it: a crash between the two
+                // leaves one without a record.
+                let pieces = recover::Pieces::survey(state)?;
+                let mut any = false;
+                let plan = recover::Plan::make(&pieces, None);
+                plan.records(&pieces, None, &mut |_| {
+                    any = true;
+                    Ok(())
+                })?;
+                if any || plan.lost() {
+                    return Err(StoreError::Format { state: state.to_path_buf(), found: None });
+                }
+                write_format(state)?;
+                return Ok(State::Current);
+            }
+            let used = lost::numbers(state).map_err(|error| StoreError::file(state, "list", &error))?;
+            if used.event > 1 || used.job > 1 {
+                return Err(StoreError::Missing { state: state.to_path_buf(), what: "its ledger is gone" });
+            }
+            Ok(State::New)
         }
         Err(error) => Err(StoreError::file(&path, "read", &error)),
     }
 }
 
+fn write_format(state: &Path) -> Result<(), StoreError> {
+    let path = state.join("format");
+    let write = || -> io::Result<()> {
+        let temporary = state.join("format.tmp");
+        let mut file = File::create(&temporary)?;
+        writeln!(file, "{FORMAT}")?;
+        file.sync_all()?;
+        fs::rename(&temporary, &path)?;
+        files::sync_directory(state)
+    };
+    write().map_err(|error| StoreError::disk(&path, "write", &error))
+}
+
 fn restore(ledger: &Ledger) -> Result<Restored, StoreError> {
     let mut events: Vec<EventRecord> = Vec::new();
     let mut jobs = Vec::new();
-    for job in ledger.unfinished(0, u64::MAX)? {
-        let Some(job) = ledger.record::<JobRecord>(Kind::Job, job)? else { continue };
+    for job in ledger.index.unfinished(0, u64::MAX)? {
+        let Some(job) = ledger.index.record::<JobRecord>(Kind::Job, job)? else { continue };
         if events.last().is_some_and(|event| event.id == job.event) {
             continue;
         }
-        let Some(event) = ledger.record::<EventRecord>(Kind::Event, job.event)? else { continue };
+        let Some(event) = ledger.index.record::<EventRecord>(Kind::Event, job.event)? else { continue };
         for id in event.first_job..event.first_job.saturating_add(u64::from(event.jobs)) {
-            jobs.extend(ledger.record::<JobRecord>(Kind::Job, id)?);
+            jobs.extend(ledger.index.record::<JobRecord>(Kind::Job, id)?);
         }
         events.push(event);
     }
@@ -474,12 +571,13 @@ fn restore(ledger: &Ledger) -> Result<Restored, StoreError> {
     Ok(Restored {
         events,
         jobs,
-        agents: ledger.all(Kind::Agent)?,
-        users: ledger.all(Kind::User)?,
-        tips: ledger.all(Kind::Tip)?,
+        agents: ledger.index.all(Kind::Agent)?,
+        users: ledger.index.all(Kind::User)?,
+        tips: ledger.index.all(Kind::Tip)?,
         next_event: numbers.event,
         next_job: numbers.job,
         next_action: numbers.action,
+        told: Vec::new(),
     })
 }
 
@@ -497,49 +595,49 @@ impl Reader {
     pub fn events(&self, before: Option<EventId>, repository: Option<&str>, limit: usize) -> Vec<EventRecord> {
         let before = before.unwrap_or(u64::MAX);
         let found = match repository {
-            Some(repository) => self.inner.ledger.events_of(repository, before, limit),
-            None => self.inner.ledger.newest(Kind::Event, 0, before, limit),
+            Some(repository) => self.inner.ledger.index.events_of(repository, before, limit),
+            None => self.inner.ledger.index.newest(Kind::Event, 0, before, limit),
         };
         found.unwrap_or_default()
     }
 
     /// One event.
     pub fn event(&self, id: EventId) -> Option<EventRecord> {
-        self.inner.ledger.record(Kind::Event, id).unwrap_or_default()
+        self.inner.ledger.index.record(Kind::Event, id).unwrap_or_default()
     }
 
     /// The jobs of an event, in matrix order.
     pub fn jobs(&self, event: EventId) -> Vec<JobRecord> {
         let Some(event) = self.event(event) else { return Vec::new() };
         let end = event.first_job.saturating_add(u64::from(event.jobs));
-        let mut jobs = self.inner.ledger.newest(Kind::Job, event.first_job, end, usize::MAX).unwrap_or_default();
+        let mut jobs = self.inner.ledger.index.newest(Kind::Job, event.first_job, end, usize::MAX).unwrap_or_default();
         jobs.reverse();
         jobs
     }
 
     /// One job.
     pub fn job(&self, id: JobId) -> Option<JobRecord> {
-        self.inner.ledger.record(Kind::Job, id).unwrap_or_default()
+        self.inner.ledger.index.record(Kind::Job, id).unwrap_or_default()
     }
 
     /// All agents, by name.
     pub fn agents(&self) -> Vec<AgentRecord> {
-        self.inner.ledger.all(Kind::Agent).unwrap_or_default()
+        self.inner.ledger.index.all(Kind::Agent).unwrap_or_default()
     }
 
     /// One agent.
     pub fn agent(&self, name: &str) -> Option<AgentRecord> {
-        self.inner.ledger.named(Kind::Agent, name).unwrap_or_default()
+        self.inner.ledger.index.named(Kind::Agent, name).unwrap_or_default()
     }
 
     /// All users, by name.
     pub fn users(&self) -> Vec<UserRecord> {
-        self.inner.ledger.all(Kind::User).unwrap_or_default()
+        self.inner.ledger.index.all(Kind::User).unwrap_or_default()
     }
 
     /// At most `limit` actions, newest first.
     pub fn actions(&self, limit: usize) -> Vec<ActionRecord> {
-        self.inner.ledger.newest(Kind::Action, 0, u64::MAX, limit).unwrap_or_default()
+        self.inner.ledger.index.newest(Kind::Action, 0, u64::MAX, limit).unwrap_or_default()
     }
 
     /// An event's saifile as it was pushed.

@@ -8,7 +8,6 @@ use sai_core::retention::Policy;
 use sai_master::store::{Change, Options, Report, Restored, Store, StoreError, export, gc, import};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -344,9 +343,9 @@ fn a_second_master_is_told_who_has_it() {
 fn another_format_is_refused_politely() {
     let place = Place::new();
     drop(open(&place.state()));
-    fs::write(place.state().join("format"), "sai-state 2\n").expect("written");
+    fs::write(place.state().join("format"), "sai-state 3\n").expect("written");
     let error = refused(&place.state()).to_string();
-    assert!(error.contains("holds \"sai-state 2\", this version reads \"sai-state 1\""), "{error}");
+    assert!(error.contains("holds \"sai-state 3\", this version reads \"sai-state 2\""), "{error}");
     fs::remove_file(place.state().join("format")).expect("removed");
     assert_eq!(refused(&place.state()), StoreError::Format { state: place.state(), found: None });
 }
@@ -374,35 +373,6 @@ fn a_half_written_snapshot_does_not_lose_the_ledger() {
         drop(store);
         assert!(!snapshots().iter().any(|path| path.to_string_lossy().ends_with(".generating")));
     }
-}
-
-#[test]
-fn what_a_cut_wrote_after_the_last_flush_is_ignored() {
-    let place = Place::new();
-    drop(with_job(&place.state()));
-    let file = File::options().write(true).open(place.state().join("ledger/db")).expect("opened");
-    let length = file.metadata().expect("its length").len();
-    file.write_all_at(&[0x5a; 333], length).expect("written");
-    let (store, restored, _reports) = open(&place.state());
-    assert_eq!(restored.jobs, [job(1, 1, JobState::Running)]);
-    drop(store);
-    // Without the last bytes of the file that much is gone, and no more: it still opens.
-    let length = file.metadata().expect("its length").len();
-    file.set_len(length - 5).expect("cut");
-    let (store, _, _reports) = open(&place.state());
-    commit(&store, vec![Change::Agent(agent("a"))]);
-}
-
-#[test]
-fn a_crash_while_a_ledger_is_replaced_keeps_one_of_the_two() {
-    let place = Place::new();
-    drop(with_job(&place.state()));
-    let in_state = |name: &str| place.state().join(name);
-    fs::rename(in_state("ledger"), in_state("ledger.old")).expect("renamed");
-    fs::create_dir(in_state("ledger.new")).expect("made");
-    let (_store, restored, _reports) = open(&place.state());
-    assert_eq!(restored.jobs, [job(1, 1, JobState::Running)]);
-    assert!(!in_state("ledger.old").exists() && !in_state("ledger.new").exists());
 }
 
 #[test]
@@ -748,7 +718,7 @@ fn deleting_an_event_deletes_its_files_after_its_records() {
 }
 
 #[test]
-fn files_without_a_record_are_swept_at_start() {
+fn files_without_a_record_are_moved_away_at_start() {
     let place = Place::new();
     let (store, _reports) = with_job(&place.state());
     for key in [KEY, JobKey { job: 99, attempt: 1 }] {
@@ -759,7 +729,19 @@ fn files_without_a_record_are_swept_at_start() {
     store.files().put_saifile(99, b"{}").expect("kept");
     fs::write(place.state().join("logs/README"), "not ours").expect("written");
     drop(store);
-    let (_store, _, _reports) = open(&place.state());
+    let (_store, restored, _reports) = open(&place.state());
+    assert_eq!(restored.told.len(), 1, "{:?}", restored.told);
+    assert!(restored.told[0].starts_with("3 files without a record were moved to "), "{:?}", restored.told);
+    assert_eq!(
+        (restored.next_event, restored.next_job),
+        (100, 100),
+        "what names of files show to be used is not given"
+    );
+    let lost = fs::read_dir(place.state().join("lost+found")).expect("listed").next().expect("one").expect("it").path();
+    assert_eq!(fs::read(lost.join("logs/99-1.log")).expect("kept"), text(100));
+    assert_eq!(fs::read(lost.join("artifacts/99-1/1")).expect("kept"), text(100));
+    assert!(lost.join("saifiles/99.json").exists());
+    assert!(fs::read_to_string(lost.join("README")).expect("the reason").contains("logs/99-1.log: no record names it"));
     let names = |name: &str| {
         let entries = fs::read_dir(place.state().join(name)).expect("listed").flatten();
         let mut names: Vec<_> = entries.map(|entry| entry.file_name().into_string().expect("a name")).collect();
@@ -828,16 +810,17 @@ fn what_is_exported_is_imported_the_same() {
             Change::Action(action(4)),
         ],
     );
+    drop(store);
     let mut exported = Vec::new();
-    assert_eq!(export(&store.reader(), &mut exported).expect("exported"), 1200);
+    let report = export(&place.state(), false, &mut exported).expect("exported");
+    assert_eq!((report.records, report.lost, report.told), (1200, false, vec![]));
     let other = Place::new();
     let count = import(&other.state(), &mut BufReader::new(exported.as_slice()), "export.jsonl").expect("imported");
     assert_eq!(count, 299 + 3 * 299 + 4);
-    let (copy, restored, _reports) = open(&other.state());
     let mut again = Vec::new();
-    export(&copy.reader(), &mut again).expect("exported");
+    export(&other.state(), false, &mut again).expect("exported");
     assert!(again == exported, "the copy's export is the same, byte for byte");
-    drop(store);
+    let (copy, restored, _reports) = open(&other.state());
     let (_store, original, _reports) = open(&place.state());
     assert_eq!(restored, original);
     assert_eq!((restored.next_event, restored.next_job, restored.next_action), (301, 903, 5));
@@ -852,7 +835,8 @@ fn what_is_wrong_with_an_import_is_named_by_line_and_nothing_is_taken() {
     let place = Place::new();
     let head = r#"{"kind":"sai-export","format":1,"next_event":9,"next_job":9,"next_action":9}"#;
     let user = r#"{"kind":"user","name":"ann","token_sha256":"","added_at":1,"revoked":false}"#;
-    let kinds = "f:2: expected one of the kinds event, job, agent, user, tip, action, not \"pet\"";
+    let cut = "f:3: expected the last line of an export, {\"kind\":\"sai-export-end\",\"records\":1}: this one was cut";
+    let end = |records: u64| format!("{{\"kind\":\"sai-export-end\",\"records\":{records}}}");
     let cases = [
         (String::new(), "f:1: expected the first line of an export"),
         (user.to_string(), "f:1: expected the first line of an export"),
@@ -860,7 +844,10 @@ fn what_is_wrong_with_an_import_is_named_by_line_and_nothing_is_taken() {
         (format!("{head}\n{user}\nnonsense\n"), "f:3: expected an object with a \"kind\""),
         (format!("{head}\n\n"), "f:2: expected an object with a \"kind\""),
         (format!("{head}\n{user}\n{{\"kind\":\"job\",\"id\":1}}\n"), "f:3: expected a job record with all its keys"),
-        (format!("{head}\n{{\"kind\":\"pet\"}}"), kinds),
+        (format!("{head}\n{user}\n"), cut),
+        (format!("{head}\n{user}\n{}\n", end(2)), "f:3: expected 2 records before this line, not 1"),
+        (format!("{head}\n{user}\n{}\n{user}\n", end(1)), "f:4: expected nothing after the last line"),
+        (format!("{head}\n{{\"kind\":\"delete-event\",\"id\":1}}\n{}\n", end(1)), "f:2: expected a record, not"),
     ];
     for (text, expected) in &cases {
         let error = import(&place.state(), &mut BufReader::new(text.as_bytes()), "f").expect_err(expected).to_string();
@@ -872,11 +859,15 @@ fn what_is_wrong_with_an_import_is_named_by_line_and_nothing_is_taken() {
     let mut endless = BufReader::new(std::io::repeat(b'x'));
     let error = import(&place.state(), &mut endless, "f").expect_err("too long").to_string();
     assert!(error.starts_with("f:1: expected at most"), "{error}");
-    let good = format!("{head}\n{user}\n");
-    assert_eq!(import(&place.state(), &mut BufReader::new(good.as_bytes()), "f").expect("nothing was taken before"), 1);
+    let good = format!("{head}\n{user}\n{{\"kind\":\"pet\",\"name\":7}}\n{}\n", end(2));
+    assert_eq!(import(&place.state(), &mut BufReader::new(good.as_bytes()), "f").expect("nothing was taken before"), 2);
     let (_store, restored, _reports) = open(&place.state());
     assert_eq!((restored.users.len(), restored.next_job), (1, 9));
-    assert!(!place.state().join("ledger.new").exists());
+    assert!(!place.state().join("journal.new").exists());
+    drop(_store);
+    let mut again = Vec::new();
+    export(&place.state(), false, &mut again).expect("exported");
+    assert_eq!(String::from_utf8(again).expect("UTF-8"), good, "also what this version does not know");
 }
 
 // --- Full disk -------------------------------------------------------------------------------------------------

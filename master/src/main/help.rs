@@ -238,9 +238,14 @@ example: sai-master cert > /etc/sai/ca.pem
         "\
 sai-master export - all records of a master that is stopped, as JSON lines
 
-usage: sai-master export [--config FILE] [--state DIR] > FILE
+usage: sai-master export [--salvage] [--config FILE] [--state DIR] > FILE
 
-exit status: 0 done, 2 a command line that is not understood, 3 it cannot be read or written
+The last line counts the records; `import` takes nothing without it. Nothing is changed by it, so it can be tried on damage:
+
+  --salvage  of a ledger that has lost records what can still be read; what
+             cannot is said
+
+exit status: 0 done, 2 a command line that is not understood, 3 it cannot be read or written, or records are lost
 
 example: sai-master export > records.jsonl
 ",

@@ -1,9 +1,10 @@
-//! Record → keys and values of the ledger's trees, and those → record again.
+//! Line of JSON → the keys it is about; record → values of the index's trees, and those → record again.
 
-use super::StoreError;
-use miniserde::{Deserialize, json};
+use super::{Change, StoreError};
+use miniserde::{Deserialize, Serialize, json};
 use sai_agent::digest::{Sha256, sha256};
-use sai_core::job::EventId;
+use sai_core::job::{EventId, JobState};
+use sai_core::ledger::EventRecord;
 
 /// Bytes of one value at most; a longer record is cut into parts, since sled rewrites a page whenever a value of it changes.
 pub(super) const VALUE_BYTES: usize = 3 << 10;
@@ -21,12 +22,20 @@ pub(super) enum Kind {
     Repository = 6,
     /// Numbers of the jobs that have not ended.
     Unfinished = 7,
-    /// Next numbers, written when records are deleted, so that none is ever given twice.
+    /// Next numbers, so that none is ever given twice, and up to which line of the journal the others are.
     Mark = 8,
+    /// What was lost, so that files without a record are not taken for nobody's.
+    Damage = 9,
+    /// Lines of kinds that this version does not know, by their digest.
+    Other = 10,
 }
 
-pub(super) const NAMES: [&str; 9] =
-    ["events", "jobs", "agents", "users", "tips", "actions", "repositories", "unfinished", "marks"];
+pub(super) const NAMES: [&str; 11] =
+    ["events", "jobs", "agents", "users", "tips", "actions", "repositories", "unfinished", "marks", "damage", "others"];
+
+/// The kinds that are records, in the order in which they are listed.
+pub(super) const RECORDS: [Kind; 8] =
+    [Kind::Event, Kind::Job, Kind::Agent, Kind::User, Kind::Tip, Kind::Action, Kind::Damage, Kind::Other];
 
 impl Kind {
     /// Whether keys end in a part number and records may be longer than one value.
@@ -102,4 +111,201 @@ pub(super) fn part_values(record: Option<&[u8]>) -> Option<Vec<Vec<u8>>> {
     let count = u16::try_from(parts.len()).ok()?;
     parts.first_mut()?.splice(0..0, count.to_be_bytes());
     Some(parts)
+}
+
+/// What a line does to the records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// It is the record under this key from now on.
+    Put(Kind, Vec<u8>),
+    /// These are no longer there.
+    Delete(Vec<(Kind, Vec<u8>)>),
+}
+
+/// Jobs of one event, and actions that one line deletes, at most: far more than there are.
+const RANGE: u64 = 1 << 20;
+
+/// The keys of a line by which it is found, whatever its kind.
+#[derive(Default, Deserialize)]
+struct Tag {
+    kind: String,
+    id: Option<u64>,
+    name: Option<String>,
+    repository: Option<String>,
+    reference: Option<String>,
+    state: Option<String>,
+    first_job: Option<u64>,
+    jobs: Option<u64>,
+    from: Option<u64>,
+    below: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct DeleteEvent {
+    kind: &'static str,
+    id: EventId,
+    repository: String,
+    first_job: u64,
+    jobs: u64,
+}
+
+#[derive(Serialize)]
+struct DeleteTip {
+    kind: &'static str,
+    repository: String,
+    reference: String,
+}
+
+#[derive(Serialize)]
+struct DeleteActions {
+    kind: &'static str,
+    from: u64,
+    below: u64,
+}
+
+#[derive(Serialize)]
+struct Damage {
+    kind: &'static str,
+    id: u64,
+    what: String,
+}
+
+/// A record as a line: an object, with its kind in front.
+fn tagged(kind: &str, record: &impl Serialize) -> String {
+    let record = json::to_string(record);
+    format!("{{\"kind\":\"{kind}\",{}", record.get(1..).unwrap_or_default())
+}
+
+/// A record that an index without kinds had, as a line.
+pub(super) fn with_kind(kind: Kind, record: &str) -> String {
+    let word = match kind {
+        Kind::Event => "event",
+        Kind::Job => "job",
+        Kind::Agent => "agent",
+        Kind::User => "user",
+        Kind::Tip => "tip",
+        Kind::Action => "action",
+        _ => "",
+    };
+    if word.is_empty() || record.starts_with("{\"kind\":") {
+        return record.to_string();
+    }
+    format!("{{\"kind\":\"{word}\",{}", record.get(1..).unwrap_or_default())
+}
+
+/// The line of a change; none for the deletion of an event, which takes its record to know.
+pub(super) fn line(change: &Change) -> Option<String> {
+    Some(match change {
+        Change::Event(event) => tagged("event", event),
+        Change::Job(job) => tagged("job", job),
+        Change::Agent(agent) => tagged("agent", agent),
+        Change::User(user) => tagged("user", user),
+        Change::Tip(tip) => tagged("tip", tip),
+        Change::Action(action) => tagged("action", action),
+        Change::ForgetTip { repository, reference } => json::to_string(&DeleteTip {
+            kind: "delete-tip",
+            repository: repository.clone(),
+            reference: reference.clone(),
+        }),
+        Change::DeleteEvent(_) => return None,
+    })
+}
+
+pub(super) fn line_of_deletion(event: &EventRecord) -> String {
+    json::to_string(&DeleteEvent {
+        kind: "delete-event",
+        id: event.id,
+        repository: event.repository.clone(),
+        first_job: event.first_job,
+        jobs: u64::from(event.jobs),
+    })
+}
+
+pub(super) fn line_of_old_actions(from: u64, below: u64) -> String {
+    json::to_string(&DeleteActions { kind: "delete-actions", from, below })
+}
+
+pub(super) fn line_of_damage(at: u64, what: &str) -> String {
+    json::to_string(&Damage { kind: "damage", id: at, what: what.to_string() })
+}
+
+/// What a line does. A kind or form that this version does not know is kept as it is.
+pub(super) fn effect(text: &str) -> Effect {
+    known(text).map_or_else(|| Effect::Put(Kind::Other, sha256(text.as_bytes()).to_vec()), |(effect, _)| effect)
+}
+
+fn known(text: &str) -> Option<(Effect, Tag)> {
+    let tag: Tag = json::from_str(text).ok()?;
+    if tag.jobs.is_some_and(|jobs| jobs > RANGE) || tag.below > tag.from.map(|from| from.saturating_add(RANGE)) {
+        return None;
+    }
+    let number = |id: Option<u64>| id.map(|id| id.to_be_bytes().to_vec());
+    let effect = match tag.kind.as_str() {
+        "event" => Effect::Put(Kind::Event, number(tag.id)?),
+        "job" => Effect::Put(Kind::Job, number(tag.id)?),
+        "agent" => Effect::Put(Kind::Agent, tag.name.as_ref()?.as_bytes().to_vec()),
+        "user" => Effect::Put(Kind::User, tag.name.as_ref()?.as_bytes().to_vec()),
+        "tip" => Effect::Put(Kind::Tip, tip_key(tag.repository.as_ref()?, tag.reference.as_ref()?)),
+        "action" => Effect::Put(Kind::Action, number(tag.id)?),
+        "damage" => Effect::Put(Kind::Damage, number(tag.id)?),
+        "delete-event" => {
+            let first = tag.first_job?;
+            let jobs = (first..first.saturating_add(tag.jobs?)).map(|job| (Kind::Job, job.to_be_bytes().to_vec()));
+            Effect::Delete(std::iter::once((Kind::Event, number(tag.id)?)).chain(jobs).collect())
+        }
+        "delete-tip" => Effect::Delete(vec![(Kind::Tip, tip_key(tag.repository.as_ref()?, tag.reference.as_ref()?))]),
+        "delete-actions" => {
+            Effect::Delete((tag.from?..tag.below?).map(|id| (Kind::Action, id.to_be_bytes().to_vec())).collect())
+        }
+        _ => return None,
+    };
+    Some((effect, tag))
+}
+
+/// Calls `write` with what a line changes in the index, and takes its numbers in.
+pub(super) fn index(text: &str, numbers: &mut Numbers, write: &mut dyn FnMut(Kind, Vec<u8>, Option<Vec<u8>>)) {
+    let Some((effect, tag)) = known(text) else {
+        return write(Kind::Other, sha256(text.as_bytes()).to_vec(), Some(text.as_bytes().to_vec()));
+    };
+    let id = tag.id.unwrap_or_default();
+    let jobs_end = tag.first_job.unwrap_or_default().saturating_add(tag.jobs.unwrap_or_default());
+    let repository = || index_key(repository_hash(tag.repository.as_deref().unwrap_or_default()), id);
+    match effect {
+        Effect::Put(kind, key) => {
+            match kind {
+                Kind::Event => {
+                    numbers.at_least(Numbers { event: id.saturating_add(1), job: jobs_end, action: 0 });
+                    write(Kind::Repository, repository(), Some(Vec::new()));
+                }
+                Kind::Job => {
+                    numbers.job = numbers.job.max(id.saturating_add(1));
+                    // A state that this version does not know is none that it could go on with.
+                    let state = format!("\"{}\"", tag.state.unwrap_or_default());
+                    let ended = json::from_str::<JobState>(&state).map_or(true, JobState::ended);
+                    write(Kind::Unfinished, key.clone(), (!ended).then(Vec::new));
+                }
+                Kind::Action => numbers.action = numbers.action.max(id.saturating_add(1)),
+                _ => {}
+            }
+            write(kind, key, Some(text.as_bytes().to_vec()));
+        }
+        Effect::Delete(keys) => {
+            if tag.kind == "delete-event" {
+                numbers.at_least(Numbers { event: id.saturating_add(1), job: jobs_end, action: 0 });
+                write(Kind::Repository, repository(), None);
+            }
+            for (kind, key) in keys {
+                if kind == Kind::Job {
+                    write(Kind::Unfinished, key.clone(), None);
+                }
+                write(kind, key, None);
+            }
+        }
+    }
+}
+
+/// A record of the index as the line it is.
+pub(super) fn text<'a>(kind: Kind, key: &[u8], record: &'a [u8]) -> Result<&'a str, StoreError> {
+    let unreadable = |_| StoreError::Record { kind: NAMES[kind as usize], key: key.escape_ascii().to_string() };
+    std::str::from_utf8(record).map_err(unreadable)
 }

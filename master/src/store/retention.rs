@@ -3,6 +3,7 @@
 use super::files::{Files, Found};
 use super::keys::Kind;
 use super::ledger::Ledger;
+use super::lost::{self, Lost};
 use super::{Change, Store, StoreError};
 use sai_core::job::{EventId, JobKey};
 use sai_core::ledger::{EventRecord, JobRecord};
@@ -28,10 +29,13 @@ pub struct GcReport {
     pub events: u64,
     /// Their jobs.
     pub jobs: u64,
-    /// Bytes of their files, and of files without a record.
+    /// Bytes of their files, and of files that were moved away long enough ago.
     pub bytes_freed: u64,
-    /// Files without a record.
+    /// Files without a record that were moved away.
     pub orphans: u64,
+    /// Directories with what was moved away and is kept: for a time or, when records were lost that may have named it, until
+    /// somebody has looked.
+    pub kept: u64,
     /// Whether there is more to delete: call again.
     pub more: bool,
     /// Bytes of the ledger on disk now. What it no longer needs it gives back when the store is opened next.
@@ -47,7 +51,8 @@ impl GcReport {
         self.jobs += next.jobs;
         self.bytes_freed += next.bytes_freed;
         self.orphans += next.orphans;
-        (self.more, self.ledger_bytes, self.trouble) = (next.more, next.ledger_bytes, next.trouble);
+        (self.more, self.kept, self.ledger_bytes) = (next.more, next.kept, next.ledger_bytes);
+        self.trouble = next.trouble;
     }
 }
 
@@ -55,8 +60,9 @@ impl fmt::Display for GcReport {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             out,
-            "deleted {} events with {} jobs and {} files without a record, {} bytes in all; the ledger has {} bytes",
-            self.events, self.jobs, self.orphans, self.bytes_freed, self.ledger_bytes
+            "deleted {} events with {} jobs, {} bytes in all; moved {} files without a record to lost+found, which has {} \
+             directories; the ledger has {} bytes",
+            self.events, self.jobs, self.bytes_freed, self.orphans, self.kept, self.ledger_bytes
         )
     }
 }
@@ -81,12 +87,12 @@ fn collect(store: &Store, policy: Policy, report: &mut GcReport) -> Result<(), S
     let mut expired: Vec<EventRecord> = Vec::new();
     let mut before = u64::MAX;
     loop {
-        let page: Vec<EventRecord> = ledger.newest(Kind::Event, 0, before, PAGE)?;
+        let page: Vec<EventRecord> = ledger.index.newest(Kind::Event, 0, before, PAGE)?;
         let Some(last) = page.last() else { break };
         before = last.id;
         for event in page {
             let jobs_end = event.first_job.saturating_add(u64::from(event.jobs));
-            let finished = ledger.unfinished(event.first_job, jobs_end)?.is_empty();
+            let finished = ledger.index.unfinished(event.first_job, jobs_end)?.is_empty();
             if retention.expired(&event, finished) {
                 expired.push(event);
                 // The oldest go first, so that what a crash in between leaves is what a smaller limit would have left.
@@ -104,7 +110,7 @@ fn collect(store: &Store, policy: Policy, report: &mut GcReport) -> Result<(), S
         let mut bytes = 0;
         for event in expired {
             for job in event.first_job..event.first_job.saturating_add(u64::from(event.jobs)) {
-                let Some(job) = ledger.record::<JobRecord>(Kind::Job, job)? else { continue };
+                let Some(job) = ledger.index.record::<JobRecord>(Kind::Job, job)? else { continue };
                 let keys = (1..=job.attempt).map(|attempt| JobKey { job: job.id, attempt });
                 bytes += keys.map(|key| store.files().paths().size(key)).sum::<u64>();
             }
@@ -119,9 +125,12 @@ fn collect(store: &Store, policy: Policy, report: &mut GcReport) -> Result<(), S
         store.commit_and_wait(Vec::new(), Some(before))?;
     }
     if !report.more {
-        let (orphans, bytes) = sweep(ledger, store.files(), Some(now))?;
-        report.orphans += orphans;
+        let state = &store.files().paths().state;
+        let mut lost = Lost::new(state);
+        report.orphans += sweep(ledger, store.files(), Some(now), &mut lost)?;
+        let (bytes, kept) = lost::expire(state, now, ledger.is_whole()?)?;
         report.bytes_freed += bytes;
+        report.kept = kept;
     }
     Ok(())
 }
@@ -130,11 +139,16 @@ fn size(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
 
-/// Unlinks files that no record names and has complete logs packed that are not. With a running master's clock only
-/// files that are old enough to be nobody's; without, at start, all of them. Returns how many went, and their bytes.
-pub(super) fn sweep(ledger: &Ledger, files: &Files, now: Option<SystemTime>) -> Result<(u64, u64), StoreError> {
+/// Moves files that no record names away and has complete logs packed that are not. With a running master's clock only
+/// files that are old enough to be nobody's; without, at start, all of them. Returns how many were moved.
+pub(super) fn sweep(
+    ledger: &Ledger,
+    files: &Files,
+    now: Option<SystemTime>,
+    lost: &mut Lost,
+) -> Result<u64, StoreError> {
     let paths = files.paths();
-    let mut orphans: Vec<(Found, PathBuf)> = Vec::new();
+    let mut orphans: Vec<PathBuf> = Vec::new();
     let mut complete: Vec<JobKey> = Vec::new();
     let mut trouble = None;
     let read = paths.each(|found, path, modified| {
@@ -150,13 +164,14 @@ pub(super) fn sweep(ledger: &Ledger, files: &Files, now: Option<SystemTime>) -> 
                     true
                 })
             }),
-            Found::PackedLog(key) | Found::Artifacts(key) => ledger.contains(Kind::Job, key.job),
+            Found::PackedLog(key) | Found::Artifacts(key) => ledger.index.contains(Kind::Job, key.job),
             Found::Saifile(event) => has_event(ledger, event),
-            Found::Leftover => Ok(false),
+            // What is packed again is written over; anything else is as good as nobody's.
+            Found::Leftover => Ok(now.is_none()),
         };
         match wanted {
             Ok(true) => {}
-            Ok(false) if old => orphans.push((found, path.to_path_buf())),
+            Ok(false) if old => orphans.push(path.to_path_buf()),
             Ok(false) => {}
             Err(error) => trouble = Some(error),
         }
@@ -165,30 +180,21 @@ pub(super) fn sweep(ledger: &Ledger, files: &Files, now: Option<SystemTime>) -> 
     if let Some(error) = trouble {
         return Err(error);
     }
-    let mut bytes = 0;
-    for (found, path) in &orphans {
-        bytes += match found {
-            Found::Artifacts(key) => paths.size(*key),
-            _ => size(path),
-        };
-        let removed = match found {
-            Found::Artifacts(_) => fs::remove_dir_all(path),
-            _ => fs::remove_file(path),
-        };
-        removed.map_err(|error| StoreError::file(path, "unlink", &error))?;
+    for path in &orphans {
+        lost.take(path, "no record names it")?;
     }
     for key in complete {
         files.finish(key);
     }
-    Ok((orphans.len() as u64, bytes))
+    Ok(orphans.len() as u64)
 }
 
 fn has_event(ledger: &Ledger, event: EventId) -> Result<bool, StoreError> {
-    ledger.contains(Kind::Event, event)
+    ledger.index.contains(Kind::Event, event)
 }
 
 /// Whether an attempt has ended, for that its job has or is at a later one; none when there is no such job.
 fn job_of(ledger: &Ledger, key: JobKey) -> Result<Option<bool>, StoreError> {
-    let job = ledger.record::<JobRecord>(Kind::Job, key.job)?;
+    let job = ledger.index.record::<JobRecord>(Kind::Job, key.job)?;
     Ok(job.map(|job| job.state.ended() || job.attempt > key.attempt))
 }

@@ -1,31 +1,23 @@
-//! Records → lines of JSON → records: the way out of the ledger's format, and into the next one's.
+//! Records → lines of JSON → records: the way out of one state directory and into another.
 //!
 //! The first line is `{"kind":"sai-export",…}` with the format's version and the next numbers; each other line is one
-//! record as it is kept, with its kind in front. Logs, artifacts and saifiles are plain files and are copied as such.
+//! record as it is kept, with its kind in front; the last one counts them, so that an export that was cut is never taken
+//! for whole. Logs, artifacts and saifiles are plain files and are copied as such.
 
-use super::keys::{Kind, Numbers};
-use super::ledger::Ledger;
-use super::{Change, Reader, StoreError, lock};
+use super::index::{Index, Opened};
+use super::journal::LINE_BYTES;
+use super::keys::{Effect, Kind, Numbers, RECORDS, effect, text, with_kind};
+use super::lost;
+use super::recover::{Pieces, Plan, found};
+use super::{State, StoreError, format, lock};
 use miniserde::{Deserialize, Serialize, json};
 use sai_core::ledger::{ActionRecord, AgentRecord, EventRecord, JobRecord, TipRecord, UserRecord};
+use sai_core::ordered::Map;
 use std::io::{self, BufRead, Read, Write};
 use std::path::Path;
 
 /// Version of the exported form.
 const FORMAT: u32 = 1;
-/// Bytes of one line at most: a job with all the artifacts it may have, and then some.
-const LINE_BYTES: u64 = 8 << 20;
-/// Records written as one group.
-const GROUP: usize = 256;
-
-const KINDS: [(Kind, &str); 6] = [
-    (Kind::Event, "event"),
-    (Kind::Job, "job"),
-    (Kind::Agent, "agent"),
-    (Kind::User, "user"),
-    (Kind::Tip, "tip"),
-    (Kind::Action, "action"),
-];
 
 #[derive(Serialize, Deserialize)]
 struct Head {
@@ -36,19 +28,101 @@ struct Head {
     next_action: u64,
 }
 
+#[derive(Serialize, Deserialize)]
+struct End {
+    kind: String,
+    records: u64,
+}
+
 #[derive(Deserialize)]
 struct Tag {
     kind: String,
 }
 
-/// Writes every record as a line of JSON and returns how many. Records committed meanwhile may be in it or not.
+/// What was exported.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exported {
+    /// Records written.
+    pub records: u64,
+    /// What there is to say, in sentences.
+    pub told: Vec<String>,
+    /// Whether some could not be read any more.
+    pub lost: bool,
+}
+
+/// Writes every record under `state` as a line of JSON. Nothing there is moved, removed or mended. With `salvage` what can
+/// still be read of a damaged ledger is written; without it only a whole one is.
 ///
 /// # Errors
-/// The ledger's, or that of writing to `out`.
-pub fn export(reader: &Reader, out: &mut dyn Write) -> Result<u64, StoreError> {
-    let ledger = &reader.inner.ledger;
-    let written = |error: io::Error| StoreError::file(Path::new("export"), "write", &error);
-    let numbers = ledger.numbers();
+/// `Damaged`, `Busy`, `Missing`, `Format`, the disk's, or that of writing to `out`.
+pub fn export(state: &Path, salvage: bool, out: &mut dyn Write) -> Result<Exported, StoreError> {
+    let _lock = lock(state)?;
+    let missing = |what| StoreError::Missing { state: state.to_path_buf(), what };
+    let kept = format(state)?;
+    let mut exported = Exported::default();
+    let mut records: Map<(usize, Vec<u8>), String> = Map::new();
+    let mut numbers = lost::numbers(state).map_err(|error| StoreError::file(state, "list", &error))?;
+    let mut take = |text: &str| {
+        match effect(text) {
+            // It tells of this state directory, and what is moved away in it.
+            Effect::Put(Kind::Damage, _) => {}
+            Effect::Put(kind, key) => {
+                records.insert((kind as usize, key), text.to_string());
+            }
+            Effect::Delete(keys) => {
+                for (kind, key) in keys {
+                    records.remove(&(kind as usize, key));
+                }
+            }
+        }
+        Ok(())
+    };
+    match kept {
+        State::New => return Err(missing("there is no ledger")),
+        State::Old => {
+            let index = Index::open_old(state)?;
+            numbers.at_least(index.mark().numbers);
+            for kind in RECORDS {
+                index.each(kind, |key, record| take(&with_kind(kind, text(kind, key, record)?)))?;
+            }
+            index.close();
+        }
+        State::Current => {
+            let pieces = Pieces::survey(state)?;
+            if pieces.is_empty() && !salvage {
+                return Err(missing("its journal is gone"));
+            }
+            let index = match Index::open(state) {
+                Ok(Opened::Good(index) | Opened::Wasteful(index)) => Some(index),
+                _ => None,
+            };
+            if let Some(index) = &index {
+                numbers.at_least(index.mark().numbers);
+            }
+            let mut plan = Plan::make(&pieces, index.as_ref().map(|index| index.mark().line));
+            if plan.lost() && !salvage {
+                return Err(StoreError::Damaged { state: state.to_path_buf(), told: plan.told.join("; ") });
+            }
+            plan.records(&pieces, index.as_ref(), &mut take)?;
+            exported.lost = plan.lost();
+            exported.told.append(&mut plan.told);
+            numbers.at_least(pieces.numbers());
+            if let Some(index) = index {
+                index.close();
+            }
+        }
+    }
+    for (kind, key) in records.keys() {
+        let next = super::keys::number(key).map_or(1, |number| number.saturating_add(1));
+        let field = match *kind {
+            kind if kind == Kind::Event as usize => &mut numbers.event,
+            kind if kind == Kind::Job as usize => &mut numbers.job,
+            kind if kind == Kind::Action as usize => &mut numbers.action,
+            _ => continue,
+        };
+        *field = next.max(*field);
+    }
+    exported.records = records.len() as u64;
     let head = Head {
         kind: "sai-export".to_string(),
         format: FORMAT,
@@ -56,116 +130,138 @@ pub fn export(reader: &Reader, out: &mut dyn Write) -> Result<u64, StoreError> {
         next_job: numbers.job,
         next_action: numbers.action,
     };
-    writeln!(out, "{}", json::to_string(&head)).map_err(written)?;
-    let mut count = 0;
-    for (kind, name) in KINDS {
-        ledger.each(kind, |_, record| {
-            count += 1;
-            let mut line = || -> io::Result<()> {
-                write!(out, "{{\"kind\":\"{name}\",")?;
-                // A record is a JSON object with at least one key: what follows its brace follows ours.
-                out.write_all(record.get(1..).unwrap_or_default())?;
-                out.write_all(b"\n")
-            };
-            line().map_err(written)
-        })?;
-    }
-    out.flush().map_err(written)?;
-    Ok(count)
+    let end = End { kind: "sai-export-end".to_string(), records: exported.records };
+    let mut write = || -> io::Result<()> {
+        writeln!(out, "{}", json::to_string(&head))?;
+        for record in records.values() {
+            writeln!(out, "{record}")?;
+        }
+        writeln!(out, "{}", json::to_string(&end))?;
+        out.flush()
+    };
+    write().map_err(|error| StoreError::file(Path::new("export"), "write", &error))?;
+    Ok(exported)
 }
 
 /// Fills an empty or new state directory with exported records and returns how many. `name` is what messages call the
-/// input. All of it is taken or, when anything is wrong, nothing.
+/// input. All of it is taken or, when anything is wrong, nothing. Kinds that this version does not know are kept.
 ///
 /// # Errors
 /// `Import` as `NAME:LINE: expected …`; `Busy`, `Format` and the disk's.
 pub fn import(state: &Path, input: &mut dyn BufRead, name: &str) -> Result<u64, StoreError> {
     let _lock = lock(state)?;
-    let current = Ledger::open(state)?;
-    let empty = current.is_empty()?;
-    current.close();
-    if !empty {
-        let expected = format!("an empty state directory to fill; {} holds records already", state.display());
-        return Err(StoreError::Import { at: name.to_string(), expected });
-    }
-    drop(current);
-    let fresh = Ledger::make_beside(state)?;
-    match fill(&fresh, input, name) {
-        Ok(count) => fresh.take_place().map(|()| count),
-        Err(error) => {
-            fresh.give_up();
-            Err(error)
+    let expected = format!("an empty state directory to fill; {} holds records already", state.display());
+    let occupied = StoreError::Import { at: name.to_string(), expected };
+    let mut used = lost::numbers(state).map_err(|error| StoreError::file(state, "list", &error))?;
+    match format(state)? {
+        State::New => {}
+        State::Old => return Err(occupied),
+        State::Current => {
+            let pieces = Pieces::survey(state)?;
+            used.at_least(pieces.numbers());
+            let plan = Plan::make(&pieces, None);
+            let mut empty = !pieces.is_empty() && !plan.lost();
+            plan.records(&pieces, None, &mut |_| {
+                empty = false;
+                Ok(())
+            })?;
+            if !empty {
+                return Err(occupied);
+            }
+            Index::forget(state)?;
         }
     }
-}
-
-fn fill(ledger: &Ledger, input: &mut dyn BufRead, name: &str) -> Result<u64, StoreError> {
-    let mut line = Vec::new();
-    let mut number = 0;
-    let mut numbers = None;
-    let mut group = Vec::new();
+    let mut input = Lines { input, name, number: 0, line: Vec::new() };
+    let more = input.next()?;
+    let head = json::from_str::<Head>(input.text()?).ok().filter(|head| more && head.kind == "sai-export");
+    let head = head.ok_or_else(|| input.wrong(HEAD.to_string()))?;
+    if head.format != FORMAT {
+        return Err(input.wrong(format!("format {FORMAT}, not {}", head.format)));
+    }
+    let mut numbers = Numbers { event: head.next_event, job: head.next_job, action: head.next_action };
+    numbers.at_least(used);
     let mut count = 0;
-    loop {
-        line.clear();
-        number += 1;
-        let wrong = |expected: String| StoreError::Import { at: format!("{name}:{number}"), expected };
-        let taken = input.take(LINE_BYTES + 1).read_until(b'\n', &mut line);
-        let taken = taken.map_err(|error| wrong(format!("a readable file, not: {error}")))?;
-        if taken as u64 > LINE_BYTES {
-            return Err(wrong(format!("at most {LINE_BYTES} bytes in a line")));
-        }
-        if taken == 0 {
-            break;
-        }
-        let text = std::str::from_utf8(&line).map_err(|_| wrong("UTF-8".to_string()))?.trim_end();
-        if numbers.is_none() {
-            numbers = Some(head(text).map_err(wrong)?);
-            continue;
-        }
-        group.push(record(text).map_err(wrong)?);
-        count += 1;
-        if group.len() >= GROUP {
-            ledger.commit(&ledger.stage(&group)?, || false)?;
-            group.clear();
-        }
-    }
-    let Some(numbers) = numbers else {
-        return Err(StoreError::Import { at: format!("{name}:1"), expected: HEAD.to_string() });
-    };
-    let mut staged = ledger.stage(&group)?;
-    ledger.stage_numbers(numbers, &mut staged);
-    ledger.commit(&staged, || false)?;
+    found(state, numbers, &mut |take| input.records(&mut count, take))?;
     Ok(count)
 }
 
 const HEAD: &str = "the first line of an export, {\"kind\":\"sai-export\",…}";
 
-fn head(text: &str) -> Result<Numbers, String> {
-    let head: Head = json::from_str(text).map_err(|_| HEAD.to_string())?;
-    if head.kind != "sai-export" {
-        return Err(HEAD.to_string());
-    }
-    if head.format != FORMAT {
-        return Err(format!("format {FORMAT}, not {}", head.format));
-    }
-    Ok(Numbers { event: head.next_event, job: head.next_job, action: head.next_action })
+/// The lines of what is imported.
+struct Lines<'a> {
+    input: &'a mut dyn BufRead,
+    name: &'a str,
+    number: u64,
+    line: Vec<u8>,
 }
 
-fn record(text: &str) -> Result<Change, String> {
-    fn read<T: Deserialize>(text: &str, what: &str) -> Result<T, String> {
-        json::from_str(text).map_err(|_| format!("{what} record with all its keys"))
+impl Lines<'_> {
+    fn wrong(&self, expected: String) -> StoreError {
+        StoreError::Import { at: format!("{}:{}", self.name, self.number), expected }
+    }
+
+    /// Goes to the next line; false behind the last.
+    fn next(&mut self) -> Result<bool, StoreError> {
+        self.line.clear();
+        self.number += 1;
+        let taken = (&mut self.input).take(LINE_BYTES + 1).read_until(b'\n', &mut self.line);
+        let taken = taken.map_err(|error| self.wrong(format!("a readable file, not: {error}")))?;
+        if taken as u64 > LINE_BYTES {
+            return Err(self.wrong(format!("at most {LINE_BYTES} bytes in a line")));
+        }
+        Ok(taken > 0)
+    }
+
+    fn text(&self) -> Result<&str, StoreError> {
+        std::str::from_utf8(&self.line).map(str::trim_end).map_err(|_| self.wrong("UTF-8".to_string()))
+    }
+
+    /// Gives all records to `take`, up to the line that counts them.
+    fn records(
+        &mut self,
+        count: &mut u64,
+        take: &mut dyn FnMut(&str) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        while self.next()? {
+            let text = self.text()?;
+            if check(text, *count).map_err(|expected| self.wrong(expected))? {
+                return if self.next()? {
+                    Err(self.wrong("nothing after the last line of an export".to_string()))
+                } else {
+                    Ok(())
+                };
+            }
+            take(text)?;
+            *count += 1;
+        }
+        Err(self.wrong(format!(
+            "the last line of an export, {{\"kind\":\"sai-export-end\",\"records\":{count}}}: this one was cut"
+        )))
+    }
+}
+
+/// Whether a line is the last one, after `count` records; else it is a record, or what was expected is said.
+fn check(text: &str, count: u64) -> Result<bool, String> {
+    fn read<T: Deserialize>(text: &str, what: &str) -> Result<bool, String> {
+        json::from_str::<T>(text).map(|_| false).map_err(|_| format!("{what} record with all its keys"))
     }
     let tag: Tag = json::from_str(text).map_err(|_| "an object with a \"kind\"".to_string())?;
-    Ok(match tag.kind.as_str() {
-        "event" => Change::Event(read::<EventRecord>(text, "an event")?),
-        "job" => Change::Job(read::<JobRecord>(text, "a job")?),
-        "agent" => Change::Agent(read::<AgentRecord>(text, "an agent")?),
-        "user" => Change::User(read::<UserRecord>(text, "a user")?),
-        "tip" => Change::Tip(read::<TipRecord>(text, "a tip")?),
-        "action" => Change::Action(read::<ActionRecord>(text, "an action")?),
-        other => {
-            let known = KINDS.map(|(_, name)| name).join(", ");
-            return Err(format!("one of the kinds {known}, not {other:?}"));
+    match tag.kind.as_str() {
+        "event" => read::<EventRecord>(text, "an event"),
+        "job" => read::<JobRecord>(text, "a job"),
+        "agent" => read::<AgentRecord>(text, "an agent"),
+        "user" => read::<UserRecord>(text, "a user"),
+        "tip" => read::<TipRecord>(text, "a tip"),
+        "action" => read::<ActionRecord>(text, "an action"),
+        "sai-export-end" => match json::from_str::<End>(text) {
+            Ok(end) if end.records == count => Ok(true),
+            Ok(end) => Err(format!("{} records before this line, not {count}", end.records)),
+            Err(_) => Err("how many records there are".to_string()),
+        },
+        // What only a journal has; and lines of kinds that later versions may have begin otherwise.
+        kind if kind.starts_with("sai-") || kind.starts_with("delete-") || kind == "damage" => {
+            Err(format!("a record, not {kind:?}"))
         }
-    })
+        _ => Ok(false),
+    }
 }

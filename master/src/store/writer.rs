@@ -6,7 +6,7 @@
 mod beside;
 
 use super::files::{Paths, Report, Reporter, free_bytes, judge_space, policy};
-use super::ledger::is_full;
+use super::index::is_full;
 use sai_core::job::JobKey;
 use sai_core::ordered::{Map, Set};
 use std::collections::VecDeque;
