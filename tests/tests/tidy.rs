@@ -11,7 +11,7 @@ const LARGE: &[(&str, usize)] = &[];
 
 /// Which module of a crate may name which dependency. A module is a file and what is in the directory of its name.
 const IMPORTERS: &[(&str, &[&str])] = &[
-    ("sled", &["master/src/store/ledger"]),
+    ("sled", &["master/src/store/index"]),
     ("tiny_http", &["master/src/http"]),
     ("httparse", &["master/src/front/head"]),
     ("lz4_flex", &["master/src/store/files"]),
