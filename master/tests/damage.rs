@@ -175,9 +175,9 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 
 /// The newest segment of the journal.
 fn segment(state: &Path) -> PathBuf {
-    let segments =
+    let mut segments =
         files(&state.join("journal")).into_iter().filter(|path| path.extension().is_some_and(|end| end == "lines"));
-    segments.last().expect("a segment")
+    segments.next_back().expect("a segment")
 }
 
 struct Random(u64);
