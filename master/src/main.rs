@@ -194,15 +194,15 @@ fn expect_state(state: &Path) -> Result<(), Failure> {
 }
 
 fn existing(state: &Path) -> Result<PathBuf, Failure> {
-    state.canonicalize().map_err(|error| {
-        Failure::Infra(format!("{}: {error}; expected a master's state directory", state.display()))
-    })
+    state
+        .canonicalize()
+        .map_err(|error| Failure::Infra(format!("{}: {error}; expected a master's state directory", state.display())))
 }
 
 /// Opens the records of a master that does not run.
 fn open(state: &Path) -> Result<(Store, store::Restored), Failure> {
-    let (store, restored) = Store::open(&existing(state)?, Options::new(|_| {}))
-        .map_err(|error| Failure::Infra(error.to_string()))?;
+    let (store, restored) =
+        Store::open(&existing(state)?, Options::new(|_| {})).map_err(|error| Failure::Infra(error.to_string()))?;
     for line in &restored.told {
         say(line);
     }
