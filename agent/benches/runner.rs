@@ -41,7 +41,7 @@ fn start_to_first_byte() {
     git(&world.path, &["clone", "-q", "--bare", "origin", "floor.git"]);
     let wanted = |world: &World| Prefetch {
         repository: "group/project".into(),
-        url: world.origin().to_string_lossy().into_owned(),
+        url: world.origin().to_string_lossy().into_owned().into(),
         reference: "refs/heads/main".into(),
         revision: world.revision.clone(),
     };

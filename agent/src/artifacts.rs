@@ -5,9 +5,9 @@
 //! wildcard are followed as they are meant in there; what is mounted in there from the machine is left out. A file is hashed while it is copied, so the digest is that of the bytes that are kept, whatever
 //! is done to the file meanwhile.
 
+use crate::cache::hex;
 use crate::digest::Sha256;
 use crate::git::Stop;
-use crate::mirror::hex;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, openat, openat2, statat};
 use rustix::io::Errno;
 use sai_core::glob::Glob;

@@ -4,26 +4,35 @@
 //! (gitrepository-layout(5)), link the mirror's packs into it, list the refs. One git process then makes the files; that is all
 //! that stands between a known revision and the first step.
 
+use crate::cache::{REMOTE, SHALLOW};
 use crate::executor::Workspace;
+use crate::git::cause::{self, Cause};
+use crate::git::tools::quoted;
 use crate::git::{GitError, Watch};
-use crate::mirror::{Mirror, PacksHeld, SHALLOW, Trouble};
-use sai_core::git_names::{branch, without_credentials};
+use crate::mirror::{Mirror, PacksHeld, Trouble};
+use sai_core::git_names::branch;
 use sai_core::ordered::Map;
+use sai_core::ref_name;
+use sai_core::secret::CloneUrl;
 use sai_core::wire::Assignment;
-use std::fs;
-use std::io;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 /// Depth of directories below `refs/tags` that is looked into.
 const REF_DEPTH: usize = 32;
 
-/// Makes a job's workspace.
+/// Makes a job's workspace, from where `url` says, which has what the assignment's may not have any more: credentials.
 ///
 /// # Errors
-/// The spec's fault when the revision is not to be had or is no commit; ours in all other cases.
+/// The spec's fault when the revision is not to be had, is no commit, or cannot be checked out for what is in it; else the
+/// repository's trouble or ours.
 pub fn check_out(
     mirrors: &Path,
     assignment: &Assignment,
+    url: &CloneUrl,
     workspace: &Workspace,
     watch: &mut dyn Watch,
 ) -> Result<(), Trouble> {
@@ -31,11 +40,11 @@ pub fn check_out(
     for directory in [&workspace.source, &workspace.home, &workspace.temporary] {
         fs::create_dir_all(directory).map_err(disk)?;
     }
-    let Assignment { repository, url, reference, revision, .. } = assignment;
+    let Assignment { repository, reference, revision, .. } = assignment;
     let mirror = Mirror::open(mirrors, repository, url, revision)?;
     let held = mirror.ensure(reference, revision, watch)?;
     match make_files(&mirror, held, assignment, workspace, watch) {
-        Err(GitError::Failed(said)) if looks_broken(&said) => {
+        Err(error) if cause::of_work(&error) == Cause::Copy => {
             watch.note("the mirror is broken, making it anew");
             let held = mirror.replace(reference, revision, watch)?;
             crate::remove_tree::remove_tree(&workspace.source).map_err(disk)?;
@@ -46,36 +55,22 @@ pub fn check_out(
     if assignment.submodules && workspace.source.join(".gitmodules").exists() {
         update_submodules(&mirror, workspace, watch)?;
     }
+    note_pointers(&mirror, workspace, watch);
     Ok(())
 }
 
 fn explain(revision: &str, error: &GitError) -> Trouble {
     match error {
-        GitError::Failed(said) if said.contains("Cannot switch branch to a non-commit") => {
+        GitError::Failed { said, .. } if said.contains("Cannot switch branch to a non-commit") => {
             Trouble::specs(format!("{revision} is no commit"))
         }
-        error => Trouble::ours(format!("checking out {revision}: {error}")),
+        error => match cause::of_work(error) {
+            Cause::Content => Trouble::specs(format!("{revision} cannot be checked out: {}", cause::sentence(error))),
+            Cause::Machine => Trouble::ours(format!("checking out {revision}: {error}")),
+            // With a new mirror it is what the server has given.
+            _ => Trouble::of_repository(format!("checking out {revision}: {error}")),
+        },
     }
-}
-
-/// Whether git complains of objects rather than of the disk.
-fn looks_broken(said: &str) -> bool {
-    !said.contains("No space left")
-        && [
-            "corrupt",
-            "unable to read",
-            "could not read",
-            "bad object",
-            "missing",
-            "inflate",
-            "not a git repository",
-            "reference is not a tree",
-            "unable to unpack",
-            "packfile",
-            "is far too short",
-        ]
-        .iter()
-        .any(|sign| said.contains(sign))
 }
 
 fn make_files(
@@ -109,21 +104,22 @@ fn write_repository(mirror: &Mirror, assignment: &Assignment, git: &Path) -> io:
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let url = without_credentials(mirror.url()).replace('\\', "\\\\").replace('"', "\\\"");
+    let url = quoted(mirror.url().shown());
     let configuration = format!(
-        "[core]\n\tfilemode = true\n\tbare = false\n\tlogallrefupdates = true\n{}[remote \"origin\"]\n\turl = \"{url}\"\n\
-         \tfetch = +refs/heads/*:refs/remotes/origin/*\n",
-        mirror.format("origin")
+        "[core]\n\tfilemode = true\n\tbare = false\n\tlogallrefupdates = true\n{}[remote \"{REMOTE}\"]\n\turl = {url}\n\
+         \tfetch = +refs/heads/*:refs/remotes/{REMOTE}/*\n",
+        mirror.format(REMOTE)
     );
     fs::write(git.join("config"), configuration)?;
     fs::write(git.join("HEAD"), "ref: refs/heads/none\n")?;
     let mut refs = tags(mirror.path())?;
-    if let Some(branch) = branch(&assignment.reference) {
-        refs.insert(format!("refs/remotes/origin/{branch}"), assignment.revision.clone());
+    if let Some(branch) = branch(&assignment.reference).and_then(ref_name::bytes) {
+        let name = [format!("refs/remotes/{REMOTE}/").as_bytes(), &branch].concat();
+        refs.insert(name, assignment.revision.clone());
     }
     // Of refs that stand in each other's way only the first can be had; git would refuse to read the others' files.
-    let lines: String = refs.iter().map(|(name, object)| format!("{object} {name}\n")).collect();
-    fs::write(git.join("packed-refs"), lines)
+    let lines = refs.iter().map(|(name, object)| [object.as_bytes(), b" ", name, b"\n"].concat());
+    fs::write(git.join("packed-refs"), lines.collect::<Vec<_>>().concat())
 }
 
 /// Links the files of one directory into another; copies where a link is not possible (another file system, too many links).
@@ -145,39 +141,41 @@ fn link_all(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The tags of a mirror, packed and loose.
-fn tags(mirror: &Path) -> io::Result<Map<String, String>> {
+/// The tags of a mirror, packed and loose: a name need not be UTF-8.
+fn tags(mirror: &Path) -> io::Result<Map<Vec<u8>, String>> {
     let mut found = Map::new();
-    match fs::read_to_string(mirror.join("packed-refs")) {
+    match fs::read(mirror.join("packed-refs")) {
         Ok(text) => {
-            for line in text.lines() {
-                if let Some((object, name)) = line.split_once(' ')
-                    && name.starts_with("refs/tags/")
+            for line in text.split(|byte| *byte == b'\n') {
+                let Some(blank) = line.iter().position(|byte| *byte == b' ') else { continue };
+                let (object, name) = (&line[..blank], &line[blank + 1..]);
+                if name.starts_with(b"refs/tags/")
+                    && let Ok(object) = std::str::from_utf8(object)
                 {
-                    found.insert(name.to_string(), object.to_string());
+                    found.insert(name.to_vec(), object.to_string());
                 }
             }
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    add_loose(&mirror.join("refs/tags"), "refs/tags", REF_DEPTH, &mut found)?;
+    add_loose(&mirror.join("refs/tags"), b"refs/tags", REF_DEPTH, &mut found)?;
     Ok(found)
 }
 
-fn add_loose(directory: &Path, prefix: &str, depth: usize, found: &mut Map<String, String>) -> io::Result<()> {
+fn add_loose(directory: &Path, prefix: &[u8], depth: usize, found: &mut Map<Vec<u8>, String>) -> io::Result<()> {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries?,
     };
     for entry in entries {
         let entry = entry?;
-        let Some(name) = entry.file_name().to_str().map(|name| format!("{prefix}/{name}")) else { continue };
+        let name = [prefix, b"/", entry.file_name().as_bytes()].concat();
         if entry.file_type()?.is_dir() {
             if depth > 0 {
                 add_loose(&entry.path(), &name, depth - 1, found)?;
             }
-        } else if !name.ends_with(".lock")
+        } else if !name.ends_with(b".lock")
             && let Ok(object) = fs::read_to_string(entry.path())
             && sai_core::git_names::check_revision(object.trim()).is_ok()
         {
@@ -189,24 +187,52 @@ fn add_loose(directory: &Path, prefix: &str, depth: usize, found: &mut Map<Strin
 
 fn update_submodules(mirror: &Mirror, workspace: &Workspace, watch: &mut dyn Watch) -> Result<(), Trouble> {
     watch.note("fetching submodules");
-    // Submodules beside the repository, by relative URL, are reached with its credentials.
-    let mut arguments: Vec<String> = Vec::new();
-    let shown = without_credentials(mirror.url());
-    if let (Some(secret), Some((scheme, rest))) = (mirror.secret(), shown.split_once("://")) {
-        let host = rest.split('/').next().unwrap_or(rest);
-        arguments.push("-c".to_string());
-        arguments.push(format!("url.{scheme}://{secret}@{host}/.insteadOf={scheme}://{host}/"));
-    }
-    arguments.extend(["submodule", "--quiet", "update", "--init", "--recursive", "--force"].map(str::to_string));
-    // A submodule may live where the repository itself may: files only for a repository that is one.
     let mut git = mirror.git();
+    // A submodule may live where the repository itself may: files only for a repository that is one. One on the repository's
+    // own host is reached with its credentials, any other without.
     let all = "https:http:ssh:git";
     git.protocols = if git.protocols == "file" { "file:https:http:ssh:git" } else { all };
-    git.run(&workspace.source, &arguments, watch).map_err(|error| match error {
-        GitError::Failed(said) => {
-            let text = GitError::Failed(mirror.secret().map_or(said.clone(), |secret| crate::git::hide(&said, secret)));
-            Trouble::of_repository(format!("fetching submodules: {text}"))
-        }
-        error => Trouble::ours(format!("fetching submodules: {error}")),
+    let arguments = ["submodule", "--quiet", "update", "--init", "--recursive", "--force"];
+    git.run(&workspace.source, &arguments, watch).map_err(|error| match cause::of_submodules(&error) {
+        Cause::Content => Trouble::specs(format!("a submodule cannot be fetched: {}", cause::sentence(&error))),
+        Cause::Machine => Trouble::ours(format!("fetching submodules: {error}")),
+        _ => Trouble::of_repository(format!("fetching submodules: {error}")),
     })
+}
+
+/// Bytes of a list of files that are kept elsewhere.
+const LIST_BYTES: usize = 16 << 20;
+/// Of how many of them is looked whether they are pointers, in a row.
+const POINTERS: usize = 1000;
+/// How a pointer begins, see the specification of Git LFS.
+const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
+
+/// Tells of files whose content is elsewhere: Git LFS is not run at a checkout, since it would run a program of the machine's
+/// with the network and the password, for what few steps need.
+fn note_pointers(mirror: &Mirror, workspace: &Workspace, watch: &mut dyn Watch) {
+    // Most repositories have no attributes at all, and need no process to find that out: the index lists all files by name.
+    let index = fs::read(workspace.source.join(".git/index")).unwrap_or_default();
+    if !index.split(|byte| *byte == b'.').any(|part| part.starts_with(b"gitattributes")) {
+        return;
+    }
+    let arguments = ["ls-files", "-z", "--", ":(attr:filter=lfs)"];
+    // A list that cannot be had is no reason not to build.
+    let list = mirror.git().ask(&workspace.source, &arguments, b"", LIST_BYTES, watch).unwrap_or_default();
+    let names = list.split(|byte| *byte == 0).filter(|name| !name.is_empty()).take(POINTERS);
+    let mut pointers = names.filter(|name| is_pointer(&workspace.source.join(OsStr::from_bytes(name))));
+    let Some(first) = pointers.next() else { return };
+    let (count, first) = (1 + pointers.count(), ref_name::text(first));
+    let more = if count >= POINTERS { " or more" } else { "" };
+    watch.note(&format!(
+        "this checkout has LFS pointers: {count}{more} files, such as {first}, hold the name of their content in Git LFS and \
+         not the content; a step may get it by `git lfs pull`"
+    ));
+}
+
+fn is_pointer(path: &Path) -> bool {
+    let mut begin = [0; POINTER.len()];
+    // What is no plain file may be a link to anything, or wait for a writer.
+    fs::symlink_metadata(path).is_ok_and(|state| state.is_file())
+        && File::open(path).and_then(|mut file| file.read_exact(&mut begin)).is_ok()
+        && begin == POINTER
 }

@@ -67,6 +67,9 @@ impl Workspace {
     }
 }
 
+/// The variable with the ref. Its value is the text of a name (`ref_name`) until a step gets it, which sees the bytes.
+const REF: &str = "SAI_REF";
+
 /// One step, ready to be started.
 #[derive(Debug)]
 pub struct Step<'a> {
@@ -255,7 +258,7 @@ pub fn environment(
         set(name, value.clone());
     }
     set("SAI_PROJECT", assignment.repository.clone());
-    set("SAI_REF", assignment.reference.clone());
+    set(REF, assignment.reference.clone());
     set("SAI_COMMIT", assignment.revision.clone());
     set("SAI_PLATFORM", assignment.platform.clone());
     set("SAI_CONFIGURATION", assignment.configuration.clone());

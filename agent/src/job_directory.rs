@@ -3,6 +3,7 @@
 //! | name | what |
 //! |---|---|
 //! | `assignment` | the assignment, JSON |
+//! | `credentials` | the URL with the credentials that `assignment` lacks; gone before the first step |
 //! | `options` | [`RunnerOptions`], JSON; may be missing |
 //! | `marker` | random digits that every process of the job carries in its environment |
 //! | `lock` | held (flock) by the supervisor as long as it lives; handed to it by whoever starts it, so there is no moment without |
@@ -32,6 +33,7 @@ use sai_core::job::{Fault, JobKey, Outcome, Verdict};
 use sai_core::limits::{SPOOL_BYTES, STREAMS};
 use sai_core::ordered::Map;
 use sai_core::record::{Record, encode};
+use sai_core::secret::CloneUrl;
 use sai_core::wire::Assignment;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -46,6 +48,8 @@ use std::time::{Duration, Instant};
 
 /// Name in the environment of each process of a job, by which what a killed supervisor left behind is found.
 pub const MARKER: &str = "SAI_JOB_MARKER";
+/// Name of the file with the credentials.
+const CREDENTIALS: &str = "credentials";
 /// Bytes of any of the small files that are read here.
 const SMALL_FILE_BYTES: u64 = 4 << 20;
 /// Time a lock is waited for that no supervisor holds. A process that is being started holds, until it has become its program,
@@ -140,7 +144,11 @@ impl JobDirectory {
         getrandom::fill(&mut marker).map_err(|error| io::Error::other(error.to_string()))?;
         let marker: String = marker.iter().map(|byte| format!("{byte:02x}")).collect();
         write_whole(&new.join("marker"), marker.as_bytes())?;
-        write_whole(&new.join("assignment"), json::to_string(assignment).as_bytes())?;
+        let public = Assignment { url: assignment.url.without_secret(), ..assignment.clone() };
+        write_whole(&new.join("assignment"), json::to_string(&public).as_bytes())?;
+        if assignment.url.has_secret() {
+            write_whole(&new.join(CREDENTIALS), assignment.url.reveal().as_bytes())?;
+        }
         fs::rename(&new, &path)?;
         Ok(Self::at(path, assignment.key))
     }
@@ -209,6 +217,20 @@ impl JobDirectory {
             return Err(invalid(format!("{} holds the assignment of {}", self.path.display(), assignment.key)));
         }
         Ok(assignment)
+    }
+
+    /// Where to fetch from, credentials and all. They are on the disk no longer then: only the supervisor that makes the checkout
+    /// needs them, and what steps run as the same user could read them there.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn take_url(&self, assignment: &Assignment) -> io::Result<CloneUrl> {
+        let file = self.path.join(CREDENTIALS);
+        match read_small(&file) {
+            Ok(text) => fs::remove_file(file).map(|()| CloneUrl::from(text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(assignment.url.clone()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Sets what differs from the defaults, before the start.

@@ -10,6 +10,7 @@ pub fn say(line: &str) {
 
 pub mod artifacts;
 pub mod blocking;
+pub mod cache;
 pub mod cgroup;
 pub mod checkout;
 pub mod clock;

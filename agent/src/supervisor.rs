@@ -437,17 +437,20 @@ impl Supervisor {
     }
 
     fn prepare(&mut self) {
-        let work = Prepare {
-            mirrors: PathBuf::from(&self.options.mirrors),
-            assignment: self.assignment.clone(),
-            workspace: self.workspace.clone(),
-            executor: self.executor.clone(),
-            teller: self.teller.clone(),
-        };
-        self.helping = true;
-        if let Err(error) = thread("prepare", move || work.run()) {
-            self.helping = false;
-            let Trouble { fault, blame, why } = Trouble::disk("starting a thread", &error);
+        let started = self.directory.take_url(&self.assignment).and_then(|url| {
+            let work = Prepare {
+                mirrors: PathBuf::from(&self.options.mirrors),
+                assignment: self.assignment.clone(),
+                url,
+                workspace: self.workspace.clone(),
+                executor: self.executor.clone(),
+                teller: self.teller.clone(),
+            };
+            thread("prepare", move || work.run())
+        });
+        self.helping = started.is_ok();
+        if let Err(error) = started {
+            let Trouble { fault, blame, why } = Trouble::disk("beginning the checkout", &error);
             self.input(Input::PrepareFailed { fault, blame, why });
         }
     }

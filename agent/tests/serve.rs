@@ -427,7 +427,7 @@ fn offers_change_while_it_runs_and_fetching_ahead_makes_the_mirror_warm() {
         assert_eq!(master.offers, [offer]);
         let prefetch = sai_core::wire::MasterMessage::Prefetch(Prefetch {
             repository: "hello".to_owned(),
-            url: repository.0.clone(),
+            url: repository.0.clone().into(),
             reference: "refs/heads/main".to_owned(),
             revision: repository.1.clone(),
         });

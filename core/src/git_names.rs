@@ -3,13 +3,14 @@
 //! Everything here is a refusal by default: what is not plainly one of the accepted forms is an error that names what was
 //! expected. The rules stand in git-check-ref-format(1), gitrevisions(7) and the URL section of git-fetch(1).
 
+use crate::ref_name;
 use alloc::format;
 use alloc::string::{String, ToString};
 
 /// Longest URL accepted, in bytes: git itself, ssh and web servers stop near this length.
 pub const URL_BYTES: usize = 2048;
-/// Longest reference accepted, in bytes: a ref is also a path of the git directory and must stay well below PATH_MAX.
-pub const REFERENCE_BYTES: usize = 1024;
+/// Longest reference accepted, in bytes: a ref is also a path of a git directory, which ends at PATH_MAX.
+pub const REFERENCE_BYTES: usize = 4096;
 /// Longest repository name accepted, in bytes: it becomes one directory name, of which file systems allow 255 bytes.
 pub const REPOSITORY_BYTES: usize = 128;
 
@@ -107,6 +108,12 @@ pub fn protocol(url: &str) -> Result<Protocol, String> {
         }
         let host_and_port = check_user(authority)?;
         check_host_and_port(host_and_port)?;
+        // Git hands the whole URL to a helper as an argument, which every user of the machine can read.
+        if matches!(found, Protocol::Https | Protocol::Http) && path.contains(['?', '#']) {
+            return Err("expected a repository URL without '?' and '#': a token goes before the host, \
+                        as https://TOKEN@host/path, from where it is kept secret"
+                .to_string());
+        }
         return Ok(found);
     }
     // user@host:path, the form of scp. `name::rest` is git's syntax for a remote helper, which may run any command.
@@ -173,45 +180,67 @@ fn check_host(host: &str) -> Result<(), String> {
     }
 }
 
-/// The URL as it may be shown to people: without the password or token an operator put into it.
+/// The URL as it may be shown to people: without the password or token an operator put into it. The user of ssh is none.
 pub fn without_credentials(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         return url.to_string();
     };
+    if scheme == "file" {
+        return url.to_string();
+    }
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    match authority.rsplit_once('@') {
-        Some((_, host)) if scheme == "https" || scheme == "http" => {
-            format!("{scheme}://{host}{path}")
+    let (user, host) = authority.rsplit_once('@').map_or((None, authority), |(user, host)| (Some(user), host));
+    match user {
+        Some(user) if scheme == "ssh" => {
+            format!("ssh://{}@{host}{path}", user.split(':').next().unwrap_or(user))
         }
-        _ => url.to_string(),
+        _ if scheme == "ssh" => url.to_string(),
+        // What follows a question mark is for the server, as a token would be.
+        _ => format!("{scheme}://{host}{}", path.split(['?', '#']).next().unwrap_or(path)),
     }
 }
 
-/// Checks a full reference: a branch (`refs/heads/…`) or tag (`refs/tags/…`) by the rules of git-check-ref-format(1), with
-/// those of its `--branch` for branches.
+/// Checks a full reference, a branch (`refs/heads/…`) or tag (`refs/tags/…`), by the rules of git-check-ref-format(1). It is given
+/// as its text, see [`ref_name`].
 ///
 /// # Errors
 /// A sentence that says what was expected.
 pub fn check_ref(reference: &str) -> Result<(), String> {
-    let Some(name) = branch(reference).or_else(|| tag(reference)) else {
+    let Some(bytes) = ref_name::bytes(reference) else {
+        return Err("expected a reference in which a backslash begins an escape, as \\xe9".to_string());
+    };
+    check_ref_bytes(&bytes)
+}
+
+fn check_ref_bytes(reference: &[u8]) -> Result<(), String> {
+    let Some(name) = ["refs/heads/", "refs/tags/"].iter().find_map(|kind| reference.strip_prefix(kind.as_bytes()))
+    else {
         return Err("expected a reference that begins with refs/heads/ or refs/tags/".to_string());
     };
     if reference.len() > REFERENCE_BYTES {
         return Err(format!("expected a reference of at most {REFERENCE_BYTES} bytes"));
     }
-    let forbidden = |c: char| c <= ' ' || c == '\u{7f}' || "~^:?*[\\".contains(c);
-    let component = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock");
-    if name.chars().any(forbidden)
-        || !name.split('/').all(component)
-        || name.contains("..")
-        || name.contains("@{")
-        || name.ends_with('.')
-        || name == "@"
-        || name.starts_with('-')
+    let forbidden = |byte: &u8| *byte <= b' ' || *byte == 0x7f || b"~^:?*[\\".contains(byte);
+    let component = |part: &[u8]| !part.is_empty() && !part.starts_with(b".") && !part.ends_with(b".lock");
+    let holds = |pair: &[u8; 2]| name.windows(2).any(|window| window == pair);
+    if name.iter().any(forbidden)
+        || !name.split(|byte| *byte == b'/').all(component)
+        || holds(b"..")
+        || holds(b"@{")
+        || name.ends_with(b".")
     {
         return Err("expected a branch or tag name as git-check-ref-format(1) allows it".to_string());
     }
     Ok(())
+}
+
+/// The text of a reference that was given as bytes, or as a branch's plain name.
+///
+/// # Errors
+/// As [`check_ref`].
+pub fn pushed_ref(given: &[u8]) -> Result<String, String> {
+    let whole = if given.starts_with(b"refs/") { given.to_vec() } else { [b"refs/heads/", given].concat() };
+    check_ref_bytes(&whole).map(|()| ref_name::text(&whole))
 }
 
 /// The name of a branch's reference, without `refs/heads/`.
@@ -325,6 +354,8 @@ mod tests {
             "/srv/git/../../etc",
             "host:../x",
             "https://host/%2e%2E/x",
+            "https://host/x?private_token=secret",
+            "http://host/x#y",
             "ftp://host/x",
             "HTTPS://host/x",
             "relative/path",
@@ -343,15 +374,28 @@ mod tests {
     fn credentials_are_not_shown() {
         assert_eq!(without_credentials("https://u:p@host/a@b"), "https://host/a@b");
         assert_eq!(without_credentials("https://host/a@b"), "https://host/a@b");
+        assert_eq!(without_credentials("https://host/a?private_token=t"), "https://host/a");
         assert_eq!(without_credentials("git@host:a"), "git@host:a");
+        assert_eq!(without_credentials("ssh://git:p@host/a"), "ssh://git@host/a");
         assert_eq!(without_credentials("ssh://git@host/a"), "ssh://git@host/a");
     }
 
     #[test]
     fn references() {
-        for reference in
-            ["refs/heads/main", "refs/heads/a/b-c", "refs/tags/v1.0", "refs/heads/ä", "refs/heads/a@b", "refs/heads/_x"]
-        {
+        for reference in [
+            "refs/heads/main",
+            "refs/heads/a/b-c",
+            "refs/tags/v1.0",
+            "refs/heads/ä",
+            "refs/heads/a@b",
+            "refs/heads/_x",
+            "refs/heads/-dash2",
+            "refs/heads/--",
+            "refs/heads/@",
+            "refs/heads/a./b",
+            "refs/heads/$(x)'\"",
+            "refs/heads/caf\\xe9",
+        ] {
             assert_eq!(check_ref(reference), Ok(()), "{reference}");
         }
         for reference in [
@@ -378,17 +422,20 @@ mod tests {
             "refs/heads/a[b",
             "refs/heads/a\\b",
             "refs/heads/a.",
-            "refs/heads/@",
             "refs/heads/a@{1}",
             "refs/heads/a\nb",
             "refs/heads/a\u{7f}",
-            "refs/heads/-x",
+            "refs/heads/a\\x0ab",
+            "refs/heads/a\\x5cb",
             "+refs/heads/main",
             "--upload-pack=x",
         ] {
             assert!(check_ref(reference).is_err(), "{reference:?}");
         }
         assert!(check_ref(&format!("refs/heads/{}", "a".repeat(REFERENCE_BYTES))).is_err());
+        assert_eq!(pushed_ref(b"caf\xe9").as_deref(), Ok("refs/heads/caf\\xe9"));
+        assert_eq!(pushed_ref(b"refs/tags/-x").as_deref(), Ok("refs/tags/-x"));
+        assert!(pushed_ref(b"refs/notes/x").is_err() && pushed_ref(b"a\\xe9").is_err());
         assert!(is_private("refs/heads/_x") && !is_private("refs/heads/a/_x") && !is_private("refs/tags/_x"));
     }
 

@@ -3,7 +3,8 @@
 //! The formats stand in git-ls-remote(1) and git-cat-file(1) (`--batch`). The bytes come from a repository that anyone may
 //! have pushed to: names that could not be safely used are left out, texts are made UTF-8 and cut.
 
-use crate::git_names::{check_ref, check_revision};
+use crate::git_names::{check_revision, pushed_ref};
+use crate::ref_name;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -14,7 +15,7 @@ pub const SHOWN_CHARACTERS: usize = 200;
 /// A reference and the commit at its tip. An annotated tag is given by the commit it points to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tip {
-    /// `refs/heads/…` or `refs/tags/…`.
+    /// `refs/heads/…` or `refs/tags/…`, as text (`ref_name`).
     pub reference: String,
     /// The object name, 40 or 64 hexadecimal digits.
     pub revision: String,
@@ -30,7 +31,7 @@ pub enum TipsError {
 }
 
 /// Reads what `git ls-remote` prints: `REVISION<TAB>REFERENCE` lines, `REFERENCE^{}` being the peeled form of the tag above.
-/// References that [`check_ref`] refuses are left out.
+/// Other references than branches and tags are left out.
 ///
 /// # Errors
 /// [`TipsError`] when there are more than `limit` lines, or a line has another form.
@@ -44,25 +45,30 @@ pub fn tips(printed: &[u8], limit: usize) -> Result<Vec<Tip>, TipsError> {
         let tab = line.iter().position(|&b| b == b'\t').ok_or_else(|| wrong.clone())?;
         let (revision, name) = line.split_at(tab);
         let revision = core::str::from_utf8(revision).ok().filter(|text| check_revision(text).is_ok()).ok_or(wrong)?;
-        let Some(name) = name.get(1..).and_then(|name| core::str::from_utf8(name).ok()) else {
-            continue;
-        };
-        if let Some(peeled) = name.strip_suffix("^{}") {
+        let name = name.get(1..).unwrap_or_default();
+        if let Some(peeled) = name.strip_suffix(b"^{}") {
+            let peeled = ref_name::text(peeled);
             if let Some(tag) = tips.last_mut().filter(|tip| tip.reference == peeled) {
                 tag.revision = revision.to_string();
             }
-        } else if check_ref(name).is_ok() {
-            tips.push(Tip { reference: name.to_string(), revision: revision.to_string() });
+        } else if let Some(reference) = listed(name) {
+            tips.push(Tip { reference, revision: revision.to_string() });
         }
     }
     Ok(tips)
+}
+
+/// The text of a name that git has listed, if it is one of a branch or tag.
+fn listed(name: &[u8]) -> Option<String> {
+    // A plain name would be taken for a branch's.
+    if name.starts_with(b"refs/") { pushed_ref(name).ok() } else { None }
 }
 
 /// Reads what `git ls-remote --symref REMOTE HEAD` prints: the branch that HEAD stands for, if it stands for one.
 pub fn default_branch(printed: &[u8]) -> Option<String> {
     printed.split(|&b| b == b'\n').find_map(|line| {
         let name = line.strip_prefix(b"ref: ")?.strip_suffix(b"\tHEAD")?;
-        core::str::from_utf8(name).ok().filter(|name| check_ref(name).is_ok()).map(ToString::to_string)
+        listed(name)
     })
 }
 
@@ -101,6 +107,26 @@ pub fn next_object<'a>(printed: &mut &'a [u8]) -> Option<BatchObject<'a>> {
     let content = rest.get(..wanted).unwrap_or(rest);
     *printed = rest.get(wanted.saturating_add(1)..).unwrap_or(&[]);
     Some(BatchObject::Found { kind, size, content })
+}
+
+/// Reads what `git ls-tree -z` prints of one path: the kind of its entry, and the object's name.
+pub fn tree_entry(printed: &[u8]) -> Option<(&str, &str)> {
+    let tab = printed.iter().position(|&b| b == b'\t')?;
+    let mut words = core::str::from_utf8(printed.get(..tab)?).ok()?.split(' ').skip(1);
+    let (kind, object) = (words.next()?, words.next()?);
+    check_revision(object).ok().map(|()| (kind, object))
+}
+
+/// Whether a commit object says that its texts are not UTF-8.
+pub fn is_encoded(object: &[u8]) -> bool {
+    let head = object.split(|&b| b == b'\n').take_while(|line| !line.is_empty());
+    head.filter_map(|line| line.strip_prefix(b"encoding ")).any(|name| !name.eq_ignore_ascii_case(b"utf-8"))
+}
+
+/// Reads what `git log --format=%an%x00%s` prints of one commit.
+pub fn author_and_subject(printed: &[u8]) -> Option<(String, String)> {
+    let mut texts = printed.split(|&b| b == 0);
+    Some((shown(texts.next()?), shown(texts.next()?)))
 }
 
 /// What is shown of a commit.
@@ -185,7 +211,8 @@ mod tests {
         assert_eq!(tips(line.repeat(3).as_bytes(), 2), Err(TipsError::TooMany));
         assert_eq!(tips(format!("{line}warning: x\n").as_bytes(), 9), Err(TipsError::Line(2)));
         assert_eq!(tips(b"abc\trefs/heads/x\n", 9), Err(TipsError::Line(1)));
-        assert_eq!(tips(&[A.as_bytes(), b"\trefs/heads/\xff\n"].concat(), 9), Ok(vec![]));
+        assert_eq!(tips(&[A.as_bytes(), b"\trefs/heads/\xff\n"].concat(), 9), Ok(vec![tip("refs/heads/\\xff", A)]));
+        assert_eq!(tips(&[A.as_bytes(), b"\trefs/heads/a\\b\n"].concat(), 9), Ok(vec![]));
     }
 
     #[test]
@@ -209,6 +236,19 @@ mod tests {
         }
         let mut huge = &b"a blob 18446744073709551615\nx"[..];
         assert_eq!(next_object(&mut huge), Some(BatchObject::Found { kind: "blob", size: u64::MAX, content: b"x" }));
+    }
+
+    #[test]
+    fn an_entry_of_a_tree_and_the_texts_of_an_encoded_commit() {
+        let entry = format!("100644 blob {A}\t.sai.json\0");
+        assert_eq!(tree_entry(entry.as_bytes()), Some(("blob", A)));
+        for odd in ["", "x", "100644 blob\t.sai.json\0", "100644 blob abc\t.sai.json\0"] {
+            assert_eq!(tree_entry(odd.as_bytes()), None);
+        }
+        assert!(is_encoded(b"tree 1\nencoding ISO-8859-1\n\nx"));
+        assert!(!is_encoded(b"tree 1\nencoding UTF-8\n\nx") && !is_encoded(b"tree 1\n\nencoding x\n"));
+        assert_eq!(author_and_subject(b"Zo\xc3\xab\0A subject\n"), Some(("Zoë".to_string(), "A subject".to_string())));
+        assert_eq!(author_and_subject(b"x"), None);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::ordered::{Map, Set};
 use crate::platform;
 use crate::record::Artifact;
 use crate::scheduler::{self, Greeting, Policy, Scheduler};
+use crate::secret::CloneUrl;
 use crate::stream::StreamReceiver;
 use crate::wire::{
     Adopt, AgentMessage, Assignment, Bye, Cancel, DataHeader, Forget, Hello, Load, MasterMessage, Prefetch, Welcome,
@@ -51,6 +52,8 @@ pub struct Terms {
     pub timeout_s: u64,
     /// Whether submodules are checked out, by repository; absent means no.
     pub submodules: Map<String, bool>,
+    /// Where each repository is fetched, credentials and all: records have them not.
+    pub places: Map<String, CloneUrl>,
 }
 
 impl Default for Terms {
@@ -61,6 +64,7 @@ impl Default for Terms {
             log_limit_fails: false,
             timeout_s: JOB_TIMEOUT_S,
             submodules: Map::new(),
+            places: Map::new(),
         }
     }
 }
@@ -336,7 +340,7 @@ impl Hub {
         Some(Assignment {
             key,
             repository: record.repository.clone(),
-            url: plan.event.url.clone(),
+            url: self.place(&plan.event),
             reference: plan.event.reference.clone(),
             revision: plan.event.revision.clone(),
             platform: record.platform.clone(),
@@ -350,6 +354,13 @@ impl Hub {
             log_limit_fails: self.terms.log_limit_fails,
             submodules: self.terms.submodules.get(&record.repository).copied().unwrap_or(false),
         })
+    }
+
+    /// Where an event's repository is fetched: as it is configured now, credentials and all, if that is where it was then.
+    fn place(&self, event: &EventRecord) -> CloneUrl {
+        let recorded = CloneUrl::from(event.url.as_str());
+        let configured = self.terms.places.get(&event.repository);
+        configured.filter(|place| place.shown() == recorded.shown()).cloned().unwrap_or(recorded)
     }
 
     /// Lets a peer go that broke the rules; what it runs is awaited as after any lost link. Nothing more is taken from

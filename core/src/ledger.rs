@@ -31,7 +31,7 @@ pub struct EventRecord {
     pub id: EventId,
     /// Name of the repository in the master's configuration.
     pub repository: String,
-    /// Where agents fetch it.
+    /// Where it is fetched, without credentials.
     pub url: String,
     /// `refs/heads/…` or `refs/tags/…`.
     pub reference: String,

@@ -6,6 +6,7 @@
 use crate::job::JobKey;
 use crate::limits::CHUNK_BYTES;
 use crate::ordered::Map;
+use crate::secret::CloneUrl;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -158,8 +159,8 @@ pub struct Assignment {
     pub key: JobKey,
     /// Name of the repository at the master; also `SAI_PROJECT`.
     pub repository: String,
-    /// Where to fetch it.
-    pub url: String,
+    /// Where to fetch it, credentials and all.
+    pub url: CloneUrl,
     /// `refs/heads/…` or `refs/tags/…`.
     pub reference: String,
     /// 40 or 64 hex digits.
@@ -227,8 +228,8 @@ pub struct Forget {
 pub struct Prefetch {
     /// Name of the repository.
     pub repository: String,
-    /// Where to fetch it.
-    pub url: String,
+    /// Where to fetch it, credentials and all.
+    pub url: CloneUrl,
     /// The ref.
     pub reference: String,
     /// The revision.

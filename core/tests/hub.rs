@@ -373,7 +373,7 @@ fn a_push_becomes_records_before_its_assignment() {
     assert_eq!(words(&out), ["event", "job", "job", "assign"]);
     let MasterMessage::Assign(assignment) = &sent(&out)[0].1 else { panic!("{out:?}") };
     assert_eq!(sent(&out)[0].0, a);
-    assert_eq!((assignment.key, assignment.url.as_str()), (key(1, 1), "https://forge.example/alpha"));
+    assert_eq!((assignment.key, assignment.url.reveal()), (key(1, 1), "https://forge.example/alpha"));
     assert_eq!((assignment.steps.as_slice(), assignment.timeout_s), (&["make".to_string()][..], 3600));
     assert_eq!((records(&out)[1].state, records(&out)[1].attempt), (JobState::Assigned, 1));
 }
@@ -666,7 +666,7 @@ fn those_with_a_warm_mirror_and_a_free_slot_fetch_ahead() {
     let text = |text: &str| text.to_string();
     let prefetch = sai_core::wire::Prefetch {
         repository: text("alpha"),
-        url: text("https://forge.example/alpha"),
+        url: "https://forge.example/alpha".into(),
         reference: text("refs/heads/main"),
         revision: text("0123456789abcdef0123456789abcdef01234567"),
     };

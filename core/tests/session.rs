@@ -49,7 +49,7 @@ fn assignment(key: JobKey) -> Assignment {
     Assignment {
         key,
         repository: "alpha".to_string(),
-        url: "https://forge.example/alpha".to_string(),
+        url: "https://forge.example/alpha".into(),
         reference: "refs/heads/main".to_string(),
         revision: "0123456789abcdef0123456789abcdef01234567".to_string(),
         platform: "linux/x86_64".to_string(),

@@ -40,7 +40,7 @@ fn master_messages() -> Vec<MasterMessage> {
         MasterMessage::Assign(Assignment {
             key: KEY,
             repository: text(),
-            url: text(),
+            url: text().into(),
             reference: text(),
             revision: text(),
             platform: text(),
@@ -59,7 +59,12 @@ fn master_messages() -> Vec<MasterMessage> {
         MasterMessage::Ack(Ack { key: KEY, stream: u16::MAX, length: u64::MAX }),
         MasterMessage::Cancel(Cancel { key: KEY, why: text() }),
         MasterMessage::Forget(Forget { key: KEY }),
-        MasterMessage::Prefetch(Prefetch { repository: text(), url: text(), reference: text(), revision: text() }),
+        MasterMessage::Prefetch(Prefetch {
+            repository: text(),
+            url: text().into(),
+            reference: text(),
+            revision: text(),
+        }),
         MasterMessage::Bye(Bye { why: text(), code: None }),
     ]
 }

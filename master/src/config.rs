@@ -5,6 +5,7 @@ use sai_agent::container_settings::{self, ContainerSettings};
 use sai_core::limits::{JOB_TIMEOUT_S, LOG_BYTES};
 use sai_core::ordered::Map;
 use sai_core::retention;
+use sai_core::secret::{CloneUrl, Secret};
 use sai_core::settings::{self, Reader, Section};
 use sai_core::{git_names, platform};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -21,9 +22,9 @@ pub struct Repository {
     /// Its name: in hook addresses, on the page, `SAI_PROJECT` in a job.
     pub name: String,
     /// Where master and agents fetch it.
-    pub url: String,
+    pub url: CloneUrl,
     /// Key of signed hooks; without one they are refused, and pokes still work.
-    pub secret: Option<String>,
+    pub secret: Option<Secret>,
     /// Seconds between looks of our own; `None` leaves it to hooks.
     pub poll_s: Option<u64>,
     /// Whether tags make events too.
@@ -225,11 +226,13 @@ fn repository(reader: &mut Reader, name: &str, section: &Section<'_>) -> Option<
     }
     let repository = Repository {
         name: name.to_string(),
-        url: url?,
-        secret: reader.checked(section, "secret", |text| match text.len() {
-            16..=1024 => Ok(()),
-            _ => Err("a key of 16 to 1024 characters".to_string()),
-        }),
+        url: url?.into(),
+        secret: reader
+            .checked(section, "secret", |text| match text.len() {
+                16..=1024 => Ok(()),
+                _ => Err("a key of 16 to 1024 characters".to_string()),
+            })
+            .map(Secret::from),
         poll_s: reader.count(section, "poll_s", 1..=LONGEST_S),
         tags: reader.boolean(section, "tags").unwrap_or(false),
         submodules: reader.boolean(section, "submodules").unwrap_or(false),

@@ -5,16 +5,21 @@
 //! transfers what differs. A cache is worth nothing but time: it is made again when its settings change, when it is damaged,
 //! and when it has grown to [`PACKS`] packs.
 //!
-//! The commands are git's own; none of them checks files out, runs hooks or filters, or touches submodules. The remote is
-//! named in the cache's configuration and never on a command line, so neither its URL can be an option nor its password be
-//! seen by other users; GIT_ALLOW_PROTOCOL confines redirects and submodules to the URL's own protocol.
+//! The commands are git's own; none of them checks files out or touches submodules. What a git may do is said where all of
+//! them are run, in the agent's crate, which has the cache too.
 
-use crate::git::{Finished, Git, GitError};
-use sai_core::git_names::{Protocol, check_ref, check_repository, check_revision, protocol, without_credentials};
+use sai_agent::blocking::unblock;
+use sai_agent::cache::{Cache, Fetch, NO_FILES, REMOTE};
+use sai_agent::git::cause::{Cause, lacks_objects, of_fetch, sentence};
+use sai_agent::git::tools::Tools;
+use sai_agent::git::{GitError, Stop, Watch};
+use sai_core::git_names::{Protocol, check_ref, check_repository, check_revision, protocol};
 use sai_core::git_text::{self, BatchObject, Tip, TipsError};
 use sai_core::ordered::Map;
-use smol::lock::{Mutex, Semaphore};
-use std::ffi::OsString;
+use sai_core::ref_name;
+use sai_core::secret::CloneUrl;
+use smol::lock::{Mutex, MutexGuardArc, Semaphore};
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -26,10 +31,12 @@ use std::time::Duration;
 
 /// Largest saifile, in bytes, as the rules of `.sai.json` state.
 pub const SAIFILE_BYTES: u64 = 1 << 20;
-/// Most references of one repository. Far more than people look at; a list of them is held in memory and compared.
-pub const REFERENCES: usize = 20_000;
+/// Most references of one repository. A list of them is held in memory and compared: some 30 MB.
+pub const REFERENCES: usize = 100_000;
 /// Longest list of references, in bytes: their number times a long name.
 const REFERENCES_BYTES: usize = REFERENCES * 256;
+/// Largest file a git of a look may write, in bytes: a pack of trees is far below it, and a hostile one must not fill the disk.
+const FILE_BYTES: u64 = 1 << 30;
 /// How long listing the references may take.
 const LIST_TIME: Duration = Duration::from_secs(30);
 /// How long one fetch may take: servers that know no filters send whole trees.
@@ -42,6 +49,8 @@ const PACKS: usize = 64;
 const COMMIT_BYTES: usize = 64 << 10;
 /// Depths tried, in commits, where a server gives only what lies below a reference's tip.
 const DEPTHS: [u32; 4] = [1, 32, 1024, 32768];
+/// Bytes of what git says about one entry of a tree, or the two texts of a commit.
+const LINE_BYTES: usize = 64 << 10;
 /// Our only reference in a cache: the revision fetched last.
 const TIP: &str = "refs/sai/tip";
 /// The name of the saifile, at the root of the tree.
@@ -53,7 +62,7 @@ pub struct Repository {
     /// Its name, checked by [`check_repository`].
     pub name: String,
     /// Where git fetches it from, checked by [`protocol`].
-    pub url: String,
+    pub url: CloneUrl,
     /// Whether its tags are listed beside its branches.
     pub tags: bool,
     /// The private key for ssh, else what ssh itself finds.
@@ -90,6 +99,8 @@ pub enum ForgeError {
     NotACommit,
     /// The repository has no such revision (any more).
     RevisionGone,
+    /// What the revision holds cannot be taken by anybody: broken objects, a file beyond all bounds.
+    Content(String),
     /// A name, URL, reference or revision was refused before git saw it; the sentence says what was expected.
     Refused(String),
     /// The repository has more than [`REFERENCES`] references.
@@ -117,6 +128,7 @@ impl fmt::Display for ForgeError {
             ForgeError::NotAFile => write!(f, "{SAIFILE}: expected a file"),
             ForgeError::NotACommit => write!(f, "expected a commit at the reference's tip"),
             ForgeError::RevisionGone => write!(f, "the repository has no such revision any more"),
+            ForgeError::Content(said) => write!(f, "the revision cannot be fetched: {said}"),
             ForgeError::Refused(expected) => write!(f, "{expected}"),
             ForgeError::TooManyReferences => {
                 write!(f, "expected at most {REFERENCES} references in the repository")
@@ -131,11 +143,18 @@ impl std::error::Error for ForgeError {}
 
 /// The caches of all repositories. Calls for one repository wait for each other; calls for several run side by side.
 pub struct Forge {
+    shared: Arc<Shared>,
+    running: Arc<Semaphore>,
+    caches: std::sync::Mutex<Map<String, Arc<Mutex<CacheState>>>>,
+}
+
+/// What every call needs.
+struct Shared {
     root: PathBuf,
+    tools: Tools,
     list_time: Duration,
     fetch_time: Duration,
-    running: Semaphore,
-    caches: std::sync::Mutex<Map<String, Arc<Mutex<CacheState>>>>,
+    stop: Stop,
 }
 
 /// What is known of a repository's cache since this process started.
@@ -148,15 +167,21 @@ struct CacheState {
 }
 
 /// A cache while it is held: nobody else uses its directory.
-struct Cache<'a> {
-    repository: &'a Repository,
-    protocol: Protocol,
-    directory: PathBuf,
-    settings: PathBuf,
-    state: &'a mut CacheState,
-    sha256: bool,
-    list_time: Duration,
-    fetch_time: Duration,
+struct Held {
+    cache: Cache,
+    shared: Arc<Shared>,
+    state: MutexGuardArc<CacheState>,
+}
+
+/// Nobody reads what a look's git has to say while it runs.
+struct Deaf<'a>(&'a Stop);
+
+impl Watch for Deaf<'_> {
+    fn note(&mut self, _: &str) {}
+    fn output(&mut self, _: &[u8]) {}
+    fn stop(&self) -> &Stop {
+        self.0
+    }
 }
 
 impl Forge {
@@ -167,14 +192,18 @@ impl Forge {
     pub fn open(root: &Path) -> io::Result<Forge> {
         DirBuilder::new().recursive(true).mode(0o700).create(root)?;
         let root = root.canonicalize()?;
-        let (list_time, fetch_time) = (LIST_TIME, FETCH_TIME);
-        Ok(Forge { root, list_time, fetch_time, running: Semaphore::new(GITS), caches: std::sync::Mutex::default() })
+        let (tools, stop) = (Tools::open(&root)?, Stop::new()?);
+        let shared = Arc::new(Shared { root, tools, list_time: LIST_TIME, fetch_time: FETCH_TIME, stop });
+        Ok(Forge { shared, running: Arc::new(Semaphore::new(GITS)), caches: std::sync::Mutex::default() })
     }
 
     /// Allows other times for listing references and for one fetch, where the network asks for it.
-    pub fn time_limits(mut self, list: Duration, fetch: Duration) -> Forge {
-        (self.list_time, self.fetch_time) = (list, fetch);
-        self
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn time_limits(self, list_time: Duration, fetch_time: Duration) -> io::Result<Forge> {
+        let (root, tools) = (self.shared.root.clone(), self.shared.tools.clone());
+        Ok(Forge { shared: Arc::new(Shared { root, tools, list_time, fetch_time, stop: Stop::new()? }), ..self })
     }
 
     /// The tips of a repository's branches, and tags if they are wanted, by `git ls-remote`.
@@ -182,17 +211,9 @@ impl Forge {
     /// # Errors
     /// [`ForgeError`].
     pub async fn tips(&self, repository: &Repository) -> Result<Vec<Tip>, ForgeError> {
-        let state = self.state(&repository.name);
-        let mut state = state.lock().await;
-        let _slot = self.running.acquire().await;
-        let mut cache = self.cache(repository, &mut state, false)?;
         let kinds: &[&str] = if repository.tags { &["--heads", "--tags"] } else { &["--heads"] };
-        let arguments = [&["ls-remote", "--quiet"], kinds, &["--", "o"]].concat();
-        let done = cache.ask(&arguments).await?;
-        if done.cut {
-            return Err(ForgeError::TooManyReferences);
-        }
-        git_text::tips(&done.stdout, REFERENCES).map_err(|error| match error {
+        let list = self.with(repository, false, move |held| held.list(kinds, &[])).await?;
+        git_text::tips(&list, REFERENCES).map_err(|error| match error {
             TipsError::TooMany => ForgeError::TooManyReferences,
             TipsError::Line(line) => ForgeError::Unreachable(format!("line {line} of git ls-remote is no reference")),
         })
@@ -203,12 +224,8 @@ impl Forge {
     /// # Errors
     /// [`ForgeError`].
     pub async fn default_branch(&self, repository: &Repository) -> Result<Option<String>, ForgeError> {
-        let state = self.state(&repository.name);
-        let mut state = state.lock().await;
-        let _slot = self.running.acquire().await;
-        let mut cache = self.cache(repository, &mut state, false)?;
-        let done = cache.ask(&["ls-remote", "--quiet", "--symref", "--", "o", "HEAD"]).await?;
-        Ok(git_text::default_branch(&done.stdout))
+        let list = self.with(repository, false, |held| held.list(&["--symref"], &["HEAD"])).await?;
+        Ok(git_text::default_branch(&list))
     }
 
     /// The saifile of `revision`, which is or was the tip of `reference`. A revision fetched before needs no network.
@@ -223,19 +240,39 @@ impl Forge {
     ) -> Result<Saifile, ForgeError> {
         check_ref(reference).map_err(ForgeError::Refused)?;
         check_revision(revision).map_err(ForgeError::Refused)?;
-        let state = self.state(&repository.name);
-        let mut state = state.lock().await;
-        let _slot = self.running.acquire().await;
-        let mut cache = self.cache(repository, &mut state, revision.len() == 64)?;
-        let first = cache.saifile(reference, revision).await;
-        let Err(Trouble::Cache { unfiltered, .. }) = first else {
-            return first.map_err(Trouble::into_error);
-        };
-        // Either the cache is damaged or the server gives no single files: both are mended by a new cache.
-        cache.state.unfiltered |= unfiltered;
-        cache.remove()?;
-        cache.prepare()?;
-        cache.saifile(reference, revision).await.map_err(Trouble::into_error)
+        let (reference, revision) = (reference.to_string(), revision.to_string());
+        let sha256 = revision.len() == 64;
+        self.with(repository, sha256, move |held| {
+            let first = held.saifile(&reference, &revision);
+            let Err(Trouble::Cache { unfiltered, .. }) = first else {
+                return first.map_err(Trouble::into_error);
+            };
+            // Either the cache is damaged or the server gives no single files: both are mended by a new cache.
+            held.state.unfiltered |= unfiltered;
+            held.make_anew()?;
+            held.saifile(&reference, &revision).map_err(|trouble| match trouble {
+                Trouble::Cache { said, .. } if lacks_objects(&said) => ForgeError::Content(said),
+                trouble => trouble.into_error(),
+            })
+        })
+        .await
+    }
+
+    /// Lets `work` have a repository's cache, in a thread that may block.
+    async fn with<T: Send + 'static>(
+        &self,
+        repository: &Repository,
+        sha256: bool,
+        work: impl FnOnce(&mut Held) -> Result<T, ForgeError> + Send + 'static,
+    ) -> Result<T, ForgeError> {
+        let state = self.state(&repository.name).lock_arc().await;
+        let slot = self.running.acquire_arc().await;
+        let (shared, repository) = (self.shared.clone(), repository.clone());
+        unblock(move || {
+            let _slot = slot;
+            work(&mut Held::new(shared, &repository, state, sha256)?)
+        })
+        .await
     }
 
     fn state(&self, name: &str) -> Arc<Mutex<CacheState>> {
@@ -245,32 +282,6 @@ impl Forge {
             Err(poisoned) => poisoned.into_inner(),
         };
         caches.get_or_default(name.to_string()).clone()
-    }
-
-    fn cache<'a>(
-        &self,
-        repository: &'a Repository,
-        state: &'a mut CacheState,
-        sha256: bool,
-    ) -> Result<Cache<'a>, ForgeError> {
-        check_repository(&repository.name).map_err(ForgeError::Refused)?;
-        let protocol = protocol(&repository.url).map_err(ForgeError::Refused)?;
-        // '%' cannot be part of a name, so two names never share a directory.
-        let name = repository.name.replace('/', "%2F") + if sha256 { "%sha256" } else { "%sha1" };
-        let directory = self.root.join(name);
-        let settings = directory.join("sai-settings");
-        let mut cache = Cache {
-            repository,
-            protocol,
-            directory,
-            settings,
-            state,
-            sha256,
-            list_time: self.list_time,
-            fetch_time: self.fetch_time,
-        };
-        cache.prepare()?;
-        Ok(cache)
     }
 }
 
@@ -297,194 +308,169 @@ impl From<ForgeError> for Trouble {
     }
 }
 
-impl Cache<'_> {
+impl Held {
+    fn new(
+        shared: Arc<Shared>,
+        repository: &Repository,
+        state: MutexGuardArc<CacheState>,
+        sha256: bool,
+    ) -> Result<Self, ForgeError> {
+        check_repository(&repository.name).map_err(ForgeError::Refused)?;
+        let protocol = protocol(repository.url.reveal()).map_err(ForgeError::Refused)?;
+        // '%' cannot be part of a name, so two names never share a directory.
+        let name = repository.name.replace('/', "%2F") + if sha256 { "%sha256" } else { "%sha1" };
+        let cache = Cache {
+            path: shared.root.join(name),
+            url: repository.url.clone(),
+            protocols: protocol.allowed(),
+            sha256,
+            tools: shared.tools.clone(),
+            environment: environment(repository, protocol),
+            file_bytes: FILE_BYTES,
+        };
+        let mut held = Self { cache, shared, state };
+        held.prepare()?;
+        Ok(held)
+    }
+
+    fn local(&self, error: &io::Error) -> ForgeError {
+        ForgeError::Local(format!("{}: {error}", self.cache.path.display()))
+    }
+
+    fn filter(&self) -> Option<&'static str> {
+        (!self.state.unfiltered).then_some(NO_FILES)
+    }
+
     /// Makes the cache if it is not there or has other settings, and mends what a killed git left behind.
     fn prepare(&mut self) -> Result<(), ForgeError> {
-        let fail = |error: io::Error| ForgeError::Local(format!("{}: {error}", self.directory.display()));
-        let configuration = self.configuration();
-        let settings = self.settings_text();
+        let configuration = self.cache.configuration(self.filter());
         let is =
-            |name: &str, text: &str| fs::read(self.directory.join(name)).is_ok_and(|bytes| bytes == text.as_bytes());
+            |name: &str, text: &str| fs::read(self.cache.path.join(name)).is_ok_and(|bytes| bytes == text.as_bytes());
         let whole = is("config", &configuration)
-            && is("sai-settings", &settings)
-            && is("HEAD", "ref: refs/sai/none\n")
-            && count_packs(&self.directory) < PACKS;
-        if whole {
-            if !self.state.trusted {
-                remove_leftovers(&self.directory, 0).map_err(fail)?;
-                self.state.trusted = true;
-            }
-            return Ok(());
+            && is("HEAD", "ref: refs/heads/none\n")
+            && self.cache.partial() == self.filter()
+            && self.cache.packs() < PACKS;
+        if !whole {
+            return self.make_anew();
         }
-        self.remove()?;
-        let fail = |error: io::Error| ForgeError::Local(format!("{}: {error}", self.directory.display()));
-        // What `git init --bare` makes, without the spawn; HEAD, by which git knows a repository, comes last.
-        for part in ["objects/pack", "objects/info", "refs"] {
-            DirBuilder::new().recursive(true).mode(0o700).create(self.directory.join(part)).map_err(fail)?;
+        if !self.state.trusted {
+            self.cache.remove_leftovers().map_err(|error| self.local(&error))?;
+            self.state.trusted = true;
         }
-        fs::write(&self.settings, settings).map_err(fail)?;
-        fs::write(self.directory.join("config"), configuration).map_err(fail)?;
-        fs::write(self.directory.join("HEAD"), "ref: refs/sai/none\n").map_err(fail)?;
+        Ok(())
+    }
+
+    fn make_anew(&mut self) -> Result<(), ForgeError> {
+        let made = self.cache.throw_away(&[]).and_then(|()| self.cache.initialise(self.filter()));
+        made.map_err(|error| self.local(&error))?;
         self.state.trusted = true;
         Ok(())
     }
 
-    fn remove(&mut self) -> Result<(), ForgeError> {
-        match fs::remove_dir_all(&self.directory) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(ForgeError::Local(format!("{}: {error}", self.directory.display())))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The cache's own configuration, git-config(1).
-    fn configuration(&self) -> String {
-        let url = self.repository.url.replace('\\', "\\\\").replace('"', "\\\"");
-        let format = if self.sha256 { "\tobjectFormat = sha256\n" } else { "" };
-        let (partial, promisor) = if self.state.unfiltered {
-            ("", "")
-        } else {
-            ("\tpartialClone = o\n", "\tpromisor = true\n\tpartialclonefilter = blob:none\n")
-        };
-        format!(
-            "[core]\n\trepositoryformatversion = 1\n\tbare = true\n[extensions]\n{format}{partial}\
-             [remote \"o\"]\n\turl = \"{url}\"\n{promisor}"
-        )
-    }
-
-    /// What stands in for the user's and the system's configuration, also in the git-upload-pack that serves a local
-    /// repository: that one may belong to another user, and gives single objects as other servers do.
-    fn settings_text(&self) -> String {
-        let mut text = String::from(
-            "[core]\n\thooksPath = /dev/null\n\tfsmonitor = false\n\tfsync = none\n[gc]\n\tauto = 0\n\
-             [maintenance]\n\tauto = false\n[fetch]\n\tfsckObjects = true\n\tshowForcedUpdates = false\n\
-             \trecurseSubmodules = false\n[protocol]\n\tallow = never\n\tversion = 2\n[credential]\n\thelper =\n\
-             [http]\n\tlowSpeedLimit = 1\n\tlowSpeedTime = 30\n",
-        );
-        if self.protocol == Protocol::File {
-            text += "[safe]\n\tdirectory = *\n[uploadpack]\n\tallowFilter = true\n\tallowAnySHA1InWant = true\n";
-        }
-        text
-    }
-
-    fn environment(&self) -> Vec<(&'static str, OsString)> {
-        let mut environment = vec![("GIT_ALLOW_PROTOCOL", self.protocol.allowed().into())];
-        if self.protocol == Protocol::Ssh {
-            let mut ssh = OsString::from("ssh -oBatchMode=yes -oConnectTimeout=10");
-            if let Some(key) = &self.repository.ssh_key {
-                ssh.push(" -oIdentitiesOnly=yes -oIdentityFile=");
-                ssh.push(quoted(key));
-            }
-            if let Some(hosts) = &self.repository.ssh_known_hosts {
-                ssh.push(" -oUserKnownHostsFile=");
-                ssh.push(quoted(hosts));
-            }
-            environment.push(("GIT_SSH_COMMAND", ssh));
-        }
-        if let Some(file) = &self.repository.ca_file {
-            environment.push(("GIT_SSL_CAINFO", file.into()));
-        }
-        environment
-    }
-
-    async fn git(
+    fn git<A: AsRef<OsStr>>(
         &mut self,
-        arguments: &[&str],
+        arguments: &[A],
         input: &str,
         output_bytes: usize,
         time: Duration,
-    ) -> Result<Finished, ForgeError> {
-        let environment = self.environment();
+    ) -> Result<Vec<u8>, GitError> {
         // Until git has ended by itself, the cache may be left with its locks.
         self.state.trusted = false;
-        let git = Git {
-            directory: &self.directory,
-            settings: &self.settings,
-            environment: &environment,
-            arguments,
-            input: input.as_bytes(),
-            output_bytes,
-            time,
-        };
-        let done = git.run().await.map_err(|error| match error {
-            GitError::Start(error) => ForgeError::Local(format!("git: {error}")),
-            GitError::TimedOut => ForgeError::Unreachable(format!("no answer within {} s", time.as_secs())),
-        })?;
-        self.state.trusted = !done.cut;
-        if done.stderr.contains("No space left on device") || done.stderr.contains("Disk quota exceeded") {
-            return Err(ForgeError::Local(self.said(&done)));
-        }
-        Ok(done)
+        let git = self.cache.git(time);
+        let mut watch = Deaf(&self.shared.stop);
+        let done = git.ask(&self.cache.path, arguments, input.as_bytes(), output_bytes, &mut watch);
+        self.state.trusted = matches!(done, Ok(_) | Err(GitError::Failed { signal: None, .. }));
+        done
     }
 
     /// Asks the remote for a list.
-    async fn ask(&mut self, arguments: &[&str]) -> Result<Finished, ForgeError> {
-        let done = self.git(arguments, "", REFERENCES_BYTES, self.list_time).await?;
-        if done.success || done.cut { Ok(done) } else { Err(ForgeError::Unreachable(self.said(&done))) }
+    fn list(&mut self, options: &[&str], names: &[&str]) -> Result<Vec<u8>, ForgeError> {
+        let arguments = [&["ls-remote", "--quiet"], options, &["--", REMOTE], names].concat();
+        let time = self.shared.list_time;
+        self.git(&arguments, "", REFERENCES_BYTES, time).map_err(|error| match (of_fetch(&error), &error) {
+            (_, GitError::TooMuch(_)) => ForgeError::TooManyReferences,
+            (Cause::Machine, _) => ForgeError::Local(said(&error)),
+            _ => ForgeError::Unreachable(said(&error)),
+        })
     }
 
-    async fn saifile(&mut self, reference: &str, revision: &str) -> Result<Saifile, Trouble> {
-        if !self.has(revision) {
-            self.fetch(reference, revision).await?;
+    fn saifile(&mut self, reference: &str, revision: &str) -> Result<Saifile, Trouble> {
+        if !self.cache.has(revision) {
+            self.fetch(reference, revision)?;
         }
-        let saifile_and_commit = format!("{revision}:{SAIFILE}\n{revision}\n");
+        let time = self.shared.fetch_time;
+        let arguments = ["ls-tree", "-z", "--end-of-options", revision, "--", SAIFILE];
+        let entry = match self.git(&arguments, "", LINE_BYTES, time) {
+            Err(GitError::Failed { said, .. }) if said.contains("not a tree object") => {
+                return Err(ForgeError::NotACommit.into());
+            }
+            listed => listed.map_err(|error| self.judge(&error))?,
+        };
+        let entry = git_text::tree_entry(&entry).map(|(kind, object)| (kind.to_string(), object.to_string()));
+        let blob = match &entry {
+            Some((kind, object)) if kind == "blob" => object.as_str(),
+            // What is no commit has no saifile either.
+            _ => revision,
+        };
+        if !self.cache.has(blob) {
+            self.state.trusted = false;
+            let mut watch = Deaf(&self.shared.stop);
+            let fetched = self.cache.fetch_objects(&format!("{blob}\n"), time, &mut watch);
+            fetched.map_err(|error| self.judge(&error))?;
+            self.state.trusted = true;
+        }
         let bytes = usize::try_from(SAIFILE_BYTES).unwrap_or(usize::MAX) + COMMIT_BYTES;
-        let done = self.git(&["cat-file", "--batch"], &saifile_and_commit, bytes, self.fetch_time).await?;
-        if !done.success && !done.cut {
-            return Err(self.judge(&done));
+        let printed = match self.git(&["cat-file", "--batch"], &format!("{blob}\n{revision}\n"), bytes, time) {
+            // The sizes come first.
+            Ok(printed) | Err(GitError::TooMuch(printed)) => printed,
+            Err(error) => return Err(self.judge(&error)),
+        };
+        let mut rest = printed.as_slice();
+        let saifile = git_text::next_object(&mut rest);
+        if let Some(BatchObject::Found { kind: "blob", size, .. }) = saifile
+            && size > SAIFILE_BYTES
+        {
+            return Err(ForgeError::TooLarge(size).into());
         }
-        let mut printed = done.stdout.as_slice();
-        let saifile = git_text::next_object(&mut printed);
-        let commit = git_text::next_object(&mut printed);
-        match (saifile, commit) {
-            (Some(BatchObject::Found { kind: "blob", size, .. }), _) if size > SAIFILE_BYTES => {
-                Err(ForgeError::TooLarge(size).into())
+        let commit = if blob == revision { saifile.clone() } else { git_text::next_object(&mut rest) };
+        match (entry, saifile, commit) {
+            (_, _, Some(BatchObject::Found { kind: "tree" | "blob" | "tag", .. })) => {
+                Err(ForgeError::NotACommit.into())
             }
-            (
-                Some(BatchObject::Found { kind: "blob", content, .. }),
-                Some(BatchObject::Found { content: commit, .. }),
-            ) => {
-                let bytes = content.to_vec();
-                let git_text::Commit { subject, author, committed_s } = git_text::commit(commit);
-                Ok(Saifile { bytes, subject, author, committed_s })
+            (None, _, Some(BatchObject::Found { .. })) => Err(ForgeError::NoSaifile.into()),
+            (Some((kind, _)), _, Some(BatchObject::Found { .. })) if kind != "blob" => Err(ForgeError::NotAFile.into()),
+            (_, Some(BatchObject::Found { content, .. }), Some(BatchObject::Found { content: commit, .. })) => {
+                let git_text::Commit { mut subject, mut author, committed_s } = git_text::commit(commit);
+                if git_text::is_encoded(commit)
+                    && let Some(texts) = self.decoded(revision)
+                {
+                    (author, subject) = texts;
+                }
+                Ok(Saifile { bytes: content.to_vec(), subject, author, committed_s })
             }
-            (Some(BatchObject::Missing), Some(BatchObject::Found { kind: "commit", .. })) => {
-                Err(ForgeError::NoSaifile.into())
-            }
-            (Some(BatchObject::Found { kind: "tree" | "commit", .. }), _) => Err(ForgeError::NotAFile.into()),
-            (Some(BatchObject::Missing), Some(BatchObject::Found { .. })) => Err(ForgeError::NotACommit.into()),
             _ => Err(Trouble::Cache { said: "the fetched revision cannot be read".to_string(), unfiltered: false }),
         }
     }
 
-    /// Whether a revision was fetched before: git's `shallow` file names what was fetched at depth 1. A commit without parents
-    /// is not in it, but at least the one fetched last is known by our reference.
-    fn has(&self, revision: &str) -> bool {
-        ["shallow", TIP].iter().any(|name| {
-            fs::read(self.directory.join(name))
-                .is_ok_and(|list| list.split(|&b| b == b'\n').any(|line| line == revision.as_bytes()))
-        })
+    /// Author and subject of a commit that says in which encoding it is written. Git knows them all, and that it may not know
+    /// one is no reason not to build.
+    fn decoded(&mut self, revision: &str) -> Option<(String, String)> {
+        let arguments = ["log", "-1", "--encoding=UTF-8", "--format=%an%x00%s", "--end-of-options", revision];
+        let time = self.shared.list_time;
+        git_text::author_and_subject(&self.git(&arguments, "", LINE_BYTES, time).ok()?)
     }
 
-    async fn fetch(&mut self, reference: &str, revision: &str) -> Result<(), Trouble> {
-        let done = self.fetch_to_tip(1, revision).await?;
-        if done.success {
-            return Ok(());
-        }
-        if !done.stderr.contains("unadvertised object") {
-            return Err(self.judge(&done));
+    fn fetch(&mut self, reference: &str, revision: &str) -> Result<(), Trouble> {
+        match self.fetch_to_tip(1, OsStr::new(revision)) {
+            Ok(()) => return Ok(()),
+            Err(error) if of_fetch(&error) == Cause::Unadvertised => {}
+            Err(error) => return Err(self.judge(&error)),
         }
         // Protocol version 0, which ssh falls back to where sshd does not accept GIT_PROTOCOL, gives tips alone.
+        let reference = OsString::from_vec(ref_name::bytes(reference).unwrap_or_default());
         for depth in DEPTHS {
-            let done = self.fetch_to_tip(depth, reference).await?;
-            if !done.success {
-                return Err(self.judge(&done));
-            }
-            let count = format!("--max-count={depth}");
-            let bytes = usize::try_from(depth).unwrap_or(usize::MAX).saturating_mul(revision.len() + 1);
-            let list = self.git(&["rev-list", &count, TIP], "", bytes, self.fetch_time).await?;
-            if list.stdout.split(|&b| b == b'\n').any(|line| line == revision.as_bytes()) {
+            self.fetch_to_tip(depth, &reference).map_err(|error| self.judge(&error))?;
+            if self.cache.has(revision) {
                 return Ok(());
             }
         }
@@ -492,64 +478,66 @@ impl Cache<'_> {
     }
 
     /// Fetches a checked reference or revision to [`TIP`].
-    async fn fetch_to_tip(&mut self, depth: u32, source: &str) -> Result<Finished, ForgeError> {
-        let depth = format!("--depth={depth}");
-        let source = format!("+{source}:{TIP}");
-        let mut arguments = vec!["fetch", "--quiet", "--no-tags", "--no-auto-gc", "--no-write-fetch-head"];
-        arguments.extend(["--no-recurse-submodules", depth.as_str()]);
-        if !self.state.unfiltered {
-            arguments.push("--filter=blob:none");
-        }
-        arguments.extend(["--", "o", source.as_str()]);
-        self.git(&arguments, "", 64 << 10, self.fetch_time).await
+    fn fetch_to_tip(&mut self, depth: u32, source: &OsStr) -> Result<(), GitError> {
+        let mut wanted = OsString::from("+");
+        wanted.push(source);
+        wanted.push(":");
+        wanted.push(TIP);
+        let time = self.shared.fetch_time;
+        let fetch = Fetch { wanted: &[&wanted], depth: Some(depth), tags: false, time };
+        self.state.trusted = false;
+        let done = self.cache.fetch(&fetch, &mut Deaf(&self.shared.stop));
+        self.state.trusted = done.is_ok();
+        done
     }
 
     /// Whose fault a failed git is, by what it says.
-    fn judge(&self, done: &Finished) -> Trouble {
-        let said = done.stderr.as_str();
-        let says = |texts: &[&str]| texts.iter().any(|text| said.contains(text));
-        if says(&["not our ref", "couldn't find remote ref"]) {
-            return ForgeError::RevisionGone.into();
+    fn judge(&self, error: &GitError) -> Trouble {
+        let cache = |unfiltered| Trouble::Cache { said: said(error), unfiltered };
+        match of_fetch(error) {
+            Cause::Absent => ForgeError::RevisionGone.into(),
+            Cause::Unadvertised if !self.state.unfiltered => cache(true),
+            Cause::Content => ForgeError::Content(sentence(error)).into(),
+            Cause::Machine => ForgeError::Local(said(error)).into(),
+            Cause::Remote => ForgeError::Unreachable(said(error)).into(),
+            _ => cache(false),
         }
-        if says(&["unadvertised object"]) && !self.state.unfiltered {
-            return Trouble::Cache { said: self.said(done), unfiltered: true };
-        }
-        let of_the_other_side = [
-            "remote error:",
-            "Could not read from remote repository",
-            "unable to access",
-            "unable to connect",
-            "Could not resolve",
-            "Connection refused",
-            "Connection timed out",
-            "timed out",
-            "does not exist",
-            "Authentication failed",
-            "could not read Username",
-            "terminal prompts disabled",
-            "Permission denied",
-            "hung up unexpectedly",
-            "early EOF",
-            "not allowed",
-        ];
-        if says(&of_the_other_side) {
-            return ForgeError::Unreachable(self.said(done)).into();
-        }
-        Trouble::Cache { said: self.said(done), unfiltered: false }
     }
+}
 
-    /// What git said, as one line without credentials.
-    fn said(&self, done: &Finished) -> String {
-        let mut text = String::new();
-        for line in done.stderr.lines().map(str::trim).filter(|line| !line.is_empty()).take(6) {
-            text += if text.is_empty() { "" } else { "; " };
-            text.extend(line.chars().filter(|c| !c.is_control()).take(300));
+fn environment(repository: &Repository, protocol: Protocol) -> Vec<(&'static str, OsString)> {
+    let mut environment = Vec::new();
+    if protocol == Protocol::Ssh && std::env::var_os("GIT_SSH_COMMAND").is_none() {
+        let mut ssh = OsString::from("ssh -oBatchMode=yes -oConnectTimeout=10");
+        if let Some(key) = &repository.ssh_key {
+            ssh.push(" -oIdentitiesOnly=yes -oIdentityFile=");
+            ssh.push(quoted(key));
         }
-        if text.is_empty() {
-            text = "git failed without a word".to_string();
+        if let Some(hosts) = &repository.ssh_known_hosts {
+            ssh.push(" -oUserKnownHostsFile=");
+            ssh.push(quoted(hosts));
         }
-        text.replace(&self.repository.url, &without_credentials(&self.repository.url))
+        environment.push(("GIT_SSH_COMMAND", ssh));
     }
+    if let Some(file) = &repository.ca_file {
+        environment.push(("GIT_SSL_CAINFO", file.into()));
+    }
+    environment
+}
+
+/// What git said, as one line.
+fn said(error: &GitError) -> String {
+    let said = match error {
+        GitError::Failed { said, .. } => said.as_str(),
+        GitError::TimedOut(time) => return format!("no answer within {} s", time.as_secs()),
+        other => return other.to_string(),
+    };
+    let mut text = String::new();
+    for line in said.lines().map(str::trim).filter(|line| !line.is_empty()).take(6) {
+        text += if text.is_empty() { "" } else { "; " };
+        text.extend(line.chars().filter(|c| !c.is_control()).take(300));
+    }
+    text
 }
 
 /// A path as one word of the shell command that GIT_SSH_COMMAND is, and in it as one word of an ssh_config(5) value, written
@@ -566,30 +554,4 @@ fn quoted(path: &Path) -> OsString {
     }
     word.extend(b"\"'");
     OsString::from_vec(word)
-}
-
-/// How many packs a cache has.
-fn count_packs(directory: &Path) -> usize {
-    let Ok(entries) = fs::read_dir(directory.join("objects/pack")) else {
-        return 0;
-    };
-    entries.flatten().filter(|entry| entry.path().extension().is_some_and(|ending| ending == "pack")).count()
-}
-
-/// Removes the locks and unfinished packs of a git that was killed. No git of ours runs in this directory meanwhile.
-fn remove_leftovers(directory: &Path, depth: usize) -> io::Result<()> {
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if entry.file_type()?.is_dir() {
-            // Loose objects' directories are many and hold no locks.
-            if depth < 4 && name.len() > 2 {
-                remove_leftovers(&entry.path(), depth + 1)?;
-            }
-        } else if name.ends_with(".lock") || name.starts_with("tmp_") {
-            fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
 }

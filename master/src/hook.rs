@@ -14,9 +14,11 @@ use miniserde::Deserialize;
 use multer::bytes::Bytes;
 use ring::hmac;
 use sai_agent::digest::sha256;
-use sai_core::git_names::{check_ref, check_revision, is_null_revision, is_private};
-use sai_core::ordered::Map;
+use sai_core::git_names::{REFERENCE_BYTES, check_ref, check_revision, is_null_revision, is_private, pushed_ref};
+use sai_core::ordered::{Map, Set};
+use sai_core::ref_name;
 use sai_core::replay::NONCE_BYTES;
+use sai_core::secret::Secret;
 use std::convert::Infallible;
 use subtle::ConstantTimeEq;
 
@@ -25,7 +27,9 @@ pub const BODY_BYTES: usize = 2 << 20;
 /// Largest saifile in a notification, in bytes.
 const SAIFILE_BYTES: usize = crate::forge::SAIFILE_BYTES as usize;
 /// Longest query of a poke, in bytes: a reference with each byte encoded, and a revision.
-const QUERY_BYTES: usize = 4096;
+const QUERY_BYTES: usize = 3 * REFERENCE_BYTES + 256;
+/// Secrets that are tried on a hook for a repository that is not there: each costs a digest of the body.
+const SECRETS_TRIED: usize = 32;
 /// Where hooks live.
 const PREFIX: &str = "/hook/";
 
@@ -51,7 +55,7 @@ pub struct HookRequest<'a> {
 pub struct HookSecret {
     /// The secret its hooks are signed with, as text (of the original: 64 hexadecimal digits). Without one no signed hook is
     /// accepted.
-    pub secret: Option<String>,
+    pub secret: Option<Secret>,
 }
 
 /// A push told by somebody who holds the secret, with its saifile.
@@ -106,9 +110,13 @@ fn error<T>(status: u16, text: impl Into<String>) -> Result<T, HookError> {
 /// [`HookError`]: 400 for what cannot be read, 401 unsigned or forged, 404 no such repository, 405, 413, 415.
 pub fn receive(request: &HookRequest<'_>, repositories: &Map<String, HookSecret>) -> Result<HookOutcome, HookError> {
     let name = request.path.strip_prefix(PREFIX).unwrap_or("");
-    let name = percent_decoded(name).unwrap_or_default();
+    let name = percent_decoded(name).and_then(|name| String::from_utf8(name).ok()).unwrap_or_default();
     let Some((name, secret)) = repositories.get_key_value(name.trim_end_matches('/')) else {
-        return error(404, "no such repository");
+        let known = known_to(request, repositories);
+        if known.is_empty() {
+            return error(404, "no such repository");
+        }
+        return error(404, format!("no such repository; those with this secret are: {}", known.join(", ")));
     };
     if request.body.len() > BODY_BYTES {
         return error(413, format!("expected a body of at most {BODY_BYTES} bytes"));
@@ -116,7 +124,8 @@ pub fn receive(request: &HookRequest<'_>, repositories: &Map<String, HookSecret>
     match request.method {
         "GET" => poke(name, request.query),
         "POST" => {
-            let Some(secret) = secret.secret.as_deref().filter(|secret| !secret.is_empty()) else {
+            let secret = secret.secret.as_ref().map(Secret::reveal);
+            let Some(secret) = secret.filter(|secret| !secret.is_empty()) else {
                 return error(401, UNSIGNED);
             };
             signed(name, secret, request)
@@ -130,7 +139,7 @@ fn poke(repository: &str, query: &str) -> Result<HookOutcome, HookError> {
     if query.len() > QUERY_BYTES {
         return error(400, format!("expected a query of at most {QUERY_BYTES} bytes"));
     }
-    let (mut reference, mut revision) = (None, None);
+    let (mut reference, mut revision): (Option<Vec<u8>>, Option<Vec<u8>>) = (None, None);
     for pair in query.split('&') {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         let slot = match key {
@@ -139,19 +148,20 @@ fn poke(repository: &str, query: &str) -> Result<HookOutcome, HookError> {
             _ => continue,
         };
         let Some(value) = percent_decoded(&value.replace('+', "%20")) else {
-            return error(400, format!("{key}: expected percent-encoded UTF-8"));
+            return error(400, format!("{key}: expected percent-encoded text"));
         };
         *slot = Some(value).filter(|value| !value.is_empty());
     }
-    poke_for(repository, reference, revision)
+    let revision = revision.map(|revision| String::from_utf8_lossy(&revision).into_owned());
+    poke_for(repository, reference.as_deref(), revision)
 }
 
 /// A poke, its texts checked. A reference may be given as a branch's plain name.
-fn poke_for(repository: &str, reference: Option<String>, revision: Option<String>) -> Result<HookOutcome, HookError> {
-    let reference = reference.map(|name| if name.starts_with("refs/") { name } else { format!("refs/heads/{name}") });
-    if let Some(Err(expected)) = reference.as_deref().map(check_ref) {
-        return error(400, format!("ref: {expected}"));
-    }
+fn poke_for(repository: &str, reference: Option<&[u8]>, revision: Option<String>) -> Result<HookOutcome, HookError> {
+    let reference = match reference.map(pushed_ref).transpose() {
+        Ok(reference) => reference,
+        Err(expected) => return error(400, format!("ref: {expected}")),
+    };
     if let Some(Err(expected)) = revision.as_deref().map(check_revision) {
         return error(400, format!("rev: {expected}"));
     }
@@ -178,10 +188,15 @@ fn signed(repository: &str, secret: &str, request: &HookRequest<'_>) -> Result<H
     if let Some(rest) = header(request, "authorization").and_then(|value| value.strip_prefix("sai ")) {
         return notification(repository, secret, rest, request);
     }
+    if is_genuine(secret, request) { webhook(repository, request) } else { error(401, UNSIGNED) }
+}
+
+/// Whether a webhook of a forge is signed with this secret.
+fn is_genuine(secret: &str, request: &HookRequest<'_>) -> bool {
     let by_hmac = ["x-hub-signature-256", "x-forgejo-signature", "x-gitea-signature"]
         .iter()
         .find_map(|name| header(request, name));
-    let genuine = match (by_hmac, header(request, "x-gitlab-token")) {
+    match (by_hmac, header(request, "x-gitlab-token")) {
         (Some(signature), _) => {
             let hex = signature.strip_prefix("sha256=").unwrap_or(signature);
             verify(hmac::HMAC_SHA256, secret, request.body, hex)
@@ -189,8 +204,43 @@ fn signed(repository: &str, secret: &str, request: &HookRequest<'_>) -> Result<H
         // GitLab sends the secret itself. Digests are compared, so that its length cannot be found out either.
         (None, Some(token)) => sha256(token.as_bytes()).ct_eq(&sha256(secret.as_bytes())).into(),
         (None, None) => false,
+    }
+}
+
+/// The repositories whose secret a hook is signed with: whoever has it may know them.
+fn known_to<'a>(request: &HookRequest<'_>, repositories: &'a Map<String, HookSecret>) -> Vec<&'a str> {
+    if request.method != "POST" || request.body.len() > BODY_BYTES {
+        return Vec::new();
+    }
+    let authorization = header(request, "authorization").and_then(|value| value.strip_prefix("sai "));
+    let notified = authorization.and_then(signature).zip(file_part(request).ok());
+    let (mut fitting, mut tried) = (Set::new(), Set::new());
+    for secret in repositories.values().filter_map(|repository| repository.secret.as_ref().map(Secret::reveal)) {
+        if secret.is_empty() || tried.len() >= SECRETS_TRIED || !tried.insert(secret) {
+            continue;
+        }
+        let genuine = match &notified {
+            Some(((algorithm, hex), part)) => verify(*algorithm, secret, part, hex),
+            None => is_genuine(secret, request),
+        };
+        if genuine {
+            fitting.insert(secret);
+        }
+    }
+    let has = |repository: &HookSecret| repository.secret.as_ref().is_some_and(|it| fitting.contains(it.reveal()));
+    repositories.iter().filter(|(_, repository)| has(repository)).map(|(name, _)| name.as_str()).collect()
+}
+
+/// The algorithm and digits of the original's signature.
+fn signature(text: &str) -> Option<(hmac::Algorithm, &str)> {
+    let (name, hex) = text.trim().split_once('=')?;
+    let algorithm = match name {
+        "sha256" => hmac::HMAC_SHA256,
+        "sha384" => hmac::HMAC_SHA384,
+        "sha512" => hmac::HMAC_SHA512,
+        _ => return None,
     };
-    if genuine { webhook(repository, request) } else { error(401, UNSIGNED) }
+    Some((algorithm, hex))
 }
 
 /// The value of a header; none if it is given more than once.
@@ -245,7 +295,7 @@ fn webhook(repository: &str, request: &HookRequest<'_>) -> Result<HookOutcome, H
     if reference.starts_with("refs/") && !reference.starts_with("refs/heads/") && !reference.starts_with("refs/tags/") {
         return Ok(HookOutcome::Ignored("only branches and tags are used".to_string()));
     }
-    poke_for(repository, Some(reference), push.checkout_sha.or(push.after))
+    poke_for(repository, Some(reference.as_bytes()), push.checkout_sha.or(push.after))
 }
 
 fn json<T: Deserialize>(bytes: &[u8]) -> Option<T> {
@@ -274,17 +324,11 @@ struct NotifiedRepository {
 fn notification(
     repository: &str,
     secret: &str,
-    signature: &str,
+    signed: &str,
     request: &HookRequest<'_>,
 ) -> Result<HookOutcome, HookError> {
-    let Some((algorithm, hex)) = signature.trim().split_once('=') else {
+    let Some((algorithm, hex)) = signature(signed) else {
         return error(401, UNSIGNED);
-    };
-    let algorithm = match algorithm {
-        "sha256" => hmac::HMAC_SHA256,
-        "sha384" => hmac::HMAC_SHA384,
-        "sha512" => hmac::HMAC_SHA512,
-        _ => return error(401, UNSIGNED),
     };
     let part = file_part(request)?;
     if !verify(algorithm, secret, &part, hex) {
@@ -316,7 +360,8 @@ fn notification(
     if told.nonce.is_empty() || told.nonce.len() > NONCE_BYTES || !told.nonce.bytes().all(|b| b.is_ascii_graphic()) {
         return error(400, format!("nonce: expected 1 to {NONCE_BYTES} printable ASCII characters without blanks"));
     }
-    if let Some(ignored) = unless_ignored(Some(&told.reference), Some(&told.hash)) {
+    let reference = ref_name::canonical(&told.reference).unwrap_or(told.reference);
+    if let Some(ignored) = unless_ignored(Some(&reference), Some(&told.hash)) {
         return Ok(ignored);
     }
     let Ok(saifile) = STANDARD.decode(&told.saifile) else {
@@ -332,7 +377,7 @@ fn notification(
     }
     Ok(HookOutcome::Push(VerifiedPush {
         repository: repository.to_string(),
-        reference: told.reference,
+        reference,
         revision: told.hash,
         saifile,
         nonce: told.nonce,
@@ -361,8 +406,8 @@ fn file_part(request: &HookRequest<'_>) -> Result<Bytes, HookError> {
     })
 }
 
-/// Decodes `%XX`, RFC 3986 section 2.1; `None` if it is not well-formed or not UTF-8.
-fn percent_decoded(text: &str) -> Option<String> {
+/// Decodes `%XX`, RFC 3986 section 2.1; `None` if it is not well-formed.
+fn percent_decoded(text: &str) -> Option<Vec<u8>> {
     let mut parts = text.split('%');
     let mut bytes = parts.next()?.as_bytes().to_vec();
     for part in parts {
@@ -370,5 +415,5 @@ fn percent_decoded(text: &str) -> Option<String> {
         bytes.extend(from_hex(code)?);
         bytes.extend(rest.as_bytes());
     }
-    String::from_utf8(bytes).ok()
+    Some(bytes)
 }

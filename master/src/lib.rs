@@ -11,7 +11,6 @@ pub mod builtin;
 pub mod config;
 pub mod forge;
 pub mod front;
-mod git;
 pub mod hook;
 pub mod http;
 pub mod hub;

@@ -8,7 +8,7 @@ use crate::live::{Changes, Live, LiveRepository, Topic};
 use crate::store::{Change, Store};
 use sai_agent::blocking::{detach, unblock};
 use sai_agent::clock::{steady, wall};
-use sai_core::git_names::{check_ref, is_private, without_credentials};
+use sai_core::git_names::{check_ref, is_private};
 use sai_core::git_text::Tip;
 use sai_core::hub::Input;
 use sai_core::job::{EventId, JobId};
@@ -135,7 +135,7 @@ impl Shared {
         let record = EventRecord {
             id,
             repository: repository.name.clone(),
-            url: repository.url.clone(),
+            url: repository.url.shown().to_string(),
             reference: tip.reference.clone(),
             revision: tip.revision.clone(),
             subject,
@@ -232,7 +232,7 @@ impl Repositories {
             .values()
             .map(|repository| LiveRepository {
                 name: repository.name.clone(),
-                url: without_credentials(&repository.url),
+                url: repository.url.shown().to_string(),
                 state: "not looked at yet".to_string(),
             })
             .collect();

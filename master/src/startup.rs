@@ -249,12 +249,14 @@ fn own_url(config: &Config, addresses: &[SocketAddr]) -> String {
 /// Makes the hub's machine what it was, from the records and the lengths of files alone.
 fn restore(config: &Config, store: &Store, restored: &Restored) -> Result<(Hub, Vec<Output>), String> {
     let submodules = config.repositories.iter().map(|(name, repository)| (name.clone(), repository.submodules));
+    let places = config.repositories.iter().map(|(name, repository)| (name.clone(), repository.url.clone()));
     let terms = Terms {
         version: env!("CARGO_PKG_VERSION").to_string(),
         log_bytes: config.log_bytes,
         log_limit_fails: config.log_limit_fails,
         timeout_s: config.timeout_s,
         submodules: Map::from_iter(submodules),
+        places: Map::from_iter(places),
     };
     let policy = Policy {
         orphan_ms: config.orphan_s.saturating_mul(1000),

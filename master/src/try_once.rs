@@ -119,7 +119,7 @@ async fn build(
 ) -> Result<ExitCode, String> {
     let repository = Repository {
         name: tree.name.clone(),
-        url: snapshot.url,
+        url: snapshot.url.into(),
         secret: None,
         poll_s: None,
         tags: false,

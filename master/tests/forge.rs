@@ -4,7 +4,7 @@ mod rig;
 
 use rig::{Origin, Scratch, Server, git, listen, serve_git};
 use sai_core::git_text::Tip;
-use sai_master::forge::{Forge, ForgeError, Repository, SAIFILE_BYTES, Saifile};
+use sai_master::forge::{Forge, ForgeError, REFERENCES, Repository, SAIFILE_BYTES, Saifile};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 const SAIFILE: &[u8] = b"{ \"schema\": \"sai-1\" } # not parsed here\n";
 
 fn repository(url: &str) -> Repository {
-    Repository { name: "group/project".to_string(), url: url.to_string(), ..Repository::default() }
+    Repository { name: "group/project".to_string(), url: url.into(), ..Repository::default() }
 }
 
 fn forge(scratch: &Scratch) -> Forge {
@@ -69,7 +69,7 @@ fn over_file() {
     let (origin, revisions) = three(&scratch, &[]);
     check(&scratch, &repository(&origin.url()), &revisions);
     // Of all files only the saifiles were fetched.
-    let cache = fs::read_dir(scratch.path("cache")).unwrap().next().unwrap().unwrap().path();
+    let cache = scratch.path("cache/group%2Fproject%sha1");
     let objects = git(&cache, &["cat-file", "--batch-all-objects", "--batch-check=%(objecttype) %(objectsize)"]);
     assert_eq!(objects.lines().filter(|line| line.starts_with("blob")).count(), 3, "{objects}");
     let path = Repository { name: "other".to_string(), ..repository(origin.bare.to_str().unwrap()) };
@@ -97,7 +97,7 @@ fn over_http() {
     let port = listen(move |mut stream| serve_git(&root, &mut stream));
     let repository = repository(&format!("http://user:secret@127.0.0.1:{port}/origin.git"));
     check(&scratch, &repository, &revisions);
-    let missing = Repository { url: repository.url.replace("origin", "missing"), ..repository };
+    let missing = Repository { url: repository.url.reveal().replace("origin", "missing").into(), ..repository };
     let Err(ForgeError::Unreachable(said)) = tips(&forge(&scratch), &missing) else { panic!() };
     assert!(said.contains("missing.git") && !said.contains("secret"), "{said}");
 }
@@ -251,6 +251,52 @@ fn what_is_wrong_with_a_revision_is_told_apart() {
 }
 
 #[test]
+fn a_commit_is_shown_in_the_encoding_it_names() {
+    let scratch = Scratch::new();
+    let (origin, _) = three(&scratch, &[]);
+    for (encoding, message, subject) in [
+        ("ISO-8859-1", &b"Caf\xe9\n"[..], "Café"),
+        ("ISO-8859-15", b"5 \xa4\n", "5 €"),
+        ("EUC-JP", b"\xc6\xfc\xcb\xdc\n", "日本"),
+        ("KOI8-R", b"\xf4\xc5\xd3\xd4\n", "Тест"),
+        ("no-such-encoding", b"Caf\xe9\n", "Caf\u{fffd}"),
+        ("UTF-8", "Zoë\n".as_bytes(), "Zoë"),
+    ] {
+        let tree = git(&origin.work, &["rev-parse", "HEAD^{tree}"]);
+        let head = format!(
+            "tree {tree}\nauthor A <a@x> 1700000000 +0000\ncommitter A <a@x> 1700000000 +0000\nencoding {encoding}\n\n"
+        );
+        fs::write(scratch.path("commit"), [head.as_bytes(), message].concat()).unwrap();
+        let file = scratch.path("commit");
+        let revision = git(&origin.work, &["hash-object", "-t", "commit", "-w", file.to_str().unwrap()]);
+        git(&origin.work, &["push", "--quiet", "--force", "origin", &format!("{revision}:refs/heads/main")]);
+        let found = saifile(&forge(&scratch), &repository(&origin.url()), &revision).unwrap();
+        assert_eq!((found.subject.as_str(), found.author.as_str()), (subject, "A"), "{encoding}");
+    }
+}
+
+#[test]
+fn what_is_broken_in_a_repository_is_the_pushers_and_no_trouble_of_ours() {
+    let scratch = Scratch::new();
+    let origin = Origin::new(&scratch.0, "origin", &[]);
+    origin.push("main", ".sai.json", b"{}");
+    // A tree with an entry that would write into git's own directory.
+    let blob = git(&origin.work, &["rev-parse", "HEAD:.sai.json"]);
+    fs::write(scratch.path("tree"), [b"100644 .git\0".as_slice(), &bytes_of(&blob)].concat()).unwrap();
+    let file = scratch.path("tree");
+    let tree = git(&origin.work, &["hash-object", "-t", "tree", "-w", "--literally", file.to_str().unwrap()]);
+    let revision = git(&origin.work, &["commit-tree", "-m", "evil", &tree]);
+    git(&origin.work, &["push", "--quiet", "origin", &format!("{revision}:refs/heads/main"), "--force"]);
+    let error = saifile(&forge(&scratch), &repository(&origin.url()), &revision).unwrap_err();
+    assert!(matches!(&error, ForgeError::Content(said) if said.contains("hasDotgit")), "{error:?}");
+    assert!(!error.is_infrastructure());
+}
+
+fn bytes_of(name: &str) -> Vec<u8> {
+    (0..name.len() / 2).map(|at| u8::from_str_radix(&name[2 * at..2 * at + 2], 16).unwrap()).collect()
+}
+
+#[test]
 fn a_message_of_megabytes_is_cut() {
     let scratch = Scratch::new();
     let (origin, _) = three(&scratch, &[]);
@@ -270,7 +316,7 @@ fn a_damaged_cache_is_made_again() {
     let repository = repository(&origin.url());
     let running = forge(&scratch);
     saifile(&running, &repository, &revisions[0]).unwrap();
-    let cache = fs::read_dir(scratch.path("cache")).unwrap().next().unwrap().unwrap().path();
+    let cache = scratch.path("cache/group%2Fproject%sha1");
     let in_packs = |change: &dyn Fn(&Path)| {
         for entry in fs::read_dir(cache.join("objects/pack")).unwrap() {
             change(&entry.unwrap().path());
@@ -313,7 +359,7 @@ fn locks_of_a_killed_git_are_removed() {
     let (origin, revisions) = three(&scratch, &[]);
     let repository = repository(&origin.url());
     saifile(&forge(&scratch), &repository, &revisions[0]).unwrap();
-    let cache = fs::read_dir(scratch.path("cache")).unwrap().next().unwrap().unwrap().path();
+    let cache = scratch.path("cache/group%2Fproject%sha1");
     let left = ["shallow.lock", "config.lock", "refs/sai/tip.lock", "objects/pack/tmp_pack_x"];
     for name in left {
         fs::write(cache.join(name), b"").unwrap();
@@ -338,7 +384,7 @@ fn a_cache_does_not_grow_for_ever_and_follows_its_configuration() {
     for (n, revision) in revisions.iter().enumerate() {
         assert_eq!(saifile(&forge, &first, revision).unwrap().bytes, content(n));
     }
-    let cache = fs::read_dir(scratch.path("cache")).unwrap().next().unwrap().unwrap().path();
+    let cache = scratch.path("cache/group%2Fproject%sha1");
     let packs = fs::read_dir(cache.join("objects/pack")).unwrap().flatten();
     let packs = packs.filter(|entry| entry.path().extension().is_some_and(|e| e == "pack")).count();
     assert!(packs < 70, "{packs}");
@@ -447,7 +493,7 @@ fn a_server_that_never_answers_costs_its_time_and_no_more() {
         let _ = held.send(stream);
     });
     let limit = Duration::from_millis(300);
-    let forge = forge(&scratch).time_limits(limit, limit);
+    let forge = forge(&scratch).time_limits(limit, limit).unwrap();
     let silent = repository(&format!("git://127.0.0.1:{port}/x"));
     let start = Instant::now();
     assert!(matches!(tips(&forge, &silent), Err(ForgeError::Unreachable(said)) if said.contains("no answer")));
@@ -468,7 +514,14 @@ fn a_server_that_never_answers_costs_its_time_and_no_more() {
 fn a_list_of_too_many_references_is_refused() {
     let scratch = Scratch::new();
     let (origin, revisions) = three(&scratch, &[]);
-    let packed: String = (0..20_001).map(|n| format!("{} refs/heads/b{n:05}\n", revisions[0])).collect();
-    fs::write(origin.bare.join("packed-refs"), packed).unwrap();
+    let packed = |count: usize| {
+        let lines: String = (0..count).map(|n| format!("{} refs/heads/b{n:06}\n", revisions[0])).collect();
+        fs::write(origin.bare.join("packed-refs"), lines).unwrap();
+    };
+    packed(30_000);
+    let begin = Instant::now();
+    assert_eq!(tips(&forge(&scratch), &repository(&origin.url())).map(|tips| tips.len()), Ok(30_001));
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    packed(REFERENCES + 1);
     assert_eq!(tips(&forge(&scratch), &repository(&origin.url())), Err(ForgeError::TooManyReferences));
 }

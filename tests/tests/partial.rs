@@ -111,7 +111,11 @@ fn a_partial_mirror_is_small_and_builds_without_its_server() {
     let bytes = bytes_of(&mirror);
     assert!(bytes < 2 * FILE_BYTES as u64, "{bytes} bytes");
     let configuration = fs::read_to_string(mirror.join("config")).expect("its configuration");
-    assert!(configuration.contains("promisor = true") && !configuration.contains("url"), "{configuration}");
+    assert!(
+        configuration.contains("promisor = true")
+            && configuration.contains(&format!("url = \"git://127.0.0.1:{port}/project.git\"\n")),
+        "{configuration}"
+    );
 
     // What was built once is built again while the server is down. The next push is known to the master by then, and what it
     // needs is not to be had: that is no fault of the job.
@@ -149,8 +153,8 @@ impl Watch for Silent {
 /// Has the mirror of the world's repository hold a revision.
 fn ensure(world: &World, url: &str, revision: &str) -> Result<PathBuf, String> {
     let mut watch = Silent(Stop::new().expect("a request to stop"));
-    let mirror =
-        Mirror::open(&world.directory.join("mirrors"), "project", url, revision).map_err(|trouble| trouble.why)?;
+    let mirror = Mirror::open(&world.directory.join("mirrors"), "project", &url.into(), revision)
+        .map_err(|trouble| trouble.why)?;
     mirror
         .ensure("refs/heads/main", revision, &mut watch)
         .map_err(|trouble| format!("{:?}: {}", trouble.fault, trouble.why))?;

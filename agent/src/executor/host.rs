@@ -1,11 +1,14 @@
 //! Step → process on this machine itself, in its workspace, as another user when so configured.
 
 use crate::cgroup::Enclosure;
-use crate::executor::{Isolated, Step, Workspace};
+use crate::executor::{Isolated, REF, Step, Workspace};
 use rustix::fs::{Gid, Uid, fchown};
 use rustix::process::Pid;
+use sai_core::ref_name;
+use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, lchown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -61,6 +64,9 @@ impl Host {
         write_script(&script, step.script)?;
         let mut command = Command::new(self.shell);
         command.arg("-e").arg(script).current_dir(&self.workspace.source).env_clear().envs(step.environment);
+        if let Some(reference) = step.environment.get(REF).and_then(|text| ref_name::bytes(text)) {
+            command.env(REF, OsString::from_vec(reference));
+        }
         command.stdin(Stdio::null()).process_group(0);
         if let Some((user, group)) = self.user {
             // A step that opens /dev/stdout anew needs to be allowed to.

@@ -8,6 +8,7 @@ use crate::mirror::Trouble;
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use sai_core::record::Artifact;
+use sai_core::secret::CloneUrl;
 use sai_core::wire::Assignment;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -62,6 +63,8 @@ impl Watch for Teller {
 pub(super) struct Prepare {
     pub(super) mirrors: PathBuf,
     pub(super) assignment: Assignment,
+    /// Where to fetch from, credentials and all.
+    pub(super) url: CloneUrl,
     pub(super) workspace: Workspace,
     pub(super) executor: Arc<Executor>,
     pub(super) teller: Teller,
@@ -84,7 +87,7 @@ impl Prepare {
                 let builder = std::thread::Builder::new().name("start".to_string()).stack_size(STACK_BYTES);
                 builder.spawn_scoped(threads, || executor.start())
             });
-            let checked_out = check_out(&self.mirrors, &self.assignment, &self.workspace, &mut self.teller);
+            let checked_out = check_out(&self.mirrors, &self.assignment, &self.url, &self.workspace, &mut self.teller);
             let started = match start {
                 Some(Ok(thread)) => thread.join().unwrap_or_else(|_| Err("making the container: a panic".to_string())),
                 Some(Err(error)) => Err(format!("starting a thread: {error}")),

@@ -76,7 +76,7 @@ impl World {
         Assignment {
             key: JobKey { job: NUMBER.fetch_add(1, Ordering::Relaxed), attempt: 1 },
             repository: "group/project".into(),
-            url: self.origin().to_string_lossy().into_owned(),
+            url: self.origin().to_string_lossy().into_owned().into(),
             reference: "refs/heads/main".into(),
             revision: self.revision.clone(),
             platform: "linux".into(),

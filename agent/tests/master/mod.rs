@@ -250,7 +250,7 @@ pub fn assignment(job: u64, repository: &(String, String), steps: &[&str]) -> As
     Assignment {
         key: JobKey { job, attempt: 1 },
         repository: "hello".to_owned(),
-        url: repository.0.clone(),
+        url: repository.0.clone().into(),
         reference: "refs/heads/main".to_owned(),
         revision: repository.1.clone(),
         platform: "linux".to_owned(),

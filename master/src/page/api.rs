@@ -7,6 +7,7 @@ use super::units::moment;
 use super::views::{AgentView, EventView, JobView, job_took, source_word};
 use crate::live::LiveRepository;
 use miniserde::{Serialize, json};
+use sai_core::git_names::without_credentials;
 use sai_core::ledger::JobRecord;
 use sai_core::ordered::Map;
 
@@ -15,7 +16,7 @@ use sai_core::ordered::Map;
 struct Event<'a> {
     id: u64,
     repository: &'a str,
-    url: &'a str,
+    url: String,
     #[serde(rename = "ref")]
     reference: &'a str,
     revision: &'a str,
@@ -143,7 +144,7 @@ fn event_json<'a>(view: &'a EventView, now: u64) -> Event<'a> {
     Event {
         id: event.id,
         repository: &event.repository,
-        url: &event.url,
+        url: without_credentials(&event.url),
         reference: &event.reference,
         revision: &event.revision,
         subject: &event.subject,

@@ -1,6 +1,8 @@
 //! Steps and their variables → the shell scripts that run inside a container.
 
+use crate::executor::REF;
 use sai_core::ordered::Map;
+use sai_core::ref_name;
 
 /// `PATH` in a container: the machine's own means nothing there.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -43,7 +45,14 @@ pub fn start_of_step(number: usize, source: &str, environment: &Map<String, Stri
     }
     let mut others = String::new();
     for (name, value) in environment {
-        if is_plain(name, value) {
+        if name == REF && value.contains('\\') {
+            // Bytes that no text can hold: a name has no other backslash, and none of what printf(1) takes for its own.
+            let octal = ref_name::bytes(value)
+                .unwrap_or_default()
+                .iter()
+                .fold(String::new(), |text, byte| text + &format!("\\0{byte:03o}"));
+            script.push_str(&format!("{REF}=$(printf %b '{octal}')\nexport {REF}\n"));
+        } else if is_plain(name, value) {
             script.push_str(&format!("export {name}={}\n", quote(value)));
         } else {
             others.push_str(&format!(" \\\n    {}", quote(&format!("{name}={value}"))));
@@ -94,6 +103,11 @@ mod tests {
         assert!(plain.starts_with("cd '/sai/src' || exit 126\n"), "{plain}");
         assert!(plain.contains("\nexport SAI_JOB='1'\\''2'\n") && plain.contains("\nexport HOME=''\n"), "{plain}");
         assert!(plain.ends_with("\nexec $session \"$shell\" -e /sai/steps/step-2\n"), "{plain}");
+        let bytes = start_of_step(2, "/sai/src", &of(&[("SAI_REF", "refs/heads/caf\\xe9'$(x)")]));
+        let line = bytes.lines().find(|line| line.starts_with("SAI_REF=")).unwrap();
+        let script = format!("{line}\nprintf %s \"$SAI_REF\"");
+        let output = Command::new("/bin/sh").arg("-c").arg(script).output().unwrap();
+        assert_eq!(output.stdout, b"refs/heads/caf\xe9'$(x)");
         let strange = of(&[("PATH", "/x"), ("SAI_b;c", "1"), ("IFS", "x"), ("OPTIND", "x"), ("UID", "0"), ("CI", "")]);
         let strange = start_of_step(2, "/sai/src", &strange);
         let words = "exec $session env \\\n    'IFS=x' \\\n    'OPTIND=x' \\\n    'PATH=/x' \\\n    'SAI_b;c=1' \\\n    'UID=0' \"$shell\"";
