@@ -138,6 +138,12 @@ fn user_of(passwd: &str, name: &str) -> Option<(u32, u32)> {
     Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
 
+/// Whether steps that run on the machine itself are root's: the agent is, and is told of no other user for them.
+#[must_use]
+pub fn steps_are_root(other_user: bool) -> bool {
+    rustix::process::geteuid().is_root() && !other_user
+}
+
 /// What the machine does now: its load, and the free space of the file system that holds `directory`.
 #[must_use]
 pub fn load(directory: &Path) -> Load {

@@ -260,6 +260,9 @@ fn run(state: Arc<State>, config: Config, file: PathBuf, fresh: Option<Fresh>) -
         .map_err(|error| Failure::trouble(format!("{}: {error}", state.mirrors().display())))?;
     let user = config.user.as_deref().map(describe::user).transpose().map_err(Failure::usage)?;
     let offering = offer(&config, &state, &file).map_err(Failure::usage)?;
+    if describe::steps_are_root(user.is_some()) {
+        say("steps of jobs on the machine itself run as root: set user in the configuration to one who may do less");
+    }
     say(&format!("working in {}", state.directory().display()));
     let settings = Settings {
         host: config.name.clone().unwrap_or_else(describe::host_name),

@@ -112,6 +112,8 @@ pub enum Input {
     Hold(Option<String>),
     /// See [`scheduler::Input::Slept`].
     Slept(Millis),
+    /// The configuration says something else about jobs now. Those that were assigned go on by what they were told.
+    Settings(Terms, Policy),
     /// Time has passed.
     Tick,
 }
@@ -263,6 +265,11 @@ impl Hub {
             }
             Input::Hold(why) => self.schedule(now, scheduler::Input::Hold(why), out),
             Input::Slept(slept) => self.schedule(now, scheduler::Input::Slept(slept), out),
+            Input::Settings(terms, policy) => {
+                self.terms = terms;
+                self.scheduler.set_policy(policy);
+                self.schedule(now, scheduler::Input::Tick, out);
+            }
             Input::Tick => self.schedule(now, scheduler::Input::Tick, out),
         }
     }

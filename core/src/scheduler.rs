@@ -221,6 +221,11 @@ impl Scheduler {
         Self { policy, ..Self::default() }
     }
 
+    /// Goes by another policy from now on; deadlines that are running keep their time.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.policy = policy;
+    }
+
     /// The record of an unfinished job, or of an ended one not yet released.
     pub fn job(&self, id: JobId) -> Option<&JobRecord> {
         self.jobs.get(&id).map(|job| &job.record)

@@ -17,7 +17,7 @@ use sai_core::join::{Address, HOSTS_MOST, JoinLine, check_agent_name};
 use sai_core::ledger::{AgentRecord, JobRecord, UserRecord};
 use sai_core::ordered::Set;
 use sai_core::retention::Policy;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// Something a person may ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,7 +98,7 @@ pub struct Actions {
     /// What is kept.
     pub store: Store,
     /// For how long.
-    pub keep: Policy,
+    pub keep: Mutex<Policy>,
     /// Whose tokens open `/agent`.
     pub tokens: Arc<Tokens>,
     /// What goes into join lines.
@@ -192,10 +192,15 @@ impl Actions {
             }
             Action::UserList => Ok(user_list(&self.reader)),
             Action::Collect => {
-                let (store, keep) = (self.store.clone(), self.keep);
+                let (store, keep) = (self.store.clone(), self.keep());
                 unblock(move || collect(&store, keep)).await
             }
         }
+    }
+
+    /// What retention keeps, as the configuration has it now.
+    pub fn keep(&self) -> Policy {
+        *self.keep.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn jobs(&self, event: EventId) -> Result<Vec<JobRecord>, String> {

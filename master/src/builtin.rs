@@ -16,26 +16,39 @@ use sai_agent::serve::{Control, Settings, serve};
 use sai_agent::state::State;
 use smol::channel::Sender;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The name under which it is known.
 pub const NAME: &str = "built-in";
 
 /// The way to the running one, which ends with the process.
 pub struct BuiltinAgent {
-    settings: Builtin,
+    settings: Mutex<Builtin>,
     state: Arc<State>,
     controls: Sender<Control>,
 }
 
 impl BuiltinAgent {
-    /// Has it look again at this machine and its images, and offer what it finds.
-    pub async fn look_again(&self) {
-        let (settings, state) = (self.settings.clone(), self.state.clone());
+    /// Has it look again at this machine and its images, by these settings, and offer what it finds.
+    pub async fn look_again(&self, settings: &Builtin) {
+        settings.clone_into(&mut self.settings.lock().unwrap_or_else(PoisonError::into_inner));
+        let (settings, state) = (settings.clone(), self.state.clone());
         match unblock(move || look(&settings, &state)).await {
             Ok(offering) => drop(self.controls.send(Control::Offer(offering)).await),
             Err(why) => tell(&format!("nothing changes: {why}")),
         }
+    }
+
+    /// The sentence for whoever started it as root and has jobs run on the machine itself: they are root, too.
+    pub fn warning(&self) -> Option<String> {
+        let settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        describe::steps_are_root(settings.user.is_some()).then(|| {
+            format!(
+                "steps of jobs for {} run as root on this machine: set \"user\" under \"builtin\" in the configuration to a \
+                 user who may do less, or run this as another user",
+                if settings.platforms.is_empty() { describe::platforms() } else { settings.platforms.clone() }.join(" ")
+            )
+        })
     }
 }
 
@@ -64,7 +77,7 @@ pub fn start(settings: &Builtin, state: &Path, hub: &HubHandle) -> Result<Builti
     let state = Arc::new(State::open(&directory)?);
     let offering = look(settings, &state)?;
     let (controls, orders) = smol::channel::bounded(1);
-    let agent = BuiltinAgent { settings: settings.clone(), state: state.clone(), controls };
+    let agent = BuiltinAgent { settings: Mutex::new(settings.clone()), state: state.clone(), controls };
     let settings = Settings {
         host: describe::host_name(),
         parallel: (describe::cores() / offering.slots.max(1)).max(1),

@@ -20,6 +20,7 @@ pub mod nonces;
 pub mod page;
 pub mod page_socket;
 pub mod places;
+pub mod reload;
 pub mod repositories;
 pub mod sessions;
 pub mod startup;

@@ -13,6 +13,7 @@ use sai_agent::fresh::Fresh;
 use sai_agent::terminal;
 use sai_core::limits::SLOTS;
 use sai_master::actions::{self, Action};
+use sai_master::builtin::BuiltinAgent;
 use sai_master::places::{self, Place};
 use sai_master::store::{self, Options, Store};
 use sai_master::tls::{self, Identity};
@@ -96,26 +97,35 @@ fn run(mut arguments: Arguments) -> Result<ExitCode, Failure> {
     say(&format!("configured by {said_by}; keeping everything in {}", config.state.display()));
     let repositories = config.repositories.len();
     let fresh = Fresh::new(&config.state);
-    let master = startup::start(config).map_err(Failure::Infra)?;
+    // First, so that no signal finds a master that it would end.
+    let mut signals = Signals::new([Signal::Hup]).map_err(|error| Failure::Infra(format!("signals: {error}")))?;
+    let mut master = startup::start(config.clone()).map_err(Failure::Infra)?;
     fresh.keep();
     for address in &master.addresses {
         say(&format!("listening on {address}"));
     }
-    say(&format!("the page is at {}; {repositories} repositories are configured", master.url));
-    // Without an agent inside there is nothing to look at again: then the signal does what it does by default.
-    match &master.builtin {
-        Some(agent) => {
-            let mut signals =
-                Signals::new([Signal::Hup]).map_err(|error| Failure::Infra(format!("signals: {error}")))?;
-            smol::block_on(async {
-                while let Some(Ok(_)) = signals.next().await {
-                    agent.look_again().await;
-                }
-            });
-            Err(Failure::Infra("signals cannot be received any more".to_string()))
-        }
-        None => smol::block_on(smol::future::pending()),
+    if let Some(warning) = master.builtin.as_ref().and_then(BuiltinAgent::warning) {
+        say(&warning);
     }
+    say(&format!("the page is at {}; {repositories} repositories are configured", master.url));
+    smol::block_on(async {
+        while let Some(Ok(_)) = signals.next().await {
+            // Without a file there still is what the agent inside finds.
+            let read = file.as_deref().map_or(Ok(config.clone()), places::read);
+            let lines = match read {
+                Ok(mut new) => {
+                    if asked.state.is_some() || new.state.as_os_str().is_empty() {
+                        new.state = config.state.clone();
+                    }
+                    over.apply(&mut new);
+                    master.reload(new).await
+                }
+                Err(lines) => vec![format!("nothing changes, what was read before goes on:\n{}", lines.join("\n"))],
+            };
+            lines.iter().for_each(|line| say(line));
+        }
+    });
+    Err(Failure::Infra("signals cannot be received any more".to_string()))
 }
 
 fn trial(mut arguments: Arguments) -> Result<ExitCode, Failure> {

@@ -169,12 +169,25 @@ impl Shared {
 enum Call {
     Poke(Option<String>),
     Push(VerifiedPush),
+    /// The configuration has it otherwise now, or not at all any more.
+    Settings(Option<Repository>),
 }
 
 /// The way to the tasks.
 pub struct Repositories {
-    calls: Map<String, Sender<Call>>,
-    first_pokes: Map<String, Arc<FirstPokes>>,
+    tasks: RwLock<Map<String, Task>>,
+    shared: Shared,
+    pokes: PathBuf,
+    /// Refs that were seen in earlier lives of repositories that are not configured.
+    tips: Vec<TipRecord>,
+}
+
+/// One that looks after a repository, or would again once it is configured.
+#[derive(Clone)]
+struct Task {
+    calls: Sender<Call>,
+    first: Arc<FirstPokes>,
+    configured: bool,
 }
 
 /// The pokes of a repository that was never looked at, on disk before they are answered.
@@ -219,38 +232,82 @@ impl FirstPokes {
 }
 
 impl Repositories {
-    /// Starts a task for each configured repository; `tips` are the refs seen in earlier lives.
+    /// Starts a task for each configured repository; `restored` are the refs seen in earlier lives.
     ///
     /// # Errors
     /// The directory of first pokes cannot be made.
-    pub fn start(config: &Config, state: &Path, shared: &Shared, tips: &[TipRecord]) -> io::Result<Self> {
+    pub fn start(config: &Config, state: &Path, shared: &Shared, restored: &[TipRecord]) -> io::Result<Self> {
         let pokes = state.join("pokes");
         DirBuilder::new().recursive(true).mode(0o700).create(&pokes)?;
-        let mut live = shared.live.write().unwrap_or_else(PoisonError::into_inner);
+        let tips = restored.iter().filter(|tip| !config.repositories.contains_key(&tip.repository)).cloned().collect();
+        let all = Self { tasks: RwLock::new(Map::new()), shared: shared.clone(), pokes, tips };
+        all.show(config);
+        for repository in config.repositories.values() {
+            let refs = restored.iter().filter(|tip| tip.repository == repository.name);
+            all.begin(repository, refs);
+        }
+        Ok(all)
+    }
+
+    /// Starts the task of one of which these refs are known.
+    fn begin<'a>(&self, repository: &Repository, refs: impl Iterator<Item = &'a TipRecord>) {
+        let refs = Map::from_iter(refs.map(|tip| (tip.reference.clone(), tip.revision.clone())));
+        let known = KnownRefs::restored(refs);
+        let (calls, receiver) = smol::channel::bounded(WAITING);
+        let wanted = Mutex::new(!known.looked_at_branches);
+        let first = Arc::new(FirstPokes { file: self.pokes.join(&repository.name), wanted });
+        let task = Task { calls, first: first.clone(), configured: true };
+        self.tasks.write().unwrap_or_else(PoisonError::into_inner).insert(repository.name.clone(), task);
+        let watch = Watch { shared: self.shared.clone(), repository: repository.clone(), known, first };
+        detach(watch.run(receiver));
+    }
+
+    /// Shows the configured ones, with the states they have.
+    fn show(&self, config: &Config) {
+        let mut live = self.shared.live.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::take(&mut live.repositories);
         live.repositories = config
             .repositories
             .values()
-            .map(|repository| LiveRepository {
-                name: repository.name.clone(),
-                url: repository.url.shown().to_string(),
-                state: "not looked at yet".to_string(),
+            .map(|repository| {
+                let before = before.iter().find(|shown| shown.name == repository.name);
+                let state = before.map_or("not looked at yet", |shown| &shown.state).to_string();
+                LiveRepository { name: repository.name.clone(), url: repository.url.shown().to_string(), state }
             })
             .collect();
         drop(live);
-        let (mut calls, mut first_pokes) = (Map::new(), Map::new());
-        for repository in config.repositories.values() {
-            let refs = tips.iter().filter(|tip| tip.repository == repository.name);
-            let refs = Map::from_iter(refs.map(|tip| (tip.reference.clone(), tip.revision.clone())));
-            let known = KnownRefs::restored(refs);
-            let (sender, receiver) = smol::channel::bounded(WAITING);
-            calls.insert(repository.name.clone(), sender);
-            let wanted = Mutex::new(!known.looked_at_branches);
-            let first = Arc::new(FirstPokes { file: pokes.join(&repository.name), wanted });
-            first_pokes.insert(repository.name.clone(), first.clone());
-            let watch = Watch { shared: shared.clone(), repository: repository.clone(), known, first };
-            detach(watch.run(receiver));
+        self.shared.changes.touch(Topic::Events);
+    }
+
+    /// Goes on by another configuration. What is known of a repository outlives its absence from it.
+    pub async fn change(&self, old: &Config, new: &Config) {
+        self.show(new);
+        for name in old.repositories.keys().filter(|name| !new.repositories.contains_key(*name)) {
+            self.settle(name, None).await;
         }
-        Ok(Self { calls, first_pokes })
+        for (name, repository) in
+            new.repositories.iter().filter(|(name, now)| old.repositories.get(*name) != Some(*now))
+        {
+            if !self.settle(name, Some(repository)).await {
+                self.begin(repository, self.tips.iter().filter(|tip| tip.repository == *name));
+            }
+        }
+    }
+
+    /// Tells a task of it. False when there is none.
+    async fn settle(&self, name: &str, repository: Option<&Repository>) -> bool {
+        let calls = {
+            let mut tasks = self.tasks.write().unwrap_or_else(PoisonError::into_inner);
+            let Some(task) = tasks.get_mut(name) else { return false };
+            task.configured = repository.is_some();
+            task.calls.clone()
+        };
+        calls.send(Call::Settings(repository.cloned())).await.is_ok()
+    }
+
+    fn task(&self, name: &str) -> Option<Task> {
+        let tasks = self.tasks.read().unwrap_or_else(PoisonError::into_inner);
+        tasks.get(name).filter(|task| task.configured).cloned()
     }
 
     /// Somebody says that there was a push. False when there is no such repository.
@@ -258,8 +315,8 @@ impl Repositories {
     /// # Errors
     /// The poke cannot be kept, and must be sent again.
     pub fn poke(&self, repository: &str, reference: Option<String>) -> io::Result<bool> {
-        let Some(calls) = self.calls.get(repository) else { return Ok(false) };
-        if let (Some(first), Some(reference)) = (self.first_pokes.get(repository), &reference) {
+        let Some(Task { calls, first, .. }) = self.task(repository) else { return Ok(false) };
+        if let Some(reference) = &reference {
             first.note(reference)?;
         }
         // A full queue holds a poke already, so that the look this one asks for is made.
@@ -272,11 +329,9 @@ impl Repositories {
     /// # Errors
     /// The push cannot be kept, and must be sent again.
     pub fn push(&self, push: VerifiedPush) -> io::Result<bool> {
-        let Some(calls) = self.calls.get(&push.repository) else { return Ok(false) };
+        let Some(Task { calls, first, .. }) = self.task(&push.repository) else { return Ok(false) };
         // Were the master killed before its event is made, a look would find it.
-        if let Some(first) = self.first_pokes.get(&push.repository) {
-            first.note(&push.reference)?;
-        }
+        first.note(&push.reference)?;
         Ok(calls.try_send(Call::Push(push)).is_ok())
     }
 }
@@ -290,6 +345,24 @@ struct Watch {
 
 impl Watch {
     async fn run(mut self, calls: Receiver<Call>) {
+        while let Some(settings) = self.look_after(&calls).await {
+            let mut settings = settings;
+            // Of one that is not configured nothing is looked at, and nothing is forgotten.
+            while settings.is_none() {
+                match calls.recv().await {
+                    Ok(Call::Settings(again)) => settings = again,
+                    Ok(_) => {}
+                    Err(_) => return,
+                }
+            }
+            if let Some(repository) = settings {
+                self.repository = repository;
+            }
+        }
+    }
+
+    /// Looks after it until it is configured otherwise; none when nobody can call any more.
+    async fn look_after(&mut self, calls: &Receiver<Call>) -> Option<Option<Repository>> {
         // Pushes may have come while no master listened: one look catches up with them, unless nothing was ever seen.
         let catch_up = self.known.looked_at_branches;
         let poll_ms = self.repository.poll_s.map(|seconds| seconds.saturating_mul(1000));
@@ -319,7 +392,8 @@ impl Watch {
                 Some(None)
             };
             match call.or(timer).await {
-                None => return,
+                None => return None,
+                Some(Some(Call::Settings(repository))) => return Some(repository),
                 Some(None) => inputs.push_back(LookInput::Deadline),
                 Some(Some(Call::Poke(reference))) => inputs.push_back(LookInput::Poke(reference)),
                 Some(Some(Call::Push(push))) => self.push(push).await,

@@ -4,7 +4,7 @@ use crate::actions::{Actions, Door};
 use crate::addresses;
 use crate::agents::{self, Tokens};
 use crate::builtin::{self, BuiltinAgent};
-use crate::config::Config;
+use crate::config::{Config, Repository};
 use crate::forge::Forge;
 use crate::front::{Front, FrontConfig, Greeting, Lane, Limits, Rejection, RequestHead, Socket, Upgrades};
 use crate::hook::{self, HookOutcome, HookRequest, HookSecret};
@@ -59,6 +59,8 @@ pub struct Master {
     pub actions: Arc<Actions>,
     /// The agent inside, unless it is off.
     pub builtin: Option<BuiltinAgent>,
+    pub(crate) hooks: Arc<Hooks>,
+    pub(crate) config: Config,
     _front: Front,
 }
 
@@ -114,7 +116,7 @@ pub fn start(config: Config) -> Result<Master, String> {
         hub: handle.clone(),
         reader: store.reader(),
         store: store.clone(),
-        keep: config.keep,
+        keep: Mutex::new(config.keep),
         tokens: tokens.clone(),
         door,
         live: live.clone(),
@@ -130,10 +132,11 @@ pub fn start(config: Config) -> Result<Master, String> {
         public: config.public,
     });
     let pages = library.clone();
-    let hooks = Hooks::new(&config, repositories, &state)?;
+    let hooks = Arc::new(Hooks::new(&config, repositories, &state)?);
+    let receiver = hooks.clone();
     let shown = identity.clone();
     let handler = move |request: Request| match (request.path.as_str(), request.method.as_str()) {
-        (path, _) if path.starts_with("/hook/") => hooks.respond(&request),
+        (path, _) if path.starts_with("/hook/") => receiver.respond(&request),
         // Everybody who connects is shown it anyway.
         ("/cert.pem", "GET" | "HEAD") => {
             Response::bytes(200, "application/x-pem-file", shown.chain_pem()).with("cache-control", "no-cache")
@@ -153,10 +156,10 @@ pub fn start(config: Config) -> Result<Master, String> {
     let front = Front::start(front, identity, doors).map_err(|error| error.to_string())?;
     admin::listen(&state, actions.clone()).map_err(|error| format!("the command socket: {error}"))?;
     let builtin = config.builtin.as_ref().map(|builtin| builtin::start(builtin, &state, &handle)).transpose()?;
-    let (kept, keep) = (store.clone(), config.keep);
+    let (kept, keeper) = (store.clone(), actions.clone());
     detach(async move {
         loop {
-            let store = kept.clone();
+            let (store, keep) = (kept.clone(), keeper.keep());
             let report = unblock(move || crate::store::gc(&store, keep)).await;
             if let Some(trouble) = report.trouble {
                 say(&format!("retention: {trouble}"));
@@ -168,7 +171,7 @@ pub fn start(config: Config) -> Result<Master, String> {
     });
     let addresses = front.addresses().to_vec();
     let url = own_url(&config, &addresses);
-    Ok(Master { addresses, url, hub: handle, shared, store, actions, builtin, _front: front })
+    Ok(Master { addresses, url, hub: handle, shared, store, actions, builtin, hooks, config, _front: front })
 }
 
 /// Makes the state directory if there is none. Others may pass through it, since jobs may run as another user than the
@@ -246,8 +249,8 @@ fn own_url(config: &Config, addresses: &[SocketAddr]) -> String {
     }
 }
 
-/// Makes the hub's machine what it was, from the records and the lengths of files alone.
-fn restore(config: &Config, store: &Store, restored: &Restored) -> Result<(Hub, Vec<Output>), String> {
+/// What a configuration says about every job.
+pub(crate) fn rules(config: &Config) -> (Terms, Policy) {
     let submodules = config.repositories.iter().map(|(name, repository)| (name.clone(), repository.submodules));
     let places = config.repositories.iter().map(|(name, repository)| (name.clone(), repository.url.clone()));
     let terms = Terms {
@@ -263,6 +266,12 @@ fn restore(config: &Config, store: &Store, restored: &Restored) -> Result<(Hub, 
         expire_ms: config.expire_s.saturating_mul(1000),
         ..Policy::default()
     };
+    (terms, policy)
+}
+
+/// Makes the hub's machine what it was, from the records and the lengths of files alone.
+fn restore(config: &Config, store: &Store, restored: &Restored) -> Result<(Hub, Vec<Output>), String> {
+    let (terms, policy) = rules(config);
     let mut hub = Hub::new(terms, policy);
     let mut outputs = Vec::new();
     let now = clock::now();
@@ -333,20 +342,28 @@ fn replay(hub: &mut Hub, store: &Store, key: JobKey, outputs: &mut Vec<Output>) 
     Ok(())
 }
 
+/// The secrets of signed hooks.
+fn secrets(config: &Config) -> Map<String, HookSecret> {
+    let secret = |repository: &Repository| HookSecret { secret: repository.secret.clone() };
+    Map::from_iter(config.repositories.values().map(|repository| (repository.name.clone(), secret(repository))))
+}
+
 /// What `/hook/` does.
-struct Hooks {
-    secrets: Map<String, HookSecret>,
-    repositories: Repositories,
+pub(crate) struct Hooks {
+    secrets: RwLock<Map<String, HookSecret>>,
+    pub(crate) repositories: Repositories,
     nonces: Mutex<Nonces>,
 }
 
 impl Hooks {
     fn new(config: &Config, repositories: Repositories, state: &Path) -> Result<Self, String> {
-        let secrets = config.repositories.values();
-        let secrets =
-            secrets.map(|repository| (repository.name.clone(), HookSecret { secret: repository.secret.clone() }));
         let nonces = Nonces::open(&state.join("nonces")).map_err(|error| format!("the nonces of hooks: {error}"))?;
-        Ok(Self { secrets: Map::from_iter(secrets), repositories, nonces: Mutex::new(nonces) })
+        Ok(Self { secrets: RwLock::new(secrets(config)), repositories, nonces: Mutex::new(nonces) })
+    }
+
+    /// Checks signatures by other secrets from now on.
+    pub(crate) fn change(&self, config: &Config) {
+        *self.secrets.write().unwrap_or_else(PoisonError::into_inner) = secrets(config);
     }
 
     fn respond(&self, request: &Request) -> Response {
@@ -357,7 +374,8 @@ impl Hooks {
             headers: &request.headers,
             body: &request.body,
         };
-        match hook::receive(&parts, &self.secrets) {
+        let received = hook::receive(&parts, &self.secrets.read().unwrap_or_else(PoisonError::into_inner));
+        match received {
             Err(error) => Response::text(error.status, error.text),
             Ok(HookOutcome::Ignored(why)) => Response::text(200, why),
             Ok(HookOutcome::Poke { repository, reference, .. }) => {

@@ -1,8 +1,9 @@
 //! What the command lines of both programs promise: help for each command, outputs that nobody reads, places that stay as
 //! they were, and no byte of a stranger's that a terminal would obey.
 
+use rustix::process::Signal;
 use sai_tests::process::{Process, eventually, program};
-use sai_tests::repository::{run, sai_master, saifile};
+use sai_tests::repository::{Repository, run, sai_master, saifile};
 use sai_tests::world::World;
 use std::fs::{self, File};
 use std::path::Path;
@@ -333,5 +334,75 @@ fn the_agent_inside_cannot_be_revoked_or_added_and_a_revoked_one_is_not_taken_ba
     let (status, out, _) = sai_master(&["agent", "--help"]);
     for state in ["connected", "away", "aside", "locked out", "never seen", "revoked"] {
         assert!(status == 0 && out.contains(state), "{state}");
+    }
+}
+
+#[test]
+fn a_signal_makes_a_master_read_its_configuration_again() {
+    let mut world = World::new("reload");
+    world.set("builtin", "{\"platforms\": [\"linux-test-1\"], \"slots\": 2}");
+    let master = world.master();
+    world.repository.push_saifile(&saifile(&["true"]));
+    world.ended(1);
+    let other = world.directory.join("other");
+    fs::create_dir(&other).expect("a directory");
+    let other = Repository::new(&other);
+    let again = |world: &World| {
+        world.configuration();
+        master.signal(Signal::HUP);
+    };
+    let both = |first: &str| format!("{{{first} \"other\": {{\"url\": {:?}}}}}", other.bare);
+    let project = format!("\"project\": {{\"url\": {:?}}},", world.repository.bare);
+    world.set("repositories", &both(&project));
+    world.set("timeout_s", "1");
+    again(&world);
+    let said = master.await_line("from now on: repositories:");
+    assert!(said.contains("project has changed") && said.contains("other is new"), "{said}");
+    master.await_line("for jobs that are assigned from now on: timeout_s");
+    other.install_hook(&format!("https://{}", world.address()), "other");
+    other.push_saifile(&saifile(&["sleep 100"]));
+    assert_eq!(world.ended(2).jobs[0].state, "timed-out");
+    // What is wrong is told with its place, and changes nothing.
+    fs::write(world.directory.join("master.json"), "{\n  \"listen\": 12 }").expect("a file");
+    master.signal(Signal::HUP);
+    master.await_line("nothing changes");
+    master.await_line("master.json:2:13: listen: expected ");
+    other.push_saifile(&saifile(&["true"]));
+    assert_eq!(world.ended(3).jobs[0].state, "passed");
+    // One that is gone is built no more, and one that comes back goes on where it was.
+    world.set("repositories", &both(""));
+    world.set("listen", "\"127.0.0.1:1\"");
+    world.set("builtin", "{\"platforms\": [\"linux-test-2\"], \"slots\": 2}");
+    again(&world);
+    master.await_line("project is gone");
+    master.await_line("after a restart: listen");
+    let offered = || world.agents().into_iter().find(|agent| agent.name == "built-in").map(|agent| agent.platforms);
+    eventually("what it offers now", || offered().filter(|platforms| *platforms == ["linux-test-2"]));
+    world.repository.push_saifile(&saifile(&["exit 3"]));
+    world.set("repositories", &both(&project));
+    again(&world);
+    master.await_line("project is new");
+    let event = eventually("the push that came meanwhile", || world.event(4));
+    assert!(event.event.reference.ends_with("/main") && event.event.source == "poll", "{event:?}");
+    again(&world);
+    master.await_line("says what it said before");
+}
+
+#[test]
+fn root_is_told_that_steps_are_roots() {
+    let mut world = World::new("root");
+    world.set("builtin", "{\"platforms\": [\"linux-test-1\"]}");
+    let master = world.master();
+    master.await_line("the page is at");
+    let warned = |process: &Process| process.said().iter().any(|line| line.contains("run as root"));
+    let root = rustix::process::geteuid().is_root();
+    assert_eq!(warned(&master), root, "{:?}", master.said());
+    assert_eq!(warned(&world.agent("one", &["linux-test-2"], 1)), root);
+    drop(master);
+    if root {
+        world.set("builtin", "{\"platforms\": [\"linux-test-1\"], \"user\": \"nobody\"}");
+        let master = world.master();
+        master.await_line("the page is at");
+        assert!(!warned(&master), "{:?}", master.said());
     }
 }
