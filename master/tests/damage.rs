@@ -75,6 +75,7 @@ fn job(id: u64, state: JobState) -> JobRecord {
         assigned_at: None,
         started_at: Some(3),
         ended_at: None,
+        awaited: None,
         cause: String::new(),
         fault: Fault::Nobody,
         verdict: None,
