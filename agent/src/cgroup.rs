@@ -6,9 +6,11 @@
 //! cgroup of the agent is divided after all, if nothing but agents and supervisors runs in it.
 
 mod enclosure;
+mod reached;
 mod removal;
 
 pub use enclosure::{Enclosure, enclose, enclosing_trouble};
+pub use reached::{Reached, killed_on_the_machine};
 pub use removal::remove;
 
 use std::fs;

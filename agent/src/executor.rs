@@ -96,6 +96,20 @@ pub enum Running {
     Gone,
 }
 
+/// How a step has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Exit status; 128 + signal number when a signal ended it.
+    pub status: i32,
+    /// Whether a signal ended it, for certain.
+    pub signalled: bool,
+}
+
+impl Ended {
+    /// By SIGKILL.
+    pub const KILLED: Self = Self { status: 128 + 9, signalled: true };
+}
+
 /// The kinds of executors.
 #[derive(Debug)]
 pub enum Executor {
@@ -208,6 +222,15 @@ impl Executor {
         match self {
             Self::Host(host) => host.spawn(step).map(Running::Process),
             Self::Container(contained) => contained.spawn(&step),
+        }
+    }
+
+    /// The limit that the job has reached since this was asked last, one clause; to be asked when a step has ended.
+    pub fn reached(&self, ended: Ended) -> Option<String> {
+        match self {
+            // It has none of its own, and what happens on the whole machine matters only to a step that has failed.
+            Self::Host(host) => host.reached().filter(|_| ended.status != 0),
+            Self::Container(contained) => contained.reached(),
         }
     }
 

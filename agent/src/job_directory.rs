@@ -20,6 +20,7 @@
 //! | `ended` | the log's last record is its verdict |
 
 use crate::cgroup;
+use crate::clean_start;
 use crate::container::Container;
 use crate::executor::CGROUPS;
 use crate::process_tree::{Traces, boot, state};
@@ -28,7 +29,7 @@ use crate::spool::{SpoolReader, SpoolWriter, recover};
 use crate::supervised::ask_to_vanish;
 use miniserde::{Deserialize, Serialize, json};
 use rustix::fs::{FlockOperation, flock};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, WaitOptions, waitpid};
 use sai_core::job::{Fault, JobKey, Outcome, Verdict};
 use sai_core::limits::{SPOOL_BYTES, STREAMS};
 use sai_core::ordered::Map;
@@ -38,11 +39,10 @@ use sai_core::wire::Assignment;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -422,12 +422,12 @@ impl JobDirectory {
 }
 
 /// The supervisors this process has started: somebody has to collect their exit statuses.
-static STARTED: Mutex<Vec<Child>> = Mutex::new(Vec::new());
+static STARTED: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 
 /// Collects the exit statuses of supervisors that have ended.
 pub(crate) fn reap() {
     let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
-    started.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+    started.retain(|child| matches!(waitpid(Some(*child), WaitOptions::NOHANG), Ok(None)));
 }
 
 /// Starts the supervisor of an attempt. It gets the lock as its standard input and the listening control socket as its
@@ -444,14 +444,10 @@ pub fn start(directory: &JobDirectory, launcher: &Launcher) -> io::Result<()> {
     let listener = listen(directory)?;
     let errors =
         OpenOptions::new().create(true).append(true).mode(0o600).open(directory.path.join("supervisor.err"))?;
-    let child = Command::new(&launcher.program)
-        .args(&launcher.first_arguments)
-        .arg("--job")
-        .arg(&directory.path)
-        .stdin(Stdio::from(lock))
-        .stdout(Stdio::from(OwnedFd::from(listener)))
-        .stderr(Stdio::from(errors))
-        .spawn()?;
+    let mut arguments = launcher.first_arguments.clone();
+    arguments.extend([OsString::from("--job"), directory.path.clone().into_os_string()]);
+    let streams = [lock.as_fd(), listener.as_fd(), errors.as_fd()];
+    let child = clean_start::spawn(launcher.program.as_os_str(), &arguments, streams)?;
     STARTED.lock().unwrap_or_else(PoisonError::into_inner).push(child);
     Ok(())
 }

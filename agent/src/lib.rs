@@ -13,6 +13,7 @@ pub mod blocking;
 pub mod cache;
 pub mod cgroup;
 pub mod checkout;
+pub mod clean_start;
 pub mod clock;
 pub mod config;
 pub mod container;

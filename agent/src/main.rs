@@ -11,6 +11,7 @@ use async_signal::{Signal, Signals};
 use pico_args::Arguments;
 use rustix::thread::disable_transparent_huge_pages;
 use sai_agent::blocking::unblock;
+use sai_agent::clean_start::restore_signals;
 use sai_agent::config::{self, Config};
 use sai_agent::describe;
 use sai_agent::fresh::Fresh;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         let _ = disable_transparent_huge_pages(false);
         return supervisor::main(Path::new(directory));
     }
+    restore_signals();
     if arguments.first().is_some_and(|argument| argument == "image") {
         arguments.remove(0);
         return command_image(arguments);

@@ -13,7 +13,8 @@ mod ends;
 mod helpers;
 
 use crate::artifacts::Collector;
-use crate::executor::{Executor, Isolated, Pipe, Running, Step, Workspace, environment, isolate};
+use crate::clean_start::close_others;
+use crate::executor::{Ended, Executor, Isolated, Pipe, Running, Step, Workspace, environment, isolate};
 use crate::git::{Stop, timespec};
 use crate::job_directory::{JobDirectory, RunnerOptions};
 use crate::mirror::Trouble;
@@ -21,7 +22,7 @@ use crate::process_tree::{descendants, signal};
 use crate::spool::SpoolWriter;
 use begin::{take_listener, take_lock};
 use connection::Agent;
-use ends::{KILLED, exit_status};
+use ends::{Exited, ended};
 use helpers::{Event, Prepare, Teller, collect, thread, watch_children};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::fs::Mode;
@@ -68,6 +69,7 @@ const GIT: u8 = 2;
 
 /// Runs the job of a job directory to its end. The exit status tells whether the log has its verdict.
 pub fn main(directory: &Path) -> ExitCode {
+    close_others();
     match supervise(directory) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -122,8 +124,7 @@ struct Supervisor {
     buffer: Vec<u8>,
     pause_until: Option<Instant>,
     step: Option<Running>,
-    /// A step's status, and the bytes of its output that are still in the pipes.
-    exited: Option<(i32, [u64; 2])>,
+    exited: Option<Exited>,
     killing_since: Option<Instant>,
 
     wake: Arc<OwnedFd>,
@@ -325,7 +326,7 @@ impl Supervisor {
             Ok(read) => read,
             Err(_) => 0,
         };
-        if let Some((_, left)) = &mut self.exited {
+        if let Some(Exited { left, .. }) = &mut self.exited {
             left[at] = if read == 0 { 0 } else { left[at].saturating_sub(read as u64) };
         }
         if read > 0 {
@@ -481,7 +482,7 @@ impl Supervisor {
                 self.watch_children();
                 self.input(Input::StepSpawned);
                 if running == Running::Gone {
-                    self.step_ended(KILLED);
+                    self.step_ended(Ended::KILLED);
                     // Nothing more may happen that would be waited for.
                     self.tell_of_exit();
                 }
@@ -551,7 +552,7 @@ impl Supervisor {
             match wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, status))) => {
                     if self.step == Some(Running::Process(pid)) {
-                        self.step_ended(exit_status(status));
+                        self.step_ended(ended(status));
                     } else if self.executor.contained().is_some_and(|contained| contained.is_runner(pid)) {
                         self.container_ended(status);
                     }
@@ -572,11 +573,11 @@ impl Supervisor {
 
     /// Tells of a step's end when all it had printed by then is read.
     fn tell_of_exit(&mut self) {
-        if let Some((status, left)) = self.exited
-            && (left == [0, 0] || (self.killing_since.is_none() && self.pipes.iter().all(|pipe| !pipe.open)))
-        {
-            self.exited = None;
-            self.input(Input::StepExited { status });
+        let unread = |exited: &mut Exited| {
+            exited.left != [0, 0] && (self.killing_since.is_some() || self.pipes.iter().any(|pipe| pipe.open))
+        };
+        if let Some(exited) = self.exited.take_if(|exited| !unread(exited)) {
+            self.input(exited.input());
         }
     }
 
@@ -610,8 +611,8 @@ impl Supervisor {
             let count = descendants().len();
             self.log(&Record::Note(format!("{count} processes of the job could not be killed")));
         }
-        if let Some((status, _)) = self.exited.take() {
-            self.input(Input::StepExited { status });
+        if let Some(exited) = self.exited.take() {
+            self.input(exited.input());
         }
         self.input(Input::Drained);
     }

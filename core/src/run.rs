@@ -46,6 +46,10 @@ pub enum Input {
     StepExited {
         /// Exit status; 128 + signal number when a signal ended it.
         status: i32,
+        /// Whether a signal ended it, for certain: a shell's status may be the same without one.
+        signalled: bool,
+        /// The limit of the job that was reached while it ran, and what came of it, one clause for people.
+        limit: Option<String>,
     },
     /// The place in which the steps run is gone, with all of their processes, and the job had no part in it: trouble of ours.
     Lost {
@@ -265,7 +269,7 @@ impl Run {
                     self.kill(Stopped::Nothing, out);
                 }
             }
-            Input::StepExited { status } => self.step_exited(status, out),
+            Input::StepExited { status, signalled, limit } => self.step_exited(status, signalled, limit, out),
             Input::Lost { why } => {
                 if matches!(self.state, State::Spawning | State::Running { .. } | State::Between) {
                     self.conclude(self.verdict_of(Outcome::Infra, Fault::Infrastructure, why, Some(self.step)));
@@ -282,14 +286,21 @@ impl Run {
         }
     }
 
-    fn step_exited(&mut self, status: i32, out: &mut Vec<Output>) {
+    fn step_exited(&mut self, status: i32, signalled: bool, limit: Option<String>, out: &mut Vec<Output>) {
+        if let Some(limit) = limit.clone().filter(|_| self.state != State::Ended) {
+            self.note(format!("step {}: {limit}", self.step + 1), out);
+        }
         let step = u32::try_from(self.step).unwrap_or(u32::MAX);
         let ended = Output::Record(Record::StepEnd(StepEnd { step, status }));
         match self.state {
             State::Spawning | State::Running { .. } => {
                 out.push(ended);
                 if status != 0 {
-                    let cause = format!("step {} {}", self.step + 1, describe_status(status));
+                    let mut cause = format!("step {} {}", self.step + 1, describe_status(status, signalled));
+                    if let Some(limit) = limit {
+                        cause.push_str(": ");
+                        cause.push_str(&limit);
+                    }
                     let verdict = self.verdict_of(Outcome::Failed, Fault::Job, cause, Some(self.step));
                     self.conclude(Verdict { status: Some(status), ..verdict });
                     self.kill(Stopped::Nothing, out);
@@ -449,9 +460,9 @@ impl Run {
     }
 }
 
-/// An exit status in words, by the convention of shells that 128 + N is the end by signal N.
-fn describe_status(status: i32) -> String {
-    let name = match status - 128 {
+/// An exit status in words, and the signal's name where 128 + N stands for the end by signal N.
+fn describe_status(status: i32, signalled: bool) -> String {
+    let name = match if signalled { status - 128 } else { 0 } {
         1 => "SIGHUP",
         2 => "SIGINT",
         3 => "SIGQUIT",
@@ -503,6 +514,10 @@ mod tests {
         out
     }
 
+    fn exited(status: i32) -> Input {
+        Input::StepExited { status, signalled: status > 128, limit: None }
+    }
+
     fn start(step: u32, text: &str) -> Output {
         Output::Record(Record::StepStart(StepStart { step, text: text.into() }))
     }
@@ -535,9 +550,9 @@ mod tests {
         assert_eq!(step(&mut run, 6, Input::StepSpawned), []);
         assert_eq!(run.deadline(), Some(20_006));
         let next = [end(0, 0), start(1, "b"), Output::Spawn { step: 1 }];
-        assert_eq!(step(&mut run, 7, Input::StepExited { status: 0 }), next);
+        assert_eq!(step(&mut run, 7, exited(0)), next);
         assert_eq!(step(&mut run, 8, Input::StepSpawned), []);
-        assert_eq!(step(&mut run, 9, Input::StepExited { status: 0 }), [end(1, 0), Output::Kill]);
+        assert_eq!(step(&mut run, 9, exited(0)), [end(1, 0), Output::Kill]);
         assert_eq!(step(&mut run, 9, Input::Drained), [verdict(Outcome::Passed, Fault::Nobody, "", None, None)]);
         assert!(run.ended());
         assert_eq!(step(&mut run, 9, Input::Drained), []);
@@ -548,10 +563,34 @@ mod tests {
         let mut assignment = assignment(&["a", "b"]);
         assignment.artifacts = vec!["*".into()];
         let mut run = running(&assignment);
-        assert_eq!(step(&mut run, 1, Input::StepExited { status: 3 }), [end(0, 3), Output::Kill]);
+        assert_eq!(step(&mut run, 1, exited(3)), [end(0, 3), Output::Kill]);
         assert_eq!(step(&mut run, 1, Input::Drained), [Output::CollectArtifacts { last: true }]);
         let failed = verdict(Outcome::Failed, Fault::Job, "step 1 ended with status 3", Some(0), Some(3));
         assert_eq!(step(&mut run, 1, Input::ArtifactsCollected { trouble: None }), [failed]);
+    }
+
+    #[test]
+    fn a_signal_is_named_only_when_it_was_one_and_a_limit_when_it_was_reached() {
+        let reached = || Some("the kernel killed a process".to_string());
+        for (status, signalled, limit, cause) in [
+            (137, true, None, "step 1 ended with status 137 (SIGKILL)"),
+            (137, false, None, "step 1 ended with status 137"),
+            (143, false, None, "step 1 ended with status 143"),
+            (139, true, None, "step 1 ended with status 139 (SIGSEGV)"),
+            (1, false, reached(), "step 1 ended with status 1: the kernel killed a process"),
+            (137, true, reached(), "step 1 ended with status 137 (SIGKILL): the kernel killed a process"),
+        ] {
+            let mut run = running(&assignment(&["a", "b"]));
+            let noted = limit.as_ref().map(|limit| note(&format!("step 1: {limit}")));
+            let out = step(&mut run, 1, Input::StepExited { status, signalled, limit });
+            assert_eq!(out, noted.into_iter().chain([end(0, status), Output::Kill]).collect::<Vec<_>>());
+            let failed = verdict(Outcome::Failed, Fault::Job, cause, Some(0), Some(status));
+            assert_eq!(step(&mut run, 1, Input::Drained), [failed]);
+        }
+        // A step that has got over it has still met it.
+        let mut run = running(&assignment(&["a", "b"]));
+        let out = step(&mut run, 1, Input::StepExited { status: 0, signalled: false, limit: reached() });
+        assert_eq!(out[..2], [note("step 1: the kernel killed a process"), end(0, 0)]);
     }
 
     #[test]
@@ -560,11 +599,11 @@ mod tests {
         assignment.artifacts = vec!["*".into()];
         let mut run = running(&assignment);
         let collect = [end(0, 0), Output::CollectArtifacts { last: false }];
-        assert_eq!(step(&mut run, 1, Input::StepExited { status: 0 }), collect);
+        assert_eq!(step(&mut run, 1, exited(0)), collect);
         let next = [start(1, "b"), Output::Spawn { step: 1 }];
         assert_eq!(step(&mut run, 1, Input::ArtifactsCollected { trouble: None }), next);
         step(&mut run, 1, Input::StepSpawned);
-        step(&mut run, 1, Input::StepExited { status: 0 });
+        step(&mut run, 1, exited(0));
         assert_eq!(step(&mut run, 1, Input::Drained), [Output::CollectArtifacts { last: true }]);
         let out = step(&mut run, 1, Input::ArtifactsCollected { trouble: Some("disk full".into()) });
         let infra = verdict(Outcome::Infra, Fault::Infrastructure, "disk full", None, None);
@@ -596,7 +635,7 @@ mod tests {
         let mut run = running(&assignment(&["a"]));
         assert_eq!(run.step(), 0);
         assert_eq!(step(&mut run, 1, Input::Lost { why: "gone".into() }), [Output::Kill]);
-        assert_eq!(step(&mut run, 2, Input::StepExited { status: 137 }), []);
+        assert_eq!(step(&mut run, 2, exited(137)), []);
         let infra = verdict(Outcome::Infra, Fault::Infrastructure, "gone", Some(0), None);
         assert_eq!(step(&mut run, 3, Input::Drained), [infra]);
         // Whatever becomes of it after the end was decided changes nothing.
@@ -614,7 +653,7 @@ mod tests {
         assert_eq!(out, [note("step 1 took longer than 20 s"), Output::Terminate]);
         assert_eq!(run.deadline(), Some(30_000));
         assert_eq!(step(&mut run, 30_000, Input::Tick), [Output::Kill]);
-        assert_eq!(step(&mut run, 30_001, Input::StepExited { status: 137 }), [end(0, 137)]);
+        assert_eq!(step(&mut run, 30_001, exited(137)), [end(0, 137)]);
         let cause = "step 1 took longer than 20 s";
         let timed_out = verdict(Outcome::TimedOut, Fault::Job, cause, Some(0), None);
         assert_eq!(step(&mut run, 30_001, Input::Drained), [timed_out]);
@@ -628,7 +667,7 @@ mod tests {
         assert_eq!(run.deadline(), Some(100_000));
         let out = step(&mut run, 100_000, Input::Tick);
         assert_eq!(out, [note("the job took longer than 100 s"), Output::Terminate]);
-        assert_eq!(step(&mut run, 100_001, Input::StepExited { status: 143 }), [end(0, 143), Output::Kill]);
+        assert_eq!(step(&mut run, 100_001, exited(143)), [end(0, 143), Output::Kill]);
         let cause = "the job took longer than 100 s";
         assert_eq!(
             step(&mut run, 100_002, Input::Drained),
@@ -665,19 +704,19 @@ mod tests {
         let mut run = running(&assignment(&["a", "b"]));
         assert_eq!(step(&mut run, 1, cancel()), asked());
         assert_eq!(step(&mut run, 2, cancel()), []);
-        assert_eq!(step(&mut run, 3, Input::StepExited { status: 0 }), [end(0, 0), Output::Kill]);
+        assert_eq!(step(&mut run, 3, exited(0)), [end(0, 0), Output::Kill]);
         assert_eq!(step(&mut run, 4, Input::Drained), [cancelled()]);
 
         // While artifacts are collected, in the middle and at the end.
         let mut assignment = assignment(&["a", "b"]);
         assignment.artifacts = vec!["*".into()];
         let mut run = running(&assignment);
-        step(&mut run, 1, Input::StepExited { status: 0 });
+        step(&mut run, 1, exited(0));
         assert_eq!(step(&mut run, 1, cancel()), asked());
         assert_eq!(step(&mut run, 2, Input::ArtifactsCollected { trouble: None }), [Output::Kill]);
         assert_eq!(step(&mut run, 4, Input::Drained), [cancelled()]);
         let mut run = running(&assignment);
-        step(&mut run, 1, Input::StepExited { status: 1 });
+        step(&mut run, 1, exited(1));
         step(&mut run, 1, Input::Drained);
         let failed = verdict(Outcome::Failed, Fault::Job, "step 1 ended with status 1", Some(0), Some(1));
         assert_eq!(step(&mut run, 1, cancel()), [Output::Terminate, failed]);
@@ -693,7 +732,7 @@ mod tests {
         assert_eq!(out, [note("log limit of 1000 bytes reached: further output is dropped")]);
         assert_eq!(run.admit(0, 500, &mut out), 0);
         assert_eq!(out.len(), 1);
-        assert_eq!(step(&mut run, 1, Input::StepExited { status: 0 }), [end(0, 0), Output::Kill]);
+        assert_eq!(step(&mut run, 1, exited(0)), [end(0, 0), Output::Kill]);
 
         let mut assignment = assignment(&["a"]);
         assignment.log_limit_fails = true;
@@ -701,7 +740,7 @@ mod tests {
         out.clear();
         assert_eq!(run.admit(0, 2000, &mut out), 984);
         assert_eq!(out.last(), Some(&Output::Terminate));
-        step(&mut run, 1, Input::StepExited { status: 143 });
+        step(&mut run, 1, exited(143));
         let cause = "log limit of 1000 bytes reached";
         assert_eq!(step(&mut run, 1, Input::Drained), [verdict(Outcome::Failed, Fault::Job, cause, None, None)]);
     }
@@ -711,7 +750,7 @@ mod tests {
         let mut assignment = assignment(&["a"]);
         assignment.artifacts = vec!["*".into()];
         let mut run = running(&assignment);
-        step(&mut run, 1, Input::StepExited { status: 1 });
+        step(&mut run, 1, exited(1));
         step(&mut run, 1, Input::Drained);
         assert_eq!(run.deadline(), Some(1 + COLLECT_MS));
         let out = step(&mut run, 1 + COLLECT_MS, Input::Tick);

@@ -34,6 +34,7 @@ fn main() -> ExitCode {
             None => usage("--job: expected a directory", None),
         };
     }
+    sai_agent::clean_start::restore_signals();
     let mut arguments = Arguments::from_env();
     let asks = arguments.contains(["-h", "--help"]);
     if arguments.contains(["-V", "--version"]) {

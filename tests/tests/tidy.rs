@@ -26,7 +26,8 @@ const IMPORTERS: &[(&str, &[&str])] = &[
     ("rustls", &["agent/src/pin", "master/src/tls"]),
     ("futures_rustls", &["agent/src/link", "master/src/front"]),
     ("async_tungstenite", &["agent/src/link", "master/src/front"]),
-    ("async_signal", &["agent/src/main", "master/src/main", "master/src/try_once"]),
+    ("nix", &["agent/src/clean_start"]),
+    ("async_signal", &["agent/src/main", "agent/src/clean_start", "master/src/main", "master/src/try_once"]),
     ("pico_args", &["agent/src/main", "master/src/main"]),
 ];
 

@@ -47,7 +47,7 @@ pub fn remove(record: &Path) -> io::Result<()> {
 }
 
 /// A cgroup and those below it, each after the one that it is in.
-fn with_all_below(directory: &Path) -> Vec<PathBuf> {
+pub(super) fn with_all_below(directory: &Path) -> Vec<PathBuf> {
     let mut found = vec![directory.to_path_buf()];
     let mut next = 0;
     while let Some(directory) = found.get(next).filter(|_| found.len() < MOST) {

@@ -11,10 +11,11 @@ mod overlay;
 mod script;
 mod statuses;
 
-use crate::cgroup::{self, Limits};
+use crate::cgroup::{self, Limits, Reached};
+use crate::clean_start::forked;
 use crate::container::{Container, Network, Runner, Upper};
 use crate::executor::host::{give, write_script};
-use crate::executor::{CGROUPS, Pipe, Running, Step, Workspace};
+use crate::executor::{CGROUPS, Ended, Pipe, Running, Step, Workspace};
 use crate::git::{Stop, timespec};
 use crate::image::accounts::FIRST as ANYBODY;
 use crate::mirror::Trouble;
@@ -24,7 +25,7 @@ use command::{Place, USER, command, joining, variables};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, Gid, Mode, OFlags, Uid, chown, mkfifoat, openat, statvfs};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use script::{LOOP, ORDERS, OUTPUTS, SETSID, STATUSES, start_of_step, steps_loop};
+use script::{COMPLAINTS, LOOP, ORDERS, OUTPUTS, SETSID, STATUSES, start_of_step, steps_loop};
 use statuses::{Said, Statuses};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -48,6 +49,9 @@ const WORDS_BYTES: u64 = 4096;
 /// Bytes read of the loop's statuses at a time; there is never more than one, unless the job writes there.
 const STATUSES_BYTES: usize = 4096;
 
+/// Between the loop and us.
+const PIPES: [&str; 5] = [ORDERS, STATUSES, COMPLAINTS, OUTPUTS[0], OUTPUTS[1]];
+
 /// A job's container.
 #[derive(Debug)]
 pub struct Contained {
@@ -58,6 +62,7 @@ pub struct Contained {
     /// Both are open at both ends, so that neither side's coming and going is of consequence to the other.
     orders: File,
     statuses: File,
+    complaints: File,
     state: Mutex<State>,
 }
 
@@ -68,6 +73,8 @@ struct State {
     runner: Option<Pid>,
     ready: bool,
     ended: bool,
+    groups: Vec<PathBuf>,
+    reached: Reached,
 }
 
 impl Contained {
@@ -81,16 +88,16 @@ impl Contained {
         marker: &str,
         isolated: Result<(), String>,
     ) -> io::Result<Self> {
-        for name in [ORDERS, STATUSES, OUTPUTS[0], OUTPUTS[1]] {
+        for name in PIPES {
             mkfifoat(CWD, workspace.steps.join(name), Mode::RUSR | Mode::WUSR)?;
         }
         let open = |name: &str| -> io::Result<File> {
             let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
             Ok(File::from(openat(CWD, workspace.steps.join(name), flags, Mode::empty())?))
         };
-        let (orders, statuses) = (open(ORDERS)?, open(STATUSES)?);
+        let (orders, statuses, complaints) = (open(ORDERS)?, open(STATUSES)?, open(COMPLAINTS)?);
         let marker = marker.to_string();
-        Ok(Self { workspace, container, marker, isolated, orders, statuses, state: Mutex::default() })
+        Ok(Self { workspace, container, marker, isolated, orders, statuses, complaints, state: Mutex::default() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -135,21 +142,44 @@ impl Contained {
         let mut state = self.state();
         state.user = user;
         self.furnish(&root)?;
-        for name in [ORDERS, STATUSES, OUTPUTS[0], OUTPUTS[1]] {
+        for name in PIPES {
             chown(self.steps(name), Some(Uid::from_raw(user.0)), Some(Gid::from_raw(user.1)))
                 .map_err(|error| failed(name, error.into()))?;
         }
         write_script(&self.steps(LOOP), &steps_loop()).map_err(|error| failed("its script", error))?;
-        let Container { memory_mib, cpu_permille, pids, .. } = self.container;
-        let limits = Limits::new(memory_mib, cpu_permille, pids);
+        let limits = self.limits();
         let name = self.marker.split_once('=').map_or("", |(_, value)| value);
         let group = cgroup::create(name, limits, &job.join(CGROUPS)).map_err(|error| failed("its cgroups", error))?;
         // Each step has a session where the image can make one, and ours has no terminal.
         let session = !leads_session() || !SETSID.iter().any(|place| root.has(place));
+        state.reached = Reached::of(&group.directories);
+        state.groups.clone_from(&group.directories);
         let runner = self.run(&program, user, &group.directories, session);
         let runner = runner.map_err(|error| failed(&format!("starting {}", program.display()), error))?;
         state.runner = Some(runner);
         Ok(group.missing)
+    }
+
+    fn limits(&self) -> Limits {
+        Limits::new(self.container.memory_mib, self.container.cpu_permille, self.container.pids)
+    }
+
+    /// The limit that the job has reached since this was asked last, one clause.
+    pub fn reached(&self) -> Option<String> {
+        let mut state = self.state();
+        let now = Reached::of(&state.groups);
+        let before = std::mem::replace(&mut state.reached, now);
+        now.since(before, self.limits())
+    }
+
+    /// What the shell of the loop has complained of since this was asked last, on one line without control characters.
+    pub fn words_of_the_loop(&self) -> String {
+        let mut buffer = [0; WORDS_BYTES as usize];
+        // It never waits. What does not fit is for the next time, and most of a job's own making.
+        let read = (&self.complaints).read(&mut buffer).unwrap_or(0);
+        let text = String::from_utf8_lossy(buffer.get(..read).unwrap_or_default()).into_owned();
+        let text: String = text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
+        text.trim().to_string()
     }
 
     /// Mounts and writes what the job is to find in its root.
@@ -198,7 +228,7 @@ impl Contained {
         let user = (self.container.runner == Runner::Bwrap).then_some(user);
         let mut command = if cgroup::join_alone(groups)? {
             let mut command = Command::new(program);
-            command.args(words.get(1..).unwrap_or_default());
+            forked(&mut command).args(words.get(1..).unwrap_or_default());
             if let Some((user, group)) = user {
                 command.uid(user).gid(group);
             }
@@ -206,7 +236,7 @@ impl Contained {
         } else {
             let words = joining(groups, user, words);
             let mut command = Command::new("/bin/sh");
-            command.args(words.get(1..).unwrap_or_default());
+            forked(&mut command).args(words.get(1..).unwrap_or_default());
             command
         };
         command.current_dir("/");
@@ -301,6 +331,8 @@ impl Contained {
         if self.state().ended {
             return Ok(Running::Gone);
         }
+        // What it may have said of an earlier one is no word about this one.
+        let _ = self.words_of_the_loop();
         match (&self.orders).write_all(format!("{number}\n").as_bytes()) {
             // So short an order has room unless the job itself has filled the pipe.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Running::Gone),
@@ -313,8 +345,8 @@ impl Contained {
         self.statuses.as_fd()
     }
 
-    /// The steps that have ended since this was asked last: index and exit status.
-    pub fn take_statuses(&self) -> Vec<(usize, i32)> {
+    /// The steps that have ended since this was asked last: index, and how.
+    pub fn take_statuses(&self) -> Vec<(usize, Ended)> {
         let mut state = self.state();
         let mut buffer = [0; STATUSES_BYTES];
         // One read: a job that writes without end must not keep us here.
@@ -323,7 +355,11 @@ impl Contained {
         for said in state.said.push(buffer.get(..read).unwrap_or_default()) {
             match said {
                 Said::Ready => state.ready = true,
-                Said::Ended { step, status } => ended.push((step, status)),
+                Said::Ended { step, status } => {
+                    // Before it says so the shell has complained of the signal, if it was one.
+                    let signalled = status > 128 && !self.words_of_the_loop().is_empty();
+                    ended.push((step, Ended { status, signalled }));
+                }
             }
         }
         ended

@@ -1,7 +1,7 @@
 //! Step → nothing: what stands for containers in a build without them, and says what to build.
 
 use crate::container::Container;
-use crate::executor::{Pipe, Running, Step, Workspace};
+use crate::executor::{Ended, Pipe, Running, Step, Workspace};
 use crate::git::Stop;
 use crate::mirror::Trouble;
 use rustix::process::Pid;
@@ -69,8 +69,16 @@ impl Contained {
         self.nothing.as_fd()
     }
 
-    pub fn take_statuses(&self) -> Vec<(usize, i32)> {
+    pub fn take_statuses(&self) -> Vec<(usize, Ended)> {
         Vec::new()
+    }
+
+    pub fn reached(&self) -> Option<String> {
+        None
+    }
+
+    pub fn words_of_the_loop(&self) -> String {
+        String::new()
     }
 
     pub fn is_runner(&self, _: Pid) -> bool {

@@ -1,6 +1,7 @@
 //! Step → process on this machine itself, in its workspace, as another user when so configured.
 
-use crate::cgroup::Enclosure;
+use crate::cgroup::{Enclosure, killed_on_the_machine};
+use crate::clean_start::forked;
 use crate::executor::{Isolated, REF, Step, Workspace};
 use rustix::fs::{Gid, Uid, fchown};
 use rustix::process::Pid;
@@ -13,6 +14,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, lchown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Runs steps as plain processes.
 #[derive(Debug)]
@@ -21,13 +23,21 @@ pub struct Host {
     user: Option<(u32, u32)>,
     isolated: Isolated,
     shell: &'static str,
+    killed: AtomicU64,
 }
 
 impl Host {
     /// An executor in this workspace, as this user and group, or as ourselves.
     pub fn new(workspace: Workspace, user: Option<(u32, u32)>, isolated: Isolated) -> Self {
         let shell = if Path::new("/bin/bash").exists() { "/bin/bash" } else { "/bin/sh" };
-        Self { workspace, user, isolated, shell }
+        Self { workspace, user, isolated, shell, killed: AtomicU64::new(killed_on_the_machine()) }
+    }
+
+    /// Whether the machine has run out of memory since this was asked last, in words.
+    pub fn reached(&self) -> Option<String> {
+        let now = killed_on_the_machine();
+        let kills = now.saturating_sub(self.killed.swap(now, Ordering::Relaxed));
+        (kills > 0).then(|| format!("this machine ran out of memory meanwhile, and the kernel killed {kills} on it"))
     }
 
     /// Whether [`Host::start`] has to wait for the kernel.
@@ -68,6 +78,7 @@ impl Host {
             command.env(REF, OsString::from_vec(reference));
         }
         command.stdin(Stdio::null()).process_group(0);
+        forked(&mut command);
         if let Some((user, group)) = self.user {
             // A step that opens /dev/stdout anew needs to be allowed to.
             for pipe in [&step.stdout, &step.stderr] {

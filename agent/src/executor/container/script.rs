@@ -14,6 +14,9 @@ pub const LOOP: &str = "loop";
 pub const ORDERS: &str = "orders";
 /// See `ORDERS`.
 pub const STATUSES: &str = "statuses";
+/// The name of the pipe that the shell of the loop itself complains into. It tells there that a signal has ended a step, which
+/// cannot be seen by the status: that of `exit 137` is the same.
+pub const COMPLAINTS: &str = "complaints";
 /// See `ORDERS`.
 pub const OUTPUTS: [&str; 2] = ["stdout", "stderr"];
 
@@ -22,9 +25,9 @@ pub const OUTPUTS: [&str; 2] = ["stdout", "stderr"];
 pub fn steps_loop() -> String {
     format!(
         "PATH={PATH}\nexport PATH\ncd /\ntrap : HUP INT TERM\n\
-         exec </dev/null >{STEPS}/{} 2>{STEPS}/{} 3>{STEPS}/{STATUSES} 4<{STEPS}/{ORDERS}\n\
+         exec </dev/null >{STEPS}/{} 2>{STEPS}/{COMPLAINTS} 3>{STEPS}/{STATUSES} 4<{STEPS}/{ORDERS} 5>{STEPS}/{}\n\
          echo ready >&3\n\
-         while read -r step <&4; do\n    (. \"{STEPS}/run-$step\") 3>&- 4<&-\n    echo \"$step $?\" >&3\ndone\n",
+         while read -r step <&4; do\n    (. \"{STEPS}/run-$step\") 2>&5 3>&- 4<&- 5>&-\n    echo \"$step $?\" >&3\ndone\n",
         OUTPUTS[0], OUTPUTS[1]
     )
 }
