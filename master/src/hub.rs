@@ -321,7 +321,7 @@ impl Running {
             self.perform(outputs, &mut turn, &mut changes);
             changes.extend(change);
         }
-        self.refresh(now.steady, &turn.touches);
+        self.refresh(now, &turn.touches);
         if !changes.is_empty() {
             turn.committed = false;
             self.next_turn += 1;
@@ -444,7 +444,8 @@ impl Running {
     }
 
     /// Brings what viewers read up to date: what was touched, and nothing else.
-    fn refresh(&mut self, now: Millis, touches: &Set<Touch>) {
+    fn refresh(&mut self, clock: Now, touches: &Set<Touch>) {
+        let now = clock.steady;
         let jobs = touches.iter().any(|touch| matches!(touch, Touch::Job(_)));
         let mut agents = Set::from_iter(
             touches.iter().filter_map(|touch| if let Touch::Agent(name) = touch { Some(name) } else { None }),
@@ -464,17 +465,21 @@ impl Running {
             self.waiting_at = now.saturating_add(pause.max(least));
             agents.extend(self.aside.iter());
         }
-        let shown: Vec<(&String, Option<Arc<LiveAgent>>)> =
-            agents.iter().map(|name| (*name, live_agent(&self.hub, now, name).map(Arc::new))).collect();
+        let shown: Vec<(&String, Option<LiveAgent>)> =
+            agents.iter().map(|name| (*name, live_agent(&self.hub, now, name))).collect();
         let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
         let mut aside = Set::new();
         for (name, agent) in shown {
             match agent {
-                Some(agent) => {
+                Some(mut agent) => {
                     if agent.set_aside.is_some() || !agent.paused.is_empty() {
                         aside.insert(name.clone());
                     }
-                    live.agents.insert(name.clone(), agent);
+                    match live.agents.get(name) {
+                        Some(before) if agent.is_much_like(before) => agent.changed_at = before.changed_at,
+                        _ => agent.changed_at = clock.wall,
+                    }
+                    live.agents.insert(name.clone(), Arc::new(agent));
                 }
                 None => _ = live.agents.remove(name),
             }
@@ -525,6 +530,7 @@ fn live_agent(hub: &Hub, now: Millis, name: &str) -> Option<LiveAgent> {
         running: hub.scheduler().runs(name).collect(),
         set_aside: hub.scheduler().aside(name),
         paused: hub.scheduler().paused(now, name),
+        changed_at: 0,
     })
 }
 

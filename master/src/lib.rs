@@ -22,6 +22,7 @@ pub mod page_socket;
 pub mod places;
 pub mod reload;
 pub mod repositories;
+pub mod rooms;
 pub mod sessions;
 pub mod startup;
 pub mod status;

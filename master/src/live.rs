@@ -14,6 +14,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// jobs then costs one whole fragment instead of hundreds of small ones.
 const DIRTY_TOPICS: usize = 64;
 
+/// Changed jobs that are remembered one by one for who keeps sums of them, half a megabyte; past it all count as changed.
+const CHANGED_JOBS: usize = 65_536;
+
 /// An agent as it is now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LiveAgent {
@@ -43,6 +46,16 @@ pub struct LiveAgent {
     pub set_aside: Option<String>,
     /// What it gets no jobs of for a while, why and until when: a sentence each.
     pub paused: Vec<String>,
+    /// When anything of this but its load and free space changed last, Unix milliseconds.
+    pub changed_at: u64,
+}
+
+impl LiveAgent {
+    /// Whether nothing but load and free space differs.
+    pub fn is_much_like(&self, other: &Self) -> bool {
+        let (load_permille, free_mib, changed_at) = (other.load_permille, other.free_mib, other.changed_at);
+        Self { load_permille, free_mib, changed_at, ..self.clone() } == *other
+    }
 }
 
 /// A repository as it is now.
@@ -133,6 +146,15 @@ struct Watcher {
 #[derive(Default)]
 pub struct Changes {
     watchers: Mutex<Watchers>,
+    jobs: Mutex<ChangedJobs>,
+}
+
+/// Jobs that have changed since they were asked for last.
+#[derive(Default)]
+struct ChangedJobs {
+    jobs: Set<JobId>,
+    /// More than are remembered one by one.
+    all: bool,
 }
 
 #[derive(Default)]
@@ -174,8 +196,23 @@ impl Changes {
         Self::default()
     }
 
+    /// The jobs that have changed since the last call; none if there are too many to name.
+    pub fn take_jobs(&self) -> Option<Set<JobId>> {
+        let changed = std::mem::take(&mut *lock(&self.jobs));
+        (!changed.all).then_some(changed.jobs)
+    }
+
     /// Says that `topic` changed. Never blocks for long and never waits for a viewer.
     pub fn touch(&self, topic: Topic) {
+        if let Topic::Job(job) = topic {
+            let mut changed = lock(&self.jobs);
+            if !changed.all {
+                changed.jobs.insert(job);
+                if changed.jobs.len() > CHANGED_JOBS {
+                    *changed = ChangedJobs { jobs: Set::new(), all: true };
+                }
+            }
+        }
         let watchers = lock(&self.watchers);
         if let Topic::Log(JobKey { job, .. }) | Topic::Job(job) = topic {
             for watcher in watchers.of_jobs.get(&job).into_iter().flat_map(Map::values) {

@@ -19,6 +19,7 @@ pub mod log_html;
 pub mod notices;
 pub mod palette;
 pub mod route;
+pub mod sums;
 pub mod units;
 pub mod views;
 

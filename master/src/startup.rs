@@ -128,6 +128,8 @@ pub fn start(config: Config) -> Result<Master, String> {
         live,
         changes,
         sessions: Sessions::new(),
+        sums: page::sums::Sums::default(),
+        rooms: Arc::default(),
         act: Box::new(move |action, who| smol::block_on(performer.perform(action, &who))),
         public: config.public,
     });

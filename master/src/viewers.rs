@@ -1,20 +1,21 @@
 //! Change → what an open page shows of it: fragments of HTML and log lines over a WebSocket.
 //!
 //! The page itself is the snapshot. A viewer says what it shows and since when; it is then sent what changed, made by
-//! the same renderers. Nobody waits for a viewer: changes fold together while one message is under way, a message that
-//! cannot be delivered within a deadline ends the viewer, and one that is far behind in a log jumps to its end. What a
-//! viewer costs is one set of topics and one message, whatever the rate.
+//! the same renderers, once for all who look at the same. Nobody waits for a viewer: changes fold together while one
+//! message is under way, a message that cannot be delivered within a deadline ends the viewer, and one that is far behind
+//! in a log jumps to its end. What a viewer costs is one message, whatever the rate.
 
 use crate::live::{Dirty, Scope, Topic};
 use crate::page::html::Html;
 use crate::page::library::{EVENTS, Library};
 use crate::page::log::{Folder, Piece};
 use crate::page::route::{field, key_field, number_field};
-use crate::page::{agents, event, events, grid, job, log_html};
+use crate::page::views::Visitor;
+use crate::page::{agents, event, events, grid, job, log_html, sums};
+use crate::rooms::{Part, Render};
 use miniserde::{Serialize, json};
 use sai_agent::blocking::unblock;
 use sai_core::job::{EventId, JobId, JobKey};
-use sai_core::ledger::JobRecord;
 use sai_core::ordered::{self, Set};
 use smol::Timer;
 use smol::future::or;
@@ -26,8 +27,8 @@ use std::time::Duration;
 /// Seconds one message may take to be taken over by the connection.
 const SEND_S: u64 = 10;
 
-/// Pause between two rounds of fragments: changes in between cost one fragment.
-const FRAGMENTS_PAUSE: Duration = Duration::from_millis(500);
+/// Agents up to which their list is replaced as a whole, which keeps it in order.
+const WHOLE_AGENTS: usize = 64;
 
 /// Pause between two rounds of log lines; with `BATCH_BYTES` it bounds what one viewer is sent.
 const LINES_PAUSE: Duration = Duration::from_millis(100);
@@ -53,7 +54,7 @@ enum Shown {
     Events { repository: Option<String>, since: u64 },
     Event { id: EventId, since: u64 },
     Job { key: JobKey, from: u64 },
-    Agents,
+    Agents { since: u64 },
 }
 
 impl Shown {
@@ -72,7 +73,7 @@ impl Shown {
         }
         match field(query, "page")?.as_str() {
             "events" => Some(Self::Events { repository: field(query, "repository"), since }),
-            "agents" => Some(Self::Agents),
+            "agents" => Some(Self::Agents { since }),
             _ => None,
         }
     }
@@ -107,6 +108,12 @@ impl Fragment {
 
     fn message(&self) -> String {
         json::to_string(&FragmentMessage { t: "fragment", id: &self.id, html: self.html.as_str() })
+    }
+
+    /// The same for all who look; `fresh` is when it changed last.
+    fn part(self, fresh: u64) -> Part {
+        let text = self.message();
+        Part::new(self.id, fresh, text)
     }
 }
 
@@ -144,59 +151,73 @@ async fn fragments(
     who: Option<String>,
     library: &Arc<Library>,
 ) -> Result<(), String> {
-    let scope = match &shown {
-        Shown::Event { id, .. } => {
+    // What is shown to one who is signed in is shown to all who are.
+    let who = who.map(|_| String::new());
+    let (scope, key, since) = match &shown {
+        Shown::Event { id, since } => {
             let (library, id) = (library.clone(), *id);
             let Some(record) = unblock(move || library.archive.event(id)).await else { return Ok(()) };
-            Scope::Event(id, record.first_job..record.first_job + u64::from(record.jobs))
+            let jobs = record.first_job..record.first_job + u64::from(record.jobs);
+            (Scope::Event(id, jobs), format!("event {id}"), *since)
         }
-        Shown::Agents => Scope::Agents,
-        _ => Scope::Events,
+        Shown::Agents { since } => (Scope::Agents, format!("agents {}", who.is_some()), *since),
+        Shown::Events { repository, since } => (Scope::Events, format!("events {repository:?}"), *since),
+        Shown::Job { .. } => return Ok(()),
     };
-    // Watching begins before the first look, so that nothing falls between the two.
-    let watch = library.changes.watch(scope);
-    let mut dirty: Option<Dirty> = None;
+    let make = || -> Render {
+        let (library, shown) = (library.clone(), shown.clone());
+        Box::new(move |dirty| changed(&library, &shown, who.clone(), dirty))
+    };
+    let mut member = library.rooms.enter(&library.changes, key, scope, make);
+    let mut everything = Some(since);
     loop {
-        let changed = {
-            let (library, shown, who) = (library.clone(), shown.clone(), who.clone());
-            unblock(move || changed(&library, &shown, who, dirty.as_ref())).await
-        };
-        for fragment in changed {
-            send(socket, fragment.message()).await?;
+        // First what may have changed since the page was made, then what does.
+        if let Some(since) = everything.take() {
+            let round = member.everything().await;
+            for part in round.iter().filter(|part| part.fresh >= since) {
+                send(socket, part.text.clone()).await?;
+            }
         }
-        Timer::after(FRAGMENTS_PAUSE).await;
-        dirty = Some(watch.changed().await);
+        match member.rounds().await {
+            None => everything = Some(0),
+            Some(rounds) => {
+                for part in rounds.iter().flat_map(|round| round.iter()) {
+                    send(socket, part.text.clone()).await?;
+                }
+            }
+        }
     }
 }
 
-/// The fragments that changed; without `dirty`, those that may have changed since the page was made.
-fn changed(library: &Library, shown: &Shown, who: Option<String>, dirty: Option<&Dirty>) -> Vec<Fragment> {
+/// The fragments that changed; without `dirty`, all of them.
+fn changed(library: &Library, shown: &Shown, who: Option<String>, dirty: Option<&Dirty>) -> Vec<Part> {
     let visitor = library.visitor(who);
     match shown {
-        Shown::Events { repository, since } => {
-            changed_events(library, repository.as_deref(), *since, dirty, visitor.now)
-        }
-        Shown::Event { id, since } => changed_event(library, *id, *since, dirty, visitor.now),
-        Shown::Agents => {
-            let view = library.agents(false);
-            vec![Fragment::new("agents", |html| agents::list(html, &view, &visitor))]
-        }
+        Shown::Events { repository, .. } => changed_events(library, repository.as_deref(), dirty, visitor.now),
+        Shown::Event { id, .. } => changed_event(library, *id, dirty, visitor.now),
+        Shown::Agents { .. } => changed_agents(library, &visitor),
         Shown::Job { .. } => Vec::new(),
     }
 }
 
-/// Whether a job may have changed since a moment: it has not ended, or ended later.
-fn fresh(job: &JobRecord, since: u64) -> bool {
-    job.ended_at.is_none_or(|at| at >= since) || !job.state.ended()
+/// The agents: the whole list, in order, while it is short, else each for itself. Of a long list the load, which changes
+/// all the time, is told only with something else.
+fn changed_agents(library: &Library, visitor: &Visitor) -> Vec<Part> {
+    let view = library.agents(false);
+    if view.agents.len() <= WHOLE_AGENTS {
+        return vec![Fragment::new("agents", |html| agents::list(html, &view, visitor)).part(u64::MAX)];
+    }
+    let sum = Fragment::new("agents-sum", |html| agents::sum(html, &view)).part(u64::MAX);
+    let cards = view.agents.iter().map(|agent| {
+        // One that may not join any more is not live.
+        let changed_at = agent.live.as_ref().map_or(u64::MAX, |live| live.changed_at);
+        let card = Fragment::new(agents::card_id(agent), |html| agents::card(html, agent, visitor)).part(changed_at);
+        Part { mark: changed_at, ..card }
+    });
+    std::iter::once(sum).chain(cards).collect()
 }
 
-fn changed_events(
-    library: &Library,
-    repository: Option<&str>,
-    since: u64,
-    dirty: Option<&Dirty>,
-    now: u64,
-) -> Vec<Fragment> {
+fn changed_events(library: &Library, repository: Option<&str>, dirty: Option<&Dirty>, now: u64) -> Vec<Part> {
     let wanted: Option<Set<EventId>> = dirty.filter(|dirty| !dirty.all).map(|dirty| {
         let event = |topic: &Topic| match topic {
             Topic::Event(id) => Some(*id),
@@ -210,41 +231,36 @@ fn changed_events(
         Some(_) if dirty.is_some_and(|dirty| dirty.topics.contains(&Topic::Events)) => {
             library.events(None, repository.map(str::to_string), EVENTS).events
         }
-        Some(ids) => ids.iter().rev().filter_map(|id| library.event(*id)).collect(),
+        Some(ids) => ids.iter().rev().filter_map(|id| Some(library.listed(library.archive.event(*id)?))).collect(),
         None => library.events(None, repository.map(str::to_string), EVENTS).events,
     };
     views.retain(|view| repository.is_none_or(|name| view.event.repository == name));
-    if dirty.is_none() {
-        views.retain(|view| view.event.at >= since || view.jobs.iter().any(|job| fresh(job, since)));
-    }
     // Oldest first, since each new one goes to the top.
     ordered::by_key(views, |view| view.event.id)
         .iter()
-        .map(|view| Fragment::new(format!("event-{}", view.event.id), |html| events::card(html, view, now)))
+        .map(|view| {
+            let card = Fragment::new(format!("event-{}", view.event.id), |html| events::card(html, view, now));
+            card.part(view.fresh().max(view.event.at))
+        })
         .collect()
 }
 
-fn changed_event(library: &Library, id: EventId, since: u64, dirty: Option<&Dirty>, now: u64) -> Vec<Fragment> {
+fn changed_event(library: &Library, id: EventId, dirty: Option<&Dirty>, now: u64) -> Vec<Part> {
     let Some(view) = library.event(id) else { return Vec::new() };
     let wanted: Option<Set<JobId>> = dirty.filter(|dirty| !dirty.all).map(|dirty| {
         let job = |topic: &Topic| if let Topic::Job(id) = topic { Some(*id) } else { None };
         Set::from_iter(dirty.topics.iter().filter_map(job))
     });
-    let mut fragments = vec![
-        Fragment::new("event-head", |html| event::head(html, &view, now)),
-        Fragment::new("event-wrong", |html| event::wrong(html, &view, now)),
+    let mut parts = vec![
+        Fragment::new("event-head", |html| event::head(html, &view, now)).part(u64::MAX),
+        Fragment::new("event-wrong", |html| event::wrong(html, &view, now)).part(u64::MAX),
     ];
-    for job in &view.jobs {
-        let include = match &wanted {
-            Some(ids) => ids.contains(&job.id),
-            None => dirty.is_some() || fresh(job, since),
-        };
-        if include {
-            fragments.push(Fragment::new(format!("cell-{}", job.id), |html| grid::chip(html, job, true)));
-            fragments.push(Fragment::new(format!("job-{}", job.id), |html| grid::job_row(html, &view, job, now)));
-        }
+    for job in view.jobs.iter().filter(|job| wanted.as_ref().is_none_or(|ids| ids.contains(&job.id))) {
+        let (_, fresh) = sums::span(job);
+        parts.push(Fragment::new(format!("cell-{}", job.id), |html| grid::chip(html, job, true)).part(fresh));
+        parts.push(Fragment::new(format!("job-{}", job.id), |html| grid::job_row(html, &view, job, now)).part(fresh));
     }
-    fragments
+    parts
 }
 
 /// What a follower of a log learned in one round.

@@ -43,18 +43,7 @@ pub fn page(view: &AgentsView, visitor: &Visitor) -> String {
 /// The agents, replaced as a whole.
 pub fn list(html: &mut Html, view: &AgentsView, visitor: &Visitor) {
     html.element("div").id("agents").with(|html| {
-        let connected = view.agents.iter().filter(|agent| agent.connected()).count();
-        let slots: u64 = view
-            .agents
-            .iter()
-            .filter(|agent| agent.connected())
-            .filter_map(|agent| agent.live.as_ref())
-            .map(|live| u64::from(live.slots))
-            .sum();
-        let running: usize = view.agents.iter().map(|agent| agent.jobs.len()).sum();
-        html.element("p")
-            .class("muted")
-            .show(format_args!("{connected} of {} connected · {running} of {slots} slots busy", view.agents.len()));
+        sum(html, view);
         if view.agents.is_empty() {
             html.element("p")
                 .class("empty")
@@ -66,54 +55,69 @@ pub fn list(html: &mut Html, view: &AgentsView, visitor: &Visitor) {
     });
 }
 
-fn card(html: &mut Html, agent: &AgentView, visitor: &Visitor) {
+/// How many there are.
+pub fn sum(html: &mut Html, view: &AgentsView) {
+    let here = || view.agents.iter().filter(|agent| agent.connected());
+    let slots: u64 = here().filter_map(|agent| agent.live.as_ref()).map(|live| u64::from(live.slots)).sum();
+    let running: usize = view.agents.iter().map(|agent| agent.jobs.len()).sum();
+    let (connected, all) = (here().count(), view.agents.len());
+    html.element("p")
+        .id("agents-sum")
+        .class("muted")
+        .show(format_args!("{connected} of {all} connected · {running} of {slots} slots busy"));
+}
+
+/// The id of an agent's card.
+pub fn card_id(agent: &AgentView) -> String {
+    format!("agent-{}", path_part(&agent.name))
+}
+
+/// One agent, replaced as a whole.
+pub fn card(html: &mut Html, agent: &AgentView, visitor: &Visitor) {
     let word = agent.word();
-    html.element("article")
-        .id(format_args!("agent-{}", path_part(&agent.name)))
-        .class(format_args!("card agent {word}"))
-        .with(|html| {
-            html.element("div").class("line").with(|html| {
-                badge(html, word);
-                html.element("h2").name(&agent.name);
-                html.element("span").class("when").with(|html| since(html, agent, visitor.now));
-            });
-            html.element("div").class("line about").with(|html| about(html, agent));
-            if let Some(why) = agent.live.as_ref().and_then(|live| live.set_aside.as_ref()) {
-                html.element("p").class("callout").with(|html| {
-                    html.element("b").text("Set aside: ");
-                    html.name(why);
-                });
-            }
-            for why in agent.live.iter().flat_map(|live| &live.paused) {
-                html.element("p").class("callout").with(|html| {
-                    html.element("b").text("Paused: ");
-                    html.name(why);
-                });
-            }
-            platforms(html, agent);
-            for note in agent.live.iter().flat_map(|live| &live.notes) {
-                html.element("p").class("muted").name(note);
-            }
-            if !agent.jobs.is_empty() {
-                html.element("ul").class("now").with(|html| {
-                    for job in &agent.jobs {
-                        html.element("li").with(|html| {
-                            badge(html, job.state.word());
-                            html.element("a").href(format_args!("/job/{}", job.id)).with(|html| {
-                                html.name(&job.repository).text(" ").name(&job.configuration);
-                                html.element("span").class("on").name(&job.platform);
-                            });
-                            if let Some(millis) = job_took(job, visitor.now) {
-                                took(html, millis, false);
-                            }
-                        });
-                    }
-                });
-            }
-            if visitor.who.is_some() && agent.record.as_ref().is_none_or(|record| !record.revoked) {
-                manage(html, agent);
-            }
+    html.element("article").id(card_id(agent)).class(format_args!("card agent {word}")).with(|html| {
+        html.element("div").class("line").with(|html| {
+            badge(html, word);
+            html.element("h2").name(&agent.name);
+            html.element("span").class("when").with(|html| since(html, agent, visitor.now));
         });
+        html.element("div").class("line about").with(|html| about(html, agent));
+        if let Some(why) = agent.live.as_ref().and_then(|live| live.set_aside.as_ref()) {
+            html.element("p").class("callout").with(|html| {
+                html.element("b").text("Set aside: ");
+                html.name(why);
+            });
+        }
+        for why in agent.live.iter().flat_map(|live| &live.paused) {
+            html.element("p").class("callout").with(|html| {
+                html.element("b").text("Paused: ");
+                html.name(why);
+            });
+        }
+        platforms(html, agent);
+        for note in agent.live.iter().flat_map(|live| &live.notes) {
+            html.element("p").class("muted").name(note);
+        }
+        if !agent.jobs.is_empty() {
+            html.element("ul").class("now").with(|html| {
+                for job in &agent.jobs {
+                    html.element("li").with(|html| {
+                        badge(html, job.state.word());
+                        html.element("a").href(format_args!("/job/{}", job.id)).with(|html| {
+                            html.name(&job.repository).text(" ").name(&job.configuration);
+                            html.element("span").class("on").name(&job.platform);
+                        });
+                        if let Some(millis) = job_took(job, visitor.now) {
+                            took(html, millis, false);
+                        }
+                    });
+                }
+            });
+        }
+        if visitor.who.is_some() && agent.record.as_ref().is_none_or(|record| !record.revoked) {
+            manage(html, agent);
+        }
+    });
 }
 
 fn since(html: &mut Html, agent: &AgentView, now: u64) {

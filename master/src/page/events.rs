@@ -95,7 +95,7 @@ pub fn card(html: &mut Html, view: &EventView, now: u64) {
                 grid::summary(html, view);
             });
             problems(html, view, 3);
-            if view.jobs.is_empty() {
+            if view.total() == 0 {
                 if event.errors.is_empty() {
                     html.element("p").class("muted").text("Nothing to build for this ref.");
                 }

@@ -1,13 +1,17 @@
 //! An event's jobs → its grid of platforms and configurations: small cells in the list, named ones on its own page.
 
 use super::html::Html;
+use super::sums::{Counts, Sum};
 use super::units;
-use super::views::{EventView, job_took};
+use super::views::{EventView, job_took, went_wrong};
 use sai_core::ledger::JobRecord;
 use sai_core::ordered::Map;
 
 /// Up to this many jobs the list names each, since the names fit; a larger grid shows small cells.
 const NAMED_CELLS: usize = 24;
+
+/// Platforms of an event that is summed up, at most: more are no longer looked through in a list.
+const SUMMED_ROWS: usize = 12;
 
 /// Share of a matrix, in percent, from which its columns are kept in line although some cells are empty: one
 /// configuration that fails everywhere is then a column. A sparser matrix would be mostly blanks.
@@ -48,6 +52,10 @@ fn rows(jobs: &[JobRecord]) -> (Vec<Row<'_>>, usize) {
 
 /// The grid in the list of events.
 pub fn compact(html: &mut Html, view: &EventView) {
+    if let Some(sum) = &view.sum {
+        summed(html, sum);
+        return;
+    }
     if view.jobs.len() <= NAMED_CELLS {
         named(html, view, false);
         return;
@@ -70,6 +78,23 @@ pub fn compact(html: &mut Html, view: &EventView) {
             });
         }
     });
+}
+
+/// What a grid would be too large for: how many jobs of each platform are in which state, those that went wrong first.
+fn summed(html: &mut Html, sum: &Sum) {
+    let bad = |counts: &Counts| counts.iter().any(|(state, _)| went_wrong(*state));
+    let (first, rest): (Vec<_>, Vec<_>) = sum.platforms.iter().partition(|(_, counts)| bad(counts));
+    html.element("div").class("grid").with(|html| {
+        for (platform, counts) in first.iter().chain(&rest).take(SUMMED_ROWS) {
+            html.element("div").class("row").with(|html| {
+                html.element("span").class("platform").name(platform);
+                html.element("span").class("cells").with(|html| numbers(html, counts));
+            });
+        }
+    });
+    if sum.platforms.len() > SUMMED_ROWS {
+        html.element("p").class("muted").show(format_args!("and {} more platforms", sum.platforms.len() - SUMMED_ROWS));
+    }
 }
 
 /// A small cell. It can be pointed at but is no stop of the tab key: hundreds of them would stand in the way, and the
@@ -117,24 +142,24 @@ pub fn chip(html: &mut Html, job: &JobRecord, id: bool) {
 
 /// How many jobs are in which state, as a bar and in words.
 pub fn summary(html: &mut Html, view: &EventView) {
-    let counts = view.counts();
-    if view.jobs.is_empty() {
-        return;
+    if view.total() > 0 {
+        html.element("span").class("counts").with(|html| numbers(html, &view.counts()));
     }
-    html.element("span").class("counts").with(|html| {
-        for (index, (state, count)) in counts.iter().enumerate() {
-            if index > 0 {
-                html.text(" ");
-            }
-            let class = format!("count {}", state.word());
-            html.element("span").class(class).show(format_args!("{} {}", units::count(*count as u64), state.word()));
+}
+
+fn numbers(html: &mut Html, counts: &Counts) {
+    for (index, (state, count)) in counts.iter().enumerate() {
+        if index > 0 {
+            html.text(" ");
         }
-    });
+        let class = format!("count {}", state.word());
+        html.element("span").class(class).show(format_args!("{} {}", units::count(*count as u64), state.word()));
+    }
 }
 
 /// The same as a thin bar; the words stand beside it, so it is hidden from readers.
 pub fn bar(html: &mut Html, view: &EventView) {
-    let width = view.jobs.len();
+    let width = view.total();
     if width == 0 {
         return;
     }

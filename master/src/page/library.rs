@@ -2,8 +2,10 @@
 
 use super::log::{LogPage, Wanted, read};
 use super::route::Action;
+use super::sums::{SUMMED_JOBS, Sums};
 use super::views::{AgentView, AgentsView, EventView, EventsView, JobView, Visitor};
 use crate::live::{Changes, Live};
+use crate::rooms::Rooms;
 use crate::sessions::Sessions;
 use crate::store::Reader;
 use sai_core::job::{EventId, JobId, JobKey};
@@ -69,6 +71,10 @@ pub struct Library {
     pub changes: Arc<Changes>,
     /// Who is signed in.
     pub sessions: Sessions,
+    /// What the list of events says of large ones.
+    pub sums: Sums,
+    /// Where those who look at the same are told of it together.
+    pub rooms: Arc<Rooms>,
     /// Does what people ask for.
     pub act: Act,
     /// Whether everybody may read; else only the signed-in.
@@ -97,12 +103,22 @@ impl Library {
         EventView::new(event, jobs, &self.live())
     }
 
+    /// An event as the list shows it: one with many jobs is summed up.
+    pub fn listed(&self, event: EventRecord) -> EventView {
+        if event.jobs > SUMMED_JOBS {
+            let sum = self.sums.of(&*self.archive, &self.changes, &event);
+            EventView::summed(event, sum)
+        } else {
+            self.view(event)
+        }
+    }
+
     /// A page of the list of events; the view's `more` tells whether there are older ones.
     pub fn events(&self, before: Option<EventId>, repository: Option<String>, limit: usize) -> EventsView {
         let mut events = self.archive.events(before, repository.as_deref(), limit + 1);
         let more = events.len() > limit;
         events.truncate(limit);
-        let events = events.into_iter().map(|event| self.view(event)).collect();
+        let events = events.into_iter().map(|event| self.listed(event)).collect();
         EventsView { events, repository, repositories: self.live().repositories.clone(), before, more }
     }
 

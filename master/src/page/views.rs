@@ -1,5 +1,6 @@
 //! Records and what is live beside them → what each page shows. Every renderer starts from one of these.
 
+use super::sums::{self, Counts, Sum};
 use crate::live::{Live, LiveAgent, LiveRepository};
 use sai_core::job::{Fault, JobId, JobState};
 use sai_core::ledger::{ActionRecord, AgentRecord, EventRecord, JobRecord, Source};
@@ -86,29 +87,54 @@ pub struct EventView {
     pub jobs: Vec<JobRecord>,
     /// Why those wait that wait.
     pub waiting: Map<JobId, String>,
+    /// In place of the jobs, where there are too many to list them.
+    pub sum: Option<Arc<Sum>>,
 }
 
 impl EventView {
     /// Picks out of what is live what concerns this event.
     pub fn new(event: EventRecord, jobs: Vec<JobRecord>, live: &Live) -> Self {
         let waiting = Map::from_iter(jobs.iter().filter_map(|job| Some((job.id, live.waiting.get(&job.id)?.clone()))));
-        Self { event, jobs, waiting }
+        Self { event, jobs, waiting, sum: None }
+    }
+
+    /// An event as the list shows it whose jobs are too many.
+    pub fn summed(event: EventRecord, sum: Arc<Sum>) -> Self {
+        Self { event, jobs: Vec::new(), waiting: Map::new(), sum: Some(sum) }
+    }
+
+    /// How many jobs it has.
+    pub fn total(&self) -> usize {
+        self.sum.as_ref().map_or(self.jobs.len(), |sum| sum.jobs)
+    }
+
+    /// When the last of its jobs ended; `u64::MAX` while one is queued or under way.
+    pub fn fresh(&self) -> u64 {
+        self.spans().last().map_or(0, |(_, until)| *until)
+    }
+
+    /// From when to when any of its jobs was queued or under way; `u64::MAX` is now.
+    fn spans(&self) -> Vec<(u64, u64)> {
+        match &self.sum {
+            Some(sum) => sum.spans.clone(),
+            None => sums::union(self.jobs.iter().map(sums::span).collect()),
+        }
     }
 
     /// How many jobs are in each state, none left out, zeros left out.
-    pub fn counts(&self) -> Vec<(JobState, usize)> {
-        STATES
-            .into_iter()
-            .map(|state| (state, self.jobs.iter().filter(|job| job.state == state).count()))
-            .filter(|(_, count)| *count > 0)
-            .collect()
+    pub fn counts(&self) -> Counts {
+        match &self.sum {
+            Some(sum) => sum.counts.clone(),
+            None => sums::counts(self.jobs.iter().map(|job| job.state)),
+        }
     }
 
     /// How it stands.
     pub fn standing(&self) -> Standing {
-        let any = |wanted: fn(JobState) -> bool| self.jobs.iter().any(|job| wanted(job.state));
+        let counts = self.counts();
+        let any = |wanted: fn(JobState) -> bool| counts.iter().any(|(state, _)| wanted(*state));
         let bad = any(went_wrong);
-        if self.jobs.is_empty() {
+        if counts.is_empty() {
             if self.event.errors.is_empty() { Standing::Empty } else { Standing::Invalid }
         } else if any(|state| !state.ended()) {
             let begun = any(|state| state != JobState::Queued);
@@ -128,10 +154,12 @@ impl EventView {
         }
     }
 
-    /// From the event's making to its last job's end, or to `now`, milliseconds.
+    /// For how long any of its jobs was queued or under way, up to `now`, milliseconds. What lies between a first build
+    /// and a later rebuild does not count.
     pub fn took(&self, now: u64) -> Option<u64> {
-        let end = if self.standing().ended() { self.jobs.iter().filter_map(|job| job.ended_at).max()? } else { now };
-        Some(end.saturating_sub(self.event.at))
+        let spans = self.spans();
+        let total = spans.iter().map(|(from, to)| to.min(&now).saturating_sub(*from)).sum();
+        (!spans.is_empty()).then_some(total)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Requests and viewers against a library: most of them with an archive in memory, whose every moment a test can choose.
 
+mod many;
 mod memory;
 
 use memory::{Log, Memory, event, job, user};
@@ -55,6 +56,8 @@ fn world(public: bool) -> World {
         live: Arc::new(RwLock::new(Live::default())),
         changes: Arc::new(Changes::new()),
         sessions: Sessions::new(),
+        sums: sai_master::page::sums::Sums::default(),
+        rooms: Arc::default(),
         act,
         public,
     };
@@ -438,6 +441,8 @@ fn the_real_store_is_such_an_archive() {
         live: Arc::default(),
         changes: Arc::new(Changes::new()),
         sessions: Sessions::new(),
+        sums: sai_master::page::sums::Sums::default(),
+        rooms: Arc::default(),
         act: Box::new(|_, _| Err("not here".to_string())),
         public: true,
     };

@@ -41,6 +41,8 @@ pub struct Held {
     pub actions: Vec<ActionRecord>,
     pub logs: BTreeMap<JobKey, Log>,
     pub files: BTreeMap<(JobKey, u16), PathBuf>,
+    /// How often all jobs of an event were read.
+    pub readings: usize,
 }
 
 #[derive(Clone, Default)]
@@ -85,7 +87,12 @@ impl Archive for Memory {
     }
 
     fn jobs(&self, event: EventId) -> Vec<JobRecord> {
-        self.change(|held| held.jobs.values().filter(|job| job.event == event).cloned().collect())
+        self.change(|held| {
+            held.readings += 1;
+            let Some(record) = held.events.get(&event) else { return Vec::new() };
+            let jobs = record.first_job..record.first_job + u64::from(record.jobs);
+            held.jobs.range(jobs).map(|(_, job)| job).filter(|job| job.event == event).cloned().collect()
+        })
     }
 
     fn job(&self, id: JobId) -> Option<JobRecord> {

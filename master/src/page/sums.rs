@@ -1,0 +1,201 @@
+//! Jobs of a large event → what the list of events says of it, kept until one of them changes.
+//!
+//! Reading ten thousand records takes longer than a page may, so what was read is kept: of an event under way a few bytes
+//! for each job, which are read anew job by job as they change, and of one that has ended its sum alone.
+
+use super::library::Archive;
+use super::views::STATES;
+use crate::live::Changes;
+use sai_core::job::{JobId, JobState};
+use sai_core::ledger::{EventRecord, JobRecord};
+use sai_core::ordered::{Map, Set};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Jobs from which on an event is summed up in the list; up to it each has its cell there.
+pub const SUMMED_JOBS: u32 = 400;
+
+/// Jobs of events under way that are remembered at most, some 10 MB: two pages of the largest events.
+const CELLS: usize = 400_000;
+
+/// Ended events whose sums are remembered at most, some kilobytes each.
+const SHEETS: usize = 200;
+
+/// How many jobs are in each state: in the order of [`STATES`], zeros left out.
+pub type Counts = Vec<(JobState, usize)>;
+
+/// What is said of an event as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sum {
+    /// How many jobs it has.
+    pub jobs: usize,
+    /// All of them.
+    pub counts: Counts,
+    /// Those of each platform, in matrix order.
+    pub platforms: Vec<(String, Counts)>,
+    /// From when to when any of its jobs was queued or under way, in order and apart from each other; `u64::MAX` is now.
+    pub spans: Vec<(u64, u64)>,
+}
+
+/// Times from when to when jobs were queued or under way → the same without what they have in common.
+pub fn union(mut spans: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
+    spans.sort_unstable();
+    let mut apart: Vec<(u64, u64)> = Vec::new();
+    for (from, to) in spans {
+        match apart.last_mut() {
+            Some((_, until)) if from <= *until => *until = to.max(*until),
+            _ => apart.push((from, to)),
+        }
+    }
+    apart
+}
+
+/// From when to when a job is, or was, queued or under way.
+pub fn span(job: &JobRecord) -> (u64, u64) {
+    (job.queued_at, job.ended_at.filter(|_| job.state.ended()).unwrap_or(u64::MAX))
+}
+
+/// Counts of states in the order in which they are shown.
+pub fn counts(states: impl IntoIterator<Item = JobState>) -> Counts {
+    let mut counts: Map<JobState, usize> = Map::new();
+    for state in states {
+        *counts.get_or_default(state) += 1;
+    }
+    STATES.into_iter().filter_map(|state| Some((state, *counts.get(&state)?))).collect()
+}
+
+/// What is remembered of one job.
+#[derive(Clone, Copy)]
+struct Cell {
+    /// Index of its platform.
+    platform: u32,
+    state: JobState,
+    span: (u64, u64),
+}
+
+/// What is remembered of an event.
+#[derive(Default)]
+struct Sheet {
+    first_job: JobId,
+    end_job: JobId,
+    /// Empty when it has ended: then it is read as a whole if it changes.
+    cells: Vec<Cell>,
+    platforms: Vec<String>,
+    /// Jobs that have changed since they were read.
+    stale: Set<JobId>,
+    sum: Arc<Sum>,
+    /// When it was asked for last, in askings.
+    asked: u64,
+}
+
+impl Sheet {
+    fn read(archive: &dyn Archive, event: &EventRecord) -> Self {
+        let mut sheet = Self { first_job: event.first_job, ..Self::default() };
+        sheet.end_job = event.first_job.saturating_add(u64::from(event.jobs));
+        let (mut numbers, mut whole) = (Map::<String, u32>::new(), true);
+        for job in archive.jobs(event.id) {
+            let next = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
+            let platform = match numbers.get(&job.platform) {
+                Some(number) => *number,
+                None => {
+                    sheet.platforms.push(job.platform.clone());
+                    numbers.insert(job.platform.clone(), next);
+                    next
+                }
+            };
+            whole &= job.id == event.first_job + sheet.cells.len() as u64;
+            sheet.cells.push(Cell { platform, state: job.state, span: span(&job) });
+        }
+        sheet.add_up();
+        if !whole {
+            // A record is lost, so that places say nothing of numbers.
+            sheet.cells = Vec::new();
+        }
+        sheet
+    }
+
+    /// Reads what has changed; gives up (`false`) where only a whole reading helps.
+    fn read_stale(&mut self, archive: &dyn Archive) -> bool {
+        if self.stale.is_empty() {
+            return true;
+        }
+        for id in std::mem::take(&mut self.stale).iter() {
+            let at = usize::try_from(id - self.first_job).unwrap_or(usize::MAX);
+            let (Some(cell), Some(job)) = (self.cells.get_mut(at), archive.job(*id)) else { return false };
+            (cell.state, cell.span) = (job.state, span(&job));
+        }
+        self.add_up();
+        true
+    }
+
+    fn add_up(&mut self) {
+        let mut states: Vec<Vec<JobState>> = vec![Vec::new(); self.platforms.len()];
+        for cell in &self.cells {
+            if let Some(states) = states.get_mut(cell.platform as usize) {
+                states.push(cell.state);
+            }
+        }
+        let platforms = self.platforms.iter().cloned().zip(states.into_iter().map(counts)).collect();
+        self.sum = Arc::new(Sum {
+            jobs: self.cells.len(),
+            counts: counts(self.cells.iter().map(|cell| cell.state)),
+            platforms,
+            spans: union(self.cells.iter().map(|cell| cell.span).collect()),
+        });
+        if self.cells.iter().all(|cell| cell.state.ended()) {
+            // It changes no more, unless it is built again, and then as a whole.
+            self.cells = Vec::new();
+            self.platforms = Vec::new();
+        }
+    }
+}
+
+/// Sums of the large events that were asked for lately.
+#[derive(Default)]
+pub struct Sums {
+    held: Mutex<Held>,
+}
+
+#[derive(Default)]
+struct Held {
+    sheets: Map<u64, Sheet>,
+    askings: u64,
+}
+
+impl Sums {
+    /// The sum of an event as it is now.
+    pub fn of(&self, archive: &dyn Archive, changes: &Changes, event: &EventRecord) -> Arc<Sum> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.askings += 1;
+        let asked = held.askings;
+        // What changes from here on is stale again.
+        match changes.take_jobs() {
+            None => held.sheets.clear(),
+            Some(changed) => {
+                for sheet in held.sheets.values_mut() {
+                    sheet.stale.extend(changed.range(sheet.first_job..sheet.end_job).copied());
+                }
+            }
+        }
+        let sheet = held.sheets.get_or_insert_with(event.id, || Sheet::read(archive, event));
+        if !sheet.read_stale(archive) {
+            *sheet = Sheet::read(archive, event);
+        }
+        sheet.asked = asked;
+        let sum = sheet.sum.clone();
+        held.forget();
+        sum
+    }
+}
+
+impl Held {
+    /// Forgets what was not asked for the longest, while there is too much.
+    fn forget(&mut self) {
+        while self.sheets.len() > SHEETS || self.sheets.values().map(|sheet| sheet.cells.len()).sum::<usize>() > CELLS {
+            let oldest = self.sheets.iter().min_by_key(|(_, sheet)| sheet.asked).map(|(id, _)| *id);
+            match oldest {
+                Some(id) if self.sheets.len() > 1 => _ = self.sheets.remove(&id),
+                _ => return,
+            }
+        }
+    }
+}
