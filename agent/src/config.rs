@@ -3,10 +3,11 @@
 use crate::container_settings::{self, ContainerSettings};
 use crate::mirror;
 use crate::pin::{self, Trust};
-use sai_core::join::{Address, JoinLine, check_agent_name, check_token};
+use crate::proxy::{self, Proxies, Proxy};
+use sai_core::join::{Address, HOSTS_MOST, JoinLine, check_agent_name, check_host, check_token};
 use sai_core::json::{self, shown};
 use sai_core::limits::{PLATFORMS, SLOTS};
-use sai_core::ordered::Set;
+use sai_core::ordered::{Map, Set};
 use sai_core::platform;
 use sai_core::settings::{self, Reader};
 use std::env;
@@ -29,10 +30,13 @@ pub const VARIABLE: &str = "SAI_AGENT_CONFIG";
 pub const KEEP_FREE_MIB: u64 = 256;
 
 /// Every key a configuration may have, beside those about containers.
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 16] = [
     "master",
+    "others",
     "token",
     "pin",
+    "proxy",
+    "no_proxy",
     "name",
     "platforms",
     "slots",
@@ -41,6 +45,7 @@ const KEYS: [&str; 12] = [
     "depth",
     "filter",
     "user",
+    "env",
     "keep_free_mib",
 ];
 
@@ -52,10 +57,14 @@ const DEPTH: u64 = 1_000_000;
 pub struct Config {
     /// Where the master listens.
     pub master: Address,
+    /// More hosts where the same master may be reached, with the same port.
+    pub others: Vec<String>,
     /// The agent's secret.
     pub token: String,
     /// Whom to believe to be the master.
     pub trust: Trust,
+    /// The proxy on the way to it; where nothing is said of one, the environment decides.
+    pub proxies: Option<Proxies>,
     /// What to be called instead of the host's name.
     pub name: Option<String>,
     /// Platforms to offer instead of the host's own.
@@ -72,6 +81,8 @@ pub struct Config {
     pub filter: Option<String>,
     /// The user that steps run as, instead of the agent's own.
     pub user: Option<String>,
+    /// Variables that each job gets, beside those of its saifile, which go before.
+    pub env: Map<String, String>,
     /// MiB of free space below which no job is accepted.
     pub keep_free_mib: u64,
     /// Images, and what jobs in containers get of the machine.
@@ -84,8 +95,10 @@ impl Config {
     pub fn joined(line: &JoinLine) -> Self {
         Self {
             master: line.address.clone(),
+            others: line.others.clone(),
             token: line.token.clone(),
             trust: line.fingerprint.map_or(Trust::System, Trust::Fingerprint),
+            proxies: None,
             name: None,
             platforms: None,
             slots: None,
@@ -94,6 +107,7 @@ impl Config {
             depth: None,
             filter: None,
             user: None,
+            env: Map::new(),
             keep_free_mib: KEEP_FREE_MIB,
             containers: ContainerSettings::default(),
         }
@@ -104,9 +118,16 @@ impl Config {
     pub fn text(&self) -> String {
         let quoted = |text: &str| miniserde::json::to_string(text);
         let mut lines = vec![format!("\"master\": {}", quoted(&self.master.to_string()))];
+        if !self.others.is_empty() {
+            lines.push(format!("\"others\": {}", miniserde::json::to_string(&self.others)));
+        }
         lines.push(format!("\"token\": {}", quoted(&self.token)));
         if let Trust::Fingerprint(bytes) = &self.trust {
             lines.push(format!("\"pin\": {}", quoted(&pin::fingerprint_text(bytes))));
+        }
+        if let Some(Proxies { proxy, direct }) = &self.proxies {
+            lines.push(format!("\"proxy\": {}", quoted(&proxy.as_ref().map_or("none".to_owned(), Proxy::text))));
+            lines.push(format!("\"no_proxy\": {}", miniserde::json::to_string(direct)));
         }
         if let Some(name) = &self.name {
             lines.push(format!("\"name\": {}", quoted(name)));
@@ -128,6 +149,9 @@ impl Config {
         }
         if let Some(user) = &self.user {
             lines.push(format!("\"user\": {}", quoted(user)));
+        }
+        if !self.env.is_empty() {
+            lines.push(format!("\"env\": {}", miniserde::json::to_string(&self.env)));
         }
         if self.keep_free_mib != KEEP_FREE_MIB {
             lines.push(format!("\"keep_free_mib\": {}", self.keep_free_mib));
@@ -190,6 +214,24 @@ pub fn parse(file: &str, bytes: &[u8]) -> Result<Config, String> {
         let expected = "64 hexadecimal digits, the SHA-256 of the certificate";
         pin::parse_fingerprint(text).map(drop).map_err(|_| expected.to_owned())
     });
+    let others = reader.checked_texts(&root, "others", check_host).unwrap_or_default();
+    if others.len() >= HOSTS_MOST {
+        reader.report(&root, "others", &format!("fewer than {HOSTS_MOST} hosts"));
+    }
+    let no_proxy = reader.texts(&root, "no_proxy");
+    let proxy = reader.checked(&root, "proxy", |text| match text {
+        "none" => Ok(()),
+        text => Proxy::parse(text).map(drop),
+    });
+    let proxies = match (proxy, no_proxy) {
+        (None, None) => None,
+        (proxy, direct) => {
+            let proxy = proxy.filter(|text| text != "none").and_then(|text| Proxy::parse(&text).ok());
+            let direct = direct.unwrap_or_default().iter().flat_map(|text| proxy::list(text)).collect();
+            Some(Proxies { proxy, direct })
+        }
+    };
+    let env = reader.variables(&root, "env").unwrap_or_default();
     let name = reader.checked(&root, "name", check_agent_name);
     let platforms = reader.checked_texts(&root, "platforms", platform::check_name).map(|mut names| {
         let mut seen = Set::new();
@@ -221,6 +263,8 @@ pub fn parse(file: &str, bytes: &[u8]) -> Result<Config, String> {
             None => Trust::System,
             Some(pin) => Trust::Fingerprint(pin::parse_fingerprint(&pin).map_err(|error| error.to_string())?),
         },
+        others,
+        proxies,
         name,
         platforms,
         slots,
@@ -229,6 +273,7 @@ pub fn parse(file: &str, bytes: &[u8]) -> Result<Config, String> {
         depth,
         filter,
         user,
+        env,
         keep_free_mib: keep_free_mib.unwrap_or(KEEP_FREE_MIB),
         containers,
     })

@@ -277,7 +277,8 @@ pub fn environment(
     set("TERM", "dumb".to_string());
     set("SHELL", "/bin/sh".to_string());
     set("CI", "true".to_string());
-    for (name, value) in &assignment.env {
+    // What a saifile says goes before what is said for all jobs.
+    for (name, value) in options.env.iter().flatten().chain(&assignment.env) {
         set(name, value.clone());
     }
     set("SAI_PROJECT", assignment.repository.clone());

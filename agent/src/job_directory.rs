@@ -75,6 +75,8 @@ pub struct RunnerOptions {
     pub spool_bytes: u64,
     /// The container the steps run in; on the machine itself when missing.
     pub container: Option<Container>,
+    /// Variables that the agent's configuration gives to each job. Missing in directories of older agents.
+    pub env: Option<Map<String, String>>,
 }
 
 /// One attempt on disk.
@@ -256,6 +258,7 @@ impl JobDirectory {
                 mirrors: self.path.join("../../mirrors").to_string_lossy().into_owned(),
                 spool_bytes: SPOOL_BYTES,
                 container: None,
+                env: None,
             }),
             Err(error) => Err(error),
         }

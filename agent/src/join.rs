@@ -34,7 +34,8 @@ pub enum JoinError {
 /// Whose fault it is, and one line for people.
 pub async fn join(state: &State, config: &Config) -> Result<String, JoinError> {
     let dialer = Dialer::new(config.master.clone(), config.trust, config.token.clone(), Timing::default())
-        .map_err(|error| JoinError::Trouble(error.to_string()))?;
+        .map_err(|error| JoinError::Trouble(error.to_string()))?
+        .by(&config.others, config.proxies.clone().unwrap_or_default());
     let jobs = held(state, config)?;
     let link = dialer.dial().await.map_err(|error| match error {
         DialError::Refused(_) | DialError::Untrusted(_) => JoinError::Refused(error.to_string()),

@@ -19,6 +19,7 @@ pub mod config;
 pub mod container;
 pub mod container_settings;
 pub mod describe;
+pub mod dial;
 pub mod digest;
 pub mod executor;
 pub mod fresh;
@@ -32,6 +33,7 @@ pub mod mirror;
 pub mod offering;
 pub mod pin;
 pub mod process_tree;
+pub mod proxy;
 pub mod remove_tree;
 #[cfg(feature = "nspawn")]
 pub mod root;

@@ -4,15 +4,17 @@
 //! process ([`Link::pair`]). It is gone when [`LinkReceiver::receive`] gives none and [`LinkSender::send`] fails; what
 //! was lost under way is found out by resuming from acknowledged lengths on the next link, never here.
 
-use crate::blocking::unblock;
 use crate::clock;
+use crate::dial::{self, Candidate};
 use crate::pin::{self, Trust, TrustError};
+use crate::proxy::{Proxies, Proxy};
 use async_tungstenite::tungstenite::client::IntoClientRequest as _;
 use async_tungstenite::tungstenite::http::HeaderValue;
 use async_tungstenite::tungstenite::protocol::WebSocketConfig;
 use async_tungstenite::tungstenite::{Bytes, Error, Message};
 use async_tungstenite::{WebSocketReceiver, WebSocketSender, WebSocketStream};
 use futures_rustls::TlsConnector;
+use futures_rustls::client::TlsStream;
 use sai_core::join::Address;
 use sai_core::limits::{CHUNK_BYTES, DEAD_S, FRAME_BYTES, Millis, PING_S};
 use sai_core::wire::DATA_HEADER_BYTES;
@@ -22,10 +24,10 @@ use smol::future::{self, FutureExt as _};
 use smol::io::{AsyncRead, AsyncWrite};
 use smol::net::TcpStream;
 use smol::stream::StreamExt as _;
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -38,8 +40,9 @@ pub const QUEUE_FRAMES: usize = 4;
 /// Bytes of the WebSocket's own buffers: a link is idle most of its life, and larger ones make nothing faster.
 const BUFFER_BYTES: usize = 4 << 10;
 
-/// Addresses of a host name that are tried: a name with more has a problem of its own.
-const ADDRESSES: usize = 4;
+/// Time for all of a dial, as a multiple of what one connection and one handshake may take: a few addresses may take
+/// connections and then say nothing.
+const TRIES: u32 = 3;
 
 /// Characters of a master's own words that are shown when it refuses a link.
 const REFUSAL_CHARACTERS: usize = 300;
@@ -224,10 +227,20 @@ impl fmt::Display for DialError {
 
 impl std::error::Error for DialError {}
 
+impl DialError {
+    /// Whether it is the master's own word, which it would give at its other addresses, too.
+    fn is_final(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::PutOff(..))
+    }
+}
+
 /// Makes links to one master.
 #[derive(Clone)]
 pub struct Dialer {
     address: Address,
+    /// The hosts where it may be reached, that of the address first.
+    hosts: Vec<String>,
+    proxies: Proxies,
     token: String,
     tls: TlsConnector,
     timing: Timing,
@@ -239,55 +252,107 @@ impl Dialer {
     /// # Errors
     /// What is wrong with the trust: no certification authorities on this system, mostly.
     pub fn new(address: Address, trust: Trust, token: String, timing: Timing) -> Result<Self, TrustError> {
-        Ok(Self { address, token, tls: TlsConnector::from(pin::client_config(trust)?), timing })
+        let (hosts, proxies) = (vec![address.host.clone()], Proxies::default());
+        Ok(Self { address, hosts, proxies, token, tls: TlsConnector::from(pin::client_config(trust)?), timing })
     }
 
-    /// Opens a link: TCP, TLS, token, WebSocket.
+    /// The same for a master that may be reached at other hosts, too, and by way of a proxy.
+    #[must_use]
+    pub fn by(mut self, others: &[String], proxies: Proxies) -> Self {
+        self.hosts.extend_from_slice(others);
+        self.proxies = proxies;
+        self
+    }
+
+    /// Opens a link: TCP, TLS, token, WebSocket. All addresses of all hosts are tried, to the last: what takes the
+    /// connection there may be something else.
     ///
     /// # Errors
     /// How far it came, and whose fault the rest is.
     pub async fn dial(&self) -> Result<Link, DialError> {
-        let tcp = self.connect().await?;
-        // Without this, Nagle's algorithm (RFC 896) delays each small message by up to 40 ms.
-        let _ = tcp.set_nodelay(true);
-        let handshake = async {
-            let name = pin::server_name(&self.address.host).map_err(|error| DialError::Untrusted(error.to_string()))?;
-            let tls = self.tls.connect(name, tcp).await.map_err(|error| self.tls_error(&error))?;
-            self.upgrade(tls).await
-        };
-        let websocket = within(self.timing.handshake, handshake).await.unwrap_or_else(|| {
-            let seconds = seconds(self.timing.handshake);
-            Err(DialError::Unreachable(format!("{} took no link within {seconds}", self.address)))
-        })?;
+        let limit = (self.timing.connect + self.timing.handshake) * TRIES;
+        let late = || Err(self.unreachable(&format_args!("no link within {}", seconds(limit))));
+        let websocket = within(limit, boxed(self.websocket())).await.unwrap_or_else(late)?;
         Ok(Link::over(websocket, self.timing))
     }
 
-    async fn connect(&self) -> Result<TcpStream, DialError> {
-        let Address { host, port } = &self.address;
-        let unreachable =
-            |why: &dyn fmt::Display| DialError::Unreachable(format!("{} cannot be reached: {why}", self.address));
-        let seconds = seconds(self.timing.connect);
-        let too_long = || unreachable(&format_args!("no answer within {seconds}"));
-        let (name, port) = (host.clone(), *port);
-        let lookup = unblock(move || (name.as_str(), port).to_socket_addrs().map(Vec::from_iter));
-        let addresses: Vec<SocketAddr> = match within(self.timing.connect, lookup).await {
-            Some(Ok(addresses)) => addresses.into_iter().take(ADDRESSES).collect(),
-            Some(Err(error)) => return Err(unreachable(&error)),
-            None => return Err(too_long()),
-        };
-        let each = self.timing.connect / u32::try_from(addresses.len().max(1)).unwrap_or(1);
-        let mut error = unreachable(&"the name has no address");
-        for address in addresses {
-            match within(each, TcpStream::connect(address)).await {
-                Some(Ok(stream)) => return Ok(stream),
-                Some(Err(refused)) => error = unreachable(&refused),
-                None => error = too_long(),
+    fn unreachable(&self, why: &dyn fmt::Display) -> DialError {
+        DialError::Unreachable(format!("{} cannot be reached: {why}", self.address))
+    }
+
+    async fn websocket(&self) -> Result<WebSocketStream<TlsStream<TcpStream>>, DialError> {
+        let port = self.address.port;
+        let (mut straight, mut tunnels) = (Vec::new(), Vec::new());
+        for (index, host) in self.hosts.iter().enumerate() {
+            match self.proxies.to(host, port) {
+                Some(proxy) => tunnels.push((proxy, host)),
+                None => straight.push((index, host.clone(), port)),
             }
         }
-        Err(error)
+        let mut failure = None;
+        let mut candidates = VecDeque::new();
+        if !straight.is_empty() {
+            match dial::look_up(&straight, self.timing.connect).await {
+                Ok(found) => candidates = found,
+                Err(why) => failure = Some(self.unreachable(&why)),
+            }
+        }
+        while !candidates.is_empty() {
+            let (tcp, Candidate { host, .. }) = match dial::first(&mut candidates, self.timing.connect).await {
+                Ok(found) => found,
+                Err(why) => {
+                    // Of one that was reached and is not the master there is more to say.
+                    failure = failure.or_else(|| Some(self.unreachable(&why)));
+                    break;
+                }
+            };
+            let host = self.hosts.get(host).unwrap_or(&self.address.host);
+            match boxed(self.greet(tcp, host)).await {
+                Err(error) if !error.is_final() => failure = Some(error),
+                ended => return ended,
+            }
+        }
+        for (proxy, host) in tunnels {
+            match boxed(self.tunnel(proxy, host)).await {
+                Err(error) if !error.is_final() => failure = Some(error),
+                ended => return ended,
+            }
+        }
+        Err(failure.unwrap_or_else(|| self.unreachable(&"the name has no address")))
+    }
+
+    async fn tunnel(&self, proxy: &Proxy, host: &str) -> Result<WebSocketStream<TlsStream<TcpStream>>, DialError> {
+        let unreachable = |why: String| self.unreachable(&format_args!("the proxy {proxy}: {why}"));
+        let place = [(0, proxy.host.clone(), proxy.port)];
+        let mut candidates = dial::look_up(&place, self.timing.connect).await.map_err(unreachable)?;
+        let (tcp, _) = dial::first(&mut candidates, self.timing.connect).await.map_err(unreachable)?;
+        let tunnel = within(self.timing.connect, proxy.tunnel(tcp, host, self.address.port)).await;
+        match tunnel {
+            Some(Ok(tcp)) => boxed(self.greet(tcp, host)).await,
+            Some(Err(why)) => Err(self.unreachable(&why)),
+            None => Err(unreachable(format!("no answer within {}", seconds(self.timing.connect)))),
+        }
+    }
+
+    /// TLS, token and the upgrade on a connection.
+    async fn greet(&self, tcp: TcpStream, host: &str) -> Result<WebSocketStream<TlsStream<TcpStream>>, DialError> {
+        // Without this, Nagle's algorithm (RFC 896) delays each small message by up to 40 ms.
+        let _ = tcp.set_nodelay(true);
+        let handshake = async {
+            let name = pin::server_name(host).map_err(|error| DialError::Untrusted(error.to_string()))?;
+            let tls = self.tls.connect(name, tcp).await.map_err(|error| self.tls_error(&error))?;
+            self.upgrade(tls).await
+        };
+        within(self.timing.handshake, handshake).await.unwrap_or_else(|| {
+            let seconds = seconds(self.timing.handshake);
+            Err(DialError::Unreachable(format!("{} took no link within {seconds}", self.address)))
+        })
     }
 
     fn tls_error(&self, error: &io::Error) -> DialError {
+        if let Some(why) = pin::older_tls(error) {
+            return DialError::NoMaster(format!("{} {why}", self.address));
+        }
         match error.kind() {
             io::ErrorKind::InvalidData => {
                 let text = error.to_string();
@@ -344,11 +409,16 @@ fn plain(text: &str) -> String {
 }
 
 /// A time in seconds, with tenths where there are any. (Those of floating point cost 10 KB of program.)
-fn seconds(time: Duration) -> String {
+pub(crate) fn seconds(time: Duration) -> String {
     match (time.as_secs(), time.subsec_millis() / 100) {
         (whole, 0) => format!("{whole} s"),
         (whole, tenths) => format!("{whole}.{tenths} s"),
     }
+}
+
+/// Work in a place of its own: what waits for it would otherwise have room for all of its steps, several times over.
+fn boxed<'a, T>(work: impl Future<Output = T> + Send + 'a) -> Pin<Box<dyn Future<Output = T> + Send + 'a>> {
+    Box::pin(work)
 }
 
 /// What `work` gives, or none if it takes longer.

@@ -20,6 +20,7 @@ use sai_agent::join::{self, JoinError};
 use sai_agent::link::{Dialer, Timing};
 use sai_agent::mirror;
 use sai_agent::offering::Offering;
+use sai_agent::proxy::Proxies;
 use sai_agent::serve::{Control, Settings, serve};
 use sai_agent::state::State;
 use sai_agent::{say, supervisor, terminal};
@@ -201,7 +202,9 @@ fn command_join(mut arguments: Arguments) -> Result<(), Failure> {
     let fresh = Fresh::new(&directory);
     let state = State::open(&directory).map_err(Failure::trouble)?;
     let platforms = (!platforms.is_empty()).then_some(platforms);
-    let config = Config { name, platforms, slots, ..Config::joined(&line) };
+    // What this way goes by is what the next one goes by, too, wherever it is started from.
+    let proxies = Some(Proxies::of_environment().map_err(Failure::usage)?).filter(|proxies| proxies.proxy.is_some());
+    let config = Config { name, platforms, slots, proxies, ..Config::joined(&line) };
     let file = state.config();
     match smol::block_on(join::join(&state, &config)) {
         Ok(name) => {
@@ -271,12 +274,18 @@ fn run(state: Arc<State>, config: Config, file: PathBuf, fresh: Option<Fresh>) -
         parallel: config.parallel.unwrap_or((describe::cores() / offering.slots.max(1)).max(1)),
         offering,
         user,
+        env: config.env.clone(),
         keep_free_mib: config.keep_free_mib,
         launcher: Launcher { program: PathBuf::from("/proc/self/exe"), first_arguments: Vec::new() },
         say: Arc::new(say),
     };
+    let proxies = match config.proxies {
+        Some(proxies) => proxies,
+        None => Proxies::of_environment().map_err(Failure::usage)?,
+    };
     let dialer = Dialer::new(config.master.clone(), config.trust, config.token.clone(), Timing::default())
-        .map_err(|error| Failure::trouble(error.to_string()))?;
+        .map_err(|error| Failure::trouble(error.to_string()))?
+        .by(&config.others, proxies);
     let dial = move || {
         let dialer = dialer.clone();
         async move { dialer.dial().await }

@@ -22,6 +22,7 @@ use rustls::server::ParsedCertificate;
 use rustls::sign::SigningKey;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use std::fmt;
+use std::io;
 use std::sync::{Arc, OnceLock};
 
 /// Whom to believe.
@@ -205,6 +206,56 @@ impl SignatureVerificationAlgorithm for P521Sha512 {
     }
 }
 
+/// Why a certificate is not accepted, as what is to be done about it.
+fn explained(error: Error, alone: bool, now: UnixTime) -> Error {
+    let Error::InvalidCertificate(wrong) = &error else { return error };
+    // In days, since that needs no calendar; who is off by less sees the hour by `date`.
+    let days = |from: UnixTime, to: UnixTime| to.as_secs().saturating_sub(from.as_secs()) / 86_400;
+    let since_1970 = now.as_secs() / 86_400;
+    Error::General(match wrong {
+        CertificateError::UnknownIssuer if alone => {
+            "no authority that this system knows has signed the certificate, and it came alone: most likely whoever serves \
+             it leaves out the intermediate certificate (serve the whole chain, as in fullchain.pem); one of your own \
+             making is to be pinned"
+                .to_owned()
+        }
+        CertificateError::UnknownIssuer => {
+            "no authority that this system knows has signed the certificate; one of your own making is to be pinned"
+                .to_owned()
+        }
+        CertificateError::NotValidYetContext { not_before, .. } => format!(
+            "the certificate is valid only in {} days from now, by this machine's clock, which says that {since_1970} days \
+             have gone by since 1970: set the clock",
+            days(now, *not_before)
+        ),
+        CertificateError::ExpiredContext { not_after, .. } => format!(
+            "the certificate has expired {} days ago, by this machine's clock, which says that {since_1970} days have gone \
+             by since 1970: if the clock is right, the master's certificate is to be renewed",
+            days(*not_after, now)
+        ),
+        _ => return error,
+    })
+}
+
+/// What to say of a peer that has nothing newer than TLS 1.2; none when it is something else that failed.
+#[must_use]
+pub fn older_tls(error: &io::Error) -> Option<&'static str> {
+    use rustls::{AlertDescription, PeerIncompatible};
+    let error = error.get_ref()?.downcast_ref::<Error>()?;
+    let older = matches!(
+        error,
+        Error::AlertReceived(AlertDescription::ProtocolVersion)
+            | Error::PeerIncompatible(
+                PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+                    | PeerIncompatible::ServerDoesNotSupportTls12Or13
+            )
+    );
+    older.then_some(
+        "offers TLS 1.2 or older alone, and agents speak TLS 1.3: let what stands before the master speak it, too (nginx: \
+         ssl_protocols TLSv1.2 TLSv1.3)",
+    )
+}
+
 /// Whose certificates are accepted.
 #[derive(Debug)]
 enum Trusted {
@@ -238,7 +289,8 @@ impl ServerCertVerifier for Verifier {
             Trusted::Authorities(roots) => {
                 let certificate = ParsedCertificate::try_from(end_entity)?;
                 let algorithms = self.algorithms.all;
-                verify_server_cert_signed_by_trust_anchor(&certificate, roots, intermediates, now, algorithms)?;
+                verify_server_cert_signed_by_trust_anchor(&certificate, roots, intermediates, now, algorithms)
+                    .map_err(|error| explained(error, intermediates.is_empty(), now))?;
                 verify_server_name(&certificate, server_name)?;
                 return Ok(ServerCertVerified::assertion());
             }

@@ -51,6 +51,8 @@ pub struct Settings {
     pub parallel: u32,
     /// Numeric user and group the steps run as; the agent's own if none.
     pub user: Option<(u32, u32)>,
+    /// Variables that each job gets.
+    pub env: Map<String, String>,
     /// MiB of free space below which no job is accepted.
     pub keep_free_mib: u64,
     /// How to start a supervisor.
@@ -440,6 +442,7 @@ where
             mirrors: self.state.mirrors().to_string_lossy().into_owned(),
             spool_bytes: SPOOL_BYTES,
             container,
+            env: Some(self.settings.env.clone()).filter(|env| !env.is_empty()),
         };
         let launcher = self.settings.launcher.clone();
         let origin = Origin::Assigned(self.state.jobs(), Box::new(assignment), options, launcher);

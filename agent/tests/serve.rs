@@ -29,6 +29,7 @@ use wss::{Server, TOKEN, identity};
 fn settings(lines: &Arc<Mutex<Vec<String>>>) -> Settings {
     let lines = Arc::clone(lines);
     Settings {
+        env: sai_core::ordered::Map::new(),
         host: "test".to_owned(),
         offering: Offering { host: vec!["linux/test".to_owned()], slots: 2, ..Offering::default() },
         parallel: 3,

@@ -203,7 +203,11 @@ fn read_port(digits: &str) -> Result<u16, String> {
     }
 }
 
-fn check_host(host: &str) -> Result<(), String> {
+/// Checks the name or address of a host.
+///
+/// # Errors
+/// What was expected.
+pub fn check_host(host: &str) -> Result<(), String> {
     let fine = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':');
     // A name that begins with a dash would be an option to whatever program it is handed to.
     if host.is_empty() || host.len() > HOST_MOST || host.starts_with('-') || !host.bytes().all(fine) {

@@ -4,6 +4,7 @@
 //! to hear of a typing error at once.
 
 use crate::json::{self, At, Value};
+use crate::ordered::Map;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -212,6 +213,31 @@ impl Reader {
             self.wrong(value, &section.path_of(key), "text or an array of texts");
         }
         texts
+    }
+
+    /// Environment variables: an object of texts. Names that begin with `SAI_` are Sai's own.
+    pub fn variables(&mut self, section: &Section<'_>, key: &str) -> Option<Map<String, String>> {
+        let value = section.value.get(key)?;
+        let path = section.path_of(key);
+        let Some(entries) = value.as_object() else {
+            self.wrong(value, &path, "an object of texts");
+            return None;
+        };
+        let mut variables = Map::new();
+        for (name, value) in entries {
+            let path = format!("{path}.{}", json::shown(&name.value));
+            let begins = name.value.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+            let plain = name.value.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+            if !begins || !plain || name.value.starts_with("SAI_") {
+                self.errors
+                    .push(name.at.expected("a variable name of letters, digits and `_`, not SAI_…").about(&path));
+            } else if let Some(text) = value.as_text().filter(|text| !text.contains('\0')) {
+                variables.insert(name.value.clone(), text.to_string());
+            } else {
+                self.wrong(value, &path, "text without NUL");
+            }
+        }
+        Some(variables)
     }
 
     /// Whether the key is there and `false`: the usual way to switch a part off whose value is otherwise an object.

@@ -83,6 +83,7 @@ pub fn start(settings: &Builtin, state: &Path, hub: &HubHandle) -> Result<Builti
         parallel: (describe::cores() / offering.slots.max(1)).max(1),
         offering,
         user: settings.user.as_deref().map(describe::user).transpose()?,
+        env: settings.env.clone(),
         keep_free_mib: config::KEEP_FREE_MIB,
         launcher: Launcher { program: PathBuf::from("/proc/self/exe"), first_arguments: Vec::new() },
         say: Arc::new(tell),

@@ -44,6 +44,8 @@ pub struct Builtin {
     pub slots: Option<u32>,
     /// User that steps run as; `None` is the master's own.
     pub user: Option<String>,
+    /// Variables that each of its jobs gets.
+    pub env: Map<String, String>,
     /// Images, and what jobs in containers get of the machine.
     pub containers: ContainerSettings,
 }
@@ -108,6 +110,7 @@ impl Default for Config {
                 platforms: Vec::new(),
                 slots: None,
                 user: None,
+                env: Map::new(),
                 containers: ContainerSettings::default(),
             }),
             log_bytes: LOG_BYTES,
@@ -139,7 +142,7 @@ const ROOT: &[&str] = &[
     "min_free_mib",
 ];
 /// Keys of the agent inside, beside those about containers.
-const BUILTIN: [&str; 3] = ["platforms", "slots", "user"];
+const BUILTIN: [&str; 4] = ["platforms", "slots", "user", "env"];
 const REPOSITORY: &[&str] = &["url", "secret", "poll_s", "tags", "submodules", "priority"];
 
 /// Reads a configuration file's bytes. Relative paths in it are relative to where the master is started.
@@ -190,6 +193,7 @@ pub fn read(file: &str, bytes: &[u8]) -> Result<Config, Vec<String>> {
             platforms,
             slots: reader.count(&section, "slots", 0..=u64::from(sai_core::limits::SLOTS)).map(|slots| slots as u32),
             user: reader.text(&section, "user"),
+            env: reader.variables(&section, "env").unwrap_or_default(),
             containers: ContainerSettings::read(&mut reader, &section),
         });
     }

@@ -57,7 +57,8 @@ fn differences(old: &Config, new: &Config) -> Vec<String> {
     }
     // As the new one, but for what was changed above or is by the agent inside: what still differs waits for a restart.
     let (inside, was_inside) = (new.builtin.as_ref(), old.builtin.as_ref());
-    let user = |builtin: Option<&crate::config::Builtin>| builtin.map(|builtin| builtin.user.clone());
+    let user =
+        |builtin: Option<&crate::config::Builtin>| builtin.map(|builtin| (builtin.user.clone(), builtin.env.clone()));
     let rest = [
         ("state", old.state != new.state),
         ("listen", old.listen != new.listen),
@@ -67,7 +68,7 @@ fn differences(old: &Config, new: &Config) -> Vec<String> {
         ("public", old.public != new.public),
         ("min_free_mib", old.min_free_mib != new.min_free_mib),
         ("builtin", inside.is_some() != was_inside.is_some()),
-        ("builtin.user", inside.is_some() && was_inside.is_some() && user(inside) != user(was_inside)),
+        ("builtin.user or builtin.env", inside.is_some() && was_inside.is_some() && user(inside) != user(was_inside)),
     ];
     let rest = named(&rest);
     if !rest.is_empty() {

@@ -21,7 +21,7 @@ use sai_core::git_text::Tip;
 use sai_core::hub::Input;
 use sai_core::job::JobId;
 use sai_core::ledger::Source;
-use sai_core::ordered::Set;
+use sai_core::ordered::{Map, Set};
 use smol::stream::StreamExt as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -98,6 +98,7 @@ pub fn run(trial: &Trial) -> Result<ExitCode, String> {
             platforms: offered.host.clone(),
             slots: trial.slots,
             user: None,
+            env: Map::new(),
             containers: offered.containers.clone(),
         }),
         ..Config::default()

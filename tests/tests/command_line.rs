@@ -406,3 +406,21 @@ fn root_is_told_that_steps_are_roots() {
         assert!(!warned(&master), "{:?}", master.said());
     }
 }
+
+#[test]
+fn variables_of_an_agent_are_in_each_job_and_a_saifiles_go_before() {
+    let mut world = World::new("env");
+    world.set("builtin", "{\"platforms\": [\"plan9\"], \"env\": {\"FLAVOUR\": \"inside\"}}");
+    let _master = world.master();
+    let env = "\"env\": {\"FLAVOUR\": \"agent\", \"BOTH\": \"agent\"}";
+    let _agent = world.agent_with("one", &["linux-test-1"], 1, &[env]);
+    world.repository.push_saifile(
+        r#"{ "schema": "sai-1", "configurations": { "default": { "platforms": "linux, plan9" } }, "platforms": {
+             "linux": { "build": "echo $FLAVOUR $BOTH", "env": { "BOTH": "saifile" } },
+             "plan9": { "build": "echo $FLAVOUR" } } }"#,
+    );
+    let jobs = world.ended(1).jobs;
+    assert!(jobs.iter().all(|job| job.state == "passed"), "{jobs:?}");
+    let said: Vec<String> = jobs.iter().map(|job| text(world.records(job.id).channel("stdout"))).collect();
+    assert!(said.contains(&"agent saifile\n".to_string()) && said.contains(&"inside\n".to_string()), "{said:?}");
+}

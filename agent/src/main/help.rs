@@ -14,12 +14,16 @@ usage:
   sai-agent --help | --version
 
 options:
-  --config FILE        JSON with # comments; keys: master, token, pin, name, platforms, slots, parallel, state,
-                       depth, filter, user, keep_free_mib; of containers: images, container, network, upper, upper_mib,
-                       binds, memory_mib, cpus, pids
+  --config FILE        JSON with # comments; keys: master, token, others, pin, proxy, no_proxy, name, platforms,
+                       slots, parallel, state, depth, filter, user, env, keep_free_mib; about containers see
+                       configs/agent-nspawn.json
                        [$SAI_AGENT_CONFIG, else agent.json in the state directory, else /etc/sai/agent.json]
   --state DIR          where jobs, mirrors and the identity are kept
                        [/var/lib/sai-agent for root, else ~/.local/state/sai-agent]
+
+environment:
+  HTTPS_PROXY, NO_PROXY  a proxy on the way to the master, http://[USER:PASSWORD@]HOST:PORT, and the hosts that are
+                         reached without it, divided by commas; `join` saves them as `proxy` and `no_proxy`
 
 signals:
   TERM, INT  end; jobs under way go on, and the next sai-agent with the same state adopts them

@@ -291,3 +291,20 @@ fn hosts_are_names_or_addresses() {
         assert!(server_name(host).is_err(), "{host}");
     }
 }
+
+#[test]
+fn a_clock_that_is_wrong_is_named() {
+    let at = |seconds: u64| UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
+    let day = 86_400;
+    let told = |wrong: CertificateError, now| explained(Error::InvalidCertificate(wrong), true, at(now)).to_string();
+    let early = told(CertificateError::NotValidYetContext { time: at(5 * day), not_before: at(20_000 * day) }, 5 * day);
+    assert!(
+        early.contains("in 19995 days")
+            && early.contains("that 5 days have gone by")
+            && early.contains("set the clock")
+    );
+    let late = told(CertificateError::ExpiredContext { time: at(30 * day), not_after: at(20 * day) }, 30 * day);
+    assert!(late.contains("expired 10 days ago") && late.contains("30 days"), "{late}");
+    let same = explained(Error::InvalidCertificate(CertificateError::BadSignature), true, at(0));
+    assert_eq!(same, Error::InvalidCertificate(CertificateError::BadSignature));
+}
