@@ -168,7 +168,7 @@ fn times_of_nothing_make_no_busy_loop() {
 fn every_cause_of_waiting_is_named() {
     let mut desk = Desk::new();
     desk.queue(vec![job(1), job(2)]);
-    assert_eq!(desk.waiting(1), "no agent has offered linux/x86_64 yet; expires 0.0 h after it was queued");
+    assert_eq!(desk.waiting(1), "no agent has offered linux/x86_64 yet; expires 100 s after it was queued");
     desk.up("a", 0);
     assert_eq!(desk.waiting(1), "1 agent offers linux/x86_64: 1 without slots; no older job waits");
     desk.give(Input::SetAside { agent: "a".to_string(), aside: true });

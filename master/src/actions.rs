@@ -5,6 +5,7 @@ use crate::agents::{Tokens, new_token};
 use crate::builtin;
 use crate::hub::{HubHandle, Request};
 use crate::live::Live;
+use crate::page::views::coming_attempt;
 use crate::repositories::read_saifile;
 use crate::sessions::digest_hex;
 use crate::status::{self, About};
@@ -12,7 +13,7 @@ use crate::store::{self, Change, Reader, Store};
 use sai_agent::blocking::unblock;
 use sai_agent::clock::wall;
 use sai_core::hub::Input;
-use sai_core::job::{EventId, JobId};
+use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::join::{Address, HOSTS_MOST, JoinLine, check_agent_name};
 use sai_core::ledger::{AgentRecord, JobRecord, UserRecord};
 use sai_core::ordered::Set;
@@ -24,6 +25,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 pub enum Action {
     /// End a job.
     CancelJob(JobId),
+    /// End an attempt of a job, and no other: a page that was left open must not end what it does not show.
+    CancelAttempt(JobKey),
     /// Run an ended job again.
     RebuildJob(JobId),
     /// End all jobs of an event.
@@ -132,6 +135,15 @@ impl Actions {
             Action::CancelJob(id) => {
                 let record = self.reader.job(id).ok_or_else(|| format!("there is no job {id}"))?;
                 self.cancel(&[record], who, format!("cancelled job {id}")).await
+            }
+            Action::CancelAttempt(key) => {
+                let record = self.reader.job(key.job).ok_or_else(|| format!("there is no job {}", key.job))?;
+                let now = coming_attempt(&record);
+                if now != key.attempt || record.state.ended() {
+                    let what = if record.state.ended() { record.state.word() } else { "under way" };
+                    return Err(format!("attempt {} has ended; attempt {now} is {what}", key.attempt));
+                }
+                self.cancel(&[record], who, format!("cancelled attempt {} of job {}", key.attempt, key.job)).await
             }
             Action::CancelEvent(id) => {
                 let jobs = self.jobs(id)?;

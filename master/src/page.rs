@@ -27,7 +27,8 @@ use crate::http::{Body, FAILED_HEADER, Request, Response};
 use crate::sessions::{clear_cookie, cookie, same_origin, set_cookie, user_of_token};
 use library::{EVENTS, Library, StoredLog};
 use log::{RawText, Wanted};
-use route::{Action, ApiRoute, Route, agent_name, field, local_address, number_field, route};
+use log_html::Marks;
+use route::{Action, ApiRoute, Route, agent_name, field, lines_field, local_address, number_field, route};
 use sai_agent::clock::steady;
 use sai_core::job::{JobId, JobKey};
 use std::io;
@@ -107,7 +108,15 @@ pub fn respond(library: &Library, request: &Request) -> Response {
     }
     let caller = Caller::of(library, request);
     let is_stranger = matches!(caller, Caller::Stranger);
-    let visitor = library.visitor(caller.name().map(str::to_string));
+    let mut visitor = library.visitor(caller.name().map(str::to_string));
+    if matches!(request.method.as_str(), "GET" | "HEAD") && !matches!(route, Route::SignIn) {
+        visitor.address =
+            if request.query.is_empty() { request.path.clone() } else { format!("{}?{}", request.path, request.query) };
+    }
+    let page = matches!(route, Route::Events | Route::Event(_) | Route::Job(..) | Route::Agents);
+    if let (Caller::Session { .. }, "GET", true) = (&caller, request.method.as_str(), page) {
+        visitor.told = request.header("cookie").and_then(cookie).and_then(|value| library.sessions.told(value));
+    }
     let answer = Answer { library, request, caller, visitor };
     let response = match route {
         Route::SignIn => {
@@ -158,7 +167,7 @@ impl Answer<'_> {
     }
 
     fn error(&self, status: u16, what: &str) -> Response {
-        self.html(status, notices::error(status, what, &self.visitor))
+        self.html(status, notices::error(status, what, None, &self.visitor))
     }
 
     fn unknown(&self) -> Response {
@@ -180,8 +189,7 @@ impl Answer<'_> {
             return self.error(401, "The token of this request is nobody's.");
         }
         if matches!(self.request.method.as_str(), "GET" | "HEAD") && !matches!(route, Route::Unknown) {
-            let to = html::path_part(&self.request.path);
-            return self.redirect(&format!("/sign-in?to={to}"));
+            return self.redirect(&self.visitor.sign_in());
         }
         self.error(401, "Only the signed-in may read here.")
     }
@@ -222,7 +230,7 @@ impl Answer<'_> {
                 None => self.unknown(),
             },
             Route::Job(id, attempt) => match library.job(id, attempt) {
-                Some(view) => self.job(&view),
+                Some(view) => self.job(view),
                 None => self.unknown(),
             },
             Route::Log(id, attempt) => self.stored(id, attempt, |key, log| self.raw(key, log, 0)),
@@ -250,11 +258,16 @@ impl Answer<'_> {
         }
     }
 
-    fn job(&self, view: &JobView) -> Response {
-        let key = JobKey { job: view.job.id, attempt: view.attempt };
-        let wanted = number_field(&self.request.query, "line").map_or(Wanted::Ends, Wanted::Around);
-        match self.library.log(key, wanted) {
-            Ok(log) => self.html(200, job::page(view, &log, &self.visitor)),
+    fn job(&self, mut view: JobView) -> Response {
+        let selected = lines_field(&self.request.query, "line");
+        let wanted = selected.as_ref().map_or(Wanted::Ends, |lines| Wanted::Around(*lines.start(), *lines.end()));
+        match self.library.log(view.key(), wanted) {
+            Ok(mut log) => {
+                let past = std::mem::take(&mut log.past);
+                view.past = (!view.current()).then(|| self.library.complete(view.key(), past));
+                let since = view.job.started_at.filter(|at| view.current() && *at >= view.job.queued_at);
+                self.html(200, job::page(&view, &log, &Marks { selected, since }, &self.visitor))
+            }
             Err(error) => self.error(500, &format!("The log cannot be read: {error}.")),
         }
     }
@@ -267,7 +280,8 @@ impl Answer<'_> {
         answer: impl FnOnce(JobKey, StoredLog) -> io::Result<Response>,
     ) -> Response {
         let Some(view) = self.library.job(id, attempt) else { return self.unknown() };
-        let key = JobKey { job: id, attempt: view.attempt };
+        // While the next attempt is only queued, what there is to read is the last one's.
+        let key = JobKey { job: id, attempt: attempt.unwrap_or(view.job.attempt) };
         let state = if view.live() { view.job.state.word() } else { "ended" };
         match self.library.archive.log(key).and_then(|log| answer(key, log)) {
             Ok(response) => response.with("sai-state", state),
@@ -291,9 +305,9 @@ impl Answer<'_> {
 
     fn artifact(&self, id: JobId, attempt: Option<u32>, stream: u16) -> Response {
         let Some(view) = self.library.job(id, attempt) else { return self.unknown() };
-        // Of an earlier attempt only the files are known, not their names.
-        let known = view.job.artifacts.iter().find(|artifact| view.current() && artifact.stream == stream);
-        let key = JobKey { job: id, attempt: view.attempt };
+        let view = self.library.with_past(view);
+        let known = view.artifacts().iter().find(|artifact| artifact.stream == stream);
+        let key = view.key();
         let tag = known.map(|artifact| format!("\"{}\"", artifact.sha256));
         let name = known.and_then(|artifact| artifact.path.rsplit('/').next()).unwrap_or("artifact");
         let file = match self.library.archive.artifact(key, stream) {
@@ -323,6 +337,7 @@ impl Answer<'_> {
         let who = self.caller.name().unwrap_or_default().to_string();
         let back = match &action {
             Action::CancelJob(id) | Action::RebuildJob(id) => format!("/job/{id}"),
+            Action::CancelAttempt(key) => format!("/job/{}/{}", key.job, key.attempt),
             Action::CancelEvent(id) | Action::RebuildEvent(id) => format!("/event/{id}"),
             _ => "/agents".to_string(),
         };
@@ -331,8 +346,13 @@ impl Answer<'_> {
             Ok(text) if shown => {
                 no_store(self.html(200, notices::answer("Paste this on the new machine", &text, &self.visitor)))
             }
-            Ok(_) => self.redirect(&back),
-            Err(what) => self.error(409, &what),
+            Ok(done) => {
+                if let Some(value) = self.request.header("cookie").and_then(cookie) {
+                    self.library.sessions.tell(value, format!("Done: {done}."));
+                }
+                self.redirect(&back)
+            }
+            Err(what) => self.html(409, notices::error(409, &format!("{what}."), Some(&back), &self.visitor)),
         }
     }
 

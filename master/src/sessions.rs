@@ -24,6 +24,8 @@ const SECRET_BYTES: usize = 32;
 struct Session {
     user: String,
     seen_at: u64,
+    /// What came of the last action, until a page has shown it.
+    told: Option<String>,
 }
 
 /// Who is signed in.
@@ -80,7 +82,7 @@ impl Sessions {
             let Some(idle) = held.iter().min_by_key(|(_, session)| session.seen_at).map(|(key, _)| *key) else { break };
             held.remove(&idle);
         }
-        held.insert(sha256(value.as_bytes()), Session { user: user.to_string(), seen_at: now });
+        held.insert(sha256(value.as_bytes()), Session { user: user.to_string(), seen_at: now, told: None });
         Ok(value)
     }
 
@@ -95,6 +97,18 @@ impl Sessions {
         }
         session.seen_at = session.seen_at.max(now);
         Some(session.user.clone())
+    }
+
+    /// Leaves a sentence for the next page of this session: an action's answer is a redirect, which shows nothing.
+    pub fn tell(&self, value: &str, sentence: String) {
+        if let Some(session) = self.lock().get_mut(&sha256(value.as_bytes())) {
+            session.told = Some(sentence);
+        }
+    }
+
+    /// Takes that sentence: it is shown once.
+    pub fn told(&self, value: &str) -> Option<String> {
+        self.lock().get_mut(&sha256(value.as_bytes()))?.told.take()
     }
 
     /// Ends a session.
@@ -161,6 +175,9 @@ mod tests {
         assert_eq!(sessions.user(&value, 1000 + 2 * IDLE_MS - 2).as_deref(), Some("ann"));
         assert_eq!(sessions.user(&value, 1000 + 3 * IDLE_MS), None);
         let value = sessions.open("ann", 0).unwrap();
+        sessions.tell(&value, "cancelled job 7".to_string());
+        assert_eq!(sessions.told(&value).as_deref(), Some("cancelled job 7"));
+        assert_eq!((sessions.told(&value), sessions.told("")), (None, None));
         sessions.close(&value);
         assert_eq!(sessions.user(&value, 0), None);
         assert_eq!(sessions.user("", 0), None);

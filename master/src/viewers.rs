@@ -5,7 +5,7 @@
 //! message is under way, a message that cannot be delivered within a deadline ends the viewer, and one that is far behind
 //! in a log jumps to its end. What a viewer costs is one message, whatever the rate.
 
-use crate::live::{Dirty, Scope, Topic};
+use crate::live::{Dirty, Scope, Topic, Watch};
 use crate::page::html::Html;
 use crate::page::library::{EVENTS, Library};
 use crate::page::log::{Folder, Piece};
@@ -287,12 +287,14 @@ impl Follower {
         Self { key, from, reader: None, folder: Folder::new([]) }
     }
 
-    fn round(&mut self, library: &Library) -> io::Result<Round> {
+    /// `whole` says that nothing more is written to the log.
+    fn round(&mut self, library: &Library, whole: bool) -> io::Result<Round> {
         let mut reader = match self.reader.take() {
             Some(reader) => reader,
             None => match library.archive.log(self.key) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Round::default()),
                 Err(error) => return Err(error),
+                Ok(log) if whole && log.length <= self.from => return Ok(Round { to: self.from, ..Round::default() }),
                 Ok(mut log) => {
                     // The beginning is on the page already; it is read again only to know where it ends.
                     read_on(&mut log.reader, &mut self.folder, self.from)?;
@@ -346,7 +348,8 @@ async fn follow(socket: &mut impl Socket, key: JobKey, from: u64, library: &Arc<
             let (library, mut held) = (library.clone(), follower);
             unblock(move || {
                 let head = if job_changed { head(&library, key) } else { None };
-                let round = held.round(&library);
+                let whole = head.as_ref().is_some_and(|(_, ended)| *ended);
+                let round = held.round(&library, whole);
                 (held, round, head)
             })
             .await
@@ -363,7 +366,10 @@ async fn follow(socket: &mut impl Socket, key: JobKey, from: u64, library: &Arc<
             send(socket, json::to_string(&LogMessage { t, html: html.as_str(), to: round.to })).await?;
         }
         if ended && !round.more {
-            return send(socket, "{\"t\":\"end\"}".to_string()).await;
+            send(socket, "{\"t\":\"end\"}".to_string()).await?;
+            // Nothing can come to this log any more; what can come is a later attempt.
+            drop(follower);
+            return await_attempts(socket, key, &watch, library).await;
         }
         Timer::after(LINES_PAUSE).await;
         job_changed = false;
@@ -374,14 +380,31 @@ async fn follow(socket: &mut impl Socket, key: JobKey, from: u64, library: &Arc<
     }
 }
 
-/// The head of a job's page as it is now, its files, and whether the job has ended.
-fn head(library: &Library, key: JobKey) -> Option<(Vec<Fragment>, bool)> {
-    let mut view = library.job(key.job, None)?;
-    let ended = view.job.state.ended();
-    // Before its first attempt a job's page shows the one to come.
-    if view.attempt > key.attempt {
-        view.attempt = key.attempt;
+/// Tells a page whose attempt has ended of those that come after it.
+async fn await_attempts(
+    socket: &mut impl Socket,
+    key: JobKey,
+    watch: &Watch,
+    library: &Arc<Library>,
+) -> Result<(), String> {
+    loop {
+        watch.changed().await;
+        let library = library.clone();
+        let fragment = unblock(move || {
+            let view = library.job(key.job, Some(key.attempt)).filter(|view| !view.current())?;
+            Some(Fragment::new("job-attempts", |html| job::attempts(html, &view)))
+        });
+        if let Some(fragment) = fragment.await {
+            send(socket, fragment.message()).await?;
+        }
+        Timer::after(LINES_PAUSE).await;
     }
+}
+
+/// The head of a job's page as it is now, its files, and whether the attempt has ended.
+fn head(library: &Library, key: JobKey) -> Option<(Vec<Fragment>, bool)> {
+    let view = library.with_past(library.job(key.job, Some(key.attempt))?);
+    let ended = view.state().ended();
     let now = library.visitor(None).now;
     let fragments = vec![
         Fragment::new("job-head", |html| job::head(html, &view, now)),

@@ -180,7 +180,8 @@ fn hello_is_built_by_three_agents_and_seen_in_chromium() {
     browser.open(&format!("{url}/job/{job}"));
     browser.click(".rebuild button");
     browser.until("document.querySelector('#job-head.running') && document.querySelector('#log .lines > div[id]')");
-    browser.click(".cancel button");
+    browser.click(".cancel summary");
+    browser.click(".cancel form button");
     browser.until("document.querySelector('#job-head.cancelled')");
     pictures(&browser, "job-cancelled");
     browser.click(".rebuild button");

@@ -89,8 +89,7 @@ impl Scheduler {
         };
         let here = able.iter().filter(|(_, agent)| agent.connected).count();
         if here == 0 {
-            let hours = self.policy.expire_ms as f64 / 3_600_000.0;
-            let end = format!("expires {hours:.1} h after it was queued");
+            let end = format!("expires {} after it was queued", span(self.policy.expire_ms));
             return Standing::Away(match able.first() {
                 None => format!("no agent has offered {platform} yet; {end}"),
                 Some((name, _)) if able.len() == 1 => format!("{name}, which offers {platform}, is away; {end}"),
@@ -114,5 +113,36 @@ impl Scheduler {
             reasons.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
         let noun = if here == 1 { "agent offers" } else { "agents offer" };
         Standing::Here(format!("{here} {noun} {platform}: {}", reasons.join(", ")))
+    }
+}
+
+/// A span of time, milliseconds → `100 s`, `90 min`, `27 h`, `27 h 46 min`, `7 days`.
+fn span(millis: u64) -> String {
+    let minutes = millis / 60_000;
+    match (minutes / 60, minutes % 60) {
+        (0, 0 | 1) => format!("{} s", millis / 1000),
+        (0 | 1, _) => format!("{minutes} min"),
+        (hours @ 48.., 0) if hours % 24 == 0 => format!("{} days", hours / 24),
+        (hours, 0) => format!("{hours} h"),
+        (hours, minutes) => format!("{hours} h {minutes} min"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::span;
+
+    #[test]
+    fn spans_are_told_as_people_tell_them() {
+        for (millis, words) in [
+            (40_000, "40 s"),
+            (100_000, "100 s"),
+            (5_400_000, "90 min"),
+            (24 * 3_600_000, "24 h"),
+            (100_000_000, "27 h 46 min"),
+            (604_800_000, "7 days"),
+        ] {
+            assert_eq!(span(millis), words);
+        }
     }
 }

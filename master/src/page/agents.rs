@@ -1,7 +1,7 @@
 //! AgentsView → the page of agents: who is there, what each runs, and what the repositories are at.
 
 use super::html::{Html, path_part};
-use super::layout::{Here, Layout, badge, button, moment, took};
+use super::layout::{Here, Layout, ask, badge, button, moment, sign_in_hint, took};
 use super::units;
 use super::views::{AgentView, AgentsView, Visitor, job_took};
 use crate::builtin;
@@ -12,7 +12,7 @@ const PLATFORMS: usize = 8;
 /// The page.
 pub fn page(view: &AgentsView, visitor: &Visitor) -> String {
     let live = Some(format!("/live?page=agents&since={}", visitor.now));
-    Layout { title: "Agents", here: Here::Agents, visitor, live }.page(|html| {
+    Layout { title: "Agents", state: None, here: Here::Agents, visitor, live }.page(|html| {
         html.element("div").class("heading").with(|html| {
             html.element("h1").text("Agents");
         });
@@ -34,6 +34,8 @@ pub fn page(view: &AgentsView, visitor: &Visitor) -> String {
                         .empty();
                     html.element("button").text("Make its join line");
                 });
+        } else {
+            sign_in_hint(html, visitor, "add, set aside or revoke agents");
         }
         repositories(html, view);
         actions(html, view, visitor.now);
@@ -126,15 +128,16 @@ fn since(html: &mut Html, agent: &AgentView, now: u64) {
             html.text("connected ");
             moment(html, live.connected_since, now);
         }
-        (Some(live), _) => {
+        // An agent that was never connected has been away since the beginning of time.
+        (Some(live), _) if live.connected_since > 0 => {
             html.text("last seen ");
             moment(html, live.connected_since, now);
         }
-        (None, Some(seen)) => {
+        (_, Some(seen)) => {
             html.text("last seen ");
             moment(html, seen, now);
         }
-        (None, None) => _ = html.text("never seen"),
+        (_, None) => _ = html.text("never seen"),
     }
 }
 
@@ -199,9 +202,10 @@ fn manage(html: &mut Html, agent: &AgentView) {
         } else if agent.connected() {
             button(html, address("set-aside"), "quiet", "Set aside");
         }
-        // The one inside has no token.
+        // The built-in one has no token; the configuration switches it off.
         if agent.record.is_some() && agent.name != builtin::NAME {
-            button(html, address("revoke"), "cancel", "Revoke its token");
+            let question = "It is let in no more, and its jobs go to others. To come back it must join anew.";
+            ask(html, address("revoke"), ["Revoke", question, "Revoke its token"]);
         }
     });
 }

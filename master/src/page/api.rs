@@ -227,7 +227,11 @@ pub fn agents(agents: &[AgentView]) -> String {
                 host: live.map(|live| &live.host).or(record.map(|record| &record.host)).map_or("", String::as_str),
                 state: agent.word(),
                 connected: agent.connected(),
-                since: live.map(|live| live.connected_since).or(record.and_then(|record| record.seen_at)).map(moment),
+                since: live
+                    .map(|live| live.connected_since)
+                    .filter(|at| *at > 0)
+                    .or(record.and_then(|record| record.seen_at))
+                    .map(moment),
                 platforms: live
                     .map(|live| &live.platforms)
                     .or(record.map(|record| &record.platforms))

@@ -16,8 +16,15 @@ pub struct Asset {
     pub version: String,
 }
 
-fn all() -> &'static [Asset; 3] {
-    static ALL: OnceLock<[Asset; 3]> = OnceLock::new();
+/// The icon with a dot of a colour in its corner.
+fn icon(colour: &str) -> String {
+    let dot =
+        format!("<circle cx=\"23\" cy=\"23\" r=\"8\" fill=\"{colour}\" stroke=\"#fff\" stroke-width=\"2\"/></svg>");
+    include_str!("../assets/icon.svg").replace("</svg>", &dot)
+}
+
+fn all() -> &'static [Asset; 6] {
+    static ALL: OnceLock<[Asset; 6]> = OnceLock::new();
     ALL.get_or_init(|| {
         let asset = |name, content_type, content: String| {
             let version = digest_hex(&content).chars().take(12).collect();
@@ -28,6 +35,9 @@ fn all() -> &'static [Asset; 3] {
             asset("page.css", "text/css; charset=utf-8", sheet),
             asset("live.js", "text/javascript; charset=utf-8", include_str!("../assets/live.js").to_string()),
             asset("icon.svg", "image/svg+xml", include_str!("../assets/icon.svg").to_string()),
+            asset("icon-passed.svg", "image/svg+xml", icon("#2da44e")),
+            asset("icon-failed.svg", "image/svg+xml", icon("#d1242f")),
+            asset("icon-running.svg", "image/svg+xml", icon("#2f81f7")),
         ]
     })
 }

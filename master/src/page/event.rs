@@ -3,7 +3,7 @@
 use super::events::{about, problems};
 use super::grid;
 use super::html::Html;
-use super::layout::{Here, Layout, badge, button, moment, subject, took};
+use super::layout::{Here, Layout, ask, badge, button, moment, sign_in_hint, subject, titled, took};
 use super::views::{EventView, Visitor, job_took, went_wrong};
 
 /// The table of all jobs is open at once up to this many; the grid above has them all anyway.
@@ -17,14 +17,18 @@ pub fn page(view: &EventView, visitor: &Visitor) -> String {
     let event = &view.event;
     let title = format!("{} · {}", subject(event), event.repository);
     let live = Some(format!("/live?event={}&since={}", event.id, visitor.now));
-    Layout { title: &title, here: Here::Elsewhere, visitor, live }.page(|html| {
+    let state = Some(view.standing().word());
+    Layout { title: &title, state, here: Here::Elsewhere, visitor, live }.page(|html| {
         head(html, view, visitor.now);
-        if visitor.who.is_some() {
-            html.element("div").class("actions").with(|html| {
-                button(html, format_args!("/event/{}/cancel", event.id), "cancel", "Cancel");
-                button(html, format_args!("/event/{}/rebuild", event.id), "rebuild", "Rebuild");
-            });
-        }
+        html.element("div").class("actions").with(|html| {
+            if visitor.who.is_none() {
+                sign_in_hint(html, visitor, "cancel or rebuild it");
+                return;
+            }
+            let question = "All its jobs that are queued or under way are ended.";
+            ask(html, format_args!("/event/{}/cancel", event.id), ["Cancel", question, "Cancel its jobs"]);
+            button(html, format_args!("/event/{}/rebuild", event.id), "rebuild", "Rebuild");
+        });
         problems(html, view, usize::MAX);
         wrong(html, view, visitor.now);
         if view.jobs.is_empty() {
@@ -62,7 +66,9 @@ pub fn page(view: &EventView, visitor: &Visitor) -> String {
 pub fn head(html: &mut Html, view: &EventView, now: u64) {
     let standing = view.standing();
     let ended = if standing.ended() { "ended" } else { "under-way" };
-    html.element("div").id("event-head").class(format_args!("head {} {ended}", standing.word())).with(|html| {
+    let head = html.element("div").id("event-head").class(format_args!("head {} {ended}", standing.word()));
+    let title = format!("{} · {}", subject(&view.event), view.event.repository);
+    titled(head, standing.word(), &title).with(|html| {
         html.element("p").class("crumbs").with(|html| {
             html.element("a").href("/").text("Events");
             html.element("span").attribute("aria-hidden", "true").text(" / ");

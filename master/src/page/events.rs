@@ -3,7 +3,7 @@
 use super::grid;
 use super::html::{Html, path_part};
 use super::layout::{Here, Layout, badge, moment, revision, subject, took};
-use super::views::{EventView, EventsView, Visitor, reference_name, source_word};
+use super::views::{EventView, EventsView, Visitor, reference_name, source_phrase};
 
 /// The page.
 pub fn page(view: &EventsView, visitor: &Visitor) -> String {
@@ -13,7 +13,7 @@ pub fn page(view: &EventsView, visitor: &Visitor) -> String {
         None => format!("/live?page=events&since={}", visitor.now),
     });
     let title = view.repository.as_deref().unwrap_or("Events");
-    Layout { title, here: Here::Events, visitor, live }.page(|html| {
+    Layout { title, state: None, here: Here::Events, visitor, live }.page(|html| {
         html.element("div").class("heading").with(|html| {
             html.element("h1").text("Events");
             filter(html, view);
@@ -119,7 +119,7 @@ pub fn about(html: &mut Html, view: &EventView) {
     if !event.author.is_empty() {
         html.element("span").class("author").name(&event.author);
     }
-    html.element("span").class("source").show(format_args!("by {}", source_word(event.source)));
+    html.element("span").class("source").text(source_phrase(event.source));
 }
 
 /// Errors and warnings of the saifile, at most `limit` of each.
@@ -193,7 +193,10 @@ mod tests {
         hostile.event.errors = vec![evil.to_string(); 5];
         hostile.event.warnings = vec![evil.to_string()];
         let events = EventsView { events: vec![hostile], repository: Some(evil.to_string()), ..EventsView::default() };
-        let page = page(&events, &Visitor { who: Some(evil.to_string()), notices: vec![evil.to_string()], now: 0 });
+        let page = page(
+            &events,
+            &Visitor { who: Some(evil.to_string()), notices: vec![evil.to_string()], ..Visitor::default() },
+        );
         assert_eq!(page.matches("<script").count(), 1, "only our own");
         assert_eq!(page.matches("</title>").count(), 1);
         assert!(page.contains("and 2 more"));

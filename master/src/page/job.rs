@@ -1,30 +1,25 @@
 //! JobView and its log → the page of one attempt of a job.
 
 use super::html::{Html, path_part};
-use super::layout::{Here, Layout, badge, button, job_title, moment, revision, subject, took};
+use super::layout::{
+    Here, Layout, ask, badge, button, job_title, moment, revision, sign_in_hint, subject, titled, took,
+};
 use super::log::LogPage;
-use super::log_html;
+use super::log_html::{self, Marks};
 use super::units;
-use super::views::{JobView, Visitor, fault_word, job_took, reference_name};
-use sai_core::job::{JobId, JobKey, JobState};
-use sai_core::ledger::JobRecord;
+use super::views::{JobView, Past, Visitor, coming_attempt, fault_word, job_took, reference_name};
+use sai_core::job::{Fault, JobId, JobState};
 use sai_core::record::Artifact;
 
-/// The page.
-pub fn page(view: &JobView, log: &LogPage, visitor: &Visitor) -> String {
+/// The page. It stays open for what comes later too: a rebuild of a job that has ended.
+pub fn page(view: &JobView, log: &LogPage, marks: &Marks, visitor: &Visitor) -> String {
     let job = &view.job;
     let title = job_title(job);
-    let key = JobKey { job: job.id, attempt: view.attempt.max(1) };
-    // An attempt that has ended changes no more.
-    let live = view.live().then(|| format!("/live?job={key}&from={}", log.offset));
-    Layout { title: &title, here: Here::Elsewhere, visitor, live }.page(|html| {
+    let key = view.key();
+    let live = Some(format!("/live?job={key}&from={}", log.offset));
+    Layout { title: &title, state: Some(view.state().word()), here: Here::Elsewhere, visitor, live }.page(|html| {
         head(html, view, visitor.now);
-        if visitor.who.is_some() {
-            html.element("div").class("actions").with(|html| {
-                button(html, format_args!("/job/{}/cancel", job.id), "cancel", "Cancel");
-                button(html, format_args!("/job/{}/rebuild", job.id), "rebuild", "Rebuild");
-            });
-        }
+        html.element("div").class("actions").with(|html| actions(html, view, visitor));
         artifacts(html, view);
         html.element("section").class("panel output").attribute("aria-label", "Log").with(|html| {
             html.element("div").class("tools").with(|html| {
@@ -34,11 +29,12 @@ pub fn page(view: &JobView, log: &LogPage, visitor: &Visitor) -> String {
                     html.element("input").attribute("type", "checkbox").empty();
                     html.text(" Follow the end");
                 });
+                views(html, marks.since.is_some());
                 let attempt = format!("/job/{}/{}", job.id, key.attempt);
                 html.element("a").href(format_args!("{attempt}/log")).text("Raw text");
                 html.element("a").href(format_args!("{attempt}/records")).text("Records");
             });
-            log_html::section(html, &log.pieces, key);
+            log_html::section(html, &log.pieces, key, marks);
             if log.lines == 0 && log.pieces.is_empty() {
                 html.element("p").class("empty").id("no-output").text(if view.live() {
                     "No output yet."
@@ -50,27 +46,108 @@ pub fn page(view: &JobView, log: &LogPage, visitor: &Visitor) -> String {
     })
 }
 
+/// How the log can be shown; the script brings it to life, and without it nothing of it is there.
+fn views(html: &mut Html, clock: bool) {
+    html.element("span").id("views").flag("hidden", true).with(|html| {
+        for (view, word) in VIEWS.into_iter().filter(|(view, _)| clock || *view != "clock") {
+            html.element("button")
+                .attribute("type", "button")
+                .attribute("data-view", view)
+                .attribute("aria-pressed", "false")
+                .text(word);
+        }
+        html.element("button").id("help").attribute("type", "button").attribute("aria-label", "Keys").text("?");
+    });
+    html.element("dialog").id("keys").attribute("aria-label", "Keys").with(|html| {
+        html.element("h2").text("Keys");
+        html.element("table").with(|html| {
+            html.element("tbody").with(|html| {
+                for (keys, what) in KEYS {
+                    html.element("tr").with(|html| {
+                        html.element("td").with(|html| {
+                            for (at, key) in keys.split(' ').enumerate() {
+                                if at > 0 {
+                                    html.text(" ");
+                                }
+                                html.element("kbd").text(key);
+                            }
+                        });
+                        html.element("td").text(what);
+                    });
+                }
+            });
+        });
+        html.element("form").attribute("method", "dialog").with(|html| html.element("button").text("Close"));
+    });
+}
+
+/// Ways to show a log, as the script knows them.
+const VIEWS: [(&str, &str); 5] = [
+    ("errors", "Only stderr"),
+    ("step", "One step"),
+    ("nowrap", "No wrapping"),
+    ("clock", "Time of day"),
+    ("full", "Full screen"),
+];
+
+/// Keys that the script takes, and what they do.
+const KEYS: [(&str, &str); 13] = [
+    ("j k", "select the next or previous line"),
+    ("J K", "select lines up to the next or previous"),
+    ("/", "search"),
+    ("n N", "next or previous line found"),
+    ("] [", "next or previous step"),
+    ("z Z", "fold or unfold all steps"),
+    ("e", "only stderr"),
+    ("s", "only one step"),
+    ("w", "no wrapping"),
+    ("t", "time of day, or time since the job began"),
+    ("f", "full screen; Escape leaves it"),
+    ("F g G", "follow the end; go to the top or the end"),
+    ("?", "these keys"),
+];
+
+/// What can be done with the attempt that is shown, and with no other.
+fn actions(html: &mut Html, view: &JobView, visitor: &Visitor) {
+    if !view.current() {
+        return;
+    }
+    if visitor.who.is_none() {
+        sign_in_hint(html, visitor, "cancel or rebuild it");
+        return;
+    }
+    let id = view.job.id;
+    let question = "What it has done so far is lost; its log is kept.";
+    ask(html, format_args!("/job/{id}/{}/cancel", view.attempt), ["Cancel", question, "Cancel this attempt"]);
+    button(html, format_args!("/job/{id}/rebuild"), "rebuild", "Rebuild");
+}
+
 /// The head, replaced as a whole when the job changes.
 pub fn head(html: &mut Html, view: &JobView, now: u64) {
     let job = &view.job;
-    let ended = if job.state.ended() { "ended" } else { "under-way" };
-    html.element("div").id("job-head").class(format_args!("head {} {ended}", job.state.word())).with(|html| {
+    let state = view.state();
+    let ended = if state.ended() { "ended" } else { "under-way" };
+    let head = html.element("div").id("job-head").class(format_args!("head {} {ended}", state.word()));
+    titled(head, state.word(), &job_title(job)).with(|html| {
         html.element("p").class("crumbs").with(|html| crumbs(html, view));
         html.element("div").class("line").with(|html| {
-            badge(html, job.state.word());
+            badge(html, state.word());
             html.element("h1").with(|html| {
                 html.name(&job.configuration);
                 html.element("span").class("on").name(&job.platform);
             });
         });
-        html.element("div").class("line about").with(|html| about(html, view, now));
-        if let Some(why) = &view.waiting {
+        html.element("div").class("line about").with(|html| match &view.past {
+            Some(past) if !view.current() => about_past(html, past),
+            _ => about(html, view, now),
+        });
+        if let (Some(why), true) = (&view.waiting, view.current()) {
             html.element("p").class("callout waiting").with(|html| {
                 html.element("b").text("Waits: ");
                 html.name(why);
             });
         }
-        cause(html, job);
+        cause(html, view);
         attempts(html, view);
     });
 }
@@ -125,14 +202,30 @@ fn about(html: &mut Html, view: &JobView, now: u64) {
     }
 }
 
-fn cause(html: &mut Html, job: &JobRecord) {
-    if job.cause.is_empty() {
+fn about_past(html: &mut Html, past: &Past) {
+    html.element("span").class("muted").with(|html| {
+        html.text("took ");
+        took(html, past.millis, true);
+    });
+}
+
+fn cause(html: &mut Html, view: &JobView) {
+    let (verdict, cause, fault) = match &view.past {
+        Some(past) if !view.current() => {
+            let lost = "it ended without a word: its agent was lost, or what it ran on";
+            let told = past.verdict.as_ref().map(|verdict| (verdict.cause.as_str(), verdict.fault));
+            let (cause, fault) = told.unwrap_or((lost, Fault::Infrastructure));
+            (past.verdict.as_ref(), cause, fault)
+        }
+        _ => (view.job.verdict.as_ref(), view.job.cause.as_str(), view.job.fault),
+    };
+    if cause.is_empty() {
         return;
     }
-    html.element("p").class(format_args!("callout {}", job.state.word())).with(|html| {
-        html.name(&job.cause);
-        html.element("span").class("muted").show(format_args!(" (fault: {})", fault_word(job.fault)));
-        if let Some(step) = job.verdict.as_ref().and_then(|verdict| verdict.step) {
+    html.element("p").class(format_args!("callout {}", view.state().word())).with(|html| {
+        html.name(cause);
+        html.element("span").class("muted").show(format_args!(" (fault: {})", fault_word(fault)));
+        if let Some(step) = verdict.and_then(|verdict| verdict.step).filter(|_| view.state().ended()) {
             html.text(" ");
             html.element("a").href(format_args!("#step-{step}")).show(format_args!("Step {}", step.saturating_add(1)));
         }
@@ -142,26 +235,31 @@ fn cause(html: &mut Html, job: &JobRecord) {
 /// Attempts linked one by one; more than these can only be meant to fill the page.
 const ATTEMPTS: u32 = 50;
 
-fn attempts(html: &mut Html, view: &JobView) {
+/// The other attempts, replaced as a whole when there is a new one.
+pub fn attempts(html: &mut Html, view: &JobView) {
     let job = &view.job;
-    if job.attempt < 2 && view.current() {
-        return;
-    }
-    html.element("nav").class("filter").attribute("aria-label", "Attempts").with(|html| {
-        for attempt in job.attempt.saturating_sub(ATTEMPTS) + 1..=job.attempt {
-            let current = (attempt == view.attempt).then_some("page");
-            html.element("a")
-                .href(format_args!("/job/{}/{attempt}", job.id))
-                .maybe("aria-current", current)
-                .show(format_args!("attempt {attempt}"));
+    let coming = coming_attempt(job);
+    html.element("div").id("job-attempts").flag("hidden", coming < 2).with(|html| {
+        if coming < 2 {
+            return;
+        }
+        html.element("nav").class("filter").attribute("aria-label", "Attempts").with(|html| {
+            for attempt in coming.saturating_sub(ATTEMPTS) + 1..=coming {
+                let current = (attempt == view.attempt).then_some("page");
+                html.element("a")
+                    .href(format_args!("/job/{}/{attempt}", job.id))
+                    .maybe("aria-current", current)
+                    .show(format_args!("attempt {attempt}"));
+            }
+        });
+        if !view.current() {
+            html.element("p").class("callout newer").attribute("role", "status").with(|html| {
+                html.show(format_args!("This is attempt {}. There is a later one: ", view.attempt));
+                html.element("a").href(format_args!("/job/{}/{coming}", job.id)).show(format_args!("attempt {coming}"));
+                html.show(format_args!(", {}.", job.state.word()));
+            });
         }
     });
-    if !view.current() {
-        html.element("p").class("callout").with(|html| {
-            html.text("This is the log of an earlier attempt; the state above is that of the last one. ");
-            html.element("a").href(format_args!("/job/{}", job.id)).text("Show the last attempt");
-        });
-    }
 }
 
 /// Where a file can be downloaded: its stream's number finds it, its name is for who saves it.
@@ -170,10 +268,10 @@ pub fn artifact_address(job: JobId, attempt: u32, artifact: &Artifact) -> String
     format!("/job/{job}/{attempt}/artifact/{}/{}", artifact.stream, path_part(name))
 }
 
-/// The files of the attempt, replaced as a whole. The record knows those of the last attempt.
+/// The files of the attempt, replaced as a whole.
 pub fn artifacts(html: &mut Html, view: &JobView) {
     let job = &view.job;
-    let list = if view.current() { job.artifacts.as_slice() } else { &[] };
+    let list = view.artifacts();
     html.element("section").id("artifacts").class("panel artifacts").flag("hidden", list.is_empty()).with(|html| {
         html.element("h2").text("Artifacts");
         html.element("table").with(|html| {
@@ -205,24 +303,72 @@ mod tests {
     use super::super::log::{Folder, Piece};
     use super::super::views::tests::{event, job};
     use super::*;
+    use sai_core::job::{Outcome, Verdict};
 
     fn log(pieces: Vec<Piece>) -> LogPage {
-        LogPage { pieces, lines: 3, offset: 77, ended: false }
+        LogPage { pieces, lines: 3, offset: 77, ended: false, past: Past::default() }
     }
 
     fn view(state: JobState) -> JobView {
-        JobView { job: job(1001, "linux", "default", state), event: Some(event(1, 2)), attempt: 1, waiting: None }
+        let job = job(1001, "linux", "default", state);
+        JobView { attempt: coming_attempt(&job), job, event: Some(event(1, 2)), waiting: None, past: None }
+    }
+
+    fn page(view: &JobView, visitor: &Visitor) -> String {
+        super::page(view, &log(Vec::new()), &Marks::default(), visitor)
+    }
+
+    fn ann() -> Visitor {
+        Visitor { who: Some("ann".to_string()), ..Visitor::default() }
     }
 
     #[test]
-    fn a_running_job_follows_its_log_from_where_the_page_ends() {
-        let page = |view: &JobView, log: &LogPage| super::page(view, log, &Visitor::default());
-        assert!(page(&view(JobState::Running), &log(Vec::new())).contains("/live?job=1001-1&amp;from=77\""));
-        assert!(!page(&view(JobState::Passed), &log(Vec::new())).contains("data-live"));
+    fn a_page_follows_its_attempt_from_where_it_ends_and_learns_of_later_ones() {
+        for state in [JobState::Running, JobState::Passed] {
+            assert!(page(&view(state), &Visitor::default()).contains("/live?job=1001-1&amp;from=77\""));
+        }
+        let mut queued = view(JobState::Failed);
+        queued.job.state = JobState::Queued;
+        let text = page(&queued, &ann());
+        assert!(text.contains("There is a later one: <a href=\"/job/1001/2\">attempt 2</a>, queued."), "{text}");
+        queued.attempt = coming_attempt(&queued.job);
+        let text = page(&queued, &ann());
+        assert!(text.contains("class=\"badge queued\"") && text.contains("action=\"/job/1001/2/cancel\""), "{text}");
+    }
+
+    #[test]
+    fn an_earlier_attempt_is_told_of_as_it_was_and_cannot_be_acted_on() {
         let mut earlier = view(JobState::Running);
-        earlier.job.attempt = 3;
-        let text = page(&earlier, &log(Vec::new()));
-        assert!(text.contains("earlier attempt") && text.contains("/job/1001/2\"") && !text.contains("from="));
+        (earlier.job.attempt, earlier.attempt) = (3, 1);
+        earlier.job.cause = "the latest cause".to_string();
+        let verdict = Verdict {
+            outcome: Outcome::Failed,
+            fault: Fault::Job,
+            cause: "step 2 ended with status 7".to_string(),
+            step: Some(1),
+            status: Some(7),
+            trouble: None,
+        };
+        earlier.past = Some(Past { verdict: Some(verdict), millis: 184_000, artifacts: Vec::new() });
+        let text = page(&earlier, &ann());
+        assert!(text.contains("<span class=\"badge failed\">failed</span><h1>"), "{text}");
+        assert!(text.contains("3 min 04 s") && text.contains("ended with status 7") && !text.contains("latest cause"));
+        assert!(text.contains("later one: <a href=\"/job/1001/3\">attempt 3</a>, running."));
+        assert!(!text.contains("/cancel\"") && !text.contains("/rebuild\""));
+        earlier.past = Some(Past::default());
+        assert!(page(&earlier, &ann()).contains("badge infra"));
+    }
+
+    #[test]
+    fn cancelling_asks_first_and_strangers_are_told_how_to_act() {
+        let running = view(JobState::Running);
+        let text = page(&running, &ann());
+        assert!(text.contains("<details class=\"ask cancel\"><summary>Cancel</summary><form"), "{text}");
+        assert!(text.contains("action=\"/job/1001/1/cancel\"") && text.contains("Cancel this attempt"));
+        let stranger = Visitor { address: "/job/1001?line=3".to_string(), ..Visitor::default() };
+        let text = page(&running, &stranger);
+        assert!(text.contains("href=\"/sign-in?to=%2Fjob%2F1001%3Fline%3D3\""), "{text}");
+        assert!(text.contains("to cancel or rebuild it.") && !text.contains("method=\"post\""));
     }
 
     #[test]
@@ -237,7 +383,8 @@ mod tests {
             sha256: "ab".repeat(32),
             executable: false,
         }];
-        let text = page(&view, &log(Folder::new([]).take()), &Visitor::default());
+        let visitor = Visitor { address: "/job/1?\"><script>".to_string(), ..Visitor::default() };
+        let text = super::page(&view, &log(Folder::new([]).take()), &Marks::default(), &visitor);
         assert_eq!(text.matches("<script").count(), 1, "only our own");
         assert!(!text.contains("<b onmouseover"));
         assert!(text.contains("/job/1001/1/artifact/1/%3Cscript%3E%22%3F%23.html\" download"), "{text}");

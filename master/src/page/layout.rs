@@ -1,7 +1,7 @@
 //! Title and content → a whole page: head, navigation, notices, foot; and the small parts that several pages share.
 
 use super::assets;
-use super::html::Html;
+use super::html::{Element, Html};
 use super::units;
 use super::views::Visitor;
 use sai_core::ledger::{EventRecord, JobRecord};
@@ -21,6 +21,8 @@ pub enum Here {
 pub struct Layout<'a> {
     /// For the window's title.
     pub title: &'a str,
+    /// A word for the state of what the page is about, shown in the tab.
+    pub state: Option<&'static str>,
     /// Where in the navigation it is.
     pub here: Here,
     /// Who looks.
@@ -40,6 +42,9 @@ impl Layout<'_> {
                 html.element("a").class("skip").href("#content").text("Skip to the content");
                 html.element("header").class("top").with(|html| self.top(html));
                 html.element("main").id("content").maybe("data-live", self.live.as_ref()).with(|html| {
+                    if let Some(told) = &self.visitor.told {
+                        html.element("p").class("notice told").attribute("role", "status").name(told);
+                    }
                     for notice in &self.visitor.notices {
                         html.element("p").class("notice").attribute("role", "status").text(notice);
                     }
@@ -57,8 +62,12 @@ impl Layout<'_> {
             .attribute("content", "width=device-width, initial-scale=1")
             .empty();
         html.element("meta").attribute("name", "color-scheme").attribute("content", "light dark").empty();
-        html.element("title").show(format_args!("{} · Sai", self.title));
-        html.element("link").attribute("rel", "icon").href(assets::address("icon.svg")).empty();
+        match self.state {
+            Some(word) => html.element("title").show(window_title(word, self.title)),
+            None => html.element("title").show(format_args!("{} · Sai", self.title)),
+        }
+        let icon = self.state.map_or("icon.svg", icon);
+        html.element("link").id("icon").attribute("rel", "icon").href(assets::address(icon)).empty();
         html.element("link").attribute("rel", "stylesheet").href(assets::address("page.css")).empty();
         html.element("script").attribute("src", assets::address("live.js")).flag("defer", true).empty();
     }
@@ -83,10 +92,30 @@ impl Layout<'_> {
                         html.element("button").class("quiet").text("Sign out");
                     });
                 }
-                None => html.element("a").href("/sign-in").text("Sign in"),
+                None => html.element("a").class("sign-in").href(self.visitor.sign_in()).text("Sign in"),
             }
         });
     }
+}
+
+/// What the window of something with a state is called.
+fn window_title(word: &str, title: &str) -> String {
+    format!("{word}: {title} · Sai")
+}
+
+/// The tab's icon for a state.
+fn icon(word: &str) -> &'static str {
+    match word {
+        "passed" => "icon-passed.svg",
+        "failed" | "failing" | "invalid" | "timed-out" | "expired" | "infra" => "icon-failed.svg",
+        "running" | "assigned" => "icon-running.svg",
+        _ => "icon.svg",
+    }
+}
+
+/// Lets the script name the window after what has just been replaced in it.
+pub fn titled<'a>(element: Element<'a>, word: &str, title: &str) -> Element<'a> {
+    element.attribute("data-title", window_title(word, title)).attribute("data-icon", assets::address(icon(word)))
 }
 
 /// A moment, as how long ago it was; the script keeps it true.
@@ -120,6 +149,26 @@ pub fn button(html: &mut Html, action: impl std::fmt::Display, class: &'static s
     });
 }
 
+/// A button for what cannot be undone: it opens the question, and only the button in there does it.
+pub fn ask(html: &mut Html, action: impl std::fmt::Display, words: [&str; 3]) {
+    let [word, question, yes] = words;
+    html.element("details").class("ask cancel").with(|html| {
+        html.element("summary").text(word);
+        html.element("form").attribute("method", "post").attribute("action", action).with(|html| {
+            html.element("p").text(question);
+            html.element("button").text(yes);
+        });
+    });
+}
+
+/// What those who are not signed in see where the others act.
+pub fn sign_in_hint(html: &mut Html, visitor: &Visitor, what: &str) {
+    html.element("p").class("hint").with(|html| {
+        html.element("a").class("sign-in").href(visitor.sign_in()).text("Sign in");
+        html.show(format_args!(" to {what}."));
+    });
+}
+
 /// What an event is about, in a line: its subject, else its revision.
 pub fn subject(event: &EventRecord) -> &str {
     if event.subject.is_empty() { event.revision.get(..12).unwrap_or(&event.revision) } else { &event.subject }
@@ -127,5 +176,5 @@ pub fn subject(event: &EventRecord) -> &str {
 
 /// What a job is called.
 pub fn job_title(job: &JobRecord) -> String {
-    format!("{} · {}", job.platform, job.configuration)
+    format!("{} on {} · {}", job.configuration, job.platform, job.repository)
 }

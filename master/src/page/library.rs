@@ -1,9 +1,9 @@
 //! Archive and live state → views: everything the pages, the API and the viewers read goes through here.
 
-use super::log::{LogPage, Wanted, read};
+use super::log::{LogPage, Wanted, past, read};
 use super::route::Action;
 use super::sums::{SUMMED_JOBS, Sums};
-use super::views::{AgentView, AgentsView, EventView, EventsView, JobView, Visitor};
+use super::views::{AgentView, AgentsView, EventView, EventsView, JobView, Past, Visitor, coming_attempt};
 use crate::live::{Changes, Live};
 use crate::rooms::Rooms;
 use crate::sessions::Sessions;
@@ -95,7 +95,7 @@ impl Library {
 
     /// Somebody who looks, now.
     pub fn visitor(&self, who: Option<String>) -> Visitor {
-        Visitor { who, now: now(), notices: self.live().notices.clone() }
+        Visitor { who, now: now(), notices: self.live().notices.clone(), ..Visitor::default() }
     }
 
     fn view(&self, event: EventRecord) -> EventView {
@@ -127,15 +127,39 @@ impl Library {
         Some(self.view(self.archive.event(id)?))
     }
 
-    /// One attempt of a job; the current one if none is given.
+    /// One attempt of a job; the current one if none is given, or the one to come while it is queued.
     pub fn job(&self, id: JobId, attempt: Option<u32>) -> Option<JobView> {
         let job = self.archive.job(id)?;
-        let attempt = attempt.unwrap_or(job.attempt);
-        if attempt > job.attempt {
+        let coming = coming_attempt(&job);
+        let attempt = attempt.unwrap_or(coming);
+        if attempt > coming {
             return None;
         }
         let waiting = self.live().waiting.get(&id).cloned();
-        Some(JobView { event: self.archive.event(job.event), attempt, waiting, job })
+        Some(JobView { event: self.archive.event(job.event), attempt, waiting, past: None, job })
+    }
+
+    /// Adds what only the log of an earlier attempt tells of it.
+    pub fn with_past(&self, mut view: JobView) -> JobView {
+        if !view.current() {
+            // Without a log nothing is known of it but that it was.
+            let told = self.archive.log(view.key()).and_then(|mut log| past(&mut log.reader)).unwrap_or_default();
+            view.past = Some(self.complete(view.key(), told));
+        }
+        view
+    }
+
+    /// Leaves of the announced files those that are there as announced, the last of each path.
+    pub fn complete(&self, key: JobKey, mut past: Past) -> Past {
+        let announced = std::mem::take(&mut past.artifacts);
+        for artifact in announced {
+            let length = self.archive.artifact(key, artifact.stream).and_then(|file| file.metadata());
+            if length.is_ok_and(|length| length.len() == artifact.size) {
+                past.artifacts.retain(|earlier| earlier.path != artifact.path);
+                past.artifacts.push(artifact);
+            }
+        }
+        past
     }
 
     /// What a page shows of an attempt's log; nothing if there is none yet.
@@ -145,7 +169,7 @@ impl Library {
     pub fn log(&self, key: JobKey, wanted: Wanted) -> io::Result<LogPage> {
         match read(|| Ok(self.archive.log(key)?.reader), wanted) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Ok(LogPage { pieces: Vec::new(), lines: 0, offset: 0, ended: false })
+                Ok(LogPage { pieces: Vec::new(), lines: 0, offset: 0, ended: false, past: Past::default() })
             }
             result => result,
         }

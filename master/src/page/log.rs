@@ -6,9 +6,10 @@
 
 use super::ansi::Terminal;
 use super::html::Html;
+use super::views::Past;
 use sai_core::job::Verdict;
 use sai_core::limits::CHANNELS;
-use sai_core::record::{ChannelStart, Decoder, Item, Record, StepEnd, StepStart};
+use sai_core::record::{Artifact, ChannelStart, Decoder, Item, Record, StepEnd, StepStart};
 use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::ops::RangeInclusive;
@@ -100,6 +101,9 @@ pub struct Folder {
     text_bytes: u64,
     ended: bool,
     damaged: bool,
+    micros: u64,
+    verdict: Option<Verdict>,
+    artifacts: Vec<Artifact>,
 }
 
 impl Channel {
@@ -125,7 +129,16 @@ impl Folder {
             text_bytes: 0,
             ended: false,
             damaged: false,
+            micros: 0,
+            verdict: None,
+            artifacts: Vec::new(),
         }
+    }
+
+    /// What the log tells of its attempt so far, all artifacts it announced among it.
+    pub fn past(&mut self) -> Past {
+        let artifacts = std::mem::take(&mut self.artifacts);
+        Past { verdict: self.verdict.clone(), millis: self.micros / 1000, artifacts }
     }
 
     /// Lines begun so far.
@@ -156,8 +169,14 @@ impl Folder {
         self.offset += bytes.len() as u64;
         let mut decoder = std::mem::take(&mut self.decoder);
         let result = decoder.push(bytes, |item| match item {
-            Item::Data { channel, micros, bytes } => self.data(channel, micros, bytes),
-            Item::Record(micros, record) => self.record(micros, record),
+            Item::Data { channel, micros, bytes } => {
+                self.micros = micros;
+                self.data(channel, micros, bytes);
+            }
+            Item::Record(micros, record) => {
+                self.micros = micros;
+                self.record(micros, record);
+            }
         });
         self.decoder = decoder;
         if let Err(what) = result {
@@ -360,10 +379,12 @@ impl Folder {
                 self.close_lines();
                 self.close_gap();
                 self.ended = true;
+                self.verdict = Some(verdict.clone());
                 self.mark(Piece::Verdict(verdict));
             }
-            // Listed from the job's record, which names complete ones only.
-            Record::Artifact(_) | Record::Data(..) => {}
+            // Shown from the job's record as long as that tells of this attempt.
+            Record::Artifact(artifact) => self.artifacts.push(artifact),
+            Record::Data(..) => {}
         }
     }
 }
@@ -398,8 +419,8 @@ fn pass_newlines(bytes: &[u8], wanted: u64) -> (usize, u64) {
 pub enum Wanted {
     /// Its beginning and its end.
     Ends,
-    /// The lines around this one.
-    Around(u64),
+    /// The lines around these.
+    Around(u64, u64),
 }
 
 /// What a page shows of a log.
@@ -412,6 +433,8 @@ pub struct LogPage {
     pub offset: u64,
     /// Whether its verdict was seen.
     pub ended: bool,
+    /// What it tells of its attempt.
+    pub past: Past,
 }
 
 /// Reads a log twice: to count, and to show.
@@ -419,12 +442,22 @@ pub struct LogPage {
 /// # Errors
 /// The log cannot be opened or read.
 pub fn read(open: impl Fn() -> io::Result<Box<dyn Read + Send>>, wanted: Wanted) -> io::Result<LogPage> {
-    let (lines, last) = survey(&mut *open()?)?;
+    let (target, most) = match wanted {
+        Wanted::Ends => (u64::MAX, WINDOW_BYTES),
+        // Of what one page can hold, one half may come before the lines that were asked for.
+        Wanted::Around(first, _) => (first, WINDOW_BYTES / 2),
+    };
+    let (lines, from) = survey(&mut *open()?, target, most)?;
     let windows = match wanted {
         // Where the two meet there is no gap, unless the first one uses up its budget of bytes.
-        Wanted::Ends => vec![1..=FIRST_LINES.min(last - 1), last..=u64::MAX],
-        Wanted::Around(line) => {
-            let first = line.saturating_sub(LAST_LINES / 2).max(1);
+        Wanted::Ends => {
+            let last = from.max(lines.saturating_sub(LAST_LINES) + 1);
+            vec![1..=FIRST_LINES.min(last - 1), last..=u64::MAX]
+        }
+        Wanted::Around(first, last) => {
+            let (first, last) = (first.min(lines).max(1), last.min(lines));
+            let around = LAST_LINES.saturating_sub(last.saturating_sub(first)) / 2;
+            let first = first.saturating_sub(around).max(from);
             // A second, unreachable window keeps the first one under its budget of bytes.
             vec![first..=first.saturating_add(LAST_LINES), u64::MAX..=u64::MAX]
         }
@@ -432,27 +465,45 @@ pub fn read(open: impl Fn() -> io::Result<Box<dyn Read + Send>>, wanted: Wanted)
     let mut folder = Folder::new(windows);
     pump(&mut *open()?, |bytes| folder.push(bytes))?;
     let pieces = folder.finish();
-    Ok(LogPage { pieces, lines: lines.max(folder.lines()), offset: folder.offset(), ended: folder.ended() })
+    let lines = lines.max(folder.lines());
+    Ok(LogPage { pieces, lines, offset: folder.offset(), ended: folder.ended(), past: folder.past() })
 }
 
-/// All lines of a log, and the first of its last ones that one page can show.
-fn survey(log: &mut dyn Read) -> io::Result<(u64, u64)> {
+/// What a log tells of its attempt.
+///
+/// # Errors
+/// It cannot be read.
+pub fn past(log: &mut dyn Read) -> io::Result<Past> {
     let mut folder = Folder::new([]);
-    // Where the last window's worth of bytes begins: lines and bytes before each piece read.
+    pump(log, |bytes| folder.push(bytes))?;
+    Ok(folder.past())
+}
+
+/// All lines of a log, and the first of those before `target` (or before its end) from which on there are about `most`
+/// bytes of output at most.
+fn survey(log: &mut dyn Read, target: u64, most: u64) -> io::Result<(u64, u64)> {
+    let mut folder = Folder::new([]);
+    // Where the last `most` bytes begin: lines and bytes before each piece read.
     let mut ring: VecDeque<(u64, u64)> = VecDeque::new();
+    let mut until = 0;
     pump(log, |bytes| {
-        ring.push_back((folder.lines(), folder.text_bytes()));
+        let sought = folder.lines() < target;
+        if sought {
+            ring.push_back((folder.lines(), folder.text_bytes()));
+        }
         folder.push(bytes);
-        while ring.get(1).is_some_and(|(_, before)| folder.text_bytes() - before >= WINDOW_BYTES) {
-            ring.pop_front();
+        if sought {
+            until = folder.text_bytes();
+            while ring.get(1).is_some_and(|(_, before)| until - before >= most) {
+                ring.pop_front();
+            }
         }
     })?;
-    let lines = folder.lines();
-    let by_bytes = match ring.front() {
-        Some((before, text)) if folder.text_bytes() - text >= WINDOW_BYTES => before + 1,
+    let from = match ring.front() {
+        Some((before, text)) if until - text >= most => before + 1,
         _ => 1,
     };
-    Ok((lines, by_bytes.max(lines.saturating_sub(LAST_LINES) + 1).max(1)))
+    Ok((folder.lines(), from))
 }
 
 fn pump(log: &mut dyn Read, mut take: impl FnMut(&[u8])) -> io::Result<()> {
@@ -631,9 +682,51 @@ mod tests {
             log.data(1, tail);
         }
         assert_eq!(numbers(&log.page(Wanted::Ends).pieces), ["1-1000", "gap 1001-15000", "15001-20000"]);
-        let around = log.page(Wanted::Around(10_000)).pieces;
+        let around = log.page(Wanted::Around(10_000, 10_000)).pieces;
         assert_eq!(numbers(&around), ["gap 1-7499", "7500-12500", "gap 12501-20000"]);
-        assert_eq!(numbers(&log.page(Wanted::Around(u64::MAX)).pieces), ["gap 1-20000"]);
+        // A range, and lines past the end, of which there are none: the last ones are nearest.
+        let around = log.page(Wanted::Around(100, 4099)).pieces;
+        assert_eq!(numbers(&around), ["1-5001", "gap 5002-20000"]);
+        let around = log.page(Wanted::Around(u64::MAX, u64::MAX)).pieces;
+        assert_eq!(numbers(&around), ["gap 1-17499", "17500-20000"]);
+    }
+
+    #[test]
+    fn a_line_that_is_asked_for_is_shown_however_long_those_before_it_are() {
+        let mut log = Maker::new();
+        let long = "x".repeat(10_000);
+        for _ in 0..400 {
+            log.data(1, &long);
+            log.data(1, "\n");
+        }
+        for wanted in [1, 2, 60, 200, 300, 400] {
+            let page = log.page(Wanted::Around(wanted, wanted));
+            let shown = |piece: &Piece| matches!(piece, Piece::Line { number, .. } if *number == wanted);
+            assert!(page.pieces.iter().any(shown), "{wanted}");
+            let lines = page.pieces.iter().filter(|piece| matches!(piece, Piece::Line { .. })).count();
+            assert!(lines < 250, "{lines}");
+        }
+    }
+
+    #[test]
+    fn a_log_tells_how_its_attempt_ended() {
+        let mut log = Maker::new();
+        assert!(log.page(Wanted::Ends).past.verdict.is_none());
+        let artifact =
+            Artifact { stream: 1, path: "a".to_string(), size: 1, sha256: "ab".repeat(32), executable: false };
+        log.add(&Record::Artifact(artifact.clone()));
+        let verdict = Verdict {
+            outcome: Outcome::Cancelled,
+            fault: Fault::Person,
+            cause: "cancelled by ann".to_string(),
+            step: Some(0),
+            status: Some(143),
+            trouble: None,
+        };
+        log.1 = 64_000_000;
+        log.add(&Record::Verdict(verdict.clone()));
+        let told = past(&mut io::Cursor::new(log.0.clone())).unwrap();
+        assert_eq!((told.verdict, told.millis, told.artifacts), (Some(verdict), 64_001, vec![artifact]));
     }
 
     #[test]

@@ -6,20 +6,48 @@ use super::html::Html;
 use super::layout::badge;
 use super::log::Piece;
 use super::units;
-use sai_core::job::{JobKey, Outcome};
+use sai_core::job::{JobKey, Outcome, Verdict};
+use std::ops::RangeInclusive;
 
 /// Bytes of a step's text shown in its summary line; all of it is inside.
 const SUMMARY_BYTES: usize = 160;
 
-/// The log of a page, with steps folded that nobody needs to see: in a job that went wrong, all but the one that failed.
-pub fn section(html: &mut Html, pieces: &[Piece], key: JobKey) {
+/// What of a log is to be found at once.
+#[derive(Clone, Debug, Default)]
+pub struct Marks {
+    /// The lines that the address names.
+    pub selected: Option<RangeInclusive<u64>>,
+    /// When the job's clock stood at 0, Unix milliseconds, if that is known.
+    pub since: Option<u64>,
+}
+
+/// How rows are written.
+struct Rows<'a> {
+    key: JobKey,
+    marks: &'a Marks,
+}
+
+/// The log of a page, with steps folded that nobody needs to see: in a job that went wrong, all but the one that failed
+/// and those in which lines are asked for.
+pub fn section(html: &mut Html, pieces: &[Piece], key: JobKey, marks: &Marks) {
     let failed = pieces.iter().any(|piece| matches!(piece, Piece::StepEnd { status, .. } if *status != 0));
-    html.element("div").id("log").class("log").attribute("role", "log").attribute("aria-live", "off").with(|html| {
+    let verdict =
+        pieces.iter().find_map(|piece| if let Piece::Verdict(verdict) = piece { Some(verdict) } else { None });
+    let rows = Rows { key, marks };
+    let log = html
+        .element("div")
+        .id("log")
+        .class("log")
+        .attribute("role", "log")
+        .attribute("aria-live", "off")
+        .attribute("data-attempt", format_args!("/job/{}/{}", key.job, key.attempt))
+        .maybe("data-since", marks.since);
+    log.with(|html| {
         let mut rest = pieces;
         // What comes before the first step, then step by step with all that follows it.
         let first = rest.iter().position(is_start).unwrap_or(rest.len());
         let (before, steps) = rest.split_at(first);
-        html.element("div").class("lines").with(|html| rows(html, before, key));
+        html.element("div").class("lines").with(|html| rows.all(html, before));
         rest = steps;
         while let Some((Piece::StepStart { step, text }, after)) = rest.split_first() {
             let length = after.iter().position(is_start).unwrap_or(after.len());
@@ -28,8 +56,10 @@ pub fn section(html: &mut Html, pieces: &[Piece], key: JobKey) {
                 Piece::StepEnd { step: ended, status, micros, .. } if ended == step => Some((*status, *micros)),
                 _ => None,
             });
-            let open = !failed || end.is_none_or(|(status, _)| status != 0);
-            step_html(html, *step, text, end, open, |html| rows(html, inside, key));
+            let asked = inside.iter().any(|piece| rows.selected(piece));
+            let open = asked || !failed || end.is_none_or(|(status, _)| status != 0);
+            let word = step_word(*step, end.map(|(status, _)| status), verdict);
+            step_html(html, *step, text, (word, end), open, |html| rows.all(html, inside));
             rest = others;
         }
     });
@@ -39,11 +69,24 @@ fn is_start(piece: &Piece) -> bool {
     matches!(piece, Piece::StepStart { .. })
 }
 
+/// A word for how a step stands. One that was ended from outside did not fail by itself, whatever its status.
+fn step_word(step: u32, status: Option<i32>, verdict: Option<&Verdict>) -> &'static str {
+    match (status, verdict.filter(|verdict| verdict.step.is_none_or(|decided| decided == step))) {
+        (Some(0), _) => "passed",
+        (None, None) => "running",
+        (_, Some(Verdict { outcome: Outcome::Cancelled, .. })) => "cancelled",
+        (_, Some(Verdict { outcome: Outcome::TimedOut, .. })) => "timed-out",
+        (_, Some(Verdict { outcome: Outcome::Infra, .. })) => "infra",
+        (None, Some(_)) => "running",
+        (Some(_), _) => "failed",
+    }
+}
+
 fn step_html(
     html: &mut Html,
     step: u32,
     text: &str,
-    end: Option<(i32, u64)>,
+    end: (&'static str, Option<(i32, u64)>),
     open: bool,
     content: impl FnOnce(&mut Html),
 ) {
@@ -66,18 +109,13 @@ fn first_line(text: &str) -> &str {
     line.get(..end).unwrap_or(line)
 }
 
-fn step_head(html: &mut Html, step: u32, text: &str, end: Option<(i32, u64)>) {
+fn step_head(html: &mut Html, step: u32, text: &str, (word, end): (&'static str, Option<(i32, u64)>)) {
     html.element("summary").id(format_args!("step-{step}-head")).with(|html| {
-        let word = match end {
-            None => "running",
-            Some((0, _)) => "passed",
-            Some(_) => "failed",
-        };
         badge(html, word);
         html.element("span").class("number").show(format_args!("Step {}", step.saturating_add(1)));
         html.element("code").name(first_line(text));
         if let Some((status, micros)) = end {
-            if status != 0 {
+            if word == "failed" {
                 html.element("span").class("status").show(format_args!("status {status}"));
             }
             html.element("span").class("took").text(&units::span(micros / 1000));
@@ -85,28 +123,41 @@ fn step_head(html: &mut Html, step: u32, text: &str, end: Option<(i32, u64)>) {
     });
 }
 
-fn rows(html: &mut Html, pieces: &[Piece], key: JobKey) {
-    for piece in pieces {
-        match piece {
-            Piece::StepStart { .. } | Piece::StepEnd { .. } => {}
-            piece => row(html, piece, key),
+impl Rows<'_> {
+    fn selected(&self, piece: &Piece) -> bool {
+        let Piece::Line { number, .. } = piece else { return false };
+        self.marks.selected.as_ref().is_some_and(|lines| lines.contains(number))
+    }
+
+    fn all(&self, html: &mut Html, pieces: &[Piece]) {
+        for piece in pieces {
+            match piece {
+                Piece::StepStart { .. } | Piece::StepEnd { .. } => {}
+                piece => row(html, piece, self.key, self.selected(piece)),
+            }
         }
     }
 }
 
-fn row(html: &mut Html, piece: &Piece, key: JobKey) {
+fn row(html: &mut Html, piece: &Piece, key: JobKey, selected: bool) {
     match piece {
         Piece::Line { number, channel, micros, html: content } => {
-            let class = match channel.as_str() {
-                "stdout" => None,
-                "stderr" => Some("e"),
-                _ => Some("x"),
+            let class = match (channel.as_str(), selected) {
+                ("stdout", false) => None,
+                ("stdout", true) => Some("sel"),
+                ("stderr", false) => Some("e"),
+                ("stderr", true) => Some("e sel"),
+                (_, false) => Some("x"),
+                (_, true) => Some("x sel"),
             };
+            let other = !matches!(channel.as_str(), "stdout" | "stderr");
             html.element("div").id(format_args!("L{number}")).maybe("class", class).with(|html| {
-                html.element("a").href(format_args!("#L{number}")).attribute("tabindex", "-1").show(number);
+                // The address names the attempt and the line, so that it leads there from anywhere, and whatever is shown.
+                let address = format_args!("/job/{}/{}?line={number}#L{number}", key.job, key.attempt);
+                html.element("a").href(address).attribute("tabindex", "-1").show(number);
                 html.element("i").text(&units::offset(*micros));
                 html.element("span").with(|html| {
-                    if class == Some("x") {
+                    if other {
                         html.element("b").name(channel);
                         html.text(" ");
                     }
@@ -161,11 +212,17 @@ pub fn appended(pieces: &[Piece], key: JobKey) -> Html {
     let mut html = Html::new();
     for piece in pieces {
         match piece {
-            Piece::StepStart { step, text } => step_html(&mut html, *step, text, None, true, |_| {}),
+            Piece::StepStart { step, text } => step_html(&mut html, *step, text, ("running", None), true, |_| {}),
             Piece::StepEnd { step, text, status, micros } => {
-                step_head(&mut html, *step, text, Some((*status, *micros)));
+                // How it ended may be said by the verdict only, which comes right after it.
+                let verdict = pieces.iter().find_map(|piece| match piece {
+                    Piece::Verdict(verdict) => Some(verdict),
+                    _ => None,
+                });
+                let word = step_word(*step, Some(*status), verdict);
+                step_head(&mut html, *step, text, (word, Some((*status, *micros))));
             }
-            piece => row(&mut html, piece, key),
+            piece => row(&mut html, piece, key, false),
         }
     }
     html
@@ -174,6 +231,7 @@ pub fn appended(pieces: &[Piece], key: JobKey) -> Html {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sai_core::job::Fault;
 
     const KEY: JobKey = JobKey { job: 7, attempt: 1 };
 
@@ -198,14 +256,14 @@ mod tests {
 
     fn page(second: Option<i32>) -> String {
         let mut html = Html::new();
-        section(&mut html, &pieces(second), KEY);
+        section(&mut html, &pieces(second), KEY, &Marks::default());
         html.into_string()
     }
 
     #[test]
     fn steps_fold_and_lines_can_be_linked() {
         let page = page(None);
-        assert!(page.contains("<div id=\"L2\" class=\"e\"><a href=\"#L2\""), "{page}");
+        assert!(page.contains("<div id=\"L2\" class=\"e\"><a href=\"/job/7/1?line=2#L2\""), "{page}");
         assert!(page.contains("warning &lt;here&gt;") && page.contains("&lt;b&gt;test") && page.contains("0:01.5"));
         assert!(page.contains("<bdi>serial:tty0</bdi>") && page.contains("87 lines left out"));
         assert!(page.contains("<pre class=\"script\">make\nmake check</pre>"));
@@ -217,6 +275,39 @@ mod tests {
         let page = page(Some(2));
         assert!(page.contains("<details id=\"step-0\" class=\"step\">"), "{page}");
         assert!(page.contains("<details id=\"step-1\" class=\"step\" open>") && page.contains("status 2"));
+    }
+
+    #[test]
+    fn a_step_that_was_ended_from_outside_did_not_fail() {
+        let mut pieces = pieces(Some(143));
+        let verdict = |outcome, step| {
+            let cause = String::new();
+            Piece::Verdict(Verdict { outcome, fault: Fault::Person, cause, step, status: Some(143), trouble: None })
+        };
+        for (outcome, step, word) in [
+            (Outcome::Cancelled, Some(1), "cancelled"),
+            (Outcome::Cancelled, None, "cancelled"),
+            (Outcome::TimedOut, Some(1), "timed-out"),
+            (Outcome::Failed, Some(1), "failed"),
+        ] {
+            pieces.push(verdict(outcome, step));
+            let mut html = Html::new();
+            section(&mut html, &pieces, KEY, &Marks::default());
+            let head = format!("<summary id=\"step-1-head\"><span class=\"badge {word}\">");
+            assert!(html.as_str().contains(&head), "{}", html.as_str());
+            assert_eq!(html.as_str().contains("status 143"), word == "failed");
+            assert!(appended(&pieces, KEY).as_str().contains(&head));
+            assert!(html.as_str().contains("<summary id=\"step-0-head\"><span class=\"badge passed\">"));
+            pieces.pop();
+        }
+    }
+
+    #[test]
+    fn lines_that_are_asked_for_are_marked_in_a_step_that_is_open() {
+        let mut html = Html::new();
+        section(&mut html, &pieces(Some(2)), KEY, &Marks { selected: Some(2..=2), ..Marks::default() });
+        assert!(html.as_str().contains("<div id=\"L2\" class=\"e sel\">"), "{}", html.as_str());
+        assert!(html.as_str().contains("<details id=\"step-0\" class=\"step\" open>"));
     }
 
     #[test]

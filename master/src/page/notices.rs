@@ -4,7 +4,7 @@ use super::layout::{Here, Layout};
 use super::views::Visitor;
 
 /// An error, in words.
-pub fn error(status: u16, what: &str, visitor: &Visitor) -> String {
+pub fn error(status: u16, what: &str, back: Option<&str>, visitor: &Visitor) -> String {
     let title = match status {
         400 => "That request makes no sense here",
         401 => "Sign in first",
@@ -14,19 +14,23 @@ pub fn error(status: u16, what: &str, visitor: &Visitor) -> String {
         409 => "Not now",
         _ => "Trouble of ours",
     };
-    Layout { title, here: Here::Elsewhere, visitor, live: None }.page(|html| {
+    Layout { title, here: Here::Elsewhere, state: None, visitor, live: None }.page(|html| {
         html.element("section").class("short").with(|html| {
             html.element("p").class("code").show(status);
             html.element("h1").text(title);
             html.element("p").name(what);
-            html.element("p").with(|html| html.element("a").href("/").text("To the events"));
+            html.element("p").with(|html| match (back, status) {
+                (Some(back), _) => html.element("a").href(back).text("Back"),
+                (None, 401) => html.element("a").class("sign-in").href(visitor.sign_in()).text("Sign in"),
+                (None, _) => html.element("a").href("/").text("To the events"),
+            });
         });
     })
 }
 
 /// The form to sign in; `to` is where to go then, `wrong` whether a token was refused just now.
 pub fn sign_in(to: &str, wrong: bool, visitor: &Visitor) -> String {
-    Layout { title: "Sign in", here: Here::Elsewhere, visitor, live: None }.page(|html| {
+    Layout { title: "Sign in", here: Here::Elsewhere, state: None, visitor, live: None }.page(|html| {
         html.element("section").class("short").with(|html| {
             html.element("h1").text("Sign in");
             if wrong {
@@ -62,7 +66,7 @@ pub fn sign_in(to: &str, wrong: bool, visitor: &Visitor) -> String {
 
 /// What the master said to an action whose answer is shown once, such as the line that joins an agent.
 pub fn answer(title: &str, text: &str, visitor: &Visitor) -> String {
-    Layout { title, here: Here::Elsewhere, visitor, live: None }.page(|html| {
+    Layout { title, here: Here::Elsewhere, state: None, visitor, live: None }.page(|html| {
         html.element("section").class("short").with(|html| {
             html.element("h1").text(title);
             html.element("pre").class("answer").text(text);

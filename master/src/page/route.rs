@@ -3,6 +3,7 @@
 pub use crate::actions::Action;
 use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::limits::STREAMS;
+use std::ops::RangeInclusive;
 
 /// Bytes of an agent's name at most.
 const NAME_BYTES: usize = 64;
@@ -109,6 +110,14 @@ pub fn number_field(query: &str, name: &str) -> Option<u64> {
     number(&field(query, name)?)
 }
 
+/// The lines that a query's `line` names: `12` or `12-20`.
+pub fn lines_field(query: &str, name: &str) -> Option<RangeInclusive<u64>> {
+    let text = field(query, name)?;
+    let (first, last) = text.split_once('-').unwrap_or((&text, &text));
+    let (first, last) = (number(first)?, number(last)?);
+    (first > 0 && first <= last).then_some(first..=last)
+}
+
 /// The attempt that a `/live` query names.
 pub fn key_field(query: &str, name: &str) -> Option<JobKey> {
     field(query, name)?.parse().ok()
@@ -200,6 +209,7 @@ fn job(id: JobId, rest: &[&str]) -> Option<Route> {
             Route::Artifact(id, which, stream)
         }
         (["cancel"], None) => Route::Do(Action::CancelJob(id)),
+        (["cancel"], Some(attempt)) => Route::Do(Action::CancelAttempt(JobKey { job: id, attempt })),
         (["rebuild"], None) => Route::Do(Action::RebuildJob(id)),
         _ => return None,
     })
@@ -245,6 +255,7 @@ mod tests {
         }
         for (path, wanted) in [
             ("/job/7/cancel", Route::Do(Action::CancelJob(7))),
+            ("/job/7/2/cancel", Route::Do(Action::CancelAttempt(JobKey { job: 7, attempt: 2 }))),
             ("/event/7/rebuild", Route::Do(Action::RebuildEvent(7))),
             ("/agents/rock%2D1/set-aside", Route::Do(Action::SetAside("rock-1".to_string(), true))),
             ("/api/v1/events/7/cancel", Route::Api(ApiRoute::Do(Action::CancelEvent(7)))),
@@ -274,7 +285,8 @@ mod tests {
             "/job/1/artifact/1024/x",
             "/job/1/artifact/1",
             "/job/1/artifact/1/../../../etc/passwd",
-            "/job/1/2/cancel",
+            "/job/1/0/cancel",
+            "/job/1/2/rebuild",
             "/assets/../x",
             "/agents/../revoke",
             "/agents/%2e%2e/revoke",
@@ -295,6 +307,11 @@ mod tests {
         assert_eq!(field("a=%ff", "a"), None);
         assert_eq!(number_field("before=12", "before"), Some(12));
         assert_eq!(number_field("before=1e3", "before"), None);
+        assert_eq!(lines_field("line=543211", "line"), Some(543_211..=543_211));
+        assert_eq!(lines_field("line=3-12", "line"), Some(3..=12));
+        for bad in ["line=0", "line=4-3", "line=3-", "line=-3", "line=a", "line=1-2-3", "line=99999999999999999999"] {
+            assert_eq!(lines_field(bad, "line"), None, "{bad}");
+        }
         assert_eq!(key_field("job=7-2", "job"), Some(JobKey { job: 7, attempt: 2 }));
         for good in ["/", "/job/7?line=3#L3", "/?repository=a%26b"] {
             assert!(local_address(good), "{good}");

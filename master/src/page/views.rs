@@ -1,10 +1,12 @@
 //! Records and what is live beside them → what each page shows. Every renderer starts from one of these.
 
+use super::html::path_part;
 use super::sums::{self, Counts, Sum};
 use crate::live::{Live, LiveAgent, LiveRepository};
-use sai_core::job::{Fault, JobId, JobState};
+use sai_core::job::{Fault, JobId, JobKey, JobState, Outcome, Verdict};
 use sai_core::ledger::{ActionRecord, AgentRecord, EventRecord, JobRecord, Source};
 use sai_core::ordered::Map;
+use sai_core::record::Artifact;
 use std::sync::Arc;
 
 /// Who looks, and when.
@@ -16,6 +18,20 @@ pub struct Visitor {
     pub now: u64,
     /// What every page says at its top.
     pub notices: Vec<String>,
+    /// Path and query of the page, so that who signs in comes back to it; empty where nobody can come back to.
+    pub address: String,
+    /// What came of what they did on the page before, in a sentence.
+    pub told: Option<String>,
+}
+
+impl Visitor {
+    /// The address of the form to sign in, from which one comes back here.
+    pub fn sign_in(&self) -> String {
+        match self.address.as_str() {
+            "" | "/" => "/sign-in".to_string(),
+            address => format!("/sign-in?to={}", path_part(address)),
+        }
+    }
 }
 
 /// How an event stands, all its jobs together.
@@ -163,9 +179,17 @@ impl EventView {
     }
 }
 
+/// The attempt that a job's record speaks of: the current or last one, or the one to come while it is queued. That is
+/// also the one that never began when it was cancelled or expired in the queue.
+pub fn coming_attempt(job: &JobRecord) -> u32 {
+    let begun = job.state != JobState::Queued && job.assigned_at.is_some_and(|at| at >= job.queued_at);
+    if begun { job.attempt.max(1) } else { job.attempt.saturating_add(1) }
+}
+
 /// How long a job ran, or has been running, milliseconds.
 pub fn job_took(job: &JobRecord, now: u64) -> Option<u64> {
-    let started = job.started_at?;
+    // Of a job that is queued anew the record still holds when its attempt before began.
+    let started = job.started_at.filter(|at| *at >= job.queued_at)?;
     match (job.state, job.ended_at) {
         (JobState::Queued, _) => None,
         (state, Some(ended)) if state.ended() => Some(ended.saturating_sub(started)),
@@ -181,6 +205,17 @@ pub fn reference_name(reference: &str) -> (&'static str, &str) {
             Some(tag) => ("tag", tag),
             None => ("ref", reference),
         },
+    }
+}
+
+/// What made an event, for people.
+pub fn source_phrase(source: Source) -> &'static str {
+    match source {
+        Source::Poke => "pushed",
+        Source::Hook => "pushed, by webhook",
+        Source::Poll => "found by polling",
+        Source::Try => "tried",
+        Source::Rebuild => "asked for again",
     }
 }
 
@@ -228,16 +263,61 @@ pub struct JobView {
     pub job: JobRecord,
     /// Its event, if it is still known.
     pub event: Option<EventRecord>,
-    /// Which attempt is shown; 0 if there was none yet.
+    /// Which attempt is shown, from 1.
     pub attempt: u32,
     /// Why it waits, if it does.
     pub waiting: Option<String>,
+    /// What the log tells of the shown attempt, if the record tells of a later one.
+    pub past: Option<Past>,
+}
+
+/// An attempt that the job's record no longer tells of, as its log does.
+#[derive(Clone, Debug, Default)]
+pub struct Past {
+    /// How it ended; none when its agent was lost before it could say.
+    pub verdict: Option<Verdict>,
+    /// How long it ran, milliseconds.
+    pub millis: u64,
+    /// Its files, complete ones only.
+    pub artifacts: Vec<Artifact>,
+}
+
+impl Past {
+    /// How it ended.
+    pub fn state(&self) -> JobState {
+        match self.verdict.as_ref().map(|verdict| verdict.outcome) {
+            Some(Outcome::Passed) => JobState::Passed,
+            Some(Outcome::Failed) => JobState::Failed,
+            Some(Outcome::Cancelled) => JobState::Cancelled,
+            Some(Outcome::TimedOut) => JobState::TimedOut,
+            Some(Outcome::Infra) | None => JobState::Infra,
+        }
+    }
 }
 
 impl JobView {
+    /// The attempt that is shown.
+    pub fn key(&self) -> JobKey {
+        JobKey { job: self.job.id, attempt: self.attempt }
+    }
+
     /// Whether the shown attempt is the current one, which the record tells of.
     pub fn current(&self) -> bool {
-        self.attempt == self.job.attempt
+        self.attempt == coming_attempt(&self.job)
+    }
+
+    /// How the shown attempt stands.
+    pub fn state(&self) -> JobState {
+        if self.current() { self.job.state } else { self.past.as_ref().map_or(JobState::Infra, Past::state) }
+    }
+
+    /// The files of the shown attempt.
+    pub fn artifacts(&self) -> &[Artifact] {
+        match &self.past {
+            Some(past) if !self.current() => &past.artifacts,
+            _ if self.current() && self.job.state != JobState::Queued => &self.job.artifacts,
+            _ => &[],
+        }
     }
 
     /// Whether more can come to the shown attempt's log.
@@ -360,6 +440,38 @@ pub(crate) mod tests {
         let mut invalid = EventView::new(event(1, 0), Vec::new(), &Live::default());
         invalid.event.errors.push(".sai.json:1:1: expected {".to_string());
         assert_eq!(invalid.standing(), Standing::Invalid);
+    }
+
+    #[test]
+    fn an_event_took_as_long_as_something_of_it_was_under_way() {
+        const HOUR: u64 = 3_600_000;
+        let mut jobs = [
+            job(1000, "linux", "a", JobState::Passed),
+            job(1001, "linux", "b", JobState::Passed),
+            job(1002, "linux", "c", JobState::Queued),
+        ];
+        let at = jobs[0].queued_at;
+        jobs[1].ended_at = Some(at + 70_000);
+        let took = |jobs: &[JobRecord], now| EventView::new(event(1, 3), jobs.to_vec(), &Live::default()).took(now);
+        assert_eq!(took(&jobs[..2], u64::MAX), Some(70_000), "the two overlap");
+        // The second is built again after three days, and ran for a minute then.
+        (jobs[1].queued_at, jobs[1].ended_at) = (at + 72 * HOUR, Some(at + 72 * HOUR + 60_000));
+        assert_eq!(took(&jobs[..2], u64::MAX), Some(64_000 + 60_000));
+        assert_eq!(took(&jobs[2..], at + 5000), Some(5000));
+        assert_eq!(took(&[], at), None);
+    }
+
+    #[test]
+    fn the_record_speaks_of_the_attempt_that_is_under_way_to_come_or_was_last() {
+        let mut again = job(1, "linux", "default", JobState::Failed);
+        assert_eq!(coming_attempt(&again), 1);
+        (again.state, again.queued_at, again.ended_at) = (JobState::Queued, again.queued_at + 100_000, None);
+        assert_eq!((coming_attempt(&again), job_took(&again, u64::MAX)), (2, None));
+        // Cancelled in the queue: that was the second attempt, and it took no time.
+        (again.state, again.ended_at) = (JobState::Cancelled, Some(again.queued_at + 9));
+        assert_eq!((coming_attempt(&again), job_took(&again, u64::MAX)), (2, None));
+        assert_eq!(coming_attempt(&job(1, "linux", "default", JobState::Queued)), 1);
+        assert_eq!(coming_attempt(&job(1, "linux", "default", JobState::Expired)), 1);
     }
 
     #[test]

@@ -4,10 +4,11 @@ mod many;
 mod memory;
 
 use memory::{Log, Memory, event, job, user};
-use sai_core::job::{JobKey, JobState};
+use sai_core::job::{Fault, JobKey, JobState, Outcome, Verdict};
+use sai_core::ledger::AgentRecord;
 use sai_core::record::{Artifact, ChannelStart, Record};
 use sai_master::http::{Body, Request, Response};
-use sai_master::live::{Changes, Live, Topic};
+use sai_master::live::{Changes, Live, LiveAgent, Topic};
 use sai_master::page::library::{Act, Library, now};
 use sai_master::page::route::Action;
 use sai_master::page::{may_view, respond};
@@ -242,7 +243,8 @@ fn only_the_signed_in_act_and_only_from_our_pages() {
         "ann AgentAdd([\"rock-5\"])",
     ];
     assert_eq!(*world.done.lock().unwrap(), wanted);
-    assert!(text(world.ask("GET", "/event/1", &ours, "")).contains("action=\"/event/1/cancel\""));
+    let page = text(world.ask("GET", "/event/1", &ours, ""));
+    assert!(page.contains("action=\"/event/1/cancel\"") && page.contains("<summary>Cancel</summary>"));
     assert_eq!(world.ask("POST", "/sign-out", &ours, "").status, 303);
     assert_eq!(world.ask("POST", "/job/1000/cancel", &ours, "").status, 401);
 }
@@ -250,10 +252,13 @@ fn only_the_signed_in_act_and_only_from_our_pages() {
 #[test]
 fn a_private_master_shows_nothing_to_strangers() {
     let world = world(false);
+    let asked = world.get("/job/1000/1?line=7-9&q=a%26b");
+    let to = "/sign-in?to=%2Fjob%2F1000%2F1%3Fline%3D7-9%26q%3Da%2526b";
+    assert_eq!(header(&asked, "location"), Some(to), "one comes back to where one was, query and all");
     for address in ["/", "/event/1", "/job/1000/log", "/job/1000/records", "/job/1000/artifact/1/x", "/agents"] {
         let response = world.get(address);
         assert_eq!(response.status, 303, "{address}");
-        assert!(header(&response, "location").unwrap().starts_with("/sign-in?to=%2F"));
+        assert!(header(&response, "location").unwrap().starts_with("/sign-in"));
         assert_eq!(header(&response, "cache-control"), Some("no-store"));
     }
     for address in ["/api/v1/events", "/api/v1/jobs/1000/log", "/api/v1/agents", "/nothing"] {
@@ -350,8 +355,128 @@ fn a_job_page_is_sent_the_rest_of_its_log_and_then_the_end() {
     world.library.changes.touch(Topic::Job(1000));
     assert!(hear(&messages, "job-head").contains("badge passed"));
     hear(&messages, "{\"t\":\"end\"}");
+    // The page stays open, and learns that the job is built again.
+    world.memory.change(|held| {
+        let job = held.jobs.get_mut(&1000).unwrap();
+        (job.state, job.queued_at, job.ended_at) = (JobState::Queued, now(), None);
+    });
+    world.library.changes.touch(Topic::Job(1000));
+    let message = hear(&messages, "\"id\":\"job-attempts\"");
+    assert!(message.contains("/job/1000/2") && message.contains("queued"), "{message}");
+    drop(messages);
+    world.library.changes.touch(Topic::Job(1000));
     smol::block_on(task);
     assert_eq!(world.library.changes.watching(), 0);
+}
+
+#[test]
+fn an_attempt_has_a_page_of_its_own_whatever_came_after_it() {
+    let world = world(true);
+    let verdict = Verdict {
+        outcome: Outcome::Failed,
+        fault: Fault::Job,
+        cause: "step 1 ended with status 9".to_string(),
+        step: Some(0),
+        status: Some(9),
+        trouble: None,
+    };
+    let path = std::env::temp_dir().join(format!("sai-page-past-{}", std::process::id()));
+    std::fs::write(&path, "kept").unwrap();
+    for (stream, size) in [(1, 4), (2, 400)] {
+        let path = format!("out/file-{stream}");
+        world
+            .log
+            .add(2000, &Record::Artifact(Artifact { stream, path, size, sha256: "ab".repeat(32), executable: false }));
+    }
+    world.log.add(184_000_000, &Record::Verdict(verdict));
+    world.memory.change(|held| {
+        held.files.insert((KEY, 1), path.clone());
+        held.files.insert((KEY, 2), path.clone());
+        let job = held.jobs.get_mut(&1000).unwrap();
+        (job.attempt, job.cause) = (2, "cause of the second".to_string());
+    });
+    let page = text(world.get("/job/1000/1"));
+    assert!(page.contains("badge failed") && page.contains("3 min 04 s") && page.contains("status 9"), "{page}");
+    assert!(!page.contains("cause of the second") && page.contains("href=\"/job/1000/2\">attempt 2</a>, running"));
+    // Its files are known by its log; what never came whole is not among them.
+    assert!(page.contains("/job/1000/1/artifact/1/file-1\"") && !page.contains("file-2"));
+    let response = world.get("/job/1000/1/artifact/1/file-1");
+    assert!(header(&response, "content-disposition").unwrap().contains("file-1"));
+    assert_eq!(body(response), b"kept");
+    let page = text(world.get("/job/1000"));
+    assert!(page.contains("badge running") && page.contains("cause of the second"));
+    // A page of the first attempt cannot end the second.
+    let cookie = world.sign_in();
+    let ours = [OURS, &[("cookie", cookie.as_str())]].concat();
+    world.ask("POST", "/job/1000/1/cancel", &ours, "");
+    let wanted = format!("ann CancelAttempt({KEY:?})");
+    assert_eq!(*world.done.lock().unwrap(), [wanted]);
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn what_an_action_did_is_told_once_on_the_page_that_follows() {
+    let world = world(true);
+    let cookie = world.sign_in();
+    let ours = [OURS, &[("cookie", cookie.as_str())]].concat();
+    let response = world.ask("POST", "/job/1000/1/cancel", &ours, "");
+    assert_eq!((response.status, header(&response, "location")), (303, Some("/job/1000/1")));
+    let told = "<p class=\"notice told\" role=\"status\"><bdi>Done: join &lt;line&gt;.</bdi></p>";
+    assert!(!text(world.get("/job/1000/1")).contains(told), "others are not told");
+    assert!(text(world.ask("GET", "/job/1000/1", &ours, "")).contains(told));
+    assert!(!text(world.ask("GET", "/job/1000/1", &ours, "")).contains(told));
+    let refused = text(world.ask("POST", "/job/1001/cancel", &ours, ""));
+    assert!(refused.contains("job 1001 has ended.") && refused.contains("<a href=\"/job/1001\">Back</a>"), "{refused}");
+}
+
+#[test]
+fn a_line_of_a_long_log_has_an_address_that_always_leads_to_it() {
+    let world = world(true);
+    let lines: String = (3..=20_000).map(|number| format!("line {number}\n")).collect();
+    for part in lines.as_bytes().chunks(30_000) {
+        world.log.add(2000, &Record::Data(1, part.to_vec()));
+    }
+    let page = text(world.get("/job/1000"));
+    assert!(page.contains("href=\"/job/1000/1?line=1000#L1000\"") && !page.contains("id=\"L9000\""));
+    assert!(page.contains("data-attempt=\"/job/1000/1\""), "the script leads there from #L9000");
+    let page = text(world.get("/job/1000/1?line=9000"));
+    assert!(page.contains("<div id=\"L9000\" class=\"sel\">") && !page.contains("id=\"L1\""));
+    let page = text(world.get("/job/1000/1?line=9000-9003"));
+    assert_eq!(page.matches("class=\"sel\"").count(), 4);
+    assert!(text(world.get("/job/1000/1?line=999999")).contains("id=\"L20000\""), "the last is the nearest");
+    for odd in ["/job/1000/1?line=0", "/job/1000/1?line=x", "/job/1000/1?line=5-1"] {
+        assert!(text(world.get(odd)).contains("id=\"L1\""), "{odd}");
+    }
+}
+
+#[test]
+fn the_built_in_agent_cannot_be_revoked_on_the_page() {
+    let world = world(true);
+    world.memory.change(|held| {
+        for name in ["built-in", "rock"] {
+            held.agents.push(AgentRecord {
+                name: name.to_string(),
+                token_sha256: String::new(),
+                added_at: 1,
+                identity: None,
+                seen_at: None,
+                revoked: false,
+                host: String::new(),
+                platforms: Vec::new(),
+            });
+        }
+    });
+    // Known since the start and never connected: that is not since 1970.
+    let away = LiveAgent { name: "rock".to_string(), ..LiveAgent::default() };
+    world.library.live.write().unwrap().agents.insert("rock".to_string(), Arc::new(away));
+    let page = text(world.get("/agents"));
+    assert!(page.contains("never seen") && !page.contains("1970") && !page.contains("days ago"), "{page}");
+    assert!(page.contains("Sign in</a> to add, set aside or revoke agents") && !page.contains("/revoke"));
+    let cookie = world.sign_in();
+    let ours = [OURS, &[("cookie", cookie.as_str())]].concat();
+    let page = text(world.ask("GET", "/agents", &ours, ""));
+    assert!(page.contains("/agents/rock/revoke") && !page.contains("/agents/built-in/revoke"));
+    assert!(page.contains("<details class=\"ask cancel\"><summary>Revoke</summary>"));
 }
 
 #[test]
