@@ -21,7 +21,7 @@ use sai_agent::link::{Dialer, Timing};
 use sai_agent::mirror;
 use sai_agent::offering::Offering;
 use sai_agent::proxy::Proxies;
-use sai_agent::serve::{Control, Settings, serve};
+use sai_agent::serve::{Control, Ended, Settings, serve};
 use sai_agent::state::State;
 use sai_agent::{say, supervisor, terminal};
 use sai_core::join::{JoinLine, check_agent_name};
@@ -294,8 +294,10 @@ fn run(state: Arc<State>, config: Config, file: PathBuf, fresh: Option<Fresh>) -
         .map_err(|error| Failure::trouble(format!("signals cannot be received: {error}")))?;
     let (controls, orders) = channel::bounded(4);
     fresh.into_iter().for_each(Fresh::keep);
-    smol::block_on(future::or(serve(&state, settings, dial, orders), heed(signals, controls, state.clone(), file)))
-        .map_err(Failure::trouble)?;
+    let serving = future::or(serve(&state, settings, dial, orders), heed(signals, controls, state.clone(), file));
+    if let Ended::Refused(why) = smol::block_on(serving).map_err(Failure::trouble)? {
+        return Err(Failure(3, why));
+    }
     say("ended; jobs under way go on, and the next sai-agent with this state adopts them");
     Ok(())
 }
@@ -306,7 +308,12 @@ async fn look_again(state: Arc<State>, file: PathBuf) -> Result<Offering, String
 }
 
 /// Turns signals into what the agent understands.
-async fn heed(mut signals: Signals, controls: Sender<Control>, state: Arc<State>, file: PathBuf) -> Result<(), String> {
+async fn heed(
+    mut signals: Signals,
+    controls: Sender<Control>,
+    state: Arc<State>,
+    file: PathBuf,
+) -> Result<Ended, String> {
     while let Some(signal) = signals.next().await {
         let control = match signal {
             Ok(Signal::Hup) => match look_again(state.clone(), file.clone()).await {

@@ -17,7 +17,7 @@ use sai_core::job::{Blame, JobKey};
 use sai_core::limits::{CHUNK_BYTES, Millis, SLOTS, SPOOL_BYTES};
 use sai_core::ordered::Map;
 use sai_core::session::{AgentSession, Description, Input, Output};
-use sai_core::wire::{Assignment, DATA_HEADER_BYTES, DataHeader, Load, MasterMessage, Offer, Prefetch};
+use sai_core::wire::{Assignment, DATA_HEADER_BYTES, DataHeader, Load, MasterMessage, Offer, Prefetch, REVOKED};
 use smol::channel::{self, Receiver, Sender};
 use smol::future::{self, FutureExt as _};
 use smol::{Executor, Task, Timer};
@@ -36,6 +36,9 @@ const PREFETCHES: usize = 16;
 const LOOK_MS: Millis = 10_000;
 /// Time a link is given to send what is under way when the agent stops.
 const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Time an agent whose token was revoked has to end and remove what it was told to forget.
+const LAST_TIME_MS: Millis = 30_000;
 
 /// Where lines for people go, one a call, without a line feed.
 pub type Say = Arc<dyn Fn(&str) + Send + Sync>;
@@ -70,6 +73,15 @@ pub enum Control {
     Stop,
 }
 
+/// How an agent's serving ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to stop.
+    Stopped,
+    /// The master has no use for it any more: its token was revoked, or belongs to another machine. Why, in a line.
+    Refused(String),
+}
+
 enum Event {
     Dialled(u64, Result<(Link, Vec<String>), DialError>),
     Frame(u64, Frame),
@@ -86,6 +98,8 @@ struct Job {
     directory: Option<Arc<JobDirectory>>,
     /// Its `SAI_INSTANCE_IDX`, while something of it may run.
     instance: Option<u32>,
+    /// Whether it is being removed.
+    forgotten: bool,
     _task: Task<()>,
 }
 
@@ -108,7 +122,12 @@ struct Piece {
 ///
 /// # Errors
 /// When the jobs that are there cannot be found out: one line for people.
-pub async fn serve<D, F>(state: &State, settings: Settings, dial: D, controls: Receiver<Control>) -> Result<(), String>
+pub async fn serve<D, F>(
+    state: &State,
+    settings: Settings,
+    dial: D,
+    controls: Receiver<Control>,
+) -> Result<Ended, String>
 where
     D: Fn() -> F,
     F: Future<Output = Result<Link, DialError>> + Send + 'static,
@@ -130,6 +149,7 @@ where
     let session = AgentSession::new(Description {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         identity: state.identity().to_owned(),
+        instance: instance(),
         host: settings.host.clone(),
         platforms: offer.platforms,
         slots: if room { offer.slots } else { 0 },
@@ -153,6 +173,7 @@ where
         told_load: false,
         room,
         complaint: String::new(),
+        last: None,
     };
     executor.run(agent.run(inbox, controls)).await
 }
@@ -178,6 +199,8 @@ struct Agent<'a, D> {
     room: bool,
     /// The trouble with the link that was said last, so as not to repeat it at each attempt.
     complaint: String,
+    /// Why it is to end, and when at the latest.
+    last: Option<(String, Millis)>,
 }
 
 impl<D, F> Agent<'_, D>
@@ -185,7 +208,7 @@ where
     D: Fn() -> F,
     F: Future<Output = Result<Link, DialError>> + Send + 'static,
 {
-    async fn run(&mut self, inbox: Receiver<Event>, controls: Receiver<Control>) -> Result<(), String> {
+    async fn run(&mut self, inbox: Receiver<Event>, controls: Receiver<Control>) -> Result<Ended, String> {
         self.adopt().await?;
         if !self.room {
             self.say_room();
@@ -198,7 +221,15 @@ where
                 Event(Event),
                 Time,
             }
+            if let Some((why, until)) = self.last.take() {
+                if clock::steady() >= until || !self.jobs.values().any(|job| job.forgotten) {
+                    self.farewell().await;
+                    return Ok(Ended::Refused(why));
+                }
+                self.last = Some((why, until));
+            }
             let due = self.session.deadline().map_or(look_at, |due| due.min(look_at));
+            let due = self.last.as_ref().map_or(due, |(_, until)| due.min(*until));
             let control = async {
                 match controls.recv().await {
                     Ok(control) => Next::Control(control),
@@ -218,7 +249,7 @@ where
             match control.or(event).or(time).await {
                 Next::Control(Control::Stop) => {
                     self.farewell().await;
-                    return Ok(());
+                    return Ok(Ended::Stopped);
                 }
                 Next::Control(Control::Offer(offering)) => {
                     self.settings.offering = offering;
@@ -276,7 +307,7 @@ where
         };
         let (orders, task) = held::hold(key, origin, news);
         let task = self.executor.spawn(task);
-        self.jobs.insert(key, Job { orders, directory, instance, _task: task });
+        self.jobs.insert(key, Job { orders, directory, instance, forgotten: false, _task: task });
     }
 
     /// Lets the session take an input, and does what comes of it.
@@ -307,6 +338,9 @@ where
                 Ok((link, mirrors)) => {
                     self.carry(link);
                     self.take(Input::Connected { mirrors });
+                }
+                Err(DialError::Refused(why)) if why.starts_with(REVOKED) => {
+                    self.carry_out(Output::End { why: format!("the master says: {}", &why[REVOKED.len()..]) });
                 }
                 Err(error) => self.disconnect(&error.to_string()),
             },
@@ -367,7 +401,9 @@ where
 
     fn carry_out(&mut self, output: Output) {
         match output {
+            Output::Dial if self.last.is_some() => {}
             Output::Dial => self.dial(),
+            Output::End { why } => self.last = Some((why, clock::steady() + LAST_TIME_MS)),
             Output::Close { why } => self.disconnect(&why),
             Output::Send(message) => {
                 let sent = self.carrier.as_ref().map(|carrier| carrier.messages.try_send(message.encode()));
@@ -402,7 +438,8 @@ where
                 }
             }
             Output::Forget { key } => {
-                if let Some(job) = self.jobs.get(&key) {
+                if let Some(job) = self.jobs.get_mut(&key) {
+                    job.forgotten = true;
                     job.orders.remove();
                 }
             }
@@ -532,6 +569,13 @@ where
             task.or(time).await;
         }
     }
+}
+
+/// Names this process; none if the system has no randomness, which is not worth an agent.
+fn instance() -> Option<String> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).ok()?;
+    Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Carries frames between the link and the loop until the link is gone, or the queues that lead to it are.

@@ -4,23 +4,23 @@
 //! Everything of one `handle` call is one turn. The edge makes the turn's records durable first and only then releases
 //! its messages; bytes may be appended at once, since an ack is only made from a flushed length that comes back in.
 
+mod door;
 mod intake;
 
+use self::door::{Contest, Twin};
 use self::intake::Intake;
 use crate::clock::Now;
 use crate::job::{Blame, EventId, JobId, JobKey, JobState};
 use crate::ledger::{AgentRecord, EventRecord, JobRecord};
-use crate::limits::{JOB_TIMEOUT_S, LOG_BYTES, Millis, PLATFORMS, PROTOCOL, SLOTS, STREAMS};
+use crate::limits::{JOB_TIMEOUT_S, LOG_BYTES, Millis, PLATFORMS, SLOTS, STREAMS};
 use crate::matrix::JobSpec;
 use crate::ordered::{Map, Set};
 use crate::platform;
 use crate::record::Artifact;
-use crate::scheduler::{self, Greeting, Policy, Scheduler};
+use crate::scheduler::{self, Policy, Scheduler};
 use crate::secret::CloneUrl;
 use crate::stream::StreamReceiver;
-use crate::wire::{
-    Adopt, AgentMessage, Assignment, Bye, Cancel, DataHeader, Forget, Hello, Load, MasterMessage, Prefetch, Welcome,
-};
+use crate::wire::{Adopt, AgentMessage, Assignment, Cancel, DataHeader, Forget, Hello, Load, MasterMessage, Prefetch};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -193,6 +193,12 @@ pub struct Hub {
     scheduler: Scheduler,
     agents: Map<String, AgentRecord>,
     links: Map<LinkId, String>,
+    /// Links of each agent that have not greeted, the oldest first, and by when they must.
+    ungreeted: Map<String, Vec<(LinkId, Millis)>>,
+    greet_by: Set<(Millis, LinkId)>,
+    contests: Map<String, Contest>,
+    contest_by: Set<(Millis, String)>,
+    twins: Map<String, Twin>,
     connected: Map<String, Connected>,
     plans: Map<EventId, Plan>,
     intakes: Map<JobKey, Intake>,
@@ -226,7 +232,7 @@ impl Hub {
 
     /// When `Tick` is due on the steady clock, if ever.
     pub fn deadline(&self) -> Option<Millis> {
-        self.scheduler.deadline()
+        [self.scheduler.deadline(), self.door_deadline()].into_iter().flatten().min()
     }
 
     /// Takes one input.
@@ -237,11 +243,11 @@ impl Hub {
                 self.agents.insert(record.name.clone(), record);
             }
             Input::Revoke(name) => self.revoke(now, &name, out),
-            Input::LinkUp(link, agent) => self.link_up(link, agent, out),
+            Input::LinkUp(link, agent) => self.link_up(now, link, agent, out),
             Input::LinkDown(link) => self.link_down(now, link, out),
             Input::Message(link, message) => self.message(now, link, message, out),
             Input::Data(link, header, bytes) => self.data(now, link, header, &bytes, out),
-            Input::Malformed(link, why) => self.dismiss(now, link, why, out),
+            Input::Malformed(link, why) => self.dismiss(now, link, why, None, out),
             Input::Event(record, specs) => self.event(now, record, specs, out),
             Input::Restore(event, specs, jobs) => self.restore(now, event, specs, jobs, out),
             Input::Resume(key, lengths) => {
@@ -270,7 +276,10 @@ impl Hub {
                 self.scheduler.set_policy(policy);
                 self.schedule(now, scheduler::Input::Tick, out);
             }
-            Input::Tick => self.schedule(now, scheduler::Input::Tick, out),
+            Input::Tick => {
+                self.door_tick(now, out);
+                self.schedule(now, scheduler::Input::Tick, out);
+            }
         }
     }
 
@@ -370,61 +379,13 @@ impl Hub {
         configured.filter(|place| place.shown() == recorded.shown()).cloned().unwrap_or(recorded)
     }
 
-    /// Lets a peer go that broke the rules; what it runs is awaited as after any lost link. Nothing more is taken from
-    /// the link and no job is given to it, although its end may be noticed later.
-    fn dismiss(&mut self, now: Now, link: LinkId, why: String, out: &mut Vec<Output>) {
-        let Some(agent) = self.links.get(&link) else { return };
-        out.push(Output::Say(format!("agent {agent}: {why}")));
-        out.push(Output::Send(link, MasterMessage::Bye(Bye { why, code: None })));
-        out.push(Output::Close(link));
-        self.link_down(now, link, out);
-    }
-
-    fn link_up(&mut self, link: LinkId, agent: String, out: &mut Vec<Output>) {
-        if self.agents.get(&agent).is_some_and(|record| !record.revoked) {
-            self.links.insert(link, agent);
-            return;
-        }
-        // The edge looked at the token before it was revoked.
-        let why = format!("no agent {agent} may join");
-        out.push(Output::Send(link, MasterMessage::Bye(Bye { why, code: None })));
-        out.push(Output::Close(link));
-    }
-
-    fn link_down(&mut self, now: Now, link: LinkId, out: &mut Vec<Output>) {
-        let Some(agent) = self.links.remove(&link) else { return };
-        if self.link_of(&agent) != Some(link) {
-            return;
-        }
-        self.connected.remove(&agent);
-        if let Some(record) = self.agents.get_mut(&agent) {
-            record.seen_at = Some(now.wall);
-            out.push(Output::Agent(record.clone()));
-        }
-        out.push(Output::Touch(Touch::Agent(agent.clone())));
-        self.schedule(now, scheduler::Input::AgentDown(agent), out);
-    }
-
-    fn revoke(&mut self, now: Now, name: &str, out: &mut Vec<Output>) {
-        let Some(record) = self.agents.get_mut(name) else { return };
-        record.revoked = true;
-        out.push(Output::Agent(record.clone()));
-        // While it still hears us it is told to end what it runs; it could not come back to be told later.
-        self.schedule(now, scheduler::Input::AgentRevoked(name.to_string()), out);
-        let links: Vec<LinkId> = self.links.iter().filter(|(_, agent)| *agent == name).map(|(link, _)| *link).collect();
-        for link in links {
-            self.dismiss(now, link, "this agent's token was revoked".to_string(), out);
-        }
-        out.push(Output::Touch(Touch::Agent(name.to_string())));
-    }
-
     fn message(&mut self, now: Now, link: LinkId, message: AgentMessage, out: &mut Vec<Output>) {
         let Some(name) = self.links.get(&link).cloned() else { return };
         let greeted = self.link_of(&name) == Some(link);
         match message {
-            AgentMessage::Hello(_) if greeted => self.dismiss(now, link, "a second greeting".to_string(), out),
+            AgentMessage::Hello(_) if greeted => self.dismiss(now, link, "a second greeting".to_string(), None, out),
             AgentMessage::Hello(hello) => self.hello(now, link, name, hello, out),
-            _ if !greeted => self.dismiss(now, link, "a message before the greeting".to_string(), out),
+            _ if !greeted => self.dismiss(now, link, "a message before the greeting".to_string(), None, out),
             AgentMessage::Load(load) => {
                 let input = scheduler::Input::AgentLoad { agent: name.clone(), load_permille: load.load_permille };
                 if let Some(connected) = self.connected.get_mut(&name) {
@@ -444,6 +405,7 @@ impl Hub {
                 let input = scheduler::Input::AgentOffer { agent: name, platforms, slots };
                 self.schedule(now, input, out);
             }
+            AgentMessage::Pong(pong) => self.pong(now, &name, pong.number, out),
             AgentMessage::Refuse(refuse) => {
                 if self.scheduler.holder(refuse.key) == Some(name.as_str()) {
                     let blame = Blame::of(refuse.trouble.as_deref());
@@ -451,65 +413,6 @@ impl Hub {
                 }
             }
         }
-    }
-
-    fn hello(&mut self, now: Now, link: LinkId, name: String, mut hello: Hello, out: &mut Vec<Output>) {
-        if hello.protocol != PROTOCOL {
-            let why = format!("this master speaks protocol {PROTOCOL}, the agent {}", hello.protocol);
-            self.dismiss(now, link, why, out);
-            return;
-        }
-        if self.link_of(&name).is_some_and(|newer| newer > link) {
-            // A greeting that was under way while its agent gave this link up and came back: what it says of the
-            // attempts the agent holds is old, and taking it for the present would end some of them.
-            self.dismiss(now, link, "a newer link of this agent is up".to_string(), out);
-            return;
-        }
-        if hello.identity.len() != 32 || !hello.identity.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            self.dismiss(now, link, "an identity that is not 32 hex digits".to_string(), out);
-            return;
-        }
-        hello.host = plain(&hello.host);
-        hello.version = plain(&hello.version);
-        let Some(record) = self.agents.get_mut(&name) else { return };
-        match &record.identity {
-            Some(identity) if *identity != hello.identity => {
-                let why = format!(
-                    "the token of {name} already belongs to another machine; if this one replaces it, revoke {name} and \
-                     add an agent anew"
-                );
-                self.dismiss(now, link, why, out);
-                return;
-            }
-            _ => record.identity = Some(hello.identity.clone()),
-        }
-        hello.platforms = good_platforms(hello.platforms);
-        hello.slots = hello.slots.min(SLOTS);
-        hello.notes = hello.notes.map(|notes| notes.iter().take(NOTES).map(|note| plain(note)).collect());
-        hello.mirrors.retain(|name| name.len() <= WORDS);
-        hello.mirrors.truncate(MIRRORS);
-        record.host.clone_from(&hello.host);
-        record.platforms.clone_from(&hello.platforms);
-        record.seen_at = Some(now.wall);
-        out.push(Output::Agent(record.clone()));
-        if let Some(old) = self.connected.remove(&name) {
-            // The same machine on a new link: the old one is dead, whether or not TCP knows it yet.
-            self.links.remove(&old.link);
-            out.push(Output::Close(old.link));
-            self.schedule(now, scheduler::Input::AgentDown(name.clone()), out);
-        }
-        let greeting = Greeting {
-            agent: name.clone(),
-            platforms: hello.platforms.clone(),
-            slots: hello.slots,
-            mirrors: hello.mirrors.clone(),
-            holds: hello.jobs.clone(),
-        };
-        let welcome = Welcome { protocol: PROTOCOL, version: self.terms.version.clone(), agent: name.clone() };
-        out.push(Output::Send(link, MasterMessage::Welcome(welcome)));
-        self.connected.insert(name, Connected { link, hello, load: None, since: now.wall });
-        out.push(Output::Touch(Touch::Agent(greeting.agent.clone())));
-        self.schedule(now, scheduler::Input::AgentUp(greeting), out);
     }
 
     /// Ends an attempt through trouble that its agent, or we, had.

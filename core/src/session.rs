@@ -8,7 +8,7 @@ use crate::job::{Blame, JobKey};
 use crate::limits::{CHUNK_BYTES, Millis, PROTOCOL, STREAMS, WINDOW_BYTES};
 use crate::ordered::Map;
 use crate::stream::StreamSender;
-use crate::wire::{AgentMessage, Assignment, Hello, Load, MasterMessage, Offer, Prefetch, Refuse};
+use crate::wire::{AgentMessage, Assignment, Code, Hello, Load, MasterMessage, Offer, Pong, Prefetch, Refuse};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -17,6 +17,8 @@ use alloc::vec::Vec;
 pub const REDIAL_FIRST_MS: Millis = 250;
 /// Milliseconds between redials at most: a master that was rebooted is found again within this time.
 pub const REDIAL_MOST_MS: Millis = 30_000;
+/// Milliseconds between redials while another machine uses this one's identity, at least: nothing changes it by itself.
+pub const CLONED_MS: Millis = 120_000;
 /// Milliseconds the master may take from the dial to its `Welcome`.
 pub const WELCOME_MS: Millis = 20_000;
 
@@ -27,6 +29,8 @@ pub struct Description {
     pub version: String,
     /// See [`Hello::identity`].
     pub identity: String,
+    /// See [`Hello::instance`].
+    pub instance: Option<String>,
     /// Host name.
     pub host: String,
     /// Platforms it offers.
@@ -135,6 +139,12 @@ pub enum Output {
     },
     /// Fetch this revision into its mirror.
     Prefetch(Prefetch),
+    /// The agent is of no use any more: its token was revoked, or belongs to another machine. What is being forgotten is
+    /// seen to its end, everything else stays as it is.
+    End {
+        /// Why, for people.
+        why: String,
+    },
     /// Tell the person at the terminal or in the journal.
     Say(String),
 }
@@ -162,6 +172,8 @@ pub struct AgentSession {
     description: Description,
     link: Link,
     failures: u32,
+    /// Whether the master has last said that another machine uses this one's identity.
+    cloned: bool,
     held: Map<JobKey, Held>,
     writable: bool,
     /// Whether the offer has changed since the greeting of the present link.
@@ -180,6 +192,7 @@ impl AgentSession {
             description,
             link: Link::Down { redial: 0 },
             failures: 0,
+            cloned: false,
             held: Map::new(),
             writable: false,
             offer_changed: false,
@@ -276,12 +289,15 @@ impl AgentSession {
             mirrors,
             jobs: self.held.keys().copied().collect(),
             notes: (!about.notes.is_empty()).then(|| about.notes.clone()),
-            instance: None,
+            instance: about.instance.clone(),
         })));
     }
 
     fn disconnected(&mut self, now: Millis, jitter_permille: u32) {
-        let wait = (REDIAL_FIRST_MS << self.failures.min(10)).min(REDIAL_MOST_MS);
+        let wait = match core::mem::take(&mut self.cloned) {
+            true => 2 * CLONED_MS,
+            false => (REDIAL_FIRST_MS << self.failures.min(10)).min(REDIAL_MOST_MS),
+        };
         self.failures = self.failures.saturating_add(1);
         // Half of the wait is fixed, half is spread.
         let spread = wait / 2 * u64::from(jitter_permille.min(1000)) / 1000;
@@ -294,7 +310,14 @@ impl AgentSession {
 
     fn message(&mut self, message: MasterMessage, out: &mut Vec<Output>) {
         if let MasterMessage::Bye(bye) = &message {
-            out.push(Output::Say(format!("the master says: {}", bye.why)));
+            let why = format!("the master says: {}", bye.why);
+            match Code::of(bye.code.as_deref()) {
+                Some(Code::Revoked) => out.push(Output::End { why }),
+                code => {
+                    self.cloned = code == Some(Code::Cloned);
+                    out.push(Output::Say(why));
+                }
+            }
             return;
         }
         match (&self.link, message) {
@@ -371,6 +394,9 @@ impl AgentSession {
                     out.push(Output::Forget { key: forget.key });
                 }
             }
+            (Link::Up, MasterMessage::Ping(ping)) => {
+                out.push(Output::Send(AgentMessage::Pong(Pong { number: ping.number })));
+            }
             (Link::Up, MasterMessage::Prefetch(prefetch)) => out.push(Output::Prefetch(prefetch)),
             // Whatever else arrives was under way on a link that is no more, or out of turn: nothing depends on it.
             _ => {}
@@ -417,7 +443,9 @@ impl AgentSession {
             if !held.adopted || held.refused.is_some() {
                 continue;
             }
-            for (index, stream) in held.streams.iter().enumerate() {
+            // What a log announces comes after it, so that the master never has what it cannot place.
+            let behind = held.streams.first().is_some_and(|log| log.clone().next(room).is_some());
+            for (index, stream) in held.streams.iter().enumerate().take(if behind { 1 } else { STREAMS }) {
                 let place = (*key, index as u16);
                 if stream.clone().next(room).is_some() {
                     let slot = if place > cursor { &mut after } else { &mut before };

@@ -128,6 +128,13 @@ pub struct Refuse {
     pub trouble: Option<String>,
 }
 
+/// The agent is there: the answer to a [`Ping`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pong {
+    /// That of the ping.
+    pub number: u64,
+}
+
 /// Everything an agent says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AgentMessage {
@@ -139,6 +146,8 @@ pub enum AgentMessage {
     Offer(Offer),
     /// See [`Refuse`].
     Refuse(Refuse),
+    /// See [`Pong`].
+    Pong(Pong),
 }
 
 /// The master's answer to a good [`Hello`].
@@ -236,6 +245,13 @@ pub struct Prefetch {
     pub revision: String,
 }
 
+/// The agent is to answer with a [`Pong`], to show that it is alive. Only sent to agents that said their `instance`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ping {
+    /// What the answer is to repeat.
+    pub number: u64,
+}
+
 /// Why the master closes the link, said before it does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bye {
@@ -253,6 +269,10 @@ pub enum Code {
     /// Another machine uses its identity at the moment: it tries again, with long waits.
     Cloned,
 }
+
+/// What the master's refusal of a token (status 401) begins with when the token is one that was revoked: a proxy in between
+/// may refuse as well, and only this makes an agent end.
+pub const REVOKED: &str = "revoked: ";
 
 impl Code {
     /// The word in [`Bye::code`].
@@ -286,6 +306,8 @@ pub enum MasterMessage {
     Forget(Forget),
     /// See [`Prefetch`].
     Prefetch(Prefetch),
+    /// See [`Ping`].
+    Ping(Ping),
     /// See [`Bye`].
     Bye(Bye),
 }
@@ -317,6 +339,7 @@ impl AgentMessage {
             Self::Load(load) => tagged("load", load),
             Self::Offer(offer) => tagged("offer", offer),
             Self::Refuse(refuse) => tagged("refuse", refuse),
+            Self::Pong(pong) => tagged("pong", pong),
         }
     }
 
@@ -330,6 +353,7 @@ impl AgentMessage {
             "load" => Self::Load(message("load", text)?),
             "offer" => Self::Offer(message("offer", text)?),
             "refuse" => Self::Refuse(message("refuse", text)?),
+            "pong" => Self::Pong(message("pong", text)?),
             _ => return Err("a message of unknown kind".to_string()),
         })
     }
@@ -346,6 +370,7 @@ impl MasterMessage {
             Self::Cancel(cancel) => tagged("cancel", cancel),
             Self::Forget(forget) => tagged("forget", forget),
             Self::Prefetch(prefetch) => tagged("prefetch", prefetch),
+            Self::Ping(ping) => tagged("ping", ping),
             Self::Bye(bye) => tagged("bye", bye),
         }
     }
@@ -363,6 +388,7 @@ impl MasterMessage {
             "cancel" => Self::Cancel(message("cancel", text)?),
             "forget" => Self::Forget(message("forget", text)?),
             "prefetch" => Self::Prefetch(message("prefetch", text)?),
+            "ping" => Self::Ping(message("ping", text)?),
             "bye" => Self::Bye(message("bye", text)?),
             _ => return Err("a message of unknown kind".to_string()),
         })

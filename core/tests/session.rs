@@ -3,9 +3,10 @@
 use sai_core::job::{Blame, JobId, JobKey};
 use sai_core::limits::{CHUNK_BYTES, PROTOCOL, WINDOW_BYTES};
 use sai_core::ordered::Map;
-use sai_core::session::{AgentSession, Description, Input, Output, REDIAL_MOST_MS, WELCOME_MS};
+use sai_core::session::{AgentSession, CLONED_MS, Description, Input, Output, REDIAL_MOST_MS, WELCOME_MS};
 use sai_core::wire::{
-    Ack, Adopt, AgentMessage, Assignment, Bye, Cancel, Forget, Hello, Load, MasterMessage, Offer, Refuse, Welcome,
+    Ack, Adopt, AgentMessage, Assignment, Bye, Cancel, Code, Forget, Hello, Load, MasterMessage, Offer, Ping, Pong,
+    Refuse, Welcome,
 };
 
 const NOW: u64 = 1_000_000;
@@ -18,6 +19,7 @@ fn description() -> Description {
     Description {
         version: "1".to_string(),
         identity: "00112233445566778899aabbccddeeff".to_string(),
+        instance: Some("ffeeddccbbaa99887766554433221100".to_string()),
         host: "a.example".to_string(),
         platforms: vec!["linux/x86_64/gcc".to_string()],
         slots: 2,
@@ -41,7 +43,7 @@ fn greeting(jobs: &[JobKey]) -> Output {
         mirrors: Vec::new(),
         jobs: jobs.to_vec(),
         notes: Some(about.notes),
-        instance: None,
+        instance: about.instance,
     }))
 }
 
@@ -209,16 +211,16 @@ fn an_assignment_is_started_once_and_held_from_then_on() {
 }
 
 #[test]
-fn pieces_go_one_at_a_time_and_in_turns() {
+fn pieces_go_one_at_a_time_and_in_turns_and_a_log_before_what_it_announces() {
     let mut desk = Desk::up();
     desk.hear(MasterMessage::Assign(assignment(key(1))));
     desk.hear(MasterMessage::Assign(assignment(key(2))));
     let chunk = CHUNK_BYTES as u64;
     assert_eq!(desk.grow(key(1), &[chunk * 2, chunk]), [data(key(1), 0, 0, chunk)]);
     assert_eq!(desk.grow(key(2), &[10]), [], "the writer is busy");
-    assert_eq!(desk.give(Input::Writable), [data(key(1), 1, 0, chunk)]);
     assert_eq!(desk.give(Input::Writable), [data(key(2), 0, 0, 10)]);
     assert_eq!(desk.give(Input::Writable), [data(key(1), 0, chunk, chunk)]);
+    assert_eq!(desk.give(Input::Writable), [data(key(1), 1, 0, chunk)]);
     assert_eq!(desk.give(Input::Writable), []);
     assert_eq!(desk.grow(key(2), &[11]), [data(key(2), 0, 10, 1)], "the writer is still free");
 }
@@ -237,8 +239,8 @@ fn the_window_bounds_what_is_under_way() {
     assert_eq!(out, []);
     // Room comes with acks, as much as they make.
     let ack = |stream, length| MasterMessage::Ack(Ack { key: key(1), stream, length });
-    let out = desk.hear(ack(1, 100));
-    assert_eq!(out, [data(key(1), 0, WINDOW_BYTES / 2, 100)]);
+    let out = desk.hear(ack(0, 100));
+    assert_eq!(out, [Output::Trim { key: key(1), log: 100 }, data(key(1), 1, 0, 100)]);
 }
 
 #[test]
@@ -268,17 +270,18 @@ fn after_a_break_sending_begins_where_the_master_says() {
     desk.link();
     assert_eq!(desk.give(Input::Writable), [], "not before the master has said from where");
     let out = desk.adopt(key(1), &[70]);
-    assert_eq!(out, [Output::Trim { key: key(1), log: 70 }, data(key(1), 2, 0, 30)]);
-    assert_eq!(desk.give(Input::Writable), [data(key(1), 0, 70, 50)]);
+    assert_eq!(out, [Output::Trim { key: key(1), log: 70 }, data(key(1), 0, 70, 50)]);
     assert_eq!(desk.give(Input::Writable), [data(key(1), 1, 0, 50)]);
+    assert_eq!(desk.give(Input::Writable), [data(key(1), 2, 0, 30)]);
     assert_eq!(desk.give(Input::Writable), []);
     // What the master flushed late of the old link is not sent again.
     desk.give(Input::Disconnected { jitter_permille: 0 });
     desk.link();
     let out = desk.adopt(key(1), &[70, 50, 0]);
-    assert_eq!(out, [Output::Trim { key: key(1), log: 70 }, data(key(1), 2, 0, 30)]);
+    assert_eq!(out, [Output::Trim { key: key(1), log: 70 }, data(key(1), 0, 70, 50)]);
     let late = MasterMessage::Ack(Ack { key: key(1), stream: 0, length: 120 });
     assert_eq!(desk.hear(late), [Output::Trim { key: key(1), log: 120 }]);
+    assert_eq!(desk.give(Input::Writable), [data(key(1), 2, 0, 30)]);
     assert_eq!(desk.give(Input::Writable), []);
 }
 
@@ -392,4 +395,27 @@ fn absurd_numbers_of_streams_are_not_kept() {
         sent += 1;
     }
     assert_eq!(sent, 1024);
+}
+
+#[test]
+fn a_machine_that_is_asked_answers_and_its_twin_waits_long() {
+    let mut desk = Desk::up();
+    let pong = Output::Send(AgentMessage::Pong(Pong { number: 7 }));
+    assert_eq!(desk.hear(MasterMessage::Ping(Ping { number: 7 })), [pong]);
+    let bye = |code: Option<Code>| {
+        MasterMessage::Bye(Bye { why: "no".to_string(), code: code.map(|code| code.word().to_string()) })
+    };
+    assert_eq!(desk.hear(bye(Some(Code::Cloned))), []);
+    desk.give(Input::Disconnected { jitter_permille: 0 });
+    assert_eq!(desk.session.deadline(), Some(desk.now + CLONED_MS));
+    // That is for once: it may have been helped meanwhile.
+    desk.link();
+    desk.give(Input::Disconnected { jitter_permille: 1000 });
+    assert!(desk.session.deadline() <= Some(desk.now + REDIAL_MOST_MS));
+    assert_eq!(desk.hear(bye(None)), []);
+    // A word of a newer master is no reason to end.
+    let newer = Bye { why: "no".to_string(), code: Some("tired".to_string()) };
+    assert_eq!(desk.hear(MasterMessage::Bye(newer)), []);
+    let end = Output::End { why: "the master says: no".to_string() };
+    assert_eq!(desk.hear(bye(Some(Code::Revoked))), [end]);
 }

@@ -26,35 +26,59 @@ pub fn new_token() -> Result<String, String> {
 /// Which token is whose. Tokens are found by their digest, so that comparing reveals nothing of them.
 #[derive(Debug, Default)]
 pub struct Tokens {
-    names: RwLock<Map<String, String>>,
+    owners: RwLock<Map<String, Owner>>,
+}
+
+#[derive(Debug)]
+struct Owner {
+    name: String,
+    revoked: bool,
+}
+
+/// Why a token opens nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoToken {
+    /// It did once.
+    Revoked,
+    /// This master does not know it, for now at least: it may work on a state that is not its usual one.
+    Unknown,
 }
 
 impl Tokens {
-    /// The tokens of these agents, without the revoked ones.
+    /// The tokens of these agents.
     pub fn new(agents: &[AgentRecord]) -> Self {
         let tokens = Self::default();
-        for agent in agents.iter().filter(|agent| !agent.revoked) {
+        for agent in agents {
             tokens.add(agent);
         }
         tokens
     }
 
-    /// Lets an agent in from now on. One without a token (the built-in one) stays out.
+    /// Lets an agent in from now on, unless it was revoked. One without a token (the built-in one) stays out.
     pub fn add(&self, agent: &AgentRecord) {
         if !agent.token_sha256.is_empty() {
-            let mut names = self.names.write().unwrap_or_else(PoisonError::into_inner);
-            names.insert(agent.token_sha256.clone(), agent.name.clone());
+            let owner = Owner { name: agent.name.clone(), revoked: agent.revoked };
+            let mut owners = self.owners.write().unwrap_or_else(PoisonError::into_inner);
+            owners.insert(agent.token_sha256.clone(), owner);
         }
     }
 
     /// Lets an agent in no more.
     pub fn remove(&self, name: &str) {
-        self.names.write().unwrap_or_else(PoisonError::into_inner).retain(|_, other| other != name);
+        let mut owners = self.owners.write().unwrap_or_else(PoisonError::into_inner);
+        owners.values_mut().filter(|owner| owner.name == name).for_each(|owner| owner.revoked = true);
     }
 
     /// The agent whose token this is.
-    pub fn agent(&self, token: &str) -> Option<String> {
-        self.names.read().unwrap_or_else(PoisonError::into_inner).get(&digest_hex(token)).cloned()
+    ///
+    /// # Errors
+    /// Why it opens nothing.
+    pub fn agent(&self, token: &str) -> Result<String, NoToken> {
+        match self.owners.read().unwrap_or_else(PoisonError::into_inner).get(&digest_hex(token)) {
+            Some(owner) if owner.revoked => Err(NoToken::Revoked),
+            Some(owner) => Ok(owner.name.clone()),
+            None => Err(NoToken::Unknown),
+        }
     }
 }
 
@@ -79,7 +103,7 @@ pub async fn carry(hub: &HubHandle, agent: String, link: Link, welcomed: impl Fn
                     Err(why) => Input::Malformed(id, why),
                 },
             };
-            if hub.input(input).await.is_err() {
+            if hub.frame(input).await.is_err() {
                 return;
             }
         }

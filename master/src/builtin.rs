@@ -12,7 +12,7 @@ use sai_agent::describe;
 use sai_agent::job_directory::Launcher;
 use sai_agent::link::Link;
 use sai_agent::offering::Offering;
-use sai_agent::serve::{Control, Settings, serve};
+use sai_agent::serve::{Control, Ended, Settings, serve};
 use sai_agent::state::State;
 use smol::channel::Sender;
 use std::path::{Path, PathBuf};
@@ -99,10 +99,9 @@ pub fn start(settings: &Builtin, state: &Path, hub: &HubHandle) -> Result<Builti
     };
     std::thread::Builder::new()
         .name("agent".to_string())
-        .spawn(move || {
-            if let Err(why) = smol::block_on(serve(&state, settings, dial, orders)) {
-                tell(&why);
-            }
+        .spawn(move || match smol::block_on(serve(&state, settings, dial, orders)) {
+            Ok(Ended::Stopped) => {}
+            Ok(Ended::Refused(why)) | Err(why) => tell(&why),
         })
         .map(|_| agent)
         .map_err(|error| format!("no thread for the built-in agent: {error}"))

@@ -3,6 +3,7 @@
 //! One thread owns the core's machine. It takes what has come in as one turn, gives the turn's records to the ledger and
 //! lets the turn's messages go only when the ledger says that they are durable. It never waits for a disk, an agent or
 //! a viewer: while too much is queued for the disk it just stops taking frames from links, which then stop their agents.
+//! Everything else has a way of its own, so that a cancel, a revocation and the end of a link pass however full the disk.
 
 use crate::live::{Changes, Live, LiveAgent, Topic};
 use crate::store::{Change, Report, Store, StoreError};
@@ -21,8 +22,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-/// Inputs that may wait for the hub: with data frames of 64 KiB, 4 MiB of memory.
-const INPUTS: usize = 64;
+/// Frames of links that may wait for the hub: with 64 KiB each, 4 MiB of memory.
+const FRAMES: usize = 64;
+/// Everything else that may wait for it.
+const REQUESTS: usize = 256;
 /// Reports of commits and files that may wait for the hub, which takes them before anything else.
 const REPORTS: usize = 4096;
 /// Turns that may wait for the ledger; far fewer than `REPORTS`, so that the ledger never waits for us.
@@ -69,6 +72,7 @@ enum Control {
 #[derive(Clone)]
 pub struct HubHandle {
     requests: Sender<Request>,
+    frames: Sender<Input>,
     links: Arc<AtomicU64>,
     actions: Arc<AtomicU64>,
 }
@@ -84,6 +88,15 @@ impl HubHandle {
     /// [`Gone`].
     pub async fn input(&self, input: Input) -> Result<(), Gone> {
         self.request(Request::Input(input)).await
+    }
+
+    /// Gives the hub what came by a link, waiting while the disk does not keep up. Only this waits for the disk: whatever
+    /// people want, and that links come and go, passes by it.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn frame(&self, input: Input) -> Result<(), Gone> {
+        self.frames.send(input).await.map_err(|_| Gone)
     }
 
     /// Asks something of the hub, waiting while it has too much to do.
@@ -140,6 +153,7 @@ struct Turn {
 /// The edge around the core's hub. Made before the store is opened, since the store reports to it.
 pub struct HubEdge {
     requests: Receiver<Request>,
+    frames: Receiver<Input>,
     control: Receiver<Control>,
     to_control: Sender<Control>,
     handle: HubHandle,
@@ -162,14 +176,16 @@ pub struct Parts {
 impl HubEdge {
     /// The two ends: what to run, and how to reach it. `next_action` is the number of the next action record.
     pub fn new(next_action: u64) -> Self {
-        let (to_requests, requests) = smol::channel::bounded(INPUTS);
+        let (to_requests, requests) = smol::channel::bounded(REQUESTS);
+        let (to_frames, frames) = smol::channel::bounded(FRAMES);
         let (to_control, control) = smol::channel::bounded(REPORTS);
         let handle = HubHandle {
             requests: to_requests,
+            frames: to_frames,
             links: Arc::new(AtomicU64::new(1)),
             actions: Arc::new(AtomicU64::new(next_action)),
         };
-        Self { requests, control, to_control, handle }
+        Self { requests, frames, control, to_control, handle }
     }
 
     /// The way to this hub.
@@ -210,10 +226,19 @@ impl HubEdge {
         running.turn(parts.first, Vec::new(), Vec::new());
         let mut sleep = Sleep::watch();
         loop {
-            let room = running.turns.len() < TURNS && running.store.files().queued_bytes() < DISK_QUEUE_BYTES;
+            let turns = running.turns.len() < TURNS;
+            let room = turns && running.store.files().queued_bytes() < DISK_QUEUE_BYTES;
             let control = async { Some(Next::Control(self.control.recv().await.ok()?)) };
             let request = async {
-                if room { Some(Next::Request(self.requests.recv().await.ok()?)) } else { smol::future::pending().await }
+                if turns {
+                    Some(Next::Request(self.requests.recv().await.ok()?))
+                } else {
+                    smol::future::pending().await
+                }
+            };
+            let frame = async {
+                let frame = async { self.frames.recv().await.ok().map(Request::Input) };
+                if room { Some(Next::Request(frame.await?)) } else { smol::future::pending().await }
             };
             let timer = async {
                 match running.deadline() {
@@ -225,7 +250,7 @@ impl HubEdge {
                 };
                 Some(Next::Tick)
             };
-            let Some(next) = control.or(request).or(timer).await else { return };
+            let Some(next) = control.or(request).or(timer).or(frame).await else { return };
             let (mut controls, mut requests) = (Vec::new(), Vec::new());
             requests.extend(sleep.since().map(|slept| Request::Input(Input::Slept(slept))));
             match next {
@@ -237,9 +262,14 @@ impl HubEdge {
                 let Ok(control) = self.control.try_recv() else { break };
                 controls.push(control);
             }
-            while room && requests.len() < BATCH {
+            while turns && requests.len() < BATCH {
                 let Ok(request) = self.requests.try_recv() else { break };
                 requests.push(request);
+            }
+            // What came by links comes last: one of them may be no more, and then nothing is taken of it.
+            while room && requests.len() < BATCH {
+                let Ok(input) = self.frames.try_recv() else { break };
+                requests.push(Request::Input(input));
             }
             running.turn(Vec::new(), controls, requests);
         }
@@ -472,7 +502,7 @@ impl Running {
         for (name, agent) in shown {
             match agent {
                 Some(mut agent) => {
-                    if agent.set_aside.is_some() || !agent.paused.is_empty() {
+                    if agent.set_aside.is_some() || !agent.paused.is_empty() || agent.twin.is_some() {
                         aside.insert(name.clone());
                     }
                     match live.agents.get(name) {
@@ -530,6 +560,7 @@ fn live_agent(hub: &Hub, now: Millis, name: &str) -> Option<LiveAgent> {
         running: hub.scheduler().runs(name).collect(),
         set_aside: hub.scheduler().aside(name),
         paused: hub.scheduler().paused(now, name),
+        twin: hub.twin(now, name),
         changed_at: 0,
     })
 }

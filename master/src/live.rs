@@ -46,6 +46,8 @@ pub struct LiveAgent {
     pub set_aside: Option<String>,
     /// What it gets no jobs of for a while, why and until when: a sentence each.
     pub paused: Vec<String>,
+    /// That another machine uses its identity, in a sentence, if one came lately.
+    pub twin: Option<String>,
     /// When anything of this but its load and free space changed last, Unix milliseconds.
     pub changed_at: u64,
 }

@@ -2,7 +2,7 @@
 
 use crate::actions::{Actions, Door};
 use crate::addresses;
-use crate::agents::{self, Tokens};
+use crate::agents::{self, NoToken, Tokens};
 use crate::builtin::{self, BuiltinAgent};
 use crate::config::{Config, Repository};
 use crate::forge::Forge;
@@ -31,6 +31,7 @@ use sai_core::join::Address;
 use sai_core::ledger::{AgentRecord, JobRecord};
 use sai_core::ordered::Map;
 use sai_core::scheduler::Policy;
+use sai_core::wire::REVOKED;
 use std::io::Read as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -430,7 +431,10 @@ impl Upgrades for Doors {
     type Viewer = Option<String>;
 
     async fn authorize_agent(&self, _head: &RequestHead, token: &str) -> Result<String, Rejection> {
-        self.tokens.agent(token).ok_or_else(|| Rejection::new(401, "this token opens nothing here (any more)"))
+        self.tokens.agent(token).map_err(|why| match why {
+            NoToken::Revoked => Rejection::new(401, format!("{REVOKED}this agent's token was revoked")),
+            NoToken::Unknown => Rejection::new(401, "this token opens nothing here"),
+        })
     }
 
     async fn authorize_viewer(&self, head: &RequestHead) -> Result<Option<String>, Rejection> {

@@ -73,11 +73,15 @@ pub fn agent_list(agents: &[AgentRecord], live: Option<&Live>) -> String {
             Some(now) => (&now.host, &now.platforms),
             None => (&agent.host, &agent.platforms),
         };
-        let why = now.filter(|_| !agent.revoked).and_then(|now| now.set_aside.as_deref()).unwrap_or_default();
+        let why: Vec<&str> = now
+            .filter(|_| !agent.revoked)
+            .into_iter()
+            .flat_map(|now| now.twin.iter().chain(&now.set_aside).chain(&now.paused).map(String::as_str))
+            .collect();
         // Host and platforms are the agent's own words.
         let platforms: Vec<String> = platforms.iter().map(|platform| escape::line(platform)).collect();
         let (state, host) = (state(agent, now), escape::line(host));
-        let _ = writeln!(out, "{}\t{state}\t{host}\t{}\t{}", agent.name, platforms.join(" "), short(why));
+        let _ = writeln!(out, "{}\t{state}\t{host}\t{}\t{}", agent.name, platforms.join(" "), short(&why.join("; ")));
     }
     out
 }

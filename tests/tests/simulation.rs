@@ -126,7 +126,7 @@ fn no_rewind_on_resume_is_caught() {
 
 #[test]
 fn a_double_assignment_is_caught() {
-    is_caught(Bug::DoubleAssignment, &["started once"]);
+    is_caught(Bug::DoubleAssignment, &["started once", "priority"]);
 }
 
 #[test]

@@ -33,7 +33,7 @@ exit status:
   0  ended as asked
   1  trouble on this machine or on the way to the master
   2  a command line or configuration that is not understood
-  3  the master refuses this agent, or is not the one that the line names
+  3  the master refuses this agent: its token was revoked or belongs to another machine; or it is another master
 
 example: sai-agent --state /srv/sai-agent
 ";
@@ -58,7 +58,7 @@ exit status:
   0  ended as asked
   1  trouble on this machine or on the way to the master
   2  a command line that is not understood
-  3  the master refuses this agent, or is not the one that the line names
+  3  the master refuses this agent: its token was revoked or belongs to another machine; or it is another master
 
 example: sai-agent join - --only-save < line
 ";

@@ -142,6 +142,7 @@ impl Master {
                 self.offers.push(offer);
                 Vec::new()
             }
+            AgentMessage::Pong(_) => Vec::new(),
             AgentMessage::Refuse(refuse) => {
                 self.attempts.entry(refuse.key).or_default().refused = Some(refuse.why);
                 self.done.insert(refuse.key);

@@ -3,7 +3,7 @@
 use super::{Hub, LinkId, Output, Touch, plain};
 use crate::clock::Now;
 use crate::job::{Blame, JobKey, Verdict};
-use crate::limits::{ARTIFACT_BYTES, STREAMS};
+use crate::limits::{ARTIFACT_BYTES, STREAMS, WINDOW_BYTES};
 use crate::record::{Artifact, Decoder, Item, Record};
 use crate::scheduler;
 use crate::stream::{Accept, StreamReceiver};
@@ -15,6 +15,12 @@ use alloc::vec::Vec;
 /// Bytes a log may be longer than its limit: the records Sai itself writes after it (notes, steps, verdict).
 const LOG_SLACK_BYTES: u64 = 8 << 20;
 
+/// Bytes of artifacts that may arrive before the log announces them: an agent sends the log first, so more than a few
+/// pieces that cross it would be kept for nothing.
+pub const UNANNOUNCED_BYTES: u64 = 1 << 20;
+/// Artifacts that may arrive before the log announces them: each is a file.
+const UNANNOUNCED: usize = 16;
+
 /// What has arrived of an attempt.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Intake {
@@ -24,6 +30,8 @@ pub(super) struct Intake {
     /// For each artifact: asked for (`Some(false)`), and found right (`Some(true)`).
     pub sealed: Vec<Option<bool>>,
     pub verdict: Option<Verdict>,
+    /// Bytes taken from this link and not flushed yet: the master's own count of its agent's window.
+    in_flight: (LinkId, u64),
 }
 
 impl Hub {
@@ -38,8 +46,18 @@ impl Hub {
         let index = usize::from(header.stream);
         let Some(intake) = self.intakes.get_mut(&key) else { return };
         if index >= STREAMS {
-            self.dismiss(now, link, format!("stream {index}, of at most {STREAMS}"), out);
+            self.dismiss(now, link, format!("stream {index}, of at most {STREAMS}"), None, out);
             return;
+        }
+        let announced = intake.artifacts.len();
+        if index > announced {
+            let early = intake.streams.iter().skip(announced + 1).map(StreamReceiver::length).sum::<u64>();
+            if index > announced + UNANNOUNCED || early.saturating_add(bytes.len() as u64) > UNANNOUNCED_BYTES {
+                // What it has sent of its log by now is kept, so that it comes further each time it comes back.
+                let why = format!("stream {index} of {key} holds more than may come before it is announced");
+                self.dismiss(now, link, why, None, out);
+                return;
+            }
         }
         let most = match header.stream {
             0 => self.terms.log_bytes.saturating_add(LOG_SLACK_BYTES),
@@ -61,16 +79,32 @@ impl Hub {
                 let length = stream.durable();
                 out.push(Output::Send(link, MasterMessage::Ack(Ack { key, stream: header.stream, length })));
             }
-            Accept::Gap => self.dismiss(now, link, format!("stream {index} of {key} skips from {offset}"), out),
+            Accept::Gap => self.dismiss(now, link, format!("stream {index} of {key} skips from {offset}"), None, out),
             Accept::Append { skip } => {
                 let bytes = bytes[skip as usize..].to_vec();
+                if intake.in_flight.0 != link {
+                    intake.in_flight = (link, 0);
+                }
+                intake.in_flight.1 += bytes.len() as u64;
                 let log = (header.stream == 0).then(|| bytes.clone());
                 out.push(Output::Append { key, stream: header.stream, offset, bytes });
                 if let Some(bytes) = log {
                     self.fold(now, key, &bytes, out);
                     out.push(Output::Touch(Touch::Log(key)));
                 }
+                self.check_window(now, link, out);
             }
+        }
+    }
+
+    /// Lets an agent go that sends more than it may before it is acknowledged: its own count is never less than ours.
+    fn check_window(&mut self, now: Now, link: LinkId, out: &mut Vec<Output>) {
+        let Some(name) = self.links.get(&link) else { return };
+        let intakes = self.scheduler.runs(name).filter_map(|key| self.intakes.get(&key));
+        let in_flight = intakes.map(|intake| intake.in_flight).filter(|(other, _)| *other == link);
+        if in_flight.map(|(_, bytes)| bytes).sum::<u64>() > WINDOW_BYTES {
+            let why = format!("more than {WINDOW_BYTES} bytes sent and not acknowledged");
+            self.dismiss(now, link, why, None, out);
         }
     }
 
@@ -114,8 +148,10 @@ impl Hub {
     pub(super) fn flushed(&mut self, now: Now, key: JobKey, stream: u16, length: u64, out: &mut Vec<Output>) {
         let Some(intake) = self.intakes.get_mut(&key) else { return };
         let Some(receiver) = intake.streams.get_mut(usize::from(stream)) else { return };
+        let before = receiver.durable();
         if receiver.flushed(length) {
             let length = receiver.durable();
+            intake.in_flight.1 = intake.in_flight.1.saturating_sub(length - before);
             if let Some(agent) = self.scheduler.holder(key).map(ToString::to_string) {
                 self.send(&agent, MasterMessage::Ack(Ack { key, stream, length }), out);
             }

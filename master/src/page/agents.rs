@@ -90,6 +90,9 @@ pub fn card(html: &mut Html, agent: &AgentView, visitor: &Visitor) {
                 html.name(why);
             });
         }
+        if let Some(twin) = agent.live.as_ref().and_then(|live| live.twin.as_ref()) {
+            html.element("p").class("callout").with(|html| _ = html.name(twin));
+        }
         for why in agent.live.iter().flat_map(|live| &live.paused) {
             html.element("p").class("callout").with(|html| {
                 html.element("b").text("Paused: ");

@@ -89,6 +89,7 @@ struct Agent<'a> {
     free_bytes: Option<u64>,
     set_aside: Option<&'a str>,
     paused: &'a [String],
+    twin: Option<&'a str>,
     /// Numbers of the jobs it runs.
     running: Vec<u64>,
 }
@@ -242,6 +243,7 @@ pub fn agents(agents: &[AgentView]) -> String {
                 free_bytes: connected.map(|live| live.free_mib.saturating_mul(1 << 20)),
                 set_aside: live.and_then(|live| live.set_aside.as_deref()),
                 paused: live.map_or(&[], |live| live.paused.as_slice()),
+                twin: live.and_then(|live| live.twin.as_deref()),
                 running: live.map(|live| live.running.iter().map(|key| key.job).collect()).unwrap_or_default(),
             }
         })

@@ -113,7 +113,15 @@ impl World {
                 }
             }
             MasterMessage::Bye(bye) => {
-                let excused = ["belongs to another machine", "token was revoked", "may join", "newer link"];
+                let excused = [
+                    "belongs to another machine",
+                    "token was revoked",
+                    "may join",
+                    "newer link",
+                    "no greeting within",
+                    "that have not greeted",
+                    "two machines",
+                ];
                 let honest = self.network.host(link).is_some_and(|host| !self.hosts[host].liar);
                 if honest && !excused.iter().any(|excuse| bye.why.contains(excuse)) {
                     return self.broken("honest agents are welcome", bye.why.clone());

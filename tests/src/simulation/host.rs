@@ -39,6 +39,8 @@ pub(super) struct Host {
     pub(super) liar: bool,
     /// Whether it is switched off for good.
     pub(super) scrapped: bool,
+    /// Whether the master has told it for good that it is not wanted.
+    pub(super) ended: bool,
     pub(super) boot: u64,
     pub(super) session: Option<AgentSession>,
     pub(super) link: Option<LinkId>,
@@ -59,6 +61,7 @@ impl Host {
             slots_ever: slots,
             liar: false,
             scrapped: false,
+            ended: false,
             boot: 0,
             session: None,
             link: None,
@@ -126,6 +129,8 @@ impl World {
                     self.hosts[host].directories.remove(&key);
                     self.hosts[host].carried.retain(|(other, _), _| *other != key);
                 }
+                // A person has to see to it; the machine stays as it is until then.
+                Output::End { .. } => self.hosts[host].ended = true,
                 Output::Prefetch(_) | Output::Say(_) => {}
             }
         }
@@ -150,6 +155,9 @@ impl World {
     }
 
     fn dial(&mut self, host: usize) {
+        if self.hosts[host].ended {
+            return;
+        }
         let link = self.network.dial(&mut self.random, host);
         self.hosts[host].link = Some(link);
         let wait = self.random.between(1, 100);
@@ -337,9 +345,12 @@ impl World {
         if here.scrapped || here.session.is_some() {
             return Ok(());
         }
+        let instance = format!("{:016x}{:016x}", self.random.next(), self.random.next());
+        let here = &mut self.hosts[host];
         here.session = Some(AgentSession::new(Description {
             version: "sim".to_string(),
             identity: here.identity.clone(),
+            instance: Some(instance),
             host: format!("{}.example", here.name),
             platforms: here.platforms.clone(),
             slots: here.slots,
