@@ -243,6 +243,7 @@ fn act(command: &str, mut arguments: Arguments) -> Result<ExitCode, Failure> {
             if !(said && action.adds()) {
                 expect_state(&config.state)?;
             }
+            places::expect_own(&config.state).map_err(Failure::Infra)?;
             let fresh = Fresh::new(&config.state);
             startup::make_state(&config.state).map_err(Failure::Infra)?;
             let door = || {

@@ -99,6 +99,21 @@ pub fn user_state(name: &str) -> Result<PathBuf, String> {
         .ok_or_else(|| "neither XDG_STATE_HOME nor HOME is set: say where to keep state with --state DIR".to_string())
 }
 
+/// Fails where root would leave files in the state of a master that another user runs, who could not write them.
+///
+/// # Errors
+/// As whom to do it.
+pub fn expect_own(directory: &Path) -> Result<(), String> {
+    let owner = directory.metadata().map(|about| about.uid()).unwrap_or_default();
+    if !rustix::process::geteuid().is_root() || owner == 0 {
+        return Ok(());
+    }
+    let state = directory.display();
+    Err(format!(
+        "{state} belongs to user {owner}, whose master does not run: do this as that user (sudo -u '#{owner}' …)"
+    ))
+}
+
 /// Whether a master has its state there.
 pub fn is_state(directory: &Path) -> bool {
     ["format", "ledger", "journal"].iter().any(|name| directory.join(name).exists())

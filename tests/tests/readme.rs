@@ -10,8 +10,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use sai_tests::cross;
 use sai_tests::process::{Process, eventually, program};
 use sai_tests::repository::{git, run, saifile};
-use sai_tests::world::World;
+use sai_tests::world::{World, free_port};
 use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -113,6 +115,8 @@ impl Stranger {
         command.args(["-c", &self.local(line)]).current_dir(&self.clone).stdin(Stdio::null());
         command.env("PATH", format!("{}:{path}", bin.display()));
         command.env("XDG_STATE_HOME", self.world.directory.join("state"));
+        // The machine's own configuration is another one.
+        command.env("SAI_CONFIG", self.world.directory.join("etc/sai/master.json"));
         command
     }
 
@@ -133,7 +137,7 @@ impl Stranger {
         }
         // On a port of the test's own; everything else is as the README's file has it.
         let url = format!("https://{}", self.world.address());
-        let line = format!("exec {line} --listen {} --url {url}", self.world.address());
+        let line = format!("exec {} --listen {} --url {url}", self.local(line), self.world.address());
         let master = Process::start("master", self.shell(&line).stdout(Stdio::null()));
         master.await_line("the page is at");
         self.master = Some(master);
@@ -149,7 +153,7 @@ impl Stranger {
         sai_master::config::read("README.md", text.as_bytes()).expect("a configuration");
         std::fs::write(&file, text).expect("a configuration");
         if self.master.is_some() {
-            self.start_master("sai-master --config /etc/sai/master.json");
+            self.start_master("sudo sai-master");
         }
     }
 
@@ -215,8 +219,12 @@ impl Stranger {
                 let said = text(&self.run_in(&self.own, line).stdout);
                 assert!(said.contains("\nnot committed yet\n"), "{said}");
             }
-            "sai-master --config /etc/sai/master.json" => self.start_master(line),
-            "sai-master user add ann --config /etc/sai/master.json" => {
+            "sudo sai-master" => self.start_master(line),
+            "sudo sai-master status" => {
+                let said = self.run(line);
+                assert!(said.starts_with("running\t") && said.contains("repository\thello: "), "{said}");
+            }
+            "sudo sai-master user add ann" => {
                 let token = self.run(line);
                 assert!(token.len() >= 32 && token.chars().all(|letter| letter.is_ascii_hexdigit()), "{token}");
                 let form = format!("token={token}&to=/agents");
@@ -243,7 +251,7 @@ impl Stranger {
                 let said = self.run(line);
                 assert!(said.contains("sai-master-key.pem") && said.contains("sai-master.pem"), "{said}");
             }
-            "sai-master agent add shed --config /etc/sai/master.json" => {
+            "sudo sai-master agent add shed" => {
                 self.join_line = self.run(line);
                 assert_eq!(self.join_line.lines().count(), 1, "{}", self.join_line);
             }
@@ -262,16 +270,16 @@ impl Stranger {
                 let page = text(&self.world.get("/agents").expect("the page of agents"));
                 assert!(page.contains("agent-shed"), "{page}");
             }
-            "sai-master agent list --config /etc/sai/master.json" => {
+            "sudo sai-master agent list" => {
                 let list = self.run(line);
                 assert!(list.contains("shed\tconnected"), "{list}");
             }
-            "sai-master agent revoke shed --config /etc/sai/master.json" => {
+            "sudo sai-master agent revoke shed" => {
                 self.run(line);
                 self.agent.as_ref().expect("an agent").await_line("this token opens nothing here");
             }
             "sudo sai-agent image create linux-debian-13/x86_64/gcc --debootstrap trixie --packages \"gcc libc6-dev make\""
-            | "sudo sai-agent image create linux-debian-13/x86_64/tcc --on linux-debian-13/x86_64/gcc --packages \"tcc make\""
+            | "sudo sai-agent image create linux-debian-13/x86_64/tcc --on linux-debian-13/x86_64/gcc --packages \"tcc libc6-dev make\""
             | "sudo sai-agent image update linux-debian-13/x86_64/gcc"
             | "sudo sai-agent image shell linux-debian-13/x86_64/gcc --commit"
             | "sudo sai-agent image remove linux-debian-13/x86_64/tcc"
@@ -284,19 +292,19 @@ impl Stranger {
                 let sorted = |rows: &str| rows.lines().map(ToString::to_string).collect::<BTreeSet<String>>();
                 assert_eq!(sorted(&rows), sorted(expected));
             }
-            "sai-master export --config /etc/sai/master.json > records.jsonl" => {
+            "sudo sai-master export > records.jsonl" => {
                 self.master.take().expect("a master").kill();
                 self.run(line);
                 let records = std::fs::read_to_string(self.clone.join("records.jsonl")).expect("the records");
                 assert!(records.contains("shed") && records.contains("refs/heads/pushed"), "{records}");
             }
-            "sai-master import --state /var/lib/sai-elsewhere < records.jsonl" => {
+            "sudo sai-master import --state /var/lib/sai-elsewhere < records.jsonl" => {
                 self.run(line);
                 let list = self.run("sai-master agent list --state /var/lib/sai-elsewhere");
                 assert!(list.contains("shed"), "{list}");
             }
             "cross/build -p sai-agent aarch64" => drop(cross::program("aarch64", "sai-agent")),
-            "sai-master agent add pi --config /etc/sai/master.json" => self.join_line = self.run(line),
+            "sudo sai-master agent add pi" => self.join_line = self.run(line),
             "scp target/cross/aarch64/sai-agent pi@raspberrypi:" => {
                 cross::emulate();
                 std::fs::create_dir_all(self.home()).expect("a directory");
@@ -496,6 +504,84 @@ fn said(output: &str, quote: &str) -> bool {
     })
 }
 
+/// What one trial says that waits for another.
+fn trouble_of_trials(world: &World) -> Vec<String> {
+    world.repository.write(".sai.json", saifile(&["true"]));
+    world.repository.commit("Something to try");
+    let state = world.directory.join("try-twice");
+    let trial = |options: &[&str]| {
+        let mut command = Command::new(program("sai-master"));
+        command.arg("try").arg(&world.repository.work).arg("--state").arg(&state).args(options).stdout(Stdio::null());
+        Process::start("try", &mut command)
+    };
+    let first = trial(&["--stay"]);
+    first.await_line("the page stays at");
+    vec![trial(&[]).await_line("is being tried already")]
+}
+
+/// What an agent says of fronts and proxies that are set up wrong.
+fn trouble_on_the_way(world: &World) -> Vec<String> {
+    let place = &world.directory;
+    let openssl = |words: &str| {
+        let mut command = Command::new("openssl");
+        command.args(words.split(' ')).current_dir(place);
+        command
+    };
+    let make = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2";
+    run(&mut openssl(&format!("{make} -subj /CN=root -keyout root.key -out root.pem")));
+    run(&mut openssl(&format!("{make} -subj /CN=middle -CA root.pem -CAkey root.key -keyout key.pem -out middle.pem")));
+    let leaf = "-subj /CN=localhost -addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE";
+    run(&mut openssl(&format!("{make} {leaf} -CA middle.pem -CAkey key.pem -keyout leaf.key -out leaf.pem")));
+    let join = |port: u16, environment: &[(&str, &str)]| {
+        let line = format!("sai1:localhost:{port}:one:{}:system", "0123456789abcdef".repeat(2));
+        let mut command = Command::new(program("sai-agent"));
+        command.args(["join", &line, "--only-save", "--state"]).arg(place.join("way")).env("NO_PROXY", "");
+        command.env("SSL_CERT_FILE", place.join("root.pem")).envs(environment.iter().copied());
+        text(&command.output().expect("sai-agent can be run").stderr)
+    };
+    let front = |options: &str| {
+        let port = free_port();
+        let serve = format!("s_server -quiet -accept 127.0.0.1:{port} -cert leaf.pem -key leaf.key{options}");
+        let server = Process::start("front", openssl(&serve).stdout(Stdio::null()));
+        eventually("the front listens", || TcpStream::connect(("127.0.0.1", port)).ok());
+        (server, port)
+    };
+    let (whole, old) = (front(""), front(" -tls1_2"));
+    let proxy = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", proxy.local_addr().expect("its address"));
+    let refuses = std::thread::spawn(move || {
+        let (mut stream, _) = proxy.accept().expect("a connection");
+        let _ = stream.read(&mut [0; 4096]);
+        let _ = stream.write_all(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n");
+    });
+    let said = vec![join(whole.1, &[]), join(old.1, &[]), join(1, &[("HTTPS_PROXY", &url)])];
+    refuses.join().expect("the proxy was asked");
+    said
+}
+
+/// What is said where a disk has changed what was written, each time something else.
+fn trouble_of_a_disk(world: &World) -> Vec<String> {
+    let copy = world.directory.join("damaged");
+    let mut said = Vec::new();
+    for entry in std::fs::read_dir(world.state().join("journal")).expect("the journal").flatten() {
+        let _ = std::fs::remove_dir_all(&copy);
+        run(Command::new("cp").arg("-r").arg(world.state()).arg(&copy));
+        let file = copy.join("journal").join(entry.file_name());
+        let mut bytes = std::fs::read(&file).expect("a file of it");
+        let middle = bytes.len() / 2;
+        if let Some(byte) = bytes.get_mut(middle) {
+            *byte ^= 1;
+        }
+        std::fs::write(&file, bytes).expect("a file of it");
+        for words in [&["export"][..], &["agent", "list"]] {
+            let mut command = Command::new(program("sai-master"));
+            command.args(words).arg("--state").arg(&copy);
+            said.push(text(&command.output().expect("sai-master can be run").stderr));
+        }
+    }
+    said
+}
+
 #[test]
 fn every_error_of_the_readme_is_real() {
     let readme = readme();
@@ -506,7 +592,7 @@ fn every_error_of_the_readme_is_real() {
         .split("\n- ")
         .flat_map(|item| item.split(": ").next().unwrap_or("").split('`').skip(1).step_by(2))
         .collect();
-    assert!(quotes.len() >= 8, "{quotes:?}");
+    assert!(quotes.len() >= 14, "{quotes:?}");
 
     let mut world = World::new("trouble");
     world.set("expire_s", "86400");
@@ -519,6 +605,11 @@ fn every_error_of_the_readme_is_real() {
     world.repository.write("file", "content");
     world.repository.commit("No saifile yet");
     outputs.push(try_it(&world));
+    outputs.extend(trouble_of_trials(&world));
+    outputs.extend(trouble_on_the_way(&world));
+    let mut absent = Command::new(program("sai-master"));
+    absent.args(["agent", "list", "--state"]).arg(world.directory.join("absent"));
+    outputs.push(text(&absent.output().expect("sai-master can be run").stderr));
     world.repository.write(".sai.json", saifile(&["true"]).replace("linux", "plan9"));
     world.repository.commit("Ask for another system");
     outputs.push(try_it(&world));
@@ -548,6 +639,7 @@ fn every_error_of_the_readme_is_real() {
     export.arg("export").arg("--config").arg(world.configuration());
     outputs.push(text(&export.output().expect("sai-master can be run").stderr));
     master.kill();
+    outputs.extend(trouble_of_a_disk(&world));
     std::fs::remove_dir_all(world.state().join("tls")).expect("the master's certificate can be removed");
     let _master = world.master();
     let mut again = Command::new(program("sai-agent"));
