@@ -273,6 +273,7 @@ fn export(mut arguments: Arguments) -> Result<ExitCode, Failure> {
     let place = options::place(&options::asked(&mut arguments)?)?;
     none_left(arguments)?;
     expect_state(&place.config.state)?;
+    places::expect_own(&place.config.state).map_err(Failure::Infra)?;
     let state = existing(&place.config.state)?;
     let mut out = io::BufWriter::new(io::stdout().lock());
     let exported = store::export(&state, salvage, &mut out).map_err(|error| Failure::Infra(error.to_string()))?;

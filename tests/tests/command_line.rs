@@ -239,6 +239,22 @@ fn a_command_that_fails_leaves_every_place_as_it_was() {
 }
 
 #[test]
+fn root_leaves_nothing_in_the_state_of_another_users_master() {
+    let world = World::new("owner");
+    world.join_line("one");
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let before = below(&world.state());
+    run(Command::new("chown").args(["-R", "65534"]).arg(world.state()));
+    for words in [&["agent", "add", "two"][..], &["user", "list"], &["gc"], &["export"]] {
+        let (status, _, why) = world.try_command(words);
+        assert!(status == 3 && why.contains("belongs to user 65534"), "{words:?} {status}: {why}");
+    }
+    assert_eq!(below(&world.state()), before);
+}
+
+#[test]
 fn the_configuration_and_the_state_are_found_where_a_service_has_them() {
     let world = World::new("found");
     let configuration = world.configuration();

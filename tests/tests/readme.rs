@@ -449,7 +449,7 @@ fn programs_of_tests() -> Vec<(String, &'static str)> {
     let package = |name: &str| match name.strip_prefix("/bin/").unwrap_or(name) {
         "apt-config" | "bash" | "sh" | "cat" | "chmod" | "chown" | "chroot" | "cmp" | "cp" | "dd" | "du" | "find"
         | "id" | "mkdir" | "mkfifo" | "od" | "rm" | "seq" | "sha256sum" | "sleep" | "sync" | "tar" | "timeout"
-        | "true" | "xargs" => "",
+        | "true" | "useradd" | "xargs" => "",
         "chromedriver" => "chromium-driver",
         "curl" => "curl",
         "bwrap" => "bubblewrap",
@@ -457,7 +457,8 @@ fn programs_of_tests() -> Vec<(String, &'static str)> {
         "systemd-nspawn" => "systemd-container",
         // It comes with binutils, without which there is no gcc.
         "readelf" => "gcc",
-        "git" => "git",
+        // It comes with perl, which it needs.
+        "git" | "perl" => "git",
         "ip" => "iproute2",
         "lz4" => "lz4",
         "openssl" => "openssl",
@@ -700,6 +701,21 @@ fn units_are_understood_by_systemd() {
             std::fs::create_dir(&addition).expect("a directory");
             let from = root().join("configs/sai-agent-containers.conf");
             std::fs::copy(from, addition.join("containers.conf")).expect("an addition to the unit");
+        }
+        // Its head says how to make the user that it wants.
+        let user = unit.lines().find_map(|line| line.strip_prefix("User=")).expect("a user");
+        let make = unit.lines().find_map(|line| line.strip_prefix("#   useradd ")).expect("how to make it");
+        assert!(make.ends_with(&format!(" {user}")), "{make} does not make {user}");
+        if rustix::process::geteuid().is_root() {
+            let etc = world.directory.join(name).join("etc");
+            std::fs::create_dir_all(&etc).expect("a directory");
+            ["passwd", "group", "shadow", "gshadow"]
+                .iter()
+                .for_each(|file| std::fs::write(etc.join(file), "").expect("a file"));
+            let prefix = world.directory.join(name);
+            run(Command::new("useradd").arg("--prefix").arg(&prefix).args(make.split(' ')));
+            let users = std::fs::read_to_string(etc.join("passwd")).expect("users");
+            assert!(users.starts_with(&format!("{user}:")) && users.contains("/usr/sbin/nologin"), "{users}");
         }
         match Command::new("systemd-analyze").arg("verify").arg(&copy).output() {
             Ok(output) => {

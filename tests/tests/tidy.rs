@@ -254,6 +254,37 @@ fn each_dependency_is_named_once() {
 }
 
 #[test]
+fn what_is_said_goes_by_the_one_place_that_cannot_fail() {
+    let wrong = lines(&sources(), |source, line| {
+        let macros = ["println!(", "print!(", "eprintln!(", "eprint!("];
+        source.is_product() && macros.iter().any(|name| line.contains(name))
+    });
+    none("the product prints by agent/src/terminal.rs, since these panic where nobody reads them", wrong);
+}
+
+#[test]
+fn each_line_of_the_threat_model_has_tests_that_are_there() {
+    let text = fs::read_to_string(root().join("docs/threats.md")).expect("docs/threats.md");
+    let rows: Vec<&str> =
+        text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| who tries")).collect();
+    assert!(rows.len() > 30, "these are not the threats");
+    let mut found = Vec::new();
+    for row in rows {
+        let tests: Vec<(&str, &str)> = row.split('`').filter_map(|part| part.split_once(".rs::")).collect();
+        if tests.is_empty() {
+            found.push(format!("{row} names no test"));
+        }
+        for (file, name) in tests {
+            let source = fs::read_to_string(root().join(format!("{file}.rs"))).unwrap_or_default();
+            if !source.contains(&format!("fn {name}()")) {
+                found.push(format!("{file}.rs has no test {name}"));
+            }
+        }
+    }
+    none("each threat has a test", found);
+}
+
+#[test]
 fn the_rules_are_able_to_fail() {
     let source = |path: &str, text: &str| Source { path: path.to_string(), text: text.to_string() };
     let bad = source(
