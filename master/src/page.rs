@@ -9,6 +9,7 @@ pub mod api;
 pub mod assets;
 pub mod event;
 pub mod events;
+pub mod first_error;
 pub mod grid;
 pub mod html;
 pub mod job;
@@ -16,9 +17,11 @@ pub mod layout;
 pub mod library;
 pub mod log;
 pub mod log_html;
+pub mod log_lines;
 pub mod notices;
 pub mod palette;
 pub mod route;
+pub mod search;
 pub mod sums;
 pub mod units;
 pub mod views;
@@ -31,6 +34,7 @@ use log_html::Marks;
 use route::{Action, ApiRoute, Route, agent_name, field, lines_field, local_address, number_field, route};
 use sai_agent::clock::steady;
 use sai_core::job::{JobId, JobKey};
+use search::Query;
 use std::io;
 use views::{JobView, Visitor};
 
@@ -260,13 +264,25 @@ impl Answer<'_> {
 
     fn job(&self, mut view: JobView) -> Response {
         let selected = lines_field(&self.request.query, "line");
-        let wanted = selected.as_ref().map_or(Wanted::Ends, |lines| Wanted::Around(*lines.start(), *lines.end()));
+        let query = Query::of(&self.request.query);
+        let found = query.as_ref().map(|query| {
+            let at = selected.as_ref().map(|lines| *lines.start());
+            search::search(|| Ok(self.library.archive.log(view.key())?.reader), query, at)
+        });
+        let at = found.as_ref().and_then(|found| found.as_ref().ok()).map(|found| found.at).filter(|at| *at > 0);
+        let selected = selected.or_else(|| at.map(|at| at..=at));
+        let error = self.library.first_error(&view);
+        let wanted = match &selected {
+            Some(lines) => Wanted::Around(*lines.start(), *lines.end()),
+            None => error.as_ref().map_or(Wanted::Ends, |error| Wanted::EndsAnd(error.line)),
+        };
         match self.library.log(view.key(), wanted) {
             Ok(mut log) => {
                 let past = std::mem::take(&mut log.past);
                 view.past = (!view.current()).then(|| self.library.complete(view.key(), past));
                 let since = view.job.started_at.filter(|at| view.current() && *at >= view.job.queued_at);
-                self.html(200, job::page(&view, &log, &Marks { selected, since }, &self.visitor))
+                let marks = Marks { selected, since, error, search: query.zip(found) };
+                self.html(200, job::page(&view, &log, &marks, &self.visitor))
             }
             Err(error) => self.error(500, &format!("The log cannot be read: {error}.")),
         }

@@ -13,6 +13,7 @@ use crate::hub::{HubEdge, HubHandle, Parts};
 use crate::live::{Changes, Live};
 use crate::nonces::Nonces;
 use crate::page;
+use crate::page::first_error::Remembered;
 use crate::page::library::Library;
 use crate::page::route::{ApiRoute, Route, route};
 use crate::page_socket::page_socket;
@@ -125,6 +126,7 @@ pub fn start(config: Config) -> Result<Master, String> {
     });
     let performer = actions.clone();
     let library = Arc::new(Library {
+        first_errors: Remembered::default(),
         archive: Box::new(store.reader()),
         live,
         changes,

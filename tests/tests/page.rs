@@ -144,7 +144,8 @@ const CONTRAST: &str = r#"(() => {
     };
     const low = new Set();
     const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-    for (let node; (node = walker.nextNode());) {
+    // The rows of a log look all the same, so that the first thousands are enough.
+    for (let node, left = 3000; left > 0 && (node = walker.nextNode()); left--) {
         const element = node.parentElement;
         if (!node.data.trim() || !element.checkVisibility()) continue;
         const under = ground(element), text = over(parts(getComputedStyle(element).color), under);
@@ -301,6 +302,62 @@ fn attempts_and_actions_are_told_apart_and_told_of() {
     let console = browser.console();
     let expected = console.iter().filter(|line| line.contains("409")).count();
     assert_eq!((console.len(), expected), (1, 1), "{console:?}");
+}
+
+#[test]
+fn what_went_wrong_is_quoted_and_everything_can_be_searched() {
+    let scene = Scene::new("page-reading");
+    let (browser, job) = (&scene.browser, scene.job("broken"));
+    // The error is neither among the first lines nor among the last ones; the page opens at it all the same.
+    scene.open(&format!("/job/{job}"));
+    browser.until("document.querySelector('#error')");
+    let quote = browser.text("document.querySelector('#error .quote').textContent").expect("a quote");
+    assert!(quote.starts_with("src/main.c:12:5: error: expected expression"), "{quote}");
+    assert!(scene.is("document.querySelector('#error').getBoundingClientRect().bottom < innerHeight"));
+    scene.picture("first-error");
+    browser.script("window.sameDocument = true");
+    browser.click("#error a");
+    browser.until("document.querySelector('.lines .sel.first')?.textContent.includes('error: expected expression')");
+    assert!(scene.is("window.sameDocument"), "it is on the page already");
+    let address = browser.address();
+    browser.open(&address);
+    browser.until("document.querySelector('.sel')?.textContent.includes('error: expected expression')");
+    // Search by keyboard alone: the whole log, then on to the next and back.
+    scene.press("/");
+    assert!(scene.is("document.activeElement.id === 'q'"));
+    browser.type_into("#q", "MAIN.C:\u{e007}");
+    browser.until("document.querySelector('#found')?.textContent.startsWith('2 lines match')");
+    assert!(
+        scene.is("document.querySelectorAll('.hits li').length === 2 && document.querySelector('.lines .hit.sel')")
+    );
+    scene.picture("search");
+    let first = browser.address();
+    scene.press("n");
+    browser.until("document.querySelector('#previous') && !document.querySelector('#next')");
+    browser.until("document.querySelector('.sel')?.textContent.includes('12:5')");
+    scene.press("N");
+    browser.until("document.querySelector('#next') && !document.querySelector('#previous')");
+    assert_ne!(browser.address(), first, "the line is in the address now");
+    scene.open(&format!("/job/{job}/1?q=%5E1%5B0-9%5D%2B5%24&regex=1"));
+    browser.until("document.querySelector('#found')?.textContent.includes('lines match')");
+    scene.open(&format!("/job/{job}/1?q=%28&regex=1"));
+    browser.until("document.querySelector('.output [role=alert]').textContent.includes('no expression')");
+    scene.open(&format!("/job/{job}/1?q=nowhere"));
+    browser.until("document.querySelector('#found').textContent === '0 lines match'");
+    // Hostile words are words, and what they name of the web is a link that tells nobody where it was.
+    let job = scene.job("hostile");
+    scene.open(&format!("/job/{job}/1?q=%3Cscript%3E%22%27"));
+    scene.open(&format!("/job/{job}/1?q=script"));
+    browser.until("document.querySelector('.hits')");
+    assert!(scene.is("window.hit === undefined && !document.querySelector('#log script, #log img, .hits img')"));
+    assert_eq!(
+        browser
+            .text("[...document.querySelectorAll('#log span a')].map((a) => a.href + ' ' + a.rel).join('|')")
+            .as_deref(),
+        Some("https://example.org/a?b=1&c= noopener noreferrer nofollow")
+    );
+    assert!(!scene.is("document.querySelector('#error')"), "it passed");
+    assert_eq!(browser.console(), Vec::<String>::new(), "nothing is blocked, missing or wrong");
 }
 
 #[test]

@@ -16,6 +16,7 @@ const IMPORTERS: &[(&str, &[&str])] = &[
     ("httparse", &["master/src/front/head"]),
     ("lz4_flex", &["master/src/store/files"]),
     ("vte", &["master/src/page/ansi"]),
+    ("regex_automata", &["master/src/page/search"]),
     ("time", &["master/src/page/units"]),
     ("multer", &["master/src/hook"]),
     // In the modules of TLS this is the module of rustls that uses it.

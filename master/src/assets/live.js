@@ -311,6 +311,15 @@
       const line = Number(number.parentElement.id.slice(1));
       select(event.shiftKey && from ? from : line, line, false);
     });
+    // A link to a line of this attempt that is here needs no page either.
+    document.addEventListener("click", (event) => {
+      const to = event.target.closest("#error a");
+      const found = to && /#L(\d+)$/.exec(to.href);
+      if (!found || !row(found[1]) || event.ctrlKey || event.metaKey) return;
+      event.preventDefault();
+      select(Number(found[1]), Number(found[1]), true);
+      row(found[1]).scrollIntoView({ block: "center" });
+    });
     addEventListener("keydown", (event) => {
       const typing = event.target.matches && event.target.matches("input:not([type=checkbox]), textarea, select");
       if (event.ctrlKey || event.metaKey || event.altKey || typing) return;

@@ -93,6 +93,14 @@ impl Terminal {
         out
     }
 
+    /// What the current line shows, as text; begins an empty one.
+    pub fn take_text(&mut self) -> String {
+        let cells = std::mem::take(&mut self.line.cells);
+        let text = cells.iter().map(|cell| cell.0).collect();
+        self.newline();
+        text
+    }
+
     /// Ends the line: gives its HTML and begins an empty one.
     pub fn newline(&mut self) -> Html {
         let mut out = std::mem::take(&mut self.line.done);
@@ -105,10 +113,60 @@ impl Terminal {
     }
 }
 
+/// Text whose addresses of the web are links.
+fn linked(mut text: &str, out: &mut Html) {
+    while let Some(address) = next_address(text) {
+        out.text(text.get(..address.start).unwrap_or_default());
+        let found = text.get(address.clone()).unwrap_or_default();
+        out.element("a").outside(found).text(found);
+        text = text.get(address.end..).unwrap_or_default();
+    }
+    out.text(text);
+}
+
+/// Where the next `http://…` or `https://…` is. What ends a sentence or closes a bracket around it is not part of it.
+fn next_address(text: &str) -> Option<std::ops::Range<usize>> {
+    let mut from = 0;
+    loop {
+        let at = from + text.get(from..)?.find("http")?;
+        let rest = text.get(at..)?;
+        let scheme = ["https://", "http://"].into_iter().find(|scheme| rest.starts_with(scheme));
+        let joined = text.get(..at)?.ends_with(|before: char| before.is_ascii_alphanumeric());
+        let Some(scheme) = scheme.filter(|_| !joined) else {
+            from = at + 4;
+            continue;
+        };
+        let part = |letter: char| {
+            letter.is_ascii_graphic() && !matches!(letter, '"' | '<' | '>' | '`' | '\\' | '^' | '{' | '}' | '|' | '\'')
+        };
+        let mut end = rest.find(|letter| !part(letter)).unwrap_or(rest.len());
+        while let Some(found) = rest.get(..end) {
+            let unopened =
+                |open, close| found.ends_with(close) && found.matches(close).count() > found.matches(open).count();
+            if found.ends_with(['.', ',', ';', ':', '!', '?']) || unopened('(', ')') || unopened('[', ']') {
+                end -= 1;
+            } else {
+                break;
+            }
+        }
+        if end > scheme.len() {
+            return Some(at..at + end);
+        }
+        from = at + 4;
+    }
+}
+
 fn write_cells(cells: &[(char, Style)], out: &mut Html) {
     for run in cells.chunk_by(|a, b| a.1 == b.1) {
         let style = run.first().map_or_else(Style::default, |cell| cell.1);
-        let text = |out: &mut Html| run.iter().for_each(|cell| out.character(cell.0));
+        let text = |out: &mut Html| {
+            if run.windows(3).any(|three| matches!(three, [(':', _), ('/', _), ('/', _)])) {
+                let text: String = run.iter().map(|cell| cell.0).collect();
+                linked(&text, out);
+            } else {
+                run.iter().for_each(|cell| out.character(cell.0));
+            }
+        };
         if style == Style::default() {
             text(out);
         } else {
@@ -286,6 +344,38 @@ mod tests {
         let shown = terminal.html();
         assert_eq!(terminal.newline(), shown);
         shown.into_string()
+    }
+
+    #[test]
+    fn addresses_of_the_web_become_links_and_nothing_else_does() {
+        let html = |text: &str| {
+            let mut terminal = Terminal::new();
+            terminal.write(text.as_bytes());
+            terminal.newline().as_str().to_string()
+        };
+        let link = |address: &str| {
+            let address = address.replace('&', "&amp;");
+            format!("<a href=\"{address}\" rel=\"noopener noreferrer nofollow\">{address}</a>")
+        };
+        for (before, address, after) in [
+            ("see ", "https://example.org/a?b=1&c=2#d", ", then"),
+            ("(", "http://example.org/x_(y)", ")."),
+            ("at ", "https://example.org", " and"),
+            ("<", "https://example.org/", ">"),
+        ] {
+            let escape = |text: &str| text.replace('<', "&lt;").replace('>', "&gt;");
+            let wanted = format!("{}{}{}", escape(before), link(address), escape(after));
+            assert_eq!(html(&format!("{before}{address}{after}")), wanted);
+        }
+        for plain in ["javascript://x", "xhttps://a", "http://", "https://.", "ftp://a.example/", "data://text"] {
+            assert!(!html(plain).contains("<a"), "{plain}");
+        }
+        let hostile = html("https://a.example/\"onmouseover=alert(1)'x");
+        assert_eq!(hostile, format!("{}&quot;onmouseover=alert(1)&#39;x", link("https://a.example/")));
+        assert_eq!(
+            html("\x1b[31mhttps://a.example\x1b[0m"),
+            format!("<span class=\"f1\">{}</span>", link("https://a.example"))
+        );
     }
 
     #[test]

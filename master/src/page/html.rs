@@ -134,6 +134,15 @@ impl<'a> Element<'a> {
         self.attribute("href", if ours { address.as_str() } else { "#" })
     }
 
+    /// The `href` attribute of an address elsewhere, which is named by what others wrote: of the web, or nowhere. Whoever
+    /// follows it tells nothing of where it was.
+    pub fn outside(self, address: &str) -> Self {
+        let web = address.starts_with("https://") || address.starts_with("http://");
+        let plain = address.bytes().all(|byte| byte.is_ascii_graphic());
+        self.attribute("href", if web && plain { address } else { "#" })
+            .attribute("rel", "noopener noreferrer nofollow")
+    }
+
     /// Writes the content and closes.
     pub fn with(self, content: impl FnOnce(&mut Html)) {
         self.html.0.push('>');

@@ -1,11 +1,13 @@
 //! JobView and its log → the page of one attempt of a job.
 
+use super::first_error::FirstError;
 use super::html::{Html, path_part};
 use super::layout::{
     Here, Layout, ask, badge, button, job_title, moment, revision, sign_in_hint, subject, titled, took,
 };
 use super::log::LogPage;
 use super::log_html::{self, Marks};
+use super::search::{Found, Query};
 use super::units;
 use super::views::{JobView, Past, Visitor, coming_attempt, fault_word, job_took, reference_name};
 use sai_core::job::{Fault, JobId, JobState};
@@ -20,6 +22,9 @@ pub fn page(view: &JobView, log: &LogPage, marks: &Marks, visitor: &Visitor) -> 
     Layout { title: &title, state: Some(view.state().word()), here: Here::Elsewhere, visitor, live }.page(|html| {
         head(html, view, visitor.now);
         html.element("div").class("actions").with(|html| actions(html, view, visitor));
+        if let Some(error) = &marks.error {
+            first_error(html, view, error);
+        }
         artifacts(html, view);
         html.element("section").class("panel output").attribute("aria-label", "Log").with(|html| {
             html.element("div").class("tools").with(|html| {
@@ -34,6 +39,7 @@ pub fn page(view: &JobView, log: &LogPage, marks: &Marks, visitor: &Visitor) -> 
                 html.element("a").href(format_args!("{attempt}/log")).text("Raw text");
                 html.element("a").href(format_args!("{attempt}/records")).text("Records");
             });
+            search(html, view, marks);
             log_html::section(html, &log.pieces, key, marks);
             if log.lines == 0 && log.pieces.is_empty() {
                 html.element("p").class("empty").id("no-output").text(if view.live() {
@@ -44,6 +50,106 @@ pub fn page(view: &JobView, log: &LogPage, marks: &Marks, visitor: &Visitor) -> 
             }
         });
     })
+}
+
+/// What went wrong first, quoted.
+fn first_error(html: &mut Html, view: &JobView, error: &FirstError) {
+    html.element("section").id("error").class("panel wrong").attribute("aria-label", "First error").with(|html| {
+        html.element("div").class("line").with(|html| {
+            html.element("h2").text("First error");
+            let (address, line) = (line_address(view, "", error.line), units::count(error.line));
+            html.element("a").href(address).show(format_args!("line {line}"));
+        });
+        html.element("pre").class("quote").with(|html| {
+            for (_, text) in &error.quote {
+                html.text(text).text("\n");
+            }
+        });
+    });
+}
+
+/// The address of a line; `query` is what is searched for meanwhile.
+fn line_address(view: &JobView, query: &str, line: u64) -> String {
+    format!("/job/{}/{}?{query}line={line}#L{line}", view.job.id, view.attempt)
+}
+
+/// The form to search in the log, and what was found.
+fn search(html: &mut Html, view: &JobView, marks: &Marks) {
+    let query = marks.search.as_ref().map(|(query, _)| query.clone()).unwrap_or_default();
+    html.element("form")
+        .class("search")
+        .attribute("role", "search")
+        .attribute("action", format_args!("/job/{}/{}", view.job.id, view.attempt))
+        .with(|html| {
+            html.element("input")
+                .id("q")
+                .attribute("type", "search")
+                .attribute("name", "q")
+                .attribute("value", &query.text)
+                .attribute("maxlength", 256)
+                .attribute("placeholder", "Search all steps")
+                .attribute("aria-label", "Search all steps")
+                .empty();
+            for (name, set, word) in [("case", query.case, "Case"), ("regex", query.regex, "Regular expression")] {
+                html.element("label").with(|html| {
+                    html.element("input")
+                        .attribute("type", "checkbox")
+                        .attribute("name", name)
+                        .attribute("value", 1)
+                        .flag("checked", set)
+                        .empty();
+                    html.show(format_args!(" {word}"));
+                });
+            }
+            html.element("button").text("Search");
+            if let Some((_, Ok(found))) = &marks.search {
+                summary(html, view, &query, found);
+            }
+        });
+    match &marks.search {
+        Some((_, Err(why))) => {
+            html.element("p").class("callout failed").attribute("role", "alert").name(why);
+        }
+        Some((_, Ok(found))) if !found.quoted.is_empty() => hits(html, view, &query, found),
+        _ => {}
+    }
+}
+
+fn search_part(query: &Query) -> String {
+    let flag = |set: bool, name: &str| if set { format!("{name}=1&") } else { String::new() };
+    format!("q={}&{}{}", path_part(&query.text), flag(query.case, "case"), flag(query.regex, "regex"))
+}
+
+fn summary(html: &mut Html, view: &JobView, query: &Query, found: &Found) {
+    html.element("span").id("found").attribute("role", "status").with(|html| {
+        let lines = if found.count == 1 { "line matches" } else { "lines match" };
+        html.show(format_args!("{} {lines}", units::count(found.count)));
+        if found.cut {
+            html.text(", of the first GiB");
+        }
+    });
+    for (id, word, line) in [("previous", "Previous", found.previous), ("next", "Next", found.next)] {
+        if let Some(line) = line {
+            html.element("a").id(id).href(line_address(view, &search_part(query), line)).text(word);
+        }
+    }
+}
+
+fn hits(html: &mut Html, view: &JobView, query: &Query, found: &Found) {
+    html.element("details").class("hits").flag("open", found.count > 1).with(|html| {
+        html.element("summary").text("Lines found");
+        html.element("ol").with(|html| {
+            for hit in &found.quoted {
+                html.element("li").with(|html| {
+                    html.element("a").href(line_address(view, &search_part(query), hit.line)).with(|html| {
+                        html.element("b").show(hit.line);
+                        html.text(" ");
+                        html.element("code").name(&hit.text);
+                    });
+                });
+            }
+        });
+    });
 }
 
 /// How the log can be shown; the script brings it to life, and without it nothing of it is there.

@@ -1,14 +1,17 @@
 //! Archive and live state → views: everything the pages, the API and the viewers read goes through here.
 
+use super::first_error::{Finder, FirstError, Remembered};
 use super::log::{LogPage, Wanted, past, read};
+use super::log_lines::lines;
 use super::route::Action;
+use super::search::SEARCHED_BYTES;
 use super::sums::{SUMMED_JOBS, Sums};
 use super::views::{AgentView, AgentsView, EventView, EventsView, JobView, Past, Visitor, coming_attempt};
 use crate::live::{Changes, Live};
 use crate::rooms::Rooms;
 use crate::sessions::Sessions;
 use crate::store::Reader;
-use sai_core::job::{EventId, JobId, JobKey};
+use sai_core::job::{EventId, JobId, JobKey, JobState, Outcome};
 use sai_core::ledger::{ActionRecord, AgentRecord, EventRecord, JobRecord, UserRecord};
 use sai_core::ordered::{Map, Set};
 use std::fs::File;
@@ -79,6 +82,8 @@ pub struct Library {
     pub act: Act,
     /// Whether everybody may read; else only the signed-in.
     pub public: bool,
+    /// What went wrong in logs that were looked at.
+    pub first_errors: Remembered,
 }
 
 /// Unix milliseconds now.
@@ -147,6 +152,33 @@ impl Library {
             view.past = Some(self.complete(view.key(), told));
         }
         view
+    }
+
+    /// What went wrong first in an attempt that failed.
+    pub fn first_error(&self, view: &JobView) -> Option<FirstError> {
+        // Of an earlier attempt only its log tells that it failed, and where.
+        let verdict = if view.current() { view.job.verdict.clone() } else { None };
+        if view.current() && view.job.state != JobState::Failed {
+            return None;
+        }
+        let log = self.archive.log(view.key()).ok()?;
+        self.first_errors.get(view.key(), log.length, || {
+            let verdict = match verdict {
+                Some(verdict) => verdict,
+                None => past(&mut *self.archive.log(view.key()).ok()?.reader).ok()?.verdict?,
+            };
+            if verdict.outcome != Outcome::Failed {
+                return None;
+            }
+            let mut finder = Finder::new(verdict.step);
+            let mut reader = log.reader;
+            lines(&mut *reader, SEARCHED_BYTES, |line| {
+                finder.line(&line);
+                true
+            })
+            .ok()?;
+            finder.finish()
+        })
     }
 
     /// Leaves of the announced files those that are there as announced, the last of each path.

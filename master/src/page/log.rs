@@ -18,6 +18,8 @@ use std::ops::RangeInclusive;
 pub const FIRST_LINES: u64 = 1000;
 /// Lines shown from a long log's end, where the errors are, and around a line asked for.
 pub const LAST_LINES: u64 = 5000;
+/// Lines shown before and after one that is shown besides the ends.
+const NEAR_LINES: u64 = 50;
 /// Bytes of output shown of each end, whatever the number of lines, so that a page stays one that a phone can hold.
 const WINDOW_BYTES: u64 = 1 << 20;
 /// Steps, notes and gaps on one page; more can only come from an agent that misbehaves.
@@ -419,6 +421,8 @@ fn pass_newlines(bytes: &[u8], wanted: u64) -> (usize, u64) {
 pub enum Wanted {
     /// Its beginning and its end.
     Ends,
+    /// Those, and the lines around this one.
+    EndsAnd(u64),
     /// The lines around these.
     Around(u64, u64),
 }
@@ -443,7 +447,7 @@ pub struct LogPage {
 /// The log cannot be opened or read.
 pub fn read(open: impl Fn() -> io::Result<Box<dyn Read + Send>>, wanted: Wanted) -> io::Result<LogPage> {
     let (target, most) = match wanted {
-        Wanted::Ends => (u64::MAX, WINDOW_BYTES),
+        Wanted::Ends | Wanted::EndsAnd(_) => (u64::MAX, WINDOW_BYTES),
         // Of what one page can hold, one half may come before the lines that were asked for.
         Wanted::Around(first, _) => (first, WINDOW_BYTES / 2),
     };
@@ -453,6 +457,13 @@ pub fn read(open: impl Fn() -> io::Result<Box<dyn Read + Send>>, wanted: Wanted)
         Wanted::Ends => {
             let last = from.max(lines.saturating_sub(LAST_LINES) + 1);
             vec![1..=FIRST_LINES.min(last - 1), last..=u64::MAX]
+        }
+        Wanted::EndsAnd(line) => {
+            let last = from.max(lines.saturating_sub(LAST_LINES) + 1);
+            let first = FIRST_LINES.min(last - 1);
+            let near = line.saturating_sub(NEAR_LINES).max(first + 1)..=line.saturating_add(NEAR_LINES).min(last - 1);
+            // Where the line is in one of the ends there is nothing between them.
+            [1..=first, near, last..=u64::MAX].into_iter().filter(|window| !window.is_empty()).collect()
         }
         Wanted::Around(first, last) => {
             let (first, last) = (first.min(lines).max(1), last.min(lines));

@@ -2,9 +2,11 @@
 //!
 //! Rows go into the last `.lines` there is and steps open new ones, so the same pieces give the same page either way.
 
+use super::first_error::FirstError;
 use super::html::Html;
 use super::layout::badge;
 use super::log::Piece;
+use super::search::{Found, Query};
 use super::units;
 use sai_core::job::{JobKey, Outcome, Verdict};
 use std::ops::RangeInclusive;
@@ -19,6 +21,31 @@ pub struct Marks {
     pub selected: Option<RangeInclusive<u64>>,
     /// When the job's clock stood at 0, Unix milliseconds, if that is known.
     pub since: Option<u64>,
+    /// What went wrong, if it failed.
+    pub error: Option<FirstError>,
+    /// What is searched for, and what was found, or why not.
+    pub search: Option<(Query, Result<Found, String>)>,
+}
+
+impl Marks {
+    fn class(&self, number: u64, channel: &str) -> String {
+        let mut classes = match channel {
+            "stdout" => String::new(),
+            "stderr" => "e".to_string(),
+            _ => "x".to_string(),
+        };
+        let mut add = |set: bool, class: &str| {
+            if set {
+                classes.push_str(if classes.is_empty() { "" } else { " " });
+                classes.push_str(class);
+            }
+        };
+        add(self.selected.as_ref().is_some_and(|lines| lines.contains(&number)), "sel");
+        add(self.error.as_ref().is_some_and(|error| error.line == number), "first");
+        let found = self.search.as_ref().and_then(|(_, found)| found.as_ref().ok());
+        add(found.is_some_and(|found| found.near.binary_search(&number).is_ok()), "hit");
+        classes
+    }
 }
 
 /// How rows are written.
@@ -133,23 +160,16 @@ impl Rows<'_> {
         for piece in pieces {
             match piece {
                 Piece::StepStart { .. } | Piece::StepEnd { .. } => {}
-                piece => row(html, piece, self.key, self.selected(piece)),
+                piece => row(html, piece, self.key, self.marks),
             }
         }
     }
 }
 
-fn row(html: &mut Html, piece: &Piece, key: JobKey, selected: bool) {
+fn row(html: &mut Html, piece: &Piece, key: JobKey, marks: &Marks) {
     match piece {
         Piece::Line { number, channel, micros, html: content } => {
-            let class = match (channel.as_str(), selected) {
-                ("stdout", false) => None,
-                ("stdout", true) => Some("sel"),
-                ("stderr", false) => Some("e"),
-                ("stderr", true) => Some("e sel"),
-                (_, false) => Some("x"),
-                (_, true) => Some("x sel"),
-            };
+            let class = Some(marks.class(*number, channel)).filter(|class| !class.is_empty());
             let other = !matches!(channel.as_str(), "stdout" | "stderr");
             html.element("div").id(format_args!("L{number}")).maybe("class", class).with(|html| {
                 // The address names the attempt and the line, so that it leads there from anywhere, and whatever is shown.
@@ -222,7 +242,7 @@ pub fn appended(pieces: &[Piece], key: JobKey) -> Html {
                 let word = step_word(*step, Some(*status), verdict);
                 step_head(&mut html, *step, text, (word, Some((*status, *micros))));
             }
-            piece => row(&mut html, piece, key, false),
+            piece => row(&mut html, piece, key, &Marks::default()),
         }
     }
     html

@@ -9,6 +9,7 @@ use sai_core::ledger::AgentRecord;
 use sai_core::record::{Artifact, ChannelStart, Record};
 use sai_master::http::{Body, Request, Response};
 use sai_master::live::{Changes, Live, LiveAgent, Topic};
+use sai_master::page::first_error::Remembered;
 use sai_master::page::library::{Act, Library, now};
 use sai_master::page::route::Action;
 use sai_master::page::{may_view, respond};
@@ -61,6 +62,7 @@ fn world(public: bool) -> World {
         rooms: Arc::default(),
         act,
         public,
+        first_errors: Remembered::default(),
     };
     World { memory, library: Arc::new(library), done, log }
 }
@@ -570,6 +572,7 @@ fn the_real_store_is_such_an_archive() {
         rooms: Arc::default(),
         act: Box::new(|_, _| Err("not here".to_string())),
         public: true,
+        first_errors: Remembered::default(),
     };
     let world = World { memory, library: Arc::new(library), done: Arc::default(), log };
     assert!(text(world.get("/")).contains("Say hello") && text(world.get("/event/1")).contains("job-1002"));
