@@ -16,6 +16,14 @@ pub enum Runner {
 }
 
 impl Runner {
+    /// What it is called in settings.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Nspawn => "nspawn",
+            Self::Bwrap => "bwrap",
+        }
+    }
+
     /// The program's name.
     pub fn program(self) -> &'static str {
         match self {
@@ -92,6 +100,23 @@ pub struct Container {
     pub cpu_permille: Option<u64>,
     /// Processes and threads at most.
     pub pids: Option<u64>,
+}
+
+impl Container {
+    /// One of no layers yet, with no limits, whose changes go to the disk.
+    pub fn plain(runner: Runner, network: Network) -> Self {
+        Self {
+            runner,
+            layers: Vec::new(),
+            upper: Upper::Disk,
+            upper_mib: None,
+            network,
+            binds: Vec::new(),
+            memory_mib: None,
+            cpu_permille: None,
+            pids: None,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -188,7 +188,7 @@ impl Executor {
     ///
     /// # Errors
     /// Trouble of ours, in one line.
-    pub fn start(&self) -> Result<Vec<String>, String> {
+    pub fn start(&self) -> Result<Vec<String>, Trouble> {
         match self {
             Self::Host(host) => host.start(),
             Self::Container(contained) => contained.start(),
@@ -207,9 +207,9 @@ impl Executor {
     ///
     /// # Errors
     /// Trouble of ours, in one line.
-    pub fn prepare(&self, stop: &Stop) -> Result<(), String> {
+    pub fn prepare(&self, stop: &Stop) -> Result<(), Trouble> {
         match self {
-            Self::Host(host) => host.prepare().map_err(|error| format!("preparing the workspace: {error}")),
+            Self::Host(host) => host.prepare().map_err(|error| Trouble::disk("preparing the workspace", &error)),
             Self::Container(contained) => contained.prepare(stop),
         }
     }

@@ -16,6 +16,8 @@ pub mod plan;
 pub mod scan;
 #[cfg(feature = "nspawn")]
 pub mod staging;
+#[cfg(feature = "nspawn")]
+pub mod trial;
 pub mod users;
 #[cfg(feature = "nspawn")]
 pub mod worker;

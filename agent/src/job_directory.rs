@@ -79,6 +79,22 @@ pub struct RunnerOptions {
     pub env: Option<Map<String, String>>,
 }
 
+impl RunnerOptions {
+    /// Those of one job, in a container, that is no repository's.
+    pub fn inside(container: Container) -> Self {
+        Self {
+            instance: 0,
+            parallel: 1,
+            user: None,
+            group: None,
+            env: None,
+            mirrors: String::new(),
+            spool_bytes: SPOOL_BYTES,
+            container: Some(container),
+        }
+    }
+}
+
 /// One attempt on disk.
 #[derive(Debug)]
 pub struct JobDirectory {

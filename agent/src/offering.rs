@@ -116,6 +116,10 @@ fn look_for_images(settings: &ContainerSettings, state: &State) -> Result<(Optio
     }
     let Scan { images, wrong } = image::scan::scan(&directory);
     lines.extend(wrong.iter().map(|wrong| format!("no image: {}/{wrong}", directory.display())));
+    #[cfg(feature = "nspawn")]
+    for image in &images {
+        lines.extend(image::trial::complaints(&image.platform, &directory.join(&image.platform)));
+    }
     for bind in settings.binds.iter().filter(|bind| !Path::new(&bind.host).exists()) {
         lines.push(format!("jobs in containers will fail: {}, which is to be bound, is not there", bind.host));
     }

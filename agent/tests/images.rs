@@ -7,7 +7,7 @@ mod common;
 mod roots;
 
 use common::{World, until};
-use roots::debian;
+use roots::{busybox, debian};
 use sai_agent::container::{Container, Network, Runner, Upper};
 use sai_agent::image::{emulation, scan, users};
 use sai_agent::job_directory::JobDirectory;
@@ -246,6 +246,32 @@ fn creation_killed_at_any_stage_leaves_nothing_that_is_offered() {
     // Nothing of all this is in the way.
     done(&images, &["create", "os/any/x", "--from-dir", &small_root(&world)]);
     assert_eq!(names(&images), ["any/base-12", "os/any/x"]);
+}
+
+#[test]
+fn an_image_is_tried_and_what_cannot_be_run_is_told() {
+    let Some((world, images)) = images("tried") else { return };
+    let alpine = busybox(&world.path.join("alpine"));
+    let output = image(&images, &["create", "alpine", "--from-dir", alpine.to_str().expect("text")]);
+    assert!(status(&output) == 0 && told(&output).contains("alpine is ready"), "{}", told(&output));
+    assert!(!told(&output).contains("cannot be run"), "{}", told(&output));
+    let output = image(&images, &["create", "empty", "--from-dir", &small_root(&world)]);
+    for program in ["systemd-nspawn", "bwrap"] {
+        let complaint = format!("empty cannot be run by {program}: ");
+        assert!(told(&output).contains(&complaint), "{}", told(&output));
+        let listed = told(&image(&images, &["list"]));
+        assert!(listed.contains(&complaint) && !listed.contains("alpine cannot"), "{listed}");
+    }
+    assert!(status(&output) == 0 && told(&output).contains("empty is made, but no job can run in it"));
+    // What is mended is tried again.
+    fs::copy("/bin/busybox", images.join("empty/base/bin/sh")).expect("a shell");
+    let (found, said) = shell(&images, &["empty", "--commit"], "exit 0\n");
+    assert_eq!(found, 0, "{said}");
+    let listed = told(&image(&images, &["list"]));
+    assert!(!listed.contains("cannot be run"), "{listed}");
+    assert_eq!(left_over(&images), Vec::<String>::new());
+    let groups = fs::read_dir("/sys/fs/cgroup/pids").into_iter().flatten().flatten();
+    assert!(groups.filter(|group| group.file_name().to_string_lossy().starts_with("sai-trial-")).count() == 0);
 }
 
 #[test]

@@ -116,6 +116,56 @@ mod in_containers {
     }
 
     #[test]
+    fn busybox_alone_is_an_image() {
+        each_runner("busybox", |world, container| {
+            let mut container = container.clone();
+            let root = busybox(&world.path.join("alpine"));
+            container.layers = vec![root.display().to_string()];
+            let before = listing(&root);
+            let look = "id -u; id -G; cat /etc/os-release; getent passwd sai; getent initgroups sai || echo unknown; ls -A /usr/bin | grep getent; \
+                        env | grep -c ^SAI_; touch /usr/bin/x 2>/dev/null || echo $HOME";
+            let log = run(world, &container, &world.assignment(&[look, "kill -9 $$"]));
+            let text = "59000\n59000\nID=alpine\nVERSION_ID=3.20.1\nsai:x:59000:59000::/sai/home:/bin/sh\nUnknown database: initgroups\n\
+                        unknown\ngetent\n";
+            assert!(log.text("stdout").starts_with(text), "{} {:?}", log.text("stdout"), log.verdict());
+            assert!(log.text("stdout").ends_with("/sai/home\n"), "{}", log.text("stdout"));
+            assert_eq!(log.verdict().cause, "step 2 ended with status 137 (SIGKILL)");
+            expect(
+                &run(world, &container, &world.assignment(&["exit 137"])),
+                "busybox",
+                "step 1 ended with status 137",
+            );
+            assert_eq!(listing(&root), before);
+        });
+    }
+
+    #[test]
+    fn a_bad_image_is_the_trouble_of_its_platform() {
+        each_runner("bad-image", |world, container| {
+            let mut container = container.clone();
+            for (name, spoil) in [
+                ("no-shell", "rm bin/sh"),
+                ("no-interpreter", "printf '#!/no/such/loader\\n' >bin/busybox"),
+                ("broken", "head -c 1000 /bin/busybox >bin/busybox"),
+                ("no-users", "rm etc/passwd; mkdir etc/passwd"),
+                ("gone", "rm -r ../gone"),
+            ] {
+                let root = busybox(&world.path.join(name));
+                let done = Command::new("sh").args(["-c", spoil]).current_dir(&root).status().unwrap();
+                assert!(done.success());
+                container.layers = vec![root.display().to_string()];
+                let verdict = run(world, &container, &world.assignment(&["true"])).verdict().clone();
+                assert_eq!(
+                    (verdict.outcome, verdict.trouble.as_deref()),
+                    (Outcome::Infra, Some("platform")),
+                    "{name}: {verdict:?}"
+                );
+                assert!(!verdict.cause.is_empty() && !verdict.cause.contains('\n'), "{verdict:?}");
+            }
+        });
+    }
+
+    #[test]
     fn limits_that_are_reached_are_named() {
         each_runner("limits-reached", |world, container| {
             let mut container = container.clone();

@@ -5,6 +5,7 @@
 //! how each has ended through another, so that what a step leaves running is still there for the next. Standard output and
 //! standard error of the steps are two more pipes; the runner's own words go to a file and are told when it fails.
 
+mod accounts;
 mod command;
 mod filter;
 mod overlay;
@@ -17,11 +18,11 @@ use crate::container::{Container, Network, Runner, Upper};
 use crate::executor::host::{give, write_script};
 use crate::executor::{CGROUPS, Ended, Pipe, Running, Step, Workspace};
 use crate::git::{Stop, timespec};
-use crate::image::accounts::FIRST as ANYBODY;
 use crate::mirror::Trouble;
 use crate::process_tree::{self, inner_pid};
 use crate::root::Root;
-use command::{Place, USER, command, joining, variables};
+use accounts::Account;
+use command::{Place, command, joining, variables};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, Gid, Mode, OFlags, Uid, chown, mkfifoat, openat, statvfs};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -68,7 +69,7 @@ pub struct Contained {
 
 #[derive(Debug, Default)]
 struct State {
-    user: (u32, u32),
+    account: Account,
     said: Statuses,
     runner: Option<Pid>,
     ready: bool,
@@ -131,17 +132,26 @@ impl Contained {
     ///
     /// # Errors
     /// Trouble of ours, in one line.
-    pub fn start(&self) -> Result<Vec<String>, String> {
+    pub fn start(&self) -> Result<Vec<String>, Trouble> {
+        // Whatever it is, jobs outside of containers have none of it.
+        self.make().map_err(Trouble::of_platform)
+    }
+
+    fn make(&self) -> Result<Vec<String>, String> {
         self.isolated.clone()?;
         let [(_, path), ..] = variables();
         let program = self.container.runner.find(&path)?;
         let job = &self.workspace.job;
         let root = overlay::mount_root(&self.container, job)?;
         let failed = |what: &str, error: io::Error| format!("making the container: {what}: {error}");
-        let user = find_user(&root).map_err(|error| failed("its user", error))?;
+        let account = accounts::find(&root).map_err(|error| failed("its user", error))?;
+        let user = (account.user, account.group);
         let mut state = self.state();
-        state.user = user;
         self.furnish(&root)?;
+        if self.container.runner == Runner::Nspawn {
+            account.answer(&root).map_err(|error| failed("its user", error))?;
+        }
+        state.account = account;
         for name in PIPES {
             chown(self.steps(name), Some(Uid::from_raw(user.0)), Some(Gid::from_raw(user.1)))
                 .map_err(|error| failed(name, error.into()))?;
@@ -154,7 +164,8 @@ impl Contained {
         let session = !leads_session() || !SETSID.iter().any(|place| root.has(place));
         state.reached = Reached::of(&group.directories);
         state.groups.clone_from(&group.directories);
-        let runner = self.run(&program, user, &group.directories, session);
+        let clean = ["/usr/bin/env", "/bin/env"].iter().any(|place| root.has(place));
+        let runner = self.run(&program, user, &group.directories, session, clean);
         let runner = runner.map_err(|error| failed(&format!("starting {}", program.display()), error))?;
         state.runner = Some(runner);
         Ok(group.missing)
@@ -209,7 +220,7 @@ impl Contained {
         Ok(())
     }
 
-    fn run(&self, program: &Path, user: (u32, u32), groups: &[PathBuf], session: bool) -> io::Result<Pid> {
+    fn run(&self, program: &Path, user: (u32, u32), groups: &[PathBuf], session: bool, clean: bool) -> io::Result<Pid> {
         let root = self.root();
         let no_text = |what| move || io::Error::other(format!("the path of {what} is no text"));
         let root = root.to_str().ok_or_else(no_text("the job directory"))?;
@@ -223,7 +234,7 @@ impl Contained {
         let in_memory = |name, mode| overlay::place_in_memory(&self.container, &self.workspace.job, name, user, mode);
         let memory = [in_memory("shm", 0o1777)?, in_memory("run", 0o755)?];
         let memory = memory.each_ref().map(|path| path.as_deref().and_then(Path::to_str));
-        let place = Place { program, root, host_name: &host_name, memory, filter: input.is_some(), session };
+        let place = Place { program, root, host_name: &host_name, memory, filter: input.is_some(), session, clean };
         let words = command(&self.container, place);
         let user = (self.container.runner == Runner::Bwrap).then_some(user);
         let mut command = if cgroup::join_alone(groups)? {
@@ -288,9 +299,18 @@ impl Contained {
     ///
     /// # Errors
     /// Trouble of ours, in one line.
-    pub fn prepare(&self, stop: &Stop) -> Result<(), String> {
-        let (user, group) = self.state().user;
-        give(&self.workspace.work, user, group).map_err(|error| format!("preparing the workspace: {error}"))?;
+    pub fn prepare(&self, stop: &Stop) -> Result<(), Trouble> {
+        let Account { user, group, .. } = self.state().account;
+        give(&self.workspace.work, user, group).map_err(|error| Trouble::disk("preparing the workspace", &error))?;
+        self.await_ready(stop).map_err(Trouble::of_platform)?;
+        if self.container.runner == Runner::Nspawn {
+            let back = Root::open(&self.root()).and_then(|root| accounts::answered(&root));
+            back.map_err(|error| Trouble::disk("making the container: its user", &error))?;
+        }
+        Ok(())
+    }
+
+    fn await_ready(&self, stop: &Stop) -> Result<(), String> {
         let program = self.container.runner.program();
         let begin = Instant::now();
         let Some(runner) = self.state().runner else { return Err("the container was not started".to_string()) };
@@ -394,47 +414,4 @@ impl Contained {
 /// Whether the calling process is the first of its session, as a supervisor is that was started by an agent.
 fn leads_session() -> bool {
     rustix::process::getsid(None).is_ok_and(|session| session == rustix::process::getpid())
-}
-
-/// The user and group `sai` of the image; made in the job's own copy where it has none.
-fn find_user(root: &Root) -> io::Result<(u32, u32)> {
-    let users = root.read("/etc/passwd")?;
-    let text = users.as_deref().unwrap_or_default();
-    if let Some((user, group)) = user_of(text) {
-        if user == 0 {
-            return Err(io::Error::other(format!("the image's user {USER} is root")));
-        }
-        return Ok((user, group));
-    }
-    root.directory("/etc")?;
-    let lines =
-        |text: &str, line: String| if text.is_empty() || text.ends_with('\n') { line } else { format!("\n{line}") };
-    let line = lines(text, format!("{USER}:x:{ANYBODY}:{ANYBODY}::/sai/home:/bin/sh\n"));
-    root.append("/etc/passwd", &line)?;
-    let groups = root.read("/etc/group")?.unwrap_or_default();
-    if !groups.lines().any(|line| line.split(':').next() == Some(USER)) {
-        root.append("/etc/group", &lines(&groups, format!("{USER}:x:{ANYBODY}:\n")))?;
-    }
-    Ok((ANYBODY, ANYBODY))
-}
-
-/// The numbers of `sai` in the text of a passwd(5).
-fn user_of(users: &str) -> Option<(u32, u32)> {
-    users.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        (fields.next()? == USER).then_some(())?;
-        let user = fields.nth(1)?.parse().ok()?;
-        Some((user, fields.next()?.parse().ok()?))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_images_own_user_is_taken() {
-        assert_eq!(user_of("root:x:0:0:r:/root:/bin/sh\nsai:x:1001:1002::/:/bin/sh\n"), Some((1001, 1002)));
-        assert_eq!(user_of("saint:x:1:1::/:/bin/sh\nsai:x\nsai:x:a:b\n"), None);
-    }
 }

@@ -49,16 +49,16 @@ impl Contained {
         Ok([Pipe::new()?, Pipe::new()?])
     }
 
-    pub fn start(&self) -> Result<Vec<String>, String> {
-        Err(WHY.to_string())
+    pub fn start(&self) -> Result<Vec<String>, Trouble> {
+        Err(Trouble::of_platform(WHY))
     }
 
     pub fn explain(&self, trouble: Trouble) -> Trouble {
         trouble
     }
 
-    pub fn prepare(&self, _: &Stop) -> Result<(), String> {
-        Err(WHY.to_string())
+    pub fn prepare(&self, _: &Stop) -> Result<(), Trouble> {
+        Err(Trouble::of_platform(WHY))
     }
 
     pub fn spawn(&self, _: &Step<'_>) -> io::Result<Running> {

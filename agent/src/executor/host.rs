@@ -3,6 +3,7 @@
 use crate::cgroup::{Enclosure, killed_on_the_machine};
 use crate::clean_start::forked;
 use crate::executor::{Isolated, REF, Step, Workspace};
+use crate::mirror::Trouble;
 use rustix::fs::{Gid, Uid, fchown};
 use rustix::process::Pid;
 use sai_core::ref_name;
@@ -49,8 +50,9 @@ impl Host {
     ///
     /// # Errors
     /// Trouble of ours, in one line.
-    pub fn start(&self) -> Result<Vec<String>, String> {
-        let entered = self.isolated.as_ref().map_err(Clone::clone)?.as_ref().map_or(Ok(()), Enclosure::enter);
+    pub fn start(&self) -> Result<Vec<String>, Trouble> {
+        let entered =
+            self.isolated.as_ref().map_err(|why| Trouble::ours(why.clone()))?.as_ref().map_or(Ok(()), Enclosure::enter);
         Ok(entered.err().map(|error| format!("the job has no cgroup of its own: {error}")).into_iter().collect())
     }
 

@@ -5,7 +5,10 @@ use super::emulation;
 use super::plan::{Request, Work};
 use super::scan::{self, Image, Scan, check_platform, scan};
 use super::staging::{Aside, MADE, Staging};
+use super::trial;
 use super::users::{self, Use};
+use crate::container::Runner;
+use crate::remove_tree::remove_tree;
 use crate::{describe, say};
 use sai_core::ordered::Set;
 use std::fmt::Write as _;
@@ -221,9 +224,44 @@ pub fn create(
         let file = staging.places().image.join("layers");
         fs::write(&file, layers).map_err(trouble(&file))?;
     }
+    let places = staging.places();
+    let own = [places.base, places.env].into_iter().filter(|layer| layer.exists());
+    let layers = request.layers.iter().map(PathBuf::from).chain(own).collect::<Vec<_>>();
+    let tried = try_runners(platform, &staging, &layers, worker)?;
+    about.push_str(&tried);
     staging.publish(images, platform, &about).map_err(trouble(&place))?;
-    announce(images, &format!("{platform} is ready"));
+    announce(images, &format!("{platform} is {}", readiness(&tried)));
     Ok(())
+}
+
+/// Tries whether a step runs in these layers, by each runner that is installed. Tells the person where it does not, and gives
+/// what is to be kept of the answers.
+fn try_runners(platform: &str, staging: &Staging, layers: &[PathBuf], worker: Worker<'_>) -> Result<String, Failure> {
+    let layers: Vec<String> = layers.iter().map(|layer| text(layer)).collect::<Result<_, _>>()?;
+    let mut tried = String::new();
+    for runner in trial::RUNNERS.into_iter().filter(|runner| describe::on_path(runner.program())) {
+        let asked =
+            Request { from: runner.word().to_string(), layers: layers.clone(), ..request(Work::Try, staging, &[])? };
+        finish(worker(&asked)?)?;
+        let place = trial::place(staging.path(), runner);
+        remove_tree(&place).map_err(trouble(&place))?;
+        let place = place.with_extension("found");
+        let found = fs::read_to_string(&place).map_err(trouble(&place))?;
+        if let Some(Err(why)) = trial::found(&found, runner) {
+            say(&format!("{platform} cannot be run by {}: {why}", runner.program()));
+        }
+        tried.push_str(&found);
+    }
+    Ok(tried)
+}
+
+/// What an image is of which this was found out.
+fn readiness(tried: &str) -> &'static str {
+    let runs = |runner: &Runner| trial::found(tried, *runner) == Some(Ok(()));
+    match tried.is_empty() || trial::RUNNERS.iter().any(runs) {
+        true => "ready",
+        false => "made, but no job can run in it",
+    }
 }
 
 /// A worker that has not done all has said why.
@@ -295,6 +333,8 @@ fn change(images: &Path, platform: &str, work: Work, packages: &[String], worker
             format!("updated, packages {}\n", if packages.is_empty() { "none more".into() } else { packages.join(" ") })
         }
     };
+    let layers = below.iter().cloned().chain([staging.places().env]).collect::<Vec<_>>();
+    let about = about + &try_runners(platform, &staging, &layers, worker)?;
     staging.replace_env(images, platform, &about).map_err(trouble(images))?;
     sweep(images);
     announce(images, &format!("{platform} is changed; jobs that run in it go on in what it was"));
@@ -391,10 +431,12 @@ pub struct Row {
     pub layers: Vec<String>,
 }
 
-/// Lists the images, and what is none.
+/// Lists the images, and what is none, or cannot be run.
 pub fn list(images: &Path) -> (Vec<Row>, Vec<String>) {
     let Scan { images: found, wrong } = scan(images);
     let root = fs::canonicalize(images).unwrap_or_else(|_| images.to_path_buf());
+    let mut lines: Vec<String> = wrong.iter().map(|wrong| format!("no image: {}/{wrong}", images.display())).collect();
+    lines.extend(found.iter().flat_map(|image| trial::complaints(&image.platform, &root.join(&image.platform))));
     let row = |image: Image| {
         let place = root.join(&image.platform);
         let changed = |name: &str| fs::metadata(place.join(name)).and_then(|about| about.modified()).ok();
@@ -409,7 +451,7 @@ pub fn list(images: &Path) -> (Vec<Row>, Vec<String>) {
             platform: image.platform,
         }
     };
-    (found.into_iter().map(row).collect(), wrong.iter().map(|wrong| format!("{}/{wrong}", images.display())).collect())
+    (found.into_iter().map(row).collect(), lines)
 }
 
 /// Bytes that a directory takes on the disk; what cannot be looked at counts nothing.

@@ -29,6 +29,9 @@ pub enum Work {
     /// A shell in an image that is there.
     #[serde(rename = "shell")]
     Shell,
+    /// A step in a container of these layers, made by the runner that `from` names.
+    #[serde(rename = "try")]
+    Try,
 }
 
 /// All that is asked for.
@@ -91,6 +94,8 @@ pub enum Step {
     Inside(Vec<String>),
     /// Let the person at the terminal have a shell inside.
     Shell,
+    /// Try whether a step runs in these layers.
+    Try,
 }
 
 /// Names in a staging directory.
@@ -128,6 +133,9 @@ fn words(words: &[&str]) -> Vec<String> {
 
 /// The steps of a request.
 pub fn plan(request: &Request) -> Vec<Step> {
+    if request.work == Work::Try {
+        return vec![Step::Try];
+    }
     let places = Places::of(Path::new(&request.staging));
     let mut steps = vec![Step::Directory(places.image.clone())];
     let mut layers: Vec<PathBuf> = request.layers.iter().map(PathBuf::from).collect();
@@ -189,7 +197,7 @@ fn base(request: &Request, base: &str) -> Option<Vec<Step>> {
             command.extend([format!("--directory={base}"), format!("--file={from}")]);
             steps.push(Step::Run(command));
         }
-        Work::Further | Work::Update | Work::Shell => return None,
+        Work::Further | Work::Update | Work::Shell | Work::Try => return None,
     }
     steps.extend([Step::Check(Root::Base), Step::User(Root::Base)]);
     Some(steps)

@@ -3,6 +3,7 @@
 //! Nothing in a staging directory is ever offered. Whoever is killed leaves it to the next sweep, see `users`.
 
 use super::plan::Places;
+use super::trial;
 use super::users::{NEW, OLD, is_abandoned, lock};
 use crate::remove_tree::remove_tree;
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with, syncfs};
@@ -43,6 +44,7 @@ impl Staging {
                 if !is_abandoned(&path)? {
                     return Ok(None);
                 }
+                trial::sweep(&path);
                 remove_tree(&path)?;
             }
             DirBuilder::new().mode(0o700).create(&path)?;
@@ -117,6 +119,7 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
+        trial::sweep(&self.path);
         // What cannot be removed now is removed by the next sweep.
         let _ = remove_tree(&self.path);
     }

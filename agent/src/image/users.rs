@@ -212,6 +212,8 @@ pub fn sweep(images: &Path) -> io::Result<Vec<String>> {
         let path = images.join(&name);
         let unused = if name.starts_with(NEW) { is_abandoned(&path)? } else { is_unused(&path, &uses(images)?)? };
         if unused {
+            #[cfg(feature = "nspawn")]
+            super::trial::sweep(&path);
             remove_tree(&path)?;
             removed.push(name);
         }

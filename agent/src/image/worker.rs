@@ -6,6 +6,7 @@
 use super::accounts;
 use super::apt::PATH;
 use super::plan::{Places, Request, Root as Which, Step, plan};
+use super::trial;
 use crate::root::{Root, magic_path};
 use crate::say;
 use miniserde::json;
@@ -138,6 +139,14 @@ fn carry_out(step: &Step, places: &Places, request: &Request) -> Result<u8, Stri
                 return Err(format!("packages are installed with {}, which this image has not", words[0]));
             }
             run(Command::new("chroot").arg(&places.whole).args(words), &words[0], request)?;
+        }
+        Step::Try => {
+            let runner = trial::RUNNERS.into_iter().find(|runner| runner.word() == request.from);
+            let runner = runner.ok_or_else(|| format!("{OPTION}: there is no runner {}", request.from))?;
+            let place = trial::place(Path::new(&request.staging), runner);
+            let result = trial::run(runner, &request.layers, &place);
+            let line = trial::line(runner, &result);
+            fs::write(place.with_extension("found"), line).map_err(|error| format!("{}: {error}", place.display()))?;
         }
         Step::Shell => {
             let shell = if has(places, "/bin/bash") { "/bin/bash" } else { "/bin/sh" };

@@ -51,7 +51,8 @@ const COMMANDS: [(&str, &str, &str); 6] = [
     (
         "list",
         "  sai-agent image list
-      A table: platform, MiB on disk of its own layers, age, jobs that ran in it, layers bottom up.
+      A table: platform, MiB on disk of its own layers, age, jobs that ran in it, layers bottom up; and what cannot be
+      run by which of systemd-nspawn and bwrap, as was tried when it was made or changed.
 ",
         "sai-agent image list",
     ),
@@ -146,8 +147,8 @@ fn run(name: &str, mut arguments: Arguments) -> Result<u8, Failure> {
         "remove" => done(commands::remove(&images, &platform(arguments)?)),
         "list" => {
             finish(arguments).map_err(wrong)?;
-            let (rows, wrong) = commands::list(&images);
-            wrong.iter().for_each(|line| say(&format!("no image: {line}")));
+            let (rows, lines) = commands::list(&images);
+            lines.iter().for_each(|line| say(line));
             let table = commands::table(&rows);
             let told = terminal::deliver(table.as_bytes());
             done(told.map_err(|error| Failure::Trouble(format!("standard output: {error}"))))

@@ -89,21 +89,19 @@ impl Prepare {
             });
             let checked_out = check_out(&self.mirrors, &self.assignment, &self.url, &self.workspace, &mut self.teller);
             let started = match start {
-                Some(Ok(thread)) => thread.join().unwrap_or_else(|_| Err("making the container: a panic".to_string())),
-                Some(Err(error)) => Err(format!("starting a thread: {error}")),
+                Some(Ok(thread)) => {
+                    thread.join().unwrap_or_else(|_| Err(Trouble::ours("making the container: a panic")))
+                }
+                Some(Err(error)) => Err(Trouble::disk("starting a thread", &error)),
                 None => executor.start(),
             };
             (started, checked_out)
         });
-        let start_failed = match self.executor.contained() {
-            Some(_) => Trouble::of_platform,
-            None => Trouble::ours,
-        };
-        for note in started.map_err(start_failed)? {
+        for note in started? {
             self.teller.note(&note);
         }
         checked_out.map_err(|trouble| self.executor.explain(trouble))?;
-        self.executor.prepare(&self.teller.stop).map_err(Trouble::ours)
+        self.executor.prepare(&self.teller.stop)
     }
 }
 

@@ -1,5 +1,5 @@
 //! Roots of real distributions, made once and kept, and jobs that run in containers made of them.
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
 
 #[path = "../roots/mod.rs"]
 mod roots;
@@ -16,7 +16,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-pub use roots::debian;
+pub use roots::{busybox, debian};
 
 /// Both programs that make containers.
 pub const RUNNERS: [Runner; 2] = [Runner::Nspawn, Runner::Bwrap];

@@ -2,6 +2,7 @@
 
 use super::script::{LOOP, PATH, STEPS};
 use crate::container::{Container, Network, Runner};
+use crate::image::accounts::USER;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -26,10 +27,9 @@ pub struct Place<'a> {
     /// Whether the loop needs a session of its own, lest a step that kills its process group end the runner, or reach a
     /// terminal. It costs time, since the kernel schedules sessions as groups.
     pub session: bool,
+    /// Whether the image can start a program without the variables that a runner has for it.
+    pub clean: bool,
 }
-
-/// The user's name inside.
-pub const USER: &str = "sai";
 
 /// Program and arguments.
 pub fn command(container: &Container, place: Place<'_>) -> Vec<String> {
@@ -51,8 +51,11 @@ pub fn command(container: &Container, place: Place<'_>) -> Vec<String> {
             if container.network == Network::None {
                 say(&["--private-network"]);
             }
+            say(&[&format!("--directory={}", place.root), "--"]);
             // It has variables of its own for what it runs, and no option against them.
-            say(&[&format!("--directory={}", place.root), "--", "env", "-i"]);
+            if place.clean {
+                say(&["env", "-i"]);
+            }
         }
         Runner::Bwrap => {
             // It is another user already and so cannot but make a user namespace, in which nobody is root.
@@ -174,6 +177,7 @@ mod tests {
                 memory: [Some("/a:b/shm"), None],
                 filter: false,
                 session: false,
+                clean: true,
             };
             assert!(command(&container, place).iter().any(|word| word == flag));
             container.network = Network::Host;
