@@ -176,7 +176,10 @@ fn command_serve(mut arguments: Arguments) -> Result<(), Failure> {
     let directory = directory.or_else(|| config.state.clone());
     let directory = directory.map_or_else(config::default_state, Ok).map_err(Failure::usage)?;
     let fresh = Fresh::new(&directory);
-    let state = State::open(&directory).map_err(Failure::trouble)?;
+    let mut state = State::open(&directory).map_err(Failure::trouble)?;
+    if let Some(line) = state.bind().map_err(Failure::trouble)? {
+        say(&line);
+    }
     run(Arc::new(state), config, file, Some(fresh))
 }
 
@@ -200,7 +203,10 @@ fn command_join(mut arguments: Arguments) -> Result<(), Failure> {
     let line: JoinLine = line.parse().map_err(Failure::usage)?;
     let directory = directory.map_or_else(config::default_state, Ok).map_err(Failure::usage)?;
     let fresh = Fresh::new(&directory);
-    let state = State::open(&directory).map_err(Failure::trouble)?;
+    let mut state = State::open(&directory).map_err(Failure::trouble)?;
+    if let Some(line) = state.bind().map_err(Failure::trouble)? {
+        say(&line);
+    }
     let platforms = (!platforms.is_empty()).then_some(platforms);
     // What this way goes by is what the next one goes by, too, wherever it is started from.
     let proxies = Some(Proxies::of_environment().map_err(Failure::usage)?).filter(|proxies| proxies.proxy.is_some());

@@ -1,6 +1,7 @@
 //! Path → the state directory of one agent: locked, with its identity, and room for jobs and mirrors.
 
 use crate::config;
+use crate::digest::sha256;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::Pid;
 use std::fmt::Write as _;
@@ -49,6 +50,42 @@ impl State {
         let file = directory.join("identity");
         let identity = identity(&file).map_err(|error| failed(&file, error))?;
         Ok(Self { directory, identity, _lock: lock })
+    }
+
+    /// Binds the identity to this machine, or, in a directory that comes from another one (a copied card), draws a new
+    /// one; then there is a line for people. A machine that cannot be told from others is taken for the same.
+    ///
+    /// # Errors
+    /// One line with the file and what is wrong.
+    pub fn bind(&mut self) -> Result<Option<String>, String> {
+        self.bind_to(machine(Path::new("/")))
+    }
+
+    fn bind_to(&mut self, machine: Option<String>) -> Result<Option<String>, String> {
+        let file = self.directory.join("machine");
+        let failed = |error: io::Error| format!("{}: {error}", file.display());
+        let Some(machine) = machine else { return Ok(None) };
+        let bound = match fs::read_to_string(&file) {
+            Ok(text) => Some(text.trim().to_owned()),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(failed(error)),
+        };
+        if bound.as_ref() == Some(&machine) {
+            return Ok(None);
+        }
+        if bound.is_some() {
+            // First the identity: a power cut in between has it drawn once more.
+            let identity = self.directory.join("identity");
+            self.identity = draw(&identity).map_err(|error| format!("{}: {error}", identity.display()))?;
+        }
+        write_secret(&file, &format!("{machine}\n")).map_err(failed)?;
+        Ok(bound.map(|_| {
+            format!(
+                "{} comes from another machine, so this one has drawn an identity of its own; a token belongs to one \
+                 machine: join with a line of this one's own",
+                self.directory.display()
+            )
+        }))
     }
 
     /// The directory, absolute.
@@ -145,19 +182,48 @@ fn identity(file: &Path) -> io::Result<String> {
             let problem = "is no identity of 32 hexadecimal digits; delete it and join again with a new join line";
             Err(io::Error::new(ErrorKind::InvalidData, problem))
         }
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            let mut bytes = [0; IDENTITY_BYTES];
-            getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
-            let mut text = String::new();
-            for byte in bytes {
-                // Writing to a String cannot fail.
-                let _ = write!(text, "{byte:02x}");
-            }
-            write_secret(file, &format!("{text}\n"))?;
-            Ok(text)
-        }
+        Err(error) if error.kind() == ErrorKind::NotFound => draw(file),
         Err(error) => Err(error),
     }
+}
+
+/// Draws an identity and keeps it.
+fn draw(file: &Path) -> io::Result<String> {
+    let mut bytes = [0; IDENTITY_BYTES];
+    getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
+    let text = hex(&bytes);
+    write_secret(file, &format!("{text}\n"))?;
+    Ok(text)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for byte in bytes {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+/// A digest of what tells this machine from all others: the serial number of its board or processor, which a copied card
+/// does not bring along, else what systemd and D-Bus know it by (machine-id(5)).
+fn machine(root: &Path) -> Option<String> {
+    let read = |name: &str| fs::read(root.join(name)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).ok();
+    let board = || read("proc/device-tree/serial-number");
+    let processor = || {
+        let about = read("proc/cpuinfo")?;
+        let serial = about.lines().find_map(|line| line.strip_prefix("Serial"))?;
+        Some(serial.trim_start_matches([' ', '\t', ':']).to_owned())
+    };
+    let system = || read("etc/machine-id");
+    let known = |(kind, text): (&str, Option<String>)| {
+        let text = text?;
+        let text = text.trim_matches(|letter: char| letter == '\0' || letter.is_whitespace());
+        // Boards that were never given a number have zeros.
+        let none = text.len() < 8 || text.chars().all(|letter| letter == '0') || text == "uninitialized";
+        (!none).then(|| hex(&sha256(format!("{kind} {text}").as_bytes())))
+    };
+    known(("board", board())).or_else(|| known(("processor", processor()))).or_else(|| known(("system", system())))
 }
 
 /// Writes a file that only this user can read, so that it is there whole or as it was before, even after a power cut.
@@ -197,6 +263,52 @@ mod tests {
         drop(second);
         fs::write(directory.join("identity"), "nonsense").expect("a file");
         assert!(State::open(&directory).expect_err("no identity").contains("delete it"));
+        fs::remove_dir_all(&directory).expect("the end");
+    }
+
+    #[test]
+    fn an_identity_stays_with_its_machine() {
+        let directory = std::env::temp_dir().join(format!("sai-machine-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&directory);
+        let root = |files: &[(&str, &str)]| {
+            let root = directory.join("root");
+            let _ = fs::remove_dir_all(&root);
+            for (name, text) in files {
+                fs::create_dir_all(root.join(name).parent().expect("a directory")).expect("a directory");
+                fs::write(root.join(name), text).expect("a file");
+            }
+            machine(&root)
+        };
+        let id = ("etc/machine-id", "0123456789abcdef0123456789abcdef\n");
+        let serial = |number: &str| format!("Hardware\t: BCM2835\nSerial\t\t: {number}\n");
+        let one = root(&[id, ("proc/cpuinfo", &serial("00000000c0ffee01"))]);
+        // The card is copied, machine-id and all; the processor is another.
+        let two = root(&[id, ("proc/cpuinfo", &serial("00000000c0ffee02"))]);
+        let board = root(&[id, ("proc/device-tree/serial-number", "10000000c0ffee03\0")]);
+        let bare = root(&[id, ("proc/cpuinfo", &serial("0000000000000000"))]);
+        assert_eq!(bare, root(&[id]));
+        assert_eq!(root(&[("etc/machine-id", "uninitialized\n")]), None);
+        assert_eq!(root(&[]), None);
+        let all = [&one, &two, &board, &bare];
+        assert!(all.iter().all(|id| id.as_ref().is_some_and(|id| id.len() == 64)), "{all:?}");
+        assert_eq!(all.iter().collect::<std::collections::BTreeSet<_>>().len(), 4);
+
+        let mut state = State::open(&directory).expect("a directory");
+        let drawn = state.identity().to_owned();
+        // A state of an earlier version, or of a machine that has no number, is this machine's.
+        assert_eq!(state.bind_to(None), Ok(None));
+        assert_eq!(state.bind_to(one.clone()), Ok(None));
+        assert_eq!(state.bind_to(one.clone()), Ok(None));
+        assert_eq!(state.identity(), drawn);
+        let line = state.bind_to(two.clone()).expect("a new identity").expect("a line");
+        assert!(line.contains("comes from another machine"), "{line}");
+        let other = state.identity().to_owned();
+        assert_ne!(other, drawn);
+        drop(state);
+        let mut state = State::open(&directory).expect("the same directory");
+        assert_eq!(state.bind_to(two), Ok(None));
+        assert_eq!(state.identity(), other);
+        drop(state);
         fs::remove_dir_all(&directory).expect("the end");
     }
 }

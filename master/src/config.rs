@@ -6,11 +6,15 @@ use sai_core::limits::{JOB_TIMEOUT_S, LOG_BYTES};
 use sai_core::ordered::Map;
 use sai_core::retention;
 use sai_core::secret::{CloneUrl, Secret};
+use sai_core::session::REDIAL_MOST_MS;
 use sai_core::settings::{self, Reader, Section};
 use sai_core::{git_names, platform};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
+/// Seconds an agent must at least be awaited: the longest time between two of its dials, and ten more for the dial. With
+/// less, a master that was away for a moment would run everything again.
+const ORPHAN_LEAST_S: u64 = REDIAL_MOST_MS / 1000 + 10;
 /// Port of the page, the hooks and the agents when the configuration names none.
 pub const PORT: u16 = 4433;
 /// Seconds in the longest time a setting may name: a hundred years, so that no sum of them overflows.
@@ -208,8 +212,18 @@ pub fn read(file: &str, bytes: &[u8]) -> Result<Config, Vec<String>> {
     config.log_limit_fails = reader.boolean(&root, "log_limit_fails").unwrap_or(config.log_limit_fails);
     set(&mut config.log_bytes, reader.count(&root, "log_bytes", 4096..=1 << 40));
     set(&mut config.timeout_s, reader.count(&root, "timeout_s", 1..=LONGEST_S));
-    set(&mut config.expire_s, reader.count(&root, "expire_s", 1..=LONGEST_S));
-    set(&mut config.orphan_s, reader.count(&root, "orphan_s", 1..=LONGEST_S));
+    let expire_s = reader.count(&root, "expire_s", 1..=LONGEST_S);
+    let orphan_s = reader.count(&root, "orphan_s", 1..=LONGEST_S);
+    // Only what is set: the defaults fit, and a message must name a line that is there.
+    if orphan_s.is_some_and(|orphan_s| orphan_s < ORPHAN_LEAST_S) {
+        let expected = format!("{ORPHAN_LEAST_S} or more seconds: an agent dials that seldom while its master is away");
+        reader.report(&root, "orphan_s", &expected);
+    }
+    if expire_s.zip(orphan_s).is_some_and(|(expire_s, orphan_s)| expire_s < orphan_s) {
+        reader.report(&root, "expire_s", "no less than orphan_s: else jobs expire while their agent is still awaited");
+    }
+    set(&mut config.expire_s, expire_s);
+    set(&mut config.orphan_s, orphan_s);
     set(&mut config.min_free_mib, reader.count(&root, "min_free_mib", 0..=1 << 30));
     reader.finish(file)?;
     Ok(config)

@@ -91,6 +91,10 @@ pub struct Summary {
     pub seals: u64,
     /// Agents refused for another identity.
     pub impostors: u64,
+    /// Times the master's clock was set.
+    pub steps: u64,
+    /// Machines refused because another one uses their identity.
+    pub twins: u64,
 }
 
 impl Summary {
@@ -111,6 +115,8 @@ impl Summary {
         self.full_windows += other.full_windows;
         self.seals += other.seals;
         self.impostors += other.impostors;
+        self.steps += other.steps;
+        self.twins += other.twins;
     }
 }
 
@@ -161,6 +167,8 @@ type Outcome<T = ()> = Result<T, Violation>;
 
 struct World {
     now: Millis,
+    /// How far the clock of the master's machine is ahead, or behind, after somebody has set it.
+    skew: i64,
     sequence: u64,
     events: BTreeMap<(Millis, u64), Event>,
     random: Random,
@@ -206,6 +214,7 @@ impl World {
         }
         let mut world = Self {
             now: START,
+            skew: 0,
             sequence: 0,
             events: BTreeMap::new(),
             random,
@@ -288,7 +297,8 @@ impl World {
 
     /// This moment as the master's machine sees it.
     fn moment(&self) -> Now {
-        Now { steady: self.now, wall: self.now }
+        let wall = self.now.saturating_add_signed(self.skew);
+        Now { steady: if self.bug == Some(Bug::DurationsOfTheWall) { wall } else { self.now }, wall }
     }
 
     fn note(&self, what: impl FnOnce() -> String) {

@@ -426,7 +426,7 @@ fn a_machine_that_loses_power_and_its_jobs_is_our_trouble() {
 #[test]
 fn a_ghost_that_comes_back_after_its_time_is_dropped() {
     let mut world = World::new("ghost");
-    world.set("orphan_s", "1");
+    world.set("orphan_s", "40");
     let _master = world.master();
     let mut ghost = world.agent("ghost", &[PLATFORM], 1);
     world.repository.push_saifile(&patient_saifile(&world));
@@ -453,7 +453,7 @@ fn a_ghost_that_comes_back_after_its_time_is_dropped() {
 #[test]
 fn a_ghost_with_a_finished_job_is_dropped_too() {
     let mut world = World::new("late");
-    world.set("orphan_s", "1");
+    world.set("orphan_s", "40");
     let _master = world.master();
     let mut ghost = world.agent("ghost", &[PLATFORM], 1);
     world.repository.push_saifile(&patient_saifile(&world));

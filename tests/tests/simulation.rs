@@ -90,6 +90,8 @@ fn all_worlds_keep_every_promise() {
                 ("full windows", sum.full_windows * 10),
                 ("compared artifacts", sum.seals),
                 ("impostors", sum.impostors),
+                ("set clocks", sum.steps),
+                ("copied machines that were refused", sum.twins),
             ] {
                 assert!(count >= least, "too few {what}: {sum:?}");
             }
@@ -157,6 +159,11 @@ fn dropping_what_is_not_acknowledged_is_caught() {
 #[test]
 fn a_start_without_reading_the_logs_is_caught() {
     is_caught(Bug::NoReplayAtStart, &["whole artifacts", "honest agents are welcome", "everything ends"]);
+}
+
+#[test]
+fn durations_by_the_clock_on_the_wall_are_caught() {
+    is_caught(Bug::DurationsOfTheWall, &["orphans", "everything ends", "progress", "expiry", "no idling"]);
 }
 
 #[test]

@@ -26,11 +26,13 @@ pub enum Bug {
     NoReplayAtStart,
     /// A returning agent does not say what it holds.
     SilentGreeting,
+    /// The master's edge measures durations by the clock on the wall.
+    DurationsOfTheWall,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::AckBeforeFlush,
         Self::NoRewindOnResume,
         Self::DoubleAssignment,
@@ -41,5 +43,6 @@ impl Bug {
         Self::TrimBeforeAck,
         Self::NoReplayAtStart,
         Self::SilentGreeting,
+        Self::DurationsOfTheWall,
     ];
 }

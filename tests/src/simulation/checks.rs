@@ -113,6 +113,7 @@ impl World {
                 }
             }
             MasterMessage::Bye(bye) => {
+                self.summary.twins += u64::from(bye.why.contains("two machines"));
                 let excused = [
                     "belongs to another machine",
                     "token was revoked",

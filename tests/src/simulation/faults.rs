@@ -29,9 +29,13 @@ enum Fault {
     Scrap,
     Disk,
     Slots,
+    Clock,
 }
 
-const FAULTS: [Fault; 8] = [
+/// Milliseconds by which a clock is set: hours, as by a wrong time zone, and years, as by a machine without a battery.
+const STEPS: [i64; 5] = [-315_576_000_000, -7_200_000, 0, 7_200_000, 315_576_000_000];
+
+const FAULTS: [Fault; 9] = [
     Fault::Cut,
     Fault::Stall,
     Fault::MasterCrash,
@@ -40,6 +44,7 @@ const FAULTS: [Fault; 8] = [
     Fault::Scrap,
     Fault::Disk,
     Fault::Slots,
+    Fault::Clock,
 ];
 
 /// How a world is inclined: which faults are common in it, and how common.
@@ -58,7 +63,7 @@ pub(super) struct Temper {
 
 impl Temper {
     pub(super) fn new(random: &mut Random) -> Self {
-        let mut weights = [10, 6, 5, 5, 1, 1, 4, 2];
+        let mut weights = [10, 6, 5, 5, 1, 1, 4, 2, 3];
         for weight in &mut weights {
             *weight *= random.below(4);
         }
@@ -118,6 +123,14 @@ impl World {
             // Somebody copied a token to another machine.
             let name = self.hosts[0].name.clone();
             self.join(name, 0);
+        }
+        if self.random.chance(150) {
+            // Somebody copied a card: the same name and the same identity, on another machine.
+            let Host { name, identity, platforms, slots, .. } = &self.hosts[0];
+            let mut twin = Host::new(name.clone(), identity.clone(), platforms.clone(), *slots);
+            twin.is_copy = true;
+            self.hosts.push(twin);
+            self.after(4_000, Event::StartAgent(self.hosts.len() - 1));
         }
         self.master.latest = self.master.durable.clone();
         self.after(0, Event::StartMaster);
@@ -310,6 +323,11 @@ impl World {
                 let slots = self.random.below(4) as u32;
                 self.offer(host, slots)?;
             }
+            Some(Fault::Clock) => {
+                self.skew = self.random.pick(&STEPS).unwrap_or(0);
+                self.summary.steps += 1;
+                self.note(|| format!("CLOCK is set by {} ms", self.skew));
+            }
             Some(Fault::Scrap) | None => {}
         }
         Ok(())
@@ -338,6 +356,13 @@ impl World {
             return Ok(());
         }
         self.calm = Some(self.now);
+        // Somebody gives the copy of a machine up: which of two is let in is nobody's to say.
+        for host in 0..self.hosts.len() {
+            if self.hosts[host].is_copy {
+                self.hosts[host].scrapped = true;
+                self.crash_agent(host);
+            }
+        }
         self.master.slow = 20;
         self.hub(Input::Hold(None))?;
         for host in 0..self.hosts.len() {

@@ -37,6 +37,8 @@ pub(super) struct Host {
     pub(super) slots_ever: u32,
     /// Whether it tells lies.
     pub(super) liar: bool,
+    /// Whether it was made by copying another one's disk.
+    pub(super) is_copy: bool,
     /// Whether it is switched off for good.
     pub(super) scrapped: bool,
     /// Whether the master has told it for good that it is not wanted.
@@ -60,6 +62,7 @@ impl Host {
             slots,
             slots_ever: slots,
             liar: false,
+            is_copy: false,
             scrapped: false,
             ended: false,
             boot: 0,

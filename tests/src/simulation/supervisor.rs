@@ -1,7 +1,7 @@
 //! An attempt → the bytes its supervisor writes, piece by piece, into its log and its artifacts.
 
 use super::random::Random;
-use sai_core::job::{Fault, JobKey, Outcome, Verdict};
+use sai_core::job::{Blame, Fault, JobKey, Outcome, Verdict};
 use sai_core::record::{self, Artifact, ChannelStart, Record, StepEnd, StepStart};
 use std::collections::VecDeque;
 
@@ -146,7 +146,9 @@ impl Supervisor {
         };
         let step = (outcome != Outcome::Passed).then_some(self.step);
         let status = (outcome == Outcome::Failed).then(|| random.between(1, 255) as i32);
-        self.log(random, Record::Verdict(Verdict { outcome, fault, cause, step, status, trouble: None }));
+        let blame = [Blame::Agent, Blame::Platform, Blame::Repository];
+        let trouble = if outcome == Outcome::Infra { random.pick(&blame).and_then(Blame::word) } else { None };
+        self.log(random, Record::Verdict(Verdict { outcome, fault, cause, step, status, trouble }));
     }
 
     /// Ends early, unless it is at its end already.

@@ -170,6 +170,8 @@ fn a_configuration_that_is_wrong_is_refused_with_its_place() {
             "{ \"orphan_s\": -1,\n \"keep\": { \"events\": 0 } }",
             &["1:15: orphan_s: expected ", "2:22: keep.events: expected "],
         ),
+        ("{ \"orphan_s\": 39 }", &["1:15: orphan_s: expected 40 or more seconds"]),
+        ("{ \"orphan_s\": 90,\n \"expire_s\": 60 }", &["2:14: expire_s: expected no less than orphan_s"]),
         ("{ \"builtin\": { \"platforms\": \"a b\" } }", &["1:29: builtin.platforms: expected "]),
         ("{ \"state\": \"x\"", &["1:15: expected "]),
         ("{ \"url\": \"http://x\" }", &["1:10: url: expected "]),
