@@ -4,6 +4,7 @@
 pub mod browser;
 pub mod cross;
 pub mod figures;
+pub mod git_server;
 pub mod hello;
 pub mod log;
 pub mod machine;
