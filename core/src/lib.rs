@@ -20,6 +20,7 @@ pub mod ledger;
 pub mod limits;
 pub mod look;
 pub mod matrix;
+pub mod named;
 pub mod ordered;
 pub mod plan;
 pub mod platform;

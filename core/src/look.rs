@@ -16,8 +16,8 @@ pub const FRUITLESS_LOOKS: u64 = 5;
 pub const REFILL_MS: u64 = 1_000;
 /// First pause after a repository could not be reached, in milliseconds.
 pub const FIRST_PAUSE_MS: u64 = 1_000;
-/// Longest such pause, in milliseconds: a forge that comes back is noticed within five minutes.
-pub const LONGEST_PAUSE_MS: u64 = 300_000;
+/// Longest such pause, in milliseconds: a forge that comes back is noticed within a minute, the look itself included.
+pub const LONGEST_PAUSE_MS: u64 = 45_000;
 /// Most references remembered from pokes for one look: names matter at the first look alone, and are hostile text.
 pub const NAMED_REFERENCES: usize = 64;
 /// Longest reason kept of a failed look, in bytes.
@@ -282,11 +282,11 @@ mod tests {
             now_ms = next_ms;
             assert_eq!(give(&mut schedule, now_ms, LookInput::Deadline), Some(alloc::vec!["a".to_string()]));
         }
-        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 45, 45, 45, 45, 45, 45]);
         let trouble = schedule.trouble().unwrap();
         assert_eq!(
-            trouble.describe(trouble.next_ms - 299_500),
-            "unreachable for 1111 s after 12 tries, next try in 300 s: no route"
+            trouble.describe(trouble.next_ms - 44_500),
+            "unreachable for 288 s after 12 tries, next try in 45 s: no route"
         );
         give(&mut schedule, now_ms, found(1));
         assert_eq!(schedule.trouble(), None);

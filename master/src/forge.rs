@@ -49,6 +49,14 @@ const PACKS: usize = 64;
 const COMMIT_BYTES: usize = 64 << 10;
 /// Depths tried, in commits, where a server gives only what lies below a reference's tip.
 const DEPTHS: [u32; 4] = [1, 32, 1024, 32768];
+/// How much of a history is looked through for revisions that were passed, in commits from the tip: those of many quick pushes.
+const PASSED_DEPTH: u32 = 64;
+/// How many commits that may be, with all that was merged.
+const PASSED_COMMITS: usize = 4096;
+/// How many revisions that are not in the history are asked for at a time: anyone may name some.
+const STRANGERS: usize = 4;
+/// How old one that is not in the history may be, in seconds: it was made for the push, so the hook of that follows soon.
+const YOUNG_S: u64 = 3600;
 /// Bytes of what git says about one entry of a tree, or the two texts of a commit.
 const LINE_BYTES: usize = 64 << 10;
 /// Our only reference in a cache: the revision fetched last.
@@ -74,7 +82,7 @@ pub struct Repository {
 }
 
 /// The saifile of a revision, and what is shown of its commit.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Saifile {
     /// The bytes of `.sai.json`, at most [`SAIFILE_BYTES`], as they were pushed.
     pub bytes: Vec<u8>,
@@ -254,6 +262,27 @@ impl Forge {
                 Trouble::Cache { said, .. } if lacks_objects(&said) => ForgeError::Content(said),
                 trouble => trouble.into_error(),
             })
+        })
+        .await
+    }
+
+    /// Which of these revisions were pushed to a reference before the one at its tip, and after the one that was `known` there
+    /// before: those in its history, and of others, which were pushed over, those that are younger than [`YOUNG_S`].
+    ///
+    /// # Errors
+    /// [`ForgeError`].
+    pub async fn passed(
+        &self,
+        repository: &Repository,
+        tip: &Tip,
+        known: Option<String>,
+        revisions: Vec<String>,
+        now_s: u64,
+    ) -> Result<Map<String, git_text::Commit>, ForgeError> {
+        let tip = tip.clone();
+        let sha256 = tip.revision.len() == 64;
+        self.with(repository, sha256, move |held| {
+            held.passed(&tip, known.as_deref(), &revisions, now_s).map_err(Trouble::into_error)
         })
         .await
     }
@@ -450,6 +479,46 @@ impl Held {
             }
             _ => Err(Trouble::Cache { said: "the fetched revision cannot be read".to_string(), unfiltered: false }),
         }
+    }
+
+    fn passed(
+        &mut self,
+        tip: &Tip,
+        known: Option<&str>,
+        revisions: &[String],
+        now_s: u64,
+    ) -> Result<Map<String, git_text::Commit>, Trouble> {
+        self.fetch_to_tip(PASSED_DEPTH, OsStr::new(&tip.revision)).map_err(|error| self.judge(&error))?;
+        let not = known.filter(|known| self.cache.has(known)).map(|known| format!("^{known}"));
+        let most = format!("--max-count={PASSED_COMMITS}");
+        let mut arguments = vec!["rev-list", &most, &tip.revision];
+        arguments.extend(not.as_deref());
+        let bytes = PASSED_COMMITS * (tip.revision.len() + 1);
+        let time = self.shared.fetch_time;
+        let list = self.git(&arguments, "", bytes, time).map_err(|error| self.judge(&error))?;
+        let list = String::from_utf8_lossy(&list).into_owned();
+        let (mut found, mut strangers) = (Map::new(), 0);
+        for revision in revisions {
+            let between = list.lines().any(|line| line == revision);
+            if !between && !self.cache.has(revision) {
+                strangers += 1;
+                if strangers > STRANGERS || self.fetch_to_tip(1, OsStr::new(revision)).is_err() {
+                    continue;
+                }
+            }
+            let Ok(commit) = self.git(&["cat-file", "commit", revision], "", COMMIT_BYTES, time) else { continue };
+            let mut shown = git_text::commit(&commit);
+            let young = u64::try_from(shown.committed_s).is_ok_and(|at| at.saturating_add(YOUNG_S) > now_s);
+            if between || (young && known != Some(revision)) {
+                if git_text::is_encoded(&commit)
+                    && let Some(texts) = self.decoded(revision)
+                {
+                    (shown.author, shown.subject) = texts;
+                }
+                found.insert(revision.clone(), shown);
+            }
+        }
+        Ok(found)
     }
 
     /// Author and subject of a commit that says in which encoding it is written. Git knows them all, and that it may not know

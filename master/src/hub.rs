@@ -59,6 +59,8 @@ pub enum Request {
     With(Input, Change),
     /// A record of the command line's or a person's that the machine does not decide about.
     Record(Change),
+    /// The same for many.
+    Records(Vec<Change>),
     /// Answer when everything before this is durable.
     Settled(Sender<Result<(), String>>),
 }
@@ -343,6 +345,10 @@ impl Running {
                     Some(change)
                 }
                 Request::Record(change) => Some(change),
+                Request::Records(more) => {
+                    changes.extend(more);
+                    None
+                }
                 Request::Settled(sender) => {
                     turn.settled.push(sender);
                     None

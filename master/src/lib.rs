@@ -12,6 +12,7 @@ pub mod config;
 pub mod forge;
 pub mod front;
 pub mod hook;
+mod hooks;
 pub mod http;
 pub mod hub;
 pub mod lint;

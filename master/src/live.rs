@@ -69,6 +69,8 @@ pub struct LiveRepository {
     pub url: String,
     /// One sentence: when it was looked at and what came of it.
     pub state: String,
+    /// Whether that is trouble.
+    pub trouble: bool,
 }
 
 /// What is known now and is in no record.

@@ -1,34 +1,34 @@
 //! Pokes, signed pushes and the poll timer → events: one task looks after each configured repository.
 
+mod watch;
+
 use crate::config::{Config, Repository};
-use crate::forge::{Forge, ForgeError, Saifile};
+use crate::forge::{Forge, Saifile};
 use crate::hook::VerifiedPush;
 use crate::hub::{Gone, HubHandle, Request};
 use crate::live::{Changes, Live, LiveRepository, Topic};
 use crate::store::{Change, Store};
 use sai_agent::blocking::{detach, unblock};
-use sai_agent::clock::{steady, wall};
-use sai_core::git_names::{check_ref, is_private};
+use sai_agent::clock::wall;
+use sai_core::git_names::check_ref;
 use sai_core::git_text::Tip;
 use sai_core::hub::Input;
 use sai_core::job::{EventId, JobId};
 use sai_core::ledger::{EventRecord, Source, TipRecord};
-use sai_core::look::{LookInput, LookOutput, LookSchedule, NAMED_REFERENCES};
+use sai_core::look::NAMED_REFERENCES;
 use sai_core::matrix::{self, JobSpec};
+use sai_core::named::{NamedRevisions, Standing};
 use sai_core::ordered::{Map, Set};
-use sai_core::push::{KnownRefs, RefPolicy};
+use sai_core::push::KnownRefs;
 use sai_core::repo_spec;
-use sai_core::wire::Prefetch;
-use smol::channel::{Receiver, Sender};
-use smol::future::FutureExt as _;
-use std::collections::VecDeque;
+use smol::channel::Sender;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use watch::Watch;
 
 /// Pokes and pushes that may wait for one repository's task. Pokes beyond it say nothing that those before did not.
 const WAITING: usize = 64;
@@ -115,19 +115,30 @@ impl Shared {
         file: Result<Saifile, String>,
         change: Option<Change>,
     ) -> Result<EventId, String> {
-        let (file, mut reading) = match file {
+        let (file, reading) = match file {
             Ok(file) => {
                 let reading = read_saifile(&file.bytes, &tip.reference);
-                (Some(file), reading)
+                (file, reading)
             }
-            Err(why) => (None, Reading { errors: vec![why], ..Reading::default() }),
+            Err(why) => (Saifile::default(), Reading { errors: vec![why], ..Reading::default() }),
         };
+        self.make(repository, tip, source, file, reading, change).await
+    }
+
+    async fn make(
+        &self,
+        repository: &Repository,
+        tip: &Tip,
+        source: Source,
+        file: Saifile,
+        mut reading: Reading,
+        change: Option<Change>,
+    ) -> Result<EventId, String> {
         for spec in &mut reading.specs {
             spec.priority = spec.priority.saturating_add(repository.priority);
         }
         let (id, first_job) = self.numbers.event(reading.specs.len());
-        let (bytes, subject, author) =
-            file.map_or_else(Default::default, |file| (file.bytes, file.subject, file.author));
+        let Saifile { bytes, subject, author, .. } = file;
         let store = self.store.clone();
         unblock(move || store.files().put_saifile(id, &bytes))
             .await
@@ -156,19 +167,34 @@ impl Shared {
         Ok(id)
     }
 
-    fn set_state(&self, repository: &Repository, state: String) {
+    /// Shows how a repository is: a sentence, and whether it tells of trouble.
+    fn set_state(&self, repository: &Repository, state: String, trouble: bool) {
         let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(shown) = live.repositories.iter_mut().find(|shown| shown.name == repository.name) {
-            shown.state = state;
+            (shown.state, shown.trouble) = (state, trouble);
         }
         drop(live);
         self.changes.touch(Topic::Events);
     }
 }
 
+/// What is known of a push soon after its hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// What became of it.
+    Standing(Standing),
+    /// It was known before.
+    Known,
+    /// The repository cannot be looked at for now.
+    Unreachable,
+}
+
+/// Whom to tell.
+type Reply = Option<Sender<Answer>>;
+
 enum Call {
-    Poke(Option<String>),
-    Push(VerifiedPush),
+    Poke(Option<String>, Option<String>, Reply),
+    Push(VerifiedPush, Reply),
     /// The configuration has it otherwise now, or not at all any more.
     Settings(Option<Repository>),
 }
@@ -258,7 +284,9 @@ impl Repositories {
         let first = Arc::new(FirstPokes { file: self.pokes.join(&repository.name), wanted });
         let task = Task { calls, first: first.clone(), configured: true };
         self.tasks.write().unwrap_or_else(PoisonError::into_inner).insert(repository.name.clone(), task);
-        let watch = Watch { shared: self.shared.clone(), repository: repository.clone(), known, first };
+        let (shared, repository) = (self.shared.clone(), repository.clone());
+        let (named, waiting) = (NamedRevisions::default(), Vec::new());
+        let watch = Watch { shared, repository, known, first, named, waiting };
         detach(watch.run(receiver));
     }
 
@@ -272,7 +300,9 @@ impl Repositories {
             .map(|repository| {
                 let before = before.iter().find(|shown| shown.name == repository.name);
                 let state = before.map_or("not looked at yet", |shown| &shown.state).to_string();
-                LiveRepository { name: repository.name.clone(), url: repository.url.shown().to_string(), state }
+                let trouble = before.is_some_and(|shown| shown.trouble);
+                let url = repository.url.shown().to_string();
+                LiveRepository { name: repository.name.clone(), url, state, trouble }
             })
             .collect();
         drop(live);
@@ -314,13 +344,19 @@ impl Repositories {
     ///
     /// # Errors
     /// The poke cannot be kept, and must be sent again.
-    pub fn poke(&self, repository: &str, reference: Option<String>) -> io::Result<bool> {
+    pub fn poke(
+        &self,
+        repository: &str,
+        reference: Option<String>,
+        revision: Option<String>,
+        reply: Reply,
+    ) -> io::Result<bool> {
         let Some(Task { calls, first, .. }) = self.task(repository) else { return Ok(false) };
         if let Some(reference) = &reference {
             first.note(reference)?;
         }
         // A full queue holds a poke already, so that the look this one asks for is made.
-        let _ = calls.try_send(Call::Poke(reference));
+        let _ = calls.try_send(Call::Poke(reference, revision, reply));
         Ok(true)
     }
 
@@ -328,172 +364,10 @@ impl Repositories {
     ///
     /// # Errors
     /// The push cannot be kept, and must be sent again.
-    pub fn push(&self, push: VerifiedPush) -> io::Result<bool> {
+    pub fn push(&self, push: VerifiedPush, reply: Reply) -> io::Result<bool> {
         let Some(Task { calls, first, .. }) = self.task(&push.repository) else { return Ok(false) };
         // Were the master killed before its event is made, a look would find it.
         first.note(&push.reference)?;
-        Ok(calls.try_send(Call::Push(push)).is_ok())
-    }
-}
-
-struct Watch {
-    shared: Shared,
-    repository: Repository,
-    known: KnownRefs,
-    first: Arc<FirstPokes>,
-}
-
-impl Watch {
-    async fn run(mut self, calls: Receiver<Call>) {
-        while let Some(settings) = self.look_after(&calls).await {
-            let mut settings = settings;
-            // Of one that is not configured nothing is looked at, and nothing is forgotten.
-            while settings.is_none() {
-                match calls.recv().await {
-                    Ok(Call::Settings(again)) => settings = again,
-                    Ok(_) => {}
-                    Err(_) => return,
-                }
-            }
-            if let Some(repository) = settings {
-                self.repository = repository;
-            }
-        }
-    }
-
-    /// Looks after it until it is configured otherwise; none when nobody can call any more.
-    async fn look_after(&mut self, calls: &Receiver<Call>) -> Option<Option<Repository>> {
-        // Pushes may have come while no master listened: one look catches up with them, unless nothing was ever seen.
-        let catch_up = self.known.looked_at_branches;
-        let poll_ms = self.repository.poll_s.map(|seconds| seconds.saturating_mul(1000));
-        let mut schedule = LookSchedule::new(steady(), poll_ms, catch_up);
-        let mut inputs: VecDeque<LookInput> =
-            self.first.read().into_iter().map(|reference| LookInput::Poke(Some(reference))).collect();
-        loop {
-            let mut outputs = Vec::new();
-            if let Some(input) = inputs.pop_front() {
-                schedule.handle(steady(), input, &mut outputs);
-            }
-            if let Some(LookOutput::Look(named)) = outputs.pop() {
-                inputs.push_back(self.look(&named).await);
-            }
-            if !inputs.is_empty() {
-                continue;
-            }
-            if let Some(trouble) = schedule.trouble() {
-                self.shared.set_state(&self.repository, trouble.describe(steady()));
-            }
-            let call = async { calls.recv().await.ok().map(Some) };
-            let timer = async {
-                match schedule.deadline() {
-                    Some(at) => smol::Timer::after(Duration::from_millis(at.saturating_sub(steady()))).await,
-                    None => smol::future::pending().await,
-                };
-                Some(None)
-            };
-            match call.or(timer).await {
-                None => return None,
-                Some(Some(Call::Settings(repository))) => return Some(repository),
-                Some(None) => inputs.push_back(LookInput::Deadline),
-                Some(Some(Call::Poke(reference))) => inputs.push_back(LookInput::Poke(reference)),
-                Some(Some(Call::Push(push))) => self.push(push).await,
-            }
-        }
-    }
-
-    fn forge_repository(&self) -> crate::forge::Repository {
-        crate::forge::Repository {
-            name: self.repository.name.clone(),
-            url: self.repository.url.clone(),
-            tags: self.repository.tags,
-            ..crate::forge::Repository::default()
-        }
-    }
-
-    async fn look(&mut self, named: &Set<String>) -> LookInput {
-        match self.try_look(named).await {
-            Ok((pushes, more)) => {
-                // What it found is with the hub; a push of the first look is safe once its event is durable.
-                if self.shared.hub.settled().await.is_ok() {
-                    self.first.looked();
-                }
-                self.shared.set_state(&self.repository, "in order".to_string());
-                LookInput::Found { pushes, more }
-            }
-            Err(why) => LookInput::Failed(why),
-        }
-    }
-
-    async fn try_look(&mut self, named: &Set<String>) -> Result<(usize, bool), String> {
-        let forge = self.shared.forge.clone();
-        let place = self.forge_repository();
-        let tips = forge.tips(&place).await.map_err(|error| error.to_string())?;
-        let default_branch = if self.known.wants_default_branch(named) {
-            forge.default_branch(&place).await.map_err(|error| error.to_string())?
-        } else {
-            None
-        };
-        let policy = RefPolicy { tags: self.repository.tags };
-        let look = self.known.look(steady(), &tips, named, default_branch.as_deref(), policy);
-        for (reference, revision) in look.changes {
-            let repository = self.repository.name.clone();
-            let change = match revision {
-                Some(revision) => Change::Tip(TipRecord { repository, reference, revision }),
-                None => Change::ForgetTip { repository, reference },
-            };
-            let gone = |Gone| "the master is ending".to_string();
-            self.shared.hub.request(Request::Record(change)).await.map_err(gone)?;
-        }
-        let source = if named.is_empty() { Source::Poll } else { Source::Poke };
-        let found = look.pushes.len();
-        for tip in &look.pushes {
-            self.shared
-                .hub
-                .input(Input::Expected(self.prefetch(tip)))
-                .await
-                .map_err(|Gone| "the master is ending".to_string())?;
-            let file = match forge.saifile(&place, &tip.reference, &tip.revision).await {
-                Ok(file) => Ok(file),
-                // Our trouble: the push stays unseen and is found again by the next look.
-                Err(error) if error.is_infrastructure() => return Err(error.to_string()),
-                // It moved on while we looked; the next look sees where to.
-                Err(ForgeError::RevisionGone) => continue,
-                Err(error) => Err(error.to_string()),
-            };
-            self.event(tip, source, file).await?;
-        }
-        Ok((found, look.more))
-    }
-
-    fn prefetch(&self, tip: &Tip) -> Prefetch {
-        Prefetch {
-            repository: self.repository.name.clone(),
-            url: self.repository.url.clone(),
-            reference: tip.reference.clone(),
-            revision: tip.revision.clone(),
-        }
-    }
-
-    async fn event(&mut self, tip: &Tip, source: Source, file: Result<Saifile, String>) -> Result<(), String> {
-        let change = Change::Tip(TipRecord {
-            repository: self.repository.name.clone(),
-            reference: tip.reference.clone(),
-            revision: tip.revision.clone(),
-        });
-        self.shared.make_event(&self.repository, tip, source, file, Some(change)).await?;
-        self.known.record(&tip.reference, &tip.revision);
-        Ok(())
-    }
-
-    /// A signed push brings its saifile, so that nothing needs to be fetched before its jobs start.
-    async fn push(&mut self, push: VerifiedPush) {
-        if is_private(&push.reference) || self.known.refs.get(&push.reference) == Some(&push.revision) {
-            return;
-        }
-        let tip = Tip { reference: push.reference, revision: push.revision };
-        let file = Saifile { bytes: push.saifile, subject: String::new(), author: String::new(), committed_s: 0 };
-        if let Err(why) = self.event(&tip, Source::Hook, Ok(file)).await {
-            crate::say(&format!("repository {}: {why}", self.repository.name));
-        }
+        Ok(calls.try_send(Call::Push(push, reply)).is_ok())
     }
 }

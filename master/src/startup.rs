@@ -4,14 +4,13 @@ use crate::actions::{Actions, Door};
 use crate::addresses;
 use crate::agents::{self, NoToken, Tokens};
 use crate::builtin::{self, BuiltinAgent};
-use crate::config::{Config, Repository};
+use crate::config::Config;
 use crate::forge::Forge;
 use crate::front::{Front, FrontConfig, Greeting, Lane, Limits, Rejection, RequestHead, Socket, Upgrades};
-use crate::hook::{self, HookOutcome, HookRequest, HookSecret};
+use crate::hooks::Hooks;
 use crate::http::{HttpServer, Request, Response};
 use crate::hub::{HubEdge, HubHandle, Parts};
 use crate::live::{Changes, Live};
-use crate::nonces::Nonces;
 use crate::page;
 use crate::page::first_error::Remembered;
 use crate::page::library::Library;
@@ -37,7 +36,7 @@ use std::io::Read as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 /// Bytes of a restored log that are read and folded at a time.
@@ -176,6 +175,7 @@ pub fn start(config: Config) -> Result<Master, String> {
     });
     let addresses = front.addresses().to_vec();
     let url = own_url(&config, &addresses);
+    hooks.show_url(&url);
     Ok(Master { addresses, url, hub: handle, shared, store, actions, builtin, hooks, config, _front: front })
 }
 
@@ -345,79 +345,6 @@ fn replay(hub: &mut Hub, store: &Store, key: JobKey, outputs: &mut Vec<Output>) 
         hub.handle(now, Input::Replay(key, bytes), outputs);
     }
     Ok(())
-}
-
-/// The secrets of signed hooks.
-fn secrets(config: &Config) -> Map<String, HookSecret> {
-    let secret = |repository: &Repository| HookSecret { secret: repository.secret.clone() };
-    Map::from_iter(config.repositories.values().map(|repository| (repository.name.clone(), secret(repository))))
-}
-
-/// What `/hook/` does.
-pub(crate) struct Hooks {
-    secrets: RwLock<Map<String, HookSecret>>,
-    pub(crate) repositories: Repositories,
-    nonces: Mutex<Nonces>,
-}
-
-impl Hooks {
-    fn new(config: &Config, repositories: Repositories, state: &Path) -> Result<Self, String> {
-        let nonces = Nonces::open(&state.join("nonces")).map_err(|error| format!("the nonces of hooks: {error}"))?;
-        Ok(Self { secrets: RwLock::new(secrets(config)), repositories, nonces: Mutex::new(nonces) })
-    }
-
-    /// Checks signatures by other secrets from now on.
-    pub(crate) fn change(&self, config: &Config) {
-        *self.secrets.write().unwrap_or_else(PoisonError::into_inner) = secrets(config);
-    }
-
-    fn respond(&self, request: &Request) -> Response {
-        let parts = HookRequest {
-            method: &request.method,
-            path: &request.path,
-            query: &request.query,
-            headers: &request.headers,
-            body: &request.body,
-        };
-        let received = hook::receive(&parts, &self.secrets.read().unwrap_or_else(PoisonError::into_inner));
-        match received {
-            Err(error) => Response::text(error.status, error.text),
-            Ok(HookOutcome::Ignored(why)) => Response::text(200, why),
-            Ok(HookOutcome::Poke { repository, reference, .. }) => {
-                match self.repositories.poke(&repository, reference) {
-                    Ok(_) => Response::text(202, "looking"),
-                    Err(error) => {
-                        say(&format!("a poke cannot be kept: {error}"));
-                        Response::text(503, "try again later")
-                    }
-                }
-            }
-            Ok(HookOutcome::Push(push)) => {
-                let mut nonces = self.nonces.lock().unwrap_or_else(PoisonError::into_inner);
-                match nonces.is_fresh(&push.repository, &push.nonce) {
-                    Ok(true) => {}
-                    Ok(false) => return Response::text(409, "this notification was seen before"),
-                    Err(error) => {
-                        say(&format!("the nonces of hooks cannot be kept: {error}"));
-                        return Response::text(503, "try again later");
-                    }
-                }
-                let (repository, nonce) = (push.repository.clone(), push.nonce.clone());
-                let refusal = match self.repositories.push(push) {
-                    Ok(true) => return Response::text(202, "taken"),
-                    Ok(false) => "too many pushes wait; try again later",
-                    Err(error) => {
-                        say(&format!("a push cannot be kept: {error}"));
-                        "try again later"
-                    }
-                };
-                if let Err(error) = nonces.forget(&repository, &nonce) {
-                    say(&format!("the nonces of hooks cannot be kept: {error}"));
-                }
-                Response::text(503, refusal)
-            }
-        }
-    }
 }
 
 /// Who is let in where.

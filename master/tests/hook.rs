@@ -503,6 +503,20 @@ fn a_real_push_notifies_with_its_saifile() {
         seen.push(push.reference);
     }
     assert_eq!(seen, [odd, "refs/tags/v1"]);
+    // A name that is no text.
+    let mut command = git_command(&origin.work);
+    let name = std::os::unix::ffi::OsStrExt::from_bytes(b"HEAD:refs/heads/caf\xe9".as_slice());
+    let own = listener.try_clone().unwrap();
+    let served = thread::spawn(move || {
+        let (mut stream, _) = own.accept().unwrap();
+        let request = read_request(&mut stream).unwrap();
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
+        request
+    });
+    let name: &std::ffi::OsStr = name;
+    assert!(command.args(["push", "--quiet", "origin"]).arg(name).status().unwrap().success());
+    let Ok(HookOutcome::Push(told)) = received(&served.join().unwrap()) else { panic!() };
+    assert_eq!(told.reference, "refs/heads/caf\\xe9");
     let mut forged = requests[0].clone();
     let at = forged.body.iter().position(|&b| b == b'{').unwrap();
     forged.body[at + 2] ^= 1;

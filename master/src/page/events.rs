@@ -18,6 +18,7 @@ pub fn page(view: &EventsView, visitor: &Visitor) -> String {
             html.element("h1").text("Events");
             filter(html, view);
         });
+        away(html, view);
         html.element("div").id("events").with(|html| {
             for event in &view.events {
                 card(html, event, visitor.now);
@@ -32,6 +33,18 @@ pub fn page(view: &EventsView, visitor: &Visitor) -> String {
         }
         pager(html, view);
     })
+}
+
+/// The repositories that cannot be looked at, and why.
+fn away(html: &mut Html, view: &EventsView) {
+    let shown = |name: &str| view.repository.as_deref().is_none_or(|wanted| wanted == name);
+    for repository in view.repositories.iter().filter(|repository| repository.trouble && shown(&repository.name)) {
+        html.element("p").class("callout failed").attribute("role", "status").with(|html| {
+            html.element("strong").name(&repository.name);
+            html.text(" ");
+            html.name(&repository.state);
+        });
+    }
 }
 
 fn filter(html: &mut Html, view: &EventsView) {
@@ -175,6 +188,10 @@ mod tests {
                 && page.contains("data-live=\"/live?page=events&amp;since=0\"")
         );
         assert!(!page.contains("style=") && !page.contains("onclick") && !page.contains("http://"));
+        assert!(!page.contains("callout"));
+        events.repositories[1] = LiveRepository { state: "unreachable <x>".into(), trouble: true, ..repository("a&b") };
+        let away = super::page(&events, &Visitor::default());
+        assert!(away.contains("callout failed") && away.contains("a&amp;b") && away.contains("unreachable &lt;x&gt;"));
         events.before = Some(10);
         events.repository = Some("hello".to_string());
         let page = super::page(&events, &Visitor::default());
