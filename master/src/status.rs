@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// Jobs that wait of which the reason is told.
 const REASONS: usize = 5;
 /// Characters of a reason or state that are shown: it is one line of several.
-const CHARACTERS: usize = 200;
+const CHARACTERS: usize = 500;
 
 /// What a running master says of itself beside what changes.
 #[derive(Clone, Debug)]
@@ -73,11 +73,11 @@ pub fn agent_list(agents: &[AgentRecord], live: Option<&Live>) -> String {
             Some(now) => (&now.host, &now.platforms),
             None => (&agent.host, &agent.platforms),
         };
-        let why: Vec<&str> = now
-            .filter(|_| !agent.revoked)
-            .into_iter()
-            .flat_map(|now| now.twin.iter().chain(&now.set_aside).chain(&now.paused).map(String::as_str))
-            .collect();
+        let mut why = Vec::new();
+        if let Some(now) = now.filter(|_| !agent.revoked) {
+            why.extend(now.twin.iter().map(|twin| format!("one is locked out: {twin}")));
+            why.extend(now.set_aside.iter().chain(&now.paused).chain(&now.notes).cloned());
+        }
         // Host and platforms are the agent's own words.
         let platforms: Vec<String> = platforms.iter().map(|platform| escape::line(platform)).collect();
         let (state, host) = (state(agent, now), escape::line(host));
@@ -89,7 +89,8 @@ pub fn agent_list(agents: &[AgentRecord], live: Option<&Live>) -> String {
 fn state(agent: &AgentRecord, live: Option<&LiveAgent>) -> &'static str {
     match live {
         _ if agent.revoked => "revoked",
-        Some(live) if live.connected && live.set_aside.is_some() => "aside",
+        // Of all platforms, or of those that the reason names.
+        Some(live) if live.connected && (live.set_aside.is_some() || !live.paused.is_empty()) => "aside",
         Some(live) if live.connected => "connected",
         _ if agent.seen_at.is_none() => "never seen",
         _ => "away",
@@ -148,6 +149,16 @@ mod tests {
         assert_eq!(states, ["connected", "away", "never seen", "revoked", "aside"]);
         assert!(list.ends_with("\tpaused after trouble\\u{7}\\nx\n"), "{list}");
         assert!(list.contains("gone\trevoked\tshed\\u{1b}[2J\tlinux\t\n"), "{list}");
+        // What core tells of trouble and of a second machine is told here, too.
+        let (name, agent) = live("on", true, None);
+        let mut agent = LiveAgent::clone(&agent);
+        agent.paused.push("linux had trouble".to_string());
+        agent.twin = Some("two machines".to_string());
+        agent.notes.push("no cgroup".to_string());
+        let troubled = Live { agents: Map::from_iter([(name, agent.into())]), ..Live::default() };
+        let line = agent_list(&agents[..1], Some(&troubled));
+        assert!(line.starts_with("on\taside\t"), "{line}");
+        assert!(line.ends_with("\tone is locked out: two machines; linux had trouble; no cgroup\n"), "{line}");
         let stopped = agent_list(&agents, None);
         let states: Vec<&str> = stopped.lines().filter_map(|line| line.split('\t').nth(1)).collect();
         assert_eq!(states, ["away", "away", "never seen", "revoked", "away"]);

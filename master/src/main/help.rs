@@ -147,8 +147,9 @@ usage: sai-master agent add NAME… [--config FILE] [--state DIR]
        sai-master agent list [--config FILE] [--state DIR]
 
   add NAME…     let agents in; prints for each the line to join with: sai-agent join LINE
-  list          a line for each: name, state, host, platforms, and why it gets no jobs, divided by tabs; states are
-                connected, away, aside (gets no jobs), locked out, never seen, revoked
+  list          a line for each: name, state, host, platforms, and what there is to know of it, such as why it gets no
+                jobs, divided by tabs; states are connected, away, aside (it gets no jobs, or none of the platforms that
+                are named), never seen, revoked; that another machine with its identity is locked out is said, too
   revoke NAME   let an agent in no more; its jobs go to others
   aside NAME    give an agent no more jobs
   back NAME     give it jobs again, also one that is paused after trouble
