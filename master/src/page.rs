@@ -22,6 +22,7 @@ pub mod notices;
 pub mod palette;
 pub mod route;
 pub mod search;
+pub mod stable;
 pub mod sums;
 pub mod units;
 pub mod views;
@@ -44,6 +45,10 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; i
 
 /// For what jobs made: nothing at all, and in an origin of its own, whatever a browser takes it for.
 const SANDBOX: &str = "sandbox; default-src 'none'; frame-ancestors 'none'";
+
+/// For what jobs made and people want to see: in an origin of its own and without script, forms or anything from
+/// elsewhere; only with the looks that it brings itself.
+const SHOWN: &str = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'";
 
 /// Events that one call of the API gives at most.
 const API_EVENTS: u64 = 100;
@@ -135,6 +140,9 @@ pub fn respond(library: &Library, request: &Request) -> Response {
     };
     let response = if library.public { response } else { no_store(response) };
     let response = if is_stranger { response.with(FAILED_HEADER, "token") } else { response };
+    if response.headers.iter().any(|(name, _)| *name == "cross-origin-resource-policy") {
+        return response;
+    }
     response.with("cross-origin-resource-policy", "same-origin")
 }
 
@@ -176,6 +184,19 @@ impl Answer<'_> {
 
     fn unknown(&self) -> Response {
         self.error(404, "There is nothing at this address, or it has been deleted.")
+    }
+
+    /// What other programs read.
+    fn plain(&self, content_type: &'static str, text: String) -> Response {
+        Response::bytes(200, content_type, text)
+            .with("content-security-policy", SANDBOX)
+            .with("x-content-type-options", "nosniff")
+            .with("cache-control", "no-cache")
+    }
+
+    /// Leads to what an address that stays stands for just now.
+    fn moved(&self, to: Option<String>) -> Response {
+        to.map_or_else(|| self.unknown(), |to| self.redirect(&to))
     }
 
     fn redirect(&self, to: &str) -> Response {
@@ -243,7 +264,27 @@ impl Answer<'_> {
                     Body::Reader { reader: Box::new(io::Read::take(log.reader, log.length)), length: log.length };
                 Ok(download(&format!("job-{key}.records"), Response { body, ..Response::empty(200) }))
             }),
-            Route::Artifact(id, attempt, stream) => self.artifact(id, attempt, stream),
+            Route::Artifact(id, attempt, stream) => self.artifact(id, attempt, stream, false),
+            Route::View(id, attempt, stream) => self.artifact(id, attempt, stream, true),
+            Route::Latest(repository, branch) => self.moved(stable::event(library, &repository, &branch)),
+            Route::LatestArtifact(repository, branch, [configuration, platform, path]) => {
+                let file = [configuration.as_str(), &platform, &path];
+                self.moved(stable::artifact(library, &repository, &branch, file))
+            }
+            Route::Badge(repository, branch) => {
+                let badge = stable::badge(library, &repository, &branch);
+                // It is made to be shown by other sites, and to be true there.
+                self.plain("image/svg+xml", badge).with("cross-origin-resource-policy", "cross-origin")
+            }
+            Route::Feed => {
+                let view = library.events(None, field(query, "repository"), stable::FEED);
+                let feed = stable::feed(&view.events, view.repository.as_deref(), self.visitor.now);
+                self.plain("application/atom+xml; charset=utf-8", feed)
+            }
+            Route::Metrics => {
+                let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+                self.plain(kind, stable::metrics(library))
+            }
             Route::Agents => {
                 let view = library.agents(self.visitor.who.is_some());
                 self.html(200, agents::page(&view, &self.visitor))
@@ -319,7 +360,8 @@ impl Answer<'_> {
             .with("cache-control", "private, no-cache"))
     }
 
-    fn artifact(&self, id: JobId, attempt: Option<u32>, stream: u16) -> Response {
+    /// A file of an attempt: saved, or shown where a browser can without trusting it.
+    fn artifact(&self, id: JobId, attempt: Option<u32>, stream: u16, shown: bool) -> Response {
         let Some(view) = self.library.job(id, attempt) else { return self.unknown() };
         let view = self.library.with_past(view);
         let known = view.artifacts().iter().find(|artifact| artifact.stream == stream);
@@ -331,7 +373,17 @@ impl Answer<'_> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return self.unknown(),
             Err(error) => return self.error(500, &format!("The file cannot be read: {error}.")),
         };
-        match Response::file(self.request, file, "application/octet-stream", tag.as_deref()) {
+        let kind = job::shown_as(name).filter(|_| shown);
+        if shown && kind.is_none() {
+            return self.unknown();
+        }
+        match Response::file(self.request, file, kind.unwrap_or("application/octet-stream"), tag.as_deref()) {
+            Ok(response) if shown => response
+                .with("content-disposition", "inline")
+                .with("content-security-policy", SHOWN)
+                .with("referrer-policy", "no-referrer")
+                .with("x-content-type-options", "nosniff")
+                .with("cache-control", "private, no-cache"),
             Ok(response) => download(name, response),
             Err(error) => self.error(500, &format!("The file cannot be read: {error}.")),
         }

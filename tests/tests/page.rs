@@ -358,6 +358,15 @@ fn what_went_wrong_is_quoted_and_everything_can_be_searched() {
     );
     assert!(!scene.is("document.querySelector('#error')"), "it passed");
     assert_eq!(browser.console(), Vec::<String>::new(), "nothing is blocked, missing or wrong");
+    // Reports and pictures of a job are shown, and what they would run is not.
+    for name in ["report.html", "picture.svg"] {
+        scene.open(&format!("/job/{job}"));
+        let address = browser.text(&format!("document.querySelector('#artifacts a.view[href$=\"/{name}\"]').href"));
+        browser.open(&address.expect("it can be shown"));
+        browser.picture(&place().join(format!("shown-{name}.png")));
+        let said = browser.console();
+        assert!(said.iter().any(|line| line.contains("Blocked script execution")), "{name}: {said:?}");
+    }
 }
 
 #[test]

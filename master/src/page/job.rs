@@ -374,6 +374,22 @@ pub fn artifact_address(job: JobId, attempt: u32, artifact: &Artifact) -> String
     format!("/job/{job}/{attempt}/artifact/{}/{}", artifact.stream, path_part(name))
 }
 
+/// As what a browser may show a file of this name, if it may.
+pub fn shown_as(name: &str) -> Option<&'static str> {
+    let extension = name.rsplit_once('.')?.1.to_ascii_lowercase();
+    Some(match extension.as_str() {
+        "txt" | "log" | "md" | "json" | "xml" | "yml" | "yaml" | "toml" | "csv" | "tap" | "diff" | "patch" | "ini"
+        | "c" | "h" | "cpp" | "hpp" | "rs" | "py" | "sh" | "js" | "css" => "text/plain; charset=utf-8",
+        "html" | "htm" => "text/html; charset=utf-8",
+        "svg" => "image/svg+xml",
+        "png" => "image/png",
+        "jpg" | "jpeg" => "image/jpeg",
+        "gif" => "image/gif",
+        "webp" => "image/webp",
+        _ => return None,
+    })
+}
+
 /// The files of the attempt, replaced as a whole.
 pub fn artifacts(html: &mut Html, view: &JobView) {
     let job = &view.job;
@@ -393,7 +409,12 @@ pub fn artifacts(html: &mut Html, view: &JobView) {
                     let address = artifact_address(job.id, view.attempt, artifact);
                     html.element("tr").with(|html| {
                         html.element("td").class("what").with(|html| {
-                            html.element("a").href(address).flag("download", true).name(&artifact.path);
+                            html.element("a").href(&address).flag("download", true).name(&artifact.path);
+                            if shown_as(&artifact.path).is_some() {
+                                html.text(" ");
+                                let view = address.replacen("/artifact/", "/view/", 1);
+                                html.element("a").class("view").href(view).text("show");
+                            }
                         });
                         html.element("td").class("took").text(&units::size(artifact.size));
                         html.element("td").class("why").with(|html| html.element("code").text(&artifact.sha256));

@@ -68,6 +68,12 @@ impl Layout<'_> {
         }
         let icon = self.state.map_or("icon.svg", icon);
         html.element("link").id("icon").attribute("rel", "icon").href(assets::address(icon)).empty();
+        html.element("link")
+            .attribute("rel", "alternate")
+            .attribute("type", "application/atom+xml")
+            .attribute("title", "Events")
+            .href("/feed.atom")
+            .empty();
         html.element("link").attribute("rel", "stylesheet").href(assets::address("page.css")).empty();
         html.element("script").attribute("src", assets::address("live.js")).flag("defer", true).empty();
     }

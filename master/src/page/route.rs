@@ -23,6 +23,18 @@ pub enum Route {
     Records(JobId, Option<u32>),
     /// One of its files.
     Artifact(JobId, Option<u32>, u16),
+    /// The same, shown instead of saved.
+    View(JobId, Option<u32>, u16),
+    /// The newest event of a branch: repository and branch.
+    Latest(String, String),
+    /// A picture of how it stands.
+    Badge(String, String),
+    /// A file as it was made last: repository, branch, and configuration, platform and path.
+    LatestArtifact(String, String, [String; 3]),
+    /// The events as a feed.
+    Feed,
+    /// Figures to scrape.
+    Metrics,
     /// The agents.
     Agents,
     /// The form.
@@ -168,6 +180,14 @@ fn find(parts: &[&str]) -> Option<Route> {
         ["sign-in"] => Route::SignIn,
         ["sign-out"] => Route::SignOut,
         ["assets", name] => Route::Asset((*name).to_string()),
+        ["feed.atom"] => Route::Feed,
+        ["metrics"] => Route::Metrics,
+        ["latest", repository, branch] => Route::Latest(decode(repository, false)?, decode(branch, false)?),
+        ["latest", repository, branch, "badge.svg"] => Route::Badge(decode(repository, false)?, decode(branch, false)?),
+        ["latest", repository, branch, "artifact", configuration, platform, path] => {
+            let file = [decode(configuration, false)?, decode(platform, false)?, decode(path, false)?];
+            Route::LatestArtifact(decode(repository, false)?, decode(branch, false)?, file)
+        }
         ["agents"] => Route::Agents,
         ["agents", "add"] => Route::AddAgent,
         ["agents", name, what] => {
@@ -201,12 +221,12 @@ fn job(id: JobId, rest: &[&str]) -> Option<Route> {
         ([], _) => Route::Job(id, which),
         (["log"], _) => Route::Log(id, which),
         (["records"], _) => Route::Records(id, which),
-        (["artifact", stream, _name], _) => {
+        ([what @ ("artifact" | "view"), stream, _name], _) => {
             let stream = number(stream).and_then(|stream| u16::try_from(stream).ok())?;
             if stream == 0 || usize::from(stream) >= STREAMS {
                 return None;
             }
-            Route::Artifact(id, which, stream)
+            if *what == "view" { Route::View(id, which, stream) } else { Route::Artifact(id, which, stream) }
         }
         (["cancel"], None) => Route::Do(Action::CancelJob(id)),
         (["cancel"], Some(attempt)) => Route::Do(Action::CancelAttempt(JobKey { job: id, attempt })),
@@ -248,6 +268,19 @@ mod tests {
             ("/job/7/2/artifact/1/a%2Fb.deb", Route::Artifact(7, Some(2), 1)),
             ("/api/v1/jobs/7/log", Route::Api(ApiRoute::Log(7))),
             ("/agents", Route::Agents),
+            ("/job/7/2/view/1/a%2Fb.html", Route::View(7, Some(2), 1)),
+            ("/feed.atom", Route::Feed),
+            ("/metrics", Route::Metrics),
+            ("/latest/a%20b/topic%2Fx", Route::Latest("a b".to_string(), "topic/x".to_string())),
+            ("/latest/a/main/badge.svg", Route::Badge("a".to_string(), "main".to_string())),
+            (
+                "/latest/a/main/artifact/default/linux%2Fx86_64/out%2Fx.deb",
+                Route::LatestArtifact(
+                    "a".to_string(),
+                    "main".to_string(),
+                    ["default", "linux/x86_64", "out/x.deb"].map(str::to_string),
+                ),
+            ),
         ] {
             assert_eq!(route("GET", path), wanted, "{path}");
             assert_eq!(route("HEAD", path), wanted, "{path}");

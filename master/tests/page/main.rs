@@ -5,7 +5,7 @@ mod memory;
 
 use memory::{Log, Memory, event, job, user};
 use sai_core::job::{Fault, JobKey, JobState, Outcome, Verdict};
-use sai_core::ledger::AgentRecord;
+use sai_core::ledger::{AgentRecord, EventRecord};
 use sai_core::record::{Artifact, ChannelStart, Record};
 use sai_master::http::{Body, Request, Response};
 use sai_master::live::{Changes, Live, LiveAgent, Topic};
@@ -204,6 +204,80 @@ fn artifacts_are_only_ever_saved() {
     assert_eq!(body(ranged), b"script");
     assert_eq!(world.get("/job/1000/artifact/2/x").status, 404);
     std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn what_is_shown_of_artifacts_has_no_rights() {
+    let world = world(true);
+    let path = std::env::temp_dir().join(format!("sai-page-shown-{}", std::process::id()));
+    std::fs::write(&path, "<script>alert(1)</script>").unwrap();
+    let names = ["a.html", "b.TXT", "c.svg", "d.png", "e.exe", "f"];
+    world.memory.change(|held| {
+        for (stream, name) in (1..).zip(names) {
+            held.files.insert((KEY, stream), path.clone());
+            let path = format!("out/{name}");
+            let artifact = Artifact { stream, path, size: 25, sha256: "ab".repeat(32), executable: false };
+            held.jobs.get_mut(&1000).unwrap().artifacts.push(artifact);
+        }
+    });
+    let kinds = ["text/html; charset=utf-8", "text/plain; charset=utf-8", "image/svg+xml", "image/png"];
+    for (stream, kind) in (1..).zip(kinds) {
+        let response = world.get(&format!("/job/1000/1/view/{stream}/x"));
+        assert_eq!((response.status, header(&response, "content-type")), (200, Some(kind)));
+        let policy = header(&response, "content-security-policy").unwrap();
+        assert!(policy.starts_with("sandbox; default-src 'none';") && !policy.contains("script"), "{policy}");
+        assert_eq!(header(&response, "x-content-type-options"), Some("nosniff"));
+    }
+    for stream in [5, 6, 7] {
+        assert_eq!(world.get(&format!("/job/1000/1/view/{stream}/x")).status, 404);
+    }
+    let page = text(world.get("/job/1000"));
+    assert!(page.contains("href=\"/job/1000/1/view/1/a.html\"") && !page.contains("/view/5/"), "{page}");
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_branch_has_addresses_that_stay() {
+    let world = world(true);
+    world.memory.change(|held| {
+        let other = EventRecord { reference: "refs/heads/topic/<x>".to_string(), ..event(2, "hello", "Other", now()) };
+        held.events.insert(2, EventRecord { jobs: 1, ..other.clone() });
+        let mut job = job(&other, 0, "linux/x86_64/gcc", "default", JobState::Passed);
+        let path = "out/x.deb".to_string();
+        job.artifacts.push(Artifact { stream: 1, path, size: 4, sha256: "ab".repeat(32), executable: false });
+        held.jobs.insert(job.id, job);
+    });
+    let to = |address: &str| header(&world.get(address), "location").map(str::to_string);
+    assert_eq!(to("/latest/hello/main").as_deref(), Some("/event/1"));
+    assert_eq!(to("/latest/hello/topic%2F%3Cx%3E").as_deref(), Some("/event/2"));
+    assert_eq!(world.get("/latest/hello/nothing").status, 404);
+    assert_eq!(world.get("/latest/other/main").status, 404);
+    let file = "/latest/hello/topic%2F%3Cx%3E/artifact/default/linux/out%2Fx.deb";
+    assert_eq!(to(file).as_deref(), Some("/job/2000/1/artifact/1/x.deb"));
+    assert_eq!(world.get(&file.replace("default", "debug")).status, 404);
+    let badge = world.get("/latest/hello/topic%2F%3Cx%3E/badge.svg");
+    assert_eq!(header(&badge, "content-type"), Some("image/svg+xml"));
+    assert_eq!(header(&badge, "cross-origin-resource-policy"), Some("cross-origin"));
+    let badge = text(badge);
+    assert!(badge.starts_with("<svg xmlns=") && badge.contains("<title>topic/&lt;x&gt;: passed</title>"), "{badge}");
+    // What has not ended yet says nothing; a branch of which nothing is known has a badge too.
+    assert!(text(world.get("/latest/hello/main/badge.svg")).contains("main: unknown"));
+    let private = self::world(false);
+    assert_eq!(private.get("/latest/hello/main/badge.svg").status, 303, "not for strangers");
+}
+
+#[test]
+fn events_can_be_read_as_a_feed_and_figures_be_scraped() {
+    let world = world(true);
+    world.memory.change(|held| held.events.get_mut(&1).unwrap().subject = "Say <hello> & more".to_string());
+    let feed = world.get("/feed.atom?repository=hello");
+    assert_eq!(header(&feed, "content-type"), Some("application/atom+xml; charset=utf-8"));
+    let feed = text(feed);
+    assert!(feed.contains("<title>failing: Say &lt;hello&gt; &amp; more</title>"), "{feed}");
+    assert!(feed.contains("<link href=\"/event/1\"></link>") && feed.ends_with("</entry></feed>"));
+    assert!(!text(world.get("/feed.atom?repository=other")).contains("<entry>"));
+    let metrics = text(world.get("/metrics"));
+    assert!(metrics.contains("# TYPE sai_agents gauge\nsai_agents 0\n") && metrics.ends_with("# EOF\n"), "{metrics}");
 }
 
 #[test]
