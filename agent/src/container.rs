@@ -94,6 +94,8 @@ pub struct Container {
     pub network: Network,
     /// What it sees of the machine.
     pub binds: Vec<Bind>,
+    /// Devices of the machine that it may use, by their paths there, which are those inside too.
+    pub devices: Option<Vec<String>>,
     /// MiB of memory at most.
     pub memory_mib: Option<u64>,
     /// Thousandths of a processor at most.
@@ -112,6 +114,7 @@ impl Container {
             upper_mib: None,
             network,
             binds: Vec::new(),
+            devices: None,
             memory_mib: None,
             cpu_permille: None,
             pids: None,
@@ -152,6 +155,7 @@ mod tests {
             upper_mib: Some(64),
             network: Network::None,
             binds: vec![Bind { host: "/h".into(), inside: "/c".into(), writable: true }],
+            devices: None,
             memory_mib: None,
             cpu_permille: Some(1500),
             pids: Some(100),

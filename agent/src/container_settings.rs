@@ -4,11 +4,12 @@ use crate::container::{Bind, Container, Network, Runner, Upper};
 use crate::image::Image;
 use sai_core::json::shown;
 use sai_core::settings::{Reader, Section};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Component, Path, PathBuf};
 
 /// Every key about containers.
-pub const KEYS: [&str; 9] =
-    ["images", "container", "network", "upper", "upper_mib", "binds", "memory_mib", "cpus", "pids"];
+pub const KEYS: [&str; 10] =
+    ["images", "container", "network", "upper", "upper_mib", "binds", "devices", "memory_mib", "cpus", "pids"];
 
 /// Where images are when the configuration does not say: below the state directory.
 const IMAGES: &str = "images";
@@ -26,6 +27,23 @@ const MOST_PIDS: u64 = 1 << 22;
 const CPU_PERMILLE: std::ops::RangeInclusive<u64> = 10..=1024 * 1000;
 /// What a container has of its own, so that nothing of the machine can be put there: the runner would hide it.
 const OWN: [&str; 5] = ["/proc", "/sys", "/dev", "/run", "/sai/steps"];
+/// What is in `/dev` of every container.
+const DEVICES: [&str; 14] = [
+    "/dev/null",
+    "/dev/zero",
+    "/dev/full",
+    "/dev/random",
+    "/dev/urandom",
+    "/dev/tty",
+    "/dev/console",
+    "/dev/ptmx",
+    "/dev/pts",
+    "/dev/shm",
+    "/dev/mqueue",
+    "/dev/fd",
+    "/dev/stdin",
+    "/dev/stdout",
+];
 /// Where the workspace is.
 const WORKSPACE: &str = "/sai";
 
@@ -44,6 +62,8 @@ pub struct ContainerSettings {
     pub upper_mib: Option<u64>,
     /// Directories and files of the machine that jobs see.
     pub binds: Vec<Bind>,
+    /// Devices of the machine that jobs may use.
+    pub devices: Vec<String>,
     /// MiB of memory of a job at most.
     pub memory_mib: Option<u64>,
     /// Thousandths of a processor of a job at most.
@@ -84,6 +104,10 @@ impl ContainerSettings {
         if binds.len() > BINDS {
             reader.report(section, "binds", &format!("at most {BINDS} of HOST:INSIDE or HOST:INSIDE:rw"));
         }
+        let devices = reader.checked_texts(section, "devices", check_device).unwrap_or_default();
+        if devices.len() > BINDS {
+            reader.report(section, "devices", &format!("at most {BINDS} devices"));
+        }
         let upper_mib = reader.count(section, "upper_mib", LEAST_MIB..=MIB);
         if upper_mib.is_some() && upper.as_deref() != Some("tmpfs") {
             reader.report(
@@ -103,6 +127,7 @@ impl ContainerSettings {
             upper: upper.map(|name| if name == "tmpfs" { Upper::Tmpfs } else { Upper::Disk }),
             upper_mib,
             binds: binds.iter().filter_map(|text| parse_bind(text).ok()).collect(),
+            devices,
             memory_mib: reader.count(section, "memory_mib", LEAST_MIB..=MIB),
             cpu_permille: reader.thousandths(section, "cpus", CPU_PERMILLE),
             pids: reader.count(section, "pids", LEAST_PIDS..=MOST_PIDS),
@@ -144,6 +169,9 @@ impl ContainerSettings {
         if !self.binds.is_empty() {
             let binds: Vec<String> = self.binds.iter().map(bind_text).collect();
             keys.push(("binds", miniserde::json::to_string(&binds)));
+        }
+        if !self.devices.is_empty() {
+            keys.push(("devices", miniserde::json::to_string(&self.devices)));
         }
         let cpus = self.cpu_permille.map(|permille| format!("{}.{:03}", permille / 1000, permille % 1000));
         let number = |number: Option<u64>| number.map(|number| number.to_string());
@@ -204,6 +232,7 @@ impl ContainerSettings {
             upper_mib: self.upper_mib,
             network: self.network.unwrap_or(Network::Host),
             binds: self.binds.clone(),
+            devices: (!self.devices.is_empty()).then(|| self.devices.clone()),
             memory_mib: self.memory_mib,
             cpu_permille: self.cpu_permille,
             pids: self.pids,
@@ -244,6 +273,29 @@ fn parse_bind(text: &str) -> Result<Bind, String> {
     }
 }
 
+/// Checks the path of a device: below `/dev`, and not one that each container has of its own.
+fn check_device(text: &str) -> Result<(), String> {
+    let own = DEVICES.iter().any(|own| Path::new(text).starts_with(own));
+    if plain_path(text) && text.starts_with("/dev/") && !text.contains(['\0', ':']) && !own {
+        return Ok(());
+    }
+    Err(format!("a device such as /dev/kvm, which not every container has of its own, found {}", shown(text)))
+}
+
+/// Why a bind cannot work: what it leads to can be seen in a container, but not opened there.
+pub fn useless(bind: &Bind) -> Option<String> {
+    let host = Path::new(&bind.host);
+    let about = std::fs::metadata(host).ok()?;
+    let devices = about.is_dir() && host.starts_with("/dev") && !host.starts_with("/dev/shm");
+    if devices || about.file_type().is_char_device() || about.file_type().is_block_device() {
+        return Some(format!(
+            "{} is no file but of the devices, which jobs may use by the key devices alone",
+            bind.host
+        ));
+    }
+    None
+}
+
 fn bind_text(bind: &Bind) -> String {
     format!("{}:{}{}", bind.host, bind.inside, if bind.writable { ":rw" } else { "" })
 }
@@ -265,7 +317,7 @@ mod tests {
     #[test]
     fn everything_that_can_be_said_is_read_and_written() {
         let text = r#"{ "images": "/srv/images", "container": "bwrap", "network": "none", "upper": "tmpfs",
-            "upper_mib": 512, "binds": ["/var/cache/ccache:/ccache:rw", "/opt/sdk:/opt/sdk"], "memory_mib": 2048,
+            "upper_mib": 512, "binds": ["/var/cache/ccache:/ccache:rw", "/opt/sdk:/opt/sdk"], "devices": "/dev/kvm", "memory_mib": 2048,
             "cpus": 1.5, "pids": 500 }"#;
         let settings = read(text).expect("settings");
         let image = Image { platform: "a".into(), layers: vec!["/i/base".into(), "/i/env".into()] };
@@ -278,6 +330,7 @@ mod tests {
             upper_mib: Some(512),
             network: Network::None,
             binds: vec![bind("/var/cache/ccache", "/ccache", true), bind("/opt/sdk", "/opt/sdk", false)],
+            devices: Some(vec!["/dev/kvm".into()]),
             memory_mib: Some(2048),
             cpu_permille: Some(1500),
             pids: Some(500),
@@ -332,6 +385,9 @@ mod tests {
             (r#"{"binds": "/a:/run/docker.sock"}"#, "1:11", "other than /run"),
             (r#"{"binds": "/a:/sai"}"#, "1:11", "other than /sai"),
             (r#"{"binds": "/a:/sai/steps/x"}"#, "1:11", "other than /sai/steps"),
+            (r#"{"devices": "/dev/../etc"}"#, "1:13", "such as /dev/kvm"),
+            (r#"{"devices": ["/dev/kvm", "/dev/pts/0"]}"#, "1:26", "such as /dev/kvm"),
+            (r#"{"devices": "/srv/kvm"}"#, "1:13", "such as /dev/kvm"),
             (r#"{"image": "/a"}"#, "1:2", "one of images"),
         ] {
             let errors = read(text).expect_err(text);

@@ -2,7 +2,7 @@
 
 use crate::cgroup::{self, Limits};
 use crate::container::{Container, Runner};
-use crate::container_settings::{ContainerSettings, Means};
+use crate::container_settings::{self, ContainerSettings, Means};
 use crate::describe;
 use crate::image::{self, Image, Place, Scan, users};
 use crate::state::State;
@@ -119,6 +119,12 @@ fn look_for_images(settings: &ContainerSettings, state: &State) -> Result<(Optio
     #[cfg(feature = "nspawn")]
     for image in &images {
         lines.extend(image::trial::complaints(&image.platform, &directory.join(&image.platform)));
+    }
+    if let Some(why) = settings.binds.iter().find_map(container_settings::useless) {
+        return Err(why);
+    }
+    for device in settings.devices.iter().filter(|device| !Path::new(device).exists()) {
+        lines.push(format!("jobs in containers will fail: the device {device} is not there"));
     }
     for bind in settings.binds.iter().filter(|bind| !Path::new(&bind.host).exists()) {
         lines.push(format!("jobs in containers will fail: {}, which is to be bound, is not there", bind.host));

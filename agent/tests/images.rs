@@ -110,6 +110,7 @@ fn job_in(world: &World, images: &Path, platform: &str) -> JobDirectory {
         upper_mib: None,
         network: Network::Host,
         binds: Vec::new(),
+        devices: None,
         memory_mib: None,
         cpu_permille: None,
         pids: None,

@@ -166,6 +166,36 @@ mod in_containers {
     }
 
     #[test]
+    fn devices_are_had_by_name_alone() {
+        each_runner("devices", |world, container| {
+            let mut container = container.clone();
+            let look =
+                "if (exec 3<>/dev/fuse) 2>/dev/null; then stat -c %t:%T:%a:%u /dev/fuse; id -u; else echo none; fi";
+            assert_eq!(run(world, &container, &world.assignment(&[look])).text("stdout"), "none\n");
+            container.devices = Some(vec!["/dev/fuse".into()]);
+            let log = run(world, &container, &world.assignment(&[look]));
+            let text = log.text("stdout");
+            let user = text.lines().last().unwrap_or_default();
+            assert_eq!(text, format!("a:e5:600:{user}\n{user}\n"), "{:?} {}", log.verdict(), log.text("stderr"));
+            for (device, words) in
+                [("/dev/none", "the device /dev/none: No such file"), ("/dev/net", "/dev/net is no device")]
+            {
+                container.devices = Some(vec![device.into()]);
+                let verdict = run(world, &container, &world.assignment(&["true"])).verdict().clone();
+                assert_eq!((verdict.outcome, verdict.trouble.as_deref()), (Outcome::Infra, Some("platform")));
+                assert!(verdict.cause.contains(words), "{}", verdict.cause);
+            }
+        });
+        let bind = |host: &str| sai_agent::container::Bind { host: host.into(), inside: "/x".into(), writable: true };
+        use sai_agent::container_settings::useless;
+        assert!(
+            useless(&bind("/dev/fuse")).is_some_and(|why| why.contains("key devices"))
+                && useless(&bind("/dev")).is_some()
+        );
+        assert!(useless(&bind("/etc")).is_none() && useless(&bind("/dev/shm")).is_none());
+    }
+
+    #[test]
     fn limits_that_are_reached_are_named() {
         each_runner("limits-reached", |world, container| {
             let mut container = container.clone();

@@ -234,7 +234,17 @@ impl Contained {
         let in_memory = |name, mode| overlay::place_in_memory(&self.container, &self.workspace.job, name, user, mode);
         let memory = [in_memory("shm", 0o1777)?, in_memory("run", 0o755)?];
         let memory = memory.each_ref().map(|path| path.as_deref().and_then(Path::to_str));
-        let place = Place { program, root, host_name: &host_name, memory, filter: input.is_some(), session, clean };
+        let devices = overlay::devices(&self.container, &self.workspace.job, user).map_err(io::Error::other)?;
+        let place = Place {
+            program,
+            root,
+            host_name: &host_name,
+            memory,
+            devices: &devices,
+            filter: input.is_some(),
+            session,
+            clean,
+        };
         let words = command(&self.container, place);
         let user = (self.container.runner == Runner::Bwrap).then_some(user);
         let mut command = if cgroup::join_alone(groups)? {

@@ -34,6 +34,7 @@ fn container(runner: Runner, layers: Vec<String>) -> Container {
         upper_mib: None,
         network: Network::Host,
         binds: Vec::new(),
+        devices: None,
         memory_mib: None,
         cpu_permille: None,
         pids: Some(512),

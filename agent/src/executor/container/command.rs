@@ -22,6 +22,8 @@ pub struct Place<'a> {
     pub host_name: &'a str,
     /// What is seen as `/dev/shm` and `/run`, where those are not to be file systems of the runner's own in memory.
     pub memory: [Option<&'a str>; 2],
+    /// Nodes of devices, in the order of the container's.
+    pub devices: &'a [PathBuf],
     /// Whether a filter of system calls is on the standard input.
     pub filter: bool,
     /// Whether the loop needs a session of its own, lest a step that kills its process group end the runner, or reach a
@@ -35,6 +37,7 @@ pub struct Place<'a> {
 pub fn command(container: &Container, place: Place<'_>) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     let mut say = |text: &[&str]| words.extend(text.iter().map(|word| (*word).to_string()));
+    let devices = place.devices.iter().zip(container.devices.as_deref().unwrap_or_default());
     match container.runner {
         Runner::Nspawn => {
             say(&[place.program, "--quiet", "--register=no", "--keep-unit", "--as-pid2", "--console=pipe"]);
@@ -50,6 +53,9 @@ pub fn command(container: &Container, place: Place<'_>) -> Vec<String> {
             }
             if container.network == Network::None {
                 say(&["--private-network"]);
+            }
+            for (node, inside) in devices {
+                say(&[&format!("--bind={}:{}:norbind", escaped(&node.to_string_lossy()), escaped(inside))]);
             }
             say(&[&format!("--directory={}", place.root), "--"]);
             // It has variables of its own for what it runs, and no option against them.
@@ -71,6 +77,9 @@ pub fn command(container: &Container, place: Place<'_>) -> Vec<String> {
             match place.memory[0] {
                 Some(path) => say(&["--bind", path, "/dev/shm"]),
                 None => say(&["--size", &SHARED_MEMORY_BYTES.to_string(), "--tmpfs", "/dev/shm"]),
+            }
+            for (node, inside) in devices {
+                say(&["--dev-bind", &node.to_string_lossy(), inside]);
             }
             // It is in memory too, and has no bound of its own.
             say(&["--remount-ro", "/dev"]);
@@ -166,6 +175,7 @@ mod tests {
                 upper_mib: None,
                 network: Network::None,
                 binds: Vec::new(),
+                devices: Some(vec!["/dev/kvm".to_string()]),
                 memory_mib: None,
                 cpu_permille: None,
                 pids: None,
@@ -175,6 +185,7 @@ mod tests {
                 root: "/a b/root",
                 host_name: "sai-1-1",
                 memory: [Some("/a:b/shm"), None],
+                devices: &["/j/devices/0".into()],
                 filter: false,
                 session: false,
                 clean: true,
@@ -185,6 +196,8 @@ mod tests {
             assert!(!words.iter().any(|word| word == flag || word == "--seccomp"), "{words:?}");
             assert!(words.ends_with(&["/bin/sh".into(), "/sai/steps/loop".into()]), "{words:?}");
             assert!(words.iter().any(|word| word.ends_with("/a b/root")), "{words:?}");
+            let device = ["--bind=/j/devices/0:/dev/kvm:norbind", "--dev-bind"];
+            assert!(words.iter().any(|word| device.contains(&word.as_str())), "{words:?}");
             let shared = ["--bind=/a\\:b/shm:/dev/shm:norbind", "/a:b/shm"];
             assert!(words.iter().any(|word| shared.contains(&word.as_str())), "{words:?}");
         }

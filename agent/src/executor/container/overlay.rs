@@ -6,7 +6,7 @@
 use crate::container::{Container, Runner, Upper};
 use crate::executor::Workspace;
 use crate::root::{Root, magic_path};
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{Access, CWD, FileType, Mode, OFlags, access, mknodat, openat};
 use rustix::io::Errno;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, mount_remount, unmount,
@@ -16,11 +16,13 @@ use std::ffi::CString;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 /// In a job directory: where the changes of its image are kept.
 const UPPER: &str = "upper";
+/// In a job directory: where nodes of devices are.
+const DEVICES: &str = "devices";
 /// In a job directory: where the whole is mounted.
 const ROOT: &str = "root";
 /// Where `systemd-nspawn` keeps locks and directories of the containers that run.
@@ -184,9 +186,46 @@ pub fn bind(root: &Root, host: &Path, inside: &Path, writable: bool) -> io::Resu
     Ok(mount_remount(magic_path(&mounted), flags, "")?)
 }
 
+/// Makes nodes of devices that a user alone may open: paths in a file system in memory, in their order.
+///
+/// # Errors
+/// Which device cannot be used, and why, in one line.
+pub fn devices(container: &Container, job: &Path, user: (u32, u32)) -> Result<Vec<PathBuf>, String> {
+    let wanted = container.devices.as_deref().unwrap_or_default();
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let place = job.join(DEVICES);
+    let begin = make_directory(&place).and_then(|()| {
+        Ok(mount("tmpfs", &place, "tmpfs", MountFlags::NOSUID | MountFlags::NOEXEC, c"mode=0711,size=64k")?)
+    });
+    begin.map_err(|error| format!("{}: {error}", place.display()))?;
+    let mut nodes = Vec::new();
+    for (index, device) in wanted.iter().enumerate() {
+        let failed = |error: io::Error| format!("the device {device}: {error}");
+        let about = fs::metadata(device).map_err(failed)?;
+        let kind = match about.file_type() {
+            kind if kind.is_char_device() => FileType::CharacterDevice,
+            kind if kind.is_block_device() => FileType::BlockDevice,
+            _ => return Err(format!("{device} is no device")),
+        };
+        let node = place.join(index.to_string());
+        mknodat(CWD, &node, kind, Mode::RUSR | Mode::WUSR, about.rdev()).map_err(|error| failed(error.into()))?;
+        chown(&node, Some(user.0), Some(user.1)).map_err(failed)?;
+        // That does not open it, which a serial port would take for a call.
+        if access(&node, Access::READ_OK | Access::WRITE_OK) == Err(Errno::PERM) {
+            return Err(format!(
+                "the device {device} may not be used by this agent: DeviceAllow= of its unit would let it"
+            ));
+        }
+        nodes.push(node);
+    }
+    Ok(nodes)
+}
+
 /// Takes the mounts of a job away again.
 pub fn unmount_all(job: &Path) {
-    for name in [ROOT, "work", UPPER] {
+    for name in [ROOT, "work", UPPER, DEVICES] {
         // What was never mounted cannot be unmounted; what cannot be goes with the namespace.
         while unmount(job.join(name), UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok() {}
     }
