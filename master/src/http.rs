@@ -39,6 +39,9 @@ pub const FAILED_HEADER: &str = "sai-failed";
 /// Longest body, in bytes, that comes back through the socket: what a socket's own buffer takes at once.
 pub const INLINE_BYTES: usize = 64 << 10;
 
+/// Worker threads that wait for a request although nobody asks anything: what came in a burst ends with it.
+const SPARE_WORKERS: usize = 2;
+
 /// Pause before listening anew after the server's accept loop ended, which it does when descriptors run out.
 const REVIVE_AFTER: Duration = Duration::from_millis(200);
 
@@ -266,7 +269,7 @@ impl Shared {
             self.idle.store(0, Ordering::SeqCst);
             // Whoever stopped us before the server was to be seen could not wake its workers.
             if !self.stopping.load(Ordering::SeqCst) {
-                thread::scope(|scope| self.work(scope, &server));
+                thread::scope(|scope| self.work(scope, &server, true));
             }
             // Both go before anew is listened: a server that ends removes the socket at its path.
             *self.current() = None;
@@ -278,8 +281,9 @@ impl Shared {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Answers requests on this thread, and starts another when none is left to wait for the next.
-    fn work<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, server: &'scope tiny_http::Server) {
+    /// Answers requests on this thread, and starts another when none is left to wait for the next. It ends when there are
+    /// enough that wait, unless it is to `stay`.
+    fn work<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, server: &'scope tiny_http::Server, stay: bool) {
         loop {
             self.idle.fetch_add(1, Ordering::SeqCst);
             let request = server.recv();
@@ -293,12 +297,17 @@ impl Shared {
                 self.threads.fetch_add(1, Ordering::SeqCst);
                 let started = thread::Builder::new()
                     .name("http-worker".to_owned())
-                    .spawn_scoped(scope, || self.work(scope, server));
+                    .spawn_scoped(scope, || self.work(scope, server, false));
                 if started.is_err() {
                     self.threads.fetch_sub(1, Ordering::SeqCst);
                 }
             }
             self.answer(request);
+            // Two may see the same number of others and both end: the one that stays starts more when they are needed.
+            if !stay && self.idle.load(Ordering::SeqCst) >= SPARE_WORKERS {
+                self.threads.fetch_sub(1, Ordering::SeqCst);
+                return;
+            }
         }
     }
 
@@ -415,6 +424,36 @@ mod tests {
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
         Ok(text)
+    }
+
+    #[test]
+    fn workers_that_a_burst_needed_end_with_it() {
+        let directory = std::env::temp_dir().join(format!("sai-http-burst-{}", std::process::id()));
+        let gate = Arc::new(std::sync::RwLock::new(()));
+        let (held, closed) = (gate.clone(), gate.write().unwrap());
+        let handler = Arc::new(move |_: Request| {
+            drop(held.read());
+            Response::text(200, "done")
+        });
+        let server = HttpServer::start(&directory, 20, handler).unwrap();
+        thread::scope(|scope| {
+            let asking: Vec<_> = (0..20).map(|_| scope.spawn(|| ask(&server).unwrap())).collect();
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while server.shared.threads.load(Ordering::SeqCst) < 20 {
+                assert!(Instant::now() < deadline, "too few threads");
+                thread::yield_now();
+            }
+            drop(closed);
+            assert!(asking.into_iter().all(|one| one.join().unwrap().ends_with("done\n")));
+            while server.shared.threads.load(Ordering::SeqCst) > SPARE_WORKERS + 1 {
+                assert!(Instant::now() < deadline, "threads stay behind");
+                thread::yield_now();
+            }
+        });
+        // Those that are left serve on.
+        assert!(ask(&server).unwrap().ends_with("done\n"));
+        drop(server);
+        let _ = fs::remove_dir_all(&directory);
     }
 
     #[test]
