@@ -10,6 +10,7 @@ mod index;
 mod journal;
 mod keys;
 mod ledger;
+mod lengths;
 mod lost;
 mod recover;
 mod retention;
@@ -322,7 +323,17 @@ impl Store {
         }
         let ledger = Ledger::open(state, &mut lost, &mut told)?;
         let mut restored = restore(&ledger)?;
-        let files = Files::open(Paths { state: state.to_path_buf() }, options.low_mib, options.report)?;
+        let mut lives = |key: JobKey| {
+            let job = ledger.index.record::<JobRecord>(Kind::Job, key.job);
+            // What cannot be told is kept.
+            job.map_or(true, |job| job.is_some_and(|job| !job.state.ended() && job.attempt == key.attempt))
+        };
+        let files = Files::open(Paths { state: state.to_path_buf() }, options.low_mib, options.report, &mut lives)?;
+        if files.lengths_damaged() {
+            told.push(
+                "how much of the running logs is durable is not known any more; their files' lengths count".to_string(),
+            );
+        }
         let moved = retention::sweep(&ledger, &files, None, &mut lost)?;
         if moved > 0 {
             told.push(format!("{moved} files without a record were moved to {}", lost.place()));

@@ -533,6 +533,39 @@ fn a_restart_goes_on_at_the_length_of_the_file() {
 }
 
 #[test]
+fn what_was_not_flushed_is_cut_off_and_asked_for_again() {
+    let place = Place::new();
+    let (store, reports) = with_job(&place.state());
+    store.files().append(KEY, 0, 0, text(1000));
+    store.files().append(KEY, 1, 0, text(70));
+    await_flushed(&reports, KEY, 1000);
+    drop(store);
+    // As file systems leave it when the power fails: the size is there, the bytes are not; and a file of which nothing is.
+    for (path, zeros) in [("logs/1-1.log", 5000), ("artifacts/1-1/1", 9), ("artifacts/1-1/2", 4096)] {
+        let path = place.state().join(path);
+        let mut bytes = fs::read(&path).unwrap_or_default();
+        bytes.resize(bytes.len() + zeros, 0);
+        fs::write(path, bytes).expect("written");
+    }
+    let (store, _, reports) = open(&place.state());
+    assert_eq!(store.files().lengths(KEY).expect("lengths"), [1000, 70, 0]);
+    assert_eq!(fs::read(place.state().join("logs/1-1.log")).expect("read"), text(1000));
+    store.files().append(KEY, 0, 1000, text(1500).split_off(1000));
+    await_flushed(&reports, KEY, 1500);
+    drop(store);
+    // A state directory of an older version wrote no lengths down, and its files are all there is to go by, once.
+    fs::remove_file(place.state().join("lengths")).expect("removed");
+    for _ in 0..2 {
+        let (store, _, _reports) = open(&place.state());
+        assert_eq!(store.files().lengths(KEY).expect("lengths"), [1500, 70, 0]);
+    }
+    let log = File::options().append(true).open(place.state().join("logs/1-1.log")).expect("opened");
+    (&log).write_all(&[0; 10]).expect("written");
+    let (store, _, _reports) = open(&place.state());
+    assert_eq!(store.files().lengths(KEY).expect("lengths"), [1500, 70, 0]);
+}
+
+#[test]
 fn a_seal_tells_the_whole_from_the_damaged() {
     let place = Place::new();
     let (store, reports) = with_job(&place.state());

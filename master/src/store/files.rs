@@ -6,6 +6,7 @@
 //! `PIECE_BYTES` and says its length in its header, so that a reader finds its place by headers alone.
 
 use super::StoreError;
+use super::lengths::Lengths;
 use super::writer::{self, Operation, Shared};
 use lz4_flex::frame::{BlockMode, BlockSize, FrameDecoder, FrameEncoder, FrameInfo};
 use sai_core::job::{EventId, JobKey};
@@ -232,13 +233,30 @@ impl Paths {
         Ok(bytes)
     }
 
-    fn lengths(&self, key: JobKey) -> io::Result<Vec<u64>> {
-        let log = match File::open(self.log(key)) {
-            // What a killed process wrote is in the page cache, and not durable before this.
-            Ok(file) => {
-                file.sync_data()?;
+    /// Cuts a file back to what is durable of it, and says how much that is.
+    fn cut(&self, lengths: &Lengths, key: JobKey, stream: u16) -> io::Result<u64> {
+        let file = OpenOptions::new().read(true).write(true).open(self.stream(key, stream))?;
+        let length = file.metadata()?.len();
+        let durable = match lengths.get(key, stream) {
+            Some(durable) => durable.min(length),
+            None => length,
+        };
+        if durable < length {
+            file.set_len(durable)?;
+        }
+        // What a killed process wrote is in the page cache, and not durable before this.
+        file.sync_all()?;
+        if lengths.get(key, stream) != Some(durable) {
+            lengths.record(key, stream, durable)?;
+        }
+        Ok(durable)
+    }
+
+    fn lengths(&self, lengths: &Lengths, key: JobKey) -> io::Result<Vec<u64>> {
+        let log = match self.cut(lengths, key, 0) {
+            Ok(length) => {
                 self.sync_names(key, 0)?;
-                file.metadata()?.len()
+                length
             }
             Err(error) if error.kind() == ErrorKind::NotFound => match LogReader::open(self, key) {
                 Ok(log) => log.length(),
@@ -247,27 +265,25 @@ impl Paths {
             },
             Err(error) => return Err(error),
         };
-        let mut lengths = vec![log];
+        let mut found = vec![log];
         let entries = match fs::read_dir(self.artifacts(key)) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(lengths),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(found),
             Err(error) => return Err(error),
         };
         for entry in entries {
             let entry = entry?;
             let Some(stream) = entry.file_name().to_str().and_then(|name| name.parse::<u16>().ok()) else { continue };
-            let file = File::open(entry.path())?;
-            file.sync_data()?;
             let index = usize::from(stream);
-            if lengths.len() <= index {
-                lengths.resize(index + 1, 0);
+            if found.len() <= index {
+                found.resize(index + 1, 0);
             }
-            if let Some(length) = lengths.get_mut(index) {
-                *length = file.metadata()?.len();
+            if let Some(length) = found.get_mut(index) {
+                *length = self.cut(lengths, key, stream)?;
             }
         }
         self.sync_names(key, 1)?;
-        Ok(lengths)
+        Ok(found)
     }
 
     /// Packs a complete log: written beside, synced, renamed, and only then is the plain one unlinked.
@@ -463,9 +479,16 @@ pub struct Files {
 }
 
 impl Files {
-    pub(super) fn open(paths: Paths, low_mib: u64, report: Reporter) -> Result<Self, StoreError> {
+    pub(super) fn open(
+        paths: Paths,
+        low_mib: u64,
+        report: Reporter,
+        lives: &mut dyn FnMut(JobKey) -> bool,
+    ) -> Result<Self, StoreError> {
         paths.make().map_err(|error| StoreError::file(&paths.state, "make directories in", &error))?;
-        Ok(Self { shared: Arc::new(Shared::new(paths, low_mib, report)) })
+        let lengths = Lengths::open(&paths.state, lives)
+            .map_err(|error| StoreError::disk(&paths.state.join("lengths"), "use", &error))?;
+        Ok(Self { shared: Arc::new(Shared::new(paths, lengths, low_mib, report)) })
     }
 
     pub(super) fn start(&self) -> Result<Vec<JoinHandle<()>>, StoreError> {
@@ -475,6 +498,11 @@ impl Files {
     /// Tells the threads to write what is queued, flush it, and end.
     pub(super) fn close(&self) {
         self.shared.close();
+    }
+
+    /// Whether the lengths written down were not as they were written.
+    pub(super) fn lengths_damaged(&self) -> bool {
+        self.shared.lengths.damaged
     }
 
     pub(super) fn paths(&self) -> &Paths {
@@ -521,13 +549,13 @@ impl Files {
         self.paths().write_saifile(event, bytes)
     }
 
-    /// Durable lengths of the streams 0, 1, … of an attempt after a restart (or a `Failed`): the files' own lengths,
-    /// once they are synced. Streams without a file in between have 0.
+    /// Durable lengths of the streams 0, 1, … of an attempt after a restart: what was flushed and written down. What a
+    /// file has beyond that, which may be anything after a power cut, is cut off. Streams without a file in between have 0.
     ///
     /// # Errors
     /// The disk's, or a packed log that is damaged.
     pub fn lengths(&self, key: JobKey) -> io::Result<Vec<u64>> {
-        self.paths().lengths(key)
+        self.paths().lengths(&self.shared.lengths, key)
     }
 }
 

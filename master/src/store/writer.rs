@@ -7,6 +7,7 @@ mod beside;
 
 use super::files::{Paths, Report, Reporter, free_bytes, judge_space, policy};
 use super::index::is_full;
+use super::lengths::Lengths;
 use sai_core::job::JobKey;
 use sai_core::ordered::{Map, Set};
 use std::collections::VecDeque;
@@ -94,6 +95,7 @@ struct Tasks {
 /// What the threads and their callers share.
 pub(super) struct Shared {
     pub paths: Paths,
+    pub lengths: Lengths,
     low_mib: u64,
     report: Reporter,
     queue: Mutex<Queue>,
@@ -105,9 +107,10 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(paths: Paths, low_mib: u64, report: Reporter) -> Self {
+    pub(super) fn new(paths: Paths, lengths: Lengths, low_mib: u64, report: Reporter) -> Self {
         Self {
             paths,
+            lengths,
             low_mib,
             report,
             queue: Mutex::default(),
@@ -325,6 +328,7 @@ impl Writer {
     }
 
     fn remove(&mut self, key: JobKey) {
+        self.shared.lengths.finish(key);
         let names: Vec<Name> = self.streams.range((key, 0)..=(key, u16::MAX)).map(|(name, _)| *name).collect();
         for name in names {
             self.forget(name);
@@ -383,6 +387,7 @@ impl Writer {
                 }
             }
             Operation::Finish { key } => {
+                self.shared.lengths.finish(key);
                 let name = (key, 0);
                 if let Some(stream) = self.streams.get_mut(&name) {
                     stream.finish = true;

@@ -1,7 +1,8 @@
 //! Tasks → flushed, digested, packed and removed files: what the threads beside the writer do.
 
-use super::{Outcome, Shared, Task};
+use super::{Outcome, RETRY, Shared, Task};
 use crate::store::files::Paths;
+use crate::store::index::is_full;
 use sai_agent::digest::Sha256;
 use sai_core::job::JobKey;
 use std::fs::File;
@@ -32,7 +33,7 @@ pub(super) fn flush_all(shared: &Shared) {
         drop(tasks);
         match task {
             Task::Flush { key, stream, file, length, new } => {
-                let result = flush(&shared.paths, key, stream, file, new);
+                let result = flush(shared, key, stream, file, length, new);
                 shared.done(key, stream, Outcome::Flushed(length, result));
                 tasks = shared.tasks();
             }
@@ -46,13 +47,23 @@ pub(super) fn flush_all(shared: &Shared) {
     }
 }
 
-fn flush(paths: &Paths, key: JobKey, stream: u16, file: Option<Arc<File>>, new: bool) -> io::Result<()> {
+/// Makes bytes durable, then their file's name, and then writes down how many they are.
+fn flush(shared: &Shared, key: JobKey, stream: u16, file: Option<Arc<File>>, length: u64, new: bool) -> io::Result<()> {
     match file {
         Some(file) => file.sync_data()?,
         // Its descriptor was needed for another stream: what counts is the file.
-        None => File::open(paths.stream(key, stream))?.sync_data()?,
+        None => File::open(shared.paths.stream(key, stream))?.sync_data()?,
     }
-    if new { paths.sync_names(key, stream) } else { Ok(()) }
+    if new {
+        shared.paths.sync_names(key, stream)?;
+    }
+    loop {
+        match shared.lengths.record(key, stream, length) {
+            // Only when the file is written anew does it need room; the bytes wait for it unacknowledged, as others do.
+            Err(error) if is_full(&error) && !shared.lock().closing => std::thread::sleep(RETRY),
+            result => return result,
+        }
+    }
 }
 
 fn digest(paths: &Paths, key: JobKey, stream: u16) -> io::Result<[u8; 32]> {
