@@ -1,0 +1,370 @@
+//! Writes, syncs and a power cut → what a file system may have after it: a disk that forgets what was not synced.
+//!
+//! Bytes are durable when their file was synced, names when a directory was. What was not may be there or not: of the names
+//! what was done first, as a journal has it; of a file's bytes any pages, its length with or without them, and zeros where
+//! bytes are missing. It is in memory and mounted by FUSE.
+
+use fuser::{
+    BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
+    LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry,
+    ReplyOpen, ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
+};
+use sai_tests::random::Random;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+const PAGE: usize = 4096;
+/// Nothing is remembered by the kernel, so that it forgets with the disk.
+const NEVER: Duration = Duration::ZERO;
+
+#[derive(Clone)]
+struct Node {
+    kind: FileType,
+    mode: u16,
+    modified: SystemTime,
+    bytes: Vec<u8>,
+    durable: Vec<u8>,
+    /// Pages that were written since the last sync.
+    dirty: BTreeSet<usize>,
+}
+
+/// A change of a directory: its node, a name, and what that names from now on.
+type Naming = (u64, String, Option<u64>);
+
+#[derive(Default)]
+struct Content {
+    nodes: BTreeMap<u64, Node>,
+    names: BTreeMap<(u64, String), u64>,
+    durable_names: BTreeMap<(u64, String), u64>,
+    /// Changes that are not durable; those of one inner list are all there or none.
+    namings: Vec<Vec<Naming>>,
+}
+
+impl Content {
+    fn make(&mut self, parent: u64, name: &OsStr, kind: FileType, mode: u32) -> FileAttr {
+        let number = self.nodes.last_key_value().map_or(1, |(last, _)| last + 1);
+        let node = Node {
+            kind,
+            mode: (mode & 0o7777) as u16,
+            modified: SystemTime::now(),
+            bytes: Vec::new(),
+            durable: Vec::new(),
+            dirty: BTreeSet::new(),
+        };
+        self.nodes.insert(number, node);
+        if parent > 0 {
+            self.rename(vec![(parent, name.to_string_lossy().into_owned(), Some(number))]);
+        }
+        self.about(number).expect("it was just made")
+    }
+
+    fn rename(&mut self, namings: Vec<Naming>) {
+        apply(&mut self.names, &namings);
+        self.namings.push(namings);
+    }
+
+    fn find(&self, parent: INodeNo, name: &OsStr) -> Option<u64> {
+        self.names.get(&(parent.into(), name.to_string_lossy().into_owned())).copied()
+    }
+
+    fn about(&self, number: u64) -> Option<FileAttr> {
+        let node = self.nodes.get(&number)?;
+        let length = node.bytes.len() as u64;
+        Some(FileAttr {
+            ino: INodeNo(number),
+            size: length,
+            blocks: length.div_ceil(512),
+            atime: node.modified,
+            mtime: node.modified,
+            ctime: node.modified,
+            crtime: node.modified,
+            kind: node.kind,
+            perm: node.mode,
+            nlink: 1,
+            uid: 0,
+            gid: 0,
+            rdev: 0,
+            blksize: PAGE as u32,
+            flags: 0,
+        })
+    }
+
+    /// What is there after the power was gone.
+    fn cut(&mut self, random: &mut Random) {
+        let kept = random.below(self.namings.len() as u64 + 1) as usize;
+        for namings in self.namings.drain(..).take(kept) {
+            apply(&mut self.durable_names, &namings);
+        }
+        self.names.clone_from(&self.durable_names);
+        for node in self.nodes.values_mut() {
+            let mut bytes = node.durable.clone();
+            match random.below(3) {
+                // The length came before the bytes.
+                0 => bytes.resize(node.bytes.len(), 0),
+                1 => {}
+                _ => {
+                    bytes.resize(node.bytes.len(), 0);
+                    for page in &node.dirty {
+                        if random.once_in(2) {
+                            copy_page(&node.bytes, &mut bytes, *page);
+                        }
+                    }
+                }
+            }
+            node.dirty.clear();
+            node.durable.clone_from(&bytes);
+            node.bytes = bytes;
+        }
+    }
+}
+
+fn apply(names: &mut BTreeMap<(u64, String), u64>, namings: &[Naming]) {
+    for (parent, name, number) in namings {
+        match number {
+            Some(number) => names.insert((*parent, name.clone()), *number),
+            None => names.remove(&(*parent, name.clone())),
+        };
+    }
+}
+
+fn copy_page(from: &[u8], to: &mut [u8], page: usize) {
+    let range = page * PAGE..((page + 1) * PAGE).min(from.len()).min(to.len());
+    if let (Some(from), Some(to)) = (from.get(range.clone()), to.get_mut(range)) {
+        to.copy_from_slice(from);
+    }
+}
+
+/// The disk, mounted.
+pub struct Disk {
+    content: Arc<Mutex<Content>>,
+    path: PathBuf,
+    session: Option<BackgroundSession>,
+}
+
+struct Mounted(Arc<Mutex<Content>>);
+
+impl Mounted {
+    fn lock(&self) -> MutexGuard<'_, Content> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Disk {
+    /// Mounts an empty one; `None` for those who may not.
+    pub fn mount(path: &Path) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() || !Path::new("/dev/fuse").exists() {
+            eprintln!("SKIPPED: only root can mount a disk of this test's own, with /dev/fuse");
+            return None;
+        }
+        std::fs::create_dir_all(path).expect("a directory");
+        let mut content = Content::default();
+        content.make(0, OsStr::new(""), FileType::Directory, 0o711);
+        let mut disk = Self { content: Arc::new(Mutex::new(content)), path: path.to_path_buf(), session: None };
+        match disk.attach() {
+            Ok(()) => Some(disk),
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                eprintln!("SKIPPED: this machine does not let a FUSE file system be mounted: {error}");
+                None
+            }
+            Err(error) => panic!("the disk cannot be mounted: {error}"),
+        }
+    }
+
+    fn attach(&mut self) -> std::io::Result<()> {
+        let mounted = Mounted(Arc::clone(&self.content));
+        self.session = Some(fuser::spawn_mount(mounted, &self.path, &Config::default())?);
+        Ok(())
+    }
+
+    /// Takes the power away and gives it back. Nobody may have the disk open.
+    pub fn cut(&mut self, random: &mut Random) {
+        drop(self.session.take());
+        self.content.lock().unwrap_or_else(PoisonError::into_inner).cut(random);
+        self.attach().expect("it can be mounted again");
+    }
+}
+
+impl Filesystem for Mounted {
+    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let content = self.lock();
+        match content.find(parent, name).and_then(|number| content.about(number)) {
+            Some(about) => reply.entry(&NEVER, &about, Generation(0)),
+            None => reply.error(Errno::ENOENT),
+        }
+    }
+
+    fn getattr(&self, _: &Request, number: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        match self.lock().about(number.into()) {
+            Some(about) => reply.attr(&NEVER, &about),
+            None => reply.error(Errno::ENOENT),
+        }
+    }
+
+    fn setattr(
+        &self,
+        _: &Request,
+        number: INodeNo,
+        mode: Option<u32>,
+        _: Option<u32>,
+        _: Option<u32>,
+        size: Option<u64>,
+        _: Option<TimeOrNow>,
+        _: Option<TimeOrNow>,
+        _: Option<SystemTime>,
+        _: Option<FileHandle>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<fuser::BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let mut content = self.lock();
+        let Some(node) = content.nodes.get_mut(&number.into()) else { return reply.error(Errno::ENOENT) };
+        if let Some(mode) = mode {
+            node.mode = (mode & 0o7777) as u16;
+        }
+        if let Some(size) = size {
+            node.bytes.resize(size as usize, 0);
+            node.dirty.insert(size as usize / PAGE);
+        }
+        match content.about(number.into()) {
+            Some(about) => reply.attr(&NEVER, &about),
+            None => reply.error(Errno::ENOENT),
+        }
+    }
+
+    fn mknod(&self, _: &Request, parent: INodeNo, name: &OsStr, mode: u32, _: u32, _: u32, reply: ReplyEntry) {
+        let kind = if mode & 0o170_000 == 0o140_000 { FileType::Socket } else { FileType::RegularFile };
+        reply.entry(&NEVER, &self.lock().make(parent.into(), name, kind, mode), Generation(0));
+    }
+
+    fn mkdir(&self, _: &Request, parent: INodeNo, name: &OsStr, mode: u32, _: u32, reply: ReplyEntry) {
+        reply.entry(&NEVER, &self.lock().make(parent.into(), name, FileType::Directory, mode), Generation(0));
+    }
+
+    fn create(&self, _: &Request, parent: INodeNo, name: &OsStr, mode: u32, _: u32, _: i32, reply: ReplyCreate) {
+        let about = self.lock().make(parent.into(), name, FileType::RegularFile, mode);
+        reply.created(&NEVER, &about, Generation(0), FileHandle(0), FopenFlags::FOPEN_DIRECT_IO);
+    }
+
+    fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.lock().rename(vec![(parent.into(), name.to_string_lossy().into_owned(), None)]);
+        reply.ok();
+    }
+
+    fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let content = self.lock();
+        let number = content.find(parent, name).unwrap_or(0);
+        let empty =
+            content.names.range((number, String::new())..).next().is_none_or(|((parent, _), _)| *parent != number);
+        drop(content);
+        if empty { self.unlink(request, parent, name, reply) } else { reply.error(Errno::ENOTEMPTY) }
+    }
+
+    fn rename(
+        &self,
+        _: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        if !flags.is_empty() {
+            return reply.error(Errno::EINVAL);
+        }
+        let mut content = self.lock();
+        let Some(number) = content.find(parent, name) else { return reply.error(Errno::ENOENT) };
+        let text = |name: &OsStr| name.to_string_lossy().into_owned();
+        content.rename(vec![(parent.into(), text(name), None), (new_parent.into(), text(new_name), Some(number))]);
+        reply.ok();
+    }
+
+    fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        reply.opened(FileHandle(0), FopenFlags::FOPEN_DIRECT_IO);
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        number: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let content = self.lock();
+        let Some(node) = content.nodes.get(&number.into()) else { return reply.error(Errno::ENOENT) };
+        let from = (offset as usize).min(node.bytes.len());
+        reply.data(&node.bytes[from..(from + size as usize).min(node.bytes.len())]);
+    }
+
+    fn write(
+        &self,
+        _: &Request,
+        number: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _: WriteFlags,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let mut content = self.lock();
+        let Some(node) = content.nodes.get_mut(&number.into()) else { return reply.error(Errno::ENOENT) };
+        let (from, end) = (offset as usize, offset as usize + data.len());
+        if node.bytes.len() < end {
+            node.bytes.resize(end, 0);
+        }
+        node.bytes[from..end].copy_from_slice(data);
+        node.dirty.extend(from / PAGE..=end.saturating_sub(1) / PAGE);
+        node.modified = SystemTime::now();
+        reply.written(data.len() as u32);
+    }
+
+    fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        reply.ok();
+    }
+
+    fn fsync(&self, _: &Request, number: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        let mut content = self.lock();
+        let Some(node) = content.nodes.get_mut(&number.into()) else { return reply.error(Errno::ENOENT) };
+        node.durable.resize(node.bytes.len(), 0);
+        for page in std::mem::take(&mut node.dirty) {
+            copy_page(&node.bytes, &mut node.durable, page);
+        }
+        reply.ok();
+    }
+
+    fn readdir(&self, _: &Request, number: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let content = self.lock();
+        let number = u64::from(number);
+        let names = content.names.range((number, String::new())..).take_while(|((parent, _), _)| *parent == number);
+        for (index, ((_, name), child)) in names.enumerate().skip(offset as usize) {
+            let kind = content.nodes.get(child).map_or(FileType::RegularFile, |node| node.kind);
+            if reply.add(INodeNo(*child), index as u64 + 1, kind, name) {
+                break;
+            }
+        }
+        reply.ok();
+    }
+
+    fn fsyncdir(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        let content = &mut *self.lock();
+        for namings in content.namings.drain(..) {
+            apply(&mut content.durable_names, &namings);
+        }
+        reply.ok();
+    }
+
+    fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
+        reply.statfs(1 << 22, 1 << 21, 1 << 21, 1 << 20, 1 << 20, PAGE as u32, 255, PAGE as u32);
+    }
+}
