@@ -239,7 +239,8 @@ impl Stranger {
                 let bare = self.world.directory.join("srv/git/hello.git");
                 let pushed = git(&self.own).arg("push").arg(bare).args(["HEAD:refs/heads/pushed"]).output();
                 let told = text(&pushed.expect("git can be run").stderr);
-                assert!(!told.contains("sai:"), "{told}");
+                assert!(told.contains("remote: sai: https://") && told.contains("/event/1"), "{told}");
+                assert!(!told.contains("Sai was not told of it"), "{told}");
                 let event = eventually("the push becomes an event", || self.world.event(1));
                 assert_eq!(event.jobs.len(), 1, "{event:?}");
                 assert!(self.world.ended(1).jobs.iter().all(|job| job.state == "passed"));
@@ -276,7 +277,7 @@ impl Stranger {
             }
             "sudo sai-master agent revoke shed" => {
                 self.run(line);
-                self.agent.as_ref().expect("an agent").await_line("this token opens nothing here");
+                self.agent.as_ref().expect("an agent").await_line("this agent's token was revoked");
             }
             "sudo sai-agent image create linux-debian-13/x86_64/gcc --debootstrap trixie --packages \"gcc libc6-dev make\""
             | "sudo sai-agent image create linux-debian-13/x86_64/tcc --on linux-debian-13/x86_64/gcc --packages \"tcc libc6-dev make\""
