@@ -171,8 +171,8 @@ fn command_serve(mut arguments: Arguments) -> Result<(), Failure> {
             }
         }
     };
-    say(&format!("configured by {}", file.display()));
     let config = config::read(&file).map_err(Failure::usage)?;
+    say(&format!("configured by {}", file.display()));
     let directory = directory.or_else(|| config.state.clone());
     let directory = directory.map_or_else(config::default_state, Ok).map_err(Failure::usage)?;
     let fresh = Fresh::new(&directory);
