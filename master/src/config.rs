@@ -65,6 +65,15 @@ pub struct Certificate {
     pub public_authority: bool,
 }
 
+/// What agents are shown by a proxy that has a certificate of its own.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Shown {
+    /// One that is signed by an authority that every system knows.
+    Authority,
+    /// The first of this PEM file, to be pinned.
+    File(PathBuf),
+}
+
 /// All settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -78,6 +87,8 @@ pub struct Config {
     pub trusted_proxies: Proxies,
     /// The certificate; `None` makes one on the first start.
     pub certificate: Option<Certificate>,
+    /// What agents are shown in place of that by a proxy.
+    pub shown_certificate: Option<Shown>,
     /// Whether everybody may read the page; acting always needs a sign-in.
     pub public: bool,
     /// The repositories, by name.
@@ -108,6 +119,7 @@ impl Default for Config {
             url: None,
             trusted_proxies: Proxies::default(),
             certificate: None,
+            shown_certificate: None,
             public: true,
             repositories: Map::new(),
             builtin: Some(Builtin {
@@ -134,6 +146,7 @@ const ROOT: &[&str] = &[
     "url",
     "trusted_proxies",
     "tls",
+    "shown_certificate",
     "public",
     "repositories",
     "builtin",
@@ -182,6 +195,13 @@ pub fn read(file: &str, bytes: &[u8]) -> Result<Config, Vec<String>> {
             }
             _ => reader.report(&root, "tls", "both `chain` and `key`, paths of PEM files"),
         }
+    }
+    config.shown_certificate = reader.text(&root, "shown_certificate").map(|text| match text.as_str() {
+        "authority" => Shown::Authority,
+        file => Shown::File(file.into()),
+    });
+    if config.shown_certificate.is_some() && config.url.is_none() {
+        reader.report(&root, "shown_certificate", "`url` beside it, the address of the proxy that shows it");
     }
     for (name, section) in reader.objects(&root, "repositories", REPOSITORY) {
         if let Some(repository) = repository(&mut reader, &name.value, &section) {

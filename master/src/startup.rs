@@ -4,7 +4,7 @@ use crate::actions::{Actions, Door};
 use crate::addresses;
 use crate::agents::{self, NoToken, Tokens};
 use crate::builtin::{self, BuiltinAgent};
-use crate::config::Config;
+use crate::config::{Certificate, Config, Shown};
 use crate::forge::Forge;
 use crate::front::{Front, FrontConfig, Greeting, Lane, Limits, Rejection, RequestHead, Socket, Upgrades};
 use crate::hooks::Hooks;
@@ -20,7 +20,7 @@ use crate::repositories::{Numbers, Repositories, Shared, read_saifile};
 use crate::sessions::Sessions;
 use crate::status::About;
 use crate::store::{Options, Restored, Store};
-use crate::tls::{Identity, Sources};
+use crate::tls::{self, Identity, Sources};
 use crate::{admin, say, viewers};
 use sai_agent::blocking::{detach, unblock};
 use sai_agent::clock;
@@ -72,7 +72,7 @@ pub struct Master {
 pub fn start(config: Config) -> Result<Master, String> {
     let state = make_state(&config.state)?;
     let identity = Arc::new(Identity::load(tls_sources(&config)).map_err(|error| error.to_string())?);
-    if let Ok(address) = own_address(&config)
+    if let (Ok(address), None) = (own_address(&config), &config.shown_certificate)
         && !identity.names(&address.host)
     {
         say(&format!(
@@ -211,14 +211,18 @@ pub fn tls_sources(config: &Config) -> Sources {
 /// # Errors
 /// The configured address is none that agents could dial.
 pub fn door(config: &Config, identity: &Identity) -> Result<Door, String> {
-    let known = config.certificate.as_ref().is_some_and(|files| files.public_authority);
+    let fingerprint = match (&config.shown_certificate, &config.certificate) {
+        (Some(Shown::File(file)), _) => Some(tls::fingerprint_of(file).map_err(|error| error.to_string())?),
+        (Some(Shown::Authority), _) | (None, Some(Certificate { public_authority: true, .. })) => None,
+        (None, _) => Some(identity.fingerprint()),
+    };
     let address = own_address(config)?;
     let everywhere = config.listen.iter().any(|listen| listen.ip().is_unspecified() && listen.port() == address.port);
     Ok(Door {
         // An authority vouches for names, so an address would not be believed.
-        everywhere: config.url.is_none() && everywhere && !known,
+        everywhere: config.url.is_none() && everywhere && fingerprint.is_some(),
         address,
-        fingerprint: (!known).then(|| identity.fingerprint()),
+        fingerprint,
     })
 }
 

@@ -192,6 +192,14 @@ pub fn chain_pem(sources: &Sources) -> Result<String, IdentityError> {
     Ok(pem_of(&chain(file)?))
 }
 
+/// SHA-256 of the first certificate of a PEM file.
+///
+/// # Errors
+/// [`IdentityError`] says what was expected in it.
+pub fn fingerprint_of(file: &Path) -> Result<[u8; 32], IdentityError> {
+    Ok(chain(file)?.first().map_or([0; 32], |leaf| pin::fingerprint(leaf)))
+}
+
 /// Certificates as PEM (RFC 7468).
 fn pem_of(chain: &[CertificateDer<'_>]) -> String {
     let mut text = String::new();
