@@ -1,6 +1,6 @@
 //! Ten events of ten thousand jobs, and thousands who look → what a page takes, and what it takes to tell them all.
 //!
-//! The floor of a page is the answer to `/health` by the same curl. Those who look are sockets of this process on the list
+//! The floor of a page is the answer to `/healthz` by the same curl. Those who look are sockets of this process on the list
 //! of events; a job that is cancelled is told to each of them.
 
 use async_tungstenite::tungstenite::Message;
@@ -81,7 +81,7 @@ fn main() {
         eventually_within(PATIENCE, "the event", || world.events().iter().any(|about| about.id == event).then_some(()));
     }
     let page = |path: &str| median(&(0..ROUNDS).map(|_| seconds(|| drop(world.page(path)))).collect::<Vec<_>>());
-    let (floor, list) = (page("/health"), page("/"));
+    let (floor, list) = (page("/healthz"), page("/"));
     row("the list of events, with curl's start", &ms(floor), &ms(list), (list * 1e3, " ms"), Some(100.0));
 
     let line: JoinLine = world.join_line("nobody").parse().expect("a join line");
