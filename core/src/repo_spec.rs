@@ -254,7 +254,18 @@ impl Reader<'_> {
             if platforms.len() >= PLATFORMS_MAX {
                 return self.wrong(name.at, "platforms", format!("at most {PLATFORMS_MAX} platforms"));
             }
-            platforms.extend(self.platform(name, value));
+            let Some(platform) = self.platform(name, value) else { continue };
+            // Of one name with different builds is usual; the same twice is a slip, and twice the work.
+            let same = |other: &&Platform| other.name == platform.name && other.steps == platform.steps;
+            if let Some(earlier) = platforms.iter().find(same) {
+                let text = format!(
+                    "platforms.{}: the same build as at {}, each job is made twice",
+                    shown(&name.value),
+                    earlier.at
+                );
+                self.warn(name.at, text);
+            }
+            platforms.push(platform);
         }
     }
 

@@ -378,6 +378,9 @@ fn missing_sections_are_warned_of() {
             "1:1: no `configurations`, so nothing is built",
         ]
     );
+    let same = r#"{"schema":"sai-1","platforms":{"a":{"build":"x"},"a":{"build":"y"},"a":{"build":"x"}},"configurations":{"c":{}}}"#;
+    assert_eq!(read(same).1, ["1:68: platforms.a: the same build as at 1:32, each job is made twice"]);
+    assert_eq!(pairs(&jobs(same, "main")), ["a\tc", "a\tc", "a\tc"]);
     let twice = r#"{"schema":"sai-1","platforms":{"a":{"build":"x"}},"configurations":{"c":{}},"platforms":{"b":{"build":"x"}}}"#;
     assert_eq!(read(twice).1, ["1:77: platforms: also given at 1:19, both are read"]);
     assert_eq!(pairs(&jobs(twice, "main")), ["a\tc", "b\tc"]);

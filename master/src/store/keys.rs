@@ -3,6 +3,7 @@
 use super::{Change, StoreError};
 use miniserde::{Deserialize, Serialize, json};
 use sai_agent::digest::{Sha256, sha256};
+use sai_core::git_names::without_credentials;
 use sai_core::job::{EventId, JobState};
 use sai_core::ledger::EventRecord;
 
@@ -176,8 +177,17 @@ fn tagged(kind: &str, record: &impl Serialize) -> String {
     format!("{{\"kind\":\"{kind}\",{}", record.get(1..).unwrap_or_default())
 }
 
+/// An event's record of an older version without the credentials that such have in their URL; none if it has none.
+fn without_secret(record: &str) -> Option<String> {
+    let mut event = json::from_str::<EventRecord>(record).ok().filter(|event| event.url.contains('@'))?;
+    event.url = without_credentials(&event.url);
+    Some(json::to_string(&event))
+}
+
 /// A record that an index without kinds had, as a line.
 pub(super) fn with_kind(kind: Kind, record: &str) -> String {
+    let public = if kind == Kind::Event { without_secret(record) } else { None };
+    let record = public.as_deref().unwrap_or(record);
     let word = match kind {
         Kind::Event => "event",
         Kind::Job => "job",
