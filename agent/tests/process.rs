@@ -185,7 +185,7 @@ fn a_command_line_that_is_not_understood_is_refused() {
             (&["serve"], 2, "serve is not understood"),
             (&["--config"], 2, "--config"),
             (&["--config", "/no/such/file"], 2, "/no/such/file cannot be read"),
-            (&["--config", config], 2, &format!("{config}:3:3: slot: expected one of master, token")),
+            (&["--config", config], 2, &format!("{config}:3:3: slot: expected one of master, others, token")),
             (&["--state", empty], 2, "join a master first (sai-agent join LINE)"),
             (&["join"], 2, "join needs the line"),
             (&["join", "-"], 2, "this is no join line"),

@@ -26,6 +26,7 @@ pub mod stable;
 pub mod sums;
 pub mod units;
 pub mod views;
+pub mod whole;
 
 use crate::http::{Body, FAILED_HEADER, Request, Response};
 use crate::sessions::{clear_cookie, cookie, same_origin, set_cookie, user_of_token};
@@ -38,6 +39,7 @@ use sai_core::job::{JobId, JobKey};
 use search::Query;
 use std::io;
 use views::{JobView, Visitor};
+use whole::Whole;
 
 /// What a page may load and do: everything from here, nothing inline, nothing from elsewhere (CSP level 3).
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -317,6 +319,9 @@ impl Answer<'_> {
             Some(lines) => Wanted::Around(*lines.start(), *lines.end()),
             None => error.as_ref().map_or(Wanted::Ends, |error| Wanted::EndsAnd(error.line)),
         };
+        if let Some(why) = self.cut(&view, self.library.archive.log(view.key()).map_or(0, |log| log.length)) {
+            return self.error(500, &why);
+        }
         match self.library.log(view.key(), wanted) {
             Ok(mut log) => {
                 let past = std::mem::take(&mut log.past);
@@ -329,6 +334,14 @@ impl Answer<'_> {
         }
     }
 
+    /// What is wrong with a log that ended longer than it is now.
+    fn cut(&self, view: &JobView, length: u64) -> Option<String> {
+        let recorded = view.job.log_bytes;
+        let ended = view.job.state.ended() && view.current() && recorded > 0;
+        (ended && length != recorded)
+            .then(|| format!("The log is damaged: {length} bytes are there of {recorded}. What is left is in `logs/` of the master's state."))
+    }
+
     /// Opens an attempt's log and answers with it.
     fn stored(
         &self,
@@ -336,14 +349,32 @@ impl Answer<'_> {
         attempt: Option<u32>,
         answer: impl FnOnce(JobKey, StoredLog) -> io::Result<Response>,
     ) -> Response {
-        let Some(view) = self.library.job(id, attempt) else { return self.unknown() };
+        match self.read_log(id, attempt, answer) {
+            Ok(response) => response,
+            Err(None) => self.unknown(),
+            Err(Some(why)) => self.error(500, &why),
+        }
+    }
+
+    /// The same with why there is no answer, for people; `None` where there is no such log.
+    fn read_log(
+        &self,
+        id: JobId,
+        attempt: Option<u32>,
+        answer: impl FnOnce(JobKey, StoredLog) -> io::Result<Response>,
+    ) -> Result<Response, Option<String>> {
+        let view = self.library.job(id, attempt).ok_or(None)?;
         // While the next attempt is only queued, what there is to read is the last one's.
         let key = JobKey { job: id, attempt: attempt.unwrap_or(view.job.attempt) };
         let state = if view.live() { view.job.state.word() } else { "ended" };
-        match self.library.archive.log(key).and_then(|log| answer(key, log)) {
-            Ok(response) => response.with("sai-state", state),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.unknown(),
-            Err(error) => self.error(500, &format!("The log cannot be read: {error}.")),
+        let log = self.library.archive.log(key);
+        if let Some(why) = log.as_ref().ok().filter(|_| view.key() == key).and_then(|log| self.cut(&view, log.length)) {
+            return Err(Some(why));
+        }
+        match log.and_then(|log| answer(key, log)) {
+            Ok(response) => Ok(response.with("sai-state", state)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(None),
+            Err(error) => Err(Some(format!("The log cannot be read: {error}."))),
         }
     }
 
@@ -377,14 +408,28 @@ impl Answer<'_> {
         if shown && kind.is_none() {
             return self.unknown();
         }
+        // What an attempt under way has is not on record yet. A part is what it is; all of it is compared.
+        let whole = match known.map(|artifact| Whole::new(file.try_clone()?, artifact)).transpose() {
+            Ok(whole) => whole,
+            Err(error) => return self.error(500, &format!("The file cannot be given: {error}.")),
+        };
         match Response::file(self.request, file, kind.unwrap_or("application/octet-stream"), tag.as_deref()) {
-            Ok(response) if shown => response
-                .with("content-disposition", "inline")
-                .with("content-security-policy", SHOWN)
-                .with("referrer-policy", "no-referrer")
-                .with("x-content-type-options", "nosniff")
-                .with("cache-control", "private, no-cache"),
-            Ok(response) => download(name, response),
+            Ok(mut response) => {
+                if let (Some(whole), Body::File { offset: 0, length, .. }) = (whole, &response.body)
+                    && known.is_some_and(|known| known.size == *length)
+                {
+                    response.body = Body::Reader { reader: Box::new(whole), length: *length };
+                }
+                if !shown {
+                    return download(name, response);
+                }
+                response
+                    .with("content-disposition", "inline")
+                    .with("content-security-policy", SHOWN)
+                    .with("referrer-policy", "no-referrer")
+                    .with("x-content-type-options", "nosniff")
+                    .with("cache-control", "private, no-cache")
+            }
             Err(error) => self.error(500, &format!("The file cannot be read: {error}.")),
         }
     }
@@ -451,11 +496,10 @@ impl Answer<'_> {
             ApiRoute::Repositories => Some(api::repositories(&library.live().repositories)),
             ApiRoute::Log(id) => {
                 let from = number_field(query, "from").unwrap_or(0);
-                let response = self.stored(id, None, |key, log| self.raw(key, log, from));
-                return match response.status {
-                    200 => response,
-                    404 => wrong(404, "no such log"),
-                    status => wrong(status, "the log cannot be read"),
+                return match self.read_log(id, None, |key, log| self.raw(key, log, from)) {
+                    Ok(response) => response,
+                    Err(None) => wrong(404, "no such log"),
+                    Err(Some(why)) => wrong(500, &why),
                 };
             }
             ApiRoute::Do(action) => {

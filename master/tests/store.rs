@@ -634,7 +634,7 @@ fn a_complete_log_is_packed_and_reads_the_same() {
     for (n, piece) in content.chunks(65_536).enumerate() {
         store.files().append(KEY, 0, n as u64 * 65_536, piece.to_vec());
     }
-    await_report(&reports, |report| matches!(report, Report::Appended { .. }));
+    await_flushed(&reports, KEY, content.len() as u64);
     let mut early = store.reader().log(KEY).expect("a log");
     store.files().finish(KEY);
     let (plain, packed) = (place.state().join("logs/1-1.log"), place.state().join("logs/1-1.log.lz4"));
@@ -983,6 +983,67 @@ fn full_disk_and_logs() {
     await_flushed(&reports, KEY, content.len() as u64);
     await_report(&reports, |report| matches!(report, Report::Space { low: false, .. }));
     assert!(fs::read(state.join("logs/1-1.log")).expect("read") == content);
+    await_that("an empty queue", || store.files().queued_bytes() == 0);
+}
+
+#[test]
+fn an_ended_attempt_leaves_no_file_that_is_not_whole() {
+    let place = Place::new();
+    let (store, reports) = with_job(&place.state());
+    let artifact = |stream, size| {
+        let (path, sha256) = (format!("f{stream}"), "ab".repeat(32));
+        sai_core::record::Record::Artifact(Artifact { stream, path, size, sha256, executable: false })
+    };
+    let mut log = Vec::new();
+    sai_core::record::encode(&artifact(1, 70), 1, &mut log);
+    sai_core::record::encode(&artifact(2, 70), 1, &mut log);
+    let length = log.len() as u64;
+    store.files().append(KEY, 0, 0, log);
+    // One is whole, one is not, and one was never announced.
+    for (stream, bytes) in [(1, 70), (2, 69), (3, 70)] {
+        store.files().append(KEY, stream, 0, text(bytes));
+    }
+    await_flushed(&reports, KEY, length);
+    let names = || -> Vec<String> {
+        let files = fs::read_dir(place.state().join("artifacts/1-1")).expect("listed").flatten();
+        let mut names: Vec<String> = files.map(|file| file.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(), ["1", "2", "3"]);
+    commit(&store, vec![Change::Job(job(1, 1, JobState::Cancelled))]);
+    store.files().finish(KEY);
+    await_that("unlinking", || names() == ["1"]);
+    // What a crash has left is found by the garbage collection.
+    fs::write(place.state().join("artifacts/1-1/2"), text(10)).expect("written");
+    gc(&store, Policy { events: 9, days: None });
+    await_that("unlinking", || names() == ["1"]);
+}
+
+#[test]
+fn an_ended_attempt_gives_the_full_disk_back_what_it_took() {
+    on_small_disk("full_disk_and_an_end", "64m");
+}
+
+/// Not a test by itself: run by `an_ended_attempt_gives_the_full_disk_back_what_it_took`.
+#[test]
+fn full_disk_and_an_end() {
+    let Some(state) = child_state() else { return };
+    let (store, reports) = with_job(&state);
+    let other = JobKey { job: 1, attempt: 2 };
+    for piece in 0..40 {
+        store.files().append(KEY, 1, piece << 20, text(1 << 20));
+    }
+    await_report(&reports, |report| matches!(report, Report::Space { low: true, .. }));
+    await_that("no room", || store.files().queued_bytes() > 0);
+    std::thread::sleep(Duration::from_millis(400));
+    store.files().append(other, 0, 0, text(3 << 20));
+    // Commits pass meanwhile, and so does the end of what takes all the room.
+    commit(&store, vec![Change::Job(job(1, 1, JobState::Cancelled))]);
+    assert!(store.files().queued_bytes() > 3 << 20, "{}", store.files().queued_bytes());
+    store.files().finish(KEY);
+    await_that("unlinking", || !state.join("artifacts/1-1").exists());
+    await_flushed(&reports, other, 3 << 20);
     await_that("an empty queue", || store.files().queued_bytes() == 0);
 }
 

@@ -10,6 +10,8 @@ use super::lengths::Lengths;
 use super::writer::{self, Operation, Shared};
 use lz4_flex::frame::{BlockMode, BlockSize, FrameDecoder, FrameEncoder, FrameInfo};
 use sai_core::job::{EventId, JobKey};
+use sai_core::ordered::Map;
+use sai_core::record::{Decoder, Item, Record};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
@@ -24,6 +26,8 @@ const PIECE_BYTES: usize = 1 << 20;
 const PACK_FROM_BYTES: u64 = 16 << 10;
 /// Bytes that may wait to be written before a caller should stop reading from its links.
 pub const QUEUE_BYTES: u64 = 16 << 20;
+/// Bytes of a log that are read at once to know what it announced.
+const PRUNE_BYTES: usize = 256 << 10;
 /// Bytes of a saifile at most when one is read back: far more than the limit for a pushed one.
 const SAIFILE_BYTES: u64 = 16 << 20;
 
@@ -286,6 +290,45 @@ impl Paths {
         Ok(found)
     }
 
+    /// Unlinks the files of an ended attempt that are not as its log announced them.
+    pub(super) fn prune(&self, key: JobKey) -> io::Result<()> {
+        let directory = self.artifacts(key);
+        let entries = match fs::read_dir(&directory) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            entries => entries?,
+        };
+        let mut sizes: Map<u16, u64> = Map::new();
+        let mut left = false;
+        let mut decoder = Decoder::new();
+        let mut buffer = vec![0; PRUNE_BYTES];
+        match LogReader::open(self, key) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+            Ok(mut log) => loop {
+                let taken = log.read(&mut buffer)?;
+                let read = decoder.push(buffer.get(..taken).unwrap_or_default(), |item| {
+                    if let Item::Record(_, Record::Artifact(artifact)) = item {
+                        sizes.insert(artifact.stream, artifact.size);
+                    }
+                });
+                if taken == 0 || read.is_err() {
+                    break;
+                }
+            },
+        }
+        for entry in entries {
+            let entry = entry?;
+            let stream = entry.file_name().to_str().and_then(|name| name.parse::<u16>().ok());
+            let announced = stream.and_then(|stream| sizes.get(&stream));
+            if announced == Some(&entry.metadata()?.len()) {
+                left = true;
+            } else {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        if left { Ok(()) } else { fs::remove_dir(directory) }
+    }
+
     /// Packs a complete log: written beside, synced, renamed, and only then is the plain one unlinked.
     pub(super) fn pack(&self, key: JobKey) -> io::Result<()> {
         let plain_path = self.log(key);
@@ -531,9 +574,10 @@ impl Files {
         self.shared.push(Operation::Flush { key });
     }
 
-    /// The log is complete and will be packed in the background. Readers notice nothing.
+    /// The attempt has ended. Its log will be packed in the background, which readers do not notice; what is queued of it
+    /// is dropped, and files that its log does not announce, or that are not complete, are unlinked.
     pub fn finish(&self, key: JobKey) {
-        self.shared.push(Operation::Finish { key });
+        self.shared.finish(key);
     }
 
     /// Unlinks the files of an attempt and drops what is queued for it.

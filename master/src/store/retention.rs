@@ -164,7 +164,13 @@ pub(super) fn sweep(
                     true
                 })
             }),
-            Found::PackedLog(key) | Found::Artifacts(key) => ledger.index.contains(Kind::Job, key.job),
+            Found::PackedLog(key) => ledger.index.contains(Kind::Job, key.job),
+            Found::Artifacts(key) => job_with_files(ledger, key, path, now.is_some()).map(|(known, excess)| {
+                if excess {
+                    complete.push(key);
+                }
+                known
+            }),
             Found::Saifile(event) => has_event(ledger, event),
             // What is packed again is written over; anything else is as good as nobody's.
             Found::Leftover => Ok(now.is_none()),
@@ -187,6 +193,22 @@ pub(super) fn sweep(
         files.finish(key);
     }
     Ok(orphans.len() as u64)
+}
+
+/// Whether there is a job of this attempt and, when that is to be looked at, whether the attempt has ended and has other
+/// files than are on record.
+fn job_with_files(ledger: &Ledger, key: JobKey, path: &Path, look: bool) -> Result<(bool, bool), StoreError> {
+    if !look {
+        return Ok((ledger.index.contains(Kind::Job, key.job)?, false));
+    }
+    let Some(job) = ledger.index.record::<JobRecord>(Kind::Job, key.job)? else { return Ok((false, false)) };
+    if job.attempt > key.attempt {
+        return Ok((true, true));
+    }
+    let recorded = |name: &str| job.artifacts.iter().any(|artifact| artifact.stream.to_string() == name);
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    let excess = entries.into_iter().any(|entry| !entry.file_name().to_str().is_some_and(recorded));
+    Ok((true, job.state.ended() && excess))
 }
 
 fn has_event(ledger: &Ledger, event: EventId) -> Result<bool, StoreError> {

@@ -136,6 +136,26 @@ impl Shared {
         self.queue_wake.notify_one();
     }
 
+    /// Nothing more of this attempt is wanted: what is queued of it, and waits for room, makes room.
+    pub(super) fn finish(&self, key: JobKey) {
+        let mut queue = self.lock();
+        let mut freed = 0;
+        queue.operations.retain(|operation| {
+            let keep =
+                operation.key() != key || !matches!(operation, Operation::Append { .. } | Operation::Seal { .. });
+            if !keep {
+                freed += operation.bytes();
+            }
+            keep
+        });
+        let finish = Operation::Finish { key };
+        self.queued.fetch_add(finish.bytes(), Ordering::Relaxed);
+        self.queued.fetch_sub(freed, Ordering::Relaxed);
+        queue.operations.push_back(finish);
+        drop(queue);
+        self.queue_wake.notify_one();
+    }
+
     pub(super) fn remove(&self, key: JobKey) {
         self.lock().removals.push(key);
         self.queue_wake.notify_one();
@@ -261,7 +281,13 @@ impl Writer {
             }
             let done = std::mem::take(&mut queue.done);
             let may_write = self.stalled.is_none_or(|until| now >= until);
-            let operation = if may_write { queue.operations.pop_front() } else { None };
+            let operation = if may_write {
+                queue.operations.pop_front()
+            } else {
+                // What ends needs no room, and may give some.
+                let place = queue.operations.iter().position(|operation| matches!(operation, Operation::Finish { .. }));
+                place.and_then(|place| queue.operations.remove(place))
+            };
             if done.is_empty() && operation.is_none() && removals.is_empty() {
                 if queue.closing && (queue.operations.is_empty() || self.stalled.is_some()) {
                     drop(queue);
@@ -289,7 +315,9 @@ impl Writer {
                 self.take(done);
             }
             if let Some(operation) = operation {
-                self.stalled = None;
+                if may_write {
+                    self.stalled = None;
+                }
                 self.perform(operation);
             }
         }
@@ -388,6 +416,10 @@ impl Writer {
             }
             Operation::Finish { key } => {
                 self.shared.lengths.finish(key);
+                let files: Vec<Name> = self.streams.range((key, 1)..=(key, u16::MAX)).map(|(name, _)| *name).collect();
+                for file in files {
+                    self.forget(file);
+                }
                 let name = (key, 0);
                 if let Some(stream) = self.streams.get_mut(&name) {
                     stream.finish = true;

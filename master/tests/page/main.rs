@@ -178,6 +178,10 @@ fn raw_text_and_records_are_exact() {
     assert_eq!(world.get("/job/1002/log").status, 404);
 }
 
+fn hex(content: &[u8]) -> String {
+    sai_agent::digest::sha256(content).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 #[test]
 fn artifacts_are_only_ever_saved() {
     let world = world(true);
@@ -203,6 +207,15 @@ fn artifacts_are_only_ever_saved() {
     assert_eq!((ranged.status, header(&ranged, "content-range")), (206, Some("bytes 1-6/25")));
     assert_eq!(body(ranged), b"script");
     assert_eq!(world.get("/job/1000/artifact/2/x").status, 404);
+    // Its digest is not the one on record, so nobody gets all of it; nor one that is shorter than it was.
+    let mut all = Vec::new();
+    let whole = world.get("/job/1000/artifact/1/x").body;
+    let Body::Reader { mut reader, length: 25 } = whole else { panic!("a body that is compared") };
+    assert!(std::io::Read::read_to_end(&mut reader, &mut all).is_err());
+    std::fs::write(&path, "<script>").unwrap();
+    let cut = world.get("/job/1000/artifact/1/x");
+    assert_eq!(cut.status, 500);
+    assert!(text(cut).contains("it is damaged: 8 bytes are there of 25"));
     std::fs::remove_file(path).unwrap();
 }
 
@@ -278,6 +291,26 @@ fn events_can_be_read_as_a_feed_and_figures_be_scraped() {
     assert!(!text(world.get("/feed.atom?repository=other")).contains("<entry>"));
     let metrics = text(world.get("/metrics"));
     assert!(metrics.contains("# TYPE sai_agents gauge\nsai_agents 0\n") && metrics.ends_with("# EOF\n"), "{metrics}");
+}
+
+#[test]
+fn a_log_that_is_shorter_than_it_was_is_not_shown_as_whole() {
+    let world = world(true);
+    let length = world.log.0.lock().unwrap().len() as u64;
+    for (recorded, status) in [(length, 200), (length + 1, 500)] {
+        world.memory.change(|held| {
+            let job = held.jobs.get_mut(&1000).unwrap();
+            (job.state, job.log_bytes) = (JobState::Passed, recorded);
+        });
+        for address in ["/job/1000", "/job/1000/log", "/job/1000/records", "/api/v1/jobs/1000/log"] {
+            let response = world.get(address);
+            assert_eq!(response.status, status, "{address}");
+            if status == 500 {
+                let page = text(response);
+                assert!(page.contains("The log is damaged"), "{address}: {page}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -462,7 +495,7 @@ fn an_attempt_has_a_page_of_its_own_whatever_came_after_it() {
         let path = format!("out/file-{stream}");
         world
             .log
-            .add(2000, &Record::Artifact(Artifact { stream, path, size, sha256: "ab".repeat(32), executable: false }));
+            .add(2000, &Record::Artifact(Artifact { stream, path, size, sha256: hex(b"kept"), executable: false }));
     }
     world.log.add(184_000_000, &Record::Verdict(verdict));
     world.memory.change(|held| {

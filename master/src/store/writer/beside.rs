@@ -94,6 +94,8 @@ pub(super) fn archive_all(shared: &Shared) {
             return;
         } else if let Some(key) = tasks.packing.pop_front() {
             drop(tasks);
+            // What is left is found by the next garbage collection.
+            let _ = shared.paths.prune(key);
             // A log that cannot be packed (a full disk) is as good as it is.
             let _ = shared.paths.pack(key);
             tasks = shared.tasks();
