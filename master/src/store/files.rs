@@ -125,6 +125,11 @@ impl Paths {
         self.logs().join(format!("{key}.log"))
     }
 
+    /// Whether an attempt has a log, packed or not.
+    pub(super) fn log_exists(&self, key: JobKey) -> bool {
+        self.log(key).exists() || self.packed_log(key).exists()
+    }
+
     fn packed_log(&self, key: JobKey) -> PathBuf {
         self.logs().join(format!("{key}.log.lz4"))
     }
@@ -290,7 +295,8 @@ impl Paths {
         Ok(found)
     }
 
-    /// Unlinks the files of an ended attempt that are not as its log announced them.
+    /// Unlinks the files of an ended attempt that are not as its log announced them. A log that cannot be read decides
+    /// nothing: damage to it must not cost files that are whole.
     pub(super) fn prune(&self, key: JobKey) -> io::Result<()> {
         let directory = self.artifacts(key);
         let entries = match fs::read_dir(&directory) {
@@ -311,7 +317,8 @@ impl Paths {
                         sizes.insert(artifact.stream, artifact.size);
                     }
                 });
-                if taken == 0 || read.is_err() {
+                read.map_err(io::Error::other)?;
+                if taken == 0 {
                     break;
                 }
             },
@@ -577,7 +584,12 @@ impl Files {
     /// The attempt has ended. Its log will be packed in the background, which readers do not notice; what is queued of it
     /// is dropped, and files that its log does not announce, or that are not complete, are unlinked.
     pub fn finish(&self, key: JobKey) {
-        self.shared.finish(key);
+        self.shared.finish(key, true);
+    }
+
+    /// The same for an attempt that ended earlier, of which nothing is unlinked: its log is packed, if it is not yet.
+    pub(super) fn pack(&self, key: JobKey) {
+        self.shared.finish(key, false);
     }
 
     /// Unlinks the files of an attempt and drops what is queued for it.

@@ -166,7 +166,8 @@ pub(super) fn sweep(
             }),
             Found::PackedLog(key) => ledger.index.contains(Kind::Job, key.job),
             Found::Artifacts(key) => job_with_files(ledger, key, path, now.is_some()).map(|(known, excess)| {
-                if excess {
+                // A log that is lost cannot say which of them it announced.
+                if excess && paths.log_exists(key) {
                     complete.push(key);
                 }
                 known
@@ -190,7 +191,8 @@ pub(super) fn sweep(
         lost.take(path, "no record names it")?;
     }
     for key in complete {
-        files.finish(key);
+        // A start unlinks nothing.
+        if now.is_some() { files.finish(key) } else { files.pack(key) }
     }
     Ok(orphans.len() as u64)
 }

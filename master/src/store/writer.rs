@@ -40,13 +40,13 @@ pub(super) enum Operation {
     Append { key: JobKey, stream: u16, offset: u64, bytes: Vec<u8> },
     Seal { key: JobKey, stream: u16, size: u64, sha256: [u8; 32] },
     Flush { key: JobKey },
-    Finish { key: JobKey },
+    Finish { key: JobKey, prune: bool },
 }
 
 impl Operation {
     fn key(&self) -> JobKey {
         match self {
-            Self::Append { key, .. } | Self::Seal { key, .. } | Self::Flush { key } | Self::Finish { key } => *key,
+            Self::Append { key, .. } | Self::Seal { key, .. } | Self::Flush { key } | Self::Finish { key, .. } => *key,
         }
     }
 
@@ -88,7 +88,8 @@ struct Tasks {
     seals: VecDeque<Task>,
     sealing: usize,
     removals: VecDeque<JobKey>,
-    packing: VecDeque<JobKey>,
+    /// Each with whether files that are not whole are unlinked.
+    packing: VecDeque<(JobKey, bool)>,
     closing: bool,
 }
 
@@ -137,7 +138,7 @@ impl Shared {
     }
 
     /// Nothing more of this attempt is wanted: what is queued of it, and waits for room, makes room.
-    pub(super) fn finish(&self, key: JobKey) {
+    pub(super) fn finish(&self, key: JobKey, prune: bool) {
         let mut queue = self.lock();
         let mut freed = 0;
         queue.operations.retain(|operation| {
@@ -148,7 +149,7 @@ impl Shared {
             }
             keep
         });
-        let finish = Operation::Finish { key };
+        let finish = Operation::Finish { key, prune };
         self.queued.fetch_add(finish.bytes(), Ordering::Relaxed);
         self.queued.fetch_sub(freed, Ordering::Relaxed);
         queue.operations.push_back(finish);
@@ -211,8 +212,8 @@ struct Stream {
     due: Option<Instant>,
     /// Length and digest to compare once it is durable.
     seal: Option<(u64, [u8; 32])>,
-    /// Whether it is to be packed once it is durable.
-    finish: bool,
+    /// That it is to be packed once it is durable, and whether files of its attempt that are not whole are unlinked then.
+    finish: Option<bool>,
     /// When it was last used, counted in operations.
     used: u64,
 }
@@ -362,7 +363,7 @@ impl Writer {
             self.forget(name);
         }
         let mut tasks = self.shared.tasks();
-        tasks.packing.retain(|packing| *packing != key);
+        tasks.packing.retain(|(packing, _)| *packing != key);
         tasks.removals.push_back(key);
         drop(tasks);
         self.shared.archive_wake.notify_one();
@@ -414,7 +415,7 @@ impl Writer {
                     self.hurry(name);
                 }
             }
-            Operation::Finish { key } => {
+            Operation::Finish { key, prune } => {
                 self.shared.lengths.finish(key);
                 let files: Vec<Name> = self.streams.range((key, 1)..=(key, u16::MAX)).map(|(name, _)| *name).collect();
                 for file in files {
@@ -422,20 +423,21 @@ impl Writer {
                 }
                 let name = (key, 0);
                 if let Some(stream) = self.streams.get_mut(&name) {
-                    stream.finish = true;
+                    stream.finish = Some(prune);
                     self.hurry(name);
                 } else {
-                    self.pack(key);
+                    self.pack(key, prune);
                 }
             }
         }
         self.shared.queued.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    fn pack(&self, key: JobKey) {
+    fn pack(&self, key: JobKey, prune: bool) {
         let mut tasks = self.shared.tasks();
-        if !tasks.packing.contains(&key) {
-            tasks.packing.push_back(key);
+        match tasks.packing.iter_mut().find(|(packing, _)| *packing == key) {
+            Some((_, also)) => *also |= prune,
+            None => tasks.packing.push_back((key, prune)),
         }
         drop(tasks);
         self.shared.archive_wake.notify_one();
@@ -466,7 +468,7 @@ impl Writer {
             hurry: false,
             due: None,
             seal: None,
-            finish: false,
+            finish: None,
             used,
         });
         stream.file = Some(Arc::new(file));
@@ -479,7 +481,7 @@ impl Writer {
         let oldest =
             self.streams.iter().filter(|(_, stream)| stream.file.is_some()).min_by_key(|(_, stream)| stream.used);
         let Some((name, stream)) = oldest.map(|(name, stream)| (*name, stream)) else { return };
-        if stream.flushed == stream.length && !stream.flushing && stream.seal.is_none() && !stream.finish {
+        if stream.flushed == stream.length && !stream.flushing && stream.seal.is_none() && stream.finish.is_none() {
             self.forget(name);
         } else if let Some(stream) = self.streams.get_mut(&name) {
             stream.file = None;
@@ -618,9 +620,9 @@ impl Writer {
             stream.flushing = true;
             self.shared.tasks().seals.push_back(Task::Seal { key: name.0, stream: name.1, sha256 });
             self.shared.tasks_wake.notify_one();
-        } else if stream.finish {
+        } else if let Some(prune) = stream.finish {
             self.forget(name);
-            self.pack(name.0);
+            self.pack(name.0, prune);
         }
     }
 
@@ -656,7 +658,7 @@ impl Writer {
                 stream.flushed = length;
                 stream.new = false;
                 let unflushed = stream.length - length;
-                let (hurry, waited) = (stream.hurry, stream.seal.is_some() || stream.finish);
+                let (hurry, waited) = (stream.hurry, stream.seal.is_some() || stream.finish.is_some());
                 if unflushed > 0 && !hurry && unflushed < policy::BYTES {
                     let at = Instant::now() + policy::DELAY;
                     stream.due = Some(at);

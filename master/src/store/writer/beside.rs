@@ -92,10 +92,12 @@ pub(super) fn archive_all(shared: &Shared) {
         } else if tasks.closing {
             // A log that is not packed now is packed after the next start.
             return;
-        } else if let Some(key) = tasks.packing.pop_front() {
+        } else if let Some((key, prune)) = tasks.packing.pop_front() {
             drop(tasks);
-            // What is left is found by the next garbage collection.
-            let _ = shared.paths.prune(key);
+            if prune {
+                // What is left is found by the next garbage collection.
+                let _ = shared.paths.prune(key);
+            }
             // A log that cannot be packed (a full disk) is as good as it is.
             let _ = shared.paths.pack(key);
             tasks = shared.tasks();
