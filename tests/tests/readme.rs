@@ -462,6 +462,8 @@ fn programs_of_tests() -> Vec<(String, &'static str)> {
         "git" | "perl" => "git",
         "ip" => "iproute2",
         "lz4" => "lz4",
+        "/usr/sbin/nginx" => "nginx-light",
+        "caddy" => "caddy",
         "openssl" => "openssl",
         "ps" | "pgrep" => "procps",
         "ssh-keygen" | "ssh" => "openssh-client",

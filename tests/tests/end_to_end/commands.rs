@@ -44,8 +44,9 @@ fn agents_and_users_are_managed_with_and_without_a_running_master() {
     let line = world.join_line("hot");
     let _peer = Peer::join(&line, hello(1, &[PLATFORM], 1, &[]));
     assert!(world.command(&["agent", "list"]).contains("hot\tconnected\tpeer\tlinux-test-1/x86_64/gcc"));
-    for words in [&["agent"][..], &["agent", "dance", "x"], &["nonsense"], &["agent", "add", "a", "b"], &["--nonsense"]]
-    {
+    let several = world.command(&["agent", "add", "one", "two"]);
+    assert!(several.lines().count() == 2 && several.lines().all(|line| line.starts_with("sai1:")), "{several}");
+    for words in [&["agent"][..], &["agent", "dance", "x"], &["nonsense"], &["agent", "add"], &["--nonsense"]] {
         assert_eq!(world.try_command(words).0, 2, "{words:?}");
     }
 }
