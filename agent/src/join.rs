@@ -10,9 +10,9 @@ use crate::job_directory::JobDirectory;
 use crate::link::{DialError, Dialer, Frame, Link, Timing};
 use crate::state::State;
 use sai_core::job::JobKey;
-use sai_core::limits::PROTOCOL;
 use sai_core::session::WELCOME_MS;
-use sai_core::wire::{AgentMessage, Hello, MasterMessage};
+use sai_core::versions::Span;
+use sai_core::wire::{AgentMessage, Hello, MasterMessage, Unread};
 use smol::Timer;
 use smol::future::FutureExt as _;
 use std::time::Duration;
@@ -71,7 +71,7 @@ fn held(state: &State, config: &Config) -> Result<Jobs, JoinError> {
 /// A greeting that asks for no jobs yet.
 fn hello(state: &State, config: &Config, jobs: Vec<JobKey>) -> Hello {
     Hello {
-        protocol: PROTOCOL,
+        protocol: Span::OURS.oldest,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         identity: state.identity().to_owned(),
         host: config.name.clone().unwrap_or_else(describe::host_name),
@@ -83,6 +83,8 @@ fn hello(state: &State, config: &Config, jobs: Vec<JobKey>) -> Hello {
         jobs,
         notes: None,
         instance: None,
+        protocol_newest: Some(Span::OURS.newest),
+        can: None,
     }
 }
 
@@ -98,7 +100,7 @@ async fn greet(link: Link, hello: Hello) -> Result<String, JoinError> {
             match MasterMessage::decode(&text) {
                 Ok(MasterMessage::Welcome(welcome)) => return Ok(welcome.agent),
                 Ok(MasterMessage::Bye(bye)) => return Err(JoinError::Refused(format!("the master says: {}", bye.why))),
-                Ok(_) => {}
+                Ok(_) | Err(Unread::Unknown(_)) => {}
                 Err(error) => return Err(JoinError::Trouble(format!("the master broke the protocol: {error}"))),
             }
         }

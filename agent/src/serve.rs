@@ -17,7 +17,7 @@ use sai_core::job::{Blame, JobKey};
 use sai_core::limits::{CHUNK_BYTES, Millis, SLOTS, SPOOL_BYTES};
 use sai_core::ordered::Map;
 use sai_core::session::{AgentSession, Description, Input, Output};
-use sai_core::wire::{Assignment, DATA_HEADER_BYTES, DataHeader, Load, MasterMessage, Offer, Prefetch, REVOKED};
+use sai_core::wire::{Assignment, DATA_HEADER_BYTES, DataHeader, Load, Offer, Prefetch, REVOKED};
 use smol::channel::{self, Receiver, Sender};
 use smol::future::{self, FutureExt as _};
 use smol::{Executor, Task, Timer};
@@ -345,12 +345,12 @@ where
                 Err(error) => self.disconnect(&error.to_string()),
             },
             Event::Frame(generation, frame) if generation == self.generation => {
-                let message = match frame {
-                    Frame::Text(text) => MasterMessage::decode(&text),
-                    Frame::Binary(_) => Err("a binary frame from the master".to_owned()),
+                let input = match frame {
+                    Frame::Text(text) => Input::of_text(&text),
+                    Frame::Binary(bytes) => Ok(Input::of_binary(&bytes)),
                 };
-                match message {
-                    Ok(message) => self.take(Input::Message(message)),
+                match input {
+                    Ok(input) => self.take(input),
                     Err(error) => self.disconnect(&format!("the master broke the protocol: {error}")),
                 }
             }

@@ -20,7 +20,10 @@ use crate::record::Artifact;
 use crate::scheduler::{self, Policy, Scheduler};
 use crate::secret::CloneUrl;
 use crate::stream::StreamReceiver;
-use crate::wire::{Adopt, AgentMessage, Assignment, Cancel, DataHeader, Forget, Hello, Load, MasterMessage, Prefetch};
+use crate::versions::Can;
+use crate::wire::{
+    Adopt, AgentMessage, Assignment, Cancel, DataHeader, Forget, Hello, Load, MasterMessage, Prefetch, Unread,
+};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -86,6 +89,8 @@ pub enum Input {
     Data(LinkId, DataHeader, Vec<u8>),
     /// A peer broke the protocol below the level of messages.
     Malformed(LinkId, String),
+    /// A peer said something of a kind that this version does not know: what, for people.
+    Unknown(LinkId, String),
     /// A new event and what its saifile asks for; the event's `first_job` numbers them.
     Event(EventRecord, Vec<JobSpec>),
     /// An event with unfinished jobs, from the ledger at start.
@@ -116,6 +121,29 @@ pub enum Input {
     Settings(Terms, Policy),
     /// Time has passed.
     Tick,
+}
+
+impl Input {
+    /// What a text frame of an agent's is.
+    pub fn of_text(link: LinkId, text: &str) -> Self {
+        AgentMessage::decode(text)
+            .map_or_else(|unread| Self::unread(link, unread), |message| Self::Message(link, message))
+    }
+
+    /// What a binary frame of an agent's is.
+    pub fn of_binary(link: LinkId, frame: &[u8]) -> Self {
+        match DataHeader::decode(frame) {
+            Ok((header, content)) => Self::Data(link, header, content.to_vec()),
+            Err(unread) => Self::unread(link, unread),
+        }
+    }
+
+    fn unread(link: LinkId, unread: Unread) -> Self {
+        match unread {
+            Unread::Unknown(what) => Self::Unknown(link, what),
+            Unread::Malformed(why) => Self::Malformed(link, why),
+        }
+    }
 }
 
 /// What the edge is to do, in order.
@@ -180,6 +208,13 @@ pub struct Connected {
     pub since: Millis,
 }
 
+impl Connected {
+    /// Whether it has said that it can do this.
+    pub fn can(&self, can: Can) -> bool {
+        can.is_in(self.hello.can.as_deref())
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Plan {
     event: EventRecord,
@@ -200,6 +235,8 @@ pub struct Hub {
     contest_by: Set<(Millis, String)>,
     twins: Map<String, Twin>,
     connected: Map<String, Connected>,
+    /// How much each agent has said that was of no known kind.
+    passed_over: Map<String, u64>,
     plans: Map<EventId, Plan>,
     intakes: Map<JobKey, Intake>,
 }
@@ -218,6 +255,11 @@ impl Hub {
     /// Agents connected now, by name.
     pub fn connected(&self) -> &Map<String, Connected> {
         &self.connected
+    }
+
+    /// How many messages and frames of an agent were of kinds that this version does not know.
+    pub fn passed_over(&self, agent: &str) -> u64 {
+        self.passed_over.get(agent).copied().unwrap_or(0)
     }
 
     /// Agents that may join, by name.
@@ -248,6 +290,7 @@ impl Hub {
             Input::Message(link, message) => self.message(now, link, message, out),
             Input::Data(link, header, bytes) => self.data(now, link, header, &bytes, out),
             Input::Malformed(link, why) => self.dismiss(now, link, why, None, out),
+            Input::Unknown(link, what) => self.pass_over(now, link, &what, out),
             Input::Event(record, specs) => self.event(now, record, specs, out),
             Input::Restore(event, specs, jobs) => self.restore(now, event, specs, jobs, out),
             Input::Resume(key, lengths) => {

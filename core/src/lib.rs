@@ -36,4 +36,5 @@ pub mod secret;
 pub mod session;
 pub mod settings;
 pub mod stream;
+pub mod versions;
 pub mod wire;

@@ -3,8 +3,11 @@
 /// Milliseconds: a duration, or a moment of one of the clocks of [`crate::clock::Now`].
 pub type Millis = u64;
 
-/// Version of the agent–master protocol. A peer that speaks another is told so and let go.
+/// The oldest agent–master protocol that is spoken. A peer that speaks none in common is told so and let go.
 pub const PROTOCOL: u32 = 1;
+
+/// The newest. What can be named by a word (`versions::Can`) needs no new one.
+pub const PROTOCOL_NEWEST: u32 = 1;
 
 /// Bytes of a text frame or binary frame at most: an assignment with every step at its largest still fits.
 pub const FRAME_BYTES: usize = 1 << 20;

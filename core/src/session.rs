@@ -5,10 +5,13 @@
 //! master has said from where (`Adopt`), so that nothing is sent twice and nothing is left out.
 
 use crate::job::{Blame, JobKey};
-use crate::limits::{CHUNK_BYTES, Millis, PROTOCOL, STREAMS, WINDOW_BYTES};
+use crate::limits::{CHUNK_BYTES, Millis, STREAMS, WINDOW_BYTES};
 use crate::ordered::Map;
 use crate::stream::StreamSender;
-use crate::wire::{AgentMessage, Assignment, Code, Hello, Load, MasterMessage, Offer, Pong, Prefetch, Refuse};
+use crate::versions::{self, Can, Span};
+use crate::wire::{
+    self, AgentMessage, Assignment, Code, Hello, Load, MasterMessage, Offer, Pong, Prefetch, Refuse, Unread,
+};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -60,6 +63,8 @@ pub enum Input {
     },
     /// The master said something.
     Message(MasterMessage),
+    /// The master said something of a kind that this version does not know: what, for people.
+    Unknown(String),
     /// The writer can take a data frame.
     Writable,
     /// A job directory was found when the agent started.
@@ -91,6 +96,25 @@ pub enum Input {
     Load(Load),
     /// Time has passed.
     Tick,
+}
+
+impl Input {
+    /// What a text frame of the master's is.
+    ///
+    /// # Errors
+    /// What is wrong with it: the master's fault.
+    pub fn of_text(text: &str) -> Result<Self, String> {
+        match MasterMessage::decode(text) {
+            Ok(message) => Ok(Self::Message(message)),
+            Err(Unread::Unknown(what)) => Ok(Self::Unknown(what)),
+            Err(Unread::Malformed(why)) => Err(why),
+        }
+    }
+
+    /// What a binary frame of the master's is: none of them is known yet.
+    pub fn of_binary(frame: &[u8]) -> Self {
+        Self::Unknown(wire::unknown_binary(frame.first().copied().unwrap_or(0)))
+    }
 }
 
 /// What the edge is to do.
@@ -174,6 +198,10 @@ pub struct AgentSession {
     failures: u32,
     /// Whether the master has last said that another machine uses this one's identity.
     cloned: bool,
+    /// What the master of the present link can do.
+    master_can: Option<Vec<String>>,
+    /// How much masters have said that was of no known kind.
+    passed_over: u64,
     held: Map<JobKey, Held>,
     writable: bool,
     /// Whether the offer has changed since the greeting of the present link.
@@ -193,6 +221,8 @@ impl AgentSession {
             link: Link::Down { redial: 0 },
             failures: 0,
             cloned: false,
+            master_can: None,
+            passed_over: 0,
             held: Map::new(),
             writable: false,
             offer_changed: false,
@@ -215,6 +245,11 @@ impl AgentSession {
         self.link == Link::Up
     }
 
+    /// Whether the master of the present link has said that it can do this.
+    pub fn master_can(&self, can: Can) -> bool {
+        can.is_in(self.master_can.as_deref())
+    }
+
     /// Attempts held, running or ended.
     pub fn holds(&self) -> impl Iterator<Item = JobKey> + '_ {
         self.held.keys().copied()
@@ -226,6 +261,12 @@ impl AgentSession {
             Input::Connected { mirrors } => self.connected(now, mirrors, out),
             Input::Disconnected { jitter_permille } => self.disconnected(now, jitter_permille),
             Input::Message(message) => self.message(message, out),
+            Input::Unknown(what) => {
+                self.passed_over = self.passed_over.saturating_add(1);
+                if versions::is_worth_telling(self.passed_over) {
+                    out.push(Output::Say(format!("the master: {}", versions::passed_over(&what, self.passed_over))));
+                }
+            }
             Input::Writable => self.writable = true,
             Input::Found { key, lengths } => {
                 self.held.get_or_default(key);
@@ -278,7 +319,7 @@ impl AgentSession {
         }
         let about = &self.description;
         out.push(Output::Send(AgentMessage::Hello(Hello {
-            protocol: PROTOCOL,
+            protocol: Span::OURS.oldest,
             version: about.version.clone(),
             identity: about.identity.clone(),
             host: about.host.clone(),
@@ -290,6 +331,8 @@ impl AgentSession {
             jobs: self.held.keys().copied().collect(),
             notes: (!about.notes.is_empty()).then(|| about.notes.clone()),
             instance: about.instance.clone(),
+            protocol_newest: Some(Span::OURS.newest),
+            can: Some(versions::told()),
         })));
     }
 
@@ -302,6 +345,7 @@ impl AgentSession {
         // Half of the wait is fixed, half is spread.
         let spread = wait / 2 * u64::from(jitter_permille.min(1000)) / 1000;
         self.link = Link::Down { redial: now + wait / 2 + spread };
+        self.master_can = None;
         self.writable = false;
         for held in self.held.values_mut() {
             held.adopted = false;
@@ -322,8 +366,9 @@ impl AgentSession {
         }
         match (&self.link, message) {
             (Link::Greeting { .. }, MasterMessage::Welcome(welcome)) => {
-                if welcome.protocol == PROTOCOL {
+                if Span::OURS.has(welcome.protocol) {
                     self.link = Link::Up;
+                    self.master_can = versions::heard(welcome.can);
                     self.failures = 0;
                     out.push(Output::Say(format!(
                         "connected as {} to a master of version {}",
@@ -338,7 +383,7 @@ impl AgentSession {
                     }
                 } else {
                     out.push(Output::Close {
-                        why: format!("the master speaks protocol {}, this agent {PROTOCOL}", welcome.protocol),
+                        why: format!("the master speaks protocol {}, this agent {}", welcome.protocol, Span::OURS),
                     });
                 }
             }

@@ -1,8 +1,10 @@
 //! Messages and frames between agent and master ↔ the text and bytes of one WebSocket message.
 //!
-//! A text frame is one JSON object whose `t` names its kind; unknown keys are ignored, so that either side may learn
-//! new ones first. A binary frame is a piece of a stream: a 24-byte header and at most `CHUNK_BYTES` of content.
+//! A text frame is one JSON object whose `t` names its kind; a binary frame's first byte does. Kinds and keys that are not
+//! known are passed over, so that either side may learn new ones first; what is wrong with a known one is its peer's
+//! fault. The one kind of binary frame is a piece of a stream: a 24-byte header and at most `CHUNK_BYTES` of content.
 
+use crate::escape;
 use crate::job::JobKey;
 use crate::limits::CHUNK_BYTES;
 use crate::ordered::Map;
@@ -10,13 +12,46 @@ use crate::secret::CloneUrl;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::fmt;
 use miniserde::{Deserialize, Serialize, json};
 
 /// Bytes of a binary frame's header.
 pub const DATA_HEADER_BYTES: usize = 24;
-const DATA_VERSION: u8 = 1;
+const DATA: u8 = 1;
+/// Characters that are shown of the name of a kind of message that is not known.
+const KIND_CHARACTERS: usize = 32;
 
-/// Where a piece of a stream belongs. On the wire, little endian: version `u8` = 1, zero `u8`, stream `u16`, attempt
+/// Why a frame is none of the messages or pieces that this version knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// Its kind is a later version's: it is passed over. What it is, for people, on one line.
+    Unknown(String),
+    /// What is wrong with it: the peer's fault.
+    Malformed(String),
+}
+
+impl fmt::Display for Unread {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown(what) => write!(out, "{what} of unknown kind"),
+            Self::Malformed(why) => out.write_str(why),
+        }
+    }
+}
+
+/// What a binary frame of a kind that is not known is called.
+pub fn unknown_binary(kind: u8) -> String {
+    format!("a binary frame ({kind})")
+}
+
+impl Unread {
+    fn message(kind: &str) -> Self {
+        let kind: String = escape::line(kind).chars().take(KIND_CHARACTERS).collect();
+        Self::Unknown(format!("a message ({kind})"))
+    }
+}
+
+/// Where a piece of a stream belongs. On the wire, little endian: kind `u8` = 1, zero `u8`, stream `u16`, attempt
 /// `u32`, job `u64`, offset `u64`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DataHeader {
@@ -32,7 +67,7 @@ impl DataHeader {
     /// The header as it goes before the content.
     pub fn encode(&self) -> [u8; DATA_HEADER_BYTES] {
         let mut bytes = [0; DATA_HEADER_BYTES];
-        bytes[0] = DATA_VERSION;
+        bytes[0] = DATA;
         bytes[2..4].copy_from_slice(&self.stream.to_le_bytes());
         bytes[4..8].copy_from_slice(&self.key.attempt.to_le_bytes());
         bytes[8..16].copy_from_slice(&self.key.job.to_le_bytes());
@@ -43,13 +78,20 @@ impl DataHeader {
     /// Splits a binary frame into header and content.
     ///
     /// # Errors
-    /// What is wrong with the frame: the peer's fault.
-    pub fn decode(frame: &[u8]) -> Result<(Self, &[u8]), String> {
+    /// That its kind is not known, or what is wrong with it.
+    pub fn decode(frame: &[u8]) -> Result<(Self, &[u8]), Unread> {
+        if let Some(kind) = frame.first().copied().filter(|kind| *kind != DATA) {
+            return Err(Unread::Unknown(unknown_binary(kind)));
+        }
+        Self::decode_data(frame).map_err(Unread::Malformed)
+    }
+
+    fn decode_data(frame: &[u8]) -> Result<(Self, &[u8]), String> {
         let (head, content) = frame
             .split_at_checked(DATA_HEADER_BYTES)
             .ok_or_else(|| format!("a binary frame of {} bytes, less than its header", frame.len()))?;
-        if head[0] != DATA_VERSION || head[1] != 0 {
-            return Err(format!("a binary frame of unknown version {}", head[0]));
+        if head[1] != 0 {
+            return Err(format!("a binary frame whose second byte is {}, not 0", head[1]));
         }
         if content.is_empty() || content.len() > CHUNK_BYTES {
             return Err(format!("a binary frame with {} bytes of content, not 1 to {CHUNK_BYTES}", content.len()));
@@ -72,7 +114,7 @@ impl DataHeader {
 /// What an agent says first on every link.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
-    /// `limits::PROTOCOL` of the agent.
+    /// The oldest protocol that the agent speaks, and the only one that masters of the first release look at.
     pub protocol: u32,
     /// The agent's version, for people.
     pub version: String,
@@ -97,6 +139,10 @@ pub struct Hello {
     /// 32 hex digits drawn by each process of the agent anew: the master tells by it an agent on a new link from a
     /// second machine with the same identity. Absent from older agents.
     pub instance: Option<String>,
+    /// The newest protocol that the agent speaks; absent when that is the oldest, and from older agents.
+    pub protocol_newest: Option<u32>,
+    /// See [`crate::versions::Can`]; absent from older agents.
+    pub can: Option<Vec<String>>,
 }
 
 /// The agent's load changed enough to tell.
@@ -153,12 +199,14 @@ pub enum AgentMessage {
 /// The master's answer to a good [`Hello`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Welcome {
-    /// `limits::PROTOCOL` of the master.
+    /// The protocol that both are to speak on this link: the newest that they share.
     pub protocol: u32,
     /// The master's version, for people.
     pub version: String,
     /// The name under which the master knows this agent.
     pub agent: String,
+    /// See [`crate::versions::Can`]; absent from older masters.
+    pub can: Option<Vec<String>>,
 }
 
 /// One attempt to run.
@@ -323,12 +371,13 @@ fn tagged<M: Serialize>(name: &str, message: &M) -> String {
     format!("{{\"t\":\"{name}\",{}", &body[1..])
 }
 
-fn tag(text: &str) -> Result<String, String> {
-    json::from_str::<Tag>(text).map(|tag| tag.t).map_err(|_| "a text frame that is no message".to_string())
+fn tag(text: &str) -> Result<String, Unread> {
+    let tag = json::from_str::<Tag>(text).map(|tag| tag.t);
+    tag.map_err(|_| Unread::Malformed("a text frame that is no message".to_string()))
 }
 
-fn message<M: Deserialize>(name: &str, text: &str) -> Result<M, String> {
-    json::from_str(text).map_err(|_| format!("a malformed {name} message"))
+fn message<M: Deserialize>(name: &str, text: &str) -> Result<M, Unread> {
+    json::from_str(text).map_err(|_| Unread::Malformed(format!("a malformed {name} message")))
 }
 
 impl AgentMessage {
@@ -346,15 +395,15 @@ impl AgentMessage {
     /// Reads a text frame.
     ///
     /// # Errors
-    /// What is wrong with it: the peer's fault.
-    pub fn decode(text: &str) -> Result<Self, String> {
+    /// That its kind is not known, or what is wrong with it.
+    pub fn decode(text: &str) -> Result<Self, Unread> {
         Ok(match tag(text)?.as_str() {
             "hello" => Self::Hello(message("hello", text)?),
             "load" => Self::Load(message("load", text)?),
             "offer" => Self::Offer(message("offer", text)?),
             "refuse" => Self::Refuse(message("refuse", text)?),
             "pong" => Self::Pong(message("pong", text)?),
-            _ => return Err("a message of unknown kind".to_string()),
+            kind => return Err(Unread::message(kind)),
         })
     }
 }
@@ -378,8 +427,8 @@ impl MasterMessage {
     /// Reads a text frame.
     ///
     /// # Errors
-    /// What is wrong with it: the peer's fault.
-    pub fn decode(text: &str) -> Result<Self, String> {
+    /// That its kind is not known, or what is wrong with it.
+    pub fn decode(text: &str) -> Result<Self, Unread> {
         Ok(match tag(text)?.as_str() {
             "welcome" => Self::Welcome(message("welcome", text)?),
             "assign" => Self::Assign(message("assign", text)?),
@@ -390,7 +439,7 @@ impl MasterMessage {
             "prefetch" => Self::Prefetch(message("prefetch", text)?),
             "ping" => Self::Ping(message("ping", text)?),
             "bye" => Self::Bye(message("bye", text)?),
-            _ => return Err("a message of unknown kind".to_string()),
+            kind => return Err(Unread::message(kind)),
         })
     }
 }

@@ -89,6 +89,8 @@ fn hello(instance: Option<u32>) -> Hello {
         jobs: Vec::new(),
         notes: None,
         instance: instance.map(|instance| format!("{instance:032}")),
+        protocol_newest: None,
+        can: None,
     }
 }
 

@@ -35,6 +35,8 @@ fn hello(agent: &str, jobs: &[JobKey]) -> Hello {
         jobs: jobs.to_vec(),
         notes: None,
         instance: None,
+        protocol_newest: None,
+        can: None,
     }
 }
 

@@ -4,6 +4,7 @@ use sai_core::job::{Blame, JobId, JobKey};
 use sai_core::limits::{CHUNK_BYTES, PROTOCOL, WINDOW_BYTES};
 use sai_core::ordered::Map;
 use sai_core::session::{AgentSession, CLONED_MS, Description, Input, Output, REDIAL_MOST_MS, WELCOME_MS};
+use sai_core::versions;
 use sai_core::wire::{
     Ack, Adopt, AgentMessage, Assignment, Bye, Cancel, Code, Forget, Hello, Load, MasterMessage, Offer, Ping, Pong,
     Refuse, Welcome,
@@ -44,6 +45,8 @@ fn greeting(jobs: &[JobKey]) -> Output {
         jobs: jobs.to_vec(),
         notes: Some(about.notes),
         instance: about.instance,
+        protocol_newest: Some(PROTOCOL),
+        can: Some(versions::told()),
     }))
 }
 
@@ -68,7 +71,7 @@ fn assignment(key: JobKey) -> Assignment {
 }
 
 fn welcome() -> MasterMessage {
-    MasterMessage::Welcome(Welcome { protocol: PROTOCOL, version: "1".to_string(), agent: "a".to_string() })
+    MasterMessage::Welcome(Welcome { protocol: PROTOCOL, version: "1".to_string(), agent: "a".to_string(), can: None })
 }
 
 fn data(key: JobKey, stream: u16, offset: u64, length: u64) -> Output {
@@ -173,7 +176,7 @@ fn a_master_that_does_not_answer_is_left() {
 fn a_master_of_another_protocol_is_left() {
     let mut desk = Desk::new();
     desk.give(Input::Connected { mirrors: Vec::new() });
-    let other = Welcome { protocol: PROTOCOL + 1, version: "2".to_string(), agent: "a".to_string() };
+    let other = Welcome { protocol: PROTOCOL + 1, version: "2".to_string(), agent: "a".to_string(), can: None };
     assert!(matches!(&desk.hear(MasterMessage::Welcome(other))[..], [Output::Close { .. }]));
     assert!(!desk.session.is_up());
 }

@@ -6,7 +6,7 @@ use sai_agent::link::{Frame, Link};
 use sai_core::hub::Input;
 use sai_core::ledger::AgentRecord;
 use sai_core::ordered::Map;
-use sai_core::wire::{AgentMessage, DataHeader, MasterMessage};
+use sai_core::wire::MasterMessage;
 use smol::future::FutureExt as _;
 use std::sync::{PoisonError, RwLock};
 
@@ -93,15 +93,9 @@ pub async fn carry(hub: &HubHandle, agent: String, link: Link, welcomed: impl Fn
     let Link { sender, receiver, driver } = link;
     let read = async {
         while let Some(frame) = receiver.receive().await {
-            let input = match frame {
-                Frame::Text(text) => match AgentMessage::decode(&text) {
-                    Ok(message) => Input::Message(id, message),
-                    Err(why) => Input::Malformed(id, why),
-                },
-                Frame::Binary(bytes) => match DataHeader::decode(&bytes) {
-                    Ok((header, content)) => Input::Data(id, header, content.to_vec()),
-                    Err(why) => Input::Malformed(id, why),
-                },
+            let input = match &frame {
+                Frame::Text(text) => Input::of_text(id, text),
+                Frame::Binary(bytes) => Input::of_binary(id, bytes),
             };
             if hub.frame(input).await.is_err() {
                 return;

@@ -32,6 +32,8 @@ pub fn hello(identity: u128, platforms: &[&str], slots: u32, jobs: &[JobKey]) ->
         jobs: jobs.to_vec(),
         notes: None,
         instance: None,
+        protocol_newest: None,
+        can: None,
     }
 }
 

@@ -112,7 +112,8 @@ impl Master {
         match message {
             AgentMessage::Hello(hello) => {
                 assert_eq!(hello.protocol, PROTOCOL);
-                let welcome = Welcome { protocol: PROTOCOL, version: "test".to_owned(), agent: "shed".to_owned() };
+                let welcome =
+                    Welcome { protocol: PROTOCOL, version: "test".to_owned(), agent: "shed".to_owned(), can: None };
                 let mut out = vec![MasterMessage::Welcome(welcome)];
                 for key in &hello.jobs {
                     if self.assignments.contains_key(key) && !self.done.contains(key) {

@@ -5,6 +5,7 @@ use crate::clock::Now;
 use crate::ledger::AgentRecord;
 use crate::limits::{Millis, PROTOCOL, SLOTS};
 use crate::scheduler::{self, Greeting};
+use crate::versions::{self, Span};
 use crate::wire::{Bye, Code, Hello, MasterMessage, Ping, Welcome};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -117,9 +118,9 @@ impl Hub {
     }
 
     pub(super) fn hello(&mut self, now: Now, link: LinkId, name: String, mut hello: Hello, out: &mut Vec<Output>) {
-        if hello.protocol != PROTOCOL {
-            let why = format!("this master speaks protocol {PROTOCOL}, the agent {}", hello.protocol);
-            self.dismiss(now, link, why, None, out);
+        let theirs = Span::of(hello.protocol, hello.protocol_newest);
+        if Span::OURS.shared(theirs).is_none() {
+            self.dismiss(now, link, format!("this master speaks {}, the agent {theirs}", Span::OURS), None, out);
             return;
         }
         if self.link_of(&name).is_some_and(|newer| newer > link) {
@@ -150,6 +151,7 @@ impl Hub {
         hello.notes = hello.notes.map(|notes| notes.iter().take(NOTES).map(|note| plain(note)).collect());
         hello.mirrors.retain(|name| name.len() <= WORDS);
         hello.mirrors.truncate(MIRRORS);
+        hello.can = versions::heard(hello.can);
         self.heard(link, &name);
         let another = |old: &Connected| match (&old.hello.instance, &hello.instance) {
             (Some(old), Some(new)) => old != new,
@@ -247,6 +249,21 @@ impl Hub {
         }
     }
 
+    /// An agent said something of a kind that is not known: nothing depends on it, and it is told now and then.
+    pub(super) fn pass_over(&mut self, now: Now, link: LinkId, what: &str, out: &mut Vec<Output>) {
+        let Some(name) = self.links.get(&link).cloned() else { return };
+        if self.link_of(&name) != Some(link) {
+            self.dismiss(now, link, format!("{what} before the greeting"), None, out);
+            return;
+        }
+        let count = self.passed_over.get_or_default(name.clone());
+        *count = count.saturating_add(1);
+        if versions::is_worth_telling(*count) {
+            out.push(Output::Say(format!("agent {name}: {}", versions::passed_over(what, *count))));
+        }
+        out.push(Output::Touch(Touch::Agent(name)));
+    }
+
     fn admit(&mut self, now: Now, link: LinkId, name: String, hello: Hello, out: &mut Vec<Output>) {
         let Some(record) = self.agents.get_mut(&name) else { return };
         record.identity = Some(hello.identity.clone());
@@ -267,7 +284,14 @@ impl Hub {
             mirrors: hello.mirrors.clone(),
             holds: hello.jobs.clone(),
         };
-        let welcome = Welcome { protocol: PROTOCOL, version: self.terms.version.clone(), agent: name.clone() };
+        let shared = Span::OURS.shared(Span::of(hello.protocol, hello.protocol_newest));
+        let welcome = Welcome {
+            // A greeting without one came no further than the door.
+            protocol: shared.unwrap_or(PROTOCOL),
+            version: self.terms.version.clone(),
+            agent: name.clone(),
+            can: Some(versions::told()),
+        };
         out.push(Output::Send(link, MasterMessage::Welcome(welcome)));
         self.connected.insert(name, Connected { link, hello, load: None, since: now.wall });
         out.push(Output::Touch(Touch::Agent(greeting.agent.clone())));

@@ -8,7 +8,7 @@ use sai_core::hub::{Hub, Input, LinkId, Output, Terms, may_still_grow};
 use sai_core::job::{JobId, JobKey};
 use sai_core::ledger::JobRecord;
 use sai_core::limits::Millis;
-use sai_core::wire::{AgentMessage, DataHeader, MasterMessage};
+use sai_core::wire::{DataHeader, MasterMessage};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub(super) enum Release {
@@ -351,14 +351,8 @@ impl World {
         };
         let input = match frame {
             Frame::End => return self.master_loses(link),
-            Frame::Text(text) => match AgentMessage::decode(&text) {
-                Ok(message) => Input::Message(link, message),
-                Err(why) => Input::Malformed(link, why),
-            },
-            Frame::Binary(bytes) => match DataHeader::decode(&bytes) {
-                Ok((header, content)) => Input::Data(link, header, content.to_vec()),
-                Err(why) => Input::Malformed(link, why),
-            },
+            Frame::Text(text) => Input::of_text(link, &text),
+            Frame::Binary(bytes) => Input::of_binary(link, &bytes),
         };
         self.hub(input)
     }
