@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 
 use crate::json::{At, Position, shown};
 use crate::matrix::JOBS_MAX;
-use crate::ordered::Map;
+use crate::ordered::{Map, Set};
 use crate::platform;
 use crate::repo_spec::{Configuration, Need, RepoSpec, Warning};
 
@@ -131,16 +131,16 @@ fn candidates(
     }
 }
 
-/// Looks for a cycle by taking away, again and again, what waits for nothing.
-fn acyclic(spec: &RepoSpec, places: &[Place], graph: &Graph) -> Result<(), At> {
-    let mut waits: Vec<usize> = graph.needs.iter().map(Vec::len).collect();
-    let mut dependants: Vec<Vec<u32>> = vec![Vec::new(); places.len()];
-    for (place, needs) in graph.needs.iter().enumerate() {
-        for need in needs {
+/// Those that wait for a cycle or are in one: what is left when, again and again, what waits for nothing is taken away.
+pub fn unending(needs: &[impl AsRef<[u32]>]) -> Set<usize> {
+    let mut waits: Vec<usize> = needs.iter().map(|needs| needs.as_ref().len()).collect();
+    let mut dependants: Vec<Vec<u32>> = vec![Vec::new(); needs.len()];
+    for (place, needs) in needs.iter().enumerate() {
+        for need in needs.as_ref() {
             dependants[*need as usize].push(place as u32);
         }
     }
-    let mut free: Vec<usize> = (0..places.len()).filter(|place| waits[*place] == 0).collect();
+    let mut free: Vec<usize> = (0..needs.len()).filter(|place| waits[*place] == 0).collect();
     while let Some(place) = free.pop() {
         for dependant in &dependants[place] {
             let dependant = *dependant as usize;
@@ -150,10 +150,16 @@ fn acyclic(spec: &RepoSpec, places: &[Place], graph: &Graph) -> Result<(), At> {
             }
         }
     }
-    let Some(start) = waits.iter().position(|left| *left > 0) else { return Ok(()) };
+    Set::from_iter((0..needs.len()).filter(|place| waits[*place] > 0))
+}
+
+/// Looks for a cycle.
+fn acyclic(spec: &RepoSpec, places: &[Place], graph: &Graph) -> Result<(), At> {
+    let left = unending(&graph.needs);
+    let Some(start) = left.first().copied() else { return Ok(()) };
     // Whoever is left waits for one that is left: going there as many times as there are places ends inside a cycle.
     let next = |place: usize| {
-        graph.needs[place].iter().map(|need| *need as usize).find(|need| waits[*need] > 0).unwrap_or(place)
+        graph.needs[place].iter().map(|need| *need as usize).find(|need| left.contains(need)).unwrap_or(place)
     };
     let inside = (0..places.len()).fold(start, |place, _| next(place));
     let mut cycle = vec![inside];

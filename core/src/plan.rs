@@ -6,6 +6,7 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use crate::graph;
 use crate::matrix::{JOBS_MAX, JobSpec};
 use miniserde::{Deserialize, Serialize, json};
 
@@ -27,11 +28,13 @@ pub fn write(jobs: &[JobSpec]) -> String {
 pub fn read(bytes: &[u8]) -> Result<Vec<JobSpec>, String> {
     let text = core::str::from_utf8(bytes).map_err(|_| "a plan that is not UTF-8".to_string())?;
     let plan: Plan = json::from_str(text).map_err(|_| "a plan that is not as it was written".to_string())?;
-    let backwards = |(index, job): (usize, &JobSpec)| {
-        job.needs.iter().all(|need| (*need as usize) < plan.jobs.len() && *need as usize != index)
-    };
-    if plan.jobs.len() > JOBS_MAX || !plan.jobs.iter().enumerate().all(backwards) {
+    let inside = |job: &JobSpec| job.needs.iter().all(|need| (*need as usize) < plan.jobs.len());
+    if plan.jobs.len() > JOBS_MAX || !plan.jobs.iter().all(inside) {
         return Err("a plan whose jobs need others than its own".to_string());
+    }
+    let needs: Vec<&[u32]> = plan.jobs.iter().map(|job| job.needs.as_slice()).collect();
+    if !graph::unending(&needs).is_empty() {
+        return Err("a plan of jobs that wait for one another".to_string());
     }
     Ok(plan.jobs)
 }

@@ -6,7 +6,7 @@ use crate::builtin;
 use crate::hub::{HubHandle, Request};
 use crate::live::Live;
 use crate::page::views::coming_attempt;
-use crate::repositories::read_saifile;
+use crate::plans::planned;
 use crate::sessions::digest_hex;
 use crate::status::{self, About};
 use crate::store::{self, Change, Reader, Store};
@@ -251,11 +251,7 @@ impl Actions {
             return Err("nothing of it has ended yet".to_string());
         }
         let record = self.reader.event(event).ok_or_else(|| format!("there is no event {event}"))?;
-        let bytes = self.reader.saifile(event).map_err(|error| format!("its saifile cannot be read: {error}"))?;
-        let specs = read_saifile(&bytes, &record.reference).specs;
-        if specs.len() != record.jobs as usize {
-            return Err("its saifile means something else to this version of Sai; push it again".to_string());
-        }
+        let specs = planned(&self.store, &self.reader, &record)?;
         self.hub.input(Input::Rebuild(record, specs, jobs)).await.map_err(|_| ENDING)?;
         self.done(who, what).await
     }

@@ -21,6 +21,7 @@ pub mod nonces;
 pub mod page;
 pub mod page_socket;
 pub mod places;
+pub mod plans;
 pub mod reload;
 pub mod repositories;
 pub mod rooms;

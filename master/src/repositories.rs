@@ -19,6 +19,7 @@ use sai_core::look::NAMED_REFERENCES;
 use sai_core::matrix::{self, JobSpec};
 use sai_core::named::{NamedRevisions, Standing};
 use sai_core::ordered::{Map, Set};
+use sai_core::plan;
 use sai_core::push::KnownRefs;
 use sai_core::repo_spec;
 use smol::channel::Sender;
@@ -140,9 +141,12 @@ impl Shared {
         let (id, first_job) = self.numbers.event(reading.specs.len());
         let Saifile { bytes, subject, author, .. } = file;
         let store = self.store.clone();
-        unblock(move || store.files().put_saifile(id, &bytes))
-            .await
-            .map_err(|error| format!("the saifile cannot be kept: {error}"))?;
+        let plan = (!reading.specs.is_empty()).then(|| plan::write(&reading.specs));
+        let keep = move || {
+            store.files().put_saifile(id, &bytes)?;
+            plan.map_or(Ok(()), |plan| store.files().put_plan(id, plan.as_bytes()))
+        };
+        unblock(keep).await.map_err(|error| format!("the saifile and what it asks for cannot be kept: {error}"))?;
         let record = EventRecord {
             id,
             repository: repository.name.clone(),

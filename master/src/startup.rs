@@ -16,7 +16,8 @@ use crate::page::first_error::Remembered;
 use crate::page::library::Library;
 use crate::page::route::{ApiRoute, Route, route};
 use crate::page_socket::page_socket;
-use crate::repositories::{Numbers, Repositories, Shared, read_saifile};
+use crate::plans::planned;
+use crate::repositories::{Numbers, Repositories, Shared};
 use crate::sessions::Sessions;
 use crate::status::About;
 use crate::store::{Options, Restored, Store};
@@ -308,12 +309,14 @@ fn restore(config: &Config, store: &Store, restored: &Restored) -> Result<(Hub, 
     let mut lost = Vec::new();
     for event in &restored.events {
         let jobs: Vec<JobRecord> = restored.jobs.iter().filter(|job| job.event == event.id).cloned().collect();
-        let reading = reader.saifile(event.id).map(|bytes| read_saifile(&bytes, &event.reference));
-        let specs = reading.map(|reading| reading.specs).unwrap_or_default();
-        if specs.len() != event.jobs as usize {
-            lost.extend(jobs);
-            continue;
-        }
+        let specs = match planned(store, &reader, event) {
+            Ok(specs) => specs,
+            Err(why) => {
+                say(&format!("event {}: {why}; its jobs end, as trouble of ours", event.id));
+                lost.extend(jobs.into_iter().map(|job| (job, why.clone())));
+                continue;
+            }
+        };
         let under_way: Vec<JobKey> = jobs
             .iter()
             .filter(|job| may_still_grow(job))
@@ -324,8 +327,7 @@ fn restore(config: &Config, store: &Store, restored: &Restored) -> Result<(Hub, 
             replay(&mut hub, store, key, &mut outputs).map_err(|error| format!("the log of job {key}: {error}"))?;
         }
     }
-    for job in lost.into_iter().filter(|job| !job.state.ended()) {
-        let cause = "its saifile was lost, or means something else to this version of Sai".to_string();
+    for (job, cause) in lost.into_iter().filter(|(job, _)| !job.state.ended()) {
         let (state, fault) = (JobState::Infra, Fault::Infrastructure);
         outputs.push(Output::Job(JobRecord { state, fault, ended_at: Some(now.wall), cause, ..job }));
     }

@@ -466,6 +466,7 @@ fn write_group(inner: &Inner, group: &[Commit]) -> Result<(), StoreError> {
     for (event, keys) in &staged.deleted {
         // What cannot be unlinked has no record any more and is swept later.
         let _ = fs::remove_file(inner.files.paths().saifile(*event));
+        let _ = fs::remove_file(inner.files.paths().plan(*event));
         for key in keys {
             inner.files.remove(*key);
         }
@@ -657,6 +658,14 @@ impl Reader {
     /// The disk's; `NotFound` when none was kept.
     pub fn saifile(&self, event: EventId) -> io::Result<Vec<u8>> {
         self.inner.files.paths().read_saifile(event)
+    }
+
+    /// What was planned for an event, see [`sai_core::plan`].
+    ///
+    /// # Errors
+    /// The disk's; `NotFound` for an event without jobs, and for one that a version without plans made.
+    pub fn plan(&self, event: EventId) -> io::Result<Vec<u8>> {
+        self.inner.files.paths().read_plan(event)
     }
 
     /// The log of an attempt: its record stream, also while it grows.

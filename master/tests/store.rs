@@ -732,6 +732,7 @@ fn deleting_an_event_deletes_its_files_after_its_records() {
     let (store, reports) = with_job(&place.state());
     let files = store.files();
     files.put_saifile(1, b"{}").expect("kept");
+    files.put_plan(1, b"{}").expect("kept");
     let second = JobKey { attempt: 2, ..KEY };
     for key in [KEY, second] {
         files.append(key, 1, 0, text(100));
@@ -760,11 +761,13 @@ fn files_without_a_record_are_moved_away_at_start() {
     }
     store.files().put_saifile(1, b"{}").expect("kept");
     store.files().put_saifile(99, b"{}").expect("kept");
+    store.files().put_plan(1, b"{}").expect("kept");
+    store.files().put_plan(99, b"{}").expect("kept");
     fs::write(place.state().join("logs/README"), "not ours").expect("written");
     drop(store);
     let (_store, restored, _reports) = open(&place.state());
     assert_eq!(restored.told.len(), 1, "{:?}", restored.told);
-    assert!(restored.told[0].starts_with("3 files without a record were moved to "), "{:?}", restored.told);
+    assert!(restored.told[0].starts_with("4 files without a record were moved to "), "{:?}", restored.told);
     assert_eq!(
         (restored.next_event, restored.next_job),
         (100, 100),
@@ -773,7 +776,7 @@ fn files_without_a_record_are_moved_away_at_start() {
     let lost = fs::read_dir(place.state().join("lost+found")).expect("listed").next().expect("one").expect("it").path();
     assert_eq!(fs::read(lost.join("logs/99-1.log")).expect("kept"), text(100));
     assert_eq!(fs::read(lost.join("artifacts/99-1/1")).expect("kept"), text(100));
-    assert!(lost.join("saifiles/99.json").exists());
+    assert!(lost.join("saifiles/99.json").exists() && lost.join("saifiles/99.plan.json").exists());
     assert!(fs::read_to_string(lost.join("README")).expect("the reason").contains("logs/99-1.log: no record names it"));
     let names = |name: &str| {
         let entries = fs::read_dir(place.state().join(name)).expect("listed").flatten();
@@ -783,7 +786,7 @@ fn files_without_a_record_are_moved_away_at_start() {
     };
     assert_eq!(names("logs"), ["1-1.log", "README"]);
     assert_eq!(names("artifacts"), ["1-1"]);
-    assert_eq!(names("saifiles"), ["1.json"]);
+    assert_eq!(names("saifiles"), ["1.json", "1.plan.json"]);
 }
 
 #[test]

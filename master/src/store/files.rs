@@ -30,6 +30,9 @@ pub const QUEUE_BYTES: u64 = 16 << 20;
 const PRUNE_BYTES: usize = 256 << 10;
 /// Bytes of a saifile at most when one is read back: far more than the limit for a pushed one.
 const SAIFILE_BYTES: u64 = 16 << 20;
+/// Bytes of a plan that are read at most: the texts of an event's jobs, of which each byte may take six as JSON, and room for
+/// what they need.
+const PLAN_BYTES: u64 = 256 << 20;
 
 /// What the files have to tell. All reports come from one thread, in order; the callback must not block.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,6 +109,7 @@ pub(super) enum Found {
     PackedLog(JobKey),
     Artifacts(JobKey),
     Saifile(EventId),
+    Plan(EventId),
     /// Something half written when the master was killed.
     Leftover,
 }
@@ -151,6 +155,11 @@ impl Paths {
         self.saifiles().join(format!("{event}.json"))
     }
 
+    /// It lies beside the saifile, so that it goes wherever that is copied.
+    pub(super) fn plan(&self, event: EventId) -> PathBuf {
+        self.saifiles().join(format!("{event}.plan.json"))
+    }
+
     fn make(&self) -> io::Result<()> {
         make_directory(&self.logs())?;
         make_directory(&self.state.join("artifacts"))?;
@@ -182,7 +191,10 @@ impl Paths {
                 None => Some(Found::Log(name.strip_suffix(".log")?.parse().ok()?)),
             },
             "artifacts" => Some(Found::Artifacts(name.parse().ok()?)),
-            _ => Some(Found::Saifile(name.strip_suffix(".json")?.parse().ok()?)),
+            _ => match name.strip_suffix(".plan.json") {
+                Some(event) => Some(Found::Plan(event.parse().ok()?)),
+                None => Some(Found::Saifile(name.strip_suffix(".json")?.parse().ok()?)),
+            },
         }
     }
 
@@ -226,19 +238,25 @@ impl Paths {
         sync_directory(&self.state.join("artifacts"))
     }
 
-    fn write_saifile(&self, event: EventId, bytes: &[u8]) -> io::Result<()> {
-        let path = self.saifile(event);
+    /// Writes a saifile or plan; durable when this returns.
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let temporary = path.with_extension("json.tmp");
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        fs::rename(&temporary, &path)?;
+        fs::rename(&temporary, path)?;
         sync_directory(&self.saifiles())
     }
 
     pub(super) fn read_saifile(&self, event: EventId) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         File::open(self.saifile(event))?.take(SAIFILE_BYTES).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    pub(super) fn read_plan(&self, event: EventId) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        File::open(self.plan(event))?.take(PLAN_BYTES).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 
@@ -602,7 +620,15 @@ impl Files {
     /// # Errors
     /// The disk's.
     pub fn put_saifile(&self, event: EventId, bytes: &[u8]) -> io::Result<()> {
-        self.paths().write_saifile(event, bytes)
+        self.paths().write(&self.paths().saifile(event), bytes)
+    }
+
+    /// Keeps the plan of an event; durable when this returns.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn put_plan(&self, event: EventId, bytes: &[u8]) -> io::Result<()> {
+        self.paths().write(&self.paths().plan(event), bytes)
     }
 
     /// Durable lengths of the streams 0, 1, … of an attempt after a restart: what was flushed and written down. What a
@@ -659,6 +685,8 @@ mod tests {
         assert_eq!(Paths::recognise(logs, "notes.txt"), None);
         assert_eq!(Paths::recognise(Path::new("/s/artifacts"), "7-2"), Some(Found::Artifacts(key)));
         assert_eq!(Paths::recognise(Path::new("/s/saifiles"), "12.json"), Some(Found::Saifile(12)));
+        assert_eq!(Paths::recognise(Path::new("/s/saifiles"), "12.plan.json"), Some(Found::Plan(12)));
+        assert_eq!(Paths::recognise(Path::new("/s/saifiles"), "12.plan.json.tmp"), Some(Found::Leftover));
         assert_eq!(Paths::recognise(Path::new("/s/saifiles"), "x.json"), None);
     }
 }

@@ -114,7 +114,8 @@ fn collect(store: &Store, policy: Policy, report: &mut GcReport) -> Result<(), S
                 let keys = (1..=job.attempt).map(|attempt| JobKey { job: job.id, attempt });
                 bytes += keys.map(|key| store.files().paths().size(key)).sum::<u64>();
             }
-            bytes += size(&store.files().paths().saifile(event.id));
+            let paths = store.files().paths();
+            bytes += size(&paths.saifile(event.id)) + size(&paths.plan(event.id));
         }
         store.commit_and_wait(expired.iter().map(|event| Change::DeleteEvent(event.id)).collect(), None)?;
         report.events += expired.len() as u64;
@@ -172,7 +173,7 @@ pub(super) fn sweep(
                 }
                 known
             }),
-            Found::Saifile(event) => has_event(ledger, event),
+            Found::Saifile(event) | Found::Plan(event) => has_event(ledger, event),
             // What is packed again is written over; anything else is as good as nobody's.
             Found::Leftover => Ok(now.is_none()),
         };
