@@ -412,6 +412,7 @@ impl Hub {
             log_bytes: self.terms.log_bytes,
             log_limit_fails: self.terms.log_limit_fails,
             submodules: self.terms.submodules.get(&record.repository).copied().unwrap_or(false),
+            needs: record.needs.clone(),
         })
     }
 
@@ -492,6 +493,10 @@ impl Hub {
                 step: None,
                 log_bytes: 0,
                 artifacts: Vec::new(),
+                needs: None,
+                blocked: None,
+                skipped: None,
+                units: None,
             });
         }
         self.rebuild(now, record, specs, jobs, out);

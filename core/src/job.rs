@@ -38,9 +38,13 @@ impl core::str::FromStr for JobKey {
     }
 }
 
-/// Where a job stands. `Queued → Assigned → Running →` one of the ended states.
+/// Where a job stands. `Blocked → Queued → Assigned → Running →` one of the ended states.
+///
+/// Records have neither `Blocked` nor `Skipped`: see [`crate::ledger::JobRecord::standing`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum JobState {
+    /// Waits for other jobs of its event to pass.
+    Blocked,
     /// Waits for an agent.
     Queued,
     /// Given to an agent that has not shown a byte of it yet.
@@ -59,17 +63,20 @@ pub enum JobState {
     Expired,
     /// Trouble of ours, more often than we retry. Never called a failure of the job.
     Infra,
+    /// Never begun, since a job that it needs ended without having passed.
+    Skipped,
 }
 
 impl JobState {
     /// Whether the job has ended and will not change again.
     pub fn ended(self) -> bool {
-        !matches!(self, Self::Queued | Self::Assigned | Self::Running)
+        !matches!(self, Self::Blocked | Self::Queued | Self::Assigned | Self::Running)
     }
 
     /// The word for this state on the page, in the API and on the terminal.
     pub fn word(self) -> &'static str {
         match self {
+            Self::Blocked => "blocked",
             Self::Queued => "queued",
             Self::Assigned => "assigned",
             Self::Running => "running",
@@ -79,6 +86,7 @@ impl JobState {
             Self::TimedOut => "timed-out",
             Self::Expired => "expired",
             Self::Infra => "infra",
+            Self::Skipped => "skipped",
         }
     }
 }

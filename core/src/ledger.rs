@@ -4,6 +4,7 @@
 //! expanded anew from its event's saifile, which is kept as a file, as are logs and artifacts.
 
 use crate::job::{EventId, Fault, JobId, JobState, Verdict};
+use crate::ordered::Map;
 use crate::record::Artifact;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -55,6 +56,21 @@ pub struct EventRecord {
     pub jobs: u32,
 }
 
+/// What a job needs: another one of its event, and once that has passed, which attempt did and the files that it kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Needed {
+    /// The other job.
+    pub job: JobId,
+    /// Its configuration.
+    pub configuration: String,
+    /// The platform it wants.
+    pub platform: String,
+    /// The attempt that passed; absent as long as none has, or as the job that needs it is blocked.
+    pub attempt: Option<u32>,
+    /// That attempt's files.
+    pub artifacts: Vec<Artifact>,
+}
+
 /// One job: a platform and configuration of an event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobRecord {
@@ -103,6 +119,27 @@ pub struct JobRecord {
     pub log_bytes: u64,
     /// Files of the last attempt, complete ones only.
     pub artifacts: Vec<Artifact>,
+    /// What must have passed before it begins. Absent where it needs nothing, and in records of older masters, as are the
+    /// keys below.
+    pub needs: Option<Vec<Needed>>,
+    /// Whether it is queued, but not before what it needs has passed. It is a key of its own beside the state, so that a
+    /// master that knows no needs can read the record.
+    pub blocked: Option<bool>,
+    /// Beside `Cancelled`: it never began, since this job, which it needs, directly or not, ended without having passed.
+    pub skipped: Option<JobId>,
+    /// How much of which units it occupies while it runs.
+    pub units: Option<Map<String, u32>>,
+}
+
+impl JobRecord {
+    /// Where it stands, in all of the words that there are.
+    pub fn standing(&self) -> JobState {
+        match self.state {
+            JobState::Queued if self.blocked == Some(true) => JobState::Blocked,
+            JobState::Cancelled if self.skipped.is_some() => JobState::Skipped,
+            state => state,
+        }
+    }
 }
 
 /// An agent that may join.

@@ -41,6 +41,10 @@ pub const SPOOL_BYTES: u64 = 256 << 20;
 /// Bytes of all the steps of one job together: what an assignment can carry with room for the rest.
 pub const STEPS_BYTES: usize = 512 << 10;
 
+/// Bytes that the files of all needs of a job take at most in an assignment, as JSON: some 2 000 files. With the steps at
+/// their largest it still fits a frame.
+pub const NEEDS_BYTES: usize = 384 << 10;
+
 /// Seconds a job may take when its spec does not say.
 pub const JOB_TIMEOUT_S: u64 = 3600;
 

@@ -505,6 +505,7 @@ mod tests {
             log_bytes: 1000,
             log_limit_fails: false,
             submodules: false,
+            needs: None,
         }
     }
 

@@ -6,6 +6,7 @@
 
 use crate::escape;
 use crate::job::JobKey;
+use crate::ledger::Needed;
 use crate::limits::CHUNK_BYTES;
 use crate::ordered::Map;
 use crate::secret::CloneUrl;
@@ -242,6 +243,10 @@ pub struct Assignment {
     pub log_limit_fails: bool,
     /// Whether submodules are checked out too.
     pub submodules: bool,
+    /// The jobs that passed before, each with its attempt, and their files by digest: those of one are to be found below
+    /// `$SAI_NEEDS/CONFIGURATION/PLATFORM/` by their paths. All names are a stranger's. Absent where the job needs nothing,
+    /// and from older masters; an agent that does not say that it knows this key gets no such job.
+    pub needs: Option<Vec<Needed>>,
 }
 
 /// The master holds these attempts for this agent: go on sending from these lengths.

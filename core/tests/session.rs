@@ -67,6 +67,7 @@ fn assignment(key: JobKey) -> Assignment {
         log_bytes: 1 << 20,
         log_limit_fails: false,
         submodules: false,
+        needs: None,
     }
 }
 

@@ -1,8 +1,10 @@
 //! Messages and frame headers against their text and bytes, and frames that are none.
 
 use sai_core::job::{Blame, JobKey, Verdict};
+use sai_core::ledger::Needed;
 use sai_core::limits::CHUNK_BYTES;
 use sai_core::ordered::Map;
+use sai_core::record::Artifact;
 use sai_core::wire::{
     Ack, Adopt, AgentMessage, Assignment, Bye, Cancel, DATA_HEADER_BYTES, DataHeader, Forget, Hello, Load,
     MasterMessage, Offer, Prefetch, Refuse, Unread, Welcome,
@@ -55,6 +57,13 @@ fn master_messages() -> Vec<MasterMessage> {
             log_bytes: u64::MAX,
             log_limit_fails: true,
             submodules: false,
+            needs: Some(vec![Needed {
+                job: u64::MAX,
+                configuration: text(),
+                platform: text(),
+                attempt: Some(1),
+                artifacts: vec![Artifact { stream: 1, path: text(), size: 0, sha256: text(), executable: true }],
+            }]),
         }),
         MasterMessage::Adopt(Adopt { key: KEY, lengths: vec![0, u64::MAX] }),
         MasterMessage::Adopt(Adopt { key: KEY, lengths: Vec::new() }),

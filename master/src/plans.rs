@@ -31,7 +31,9 @@ pub fn planned(store: &Store, reader: &Reader, event: &EventRecord) -> Result<Ve
             let bytes = reader.saifile(event.id).map_err(|error| format!("its saifile cannot be read: {error}"))?;
             let mut specs = read_saifile(&bytes, &event.reference).specs;
             as_recorded(specs.len()).map_err(|what| {
-                format!("it has no plan, and its saifile means something else to this version of Sai: {what}; push it again")
+                format!(
+                    "it has no plan, and its saifile means something else to this version of Sai: {what}; push it again"
+                )
             })?;
             // The version that made it let such jobs begin at once, and may have done so.
             specs.iter_mut().for_each(|spec| spec.needs.clear());

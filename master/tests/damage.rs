@@ -83,6 +83,10 @@ fn job(id: u64, state: JobState) -> JobRecord {
         step: None,
         log_bytes: 0,
         artifacts: Vec::new(),
+        needs: None,
+        blocked: None,
+        skipped: None,
+        units: None,
     }
 }
 

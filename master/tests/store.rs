@@ -131,6 +131,10 @@ fn job(id: JobId, event: u64, state: JobState) -> JobRecord {
         step: None,
         log_bytes: 0,
         artifacts: Vec::new(),
+        needs: None,
+        blocked: None,
+        skipped: None,
+        units: None,
     }
 }
 

@@ -21,7 +21,8 @@ fn an_event_goes_on_and_is_built_again_by_its_plan_whatever_its_saifile_would_gi
     eventually("the push becomes an event", || world.event(1));
     master.kill();
     // As if another version were to read it otherwise: one job more, and other texts.
-    fs::write(world.state().join("saifiles/1.json"), file("exit 1", "\"x\": {}, \"y\": {}, \"z\": {}")).expect("written");
+    fs::write(world.state().join("saifiles/1.json"), file("exit 1", "\"x\": {}, \"y\": {}, \"z\": {}"))
+        .expect("written");
     let mut master = world.master();
     let _agent = world.agent("one", &[PLATFORM], 2);
     let states = |number| {

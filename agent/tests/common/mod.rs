@@ -89,6 +89,7 @@ impl World {
             log_bytes: 1 << 30,
             log_limit_fails: false,
             submodules: false,
+            needs: None,
         }
     }
 

@@ -265,5 +265,6 @@ pub fn assignment(job: u64, repository: &(String, String), steps: &[&str]) -> As
         log_bytes: 1 << 30,
         log_limit_fails: false,
         submodules: false,
+        needs: None,
     }
 }

@@ -41,6 +41,10 @@ pub fn job(id: JobId) -> JobRecord {
         step: None,
         log_bytes: 0,
         artifacts: Vec::new(),
+        needs: None,
+        blocked: None,
+        skipped: None,
+        units: None,
     }
 }
 

@@ -419,6 +419,10 @@ pub(crate) mod tests {
             step: None,
             log_bytes: 0,
             artifacts: Vec::new(),
+            needs: None,
+            blocked: None,
+            skipped: None,
+            units: None,
         }
     }
 

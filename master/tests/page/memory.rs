@@ -169,5 +169,9 @@ pub fn job(event: &EventRecord, index: u64, platform: &str, configuration: &str,
         step: None,
         log_bytes: 0,
         artifacts: Vec::new(),
+        needs: None,
+        blocked: None,
+        skipped: None,
+        units: None,
     }
 }
