@@ -4,7 +4,7 @@
 //! reader finds the next file by arithmetic, and after a crash a torn record can only be at the end of the last file.
 //! Nothing is synced: the master acknowledges what it has made durable, and the page cache outlives any of our processes.
 
-use sai_core::record::HEADER_BYTES;
+use sai_core::record::{HEADER_BYTES, LATER, may_be};
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -118,7 +118,7 @@ fn walk(file: &File, start: u64, known: Tail) -> io::Result<Tail> {
         };
         let length = u32::from_le_bytes([header[4], header[5], header[6], header[7]]);
         let end = offset + HEADER_BYTES as u64 + u64::from(length);
-        if !(1..=VERDICT).contains(&header[0]) || end > size {
+        if !may_be(header[0]) || end > size {
             return Ok(tail);
         }
         let mut micros = [0; 8];
@@ -127,7 +127,8 @@ fn walk(file: &File, start: u64, known: Tail) -> io::Result<Tail> {
             length: start + end,
             micros: u64::from_le_bytes(micros),
             verdict: header[0] == VERDICT,
-            artifact: header[0] == ARTIFACT,
+            // What a later version has to say after the announcement takes nothing from it.
+            artifact: header[0] == ARTIFACT || (header[0] >= LATER && tail.artifact),
         };
     }
 }
@@ -306,6 +307,13 @@ mod tests {
             assert_eq!(tail, Tail { length: whole, micros: 7, verdict: false, artifact: false });
             assert_eq!(fs::metadata(path.join(segment_name(0))).unwrap().len(), whole);
         }
+        // Records of a later version's are whole ones.
+        let mut later = records[..whole as usize].to_vec();
+        later.extend_from_slice(&[64, 9, 9, 9, 4, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0xff, 0, 0xff, 0]);
+        let length = later.len() as u64;
+        fs::write(path.join(segment_name(0)), [&later[..], &[255, 0, 0, 0, 4, 0, 0, 0]].concat()).unwrap();
+        assert_eq!(SpoolReader::new(path.clone()).length().unwrap(), length);
+        assert_eq!(recover(&path).unwrap(), Tail { length, micros: 8, verdict: false, artifact: false });
         // Zeros, as a file system leaves them when the power fails.
         fs::write(path.join(segment_name(0)), [&records[..whole as usize], &[0; 100]].concat()).unwrap();
         assert_eq!(recover(&path).unwrap().length, whole);

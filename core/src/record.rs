@@ -3,6 +3,9 @@
 //! A log is records end to end: a 16-byte header (kind `u8`, channel `u8`, two zero bytes, payload length `u32` little
 //! endian, microseconds since the job began `u64` little endian) and the payload. What the job printed is `Data`; the
 //! other kinds carry a small JSON text. The offset of a byte in this stream is its sequence number everywhere.
+//!
+//! A log outlives the versions that wrote it: kinds from [`LATER`] on may come with any version, hold whatever they like,
+//! and are passed over by who does not know them. Below it a new kind would be a new format, which older readers refuse.
 
 use crate::job::Verdict;
 use crate::limits::{CHANNELS, RECORD_BYTES, STREAMS};
@@ -13,6 +16,9 @@ use miniserde::{Deserialize, Serialize, json};
 
 /// Bytes of a record's header.
 pub const HEADER_BYTES: usize = 16;
+
+/// The first of the kinds that a reader passes over when it does not know them.
+pub const LATER: u8 = 64;
 
 const CHANNEL: u8 = 1;
 const DATA: u8 = 2;
@@ -141,6 +147,8 @@ pub enum Item<'a> {
     },
     /// Any other record, with its time in microseconds since the job began.
     Record(u64, Record),
+    /// A record of a later version's has been passed over: its kind, and its time in microseconds since the job began.
+    Unknown(u8, u64),
 }
 
 /// Folds a log's bytes, in pieces of any size, into items. Memory is bounded by `RECORD_BYTES`.
@@ -190,13 +198,15 @@ impl Decoder {
                 if !piece.is_empty() {
                     item(Item::Data { channel: self.head[1], micros: self.micros(), bytes: piece });
                 }
-            } else {
+            } else if kind < LATER {
                 self.payload.extend_from_slice(piece);
             }
             if self.remaining > 0 {
                 return Ok(());
             }
-            if kind != DATA {
+            if kind >= LATER {
+                item(Item::Unknown(kind, self.micros()));
+            } else if kind != DATA {
                 let record = self.record()?;
                 item(Item::Record(self.micros(), record));
             }
@@ -214,7 +224,8 @@ impl Decoder {
     fn check_header(&self) -> Result<usize, String> {
         let (kind, channel) = (self.head[0], usize::from(self.head[1]));
         let length = u32::from_le_bytes([self.head[4], self.head[5], self.head[6], self.head[7]]) as usize;
-        if !(CHANNEL..=VERDICT).contains(&kind) || self.head[2] != 0 || self.head[3] != 0 {
+        // What the other bytes of a later kind's header mean is not known either; its length is where it always is.
+        if !may_be(kind) || (kind < LATER && (self.head[2] != 0 || self.head[3] != 0)) {
             return Err(format!("a record of unknown kind {kind}"));
         }
         if length > RECORD_BYTES {
@@ -266,6 +277,11 @@ impl Decoder {
             }
         })
     }
+}
+
+/// Whether a log that this version writes or carries may have records of this kind.
+pub fn may_be(kind: u8) -> bool {
+    (CHANNEL..=VERDICT).contains(&kind) || kind >= LATER
 }
 
 /// Checks a path that an agent reports: relative, no empty, `.` or `..` parts, no control characters, 1 to 1024 bytes.

@@ -3,7 +3,8 @@
 use sai_core::job::{Fault, Outcome, Verdict};
 use sai_core::limits::{CHANNELS, RECORD_BYTES, STREAMS};
 use sai_core::record::{
-    Artifact, ChannelStart, Decoder, HEADER_BYTES, Item, Record, StepEnd, StepStart, check_path, encode, encode_data,
+    Artifact, ChannelStart, Decoder, HEADER_BYTES, Item, LATER, Record, StepEnd, StepStart, check_path, encode,
+    encode_data,
 };
 
 fn artifact(stream: u16, path: &str) -> Artifact {
@@ -56,6 +57,7 @@ fn decode(pieces: &[&[u8]]) -> Result<Vec<(u64, Record)>, String> {
                 _ => found.push((micros, Record::Data(channel, bytes.to_vec()))),
             },
             Item::Record(micros, record) => found.push((micros, record)),
+            Item::Unknown(kind, _) => assert!(kind >= LATER),
         })?;
     }
     Ok(found)
@@ -144,6 +146,7 @@ fn a_record_as_large_as_allowed_passes_and_no_larger_one() {
 fn headers_that_mean_nothing_are_refused_at_once() {
     assert_eq!(error(&raw(0, 0, 0, b"")), "a record of unknown kind 0");
     assert_eq!(error(&raw(8, 0, 0, b"")), "a record of unknown kind 8");
+    assert_eq!(error(&raw(LATER - 1, 0, 0, b"")), "a record of unknown kind 63");
     let mut reserved = raw(6, 0, 0, b"");
     reserved[2] = 1;
     assert!(error(&reserved).contains("unknown kind"));
@@ -153,6 +156,51 @@ fn headers_that_mean_nothing_are_refused_at_once() {
     for length in 0..HEADER_BYTES {
         assert_eq!(decode(&[&raw(0, 0, 0, b"")[..length]]), Ok(Vec::new()));
     }
+}
+
+/// Records as later versions may write them: any bytes, on channels that were announced or not, with header bytes in use.
+fn later_records() -> Vec<Vec<u8>> {
+    let mut flagged = raw(LATER, 3, 5, b"\xff\0{\"t");
+    (flagged[2], flagged[3]) = (7, 255);
+    vec![
+        flagged,
+        raw(LATER, 0, 0, b""),
+        raw(200, 255, 20, &[VERDICT; 20]),
+        raw(255, 0, RECORD_BYTES as u32, &vec![2; RECORD_BYTES]),
+    ]
+}
+
+/// The kind of a verdict, which must mean nothing inside of a record that is passed over.
+const VERDICT: u8 = 7;
+
+#[test]
+fn records_of_later_versions_are_passed_over_wherever_they_are() {
+    let (story, mut bytes) = (story(), Vec::new());
+    for (at, record) in story.iter().enumerate() {
+        for later in later_records() {
+            bytes.extend(later);
+        }
+        encode(record, at as u64 * 1000, &mut bytes);
+    }
+    let expected: Vec<(u64, Record)> =
+        story.iter().enumerate().map(|(at, record)| (at as u64 * 1000, record.clone())).collect();
+    for size in [1, 3, 16, 17, 70_000, bytes.len()] {
+        let pieces: Vec<&[u8]> = bytes.chunks(size).collect();
+        assert_eq!(decode(&pieces).as_ref(), Ok(&expected), "in pieces of {size}");
+    }
+    let mut kinds = Vec::new();
+    let read = Decoder::new().push(&bytes, |item| {
+        if let Item::Unknown(kind, _) = item {
+            kinds.push(kind);
+        }
+    });
+    assert_eq!((read, kinds.len()), (Ok(()), 4 * story.len()));
+    assert_eq!(kinds[..4], [LATER, LATER, 200, 255]);
+    // They are as bounded as all others, and nothing follows a verdict.
+    assert!(error(&raw(LATER, 0, RECORD_BYTES as u32 + 1, b"")).contains("more than"));
+    let mut bytes = bytes_of(&[Record::Verdict(verdict())]);
+    bytes.extend(raw(LATER, 0, 0, b""));
+    assert_eq!(error(&bytes), "bytes after the verdict");
 }
 
 #[test]

@@ -188,6 +188,7 @@ impl Log {
                     }
                     log.records.push((micros, record));
                 }
+                Item::Unknown(..) => {}
             })
             .unwrap();
         log

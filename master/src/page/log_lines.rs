@@ -69,6 +69,7 @@ pub fn lines(log: &mut dyn Read, most: u64, mut take: impl FnMut(Line<'_>) -> bo
             _ if !more => {}
             Item::Data { channel, bytes, .. } => more = scanner.data(channel, bytes, &mut take),
             Item::Record(_, record) => more = scanner.record(record, &mut take),
+            Item::Unknown(..) => {}
         });
         // What is behind damage cannot be told apart from it; the page says so.
         if length == 0 || pushed.is_err() {
@@ -160,5 +161,62 @@ impl Scanner {
             more = take(Line { number: open.number, step: self.step, stderr: channel.stderr, text: &text });
         }
         more
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::log::{Folder, RawText};
+    use super::*;
+    use sai_core::record::{ChannelStart, LATER, StepEnd, StepStart, encode};
+
+    /// A log, and the same with records of a later version's between all others.
+    fn logs() -> [Vec<u8>; 2] {
+        let records = [
+            Record::Channel(1, ChannelStart { name: "stdout".to_string() }),
+            Record::Channel(2, ChannelStart { name: "stderr".to_string() }),
+            Record::StepStart(StepStart { step: 0, text: "make".to_string() }),
+            Record::Data(1, b"one\nhalf an ".to_vec()),
+            Record::Data(2, b"error: no such file\n".to_vec()),
+            Record::Data(1, b"other\nlast".to_vec()),
+            Record::Note("kept nothing".to_string()),
+            Record::StepEnd(StepEnd { step: 0, status: 2 }),
+        ];
+        let mut logs = [Vec::new(), Vec::new()];
+        for record in records {
+            for log in &mut logs {
+                encode(&record, 7, log);
+            }
+            logs[1].extend_from_slice(&[LATER, 1, 3, 4, 4, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, b'\n', 0xff, 2, 7]);
+        }
+        logs
+    }
+
+    #[test]
+    fn records_of_later_versions_change_nothing_that_is_shown_or_found() {
+        let [plain, later] = logs();
+        let read = |log: &[u8]| {
+            let mut found = Vec::new();
+            let all = lines(&mut &*log, u64::MAX, |line| {
+                found.push((line.number, line.step, line.stderr, line.text.to_vec()));
+                true
+            });
+            assert!(all.unwrap());
+            found
+        };
+        assert_eq!(read(&later), read(&plain));
+        assert_eq!(read(&plain).len(), 4);
+        let shown = |log: &[u8]| {
+            let mut folder = Folder::new([1..=u64::MAX]);
+            folder.push(log);
+            (folder.finish(), folder.lines(), folder.text_bytes())
+        };
+        assert_eq!(shown(&later), shown(&plain));
+        let text = |log: Vec<u8>| {
+            let mut text = String::new();
+            RawText::new(Box::new(io::Cursor::new(log)), 0).read_to_string(&mut text).unwrap();
+            text
+        };
+        assert_eq!(text(later), "one\nhalf an error: no such file\nother\nlast");
     }
 }
