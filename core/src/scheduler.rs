@@ -10,6 +10,8 @@ mod time;
 mod trouble;
 mod waiting;
 
+pub use time::CANCEL_FULL_MS;
+
 use self::room::{Class, Filed};
 use self::trouble::{Group, Row};
 use crate::clock::Now;
@@ -328,7 +330,7 @@ impl Scheduler {
             Input::Unwritable(key, why) => self.broken_quietly(now, key, why, out),
             Input::Impossible(job, why) => self.impossible(now, job, why, out),
             Input::Cancel(job, who) => self.cancel(now, job, who, out),
-            Input::Hold(why) => self.hold = why,
+            Input::Hold(why) => self.hold(now, why),
             Input::Slept(slept) => self.slept(slept),
             Input::Tick => self.tick(now, out),
         }
@@ -687,7 +689,7 @@ impl Scheduler {
     }
 
     fn cancel(&mut self, now: Now, id: JobId, who: String, out: &mut Vec<Output>) {
-        let until = now.steady.saturating_add(self.policy.cancel_ms);
+        let until = self.cancel_until(now);
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let key = JobKey { job: id, attempt: job.record.attempt };
         match job.record.state {

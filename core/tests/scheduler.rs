@@ -5,7 +5,7 @@ mod desk;
 use desk::{Desk, GCC, WALL, assigned, job, key, of, verdict};
 use sai_core::job::{Blame, Fault, JobId, JobKey, JobState, Outcome};
 use sai_core::ledger::JobRecord;
-use sai_core::scheduler::{Input, Output, Policy, Scheduler};
+use sai_core::scheduler::{CANCEL_FULL_MS, Input, Output, Policy, Scheduler};
 
 #[test]
 fn jobs_of_one_event_take_their_places_before_any_is_given_out() {
@@ -302,6 +302,30 @@ fn a_cancel_ends_a_job_in_each_state() {
     // Ended, or never heard of: nothing.
     assert_eq!(desk.give(Input::Cancel(4, "by anna".to_string())), []);
     assert_eq!(desk.give(Input::Cancel(99, "by anna".to_string())), []);
+}
+
+#[test]
+fn a_cancel_waits_little_while_the_disk_is_full() {
+    let full = || Input::Hold(Some("the disk is full".to_string()));
+    let cancel = |job| Input::Cancel(job, "by anna".to_string());
+    let mut desk = Desk::new();
+    desk.up("a", 3);
+    desk.queue(vec![job(1), job(2), job(3)]);
+    // One was cancelled just before, one while it is full, one not at all.
+    desk.give(cancel(1));
+    desk.pass(1_000);
+    desk.give(full());
+    desk.give(cancel(2));
+    assert_eq!(desk.pass(CANCEL_FULL_MS - 1), []);
+    let ends = |id| [Output::Forget("a".to_string(), key(id, 1)), Output::Changed(id)];
+    assert_eq!(desk.pass(1), [ends(1), ends(2)].concat());
+    assert_eq!([1, 2, 3].map(|id| desk.state(id)), [JobState::Cancelled, JobState::Cancelled, JobState::Assigned]);
+    // What was nearly over is not waited for anew, and with room it is as before.
+    desk.give(Input::Hold(None));
+    desk.give(cancel(3));
+    desk.pass(4_900);
+    desk.give(full());
+    assert_eq!(desk.pass(100), ends(3));
 }
 
 #[test]

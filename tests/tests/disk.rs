@@ -2,6 +2,10 @@
 //!
 //! The state is on a small tmpfs, which takes root to mount; anybody else skips these tests.
 
+use sai_core::job::JobKey;
+use sai_core::record::{ChannelStart, Record, encode};
+use sai_core::wire::MasterMessage;
+use sai_tests::peer::{Peer, hello, passed_log};
 use sai_tests::process::eventually;
 use sai_tests::repository::{run, saifile};
 use sai_tests::world::World;
@@ -9,8 +13,16 @@ use std::fs;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 const PLATFORM: &str = "linux-test-1/x86_64/gcc";
+
+/// How long whatever people ask for may take beside a full disk: it is answered within a second, on a machine that is not
+/// busy with other tests as well. What waited for the disk waited for ever.
+const SOON: Duration = Duration::from_secs(10);
+/// Agents whose logs wait for the disk: with a window each, more than the master keeps in memory for it.
+const WRITERS: u64 = 10;
 
 /// A file system of its own for the state of a world's master.
 struct SmallDisk {
@@ -190,4 +202,151 @@ fn a_push_to_a_master_without_room_is_built_when_there_is() {
     let _master = world.master();
     let third = world.ended(3).jobs.remove(0);
     assert_eq!(third.state, "passed", "{third:?}");
+}
+
+/// A log that has not ended, a little shorter than what an agent may send before it is acknowledged.
+fn long_log() -> Vec<u8> {
+    let mut log = Vec::new();
+    encode(&Record::Channel(0, ChannelStart { name: "stdout".to_string() }), 0, &mut log);
+    while log.len() < 4_000_000 {
+        encode(&Record::Data(0, vec![b'x'; 60_000]), 0, &mut log);
+    }
+    log
+}
+
+#[test]
+fn cancelling_revoking_and_leaving_pass_by_a_full_disk_and_free_it() {
+    let mut world = World::new("passing");
+    world.set("min_free_mib", "4");
+    let Some(disk) = SmallDisk::mount(&world, "96m") else { return };
+    let mut master = world.master();
+    let token = world.command(&["user", "add", "ann"]);
+    let _filler = world.agent("filler", &["filler-1/x86_64/gcc"], 1);
+    let mut leaver = world.agent("leaver", &[PLATFORM], 1);
+    let writers: Vec<Peer> = (0..WRITERS)
+        .map(|number| {
+            let name = format!("writer-{number}");
+            Peer::join(&world.join_line(&name), hello(u128::from(number), &["writer-1/x86_64"], 1, &[]))
+        })
+        .collect();
+    // Of the first configurations each is for a writer; a job that is to be cancelled fills the disk by a file, far from its
+    // end, and one that has nothing to do with any of that runs beside them.
+    let stop = world.directory.join("stop");
+    let configurations: Vec<String> = (0..WRITERS)
+        .map(|number| format!("\"w{number}\": {{\"platforms\": \"none, writer\"}}"))
+        .chain([
+            "\"fill\": {\"platforms\": \"none, filler\", \"artifacts\": \"file\"}".to_string(),
+            "\"wait\": {\"platforms\": \"none, linux-test\"}".to_string(),
+        ])
+        .collect();
+    world.repository.push_saifile(&format!(
+        "{{\"schema\": \"sai-1\", \"platforms\": {{\"writer\": {{\"build\": \"true\"}}, \
+         \"filler\": {{\"build\": \"head -c 300000000 /dev/zero > file\"}}, \
+         \"linux-test\": {{\"build\": \"while [ ! -e {} ]; do sleep 0.05; done; echo went on\"}}}}, \
+         \"configurations\": {{{}}}}}",
+        stop.display(),
+        configurations.join(", ")
+    ));
+    let event = eventually("the jobs", || world.event(1));
+    let id =
+        |configuration: &str| event.jobs.iter().find(|job| job.configuration == configuration).expect("that job").id;
+    let state = |id: u64| {
+        let jobs = world.event(1).expect("the event").jobs;
+        jobs.into_iter().find(|job| job.id == id).expect("that job").state
+    };
+    let (fill, wait) = (id("fill"), id("wait"));
+    eventually("the other job runs", || (state(wait) == "running").then_some(()));
+    let free = || {
+        let space = rustix::fs::statvfs(&disk.path).expect("a file system");
+        space.f_bavail * space.f_frsize
+    };
+    eventually("the disk is as full as it gets", || (free() < 20 << 20).then_some(()));
+    let file = disk.path.join(format!("artifacts/{fill}-1"));
+    assert!(file.exists(), "what has arrived of the file");
+    // Now the others' logs: more than the master keeps in memory, so that it takes no more frames of anybody.
+    let sent = AtomicUsize::new(0);
+    let log = long_log();
+    std::thread::scope(|scope| {
+        let keys: Vec<JobKey> = writers.iter().map(|writer| writer.assignment().key).collect();
+        for (writer, key) in writers.iter().zip(&keys) {
+            let (log, sent, key) = (&log, &sent, *key);
+            scope.spawn(move || {
+                for (number, piece) in log.chunks(60_000).enumerate() {
+                    if !writer.piece(key, 0, number as u64 * 60_000, piece) {
+                        return;
+                    }
+                    sent.fetch_add(piece.len(), Ordering::Relaxed);
+                }
+            });
+        }
+        let mut before = 0;
+        eventually("no more is taken of them", || {
+            std::thread::sleep(Duration::from_millis(500));
+            let now = sent.load(Ordering::Relaxed);
+            (std::mem::replace(&mut before, now) == now && now > 24 << 20).then_some(())
+        });
+
+        let soon = |what: &str, ask: &dyn Fn()| {
+            let begin = Instant::now();
+            ask();
+            eprintln!("{what}: {:?}", begin.elapsed());
+            assert!(begin.elapsed() < SOON, "{what} took {:?}", begin.elapsed());
+        };
+        soon("a page", &|| drop(world.page("/")));
+        leaver.kill();
+        soon("the end of a link", &|| {
+            eventually("the agent is away", || {
+                world.agents().iter().any(|agent| agent.name == "leaver" && agent.state == "away").then_some(())
+            });
+        });
+        soon("a revocation", &|| {
+            world.command(&["agent", "revoke", "writer-0"]);
+            let told = std::iter::from_fn(|| writers[0].next()).any(|message| matches!(message, MasterMessage::Bye(_)));
+            assert!(told, "it is told and let go");
+        });
+        assert!(file.exists() && free() < 20 << 20, "nothing has made room so far");
+        soon("a cancel", &|| {
+            let (status, body) = world.post(&format!("/api/v1/jobs/{fill}/cancel"), Some(&token));
+            assert_eq!(status, 200, "{body}");
+        });
+    });
+    // What was half there goes with the job, and gives its room to the others; the agent's last word, which has none, is not
+    // waited for.
+    let begin = Instant::now();
+    eventually("the job has ended", || (state(fill) == "cancelled").then_some(()));
+    eventually("what had arrived of its file is gone", || (!file.exists()).then_some(()));
+    assert!(begin.elapsed() < SOON, "the job took {:?} to end", begin.elapsed());
+    assert!(free() > 24 << 20, "there is room again");
+    let _leaver = world.agent_again("leaver");
+    fs::write(&stop, "").expect("a file");
+    eventually("the other job goes on to its end", || (state(wait) == "passed").then_some(()));
+    let verdict = passed_log();
+    for writer in &writers[1..] {
+        // Its key is known by what is acknowledged of it.
+        let key = eventually("all of its log is acknowledged", || match writer.next() {
+            Some(MasterMessage::Ack(ack)) if ack.length == log.len() as u64 => Some(ack.key),
+            Some(_) => None,
+            None => panic!("the master has closed the link"),
+        });
+        assert!(writer.piece(key, 0, log.len() as u64, &verdict));
+    }
+    eventually("their jobs end", || {
+        let jobs = world.event(1).expect("the event").jobs;
+        let passed = jobs.iter().filter(|job| job.configuration.starts_with('w') && job.state == "passed").count();
+        // All but the revoked one's; the one that waited begins with the same letter.
+        (passed as u64 == WRITERS).then_some(())
+    });
+    // Nothing acknowledged is lost, also not by a kill.
+    master.kill();
+    let _master = world.master();
+    for job in world.event(1).expect("the event").jobs {
+        if job.configuration.starts_with('w') && job.id != wait && job.state == "passed" {
+            let printed = world.records(job.id).channel("stdout").len();
+            assert_eq!(printed % 60_000, 0);
+            assert!(printed >= 3_900_000, "{printed} bytes of job {}", job.id);
+        }
+    }
+    assert_eq!(state(fill), "cancelled");
+    assert_eq!(state(wait), "passed");
+    world.command(&["gc"]);
 }

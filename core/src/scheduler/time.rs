@@ -9,6 +9,10 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+/// Milliseconds that an agent has to end a cancelled job while the master's disk is full. What it still has to say may find
+/// no room until the job has ended, and what is removed then is the room.
+pub const CANCEL_FULL_MS: Millis = 2_000;
+
 impl Scheduler {
     pub(super) fn set_timer(&mut self, id: JobId, timer: Option<Millis>) {
         let Some(job) = self.jobs.get_mut(&id) else { return };
@@ -97,6 +101,27 @@ impl Scheduler {
         }
         if connected {
             job.seen_since = Some(now.steady);
+        }
+    }
+
+    /// Until when the verdict of a job is awaited that is cancelled now.
+    pub(super) fn cancel_until(&self, now: Now) -> Millis {
+        let full = self.hold.as_ref().map(|_| CANCEL_FULL_MS);
+        now.steady.saturating_add(full.map_or(self.policy.cancel_ms, |full| full.min(self.policy.cancel_ms)))
+    }
+
+    /// Gives no more jobs out because the disk is full, or gives them out again.
+    pub(super) fn hold(&mut self, now: Now, why: Option<String>) {
+        self.hold = why;
+        if self.hold.is_none() {
+            return;
+        }
+        let until = self.cancel_until(now);
+        let held: Vec<JobId> = self.agents.values().flat_map(|agent| agent.runs.iter().map(|key| key.job)).collect();
+        for id in held {
+            let Some((_, by)) = self.jobs.get_mut(&id).and_then(|job| job.cancelled.as_mut()) else { continue };
+            *by = until.min(*by);
+            self.rearm(id);
         }
     }
 
