@@ -188,7 +188,7 @@ struct Shared {
     workers: usize,
     /// Worker threads there are; they are started when all others are busy.
     threads: AtomicUsize,
-    /// Worker threads waiting for a request.
+    /// Worker threads waiting for a request, those included that are just being started to.
     idle: AtomicUsize,
     stopping: AtomicBool,
     bodies: Arc<Bodies>,
@@ -266,7 +266,7 @@ impl Shared {
             let server = Arc::new(server);
             *self.current() = Some(Arc::clone(&server));
             self.threads.store(1, Ordering::SeqCst);
-            self.idle.store(0, Ordering::SeqCst);
+            self.idle.store(1, Ordering::SeqCst);
             // Whoever stopped us before the server was to be seen could not wake its workers.
             if !self.stopping.load(Ordering::SeqCst) {
                 thread::scope(|scope| self.work(scope, &server, true));
@@ -281,28 +281,16 @@ impl Shared {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Answers requests on this thread, and starts another when none is left to wait for the next. It ends when there are
-    /// enough that wait, unless it is to `stay`.
+    /// Answers requests on this thread, which is counted as waiting already. It ends when there are enough that wait, unless
+    /// it is to `stay`.
     fn work<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, server: &'scope tiny_http::Server, stay: bool) {
-        // What was just started waits in any case: whoever started it is busy.
-        self.idle.fetch_add(1, Ordering::SeqCst);
         loop {
-            let request = server.recv();
-            let last_idle = self.idle.fetch_sub(1, Ordering::SeqCst) == 1;
-            let Ok(request) = request else {
+            let Ok(request) = server.recv() else {
                 // Whatever woke this thread is for all of them.
                 server.unblock();
                 return;
             };
-            if last_idle && self.threads.load(Ordering::SeqCst) < self.workers {
-                self.threads.fetch_add(1, Ordering::SeqCst);
-                let started = thread::Builder::new()
-                    .name("http-worker".to_owned())
-                    .spawn_scoped(scope, || self.work(scope, server, false));
-                if started.is_err() {
-                    self.threads.fetch_sub(1, Ordering::SeqCst);
-                }
-            }
+            self.leave(scope, server);
             self.answer(request);
             // Looked at and counted in one step, since those of a burst come back together.
             let spare = |idle: usize| (stay || idle < SPARE_WORKERS).then_some(idle + 1);
@@ -311,6 +299,24 @@ impl Shared {
                 return;
             }
         }
+    }
+
+    /// Counts a worker that has got its request as waiting no more. The last one starts another, which is counted as waiting
+    /// in its place, in the same step, so that whoever comes back meanwhile sees it.
+    fn leave<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, server: &'scope tiny_http::Server) {
+        let others = |idle: usize| Some(idle.saturating_sub(1).max(1));
+        if self.idle.fetch_update(Ordering::SeqCst, Ordering::SeqCst, others) != Ok(1) {
+            return;
+        }
+        let room = |threads: usize| (threads < self.workers).then_some(threads + 1);
+        if self.threads.fetch_update(Ordering::SeqCst, Ordering::SeqCst, room).is_ok() {
+            let worker = thread::Builder::new().name("http-worker".to_owned());
+            if worker.spawn_scoped(scope, || self.work(scope, server, false)).is_ok() {
+                return;
+            }
+            self.threads.fetch_sub(1, Ordering::SeqCst);
+        }
+        self.idle.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// Reads a request, calls the handler, and sends its response.
@@ -447,8 +453,8 @@ mod tests {
             }
             drop(closed);
             assert!(asking.into_iter().all(|one| one.join().unwrap().ends_with("done\n")));
-            // Besides the spare ones: the one that stays, and those just started when the burst ended.
-            while server.shared.threads.load(Ordering::SeqCst) > SPARE_WORKERS + 3 {
+            // Besides the spare ones only the one that stays.
+            while server.shared.threads.load(Ordering::SeqCst) > SPARE_WORKERS + 1 {
                 assert!(Instant::now() < deadline, "threads stay behind");
                 thread::yield_now();
             }

@@ -86,6 +86,67 @@ fn a_push_is_told_where_it_is_shown_whatever_its_branches_are_called() {
 }
 
 #[test]
+fn a_branch_that_cannot_be_built_holds_up_no_other_of_its_push() {
+    let world = World::new("one-bad");
+    let _master = world.master();
+    let _agent = world.agent("shed", &[PLATFORM], 2);
+    let commit = |branch: &str, saifile: &[u8]| {
+        run(git(&world.repository.work).args(["checkout", "-q", "-B", branch]));
+        world.repository.write(".sai.json", saifile);
+        world.repository.commit(branch);
+    };
+    let good = saifile(&["echo built"]);
+    commit("main", good.as_bytes());
+    push(&world, &main_branch());
+    world.ended(1);
+    // Each is wrong in a way of its own, and a good one stands before, between and behind them.
+    let bad: [(&str, &[u8], &str); 4] = [
+        ("b-broken", b"{ \"schema\": \"sai-1\",", ".sai.json:1:"),
+        ("d-unknown", br#"{"schema": "sai-9", "platforms": {}, "configurations": {}}"#, "sai-1"),
+        ("f-binary", b"\xff\xfe\x00", ".sai.json:1:"),
+        ("h-huge", &[b' '; 3 << 20], "bytes"),
+    ];
+    let mut refspecs = Vec::new();
+    for branch in ["a-good", "c-good", "e-good", "g-good", "i-good"] {
+        commit(branch, good.as_bytes());
+        refspecs.push(format!("{branch}:refs/heads/{branch}"));
+    }
+    for (branch, saifile, _) in bad {
+        commit(branch, saifile);
+        refspecs.push(format!("{branch}:refs/heads/{branch}"));
+    }
+    refspecs.sort_unstable();
+    // And one whose name is as long as git takes it, and three times as long in the hook's address.
+    let long = format!("a-good:refs/heads/bb/{}-good", vec!["\u{e4}".repeat(100); 18].join("/"));
+    refspecs.insert(2, long);
+    let refspecs: Vec<&OsStr> = refspecs.iter().map(OsStr::new).collect();
+    let said = push(&world, &refspecs);
+    let shown: Vec<String> = (2..=11).map(|id| format!("https://127.0.0.1:{}/event/{id}", world.port)).collect();
+    let mut told = remote(&said);
+    told.sort_unstable_by_key(|line| (line.len(), *line));
+    assert_eq!(told, shown, "{said}");
+    for id in 2..=11 {
+        let event = world.ended(id);
+        let branch = event.event.reference.trim_start_matches("refs/heads/").to_string();
+        match bad.iter().find(|(name, ..)| *name == branch) {
+            Some((_, _, why)) => {
+                assert_eq!((event.event.state.as_str(), event.jobs.len()), ("invalid", 0), "{event:?}");
+                assert!(event.event.errors.iter().any(|error| error.contains(why)), "{why}: {event:?}");
+            }
+            None => {
+                assert!(branch.ends_with("-good"), "{event:?}");
+                assert_eq!(
+                    (event.event.state.as_str(), event.jobs[0].state.as_str()),
+                    ("passed", "passed"),
+                    "{event:?}"
+                );
+            }
+        }
+    }
+    assert_eq!(world.events().len(), 11);
+}
+
+#[test]
 fn a_branch_without_a_saifile_is_silent() {
     let world = World::new("silent");
     let _master = world.master();

@@ -7,8 +7,8 @@ use std::net::IpAddr;
 /// Longest head of a request or of a backend's response, in bytes: browsers send about 1 KiB, with cookies 4 KiB.
 pub const HEAD_LIMIT: usize = 16 * 1024;
 
-/// Longest request target, in bytes: what common servers allow.
-const TARGET_LIMIT: usize = 8 * 1024;
+/// Longest request target, in bytes: a hook's, that names a reference of 4 KiB of which each byte is encoded.
+const TARGET_LIMIT: usize = 13 * 1024;
 
 /// Most header lines: a browser sends about 20.
 const HEADER_LIMIT: usize = 48;
@@ -145,7 +145,7 @@ pub fn parse(bytes: &[u8], peer: IpAddr) -> Result<(RequestHead, Framing), Rejec
         return Err(Rejection::new(501, "this method is not known here"));
     }
     if target.len() > TARGET_LIMIT {
-        return Err(Rejection::new(414, "the address is longer than 8 KiB"));
+        return Err(Rejection::new(414, "the address is longer than 13 KiB"));
     }
     let absolute = absolute_form(target);
     let (authority, target) = absolute.map_or((None, target), |(authority, target)| (Some(authority), target));
