@@ -10,7 +10,7 @@ mod time;
 mod trouble;
 mod waiting;
 
-pub use time::CANCEL_FULL_MS;
+pub use self::time::CANCEL_FULL_MS;
 
 use self::room::{Class, Filed};
 use self::trouble::{Group, Row};
