@@ -511,6 +511,7 @@ pub fn bury(directory: &JobDirectory, why: &str) -> io::Result<()> {
             step: None,
             status: None,
             trouble: None,
+            verdict: None,
         };
         encode(&Record::Verdict(verdict), tail.micros, &mut records);
         SpoolWriter::open(&spool)?.append(&records)?;

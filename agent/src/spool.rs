@@ -326,6 +326,7 @@ mod tests {
             step: None,
             status: None,
             trouble: None,
+            verdict: None,
         };
         encode(&Record::Verdict(verdict), 9, &mut last);
         writer.append(&last).unwrap();

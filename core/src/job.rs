@@ -1,5 +1,6 @@
 //! What a job is called, which states it passes through, and how one attempt of it ends.
 
+use crate::words::{Word, written_as_words};
 use alloc::string::{String, ToString};
 use core::fmt;
 use miniserde::{Deserialize, Serialize};
@@ -41,7 +42,7 @@ impl core::str::FromStr for JobKey {
 /// Where a job stands. `Blocked → Queued → Assigned → Running →` one of the ended states.
 ///
 /// Records have neither `Blocked` nor `Skipped`: see [`crate::ledger::JobRecord::standing`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum JobState {
     /// Waits for other jobs of its event to pass.
     Blocked,
@@ -65,7 +66,11 @@ pub enum JobState {
     Infra,
     /// Never begun, since a job that it needs ended without having passed.
     Skipped,
+    /// A later version's word. Nothing is done with such a job: it counts as ended, and not as passed.
+    Other(Word),
 }
+
+written_as_words!(JobState: Blocked, Queued, Assigned, Running, Passed, Failed, Cancelled, TimedOut, Expired, Infra, Skipped);
 
 impl JobState {
     /// Whether the job has ended and will not change again.
@@ -73,8 +78,8 @@ impl JobState {
         !matches!(self, Self::Blocked | Self::Queued | Self::Assigned | Self::Running)
     }
 
-    /// The word for this state on the page, in the API and on the terminal.
-    pub fn word(self) -> &'static str {
+    /// The word by which the page's styles know this state. A word that is not known is grey, whatever it may be.
+    pub fn class(self) -> &'static str {
         match self {
             Self::Blocked => "blocked",
             Self::Queued => "queued",
@@ -87,12 +92,21 @@ impl JobState {
             Self::Expired => "expired",
             Self::Infra => "infra",
             Self::Skipped => "skipped",
+            Self::Other(_) => "other",
+        }
+    }
+
+    /// The word for this state on the page, in the API and on the terminal.
+    pub fn word(&self) -> &str {
+        match self {
+            Self::Other(word) => word.as_str(),
+            known => known.class(),
         }
     }
 }
 
 /// How one attempt ended, as its supervisor writes it at the end of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Every step ended with status 0.
     Passed,
@@ -104,10 +118,28 @@ pub enum Outcome {
     TimedOut,
     /// Trouble of the agent's own (mirror, disk, supervisor killed): to be tried again elsewhere.
     Infra,
+    /// A later version's word. The job has then ended in a state of that name.
+    Other(Word),
+}
+
+written_as_words!(Outcome: Passed, Failed, Cancelled, TimedOut, Infra);
+
+impl Outcome {
+    /// The state of a job whose attempt ended so, for good.
+    pub fn state(self) -> JobState {
+        match self {
+            Self::Passed => JobState::Passed,
+            Self::Failed => JobState::Failed,
+            Self::Cancelled => JobState::Cancelled,
+            Self::TimedOut => JobState::TimedOut,
+            Self::Infra => JobState::Infra,
+            Self::Other(word) => JobState::Other(word),
+        }
+    }
 }
 
 /// Whose fault an end is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Nobody's: it passed.
     Nobody,
@@ -119,7 +151,11 @@ pub enum Fault {
     Infrastructure,
     /// Somebody who asked for it (cancel).
     Person,
+    /// A later version's word. Nobody is counted on for it.
+    Other(Word),
 }
+
+written_as_words!(Fault: Nobody, Spec, Job, Infrastructure, Person);
 
 /// Whose trouble an end as [`Outcome::Infra`], or a refusal, tells of: who else is kept from meeting it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -168,4 +204,15 @@ pub struct Verdict {
     pub status: Option<i32>,
     /// See [`Blame`]; absent unless the outcome is `Infra`, and in logs of older agents.
     pub trouble: Option<String>,
+    /// What was found, in a word finer than the outcome: whoever knows it not goes by the outcome, and shows it.
+    pub verdict: Option<Finding>,
+}
+
+/// A word beside an outcome, as `no-boot`, and what it means here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// The word, as [`Word`] has them.
+    pub word: String,
+    /// One sentence for people, or none.
+    pub what: Option<String>,
 }

@@ -6,12 +6,13 @@
 use crate::job::{EventId, Fault, JobId, JobState, Verdict};
 use crate::ordered::Map;
 use crate::record::Artifact;
+use crate::words::{Word, written_as_words};
 use alloc::string::String;
 use alloc::vec::Vec;
 use miniserde::{Deserialize, Serialize};
 
 /// What made an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// `GET /hook/REPO`.
     Poke,
@@ -23,7 +24,11 @@ pub enum Source {
     Try,
     /// Somebody asked for an earlier event's revision again.
     Rebuild,
+    /// A later version's word.
+    Other(Word),
 }
+
+written_as_words!(Source: Poke, Hook, Poll, Try, Rebuild);
 
 /// One push: a revision of a repository and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

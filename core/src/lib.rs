@@ -38,3 +38,4 @@ pub mod settings;
 pub mod stream;
 pub mod versions;
 pub mod wire;
+pub mod words;

@@ -456,7 +456,7 @@ impl Run {
 
     fn verdict_of(&self, outcome: Outcome, fault: Fault, cause: String, step: Option<usize>) -> Verdict {
         let step = step.and_then(|step| u32::try_from(step).ok());
-        Verdict { outcome, fault, cause, step, status: None, trouble: None }
+        Verdict { outcome, fault, cause, step, status: None, trouble: None, verdict: None }
     }
 }
 
@@ -532,7 +532,7 @@ mod tests {
     }
 
     fn verdict(outcome: Outcome, fault: Fault, cause: &str, step: Option<u32>, status: Option<i32>) -> Output {
-        Output::End(Verdict { outcome, fault, cause: cause.into(), step, status, trouble: None })
+        Output::End(Verdict { outcome, fault, cause: cause.into(), step, status, trouble: None, verdict: None })
     }
 
     fn running(assignment: &Assignment) -> Run {

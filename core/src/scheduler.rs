@@ -555,16 +555,13 @@ impl Scheduler {
         }
         let cancelled = self.jobs.get(&key.job).and_then(|job| job.cancelled.clone());
         let state = match verdict.outcome {
-            Outcome::Passed => JobState::Passed,
-            Outcome::Failed => JobState::Failed,
-            Outcome::TimedOut => JobState::TimedOut,
-            Outcome::Cancelled => JobState::Cancelled,
             // Who cancelled a job does not want it tried again because its end was untidy.
             Outcome::Infra if cancelled.is_some() => JobState::Cancelled,
             Outcome::Infra => {
                 self.broken(now, key, Blame::of(verdict.trouble.as_deref()), verdict.cause, out);
                 return;
             }
+            outcome => outcome.state(),
         };
         let cause = match (&cancelled, state) {
             (Some((who, _)), JobState::Cancelled) => who.clone(),

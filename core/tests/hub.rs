@@ -94,6 +94,7 @@ fn passed() -> Verdict {
         step: None,
         status: None,
         trouble: None,
+        verdict: None,
     }
 }
 

@@ -13,7 +13,15 @@ fn artifact(stream: u16, path: &str) -> Artifact {
 
 fn verdict() -> Verdict {
     let cause = "step 2 ended with status 1".to_string();
-    Verdict { outcome: Outcome::Failed, fault: Fault::Job, cause, step: Some(1), status: Some(1), trouble: None }
+    Verdict {
+        outcome: Outcome::Failed,
+        fault: Fault::Job,
+        cause,
+        step: Some(1),
+        status: Some(1),
+        trouble: None,
+        verdict: None,
+    }
 }
 
 fn stdout() -> Record {
@@ -214,8 +222,11 @@ fn payloads_that_mean_nothing_are_refused() {
         assert_eq!(error(&raw(kind, 0, 2, b"\xff\xfe")), "a record that is not UTF-8");
     }
     assert_eq!(error(&raw(6, 0, 1, b"\xff")), "a record that is not UTF-8");
-    let unknown = r#"{"outcome":"Perfect","fault":"Nobody","cause":"","step":null,"status":null}"#;
-    assert_eq!(error(&json(7, unknown)), "a malformed verdict record");
+    // A word that only a later version knows is none of these; what is no word is.
+    for word in ["Per fect", "", "<b>", "much-longer-than-any-word-is"] {
+        let unknown = format!(r#"{{"outcome":"{word}","fault":"Nobody","cause":"","step":null,"status":null}}"#);
+        assert_eq!(error(&json(7, &unknown)), "a malformed verdict record", "{word}");
+    }
 }
 
 #[test]

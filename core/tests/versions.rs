@@ -1,8 +1,10 @@
 //! What peers of other versions say against what is made of it: older ones, and ones that are not written yet.
 
+use miniserde::{Deserialize, json};
 use sai_core::clock::Now;
 use sai_core::hub::{self, Hub, LinkId, Terms};
-use sai_core::ledger::AgentRecord;
+use sai_core::job::{Fault, JobKey, JobState, Outcome};
+use sai_core::ledger::{AgentRecord, JobRecord, Source};
 use sai_core::limits::{PROTOCOL, PROTOCOL_NEWEST};
 use sai_core::scheduler::Policy;
 use sai_core::session::{self, AgentSession, Description};
@@ -226,6 +228,89 @@ fn a_greeting_is_one_that_masters_of_the_first_release_take() {
     let [session::Output::Send(message)] = &out[..] else { panic!("{out:?}") };
     let AgentMessage::Hello(Hello { protocol, .. }) = message else { panic!("{message:?}") };
     assert_eq!(*protocol, 1, "they compare this number with theirs, and let no other in");
+}
+
+fn read<T: Deserialize>(text: &str) -> T {
+    json::from_str(text).unwrap_or_else(|_| panic!("{text}"))
+}
+
+#[test]
+fn words_of_a_later_version_are_kept_as_they_are_and_are_no_success() {
+    for (word, state) in
+        [("Queued", JobState::Queued), ("TimedOut", JobState::TimedOut), ("Skipped", JobState::Skipped)]
+    {
+        let quoted = format!("\"{word}\"");
+        assert_eq!((read::<JobState>(&quoted), json::to_string(&state)), (state, quoted.clone()));
+    }
+    let state: JobState = read("\"RolledBack\"");
+    assert_eq!((state.word(), state.class(), state.ended()), ("RolledBack", "other", true));
+    assert_ne!(state, JobState::Passed);
+    for word in ["\"RolledBack\"", "\"x-9\""] {
+        assert_eq!(json::to_string(&read::<JobState>(word)), word);
+        assert_eq!(json::to_string(&read::<Outcome>(word)), word);
+        assert_eq!(json::to_string(&read::<Fault>(word)), word);
+        assert_eq!(json::to_string(&read::<Source>(word)), word);
+    }
+    for text in ["\"\"", "\"a b\"", "\"é\"", "7", "null", "{}", "\"a-word-that-is-far-too-long\""] {
+        assert!(json::from_str::<JobState>(text).is_err() && json::from_str::<Fault>(text).is_err(), "{text}");
+    }
+}
+
+/// The record of a job whose only attempt ended with this verdict.
+fn after(verdict: &str) -> JobRecord {
+    let mut desk = Desk::new();
+    desk.hear(&greeting(PROTOCOL, ""));
+    let event = r#"{"id":1,"repository":"alpha","url":"https://forge.example/alpha","reference":"refs/heads/main",
+        "revision":"0123456789abcdef0123456789abcdef01234567","subject":"","author":"","source":"Poke","at":0,"errors":[],
+        "warnings":[],"first_job":1,"jobs":1}"#;
+    let spec = r#"{"platform":"linux","configuration":"default","steps":["make"],"env":{},"artifacts":[],"priority":0,
+        "needs":[],"units":{}}"#;
+    desk.give(hub::Input::Event(read(event), vec![read(spec)]));
+    let key = JobKey { job: 1, attempt: 1 };
+    let mut log = vec![64, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 7, 0, 0, 0];
+    log.extend_from_slice(&(verdict.len() as u32).to_le_bytes());
+    log.extend_from_slice(&[0; 8]);
+    log.extend_from_slice(verdict.as_bytes());
+    let (length, header) = (log.len() as u64, DataHeader { key, stream: 0, offset: 0 });
+    desk.give(hub::Input::Data(LINK, header, log));
+    let out = desk.give(hub::Input::Flushed(key, 0, length));
+    let record = out.into_iter().find_map(|output| match output {
+        hub::Output::Job(record) => Some(record),
+        _ => None,
+    });
+    record.unwrap_or_else(|| panic!("{verdict} ends nothing"))
+}
+
+#[test]
+fn a_verdict_may_say_more_than_its_outcome() {
+    let silent = r#"{"outcome":"Failed","fault":"Job","cause":"step 3 failed","step":2,"status":1,
+        "verdict":{"word":"no-boot","what":"nothing but \u001b[2J noise","more":[1]},"judge":"later"}"#;
+    let record = after(silent);
+    assert_eq!((record.state, record.fault), (JobState::Failed, Fault::Job));
+    let finding = record.verdict.and_then(|verdict| verdict.verdict).expect("what was found");
+    assert_eq!((finding.word.as_str(), finding.what.as_deref()), ("no-boot", Some("nothing but  [2J noise")));
+    let long = "x".repeat(20_000);
+    for (finding, kept) in [
+        (r#"{"word":"silent"}"#.to_string(), true),
+        (r#"{"word":"silent","what":null}"#.to_string(), true),
+        (format!(r#"{{"word":"silent","what":"{long}"}}"#), true),
+        (format!(r#"{{"word":"{long}"}}"#), false),
+        (r#"{"word":"<script>","what":"x"}"#.to_string(), false),
+    ] {
+        let text = r#"{"outcome":"Failed","fault":"Job","cause":"","step":null,"status":null,"verdict":"#;
+        let record = after(&format!("{text}{finding}}}"));
+        let found = record.verdict.and_then(|verdict| verdict.verdict);
+        assert_eq!(found.is_some(), kept, "{finding}");
+        assert!(found.and_then(|found| found.what).is_none_or(|what| what.len() <= 500));
+    }
+}
+
+#[test]
+fn an_attempt_that_ends_in_a_way_only_a_later_version_knows_has_ended_and_has_not_passed() {
+    let record = after(r#"{"outcome":"Quarantined","fault":"Board","cause":"x","step":null,"status":null}"#);
+    assert_eq!((record.state.word(), record.state.ended()), ("Quarantined", true));
+    assert_eq!(json::to_string(&record.fault), "\"Board\"");
+    assert!(record.ended_at.is_some() && record.infra == 0, "it is not run again");
 }
 
 #[test]

@@ -567,6 +567,7 @@ fn live_agent(hub: &Hub, now: Millis, name: &str) -> Option<LiveAgent> {
         set_aside: hub.scheduler().aside(name),
         paused: hub.scheduler().paused(now, name),
         twin: hub.twin(now, name),
+        passed_over: hub.passed_over(name),
         changed_at: 0,
     })
 }

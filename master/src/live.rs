@@ -48,15 +48,17 @@ pub struct LiveAgent {
     pub paused: Vec<String>,
     /// That another machine uses its identity, in a sentence, if one came lately.
     pub twin: Option<String>,
+    /// How many messages and frames it has sent that were of no known kind.
+    pub passed_over: u64,
     /// When anything of this but its load and free space changed last, Unix milliseconds.
     pub changed_at: u64,
 }
 
 impl LiveAgent {
-    /// Whether nothing but load and free space differs.
+    /// Whether nothing but load, free space and a count differs.
     pub fn is_much_like(&self, other: &Self) -> bool {
         let (load_permille, free_mib, changed_at) = (other.load_permille, other.free_mib, other.changed_at);
-        Self { load_permille, free_mib, changed_at, ..self.clone() } == *other
+        Self { load_permille, free_mib, changed_at, passed_over: other.passed_over, ..self.clone() } == *other
     }
 }
 

@@ -43,6 +43,10 @@ pub fn status(about: &About, agents: &[AgentRecord], live: &Live) -> String {
     if live.waiting.len() > REASONS {
         let _ = writeln!(out, "waiting\t{} more jobs", live.waiting.len() - REASONS);
     }
+    for agent in live.agents.values().filter(|agent| agent.passed_over > 0) {
+        let (name, count) = (&agent.name, agent.passed_over);
+        let _ = writeln!(out, "newer\t{name} has said {count} things of kinds that this version does not know");
+    }
     for repository in &live.repositories {
         let _ = writeln!(out, "repository\t{}: {}", repository.name, short(&repository.state));
     }
@@ -155,14 +159,17 @@ mod tests {
         agent.paused.push("linux had trouble".to_string());
         agent.twin = Some("two machines".to_string());
         agent.notes.push("no cgroup".to_string());
+        agent.passed_over = 7;
         let troubled = Live { agents: Map::from_iter([(name, agent.into())]), ..Live::default() };
         let line = agent_list(&agents[..1], Some(&troubled));
         assert!(line.starts_with("on\taside\t"), "{line}");
         assert!(line.ends_with("\tone is locked out: two machines; linux had trouble; no cgroup\n"), "{line}");
+        let about = About { url: "https://x".to_string(), state: "/".into(), since: 0 };
+        let told = status(&about, &agents[..1], &troubled);
+        assert!(told.contains("newer\ton has said 7 things of kinds"), "{told}");
         let stopped = agent_list(&agents, None);
         let states: Vec<&str> = stopped.lines().filter_map(|line| line.split('\t').nth(1)).collect();
         assert_eq!(states, ["away", "away", "never seen", "revoked", "away"]);
-        let about = About { url: "https://x".to_string(), state: "/".into(), since: 0 };
         let told = status(&about, &agents, &now);
         assert!(told.contains("agents\t1 connected, 1 aside, 1 away, 1 never seen\n"), "{told}");
         assert!(told.contains("jobs\t3 running, 0 queued\n"), "{told}");

@@ -47,6 +47,7 @@ pub fn passed_log() -> Vec<u8> {
         step: None,
         status: None,
         trouble: None,
+        verdict: None,
     };
     encode(&Record::Verdict(verdict), 0, &mut log);
     log

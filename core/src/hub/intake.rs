@@ -2,12 +2,13 @@
 
 use super::{Hub, LinkId, Output, Touch, plain};
 use crate::clock::Now;
-use crate::job::{Blame, JobKey, Verdict};
+use crate::job::{Blame, Finding, JobKey, Verdict};
 use crate::limits::{ARTIFACT_BYTES, STREAMS, WINDOW_BYTES};
 use crate::record::{Artifact, Decoder, Item, Record};
 use crate::scheduler;
 use crate::stream::{Accept, StreamReceiver};
 use crate::wire::{Ack, DataHeader, MasterMessage};
+use crate::words::Word;
 use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
@@ -32,6 +33,18 @@ pub(super) struct Intake {
     pub verdict: Option<Verdict>,
     /// Bytes taken from this link and not flushed yet: the master's own count of its agent's window.
     in_flight: (LinkId, u64),
+}
+
+/// What is kept of a verdict: its sentences as they may stand anywhere, and a word beside it that is one.
+fn kept(end: Verdict) -> Verdict {
+    let finding = end.verdict.filter(|finding| Word::of(&finding.word).is_some());
+    let finding = finding.map(|finding| Finding { what: finding.what.map(|what| plain(&what)), ..finding });
+    Verdict {
+        cause: plain(&end.cause),
+        trouble: end.trouble.filter(|word| Word::of(word).is_some()),
+        verdict: finding,
+        ..end
+    }
 }
 
 impl Hub {
@@ -117,7 +130,7 @@ impl Hub {
             match item {
                 Item::Record(_, Record::StepStart(start)) => step = Some(start.step),
                 Item::Record(_, Record::Artifact(artifact)) => artifacts.push(artifact),
-                Item::Record(_, Record::Verdict(end)) => verdict = Some(Verdict { cause: plain(&end.cause), ..end }),
+                Item::Record(_, Record::Verdict(end)) => verdict = Some(kept(end)),
                 _ => {}
             }
         });

@@ -130,7 +130,7 @@ impl Scheduler {
         let ran = match verdict.outcome {
             Outcome::Passed => true,
             Outcome::Failed | Outcome::TimedOut => verdict.fault == Fault::Job,
-            Outcome::Cancelled | Outcome::Infra => false,
+            Outcome::Cancelled | Outcome::Infra | Outcome::Other(_) => false,
         };
         let Some(job) = self.jobs.get(&id).filter(|_| ran) else { return };
         self.repositories.remove(&job.record.repository);

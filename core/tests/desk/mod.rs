@@ -64,7 +64,7 @@ pub fn verdict(outcome: Outcome) -> Verdict {
         Outcome::Cancelled => (Fault::Person, "asked to"),
         _ => (Fault::Job, "step 1 ended with status 2"),
     };
-    Verdict { outcome, fault, cause: cause.to_string(), step: None, status: None, trouble: None }
+    Verdict { outcome, fault, cause: cause.to_string(), step: None, status: None, trouble: None, verdict: None }
 }
 
 /// A scheduler and the moment it is.

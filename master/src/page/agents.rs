@@ -1,7 +1,7 @@
 //! AgentsView → the page of agents: who is there, what each runs, and what the repositories are at.
 
 use super::html::{Html, path_part};
-use super::layout::{Here, Layout, ask, badge, button, moment, sign_in_hint, took};
+use super::layout::{Here, Layout, ask, badge, button, moment, sign_in_hint, state_badge, took};
 use super::units;
 use super::views::{AgentView, AgentsView, Visitor, job_took};
 use crate::builtin;
@@ -107,7 +107,7 @@ pub fn card(html: &mut Html, agent: &AgentView, visitor: &Visitor) {
             html.element("ul").class("now").with(|html| {
                 for job in &agent.jobs {
                     html.element("li").with(|html| {
-                        badge(html, job.state.word());
+                        state_badge(html, job.state);
                         html.element("a").href(format_args!("/job/{}", job.id)).with(|html| {
                             html.name(&job.repository).text(" ").name(&job.configuration);
                             html.element("span").class("on").name(&job.platform);

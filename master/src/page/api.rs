@@ -24,7 +24,7 @@ struct Event<'a> {
     author: &'a str,
     source: &'a str,
     at: String,
-    /// A word: invalid, empty, queued, running, failing, passed, failed, cancelled.
+    /// A word: invalid, empty, queued, running, failing, passed, failed, cancelled, other.
     state: &'a str,
     /// How many jobs are in each state that some are in.
     counts: Map<String, u64>,
@@ -56,11 +56,20 @@ struct Job<'a> {
     status: Option<i32>,
     /// Why it ended as it did, or why it was queued again.
     cause: &'a str,
+    /// What was found, in a word finer than the state, if its agent had one.
+    verdict: Option<Finding<'a>>,
     /// Why it waits, while it does.
     waiting: Option<&'a str>,
     artifacts: Vec<Artifact<'a>>,
     page: String,
     log: String,
+}
+
+/// A word beside a state, and a sentence.
+#[derive(Serialize)]
+struct Finding<'a> {
+    word: &'a str,
+    what: Option<&'a str>,
 }
 
 /// One file of a job.
@@ -90,6 +99,8 @@ struct Agent<'a> {
     set_aside: Option<&'a str>,
     paused: &'a [String],
     twin: Option<&'a str>,
+    /// How many messages and frames of kinds that the master does not know it has sent.
+    passed_over: u64,
     /// Numbers of the jobs it runs.
     running: Vec<u64>,
 }
@@ -150,7 +161,7 @@ fn event_json<'a>(view: &'a EventView, now: u64) -> Event<'a> {
         revision: &event.revision,
         subject: &event.subject,
         author: &event.author,
-        source: source_word(event.source),
+        source: source_word(&event.source),
         at: moment(event.at),
         state: view.standing().word(),
         counts: Map::from_iter(
@@ -182,6 +193,12 @@ fn job_json<'a>(job: &'a JobRecord, waiting: Option<&'a str>, now: u64) -> Job<'
         step: job.step,
         status: job.verdict.as_ref().and_then(|verdict| verdict.status),
         cause: &job.cause,
+        verdict: job
+            .verdict
+            .as_ref()
+            .filter(|_| job.state.ended())
+            .and_then(|verdict| verdict.verdict.as_ref())
+            .map(|finding| Finding { word: &finding.word, what: finding.what.as_deref() }),
         waiting,
         artifacts: job
             .artifacts
@@ -244,6 +261,7 @@ pub fn agents(agents: &[AgentView]) -> String {
                 set_aside: live.and_then(|live| live.set_aside.as_deref()),
                 paused: live.map_or(&[], |live| live.paused.as_slice()),
                 twin: live.and_then(|live| live.twin.as_deref()),
+                passed_over: live.map_or(0, |live| live.passed_over),
                 running: live.map(|live| live.running.iter().map(|key| key.job).collect()).unwrap_or_default(),
             }
         })

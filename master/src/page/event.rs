@@ -3,7 +3,7 @@
 use super::events::{about, problems};
 use super::grid;
 use super::html::Html;
-use super::layout::{Here, Layout, ask, badge, button, moment, sign_in_hint, subject, titled, took};
+use super::layout::{Here, Layout, ask, badge, button, moment, sign_in_hint, state_badge, subject, titled, took};
 use super::views::{EventView, Visitor, job_took, went_wrong};
 
 /// The table of all jobs is open at once up to this many; the grid above has them all anyway.
@@ -97,8 +97,8 @@ pub fn wrong(html: &mut Html, view: &EventView, now: u64) {
         html.element("h2").text("Went wrong");
         html.element("ul").with(|html| {
             for job in wrong.iter().take(WRONG_JOBS) {
-                html.element("li").class(job.state.word()).with(|html| {
-                    badge(html, job.state.word());
+                html.element("li").class(job.state.class()).with(|html| {
+                    state_badge(html, job.state);
                     html.element("a").href(format_args!("/job/{}", job.id)).with(|html| {
                         html.name(&job.configuration);
                         html.element("span").class("on").name(&job.platform);

@@ -132,7 +132,7 @@ pub fn about(html: &mut Html, view: &EventView) {
     if !event.author.is_empty() {
         html.element("span").class("author").name(&event.author);
     }
-    html.element("span").class("source").text(source_phrase(event.source));
+    html.element("span").class("source").text(source_phrase(&event.source));
 }
 
 /// Errors and warnings of the saifile, at most `limit` of each.

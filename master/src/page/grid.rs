@@ -102,7 +102,7 @@ fn summed(html: &mut Html, sum: &Sum) {
 fn small(html: &mut Html, job: &JobRecord) {
     let word = job.state.word();
     html.element("a")
-        .class(format_args!("c {word}"))
+        .class(format_args!("c {}", job.state.class()))
         .href(format_args!("/job/{}", job.id))
         .attribute("tabindex", "-1")
         .attribute("title", format_args!("{}: {word}", job.configuration))
@@ -130,7 +130,7 @@ pub fn named(html: &mut Html, view: &EventView, ids: bool) {
 pub fn chip(html: &mut Html, job: &JobRecord, id: bool) {
     let word = job.state.word();
     html.element("a")
-        .class(format_args!("chip {word}"))
+        .class(format_args!("chip {}", job.state.class()))
         .maybe("id", id.then(|| format!("cell-{}", job.id)))
         .href(format_args!("/job/{}", job.id))
         .attribute("title", format_args!("{} on {}: {word}", job.configuration, job.platform))
@@ -152,7 +152,7 @@ fn numbers(html: &mut Html, counts: &Counts) {
         if index > 0 {
             html.text(" ");
         }
-        let class = format!("count {}", state.word());
+        let class = format!("count {}", state.class());
         html.element("span").class(class).show(format_args!("{} {}", units::count(*count as u64), state.word()));
     }
 }
@@ -172,7 +172,7 @@ pub fn bar(html: &mut Html, view: &EventView) {
             let mut at = 0;
             for (state, count) in view.counts().iter().rev() {
                 html.element("rect")
-                    .class(state.word())
+                    .class(state.class())
                     .attribute("x", at)
                     .attribute("width", count)
                     .attribute("height", 1)
@@ -184,8 +184,8 @@ pub fn bar(html: &mut Html, view: &EventView) {
 
 /// One job as a row of the event's table.
 pub fn job_row(html: &mut Html, view: &EventView, job: &JobRecord, now: u64) {
-    html.element("tr").id(format_args!("job-{}", job.id)).class(job.state.word()).with(|html| {
-        html.element("td").class("state").with(|html| super::layout::badge(html, job.state.word()));
+    html.element("tr").id(format_args!("job-{}", job.id)).class(job.state.class()).with(|html| {
+        html.element("td").class("state").with(|html| super::layout::state_badge(html, job.state));
         html.element("td").class("what").with(|html| {
             html.element("a").href(format_args!("/job/{}", job.id)).with(|html| {
                 html.name(&job.configuration);

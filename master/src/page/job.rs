@@ -3,7 +3,7 @@
 use super::first_error::FirstError;
 use super::html::{Html, path_part};
 use super::layout::{
-    Here, Layout, ask, badge, button, job_title, moment, revision, sign_in_hint, subject, titled, took,
+    Here, Layout, ask, button, job_title, moment, revision, sign_in_hint, state_badge, subject, titled, took,
 };
 use super::log::LogPage;
 use super::log_html::{self, Marks};
@@ -19,7 +19,8 @@ pub fn page(view: &JobView, log: &LogPage, marks: &Marks, visitor: &Visitor) -> 
     let title = job_title(job);
     let key = view.key();
     let live = Some(format!("/live?job={key}&from={}", log.offset));
-    Layout { title: &title, state: Some(view.state().word()), here: Here::Elsewhere, visitor, live }.page(|html| {
+    let state = view.state();
+    Layout { title: &title, state: Some(state.word()), here: Here::Elsewhere, visitor, live }.page(|html| {
         head(html, view, visitor.now);
         html.element("div").class("actions").with(|html| actions(html, view, visitor));
         if let Some(error) = &marks.error {
@@ -233,11 +234,11 @@ pub fn head(html: &mut Html, view: &JobView, now: u64) {
     let job = &view.job;
     let state = view.state();
     let ended = if state.ended() { "ended" } else { "under-way" };
-    let head = html.element("div").id("job-head").class(format_args!("head {} {ended}", state.word()));
+    let head = html.element("div").id("job-head").class(format_args!("head {} {ended}", state.class()));
     titled(head, state.word(), &job_title(job)).with(|html| {
         html.element("p").class("crumbs").with(|html| crumbs(html, view));
         html.element("div").class("line").with(|html| {
-            badge(html, state.word());
+            state_badge(html, state);
             html.element("h1").with(|html| {
                 html.name(&job.configuration);
                 html.element("span").class("on").name(&job.platform);
@@ -325,12 +326,16 @@ fn cause(html: &mut Html, view: &JobView) {
         }
         _ => (view.job.verdict.as_ref(), view.job.cause.as_str(), view.job.fault),
     };
-    if cause.is_empty() {
+    let finer = verdict.filter(|verdict| verdict.verdict.is_some() && view.state().ended());
+    if cause.is_empty() && finer.is_none() {
         return;
     }
-    html.element("p").class(format_args!("callout {}", view.state().word())).with(|html| {
+    html.element("p").class(format_args!("callout {}", view.state().class())).with(|html| {
+        if let Some(verdict) = finer {
+            log_html::found(html, verdict);
+        }
         html.name(cause);
-        html.element("span").class("muted").show(format_args!(" (fault: {})", fault_word(fault)));
+        html.element("span").class("muted").show(format_args!(" (fault: {})", fault_word(&fault)));
         if let Some(step) = verdict.and_then(|verdict| verdict.step).filter(|_| view.state().ended()) {
             html.text(" ");
             html.element("a").href(format_args!("#step-{step}")).show(format_args!("Step {}", step.saturating_add(1)));
@@ -475,6 +480,7 @@ mod tests {
             step: Some(1),
             status: Some(7),
             trouble: None,
+            verdict: None,
         };
         earlier.past = Some(Past { verdict: Some(verdict), millis: 184_000, artifacts: Vec::new() });
         let text = page(&earlier, &ann());

@@ -4,6 +4,7 @@ use super::assets;
 use super::html::{Element, Html};
 use super::units;
 use super::views::Visitor;
+use sai_core::job::JobState;
 use sai_core::ledger::{EventRecord, JobRecord};
 
 /// Where in the navigation a page is.
@@ -22,7 +23,7 @@ pub struct Layout<'a> {
     /// For the window's title.
     pub title: &'a str,
     /// A word for the state of what the page is about, shown in the tab.
-    pub state: Option<&'static str>,
+    pub state: Option<&'a str>,
     /// Where in the navigation it is.
     pub here: Here,
     /// Who looks.
@@ -140,6 +141,11 @@ pub fn took(html: &mut Html, millis: u64, ended: bool) {
 /// A state's mark and word.
 pub fn badge(html: &mut Html, word: &str) {
     html.element("span").class(format_args!("badge {word}")).text(word);
+}
+
+/// The same for a job's state.
+pub fn state_badge(html: &mut Html, state: JobState) {
+    html.element("span").class(format_args!("badge {}", state.class())).text(state.word());
 }
 
 /// A revision, short, with all of it as its title.

@@ -635,6 +635,7 @@ mod tests {
             step: None,
             status: Some(0),
             trouble: None,
+            verdict: None,
         }
     }
 
@@ -734,6 +735,7 @@ mod tests {
             step: Some(0),
             status: Some(143),
             trouble: None,
+            verdict: None,
         };
         log.1 = 64_000_000;
         log.add(&Record::Verdict(verdict.clone()));

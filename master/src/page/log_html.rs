@@ -4,7 +4,7 @@
 
 use super::first_error::FirstError;
 use super::html::Html;
-use super::layout::badge;
+use super::layout::{badge, state_badge};
 use super::log::Piece;
 use super::search::{Found, Query};
 use super::units;
@@ -91,6 +91,22 @@ pub fn section(html: &mut Html, pieces: &[Piece], key: JobKey, marks: &Marks) {
         }
     });
 }
+
+/// What was found, in a word finer than the outcome. It may be of an agent newer than this master.
+pub fn found(html: &mut Html, verdict: &Verdict) {
+    let Some(finding) = &verdict.verdict else { return };
+    // The log has the agent's own words, of whatever length.
+    let short = |text: &str| text.chars().take(FINDING_CHARACTERS).collect::<String>();
+    html.element("b").class("finding").name(&short(&finding.word));
+    html.text(" ");
+    if let Some(what) = &finding.what {
+        html.name(&short(what));
+        html.text(" ");
+    }
+}
+
+/// Characters of what an agent says beside an outcome that are shown.
+const FINDING_CHARACTERS: usize = 500;
 
 fn is_start(piece: &Piece) -> bool {
     matches!(piece, Piece::StepStart { .. })
@@ -191,16 +207,10 @@ fn row(html: &mut Html, piece: &Piece, key: JobKey, marks: &Marks) {
             html.element("p").class("note bad").show(format_args!("From here on the log cannot be read: {what}."));
         }
         Piece::Verdict(verdict) => {
-            let word = match verdict.outcome {
-                Outcome::Passed => "passed",
-                Outcome::Failed => "failed",
-                Outcome::Cancelled => "cancelled",
-                Outcome::TimedOut => "timed-out",
-                Outcome::Infra => "infra",
-            };
             html.element("p").class("note verdict").with(|html| {
-                badge(html, word);
+                state_badge(html, verdict.outcome.state());
                 html.text(" ");
+                found(html, verdict);
                 html.name(&verdict.cause);
             });
         }
@@ -302,7 +312,15 @@ mod tests {
         let mut pieces = pieces(Some(143));
         let verdict = |outcome, step| {
             let cause = String::new();
-            Piece::Verdict(Verdict { outcome, fault: Fault::Person, cause, step, status: Some(143), trouble: None })
+            Piece::Verdict(Verdict {
+                outcome,
+                fault: Fault::Person,
+                cause,
+                step,
+                status: Some(143),
+                trouble: None,
+                verdict: None,
+            })
         };
         for (outcome, step, word) in [
             (Outcome::Cancelled, Some(1), "cancelled"),

@@ -131,9 +131,10 @@ pub fn feed(events: &[EventView], repository: Option<&str>, now: u64) -> String 
 
 /// Figures of the master as it stands (OpenMetrics 1.0).
 pub fn metrics(library: &Library) -> String {
-    let (mut connected, mut slots, mut running, mut aside) = (0_u64, 0_u64, 0_u64, 0_u64);
+    let (mut connected, mut slots, mut running, mut aside, mut passed_over) = (0_u64, 0_u64, 0_u64, 0_u64, 0_u64);
     let (agents, waiting) = {
         let live = library.live();
+        passed_over += live.agents.values().map(|agent| agent.passed_over).sum::<u64>();
         for agent in live.agents.values().filter(|agent| agent.connected) {
             connected += 1;
             slots += u64::from(agent.slots);
@@ -151,6 +152,7 @@ pub fn metrics(library: &Library) -> String {
         ("sai_jobs_running", "Jobs that agents run now.", running),
         ("sai_jobs_queued", "Jobs that wait for an agent.", waiting),
         ("sai_viewers", "Pages that are open.", library.changes.watching() as u64),
+        ("sai_passed_over", "Messages and frames of agents that were of no known kind.", passed_over),
     ] {
         out.push_str(&format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n"));
     }

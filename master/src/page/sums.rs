@@ -60,7 +60,12 @@ pub fn counts(states: impl IntoIterator<Item = JobState>) -> Counts {
     for state in states {
         *counts.get_or_default(state) += 1;
     }
-    STATES.into_iter().filter_map(|state| Some((state, *counts.get(&state)?))).collect()
+    let mut all: Counts = STATES.into_iter().filter_map(|state| Some((state, *counts.get(&state)?))).collect();
+    // Of which a later version may know more; each is a word of its own.
+    all.extend(
+        counts.iter().filter(|(state, _)| matches!(state, JobState::Other(_))).map(|(state, count)| (*state, *count)),
+    );
+    all
 }
 
 /// What is remembered of one job.

@@ -3,7 +3,7 @@
 use super::html::path_part;
 use super::sums::{self, Counts, Sum};
 use crate::live::{Live, LiveAgent, LiveRepository};
-use sai_core::job::{Fault, JobId, JobKey, JobState, Outcome, Verdict};
+use sai_core::job::{Fault, JobId, JobKey, JobState, Verdict};
 use sai_core::ledger::{ActionRecord, AgentRecord, EventRecord, JobRecord, Source};
 use sai_core::ordered::Map;
 use sai_core::record::Artifact;
@@ -53,6 +53,8 @@ pub enum Standing {
     Failed,
     /// All ended; some were cancelled, the others passed.
     Cancelled,
+    /// All ended, some in a way that only a later version has a word for: none that this one calls a failure.
+    Other,
 }
 
 impl Standing {
@@ -67,6 +69,7 @@ impl Standing {
             Self::Passed => "passed",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
+            Self::Other => "other",
         }
     }
 
@@ -163,6 +166,8 @@ impl EventView {
             }
         } else if bad {
             Standing::Failed
+        } else if any(|state| matches!(state, JobState::Other(_))) {
+            Standing::Other
         } else if any(|state| state == JobState::Cancelled) {
             Standing::Cancelled
         } else {
@@ -209,35 +214,38 @@ pub fn reference_name(reference: &str) -> (&'static str, &str) {
 }
 
 /// What made an event, for people.
-pub fn source_phrase(source: Source) -> &'static str {
+pub fn source_phrase(source: &Source) -> &str {
     match source {
         Source::Poke => "pushed",
         Source::Hook => "pushed, by webhook",
         Source::Poll => "found by polling",
         Source::Try => "tried",
         Source::Rebuild => "asked for again",
+        Source::Other(word) => word.as_str(),
     }
 }
 
 /// What made an event, in a word.
-pub fn source_word(source: Source) -> &'static str {
+pub fn source_word(source: &Source) -> &str {
     match source {
         Source::Poke => "poke",
         Source::Hook => "hook",
         Source::Poll => "poll",
         Source::Try => "try",
         Source::Rebuild => "rebuild",
+        Source::Other(word) => word.as_str(),
     }
 }
 
 /// Whose fault something was, for people.
-pub fn fault_word(fault: Fault) -> &'static str {
+pub fn fault_word(fault: &Fault) -> &str {
     match fault {
         Fault::Nobody => "nobody",
         Fault::Spec => "the spec",
         Fault::Job => "the job itself",
         Fault::Infrastructure => "the infrastructure",
         Fault::Person => "on request",
+        Fault::Other(word) => word.as_str(),
     }
 }
 
@@ -285,13 +293,7 @@ pub struct Past {
 impl Past {
     /// How it ended.
     pub fn state(&self) -> JobState {
-        match self.verdict.as_ref().map(|verdict| verdict.outcome) {
-            Some(Outcome::Passed) => JobState::Passed,
-            Some(Outcome::Failed) => JobState::Failed,
-            Some(Outcome::Cancelled) => JobState::Cancelled,
-            Some(Outcome::TimedOut) => JobState::TimedOut,
-            Some(Outcome::Infra) | None => JobState::Infra,
-        }
+        self.verdict.as_ref().map_or(JobState::Infra, |verdict| verdict.outcome.state())
     }
 }
 
@@ -429,6 +431,21 @@ pub(crate) mod tests {
     fn standing(states: &[JobState]) -> Standing {
         let jobs = states.iter().enumerate().map(|(at, state)| job(at as u64, "linux", "default", *state)).collect();
         EventView::new(event(1, states.len() as u32), jobs, &Live::default()).standing()
+    }
+
+    #[test]
+    fn a_state_of_a_later_version_is_shown_as_it_is_and_in_grey() {
+        let later: JobState = miniserde::json::from_str("\"unseen\"").unwrap();
+        let mut view = EventView::new(event(1, 2), vec![job(1000, "linux", "a", JobState::Passed)], &Live::default());
+        assert_eq!(view.standing(), Standing::Passed);
+        view.jobs.push(job(1001, "linux", "b", later));
+        assert_eq!((view.standing(), view.standing().ended()), (Standing::Other, true));
+        assert_eq!(view.counts(), [(JobState::Passed, 1), (later, 1)]);
+        let mut html = crate::page::html::Html::new();
+        crate::page::layout::state_badge(&mut html, later);
+        assert_eq!(html.into_string(), "<span class=\"badge other\">unseen</span>");
+        view.jobs.push(job(1002, "linux", "c", JobState::Failed));
+        assert_eq!(view.standing(), Standing::Failed);
     }
 
     #[test]

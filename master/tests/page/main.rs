@@ -488,6 +488,7 @@ fn an_attempt_has_a_page_of_its_own_whatever_came_after_it() {
         step: Some(0),
         status: Some(9),
         trouble: None,
+        verdict: None,
     };
     let path = std::env::temp_dir().join(format!("sai-page-past-{}", std::process::id()));
     std::fs::write(&path, "kept").unwrap();

@@ -49,6 +49,7 @@ impl World {
                     step: None,
                     status: None,
                     trouble: None,
+                    verdict: None,
                 };
                 record::encode(&Record::Verdict(verdict), 7, &mut log);
                 let length = self.oracle.attempts.get(&other).and_then(|attempt| attempt.streams.first());

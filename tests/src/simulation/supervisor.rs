@@ -142,13 +142,13 @@ impl Supervisor {
             Outcome::Passed => (Fault::Nobody, String::new()),
             Outcome::Infra => (Fault::Infrastructure, "the mirror broke".to_string()),
             Outcome::Cancelled => (Fault::Person, "the master asked for it".to_string()),
-            Outcome::Failed | Outcome::TimedOut => (Fault::Job, "step went wrong".to_string()),
+            Outcome::Failed | Outcome::TimedOut | Outcome::Other(_) => (Fault::Job, "step went wrong".to_string()),
         };
         let step = (outcome != Outcome::Passed).then_some(self.step);
         let status = (outcome == Outcome::Failed).then(|| random.between(1, 255) as i32);
         let blame = [Blame::Agent, Blame::Platform, Blame::Repository];
         let trouble = if outcome == Outcome::Infra { random.pick(&blame).and_then(Blame::word) } else { None };
-        self.log(random, Record::Verdict(Verdict { outcome, fault, cause, step, status, trouble }));
+        self.log(random, Record::Verdict(Verdict { outcome, fault, cause, step, status, trouble, verdict: None }));
     }
 
     /// Ends early, unless it is at its end already.
