@@ -1,7 +1,7 @@
 //! Inputs from links, files, hooks and people → the core's hub → commits, appends, messages, and what viewers see.
 //!
-//! One thread owns the core's machine. It takes what has come in as one turn, gives the turn's records to the ledger and
-//! lets the turn's messages go only when the ledger says that they are durable. It never waits for a disk, an agent or
+//! One thread owns the core's machines. It takes what has come in as one turn of the hub; the turn's records go to the ledger
+//! and its messages to agents as `turns` says, after they are durable. It never waits for a disk, an agent or
 //! a viewer: while too much is queued for the disk it just stops taking frames from links, which then stop their agents.
 //! Everything else has a way of its own, so that a cancel, a revocation and the end of a link pass however full the disk.
 
@@ -14,10 +14,10 @@ use sai_core::job::JobKey;
 use sai_core::ledger::ActionRecord;
 use sai_core::limits::Millis;
 use sai_core::ordered::{Map, Set};
+use sai_core::turns::{self, Turns};
 use sai_core::wire::MasterMessage;
 use smol::channel::{Receiver, Sender, TrySendError};
 use smol::future::FutureExt as _;
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -46,6 +46,8 @@ const LOOK_MS: Millis = 60_000;
 const WAITING_TIMES: u32 = 9;
 /// Milliseconds between two of those times at least, when more than a few jobs wait: nobody reads faster.
 const WAITING_MS: Millis = 250;
+/// What is said of a disk that takes long.
+const SLOW: &str = "the ledger has waited long for its disk";
 /// Queued jobs that are few.
 const WAITING_JOBS: usize = 64;
 
@@ -141,11 +143,9 @@ impl HubHandle {
     }
 }
 
-/// A turn whose messages wait for its records.
+/// What of a turn waits for its records.
 #[derive(Default)]
-struct Turn {
-    number: u64,
-    committed: bool,
+struct Release {
     messages: Vec<(LinkId, MasterMessage)>,
     closes: Vec<LinkId>,
     touches: Set<Touch>,
@@ -218,9 +218,9 @@ impl HubEdge {
             changes: parts.changes,
             to_control: self.to_control,
             outboxes: Map::new(),
-            turns: VecDeque::new(),
-            next_turn: 0,
-            space_hold: false,
+            turns: Turns::default(),
+            space_hold: None,
+            slow_disk: false,
             waiting_stale: true,
             waiting_at: 0,
             aside: Set::new(),
@@ -291,10 +291,11 @@ struct Running {
     changes: Arc<Changes>,
     to_control: Sender<Control>,
     outboxes: Map<LinkId, Sender<Vec<MasterMessage>>>,
-    turns: VecDeque<Turn>,
-    next_turn: u64,
-    /// Whether jobs are held because the disk is nearly full.
-    space_hold: bool,
+    turns: Turns<Change, Release>,
+    /// Why jobs are held because the disk is nearly full.
+    space_hold: Option<String>,
+    /// Whether the ledger's disk takes its time.
+    slow_disk: bool,
     waiting_stale: bool,
     /// When the reasons may be found out next.
     waiting_at: Millis,
@@ -305,21 +306,20 @@ struct Running {
 impl Running {
     fn deadline(&self) -> Option<Millis> {
         let waiting = self.waiting_stale.then_some(self.waiting_at);
-        [self.hub.deadline(), waiting].into_iter().flatten().min()
+        [self.hub.deadline(), self.turns.deadline(), waiting].into_iter().flatten().min()
     }
 
     fn turn(&mut self, outputs: Vec<Output>, controls: Vec<Control>, requests: Vec<Request>) {
         let now = clock::now();
-        let mut turn = Turn { number: self.next_turn, committed: true, ..Turn::default() };
-        let mut changes = Vec::new();
-        self.perform(outputs, &mut turn, &mut changes);
+        let (mut release, mut changes, mut written) = (Release::default(), Vec::new(), Vec::new());
+        self.perform(outputs, &mut release, &mut changes);
         for control in controls {
             let mut outputs = Vec::new();
             match control {
-                Control::Committed(number, result) => self.committed(number, &result),
+                Control::Committed(group, result) => written.push(committed(group, &result)),
                 Control::Report(report) => self.report(now, report, &mut outputs),
             }
-            self.perform(outputs, &mut turn, &mut changes);
+            self.perform(outputs, &mut release, &mut changes);
         }
         for request in requests {
             let mut outputs = Vec::new();
@@ -350,37 +350,55 @@ impl Running {
                     None
                 }
                 Request::Settled(sender) => {
-                    turn.settled.push(sender);
+                    release.settled.push(sender);
                     None
                 }
             };
-            self.perform(outputs, &mut turn, &mut changes);
+            self.perform(outputs, &mut release, &mut changes);
             changes.extend(change);
         }
-        self.refresh(now, &turn.touches);
-        if !changes.is_empty() {
-            turn.committed = false;
-            self.next_turn += 1;
-            let (number, to_control) = (turn.number, self.to_control.clone());
-            let then = move |result| {
-                let _ = to_control.send_blocking(Control::Committed(number, result));
-            };
-            self.store.commit(changes, Box::new(then));
+        self.refresh(now, &release.touches);
+        let turn = turns::Input::Turn { changes, release };
+        for input in written.into_iter().chain([turn, turns::Input::Tick]) {
+            let mut outputs = Vec::new();
+            self.turns.handle(now.steady, input, &mut outputs);
+            for output in outputs {
+                match output {
+                    turns::Output::Commit(group, changes) => {
+                        let to_control = self.to_control.clone();
+                        let then = move |result| {
+                            let _ = to_control.send_blocking(Control::Committed(group, result));
+                        };
+                        self.store.commit(changes, Box::new(then));
+                    }
+                    turns::Output::Release(release) => self.release(release),
+                    turns::Output::Slow(slow) => {
+                        self.slow_disk = slow;
+                        crate::say(if slow { SLOW } else { "the disk of the ledger has answered" });
+                        self.tell();
+                    }
+                }
+            }
         }
-        self.turns.push_back(turn);
-        self.release();
+    }
+
+    /// Brings up to date what every page says at its top.
+    fn tell(&self) {
+        let held = self.space_hold.iter().map(|why| format!("No job is started: {why}."));
+        let slow = self.slow_disk.then(|| format!("Nothing goes on: {SLOW}."));
+        self.live.write().unwrap_or_else(PoisonError::into_inner).notices = held.chain(slow).collect();
     }
 
     /// Does at once what may be done at once, and puts the rest into the turn.
-    fn perform(&self, outputs: Vec<Output>, turn: &mut Turn, changes: &mut Vec<Change>) {
+    fn perform(&self, outputs: Vec<Output>, release: &mut Release, changes: &mut Vec<Change>) {
         let files = self.store.files();
         for output in outputs {
             match output {
                 Output::Event(record) => changes.push(Change::Event(record)),
                 Output::Job(record) => changes.push(Change::Job(record)),
                 Output::Agent(record) => changes.push(Change::Agent(record)),
-                Output::Send(link, message) => turn.messages.push((link, message)),
-                Output::Close(link) => turn.closes.push(link),
+                Output::Send(link, message) => release.messages.push((link, message)),
+                Output::Close(link) => release.closes.push(link),
                 Output::Append { key, stream, offset, bytes } => files.append(key, stream, offset, bytes),
                 Output::Flush(key) => files.flush(key),
                 Output::Seal(key, artifact) => match digest(&artifact.sha256) {
@@ -390,62 +408,47 @@ impl Running {
                 },
                 Output::Finish(key) => files.finish(key),
                 Output::Touch(touch) => {
-                    turn.touches.insert(touch);
+                    release.touches.insert(touch);
                 }
                 Output::Say(text) => crate::say(&text),
             }
         }
     }
 
-    fn committed(&mut self, number: u64, result: &Result<(), StoreError>) {
-        let Some(turn) = self.turns.iter_mut().find(|turn| turn.number == number && !turn.committed) else { return };
-        turn.committed = true;
-        if let Err(error) = result {
-            // The turn's messages must not go out. Without its records in the ledger this process would decide on a
-            // memory that a restart does not have, so the only safe way on is to end: agents keep building and come
-            // back to what the ledger does have.
-            crate::say(&format!("the ledger cannot be written, so this master ends: {error}"));
-            std::process::exit(i32::from(crate::EXIT_STORE));
+    /// Lets go what a turn leads to, now that its records are durable.
+    fn release(&mut self, release: Release) {
+        let mut messages: Map<LinkId, Vec<MasterMessage>> = Map::new();
+        for (link, message) in release.messages {
+            messages.get_or_default(link).push(message);
         }
-    }
-
-    /// Lets go what the oldest turns have, as far as their records are durable.
-    fn release(&mut self) {
-        while self.turns.front().is_some_and(|turn| turn.committed) {
-            let Some(turn) = self.turns.pop_front() else { return };
-            let mut messages: Map<LinkId, Vec<MasterMessage>> = Map::new();
-            for (link, message) in turn.messages {
-                messages.get_or_default(link).push(message);
-            }
-            for (link, messages) in messages {
-                let Some(outbox) = self.outboxes.get(&link) else { continue };
-                if let Err(TrySendError::Full(_)) = outbox.try_send(messages) {
-                    crate::say("an agent does not read what it is sent; its link is closed");
-                    self.outboxes.remove(&link);
-                }
-            }
-            for link in turn.closes {
+        for (link, messages) in messages {
+            let Some(outbox) = self.outboxes.get(&link) else { continue };
+            if let Err(TrySendError::Full(_)) = outbox.try_send(messages) {
+                crate::say("an agent does not read what it is sent; its link is closed");
                 self.outboxes.remove(&link);
             }
-            let jobs = turn.touches.iter().any(|touch| matches!(touch, Touch::Event(_)));
-            let agents = turn.touches.iter().any(|touch| matches!(touch, Touch::Agent(_)));
-            for touch in turn.touches {
-                self.changes.touch(match touch {
-                    Touch::Event(id) => Topic::Event(id),
-                    Touch::Job(id) => Topic::Job(id),
-                    Touch::Log(key) => Topic::Log(key),
-                    Touch::Agent(_) => continue,
-                });
-            }
-            if agents {
-                self.changes.touch(Topic::Agents);
-            }
-            if jobs {
-                self.changes.touch(Topic::Events);
-            }
-            for sender in turn.settled {
-                let _ = sender.try_send(Ok(()));
-            }
+        }
+        for link in release.closes {
+            self.outboxes.remove(&link);
+        }
+        let jobs = release.touches.iter().any(|touch| matches!(touch, Touch::Event(_)));
+        let agents = release.touches.iter().any(|touch| matches!(touch, Touch::Agent(_)));
+        for touch in release.touches {
+            self.changes.touch(match touch {
+                Touch::Event(id) => Topic::Event(id),
+                Touch::Job(id) => Topic::Job(id),
+                Touch::Log(key) => Topic::Log(key),
+                Touch::Agent(_) => continue,
+            });
+        }
+        if agents {
+            self.changes.touch(Topic::Agents);
+        }
+        if jobs {
+            self.changes.touch(Topic::Events);
+        }
+        for sender in release.settled {
+            let _ = sender.try_send(Ok(()));
         }
     }
 
@@ -465,14 +468,13 @@ impl Running {
             Report::Sealed { key, stream, ok } => Input::Sealed(key, stream, ok),
             Report::Failed { key, why, .. } => Input::Unwritable(key, why),
             Report::Space { free_mib, low } => {
-                if low == self.space_hold {
+                if low == self.space_hold.is_some() {
                     return;
                 }
-                self.space_hold = low;
                 let notice = low.then(|| format!("the master's disk is nearly full ({free_mib} MiB free)"));
                 crate::say(notice.as_deref().unwrap_or("the master's disk has room again; jobs are started"));
-                let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
-                live.notices = notice.iter().map(|notice| format!("No job is started: {notice}.")).collect();
+                self.space_hold.clone_from(&notice);
+                self.tell();
                 Input::Hold(notice)
             }
         };
@@ -544,6 +546,18 @@ impl Running {
         }
         self.aside.extend(aside);
     }
+}
+
+/// A group that has been written.
+fn committed(group: u64, result: &Result<(), StoreError>) -> turns::Input<Change, Release> {
+    if let Err(error) = result {
+        // The group's messages must not go out. Without its records in the ledger this process would decide on a
+        // memory that a restart does not have, so the only safe way on is to end: agents keep building and come
+        // back to what the ledger does have.
+        crate::say(&format!("the ledger cannot be written, so this master ends: {error}"));
+        std::process::exit(i32::from(crate::EXIT_STORE));
+    }
+    turns::Input::Committed(group)
 }
 
 /// An agent as it is now, unless it may not join any more.

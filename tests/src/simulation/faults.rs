@@ -110,7 +110,7 @@ fn agent_record(name: &str) -> AgentRecord {
 impl World {
     /// Machines, people, and the first of everything that recurs.
     pub(super) fn populate(&mut self) {
-        self.master.slow = if self.temper.big { 1_000 } else { self.random.between(2, 60) };
+        self.master.slow = if self.temper.big { 2_000 } else { self.random.between(2, 60) };
         for index in 0..self.random.between(1, 4) {
             let name = format!("agent{index}");
             self.master.durable.agents.insert(name.clone(), agent_record(&name));
@@ -282,7 +282,7 @@ impl World {
                 old.scrapped = true;
             }
             let record = agent_record(&name);
-            self.write(Row::Agent(record.clone()));
+            self.write(Row::Agent(record.clone()))?;
             self.hub(Input::Agent(record))?;
             self.join(name, host as u64);
             let new = self.hosts.len() - 1;

@@ -8,6 +8,7 @@ use sai_core::hub::{Hub, Input, LinkId, Output, Terms, may_still_grow};
 use sai_core::job::{JobId, JobKey};
 use sai_core::ledger::JobRecord;
 use sai_core::limits::Millis;
+use sai_core::turns::{self, Turns};
 use sai_core::wire::{DataHeader, MasterMessage};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -16,13 +17,19 @@ pub(super) enum Release {
     Close(LinkId),
 }
 
-/// What one input of the hub led to and is not durable yet.
+/// What of a turn of the hub waits for its rows.
 #[derive(Default)]
 struct Turn {
-    rows: Vec<Row>,
     releases: Vec<Release>,
-    /// A cancel that the person was told has been taken, and the attempt it was for.
-    cancel: Option<(JobId, u32)>,
+    cancel: Option<Cancel>,
+}
+
+/// A cancel that the person is told has been taken.
+struct Cancel {
+    job: JobId,
+    attempt: u32,
+    /// The turn it was asked in.
+    turn: u64,
 }
 
 /// The machine the master runs on, and its process while there is one.
@@ -30,8 +37,13 @@ struct Turn {
 pub(super) struct Master {
     pub(super) boot: u64,
     pub(super) hub: Option<Hub>,
-    turns: VecDeque<Turn>,
-    committing: usize,
+    turns: Turns<Row, Turn>,
+    /// Groups on their way to the disk's records; the first is being written.
+    at_disk: VecDeque<(u64, Vec<Row>)>,
+    /// Turns taken.
+    turn: u64,
+    /// The turn in which a job was last rebuilt.
+    rebuilt: BTreeMap<JobId, u64>,
     pub(super) durable: Ledger,
     /// The ledger with the turns that are still on their way into it: what the process itself reads.
     pub(super) latest: Ledger,
@@ -53,9 +65,7 @@ impl Master {
 
     /// A rebuild takes back what a cancel promised, even one that is not durable yet.
     pub(super) fn void_cancel(&mut self, job: JobId) {
-        for turn in &mut self.turns {
-            turn.cancel.take_if(|(other, _)| *other == job);
-        }
+        self.rebuilt.insert(job, self.turn);
     }
 }
 
@@ -74,17 +84,19 @@ impl World {
             eprintln!("{:>9}   hub << {}", self.now - super::START, super::checks::short(&text));
         }
         hub.handle(now, input, &mut out);
-        let mut turn = Turn { cancel, ..Turn::default() };
-        let mut follow = Vec::new();
+        self.master.turn += 1;
+        let number = self.master.turn;
+        let cancel = cancel.map(|(job, attempt)| Cancel { job, attempt, turn: number });
+        let (mut turn, mut rows, mut follow) = (Turn { cancel, ..Turn::default() }, Vec::new(), Vec::new());
         for output in out {
             self.note(|| format!("  hub >> {}", super::checks::short(&format!("{output:?}"))));
             match output {
-                Output::Event(record) => self.row(&mut turn, Row::Event(record)),
+                Output::Event(record) => self.row(&mut rows, Row::Event(record)),
                 Output::Job(record) => {
                     self.check_decision(&record)?;
-                    self.row(&mut turn, Row::Job(record));
+                    self.row(&mut rows, Row::Job(record));
                 }
-                Output::Agent(record) => self.row(&mut turn, Row::Agent(record)),
+                Output::Agent(record) => self.row(&mut rows, Row::Agent(record)),
                 Output::Send(link, message) => {
                     self.check_said(link, &message)?;
                     self.release_or_keep(&mut turn, link, message)?;
@@ -111,9 +123,8 @@ impl World {
                 Output::Touch(_) | Output::Say(_) => {}
             }
         }
-        self.check_turn(&turn.rows, &turn.releases)?;
-        self.master.turns.push_back(turn);
-        self.commit()?;
+        self.check_turn(&rows, &turn.releases)?;
+        self.turns(turns::Input::Turn { changes: rows, release: turn })?;
         self.arm_master()?;
         for input in follow {
             self.hub(input)?;
@@ -122,15 +133,15 @@ impl World {
     }
 
     /// A record of the edge's own takes its place among the hub's, before what the hub says of it next.
-    pub(super) fn write(&mut self, row: Row) {
-        let mut turn = Turn::default();
-        self.row(&mut turn, row);
-        self.master.turns.push_back(turn);
+    pub(super) fn write(&mut self, row: Row) -> Outcome {
+        let mut changes = Vec::new();
+        self.row(&mut changes, row);
+        self.turns(turns::Input::Turn { changes, release: Turn::default() })
     }
 
-    fn row(&mut self, turn: &mut Turn, row: Row) {
+    fn row(&mut self, rows: &mut Vec<Row>, row: Row) {
         self.master.latest.apply(row.clone());
-        turn.rows.push(row);
+        rows.push(row);
     }
 
     fn release_or_keep(&mut self, turn: &mut Turn, link: LinkId, message: MasterMessage) -> Outcome {
@@ -218,44 +229,50 @@ impl World {
         }
     }
 
-    /// Starts a commit of all turns that wait, unless one is under way; turns without records need none.
-    fn commit(&mut self) -> Outcome {
-        while self.master.committing == 0 {
-            let Some(turn) = self.master.turns.front() else { return Ok(()) };
-            if turn.rows.is_empty() {
-                if let Some(turn) = self.master.turns.pop_front() {
-                    self.release_turn(turn)?;
+    /// Gives the shipped machine of turns an input, and carries out what it says.
+    fn turns(&mut self, input: turns::Input<Row, Turn>) -> Outcome {
+        let mut out = Vec::new();
+        self.master.turns.handle(self.now, input, &mut out);
+        for output in out {
+            match output {
+                turns::Output::Commit(group, rows) => {
+                    self.master.at_disk.push_back((group, rows));
+                    if self.master.at_disk.len() == 1 {
+                        self.write_group();
+                    }
                 }
-                continue;
+                turns::Output::Release(turn) => self.release_turn(turn)?,
+                turns::Output::Slow(_) => {}
             }
-            self.master.committing = self.master.turns.len();
-            let wait = self.random.between(1, self.master.slow);
-            self.after(wait, Event::Committed(self.master.boot));
         }
         Ok(())
+    }
+
+    fn write_group(&mut self) {
+        let wait = self.random.between(1, self.master.slow);
+        self.after(wait, Event::Committed(self.master.boot));
     }
 
     pub(super) fn committed(&mut self, boot: u64) -> Outcome {
         if boot != self.master.boot || self.master.hub.is_none() {
             return Ok(());
         }
-        let group: Vec<Turn> = self.master.turns.drain(..self.master.committing).collect();
-        self.master.committing = 0;
-        for turn in &group {
-            for row in &turn.rows {
-                self.check_durable(row)?;
-                self.master.durable.apply(row.clone());
-            }
+        let Some((group, rows)) = self.master.at_disk.pop_front() else { return Ok(()) };
+        for row in rows {
+            self.check_durable(&row)?;
+            self.master.durable.apply(row);
         }
-        for turn in group {
-            self.release_turn(turn)?;
+        if !self.master.at_disk.is_empty() {
+            self.write_group();
         }
-        self.commit()
+        self.turns(turns::Input::Committed(group))
     }
 
     fn release_turn(&mut self, turn: Turn) -> Outcome {
-        if let Some((job, attempt)) = turn.cancel {
-            self.oracle.cancels.insert(job, attempt);
+        if let Some(cancel) = turn.cancel
+            && self.master.rebuilt.get(&cancel.job).is_none_or(|rebuilt| *rebuilt < cancel.turn)
+        {
+            self.oracle.cancels.insert(cancel.job, cancel.attempt);
         }
         for release in turn.releases {
             self.release(release)?;
@@ -374,19 +391,16 @@ impl World {
         self.summary.master_crashes += 1;
         self.master.boot += 1;
         self.master.tick = None;
-        // The commit under way may have reached the disk although nobody was told.
-        let reached = if self.random.chance(500) { self.master.committing } else { 0 };
-        let turns: Vec<Turn> = self.master.turns.drain(..).collect();
-        self.master.committing = 0;
-        for (index, turn) in turns.into_iter().enumerate() {
-            if index < reached {
-                for row in turn.rows {
-                    self.master.durable.apply(row);
-                }
-            } else {
-                self.summary.turns_lost += 1;
+        // What is at the disk may have reached it although nobody was told: groups whole, and in their order.
+        let groups: Vec<(u64, Vec<Row>)> = self.master.at_disk.drain(..).collect();
+        let reached = self.random.below(1 + groups.len() as u64);
+        for (_, rows) in groups.into_iter().take(reached as usize) {
+            for row in rows {
+                self.master.durable.apply(row);
             }
         }
+        self.summary.turns_lost += self.master.turns.len() as u64;
+        self.master.turns = Turns::default();
         self.master.latest = self.master.durable.clone();
         let files = &mut self.master.files;
         let before: usize = files.0.values().map(|file| file.bytes.len()).sum();
