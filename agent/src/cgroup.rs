@@ -15,6 +15,7 @@ pub use removal::remove;
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 
 /// What the name of each job's cgroup begins with.
@@ -145,11 +146,35 @@ pub struct Group {
     pub missing: Vec<String>,
 }
 
+/// In which hierarchies a job has cgroups of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Where its limits are held.
+    Limits,
+    /// And where a runner would divide the one that it is in and give it to the root of a container.
+    All,
+}
+
+/// Takes the cgroups that a process is in away from whomever its runner has given them to.
+///
+/// # Errors
+/// The system's.
+pub fn take_back(process: i32) -> io::Result<()> {
+    let its = read(&Path::new("/proc").join(process.to_string()).join("cgroup"));
+    for hierarchy in hierarchies(&its, &read(Path::new("/proc/self/mountinfo"))).iter().filter(|it| it.is_systemds()) {
+        let files = fs::read_dir(&hierarchy.directory)?.flatten().map(|entry| entry.path());
+        for path in files.chain([hierarchy.directory.clone()]) {
+            chown(path, Some(0), Some(0))?;
+        }
+    }
+    Ok(())
+}
+
 /// Makes the cgroups of a job, after it has noted them down in the file `record`, by which [`remove`] finds them.
 ///
 /// # Errors
 /// When they cannot be noted down.
-pub fn create(name: &str, limits: Limits, record: &Path) -> io::Result<Group> {
+pub fn create(name: &str, limits: Limits, extent: Extent, record: &Path) -> io::Result<Group> {
     let hierarchies = machine();
     let mut group = Group::default();
     let mut wanted: Vec<(PathBuf, Vec<Setting>)> = Vec::new();
@@ -174,6 +199,14 @@ pub fn create(name: &str, limits: Limits, record: &Path) -> io::Result<Group> {
         && hierarchy.controllers.is_none()
     {
         wanted.push((hierarchy.divided().join(format!("{PREFIX}{name}")), Vec::new()));
+    }
+    // systemd's own, of either version: there the runner makes others for its container.
+    for hierarchy in hierarchies.iter().filter(|hierarchy| extent == Extent::All && hierarchy.is_systemds()) {
+        let below = if hierarchy.controllers.is_none() { hierarchy.divided() } else { &hierarchy.directory };
+        let directory = below.join(format!("{PREFIX}{name}"));
+        if !wanted.iter().any(|(known, _)| *known == directory) {
+            wanted.push((directory, Vec::new()));
+        }
     }
     let lines: String = wanted.iter().map(|(directory, _)| format!("{}\n", directory.display())).collect();
     fs::write(record, lines)?;
@@ -213,6 +246,11 @@ fn place(hierarchies: &[Hierarchy], controller: &str) -> Result<(PathBuf, bool),
 }
 
 impl Hierarchy {
+    /// Whether systemd keeps its services in it.
+    fn is_systemds(&self) -> bool {
+        self.controllers.as_ref().is_none_or(|all| all.iter().any(|name| name == "name=systemd"))
+    }
+
     /// In the hierarchy of version 2: below which cgroup those of jobs stand.
     fn divided(&self) -> &Path {
         let parent = || self.directory.parent().filter(|_| self.directory.ends_with(OWN));

@@ -102,6 +102,8 @@ pub struct Container {
     pub cpu_permille: Option<u64>,
     /// Processes and threads at most.
     pub pids: Option<u64>,
+    /// Steps are root, in a user namespace whose numbers begin here outside, see `idmap`. Missing: they are the image's user.
+    pub root: Option<u32>,
 }
 
 impl Container {
@@ -118,6 +120,7 @@ impl Container {
             memory_mib: None,
             cpu_permille: None,
             pids: None,
+            root: None,
         }
     }
 }
@@ -159,6 +162,7 @@ mod tests {
             memory_mib: None,
             cpu_permille: Some(1500),
             pids: Some(100),
+            root: None,
         });
         let text = json::to_string(&options);
         assert!(text.contains(r#""runner":"bwrap""#) && text.contains(r#""upper":"tmpfs""#), "{text}");

@@ -8,8 +8,8 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Component, Path, PathBuf};
 
 /// Every key about containers.
-pub const KEYS: [&str; 10] =
-    ["images", "container", "network", "upper", "upper_mib", "binds", "devices", "memory_mib", "cpus", "pids"];
+pub const KEYS: [&str; 11] =
+    ["images", "container", "network", "upper", "upper_mib", "binds", "devices", "memory_mib", "cpus", "pids", "root"];
 
 /// Where images are when the configuration does not say: below the state directory.
 const IMAGES: &str = "images";
@@ -70,6 +70,8 @@ pub struct ContainerSettings {
     pub cpu_permille: Option<u64>,
     /// Processes and threads of a job at most.
     pub pids: Option<u64>,
+    /// Whether steps are root in a user namespace of their own: in all jobs, in none, or, unsaid, in those that ask for it.
+    pub root: Option<bool>,
 }
 
 /// What matters of the machine to whoever wants containers on it.
@@ -131,6 +133,7 @@ impl ContainerSettings {
             memory_mib: reader.count(section, "memory_mib", LEAST_MIB..=MIB),
             cpu_permille: reader.thousandths(section, "cpus", CPU_PERMILLE),
             pids: reader.count(section, "pids", LEAST_PIDS..=MOST_PIDS),
+            root: reader.boolean(section, "root"),
         };
         if !cfg!(feature = "nspawn") && settings.asks_for_containers() {
             let expected =
@@ -183,6 +186,7 @@ impl ContainerSettings {
         ] {
             keys.extend(value.map(|value| (key, value)));
         }
+        keys.extend(self.root.map(|root| ("root", root.to_string())));
         keys
     }
 
@@ -223,7 +227,7 @@ impl ContainerSettings {
         }
     }
 
-    /// The container of a job in an image.
+    /// The container of a job in an image, whose steps are not root.
     pub fn container(&self, runner: Runner, image: &Image) -> Container {
         Container {
             runner,
@@ -236,6 +240,7 @@ impl ContainerSettings {
             memory_mib: self.memory_mib,
             cpu_permille: self.cpu_permille,
             pids: self.pids,
+            root: None,
         }
     }
 }
@@ -318,7 +323,7 @@ mod tests {
     fn everything_that_can_be_said_is_read_and_written() {
         let text = r#"{ "images": "/srv/images", "container": "bwrap", "network": "none", "upper": "tmpfs",
             "upper_mib": 512, "binds": ["/var/cache/ccache:/ccache:rw", "/opt/sdk:/opt/sdk"], "devices": "/dev/kvm", "memory_mib": 2048,
-            "cpus": 1.5, "pids": 500 }"#;
+            "cpus": 1.5, "pids": 500, "root": true }"#;
         let settings = read(text).expect("settings");
         let image = Image { platform: "a".into(), layers: vec!["/i/base".into(), "/i/env".into()] };
         let container = settings.container(Runner::Bwrap, &image);
@@ -334,6 +339,7 @@ mod tests {
             memory_mib: Some(2048),
             cpu_permille: Some(1500),
             pids: Some(500),
+            root: None,
         };
         assert_eq!(container, expected);
         let lines: Vec<String> = settings.keys().iter().map(|(key, value)| format!("\"{key}\": {value}")).collect();
@@ -375,6 +381,7 @@ mod tests {
             (r#"{"cpus": 0}"#, "1:10", "from 0.010 to 1024"),
             (r#"{"cpus": 1.2345}"#, "1:10", "a number"),
             (r#"{"cpus": "2"}"#, "1:10", "a number"),
+            (r#"{"root": "yes"}"#, "1:10", "true or false"),
             (r#"{"pids": 1}"#, "1:10", "from 8"),
             (r#"{"binds": ["/a:/b", "a:/b"]}"#, "1:21", "HOST:INSIDE"),
             (r#"{"binds": "/a"}"#, "1:11", "HOST:INSIDE"),

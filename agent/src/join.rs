@@ -85,6 +85,7 @@ fn hello(state: &State, config: &Config, jobs: Vec<JobKey>) -> Hello {
         instance: None,
         protocol_newest: Some(Span::OURS.newest),
         can: None,
+        rooted: None,
     }
 }
 

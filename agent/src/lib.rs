@@ -1,7 +1,8 @@
 //! Sai's agent: dials its master, runs jobs under supervisors of their own, streams what they print.
 //!
 //! The decisions are in `sai_core`; here is what they touch: links, processes, git, disks.
-#![forbid(unsafe_code)]
+// One system call cannot be had otherwise, see `idmap`.
+#![deny(unsafe_code)]
 
 /// Says a line to the person at the terminal, or to the journal.
 pub fn say(line: &str) {
@@ -25,6 +26,8 @@ pub mod executor;
 pub mod fresh;
 pub mod git;
 pub mod held;
+#[cfg(feature = "nspawn")]
+pub mod idmap;
 pub mod image;
 pub mod job_directory;
 pub mod join;

@@ -4,6 +4,10 @@ use crate::cgroup::{self, Limits};
 use crate::container::{Container, Runner};
 use crate::container_settings::{self, ContainerSettings, Means};
 use crate::describe;
+#[cfg(feature = "nspawn")]
+use crate::executor::container::ROOT_BY_BWRAP;
+#[cfg(feature = "nspawn")]
+use crate::idmap;
 use crate::image::{self, Image, Place, Scan, users};
 use crate::state::State;
 use sai_core::wire::Offer;
@@ -33,6 +37,8 @@ pub struct Containers {
     pub directory: PathBuf,
     /// The images in it.
     pub images: Vec<Image>,
+    /// Whether steps can be root in them.
+    pub root: bool,
 }
 
 /// Where a job is to run.
@@ -70,17 +76,25 @@ impl Offering {
 
     /// What a master is told.
     pub fn offer(&self) -> Offer {
-        Offer { platforms: image::names(self.images(), &self.host), slots: self.slots }
+        let root = self.containers.as_ref().is_some_and(|containers| containers.root);
+        let rooted = Some(image::names(self.images(), &[])).filter(|names| root && !names.is_empty());
+        Offer { platforms: image::names(self.images(), &self.host), slots: self.slots, rooted }
     }
 
-    /// Where a job of this platform is to run.
+    /// Where a job of this platform is to run, in this slot; `root`: its steps ask to be root in a container.
     ///
     /// # Errors
     /// When it is offered no longer: trouble of ours.
-    pub fn assigned(&self, wanted: &str) -> Result<Assigned, String> {
-        match (image::place(wanted, self.images(), &self.host, &describe::machine()), &self.containers) {
+    pub fn assigned(&self, wanted: &str, root: bool, slot: u32) -> Result<Assigned, String> {
+        let host = if root { &[] } else { &self.host[..] };
+        match (image::place(wanted, self.images(), host, &describe::machine()), &self.containers) {
+            (Some(Place::Image(_)), Some(containers)) if root && !containers.root => {
+                Err(format!("this agent offers {wanted} no longer to jobs that are root"))
+            }
             (Some(Place::Image(image)), Some(Containers { settings, runner, directory, .. })) => {
-                Ok(Assigned::Container(settings.container(*runner, image), directory.join(&image.platform)))
+                let mut container = settings.container(*runner, image);
+                container.root = (root || settings.root == Some(true)).then(|| first_number(slot));
+                Ok(Assigned::Container(container, directory.join(&image.platform)))
             }
             (Some(_), _) => Ok(Assigned::Host),
             (None, _) => Err(format!("this agent offers {wanted} no longer")),
@@ -133,7 +147,50 @@ fn look_for_images(settings: &ContainerSettings, state: &State) -> Result<(Optio
         let limits = Limits::new(settings.memory_mib, settings.cpu_permille, settings.pids);
         lines.extend(cgroup::trouble(limits).iter().map(|why| format!("jobs in containers have {why}")));
     }
-    Ok((Some(Containers { settings: settings.clone(), runner, directory, images }), lines))
+    let root = match can_be_root(settings, runner, &directory) {
+        Ok(()) => true,
+        Err(why) if settings.root == Some(true) => {
+            return Err(format!("steps cannot be root in containers here: {why}"));
+        }
+        Err(why) => {
+            if !images.is_empty() && settings.root.is_none() {
+                lines.push(format!("jobs that ask to be root in their container are not taken here: {why}"));
+            }
+            false
+        }
+    };
+    Ok((Some(Containers { settings: settings.clone(), runner, directory, images, root }), lines))
+}
+
+/// Whether a container here can have a root who is nobody outside.
+///
+/// # Errors
+/// Why not, in a sentence.
+#[cfg(feature = "nspawn")]
+pub fn can_be_root(settings: &ContainerSettings, runner: Runner, images: &Path) -> Result<(), String> {
+    if settings.root == Some(false) {
+        return Err("the configuration says so by \"root\": false".to_owned());
+    }
+    if runner == Runner::Bwrap {
+        return Err(ROOT_BY_BWRAP.to_owned());
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    idmap::available(images, &path)
+}
+
+#[cfg(not(feature = "nspawn"))]
+pub fn can_be_root(_settings: &ContainerSettings, _runner: Runner, _images: &Path) -> Result<(), String> {
+    Err("this sai-agent was built without containers".to_owned())
+}
+
+#[cfg(feature = "nspawn")]
+fn first_number(slot: u32) -> u32 {
+    idmap::range(slot)
+}
+
+#[cfg(not(feature = "nspawn"))]
+fn first_number(_slot: u32) -> u32 {
+    0
 }
 
 /// Makes this agent known to whoever changes images, and removes what such a one has left half made.
@@ -178,18 +235,29 @@ mod tests {
             runner: Runner::Bwrap,
             directory: root.clone(),
             images: vec![image("a"), image("b")],
+            root: true,
         };
         let host = vec!["c".to_owned()];
         let mut offering = Offering { host, slots: 2, containers: Some(containers), notes: Vec::new() };
-        assert_eq!(offering.offer(), Offer { platforms: ["c", "a", "b"].map(String::from).to_vec(), slots: 2 });
-        let Ok(Assigned::Container(container, directory)) = offering.assigned("a") else { panic!("no container") };
+        let rooted = Some(["a", "b"].map(String::from).to_vec());
+        assert_eq!(offering.offer(), Offer { platforms: ["c", "a", "b"].map(String::from).to_vec(), slots: 2, rooted });
+        let Ok(Assigned::Container(container, directory)) = offering.assigned("a", false, 1) else {
+            panic!("no container")
+        };
+        assert_eq!(container.root, None);
         assert_eq!((container.layers, directory), (vec![format!("{}/a/base", root.display())], root.join("a")));
-        assert_eq!(offering.assigned("c"), Ok(Assigned::Host));
+        assert_eq!(offering.assigned("c", false, 0), Ok(Assigned::Host));
+        // The machine itself has no other root than its own.
+        assert!(offering.assigned("c", true, 0).is_err());
+        let Ok(Assigned::Container(rooted, _)) = offering.assigned("a", true, 1) else { panic!("no container") };
+        assert_eq!(rooted.root, Some(first_number(1)));
+        offering.containers.as_mut().expect("containers").root = false;
+        assert!(offering.offer().rooted.is_none() && offering.assigned("a", true, 1).is_err());
         assert!(!offering.withdraw_missing());
         std::fs::remove_dir_all(root.join("a")).expect("an image");
         assert!(offering.withdraw_missing());
         assert_eq!(offering.offer().platforms, ["c", "b"]);
-        assert!(offering.assigned("a").expect_err("a is gone").contains("no longer"));
+        assert!(offering.assigned("a", false, 0).expect_err("a is gone").contains("no longer"));
         std::fs::remove_dir_all(&root).expect("the end");
     }
 }

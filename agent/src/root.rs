@@ -15,9 +15,9 @@ const FILE_BYTES: u64 = 4 << 20;
 /// Tries to look up a path while something is renamed at the same time.
 const TRIES: usize = 100;
 
-/// An open root directory.
+/// An open root directory, and the number of the user to whom what is made in it belongs, unless that is ourselves.
 #[derive(Debug)]
-pub struct Root(OwnedFd);
+pub struct Root(OwnedFd, Option<u32>);
 
 /// A path that means this open file, for calls that only take paths.
 pub fn magic_path(file: &OwnedFd) -> PathBuf {
@@ -31,7 +31,20 @@ impl Root {
     /// The system's.
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(Self(openat(CWD, path, flags, Mode::empty())?))
+        Ok(Self(openat(CWD, path, flags, Mode::empty())?, None))
+    }
+
+    /// The same root, of which all that is made from now on belongs to a user and the group of the same number.
+    #[must_use]
+    pub fn of(self, user: u32) -> Self {
+        Self(self.0, Some(user))
+    }
+
+    /// Gives what we have just made to the user of this root.
+    fn own(&self, made: &OwnedFd) -> io::Result<()> {
+        let Some(user) = self.1 else { return Ok(()) };
+        chownat(made, "", Some(Uid::from_raw(user)), Some(Gid::from_raw(user)), AtFlags::EMPTY_PATH)?;
+        Ok(())
     }
 
     /// Opens what a path means inside.
@@ -72,7 +85,9 @@ impl Root {
             open = match self.open_at(&so_far, flags, Mode::empty()) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     mkdirat(&open, name, Mode::from_raw_mode(0o755))?;
-                    self.open_at(&so_far, flags, Mode::empty())?
+                    let made = self.open_at(&so_far, flags, Mode::empty())?;
+                    self.own(&made)?;
+                    made
                 }
                 result => result?,
             };
@@ -93,7 +108,8 @@ impl Root {
         }
         match self.open_at(path, OFlags::PATH, Mode::empty()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.open_at(path, OFlags::CREATE | OFlags::WRONLY, Mode::from_raw_mode(0o644))?;
+                let made = self.open_at(path, OFlags::CREATE | OFlags::WRONLY, Mode::from_raw_mode(0o644))?;
+                self.own(&made)?;
                 self.open_at(path, OFlags::PATH, Mode::empty())
             }
             result => result,
@@ -151,6 +167,7 @@ impl Root {
         }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = openat(parent, name, flags, Mode::RUSR | Mode::WUSR)?;
+        self.own(&file)?;
         fchmod(&file, Mode::from_raw_mode(mode))?;
         File::from(file).write_all(content)
     }

@@ -156,6 +156,7 @@ where
         cores: describe::cores(),
         memory_mib: describe::memory_mib(),
         notes: settings.offering.notes.clone(),
+        rooted: offer.rooted,
     });
     let mut agent = Agent {
         state,
@@ -458,7 +459,7 @@ where
             return;
         };
         let Assignment { repository, platform, configuration, .. } = &assignment;
-        let container = match self.settings.offering.assigned(platform) {
+        let container = match self.settings.offering.assigned(platform, assignment.root == Some(true), instance) {
             Ok(Assigned::Container(container, directory)) => {
                 // The count is for people; that it cannot be kept does not matter.
                 self.executor.spawn(unblock(move || drop(users::count(&directory)))).detach();

@@ -114,6 +114,7 @@ fn job_in(world: &World, images: &Path, platform: &str) -> JobDirectory {
         memory_mib: None,
         cpu_permille: None,
         pids: None,
+        root: None,
     });
     directory.set_options(&options).expect("options");
     directory

@@ -413,6 +413,7 @@ impl Hub {
             log_limit_fails: self.terms.log_limit_fails,
             submodules: self.terms.submodules.get(&record.repository).copied().unwrap_or(false),
             needs: record.needs.clone(),
+            root: record.root,
         })
     }
 
@@ -441,12 +442,15 @@ impl Hub {
             AgentMessage::Offer(offer) => {
                 let platforms = good_platforms(offer.platforms);
                 let slots = offer.slots.min(SLOTS);
+                let rooted = offer.rooted.map(good_platforms);
+                let all = offered(&platforms, rooted.as_deref());
                 if let Some(connected) = self.connected.get_mut(&name) {
                     connected.hello.platforms.clone_from(&platforms);
                     connected.hello.slots = slots;
+                    connected.hello.rooted = rooted;
                 }
                 out.push(Output::Touch(Touch::Agent(name.clone())));
-                let input = scheduler::Input::AgentOffer { agent: name, platforms, slots };
+                let input = scheduler::Input::AgentOffer { agent: name, platforms: all, slots };
                 self.schedule(now, input, out);
             }
             AgentMessage::Pong(pong) => self.pong(now, &name, pong.number, out),
@@ -486,6 +490,7 @@ impl Hub {
                 started_at: None,
                 ended_at: None,
                 awaited: None,
+                root: spec.root,
                 cause: String::new(),
                 fault: crate::job::Fault::Nobody,
                 verdict: None,
@@ -587,6 +592,12 @@ pub fn may_still_grow(record: &JobRecord) -> bool {
 /// An agent's words as they may stand anywhere: no control characters, which a terminal would obey, and not too many.
 fn plain(text: &str) -> String {
     text.chars().take(WORDS).map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
+}
+
+/// What an agent offers, as the scheduler has it.
+fn offered(platforms: &[String], rooted: Option<&[String]>) -> Vec<String> {
+    let rooted = rooted.into_iter().flatten().map(|name| platform::as_root(name));
+    platforms.iter().cloned().chain(rooted).collect()
 }
 
 fn good_platforms(mut platforms: Vec<String>) -> Vec<String> {

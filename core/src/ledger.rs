@@ -110,6 +110,8 @@ pub struct JobRecord {
     /// Whether it was queued again because the agent of its last attempt did not come back in time: if that one comes
     /// after all, before another attempt begins, it is believed. Absent in records of older masters.
     pub awaited: Option<bool>,
+    /// Whether its steps are to be root in a container. Absent in records of older masters.
+    pub root: Option<bool>,
     /// Why it ended or was queued again, one sentence, empty when it passed.
     pub cause: String,
     /// Whose fault that was. `Person` on a job under way: it is being cancelled, by whom says `cause`.

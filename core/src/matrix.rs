@@ -42,6 +42,8 @@ pub struct JobSpec {
     pub step_timeout_s: Option<u64>,
     /// −100 to 100; a higher one is built earlier.
     pub priority: i32,
+    /// Whether the steps are to be root, in a container; absent where they are not, and in plans of older masters.
+    pub root: Option<bool>,
     /// Jobs of the same event that must have passed before, by their places in its list, in order.
     pub needs: Vec<u32>,
     /// How much of which units it occupies while it runs.
@@ -148,6 +150,7 @@ fn jobs(spec: &RepoSpec, built: impl Fn(&Configuration) -> bool) -> Result<Matri
             timeout_s: configuration.timeout_s.or(platform.timeout_s),
             step_timeout_s: configuration.step_timeout_s.or(platform.step_timeout_s),
             priority: configuration.priority,
+            root: configuration.root.or(platform.root).filter(|root| *root),
             needs,
             units,
         });

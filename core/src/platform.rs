@@ -27,6 +27,23 @@ pub fn serves(offered: &str, wanted: &str) -> bool {
         })
 }
 
+/// What stands before the name of a platform where steps are root. No name of a platform has such a letter.
+const ROOT: &str = "root!";
+
+/// A platform as it is offered where steps can be root in a container, and wanted where they are to be: two names that
+/// [`serves`] compares as any others.
+pub fn as_root(name: &str) -> String {
+    format!("{ROOT}{name}")
+}
+
+/// A platform that is wanted, as people are told of it.
+pub fn described(wanted: &str) -> String {
+    match wanted.strip_prefix(ROOT) {
+        Some(name) => format!("{name} with steps as root in a container"),
+        None => wanted.into(),
+    }
+}
+
 /// Checks the name of a platform that a machine offers. It may become a directory path: relative, with no part that
 /// is empty, `.` or `..` or begins with `-`.
 ///
@@ -108,6 +125,19 @@ mod tests {
         ] {
             assert!(!serves(offered, wanted), "{offered} does not serve {wanted}");
         }
+    }
+
+    #[test]
+    fn what_is_offered_with_root_serves_only_who_wants_that() {
+        let offered = as_root("linux-debian-12/x86_64/gcc");
+        for wanted in ["linux-debian", "linux//gcc", "linux-debian-12/x86_64"] {
+            assert!(serves(&offered, &as_root(wanted)) && !serves(&offered, wanted), "{wanted}");
+            assert!(!serves("linux-debian-12/x86_64/gcc", &as_root(wanted)), "{wanted}");
+        }
+        assert!(!serves(&offered, &as_root("linux-fedora")));
+        assert!(check_name(&offered).is_err() && check_wanted(&as_root("linux")).is_err());
+        assert_eq!(described(&as_root("a/b")), "a/b with steps as root in a container");
+        assert_eq!(described("a/b"), "a/b");
     }
 
     #[test]

@@ -69,6 +69,8 @@ pub struct Platform {
     pub env: Map<String, String>,
     /// How much of which units a job occupies while it runs.
     pub units: Map<String, u32>,
+    /// Whether steps are to be root, in a container.
+    pub root: Option<bool>,
 }
 
 /// A variant of the project, built on the platforms it selects.
@@ -98,6 +100,8 @@ pub struct Configuration {
     pub needs: Vec<Need>,
     /// How much of which units a job occupies while it runs; the larger amount counts where the platform wants it too.
     pub units: Map<String, u32>,
+    /// Whether steps are to be root, in a container; stronger than the platform's.
+    pub root: Option<bool>,
 }
 
 /// What jobs of a configuration wait for: `NAME`, or `NAME@PLATFORM`. Which jobs that are is found by [`crate::graph`].
@@ -285,6 +289,7 @@ impl Reader<'_> {
             step_timeout_s: None,
             env: Map::new(),
             units: Map::new(),
+            root: None,
         };
         // A platform whose build is wrong is kept, so that selectors naming it are not called wrong too.
         let mut broken = value.as_object().is_none();
@@ -297,6 +302,7 @@ impl Reader<'_> {
                 },
                 "default" => platform.default = self.default(value, &path),
                 "timeout" => platform.timeout_s = self.seconds(value, &path),
+                "root" => platform.root = self.boolean(value, &path),
                 "step_timeout" => platform.step_timeout_s = self.seconds(value, &path),
                 "env" => platform.env = self.env(value, &path),
                 "units" => {
@@ -334,6 +340,16 @@ impl Reader<'_> {
             }
             _ => {
                 self.wrong(value.at, path, expected);
+                None
+            }
+        }
+    }
+
+    fn boolean(&mut self, value: &Value, path: &str) -> Option<bool> {
+        match value.value {
+            Node::Bool(said) => Some(said),
+            _ => {
+                self.wrong(value.at, path, "true or false");
                 None
             }
         }
@@ -447,6 +463,7 @@ impl Reader<'_> {
             priority: 0,
             needs: Vec::new(),
             units: Map::new(),
+            root: None,
         };
         for (key, value) in self.fields(value, &path) {
             let path = format!("{path}.{}", shown(&key.value));
@@ -474,7 +491,8 @@ impl Reader<'_> {
                     configuration.needs = self.needs(value, &path);
                     self.warn(key.at, format!("{path}: checked, but not waited for by this version"));
                 }
-                // As text both were values before they were ours, and stay that.
+                // As text these were values before they were ours, and stay that.
+                "root" if value.as_text().is_none() => configuration.root = self.boolean(value, &path),
                 "units" if value.as_text().is_none() => {
                     configuration.units = self.units(value, &path);
                     self.warn(key.at, format!("{path}: checked, but not waited for by this version"));

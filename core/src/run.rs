@@ -506,6 +506,7 @@ mod tests {
             log_limit_fails: false,
             submodules: false,
             needs: None,
+            root: None,
         }
     }
 

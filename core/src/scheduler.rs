@@ -19,7 +19,7 @@ use crate::job::{Blame, Fault, JobId, JobKey, JobState, Outcome, Verdict};
 use crate::ledger::JobRecord;
 use crate::limits::{INFRA_ATTEMPTS, JOB_TIMEOUT_S, Millis};
 use crate::ordered::{Map, Set};
-use crate::platform::serves;
+use crate::platform::{as_root, serves};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -150,6 +150,8 @@ pub enum Output {
 #[derive(Clone, Debug)]
 struct Job {
     record: JobRecord,
+    /// What an agent has to offer: see [`wanted`].
+    wanted: String,
     timeout_s: u64,
     not_before: Millis,
     /// Since when it waits for an agent, on the steady clock.
@@ -190,6 +192,11 @@ impl Agent {
     fn paused_for(&self, now: Millis, platform: &str) -> bool {
         self.rows.get(platform).is_some_and(|row| row.paused(now))
     }
+}
+
+/// The platform that an agent has to offer for a job.
+fn wanted(record: &JobRecord) -> String {
+    if record.root == Some(true) { as_root(&record.platform) } else { record.platform.clone() }
 }
 
 /// Jobs that differ in nothing that decides which goes first but their number.
@@ -359,6 +366,7 @@ impl Scheduler {
 
     fn insert(&mut self, now: Now, record: JobRecord, timeout_s: u64) {
         let job = Job {
+            wanted: wanted(&record),
             record,
             timeout_s: if timeout_s == 0 { JOB_TIMEOUT_S } else { timeout_s },
             not_before: 0,
@@ -418,15 +426,15 @@ impl Scheduler {
         Some(name)
     }
 
-    fn queue_of(record: &JobRecord) -> Queue {
+    fn queue_of(job: &Job) -> Queue {
         // The highest priority is the first key.
-        (record.priority.saturating_neg(), record.repository.clone(), record.platform.clone())
+        (job.record.priority.saturating_neg(), job.record.repository.clone(), job.wanted.clone())
     }
 
     fn enqueue(&mut self, now: Now, id: JobId) {
         let Some(job) = self.jobs.get(&id) else { return };
         if job.not_before <= now.steady {
-            let queue = Self::queue_of(&job.record);
+            let queue = Self::queue_of(job);
             let offered =
                 self.queues.contains_key(&queue) || (!self.unoffered.contains_key(&queue) && self.is_offered(&queue.2));
             let queues = if offered { &mut self.queues } else { &mut self.unoffered };
@@ -448,7 +456,7 @@ impl Scheduler {
 
     fn dequeue(&mut self, id: JobId) {
         let Some(job) = self.jobs.get(&id) else { return };
-        let queue = Self::queue_of(&job.record);
+        let queue = Self::queue_of(job);
         for queues in [&mut self.queues, &mut self.unoffered] {
             if let Some(ids) = queues.get_mut(&queue) {
                 ids.remove(&id);

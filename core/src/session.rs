@@ -38,6 +38,8 @@ pub struct Description {
     pub host: String,
     /// Platforms it offers.
     pub platforms: Vec<String>,
+    /// See [`Offer::rooted`].
+    pub rooted: Option<Vec<String>>,
     /// Jobs at once.
     pub slots: u32,
     /// Processor cores.
@@ -278,6 +280,7 @@ impl AgentSession {
             Input::Offer(offer) => {
                 self.description.platforms.clone_from(&offer.platforms);
                 self.description.slots = offer.slots;
+                self.description.rooted.clone_from(&offer.rooted);
                 if self.is_up() {
                     out.push(Output::Send(AgentMessage::Offer(offer)));
                 } else {
@@ -333,6 +336,7 @@ impl AgentSession {
             instance: about.instance.clone(),
             protocol_newest: Some(Span::OURS.newest),
             can: Some(versions::told()),
+            rooted: about.rooted.clone(),
         })));
     }
 
@@ -375,8 +379,8 @@ impl AgentSession {
                         welcome.agent, welcome.version
                     )));
                     if self.offer_changed {
-                        let (platforms, slots) = (self.description.platforms.clone(), self.description.slots);
-                        out.push(Output::Send(AgentMessage::Offer(Offer { platforms, slots })));
+                        let Description { platforms, slots, rooted, .. } = self.description.clone();
+                        out.push(Output::Send(AgentMessage::Offer(Offer { platforms, slots, rooted })));
                     }
                     if let Some(load) = self.load.clone() {
                         out.push(Output::Send(AgentMessage::Load(load)));

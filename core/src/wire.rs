@@ -144,6 +144,8 @@ pub struct Hello {
     pub protocol_newest: Option<u32>,
     /// See [`crate::versions::Can`]; absent from older agents.
     pub can: Option<Vec<String>>,
+    /// See [`Offer::rooted`].
+    pub rooted: Option<Vec<String>>,
 }
 
 /// The agent's load changed enough to tell.
@@ -162,6 +164,9 @@ pub struct Offer {
     pub platforms: Vec<String>,
     /// Jobs it can run at once now; 0 while it is paused.
     pub slots: u32,
+    /// The platforms of which it takes jobs whose steps are root in a container; absent when there are none, and from older
+    /// agents.
+    pub rooted: Option<Vec<String>>,
 }
 
 /// The agent cannot start what it was assigned: trouble of its own, nothing of the job has run.
@@ -247,6 +252,8 @@ pub struct Assignment {
     /// `$SAI_NEEDS/CONFIGURATION/PLATFORM/` by their paths. All names are a stranger's. Absent where the job needs nothing,
     /// and from older masters; an agent that does not say that it knows this key gets no such job.
     pub needs: Option<Vec<Needed>>,
+    /// Whether the steps are root in a container; only agents that said they can are asked to.
+    pub root: Option<bool>,
 }
 
 /// The master holds these attempts for this agent: go on sending from these lengths.

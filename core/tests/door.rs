@@ -91,6 +91,7 @@ fn hello(instance: Option<u32>) -> Hello {
         instance: instance.map(|instance| format!("{instance:032}")),
         protocol_newest: None,
         can: None,
+        rooted: None,
     }
 }
 
@@ -281,6 +282,7 @@ fn running() -> (Desk, LinkId) {
         timeout_s: None,
         step_timeout_s: None,
         priority: 0,
+        root: None,
         needs: Vec::new(),
         units: Map::new(),
     };

@@ -37,6 +37,7 @@ fn hello(agent: &str, jobs: &[JobKey]) -> Hello {
         instance: None,
         protocol_newest: None,
         can: None,
+        rooted: None,
     }
 }
 
@@ -63,6 +64,7 @@ fn spec() -> JobSpec {
         timeout_s: None,
         step_timeout_s: None,
         priority: 0,
+        root: None,
         needs: Vec::new(),
         units: Map::new(),
     }
@@ -338,7 +340,7 @@ fn what_an_agent_says_of_itself_is_bounded() {
     let kept = (said.host.chars().count(), said.version.chars().count(), said.slots, said.mirrors.len());
     assert_eq!(kept, (500, 500, 256, 4096));
     assert_eq!(said.platforms, [GCC]);
-    let offer = Offer { platforms: vec![GCC.to_string(), "a b".to_string()], slots: u32::MAX };
+    let offer = Offer { platforms: vec![GCC.to_string(), "a b".to_string()], slots: u32::MAX, rooted: None };
     desk.give(Input::Message(link, AgentMessage::Offer(offer)));
     let said = &desk.hub.connected().get("a").unwrap().hello;
     assert_eq!((said.platforms.len(), said.slots), (1, 256));

@@ -27,6 +27,7 @@ fn description() -> Description {
         cores: 4,
         memory_mib: 1024,
         notes: vec!["a note".to_string()],
+        rooted: None,
     }
 }
 
@@ -47,6 +48,7 @@ fn greeting(jobs: &[JobKey]) -> Output {
         instance: about.instance,
         protocol_newest: Some(PROTOCOL),
         can: Some(versions::told()),
+        rooted: None,
     }))
 }
 
@@ -68,6 +70,7 @@ fn assignment(key: JobKey) -> Assignment {
         log_limit_fails: false,
         submodules: false,
         needs: None,
+        root: None,
     }
 }
 
@@ -124,7 +127,7 @@ impl Desk {
 #[test]
 fn an_offer_that_changes_while_the_greeting_is_answered_is_not_lost() {
     let mut desk = Desk::new();
-    let offer = Offer { platforms: vec!["freebsd/x86_64/clang".to_string()], slots: 5 };
+    let offer = Offer { platforms: vec!["freebsd/x86_64/clang".to_string()], slots: 5, rooted: None };
     desk.give(Input::Connected { mirrors: Vec::new() });
     assert_eq!(desk.give(Input::Offer(offer.clone())), []);
     assert_eq!(desk.hear(welcome()), [Output::Send(AgentMessage::Offer(offer))]);

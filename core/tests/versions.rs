@@ -84,6 +84,7 @@ fn session() -> AgentSession {
         cores: 1,
         memory_mib: 1,
         notes: Vec::new(),
+        rooted: None,
     })
 }
 

@@ -30,9 +30,10 @@ fn agent_messages() -> Vec<AgentMessage> {
             instance: None,
             protocol_newest: None,
             can: None,
+            rooted: None,
         }),
         AgentMessage::Load(Load { load_permille: 0, free_mib: u64::MAX }),
-        AgentMessage::Offer(Offer { platforms: Vec::new(), slots: 0 }),
+        AgentMessage::Offer(Offer { platforms: Vec::new(), slots: 0, rooted: None }),
         AgentMessage::Refuse(Refuse { key: KEY, why: ODD.to_string(), trouble: Some(ODD.to_string()) }),
     ]
 }
@@ -64,6 +65,7 @@ fn master_messages() -> Vec<MasterMessage> {
                 attempt: Some(1),
                 artifacts: vec![Artifact { stream: 1, path: text(), size: 0, sha256: text(), executable: true }],
             }]),
+            root: None,
         }),
         MasterMessage::Adopt(Adopt { key: KEY, lengths: vec![0, u64::MAX] }),
         MasterMessage::Adopt(Adopt { key: KEY, lengths: Vec::new() }),

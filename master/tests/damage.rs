@@ -76,6 +76,7 @@ fn job(id: u64, state: JobState) -> JobRecord {
         started_at: Some(3),
         ended_at: None,
         awaited: None,
+        root: None,
         cause: String::new(),
         fault: Fault::Nobody,
         verdict: None,

@@ -124,6 +124,7 @@ fn job(id: JobId, event: u64, state: JobState) -> JobRecord {
         started_at: Some(3),
         ended_at: None,
         awaited: None,
+        root: None,
         cause: String::new(),
         fault: Fault::Nobody,
         verdict: None,

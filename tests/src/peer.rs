@@ -34,6 +34,7 @@ pub fn hello(identity: u128, platforms: &[&str], slots: u32, jobs: &[JobKey]) ->
         instance: None,
         protocol_newest: None,
         can: None,
+        rooted: None,
     }
 }
 

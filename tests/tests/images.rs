@@ -146,6 +146,60 @@ fn limits_that_cannot_be_held_are_told_at_the_start_and_in_each_job() {
 }
 
 #[test]
+fn steps_are_root_where_the_saifile_asks_for_it_and_an_agent_can() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new("rooted");
+    let _master = world.master();
+    let image_of = |name: &str| {
+        image(
+            &world.agent_state(name),
+            &["create", "linux-r/any/x", "--from-dir", &roots::debian("bookworm").display().to_string()],
+        );
+        await_offer(&world, name, &["linux/host", "linux-r/any/x"]);
+    };
+    // Neither an agent that cannot nor one that may not.
+    let cannot = world.agent_with("cannot", &["linux/host"], 1, &["\"container\": \"bwrap\""]);
+    image_of("cannot");
+    cannot.await_line(
+        "jobs that ask to be root in their container are not taken here: bwrap gives a container one user only",
+    );
+    let _may_not = world.agent_with("may-not", &["linux/host"], 1, &["\"root\": false"]);
+    image_of("may-not");
+    let text = r#"{"schema": "sai-1", "platforms": {"linux-r": {"build": "test $(id -un) = $WHO; test $WHO = sai || touch /etc/changed"}},
+        "configurations": {
+            "rooted": {"root": true, "env": {"WHO": "root"}},
+            "plain": {"env": {"WHO": "sai"}}}}"#;
+    world.repository.push_saifile(text);
+    let waiting = eventually("one has passed, and one waits", || {
+        let jobs = world.event(1)?.jobs;
+        (jobs.len() == 2 && jobs[1].state == "passed").then(|| jobs[0].waiting.clone()).flatten()
+    });
+    assert!(waiting.contains("no agent has offered linux-r with steps as root in a container yet"), "{waiting}");
+    // Where the operator wants it, all are, and where that cannot be, the agent does not start.
+    let mut all = world.agent_with("all", &["linux/host"], 1, &["\"root\": true"]);
+    image_of("all");
+    let event = world.ended(1);
+    let able = all.said().iter().any(|line| line.contains("steps in images can be root there"));
+    if able {
+        assert_eq!(
+            (event.jobs[0].state.as_str(), event.jobs[0].agent.as_deref()),
+            ("passed", Some("all")),
+            "{event:?}"
+        );
+    }
+    all.kill();
+    let file = world.agent_state("all").join("agent.json");
+    let settings = std::fs::read_to_string(&file).expect("a configuration");
+    std::fs::write(&file, settings.replace("\"root\": true", "\"root\": true, \"container\": \"bwrap\""))
+        .expect("a configuration");
+    let mut refused = world.agent_starts("all");
+    refused.await_line("steps cannot be root in containers here: bwrap gives a container one user only");
+    assert_eq!(refused.wait().code(), Some(2));
+}
+
+#[test]
 fn the_agent_inside_a_master_has_images_too() {
     if !is_root() {
         return;

@@ -12,10 +12,10 @@ mod overlay;
 mod script;
 mod statuses;
 
-use crate::cgroup::{self, Limits, Reached};
+use crate::cgroup::{self, Extent, Limits, Reached};
 use crate::clean_start::forked;
 use crate::container::{Container, Network, Runner, Upper};
-use crate::executor::host::{give, write_script};
+use crate::executor::host::{Linked, give, write_script};
 use crate::executor::{CGROUPS, Ended, Pipe, Running, Step, Workspace};
 use crate::git::{Stop, timespec};
 use crate::mirror::Trouble;
@@ -49,6 +49,10 @@ const LOOK: Duration = Duration::from_millis(200);
 const WORDS_BYTES: u64 = 4096;
 /// Bytes read of the loop's statuses at a time; there is never more than one, unless the job writes there.
 const STATUSES_BYTES: usize = 4096;
+
+/// Why bubblewrap has no such containers.
+pub const ROOT_BY_BWRAP: &str =
+    "bwrap gives a container one user only, so steps cannot be root there and become others; systemd-nspawn can";
 
 /// Between the loop and us.
 const PIPES: [&str; 5] = [ORDERS, STATUSES, COMPLAINTS, OUTPUTS[0], OUTPUTS[1]];
@@ -141,14 +145,20 @@ impl Contained {
         self.isolated.clone()?;
         let [(_, path), ..] = variables();
         let program = self.container.runner.find(&path)?;
+        if self.container.root.is_some() && self.container.runner == Runner::Bwrap {
+            return Err(ROOT_BY_BWRAP.to_string());
+        }
         let job = &self.workspace.job;
-        let root = overlay::mount_root(&self.container, job)?;
+        let root = overlay::mount_root(&self.container, job, &path)?;
         let failed = |what: &str, error: io::Error| format!("making the container: {what}: {error}");
-        let account = accounts::find(&root).map_err(|error| failed("its user", error))?;
+        let account = match self.container.root {
+            Some(first) => Account::root(first),
+            None => accounts::find(&root).map_err(|error| failed("its user", error))?,
+        };
         let user = (account.user, account.group);
         let mut state = self.state();
         self.furnish(&root)?;
-        if self.container.runner == Runner::Nspawn {
+        if self.asks_for_the_user() {
             account.answer(&root).map_err(|error| failed("its user", error))?;
         }
         state.account = account;
@@ -159,7 +169,9 @@ impl Contained {
         write_script(&self.steps(LOOP), &steps_loop()).map_err(|error| failed("its script", error))?;
         let limits = self.limits();
         let name = self.marker.split_once('=').map_or("", |(_, value)| value);
-        let group = cgroup::create(name, limits, &job.join(CGROUPS)).map_err(|error| failed("its cgroups", error))?;
+        let extent = if self.container.root.is_some() { Extent::All } else { Extent::Limits };
+        let group =
+            cgroup::create(name, limits, extent, &job.join(CGROUPS)).map_err(|error| failed("its cgroups", error))?;
         // Each step has a session where the image can make one, and ours has no terminal.
         let session = !leads_session() || !SETSID.iter().any(|place| root.has(place));
         state.reached = Reached::of(&group.directories);
@@ -169,6 +181,11 @@ impl Contained {
         let runner = runner.map_err(|error| failed(&format!("starting {}", program.display()), error))?;
         state.runner = Some(runner);
         Ok(group.missing)
+    }
+
+    /// Whether the runner looks up the user in the image.
+    fn asks_for_the_user(&self) -> bool {
+        self.container.runner == Runner::Nspawn && self.container.root.is_none()
     }
 
     fn limits(&self) -> Limits {
@@ -311,13 +328,28 @@ impl Contained {
     /// Trouble of ours, in one line.
     pub fn prepare(&self, stop: &Stop) -> Result<(), Trouble> {
         let Account { user, group, .. } = self.state().account;
-        give(&self.workspace.work, user, group).map_err(|error| Trouble::disk("preparing the workspace", &error))?;
+        // Whoever is root wants to give away even what git has written.
+        let linked = if self.container.root.is_some() { Linked::Copied } else { Linked::Stays };
+        give(&self.workspace.work, user, group, linked)
+            .map_err(|error| Trouble::disk("preparing the workspace", &error))?;
         self.await_ready(stop).map_err(Trouble::of_platform)?;
-        if self.container.runner == Runner::Nspawn {
+        if self.container.root.is_some() {
+            self.take_back().map_err(|error| Trouble::of_platform(format!("making the container: {error}")))?;
+        }
+        if self.asks_for_the_user() {
             let back = Root::open(&self.root()).and_then(|root| accounts::answered(&root));
             back.map_err(|error| Trouble::disk("making the container: its user", &error))?;
         }
         Ok(())
+    }
+
+    /// Takes back what the runner gave to the root of the container, before a step of it runs: its cgroups, which it could divide
+    /// without end, and as much memory as it likes.
+    fn take_back(&self) -> io::Result<()> {
+        let first = process_tree::descendants().into_iter().find(|pid| inner_pid(*pid) == Some(1));
+        let first = first.ok_or_else(|| io::Error::other("its first process is not there"))?;
+        cgroup::take_back(first)?;
+        overlay::bound_memory(&self.container, first)
     }
 
     fn await_ready(&self, stop: &Stop) -> Result<(), String> {

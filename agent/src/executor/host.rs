@@ -8,7 +8,7 @@ use rustix::fs::{Gid, Uid, fchown};
 use rustix::process::Pid;
 use sai_core::ref_name;
 use std::ffi::OsString;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, lchown};
@@ -16,6 +16,9 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What a copy of a file is called until it takes its place.
+const COPY: &str = ".sai-copy";
 
 /// Runs steps as plain processes.
 #[derive(Debug)]
@@ -62,7 +65,7 @@ impl Host {
     /// The system's.
     pub fn prepare(&self) -> io::Result<()> {
         match self.user {
-            Some((user, group)) => give(&self.workspace.work, user, group),
+            Some((user, group)) => give(&self.workspace.work, user, group, Linked::Stays),
             None => Ok(()),
         }
     }
@@ -107,16 +110,33 @@ pub(super) fn write_script(path: &Path, text: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives a tree that we have made to a user, before anything of the job runs in it. What is linked to from elsewhere (objects
-/// shared with a mirror) stays ours.
-pub(super) fn give(path: &Path, user: u32, group: u32) -> io::Result<()> {
+/// What becomes of a file that is linked to from elsewhere as well (objects shared with a mirror), so that it cannot be given away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Linked {
+    /// It stays ours, and the user may only read it.
+    Stays,
+    /// A copy of it takes its place, for a user who is to be able to give everything to others.
+    Copied,
+}
+
+/// Gives a tree that we have made to a user, before anything of the job runs in it.
+pub(super) fn give(path: &Path, user: u32, group: u32, linked: Linked) -> io::Result<()> {
     lchown(path, Some(user), Some(group))?;
     let mut waiting = vec![path.to_path_buf()];
     while let Some(directory) = waiting.pop() {
         for entry in fs::read_dir(&directory)? {
             let entry = entry?;
             let state = entry.metadata()?;
-            if state.is_dir() || state.nlink() == 1 {
+            let mut own = state.is_dir() || state.nlink() == 1;
+            if !own && linked == Linked::Copied && state.is_file() {
+                // Nothing of a repository is ever called so where such files are.
+                let copy = directory.join(COPY);
+                let mut file = OpenOptions::new().create_new(true).write(true).mode(0o444).open(&copy)?;
+                io::copy(&mut File::open(entry.path())?, &mut file)?;
+                fs::rename(copy, entry.path())?;
+                own = true;
+            }
+            if own {
                 lchown(entry.path(), Some(user), Some(group))?;
             }
             if state.is_dir() {

@@ -90,6 +90,7 @@ impl World {
             log_limit_fails: false,
             submodules: false,
             needs: None,
+            root: None,
         }
     }
 

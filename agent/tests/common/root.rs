@@ -38,6 +38,7 @@ fn container(runner: Runner, layers: Vec<String>) -> Container {
         memory_mib: None,
         cpu_permille: None,
         pids: Some(512),
+        root: None,
     }
 }
 

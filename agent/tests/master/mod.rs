@@ -266,5 +266,6 @@ pub fn assignment(job: u64, repository: &(String, String), steps: &[&str]) -> As
         log_limit_fails: false,
         submodules: false,
         needs: None,
+        root: None,
     }
 }

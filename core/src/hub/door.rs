@@ -1,6 +1,6 @@
 //! Links and greetings → which agent is connected: one machine a name, whichever link it comes by.
 
-use super::{Connected, Hub, LinkId, MIRRORS, NOTES, Output, Touch, WORDS, good_platforms, plain};
+use super::{Connected, Hub, LinkId, MIRRORS, NOTES, Output, Touch, WORDS, good_platforms, offered, plain};
 use crate::clock::Now;
 use crate::ledger::AgentRecord;
 use crate::limits::{Millis, PROTOCOL, SLOTS};
@@ -147,6 +147,7 @@ impl Hub {
             return;
         }
         hello.platforms = good_platforms(hello.platforms);
+        hello.rooted = hello.rooted.map(good_platforms);
         hello.slots = hello.slots.min(SLOTS);
         hello.notes = hello.notes.map(|notes| notes.iter().take(NOTES).map(|note| plain(note)).collect());
         hello.mirrors.retain(|name| name.len() <= WORDS);
@@ -279,7 +280,7 @@ impl Hub {
         }
         let greeting = Greeting {
             agent: name.clone(),
-            platforms: hello.platforms.clone(),
+            platforms: offered(&hello.platforms, hello.rooted.as_deref()),
             slots: hello.slots,
             mirrors: hello.mirrors.clone(),
             holds: hello.jobs.clone(),

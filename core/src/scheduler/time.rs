@@ -5,6 +5,7 @@ use super::{Output, Scheduler};
 use crate::clock::Now;
 use crate::job::{Blame, Fault, JobId, JobKey, JobState};
 use crate::limits::Millis;
+use crate::platform::described;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -31,7 +32,7 @@ impl Scheduler {
         let record = &job.record;
         let timer = match record.state {
             JobState::Queued => {
-                let queue = Self::queue_of(record);
+                let queue = Self::queue_of(job);
                 let mut queues = [&self.queues, &self.unoffered].into_iter().filter_map(|queues| queues.get(&queue));
                 let waiting = queues.any(|ids| ids.contains(&id));
                 Some(if waiting { job.waits_since.saturating_add(self.policy.expire_ms) } else { job.not_before })
@@ -66,12 +67,12 @@ impl Scheduler {
         let key = JobKey { job: id, attempt: record.attempt };
         match record.state {
             JobState::Queued if now.steady >= job.waits_since.saturating_add(self.policy.expire_ms) => {
-                let platform = record.platform.clone();
+                let platform = job.wanted.clone();
                 if self.is_served(&platform) {
                     // It waits for its turn, which will come; look again in as long a time, but never at once.
                     self.set_timer(id, Some(now.steady.saturating_add(self.policy.expire_ms.max(1_000))));
                 } else {
-                    let cause = format!("no agent that offers {platform} came in time");
+                    let cause = format!("no agent that offers {} came in time", described(&platform));
                     self.end(now, id, JobState::Expired, Fault::Infrastructure, cause, out);
                 }
             }

@@ -9,6 +9,7 @@ use crate::clock::Now;
 use crate::job::{Blame, Fault, JobId, JobKey, Outcome, Verdict};
 use crate::limits::{Millis, PLATFORMS};
 use crate::ordered::Set;
+use crate::platform::described;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -118,7 +119,7 @@ impl Scheduler {
             return;
         }
         job.avoid = Some(name.to_string());
-        let platform = job.record.platform.clone();
+        let platform = job.wanted.clone();
         let Some(agent) = self.agents.get_mut(name) else { return };
         let row = agent.row_of(&platform);
         row.add(why);
@@ -135,7 +136,7 @@ impl Scheduler {
         let Some(job) = self.jobs.get(&id).filter(|_| ran) else { return };
         self.repositories.remove(&job.record.repository);
         if let Some(agent) = self.agents.get_mut(name) {
-            agent.rows.remove(&job.record.platform);
+            agent.rows.remove(&job.wanted);
         }
     }
 
@@ -157,7 +158,7 @@ impl Scheduler {
         let rows = self.agents.get(agent).into_iter().flat_map(|agent| agent.rows.iter());
         let lines = rows.filter_map(|(platform, row)| {
             let (row, seconds) = row.describe(now)?;
-            Some(format!("{platform} {row}; no job of it for {seconds} s"))
+            Some(format!("{} {row}; no job of it for {seconds} s", described(platform)))
         });
         lines.collect()
     }

@@ -4,6 +4,7 @@ use super::{Job, Scheduler};
 use crate::job::{JobId, JobState};
 use crate::limits::Millis;
 use crate::ordered::Map;
+use crate::platform::described;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -69,7 +70,7 @@ impl Scheduler {
             let seconds = (job.not_before - now).div_ceil(1000);
             return Some(format!("tried again in {seconds} s after: {}", record.cause));
         }
-        Some(match standing(&record.platform) {
+        Some(match standing(&job.wanted) {
             Standing::Away(why) => why,
             Standing::Here(why) => match ahead() {
                 0 => format!("{why}; no older job waits"),
@@ -87,13 +88,14 @@ impl Scheduler {
         } else {
             Vec::new()
         };
+        let known = described(platform);
         let here = able.iter().filter(|(_, agent)| agent.connected).count();
         if here == 0 {
             let end = format!("expires {} after it was queued", span(self.policy.expire_ms));
             return Standing::Away(match able.first() {
-                None => format!("no agent has offered {platform} yet; {end}"),
-                Some((name, _)) if able.len() == 1 => format!("{name}, which offers {platform}, is away; {end}"),
-                Some(_) => format!("all {} agents that offer {platform} are away; {end}", able.len()),
+                None => format!("no agent has offered {known} yet; {end}"),
+                Some((name, _)) if able.len() == 1 => format!("{name}, which offers {known}, is away; {end}"),
+                Some(_) => format!("all {} agents that offer {known} are away; {end}", able.len()),
             });
         }
         let mut reasons = [(0, "busy"), (0, "set aside"), (0, "paused after trouble"), (0, "without slots")];
@@ -112,7 +114,7 @@ impl Scheduler {
         let reasons: Vec<String> =
             reasons.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
         let noun = if here == 1 { "agent offers" } else { "agents offer" };
-        Standing::Here(format!("{here} {noun} {platform}: {}", reasons.join(", ")))
+        Standing::Here(format!("{here} {noun} {known}: {}", reasons.join(", ")))
     }
 }
 

@@ -34,6 +34,7 @@ pub fn job(id: JobId) -> JobRecord {
         started_at: None,
         ended_at: None,
         awaited: None,
+        root: None,
         cause: String::new(),
         fault: Fault::Nobody,
         verdict: None,

@@ -46,6 +46,8 @@ struct Job<'a> {
     state: &'a str,
     attempt: u32,
     priority: i64,
+    /// Whether its steps are root, in a container.
+    root: bool,
     agent: Option<&'a str>,
     queued_at: String,
     started_at: Option<String>,
@@ -184,6 +186,7 @@ fn job_json<'a>(job: &'a JobRecord, waiting: Option<&'a str>, now: u64) -> Job<'
         state: job.state.word(),
         attempt: job.attempt,
         priority: i64::from(job.priority),
+        root: job.root == Some(true),
         agent: job.agent.as_deref(),
         queued_at: moment(job.queued_at),
         started_at: job.started_at.map(moment),

@@ -414,6 +414,7 @@ pub(crate) mod tests {
             started_at: (begun && state != JobState::Assigned).then_some(at + 2000),
             ended_at: state.ended().then_some(at + 64_000),
             awaited: None,
+            root: None,
             cause: String::new(),
             fault: Fault::Nobody,
             verdict: None,

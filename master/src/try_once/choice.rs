@@ -8,7 +8,7 @@ use sai_agent::{describe, offering};
 use sai_core::escape;
 use sai_core::matrix::JobSpec;
 use sai_core::ordered::{Map, Set};
-use sai_core::platform::serves;
+use sai_core::platform::{as_root, described, serves};
 use std::path::{Path, PathBuf};
 
 /// State directory of the agent inside this machine's own master, which may have images, too.
@@ -24,6 +24,8 @@ pub struct Offered {
     pub containers: ContainerSettings,
     /// The platforms of the images.
     images: Vec<String>,
+    /// Why steps cannot be root in them, if they cannot.
+    rootless: Option<String>,
 }
 
 /// Which jobs are tried.
@@ -60,7 +62,16 @@ impl Offered {
             None => usual_images().unwrap_or(ContainerSettings { runner: Some(None), ..ContainerSettings::default() }),
         };
         let images = containers.images.as_deref().map(platforms).unwrap_or_default();
-        Ok(Self { host, containers, images })
+        let rootless = Self::rootless(&containers);
+        Ok(Self { host, containers, images, rootless })
+    }
+
+    fn rootless(containers: &ContainerSettings) -> Option<String> {
+        match (offering::runner(containers), containers.images.as_deref()) {
+            (Ok(Some(runner)), Some(images)) => offering::can_be_root(containers, runner, images).err(),
+            (Err(why), _) => Some(why),
+            _ => Some("there is no image here".to_string()),
+        }
     }
 
     fn names(&self) -> impl Iterator<Item = &String> {
@@ -79,27 +90,40 @@ impl Offered {
                 return Err(format!("there is no configuration {name:?}; there are {}", names.join(", ")));
             }
         }
-        let here = |spec: &JobSpec| self.names().any(|platform| serves(platform, &spec.platform));
+        let in_images = |spec: &JobSpec| self.images.iter().any(|platform| serves(platform, &spec.platform));
+        let here = |spec: &JobSpec| match spec.root {
+            Some(true) => self.rootless.is_none() && in_images(spec),
+            _ => self.names().any(|platform| serves(platform, &spec.platform)),
+        };
+        let wanted = |spec: &JobSpec| match spec.root {
+            Some(true) => described(&as_root(&spec.platform)),
+            _ => spec.platform.clone(),
+        };
         let asked = |spec: &JobSpec| {
             (trial.configurations.is_empty() || trial.configurations.contains(&spec.configuration))
                 && (trial.platforms.is_empty() || trial.platforms.iter().any(|wanted| serves(&spec.platform, wanted)))
         };
         let (mut chosen, mut unasked) = (Vec::new(), 0);
-        let mut foreign: Map<&str, Vec<&str>> = Map::new();
+        let mut foreign: Map<String, Vec<&str>> = Map::new();
         for (index, spec) in specs.iter().enumerate() {
             match (asked(spec), here(spec)) {
                 (true, true) => chosen.push(index),
-                (true, false) => foreign.get_or_default(spec.platform.as_str()).push(&spec.configuration),
+                (true, false) => foreign.get_or_default(wanted(spec)).push(&spec.configuration),
                 (false, _) => unasked += 1,
             }
         }
+        let roots = specs.iter().any(|spec| asked(spec) && spec.root == Some(true));
         if chosen.is_empty() {
-            let wanted: Vec<&str> = foreign.keys().copied().collect();
+            let wanted: Vec<&str> = foreign.keys().map(String::as_str).collect();
             let offered: Vec<&str> = self.names().map(String::as_str).collect();
             return Err(format!(
-                "this machine serves {}, but the jobs asked for want {}; `--as PLATFORM` lets it serve another",
+                "this machine serves {}, but the jobs asked for want {}; {}",
                 offered.join(", "),
                 if wanted.is_empty() { "nothing that there is".to_string() } else { wanted.join(", ") },
+                match (&self.rootless, roots) {
+                    (Some(why), true) => format!("steps are root in containers alone: {why}"),
+                    _ => "`--as PLATFORM` lets it serve another".to_string(),
+                }
             ));
         }
         let mut left = Vec::new();
@@ -114,6 +138,9 @@ impl Offered {
                 "not built: {platform}, {}{more}: this machine serves no {platform} (see --as and --images)",
                 shown.join(", ")
             ));
+        }
+        if let Some(why) = self.rootless.as_ref().filter(|_| roots) {
+            left.push(format!("steps cannot be root here: {why}"));
         }
         let more: usize = foreign.values().skip(LINES).map(Vec::len).sum();
         if more > 0 {

@@ -179,6 +179,7 @@ impl World {
                 timeout_s: self.random.chance(300).then_some(90),
                 step_timeout_s: None,
                 priority: self.random.between(0, 2) as i32 - 1,
+                root: None,
                 needs: Vec::new(),
                 units: Map::new(),
             });

@@ -360,6 +360,7 @@ impl World {
             cores: 4,
             memory_mib: 4096,
             notes: Vec::new(),
+            rooted: None,
         }));
         here.tick = None;
         self.note(|| format!("{} STARTS", self.hosts[host].name));
@@ -415,6 +416,6 @@ impl World {
         here.slots = slots;
         here.slots_ever = here.slots_ever.max(slots);
         let platforms = here.platforms.clone();
-        self.session(host, Input::Offer(Offer { platforms, slots }))
+        self.session(host, Input::Offer(Offer { platforms, slots, rooted: None }))
     }
 }

@@ -25,6 +25,13 @@ pub struct Account {
     groups: Vec<u32>,
 }
 
+impl Account {
+    /// The root of a container whose users have these numbers and those after it outside.
+    pub fn root(first: u32) -> Self {
+        Self { user: first, group: first, groups: vec![first] }
+    }
+}
+
 /// The user and groups `sai` of the image; made in the job's own copy where it has none.
 ///
 /// # Errors

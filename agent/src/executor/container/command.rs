@@ -2,6 +2,7 @@
 
 use super::script::{LOOP, PATH, STEPS};
 use crate::container::{Container, Network, Runner};
+use crate::idmap::NUMBERS;
 use crate::image::accounts::USER;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -10,6 +11,12 @@ use std::path::PathBuf;
 const SHARED_MEMORY_BYTES: u64 = 256 << 20;
 /// Bytes that a job may fill in /run, where the runner puts a file system in memory.
 const RUN_BYTES: u64 = 64 << 20;
+
+/// What the root of a container is not allowed to do even there, of what the runner would let it do: packages can be installed
+/// without, and there is the less of the kernel that a job can reach.
+const NOT_ROOTS: &str = "CAP_AUDIT_CONTROL,CAP_DAC_READ_SEARCH,CAP_IPC_OWNER,CAP_LEASE,CAP_LINUX_IMMUTABLE,CAP_MKNOD,\
+                         CAP_NET_ADMIN,CAP_NET_BROADCAST,CAP_NET_RAW,CAP_SYS_ADMIN,CAP_SYS_BOOT,CAP_SYS_NICE,CAP_SYS_PTRACE,\
+                         CAP_SYS_RESOURCE,CAP_SYS_TTY_CONFIG";
 
 /// What a command line depends on beside the container.
 #[derive(Clone, Copy, Debug)]
@@ -43,10 +50,19 @@ pub fn command(container: &Container, place: Place<'_>) -> Vec<String> {
             say(&[place.program, "--quiet", "--register=no", "--keep-unit", "--as-pid2", "--console=pipe"]);
             // These would write into the root what is there already.
             say(&["--resolv-conf=off", "--timezone=off", "--link-journal=no"]);
-            say(&["--no-new-privileges=yes", "--drop-capability=all"]);
             // Its own list leaves these in, which only a job that makes itself a user namespace could use.
             say(&["--system-call-filter=~@mount"]);
-            say(&[&format!("--user={USER}"), &format!("--machine={}", place.host_name)]);
+            match container.root {
+                Some(first) => {
+                    say(&[&format!("--private-users={first}:{NUMBERS}"), "--private-users-ownership=off"]);
+                    say(&[&format!("--drop-capability={NOT_ROOTS}"), "--system-call-filter=chroot"]);
+                }
+                None => {
+                    say(&["--no-new-privileges=yes", "--drop-capability=all"]);
+                    say(&[&format!("--user={USER}")]);
+                }
+            }
+            say(&[&format!("--machine={}", place.host_name)]);
             match place.memory[0] {
                 Some(path) => say(&[&format!("--bind={}:/dev/shm:norbind", escaped(path))]),
                 None => say(&[&format!("--tmpfs=/dev/shm:mode=1777,size={SHARED_MEMORY_BYTES}")]),
@@ -179,6 +195,7 @@ mod tests {
                 memory_mib: None,
                 cpu_permille: None,
                 pids: None,
+                root: None,
             };
             let place = Place {
                 program: "/bin/runner",

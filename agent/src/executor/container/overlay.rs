@@ -5,17 +5,19 @@
 
 use crate::container::{Container, Runner, Upper};
 use crate::executor::Workspace;
+use crate::idmap;
 use crate::root::{Root, magic_path};
-use rustix::fs::{Access, CWD, FileType, Mode, OFlags, access, mknodat, openat};
+use rustix::fs::{Access, CWD, FileType, Mode, OFlags, access, mknodat, openat, statfs};
 use rustix::io::Errno;
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, mount_remount, unmount,
+    FsPickFlags, MountFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags, fsconfig_reconfigure,
+    fsconfig_set_string, fspick, mount, mount_bind, mount_change, mount_remount, move_mount, unmount,
 };
 use rustix::thread::UnshareFlags;
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
@@ -23,6 +25,8 @@ use std::path::{Path, PathBuf};
 const UPPER: &str = "upper";
 /// In a job directory: where nodes of devices are.
 const DEVICES: &str = "devices";
+/// In a job directory: where layers are mounted whose owners have other numbers there.
+const LAYERS: &str = "layers";
 /// In a job directory: where the whole is mounted.
 const ROOT: &str = "root";
 /// Where `systemd-nspawn` keeps locks and directories of the containers that run.
@@ -30,6 +34,10 @@ const NSPAWN: &str = "/run/systemd/nspawn";
 
 /// Inodes for each MiB of changes that are kept in memory: a page each. The kernel does not count those as a part of the size.
 const INODES_MIB: u64 = 256;
+/// MiB of `/run` where steps may write there: for what servers that tests start keep there.
+const RUN_MIB: u64 = 64;
+/// What statfs(2) says of tmpfs.
+const TMPFS: rustix::fs::FsWord = 0x0102_1994;
 
 /// Gives the calling process, which has one thread, a mount namespace of its own. Where the changes of the job are kept in
 /// memory they get their place there, and the workspace with them, before anything is put into it.
@@ -63,11 +71,11 @@ pub fn isolate(container: &Container, workspace: &Workspace) -> Result<(), Strin
 fn into_memory(container: &Container, workspace: &Workspace) -> io::Result<()> {
     let upper = workspace.job.join(UPPER);
     make_directory(&upper)?;
-    let size = match container.upper_mib {
+    let size = match container.upper_mib.map(|mib| mib - run_mib(container)) {
         Some(mib) => format!("size={mib}m,nr_inodes={}", mib.saturating_mul(INODES_MIB)),
         None => "size=50%".to_string(),
     };
-    let options = CString::new(format!("mode=0755,{size}")).unwrap_or_default();
+    let options = CString::new(format!("mode={:04o},{size}", upper_mode(container))).unwrap_or_default();
     mount("tmpfs", &upper, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, &*options)?;
     let place = upper.join("work");
     make_directory(&place)?;
@@ -96,11 +104,27 @@ pub fn place_in_memory(
     Ok(Some(place))
 }
 
-/// Mounts the layers and an empty upper one at `job/root`.
+/// Who may look into where a job's changes are: bubblewrap does so as the job's user. What is set-user-id there is a root's who
+/// is nobody here, and still nobody's to run.
+fn upper_mode(container: &Container) -> u32 {
+    if container.root.is_some() { 0o700 } else { 0o755 }
+}
+
+/// MiB of `/run` in a container whose steps may write there, and where the runner mounts it: a part of the bound for all that a
+/// job writes, where there is one.
+pub fn run_mib(container: &Container) -> u64 {
+    match (container.root, container.upper_mib) {
+        (None, _) => 0,
+        (Some(_), None) => RUN_MIB,
+        (Some(_), Some(mib)) => RUN_MIB.min(mib / 4),
+    }
+}
+
+/// Mounts the layers and an empty upper one at `job/root`. `path` is where programs are.
 ///
 /// # Errors
 /// What is wrong, in one line.
-pub fn mount_root(container: &Container, job: &Path) -> Result<Root, String> {
+pub fn mount_root(container: &Container, job: &Path, path: &OsStr) -> Result<Root, String> {
     let mut layers = Vec::new();
     for layer in &container.layers {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -109,14 +133,22 @@ pub fn mount_root(container: &Container, job: &Path) -> Result<Root, String> {
     }
     let [upper, root] = [UPPER, ROOT].map(|name| job.join(name));
     let failed = |error: io::Error| format!("making the container's root: {error}");
-    for path in [&upper, &root] {
-        make_directory(path).map_err(failed)?;
+    make_directory(&root).map_err(failed)?;
+    if let Some(first) = container.root {
+        layers = mapped(&layers, first, job, path)
+            .map_err(|error| format!("giving the image to the job's root: {error}"))?;
     }
+    DirBuilder::new().mode(upper_mode(container)).recursive(true).create(&upper).map_err(failed)?;
     let [changes, work] = ["changes", "overlay"].map(|name| upper.join(name));
     for path in [&changes, &work] {
         make_directory(path).map_err(failed)?;
     }
-    overlay(&layers, &changes, &work, &root).map_err(|error| {
+    if container.root.is_some() {
+        // Its root directory has the owner that this one has.
+        chown(&changes, container.root, container.root).map_err(failed)?;
+    }
+    let setuid = if container.root.is_some() { MountFlags::empty() } else { MountFlags::NOSUID };
+    overlay(&layers, &changes, &work, &root, setuid).map_err(|error| {
         let mut why = format!("putting the layers of the image together: {error}");
         let kinds = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         if let Some(kind) = file_system(&kinds, &upper).filter(|_| error == Errno::INVAL) {
@@ -129,7 +161,46 @@ pub fn mount_root(container: &Container, job: &Path) -> Result<Root, String> {
         }
         why
     })?;
-    Root::open(&root).map_err(failed)
+    let root = Root::open(&root).map_err(failed)?;
+    Ok(match container.root {
+        Some(first) => root.of(first),
+        None => root,
+    })
+}
+
+/// The layers again, with owners from `first` on. They have a place, since kernels before Linux 6.15 make no overlay of what has
+/// none.
+fn mapped(layers: &[OwnedFd], first: u32, job: &Path, path: &OsStr) -> io::Result<Vec<OwnedFd>> {
+    let namespace = idmap::namespace(first, path)?;
+    let mut all = Vec::new();
+    for (index, layer) in layers.iter().enumerate() {
+        let tree = idmap::mapped(layer.as_fd(), namespace.as_fd())?;
+        let place = job.join(LAYERS).join(index.to_string());
+        DirBuilder::new().mode(0o700).recursive(true).create(&place)?;
+        move_mount(&tree, "", CWD, &place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+        all.push(tree);
+    }
+    Ok(all)
+}
+
+/// Holds what the runner has mounted in memory in a container to bounds, before a step whose root may write there runs:
+/// `process` is one in it.
+///
+/// # Errors
+/// The system's.
+pub fn bound_memory(container: &Container, process: i32) -> io::Result<()> {
+    for (place, mib) in [("run", run_mib(container)), ("dev", 1), ("sys/fs/cgroup", 1)] {
+        let place = Path::new("/proc").join(process.to_string()).join("root").join(place);
+        if !statfs(&place).is_ok_and(|about| about.f_type == TMPFS) {
+            continue;
+        }
+        // It is not in our mount namespace, where it could be mounted again.
+        let picked = fspick(CWD, &place, FsPickFlags::FSPICK_CLOEXEC)?;
+        fsconfig_set_string(&picked, "size", format!("{mib}m"))?;
+        fsconfig_set_string(&picked, "nr_inodes", mib.saturating_mul(INODES_MIB).to_string())?;
+        fsconfig_reconfigure(&picked)?;
+    }
+    Ok(())
 }
 
 fn explain(error: Errno) -> String {
@@ -146,7 +217,7 @@ fn make_directory(path: &Path) -> io::Result<()> {
 }
 
 /// The paths are given as open files, so that no letter in one of them, and nothing put in their place, is of consequence.
-fn overlay(layers: &[OwnedFd], changes: &Path, work: &Path, root: &Path) -> Result<(), Errno> {
+fn overlay(layers: &[OwnedFd], changes: &Path, work: &Path, root: &Path, setuid: MountFlags) -> Result<(), Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let [changes, work] = [openat(CWD, changes, flags, Mode::empty())?, openat(CWD, work, flags, Mode::empty())?];
     let lower: Vec<String> = layers.iter().rev().map(|layer| magic_path(layer).display().to_string()).collect();
@@ -160,7 +231,7 @@ fn overlay(layers: &[OwnedFd], changes: &Path, work: &Path, root: &Path) -> Resu
     let mut result = Err(Errno::INVAL);
     for options in [format!("{common},volatile"), common] {
         let options = CString::new(options).unwrap_or_default();
-        result = mount("overlay", root, "overlay", MountFlags::NOSUID | MountFlags::NODEV, &*options);
+        result = mount("overlay", root, "overlay", setuid | MountFlags::NODEV, &*options);
         if result != Err(Errno::INVAL) {
             break;
         }
@@ -225,9 +296,10 @@ pub fn devices(container: &Container, job: &Path, user: (u32, u32)) -> Result<Ve
 
 /// Takes the mounts of a job away again.
 pub fn unmount_all(job: &Path) {
-    for name in [ROOT, "work", UPPER, DEVICES] {
+    let layers = fs::read_dir(job.join(LAYERS)).into_iter().flatten().flatten().map(|entry| entry.path());
+    for place in [ROOT, "work", UPPER, DEVICES].map(|name| job.join(name)).into_iter().chain(layers) {
         // What was never mounted cannot be unmounted; what cannot be goes with the namespace.
-        while unmount(job.join(name), UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok() {}
+        while unmount(&place, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok() {}
     }
 }
 
