@@ -163,9 +163,15 @@ pub fn start(config: Config) -> Result<Master, String> {
     let builtin = config.builtin.as_ref().map(|builtin| builtin::start(builtin, &state, &handle)).transpose()?;
     let (kept, keeper) = (store.clone(), actions.clone());
     detach(async move {
+        let mut doubted = false;
         loop {
             let (store, keep) = (kept.clone(), keeper.keep());
             let report = unblock(move || crate::store::gc(&store, keep)).await;
+            // Once, and not every hour.
+            if let Some(doubt) = report.doubt().filter(|_| !doubted) {
+                say(&format!("retention: {doubt}"));
+            }
+            doubted = report.doubtful > 0;
             if let Some(trouble) = report.trouble {
                 say(&format!("retention: {trouble}"));
             } else if report.more {

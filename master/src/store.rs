@@ -25,8 +25,10 @@ use files::Paths;
 use keys::Kind;
 use ledger::Ledger;
 use lost::Lost;
+use sai_agent::clock;
 use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::ledger::{ActionRecord, AgentRecord, EventRecord, JobRecord, TipRecord, UserRecord};
+use sai_core::retention::{Watch, Watched};
 use std::collections::VecDeque;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -263,6 +265,8 @@ struct Commits {
 struct Inner {
     ledger: Ledger,
     files: Files,
+    /// Whether the clock leaps, for those who would delete by it.
+    watch: Mutex<Watch>,
     commits: Mutex<Commits>,
     wake: Condvar,
     room: Condvar,
@@ -341,8 +345,15 @@ impl Store {
         lost.sync()?;
         restored.told = told;
         let mut threads = files.start()?;
-        let inner =
-            Arc::new(Inner { ledger, files, commits: Mutex::default(), wake: Condvar::new(), room: Condvar::new() });
+        let watch = Mutex::new(Watch::begin(clock::now()));
+        let inner = Arc::new(Inner {
+            ledger,
+            files,
+            watch,
+            commits: Mutex::default(),
+            wake: Condvar::new(),
+            room: Condvar::new(),
+        });
         let writer = Arc::clone(&inner);
         let thread = thread::Builder::new().name("sai-ledger".to_string()).spawn(move || write_groups(&writer));
         let thread = thread.map_err(|error| StoreError::file(state, "start a thread for", &error));
@@ -406,6 +417,11 @@ impl Store {
         });
         self.push(Commit { changes, actions_below, then });
         receiver.recv().unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// The clock, and since when it goes as it should.
+    fn watch_clock(&self) -> Watched {
+        self.handle.inner.watch.lock().unwrap_or_else(PoisonError::into_inner).look(clock::now())
     }
 
     fn ledger(&self) -> &Ledger {
@@ -523,24 +539,14 @@ fn format(state: &Path) -> Result<State, StoreError> {
             Err(StoreError::Format { state: state.to_path_buf(), found: Some("bytes that are no text".to_string()) })
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            if state.join("ledger").exists() {
-                return Err(StoreError::Format { state: state.to_path_buf(), found: None });
-            }
-            if journal::directory(state).exists() {
-                // The journal is made before the format is written, and the index after it: a crash between the two
-                // leaves one without a record.
-                let pieces = recover::Pieces::survey(state)?;
-                let mut any = false;
-                let plan = recover::Plan::make(&pieces, None);
-                plan.records(&pieces, None, &mut |_| {
-                    any = true;
-                    Ok(())
-                })?;
-                if any || plan.lost() {
-                    return Err(StoreError::Format { state: state.to_path_buf(), found: None });
-                }
+            // A journal says itself what it is: it alone was put back from a backup, or this process' forerunner was ended after
+            // the journal was in place and before the format was written.
+            if !recover::Pieces::survey(state)?.is_empty() {
                 write_format(state)?;
                 return Ok(State::Current);
+            }
+            if state.join("ledger").exists() {
+                return Err(StoreError::Format { state: state.to_path_buf(), found: None });
             }
             let used = lost::numbers(state).map_err(|error| StoreError::file(state, "list", &error))?;
             if used.event > 1 || used.job > 1 {

@@ -228,7 +228,9 @@ fn a_changed_byte_is_never_silent_and_never_costs_a_file() {
     let mut outcomes = std::collections::BTreeMap::new();
     let flip = |path: &Path, random: &mut Random| {
         let mut bytes = fs::read(path).expect("read");
-        let at = random.below(bytes.len() as u64) as usize;
+        // Most of an index is room, where a byte means nothing.
+        let used: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] != 0).collect();
+        let at = used[random.below(used.len() as u64) as usize];
         bytes[at] ^= 1 << random.below(8);
         fs::write(path, bytes).expect("written");
         format!("a bit of byte {at} of {}", path.display())
@@ -239,7 +241,7 @@ fn a_changed_byte_is_never_silent_and_never_costs_a_file() {
         let candidates = if in_index { files(&copied.join("ledger")) } else { files(&copied.join("journal")) };
         let candidates: Vec<PathBuf> = candidates
             .into_iter()
-            .filter(|path| path.metadata().is_ok_and(|file| file.is_file() && file.len() > 0))
+            .filter(|path| fs::read(path).is_ok_and(|bytes| bytes.iter().any(|byte| *byte != 0)))
             .collect();
         let path = &candidates[random.below(candidates.len() as u64) as usize];
         let what = flip(path, &mut random);
@@ -324,9 +326,10 @@ fn what_is_removed_is_missed() {
     assert_eq!(check(&copied, &whole, &all, "neither"), "refused");
     fs::remove_file(copied.join("format")).expect("removed");
     assert_eq!(check(&copied, &whole, &all, "nothing but files"), "refused");
-    without(&["ledger"]);
+    // A journal says itself what it is; an index does not.
+    without(&["journal"]);
     fs::remove_file(copied.join("format")).expect("removed");
-    assert_eq!(check(&copied, &whole, &all, "no format"), "refused");
+    assert_eq!(check(&copied, &whole, &all, "no journal and no format"), "refused");
     // The segment or the snapshot alone.
     for with_index in [true, false] {
         for file in files(&place.state().join("journal")) {
@@ -339,6 +342,86 @@ fn what_is_removed_is_missed() {
             assert!(outcome == "mended" || (!with_index && outcome == "told"), "{what}: {outcome}");
         }
     }
+}
+
+/// Names in `lost+found/`, of whatever was moved there when.
+fn moved(state: &Path) -> BTreeSet<String> {
+    let directories = fs::read_dir(state.join("lost+found")).into_iter().flatten().flatten();
+    let names = directories.flat_map(|directory| files(&directory.path()));
+    names.filter_map(|path| Some(path.file_name()?.to_str()?.to_string())).collect()
+}
+
+#[test]
+fn an_index_that_the_journal_can_make_again_is_not_kept() {
+    let place = Place::new();
+    small(&place.state());
+    let whole = exported(&place.state(), false).expect("it is whole").0;
+    let all = content(&place.state());
+    let copied = place.0.join("copy");
+    // As a power cut may leave the two: the index none of what it was, the journal whole or with a length that has no bytes.
+    for zeros in [0, 700] {
+        copy(&place.state(), &copied);
+        let index = copied.join("ledger/db");
+        let length = fs::metadata(&index).expect("an index").len();
+        fs::write(&index, vec![b'x'; length as usize]).expect("written");
+        let path = segment(&copied);
+        let length = fs::metadata(&path).expect("a segment").len();
+        fs::File::options().write(true).open(&path).and_then(|file| file.set_len(length + zeros)).expect("longer");
+        let (store, restored) = open(&copied);
+        drop(store);
+        let again =
+            restored.told.iter().filter(|told| told.contains("it is made again") || told.contains("was made again"));
+        assert_eq!((again.count(), restored.told.len()), (1, 1 + usize::from(zeros > 0)), "{:?}", restored.told);
+        // Where the journal may have lost its end, the index may have had it.
+        let wanted = if zeros == 0 { &[][..] } else { &["README", "ledger"] };
+        assert!(moved(&copied).iter().eq(wanted), "{:?}", moved(&copied));
+        assert_eq!(exported(&copied, false).expect("it is whole").0, whole);
+        assert_eq!(check(&copied, &whole, &all, "the time after"), "unharmed");
+    }
+}
+
+#[test]
+fn a_journal_alone_or_beside_another_times_index_is_all_it_takes() {
+    let place = Place::new();
+    let (old, new) = (place.0.join("old"), place.0.join("new"));
+    small(&old);
+    copy(&old, &new);
+    open(&new).0.commit_now(push(9)).expect("durable");
+    let (before, after) = (exported(&old, false).expect("whole").0, exported(&new, false).expect("whole").0);
+    assert!(records(&after).len() > records(&before).len());
+    let copied = place.0.join("copy");
+    let put_back = |journal: &Path, index: Option<&Path>, format: bool| {
+        let _ = fs::remove_dir_all(&copied);
+        copy(&journal.join("journal"), &copied.join("journal"));
+        if let Some(index) = index {
+            copy(&index.join("ledger"), &copied.join("ledger"));
+        }
+        if format {
+            fs::copy(journal.join("format"), copied.join("format")).expect("copied");
+        }
+        let (store, restored) = open(&copied);
+        drop(store);
+        let text = exported(&copied, false).unwrap_or_else(|error| panic!("{error}")).0;
+        assert_eq!(open(&copied).1.told, [] as [String; 0], "told twice");
+        (text, restored.told)
+    };
+    for format in [true, false] {
+        assert_eq!(put_back(&old, None, format).0, before);
+        assert_eq!(put_back(&new, None, format).0, after);
+        // An older index is brought up, a newer one has what an older journal lacks.
+        assert_eq!(put_back(&new, Some(&old), format), (after.clone(), Vec::new()));
+        assert_eq!(records(&put_back(&old, Some(&new), format).0), records(&after));
+    }
+    // The older journal was put back and went on; then an index came from before that. Under the same numbers it has other lines.
+    let other = place.0.join("other");
+    copy(&old, &other);
+    fs::remove_dir_all(other.join("ledger")).expect("removed");
+    open(&other).0.commit_now(push(20)).expect("durable");
+    let went_on = exported(&other, false).expect("whole").0;
+    let (text, told) = put_back(&other, Some(&new), true);
+    assert_eq!(text, went_on, "{told:?}");
+    assert!(told.iter().any(|told| told.contains("of another journal") && told.contains("kept in")), "{told:?}");
+    assert!(moved(&copied).contains("ledger"));
 }
 
 #[test]
@@ -398,8 +481,17 @@ fn what_was_moved_away_goes_when_it_is_old_and_the_ledger_is_whole() {
     assert_eq!(gc(&store, Policy { events: 100, days: None }).kept, 1, "not at once");
     let lost = files(&state.join("lost+found"));
     fs::rename(&lost[0], state.join("lost+found/1000000000")).expect("renamed");
+    // By the clock alone it is not old: there is no record of the days before now.
+    let report = gc(&store, Policy { events: 100, days: Some(1) });
+    assert_eq!((&report.trouble, report.kept, report.events), (&None, 1, 0));
+    assert!(report.doubtful > 0 && report.doubt().is_some_and(|doubt| doubt.contains("set ahead")), "{report:?}");
+    let now = sai_agent::clock::wall();
+    let days = |id| EventRecord { at: now - (EVENTS + 6 - id) * 24 * 3600 * 1000, ..event(id) };
+    store
+        .commit_now((EVENTS + 1..EVENTS + 6).map(|id| Change::Event(EventRecord { jobs: 0, ..days(id) })).collect())
+        .expect("durable");
     let report = gc(&store, Policy { events: 100, days: None });
-    assert_eq!((report.trouble, report.kept), (None, 0));
+    assert_eq!((report.trouble, report.kept, report.doubtful), (None, 0, 0));
     assert!(report.bytes_freed >= 8 && files(&state.join("lost+found")).is_empty());
 }
 

@@ -207,7 +207,8 @@ sai-master gc - delete what retention does not keep
 
 usage: sai-master gc [--config FILE] [--state DIR]
 
-Does at once what a running master does every hour, by `keep` of the configuration.
+Does at once what a running master does every hour, by `keep` of the configuration. What only a clock that may have leapt says is
+too old stays for some days, and is told.
 
 exit status: 0 done, 1 not all could be deleted, 2 a command line that is not understood, 3 trouble with the state
 

@@ -4,7 +4,7 @@
 //! when it is missing, behind or not what it was. What sled 0.34.7 does to those who lean on it, and what is done about it:
 //! - A byte changed in its files can make it lose records without a word: a sum over all that is in it is kept with the
 //!   number of the journal's line it stands at, and compared at each start.
-//! - Damage can make it panic, which ends a program: then the program begins anew, without the index (see [`guarded`]).
+//! - Damage can make it panic, which ends a program: then the next start is one without the index (see [`guarded`]).
 //! - A `snap.N.generating` left by a crash makes it refuse the whole store: removed before it is opened.
 //! - After one failed write every call fails until it is opened anew: [`Index::reopen`].
 //! - It does not give space back: at start an index far larger than its records is made again.
@@ -53,21 +53,26 @@ pub(super) struct Mark {
     pub line: u64,
     /// The numbers that the next event, job and action get, as far as these lines say.
     pub numbers: Numbers,
+    /// CRC of that line; 0 when it is not known.
+    pub check: u32,
     /// Sum of the digests of all that is in the trees, the marks aside.
     sum: u64,
 }
 
 impl Mark {
     /// Where an empty index stands.
-    const EMPTY: Self = Self { line: 0, numbers: Numbers { event: 1, job: 1, action: 1 }, sum: 0 };
+    const EMPTY: Self = Self { line: 0, numbers: Numbers { event: 1, job: 1, action: 1 }, check: 0, sum: 0 };
 
     fn bytes(self) -> Vec<u8> {
-        [&self.line.to_be_bytes()[..], &self.sum.to_be_bytes(), &self.numbers.bytes()].concat()
+        let (line, sum, check) = (self.line.to_be_bytes(), self.sum.to_be_bytes(), self.check.to_be_bytes());
+        [&line[..], &sum, &self.numbers.bytes(), &check].concat()
     }
 
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let numbers = Numbers::from_bytes(bytes.get(16..)?)?;
-        Some(Self { line: number(bytes)?, sum: number(bytes.get(8..)?)?, numbers })
+        // Marks of an earlier version end before it.
+        let check = bytes.get(40..44).and_then(|check| check.try_into().ok()).map_or(0, u32::from_be_bytes);
+        Some(Self { line: number(bytes)?, sum: number(bytes.get(8..)?)?, numbers, check })
     }
 }
 
@@ -154,7 +159,9 @@ impl Index {
     pub(super) fn open_old(state: &Path) -> Result<Self, StoreError> {
         let directory = state.join("ledger");
         finish_swap(state)?;
-        match guarded(state, || open_trees(&directory)) {
+        // One that was killed meanwhile looks like one that panicked; and it cannot be made again from anything.
+        let open = || guarded(state, || open_trees(&directory));
+        match open().or_else(open) {
             Some(Ok(trees)) => {
                 let mut mark = Mark::EMPTY;
                 let numbers = trees.list[Kind::Mark as usize].get(NUMBERS);
@@ -182,11 +189,18 @@ impl Index {
 
     /// Puts an index made beside in the place of the one of `state`, which is no longer open.
     pub(super) fn take_place(self, state: &Path) -> Result<Self, StoreError> {
+        let written = self.with(0, |trees| trees.db.flush());
         self.close();
+        written?;
         swap(state)?;
         let directory = state.join("ledger");
         let trees = open_trees(&directory)?;
         let mark = self.mark();
+        // A disk that failed meanwhile may have got less than sled says: then all that it lacks would be taken for nobody's.
+        if compare(&trees)?.is_none_or(|(found, _)| found != mark) {
+            let why = format!("{} is not what was just written; is the disk failing?", directory.display());
+            return Err(StoreError::Ledger(why));
+        }
         Ok(Self { directory, trees: RwLock::new(Some(trees)), mark: Mutex::new(mark) })
     }
 
@@ -388,13 +402,14 @@ impl Index {
 
     // --- Writing -----------------------------------------------------------------------------------------------
 
-    /// Takes in what lines of the journal up to `line` change. Not durable: that is the journal's affair.
-    pub(super) fn apply(&self, line: u64, numbers: Numbers, writes: &Writes) -> Result<(), Trouble> {
+    /// Takes in what lines of the journal up to `line`, whose CRC is `check`, change. Not durable: that is the journal's affair.
+    pub(super) fn apply(&self, line: u64, check: u32, numbers: Numbers, writes: &Writes) -> Result<(), Trouble> {
         // Readers see all of a group or nothing.
         let guard = self.trees.write().unwrap_or_else(PoisonError::into_inner);
         // Closed by a failed reopening: there is still no room.
         let trees = guard.as_ref().ok_or(Trouble::Full)?;
-        let mut mark = Mark { line, ..self.mark() };
+        let before = self.mark();
+        let mut mark = Mark { line, check: if before.line == line { before.check } else { check }, ..before };
         mark.numbers.at_least(numbers);
         let mut operations: Vec<Vec<Write>> = vec![Vec::new(); NAMES.len()];
         for ((tree, key), value) in writes {
@@ -488,7 +503,7 @@ impl<'a> Filling<'a> {
     }
 
     fn write(&mut self) -> Result<(), Trouble> {
-        self.index.apply(self.line, self.numbers, &self.writes)?;
+        self.index.apply(self.line, 0, self.numbers, &self.writes)?;
         self.writes.clear();
         Ok(())
     }
@@ -501,8 +516,9 @@ impl<'a> Filling<'a> {
     }
 }
 
-/// Runs what may make sled panic. None when it did, now or the last time, or when it was killed meanwhile: a file is
-/// there while it runs. Where a panic ends the program, the program begins anew and finds that file.
+/// Runs what may make sled panic. None when it did, now or the last time, or when it was killed meanwhile: a file is there while
+/// it runs. A program that is built to end with any panic ends, and finds the file when it is started again. No damage that was
+/// tried made sled panic here (a thousand changed bits, cuts, zeros, files of another time): what is not as it was is an error.
 fn guarded<T>(state: &Path, open: impl FnOnce() -> T) -> Option<T> {
     let file = state.join("ledger.opening");
     if file.exists() {
@@ -512,26 +528,9 @@ fn guarded<T>(state: &Path, open: impl FnOnce() -> T) -> Option<T> {
     }
     // Without room for it all is as it would be without this.
     let _ = File::create(&file);
-    if cfg!(panic = "abort") {
-        let hook = std::panic::take_hook();
-        std::panic::set_hook(Box::new(|_| begin_anew()));
-        let result = open();
-        std::panic::set_hook(hook);
-        let _ = fs::remove_file(&file);
-        return Some(result);
-    }
     let result = catch_unwind(AssertUnwindSafe(open)).ok();
     let _ = fs::remove_file(&file);
     result
-}
-
-/// The same program with the same arguments in the place of this one.
-fn begin_anew() {
-    use std::os::unix::process::CommandExt as _;
-    if let Ok(program) = std::env::current_exe() {
-        // It returns only when it fails; then the panic goes on, and whoever starts the program next finds the file.
-        let _ = std::process::Command::new(program).args(std::env::args_os().skip(1)).exec();
-    }
 }
 
 /// Compares the trees with their sum: where they stand and whether they take far too much room; none when they differ.

@@ -62,28 +62,33 @@ pub(super) struct Line<'a> {
     pub place: u64,
     /// How many its group has.
     pub of: u64,
+    /// Its CRC, which tells it from another line of that number in another journal.
+    pub check: u32,
     pub text: &'a str,
 }
 
-/// Adds a line to `out`. `text` is one line of JSON.
-pub(super) fn encode(line: Line<'_>, out: &mut Vec<u8>) {
-    let body = format!("{} {}/{} {}", line.number, line.place, line.of, line.text);
-    out.extend_from_slice(format!("{:08x} ", crc32fast::hash(body.as_bytes())).as_bytes());
+/// Adds line `place` of a group of `of` to `out` and returns its CRC. `text` is one line of JSON.
+pub(super) fn encode(number: u64, place: u64, of: u64, text: &str, out: &mut Vec<u8>) -> u32 {
+    let body = format!("{number} {place}/{of} {text}");
+    let check = crc32fast::hash(body.as_bytes());
+    out.extend_from_slice(format!("{check:08x} ").as_bytes());
     out.extend_from_slice(body.as_bytes());
     out.push(b'\n');
+    check
 }
 
 /// Reads a line without its end; none when a byte of it is not what was written.
 pub(super) fn decode(bytes: &[u8]) -> Option<Line<'_>> {
-    let (check, body) = bytes.split_at_checked(9)?;
+    let (said, body) = bytes.split_at_checked(9)?;
+    let check = crc32fast::hash(body);
     // Compared as text, since a number has several spellings.
-    if check != format!("{:08x} ", crc32fast::hash(body)).as_bytes() {
+    if said != format!("{check:08x} ").as_bytes() {
         return None;
     }
     let mut words = std::str::from_utf8(body).ok()?.splitn(3, ' ');
     let (number, group, text) = (words.next()?, words.next()?, words.next()?);
     let (place, of) = group.split_once('/')?;
-    let line = Line { number: number.parse().ok()?, place: place.parse().ok()?, of: of.parse().ok()?, text };
+    let line = Line { number: number.parse().ok()?, place: place.parse().ok()?, of: of.parse().ok()?, check, text };
     (1..=line.of).contains(&line.place).then_some(line)
 }
 
@@ -120,6 +125,8 @@ pub(super) struct Journal {
     length: u64,
     /// Number of the next line.
     next: u64,
+    /// CRC of the last line, if this process wrote it; else 0.
+    check: u32,
 }
 
 impl Journal {
@@ -134,7 +141,7 @@ impl Journal {
         }
         // What a killed process wrote is in the page cache, and not durable before this.
         file.sync_data()?;
-        Ok(Self { directory: directory.to_path_buf(), file, first, length, next: last.saturating_add(1) })
+        Ok(Self { directory: directory.to_path_buf(), file, first, length, next: last.saturating_add(1), check: 0 })
     }
 
     /// Begins a segment behind line `last`.
@@ -149,12 +156,17 @@ impl Journal {
         let file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(path)?;
         file.sync_all()?;
         sync_directory(directory)?;
-        Ok(Self { directory: directory.to_path_buf(), file, first: next, length: 0, next })
+        Ok(Self { directory: directory.to_path_buf(), file, first: next, length: 0, next, check: 0 })
     }
 
     /// Number of the last line; 0 before the first.
     pub(super) fn last(&self) -> u64 {
         self.next.saturating_sub(1)
+    }
+
+    /// CRC of the last line; 0 when it is not known.
+    pub(super) fn check(&self) -> u32 {
+        self.check
     }
 
     /// Bytes of the open segment.
@@ -168,10 +180,10 @@ impl Journal {
     /// The disk's.
     pub(super) fn append<'a>(&mut self, texts: impl ExactSizeIterator<Item = &'a str>) -> io::Result<()> {
         let of = texts.len() as u64;
-        let mut bytes = Vec::new();
+        let (mut bytes, mut check) = (Vec::new(), self.check);
         for (index, text) in texts.enumerate() {
             let index = index as u64;
-            encode(Line { number: self.next.saturating_add(index), place: index + 1, of, text }, &mut bytes);
+            check = encode(self.next.saturating_add(index), index + 1, of, text, &mut bytes);
         }
         let written = self.file.write_all_at(&bytes, self.length).and_then(|()| self.file.sync_data());
         if let Err(error) = written {
@@ -181,6 +193,7 @@ impl Journal {
         }
         self.length += bytes.len() as u64;
         self.next = self.next.saturating_add(of);
+        self.check = check;
         Ok(())
     }
 
@@ -226,10 +239,10 @@ mod tests {
     #[test]
     fn every_byte_of_a_line_is_checked() {
         let mut bytes = Vec::new();
-        let line = Line { number: 4711, place: 2, of: 3, text: "{\"kind\":\"user\"}" };
-        encode(line, &mut bytes);
+        let text = "{\"kind\":\"user\"}";
+        let check = encode(4711, 2, 3, text, &mut bytes);
         assert_eq!(bytes.pop(), Some(b'\n'));
-        assert_eq!(decode(&bytes), Some(line));
+        assert_eq!(decode(&bytes), Some(Line { number: 4711, place: 2, of: 3, check, text }));
         for at in 0..bytes.len() {
             for bit in 0..8 {
                 let mut changed = bytes.clone();

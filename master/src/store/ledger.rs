@@ -198,10 +198,10 @@ impl Ledger {
             return Ok(());
         }
         self.keep_reserve();
-        let last = loop {
+        let (last, check) = loop {
             let mut journal = locked(&self.journal);
             let error = match journal.append(lines.iter().copied()) {
-                Ok(()) => break journal.last(),
+                Ok(()) => break (journal.last(), journal.check()),
                 Err(error) => error,
             };
             drop(journal);
@@ -217,7 +217,7 @@ impl Ledger {
         let taken = if self.behind.load(Ordering::Relaxed) {
             self.mend()
         } else {
-            self.index.apply(last, staged.numbers, &staged.writes)
+            self.index.apply(last, check, staged.numbers, &staged.writes)
         };
         if let Err(Trouble::Full) = taken {
             // Durable it is. One more try with what the reserve leaves; else a later commit brings the index up.

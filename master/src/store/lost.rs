@@ -6,6 +6,7 @@
 use super::StoreError;
 use super::files::{make_directory, sync_directory};
 use super::keys::Numbers;
+use sai_core::retention::{Age, Evidence};
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
@@ -95,21 +96,33 @@ fn size(path: &Path) -> u64 {
     }
 }
 
-/// Removes what was moved more than [`KEPT`] before `now`, or nothing of it while `whole` is not said: a record may be
-/// found again that names it. Returns the bytes freed, and how many directories are left.
-pub(super) fn expire(state: &Path, now: SystemTime, whole: bool) -> Result<(u64, u64), StoreError> {
+/// What became of what was moved away.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Expired {
+    /// Bytes freed.
+    pub bytes: u64,
+    /// Directories left.
+    pub left: u64,
+    /// Those of them that are old only if the clock is right.
+    pub doubtful: u64,
+}
+
+/// Removes what was moved more than [`KEPT`] ago, or nothing of it while `whole` is not said: a record may be found again that
+/// names it.
+pub(super) fn expire(state: &Path, evidence: &Evidence, whole: bool) -> Result<Expired, StoreError> {
     let failed = |path: &Path, error: &io::Error| StoreError::file(path, "clean up", error);
-    let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let (mut bytes, mut left) = (0, 0);
+    let mut expired = Expired::default();
     for (second, path) in each(state).map_err(|error| failed(&state.join(NAME), &error))? {
-        if whole && now.saturating_sub(second) > KEPT.as_secs() {
-            bytes += size(&path);
+        let age = evidence.age(second.saturating_mul(1000));
+        if whole && age == Age::Old {
+            expired.bytes += size(&path);
             fs::remove_dir_all(&path).map_err(|error| failed(&path, &error))?;
         } else {
-            left += 1;
+            expired.left += 1;
+            expired.doubtful += u64::from(whole && age == Age::Doubtful);
         }
     }
-    Ok((bytes, left))
+    Ok(expired)
 }
 
 /// The numbers behind all that names of files show to be used, moved away or not.

@@ -5,7 +5,7 @@
 //! files of the journal damaged, a new snapshot is made at once and they are moved away, so that damage is met, and said, once.
 
 use super::files::sync_directory;
-use super::index::{Filling, Index, Opened, Trouble};
+use super::index::{Filling, Index, Mark, Opened, Trouble};
 use super::journal::survey::{self, Survey, list, missing, words};
 use super::journal::{self, Journal, Role, snapshot};
 use super::keys::{self, Kind, Numbers, RECORDS};
@@ -87,6 +87,21 @@ impl Pieces {
         let mut numbers = Numbers { event: 1, job: 1, action: 1 };
         self.snapshots.iter().filter_map(|piece| piece.numbers).for_each(|known| numbers.at_least(known));
         numbers
+    }
+
+    /// Whether an index that stands there can have been made from this journal. One that was kept from before another journal was
+    /// put in the place of its own has other lines under the same numbers.
+    pub(super) fn made(&self, mark: Mark) -> bool {
+        let segment = self.segments.iter().rfind(|segment| segment.number <= mark.line);
+        let Some(segment) = segment.filter(|_| mark.check != 0) else { return true };
+        let mut found = Some(segment.check).filter(|_| segment.last == mark.line);
+        if found.is_none() {
+            // What cannot be read tells nothing.
+            let _ = journal::read(&segment.path, &mut |line, _| {
+                found = found.or(line.filter(|line| line.number == mark.line).map(|line| line.check));
+            });
+        }
+        found.is_none_or(|check| check == mark.check)
     }
 
     /// Whether there is nothing at all.
@@ -173,7 +188,7 @@ impl Plan {
         if let Some(last) = last.filter(|_| torn > 0) {
             let of = if bad_tail && mark.is_none() { ", if it is not damaged" } else { "" };
             plan.told.push(format!(
-                "the last {torn} bytes of {} are no whole group, as a crash leaves it{of}; they are cut off and kept",
+                "the last {torn} bytes of {} are no whole group, as a crash leaves it{of}; they are cut off",
                 last.path.display()
             ));
         }
@@ -275,6 +290,13 @@ impl Pieces {
     }
 }
 
+/// An index that is not gone on with.
+struct Useless {
+    why: String,
+    /// Whether it is none of this journal's, and so may hold what this one never had.
+    foreign: bool,
+}
+
 /// A ledger's parts, ready to go on.
 pub(super) struct Recovered {
     pub journal: Journal,
@@ -290,22 +312,40 @@ pub(super) fn recover(state: &Path, lost: &mut Lost, told: &mut Vec<String>) -> 
     if pieces.is_empty() {
         return Err(StoreError::Missing { state: state.to_path_buf(), what: "its journal is gone" });
     }
-    let index = match Index::open(state)? {
-        Opened::Good(index) => Some((index, false)),
-        Opened::Wasteful(index) => Some((index, true)),
+    let (index, useless) = match Index::open(state)? {
+        Opened::Good(index) | Opened::Wasteful(index) if !pieces.made(index.mark()) => {
+            index.close();
+            (None, Some(Useless { why: "it is of another journal".to_string(), foreign: true }))
+        }
+        Opened::Good(index) => (Some((index, false)), None),
+        Opened::Wasteful(index) => (Some((index, true)), None),
         Opened::Absent => {
             if pieces.segments.iter().any(|segment| segment.last > 0) {
                 told.push("the index was missing; it is made again from the journal".to_string());
             }
-            None
+            (None, None)
         }
-        Opened::Damaged(why) => {
-            told.push(format!("the index is damaged ({why}); it is made again from the journal"));
-            lost.take(&state.join("ledger"), &why)?;
-            None
-        }
+        Opened::Damaged(why) => (None, Some(Useless { why, foreign: false })),
     };
     let mut plan = Plan::make(&pieces, index.as_ref().map(|(index, _)| index.mark().line));
+    match useless {
+        // Its place is taken by the new one. So it is after most power cuts, and nobody need do anything.
+        Some(Useless { why, foreign: false })
+            if !plan.lost() && plan.torn == 0 && pieces.damaged(&plan).next().is_none() =>
+        {
+            told.push(format!(
+                "the index was not usable ({why}); it was made again from the journal, which has all of it"
+            ));
+        }
+        Some(Useless { why, .. }) => {
+            lost.take(&state.join("ledger"), &why)?;
+            let place = lost.place();
+            told.push(format!(
+                "the index is not usable ({why}); it is made again from the journal, and kept in {place}"
+            ));
+        }
+        None => {}
+    }
     let remake = match (&index, plan.base) {
         (Some((_, wasteful)), Base::Index) => *wasteful && plan.journal_whole,
         _ => true,
@@ -357,10 +397,13 @@ fn go_on(
     let newest = pieces.snapshots.last().map_or(0, |snapshot| snapshot.bytes);
     let last = pieces.segments.last();
     if let Some(last) = last.filter(|_| plan.torn > 0) {
+        // A power cut may leave a length without its bytes, which are zeros then, and nothing to keep.
         let mut bytes = vec![0; usize::try_from(plan.torn).unwrap_or(usize::MAX).min(journal::LINE_BYTES as usize)];
         let read = fs::File::open(&last.path).and_then(|file| file.read_at(&mut bytes, last.whole));
         bytes.truncate(read.map_err(failed)?);
-        lost.keep(&last.path.with_extension("end"), &bytes, "no whole group, as a crash leaves it")?;
+        if bytes.iter().any(|byte| *byte != 0) {
+            lost.keep(&last.path.with_extension("end"), &bytes, "no whole group, as a crash leaves it")?;
+        }
     }
     if let Some(last) = last.filter(|_| damaged.is_empty() && plan.journal_whole) {
         let journal = Journal::resume(&pieces.directory, last.number, last.whole, last.last).map_err(failed)?;

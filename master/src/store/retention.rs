@@ -5,13 +5,14 @@ use super::keys::Kind;
 use super::ledger::Ledger;
 use super::lost::{self, Lost};
 use super::{Change, Store, StoreError};
+use sai_agent::clock;
 use sai_core::job::{EventId, JobKey};
 use sai_core::ledger::{EventRecord, JobRecord};
-use sai_core::retention::{Policy, Retention};
+use sai_core::retention::{Evidence, Policy, Retention};
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 /// Events deleted by one call: their commit must not hold up the jobs that run.
 const BATCH: usize = 64;
@@ -36,6 +37,9 @@ pub struct GcReport {
     /// Directories with what was moved away and is kept: for a time or, when records were lost that may have named it, until
     /// somebody has looked.
     pub kept: u64,
+    /// Events, and directories with what was moved away, that are too old by the clock alone, which is not borne out: it may have
+    /// leapt.
+    pub doubtful: u64,
     /// Whether there is more to delete: call again.
     pub more: bool,
     /// Bytes of the ledger on disk now. What it no longer needs it gives back when the store is opened next.
@@ -52,6 +56,7 @@ impl GcReport {
         self.bytes_freed += next.bytes_freed;
         self.orphans += next.orphans;
         (self.more, self.kept, self.ledger_bytes) = (next.more, next.kept, next.ledger_bytes);
+        self.doubtful = next.doubtful;
         self.trouble = next.trouble;
     }
 }
@@ -63,7 +68,26 @@ impl fmt::Display for GcReport {
             "deleted {} events with {} jobs, {} bytes in all; moved {} files without a record to lost+found, which has {} \
              directories; the ledger has {} bytes",
             self.events, self.jobs, self.bytes_freed, self.orphans, self.kept, self.ledger_bytes
-        )
+        )?;
+        match self.doubt() {
+            Some(doubt) => write!(out, "\n{doubt}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl GcReport {
+    /// What is not deleted for its age yet, and why; none when nothing is.
+    pub fn doubt(&self) -> Option<String> {
+        (self.doubtful > 0).then(|| {
+            format!(
+                "{} events or directories of lost+found are too old if the clock is right (it says {}), but nothing was recorded for \
+                 long before now or before the last pushes, as if it had been set ahead; they go when the master has run for four \
+                 days, or has records of them, and nobody has set it back",
+                self.doubtful,
+                crate::page::units::moment_text(clock::wall())
+            )
+        })
     }
 }
 
@@ -82,8 +106,9 @@ pub fn gc(store: &Store, policy: Policy) -> GcReport {
 fn collect(store: &Store, policy: Policy, report: &mut GcReport) -> Result<(), StoreError> {
     let ledger = store.ledger();
     let now = SystemTime::now();
-    let millis = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
-    let mut retention = Retention::new(policy, millis);
+    let watched = store.watch_clock();
+    let mut retention = Retention::new(policy, watched);
+    let mut evidence = Evidence::new(watched, lost::KEPT.as_millis() as u64);
     let mut expired: Vec<EventRecord> = Vec::new();
     let mut before = u64::MAX;
     loop {
@@ -91,6 +116,7 @@ fn collect(store: &Store, policy: Policy, report: &mut GcReport) -> Result<(), S
         let Some(last) = page.last() else { break };
         before = last.id;
         for event in page {
+            evidence.record(event.at);
             let jobs_end = event.first_job.saturating_add(u64::from(event.jobs));
             let finished = ledger.index.unfinished(event.first_job, jobs_end)?.is_empty();
             if retention.expired(&event, finished) {
@@ -104,6 +130,7 @@ fn collect(store: &Store, policy: Policy, report: &mut GcReport) -> Result<(), S
         }
     }
     report.more |= expired.len() > BATCH;
+    report.doubtful = retention.doubtful;
     let skip = expired.len().saturating_sub(BATCH);
     let expired = expired.get(skip..).unwrap_or_default();
     if !expired.is_empty() {
@@ -129,9 +156,10 @@ fn collect(store: &Store, policy: Policy, report: &mut GcReport) -> Result<(), S
         let state = &store.files().paths().state;
         let mut lost = Lost::new(state);
         report.orphans += sweep(ledger, store.files(), Some(now), &mut lost)?;
-        let (bytes, kept) = lost::expire(state, now, ledger.is_whole()?)?;
-        report.bytes_freed += bytes;
-        report.kept = kept;
+        let expired = lost::expire(state, &evidence, ledger.is_whole()?)?;
+        report.bytes_freed += expired.bytes;
+        report.kept = expired.left;
+        report.doubtful += expired.doubtful;
     }
     Ok(())
 }

@@ -93,7 +93,7 @@ pub fn export(state: &Path, salvage: bool, out: &mut dyn Write) -> Result<Export
                 return Err(missing("its journal is gone"));
             }
             let index = match Index::open(state) {
-                Ok(Opened::Good(index) | Opened::Wasteful(index)) => Some(index),
+                Ok(Opened::Good(index) | Opened::Wasteful(index)) if pieces.made(index.mark()) => Some(index),
                 _ => None,
             };
             if let Some(index) = &index {

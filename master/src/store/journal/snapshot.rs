@@ -41,7 +41,7 @@ impl Writer {
     pub(in crate::store) fn record(&mut self, text: &str) -> io::Result<()> {
         self.line += 1;
         self.buffer.clear();
-        encode(Line { number: self.line, place: 1, of: 1, text }, &mut self.buffer);
+        encode(self.line, 1, 1, text, &mut self.buffer);
         self.out.write_all(&self.buffer)
     }
 

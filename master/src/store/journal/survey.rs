@@ -80,6 +80,8 @@ pub(in crate::store) struct Survey {
     pub whole: u64,
     /// Number of the last line of that group; of a segment without one, of the line before it.
     pub last: u64,
+    /// CRC of that line; 0 when there is none.
+    pub check: u32,
     /// What its first line says of the next numbers, if it is a snapshot's.
     pub numbers: Option<Numbers>,
     /// Whether all of it is there, as it was written.
@@ -94,7 +96,7 @@ impl Survey {
         let path = path(directory, role, number);
         let mut runs: Vec<(u64, u64)> = Vec::new();
         let (mut bad, mut bytes, mut whole) = (0, 0, 0);
-        let mut last = if role == Role::Segment { number.saturating_sub(1) } else { 0 };
+        let (mut last, mut check) = (if role == Role::Segment { number.saturating_sub(1) } else { 0 }, 0);
         let (mut head, mut ended) = (None::<Head>, None::<u64>);
         let opened = read(&path, &mut |line, end| {
             bytes = end;
@@ -108,7 +110,7 @@ impl Survey {
             }
             let begin = runs.last().map_or(line.number, |run| run.0);
             if line.place == line.of && line.number.saturating_add(1) >= begin.saturating_add(line.of) {
-                (whole, last) = (end, line.number);
+                (whole, last, check) = (end, line.number, line.check);
             }
             if role == Role::Snapshot && is_frame(line.text) {
                 head = head.take().or_else(|| json::from_str(line.text).ok());
@@ -134,7 +136,7 @@ impl Survey {
             ),
         };
         let numbers = head.map(|head| Numbers { event: head.next_event, job: head.next_job, action: head.next_action });
-        Self { path, number, runs, bad, bytes, whole, last, numbers, intact, foreign }
+        Self { path, number, runs, bad, bytes, whole, last, check, numbers, intact, foreign }
     }
 }
 
