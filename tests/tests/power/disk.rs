@@ -2,13 +2,15 @@
 //!
 //! Bytes are durable when their file was synced, names when a directory was. What was not may be there or not: of the names
 //! what was done first, as a journal has it; of a file's bytes any pages, its length with or without them, and zeros where
-//! bytes are missing. It is in memory and mounted by FUSE.
+//! bytes are missing. It is in memory and mounted by FUSE. It counts the operations that change it, and at any of them can kill
+//! who asks for it, be full, or fail.
 
 use fuser::{
     BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
     LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry,
     ReplyOpen, ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
+use rustix::process::{Pid, Signal, kill_process};
 use sai_tests::random::Random;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -19,6 +21,27 @@ use std::time::{Duration, SystemTime};
 const PAGE: usize = 4096;
 /// Nothing is remembered by the kernel, so that it forgets with the disk.
 const NEVER: Duration = Duration::ZERO;
+
+/// What becomes of an operation that would change the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Who asks for it is killed before it is done; nothing is done any more.
+    Kill,
+    /// What needs room, this and all later ones, gets none.
+    Full,
+    /// It alone fails (EIO).
+    Failure,
+}
+
+#[derive(Default)]
+struct Faults {
+    /// Operations so far.
+    operations: u64,
+    /// At which of them, from 1, and what.
+    planned: Option<(u64, Fault)>,
+    /// Whether it has happened.
+    struck: bool,
+}
 
 #[derive(Clone)]
 struct Node {
@@ -34,8 +57,11 @@ struct Node {
 /// A change of a directory: its node, a name, and what that names from now on.
 type Naming = (u64, String, Option<u64>);
 
-#[derive(Default)]
-struct Content {
+/// All that is on a disk, as it is and as it would be after a power cut.
+#[derive(Clone, Default)]
+pub struct Content {
+    /// Numbers of nodes that were given; none is given again, whatever the disk is set back to.
+    given: u64,
     nodes: BTreeMap<u64, Node>,
     names: BTreeMap<(u64, String), u64>,
     durable_names: BTreeMap<(u64, String), u64>,
@@ -45,7 +71,8 @@ struct Content {
 
 impl Content {
     fn make(&mut self, parent: u64, name: &OsStr, kind: FileType, mode: u32) -> FileAttr {
-        let number = self.nodes.last_key_value().map_or(1, |(last, _)| last + 1);
+        self.given += 1;
+        let number = self.given;
         let node = Node {
             kind,
             mode: (mode & 0o7777) as u16,
@@ -90,6 +117,16 @@ impl Content {
             blksize: PAGE as u32,
             flags: 0,
         })
+    }
+
+    /// Makes all of it durable.
+    fn sync(&mut self) {
+        self.namings.clear();
+        self.durable_names.clone_from(&self.names);
+        for node in self.nodes.values_mut() {
+            node.dirty.clear();
+            node.durable.clone_from(&node.bytes);
+        }
     }
 
     /// What is there after the power was gone.
@@ -140,15 +177,39 @@ fn copy_page(from: &[u8], to: &mut [u8], page: usize) {
 /// The disk, mounted.
 pub struct Disk {
     content: Arc<Mutex<Content>>,
+    faults: Arc<Mutex<Faults>>,
     path: PathBuf,
     session: Option<BackgroundSession>,
 }
 
-struct Mounted(Arc<Mutex<Content>>);
+struct Mounted(Arc<Mutex<Content>>, Arc<Mutex<Faults>>);
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 impl Mounted {
     fn lock(&self) -> MutexGuard<'_, Content> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.0)
+    }
+
+    /// Counts an operation, and says whether it is done. `room`: whether it needs some.
+    fn ask(&self, request: &Request, room: bool) -> Result<(), Errno> {
+        let mut faults = locked(&self.1);
+        faults.operations += 1;
+        let Some((at, fault)) = faults.planned.filter(|(at, _)| faults.operations >= *at) else { return Ok(()) };
+        match fault {
+            Fault::Kill => {
+                if let Some(asks) = Pid::from_raw(request.pid() as i32).filter(|_| !faults.struck) {
+                    let _ = kill_process(asks, Signal::KILL);
+                }
+            }
+            Fault::Full if !room => return Ok(()),
+            Fault::Failure if faults.operations > at => return Ok(()),
+            Fault::Full | Fault::Failure => {}
+        }
+        faults.struck = true;
+        Err(if fault == Fault::Full { Errno::ENOSPC } else { Errno::EIO })
     }
 }
 
@@ -162,7 +223,8 @@ impl Disk {
         std::fs::create_dir_all(path).expect("a directory");
         let mut content = Content::default();
         content.make(0, OsStr::new(""), FileType::Directory, 0o711);
-        let mut disk = Self { content: Arc::new(Mutex::new(content)), path: path.to_path_buf(), session: None };
+        let (content, faults) = (Arc::new(Mutex::new(content)), Arc::default());
+        let mut disk = Self { content, faults, path: path.to_path_buf(), session: None };
         match disk.attach() {
             Ok(()) => Some(disk),
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
@@ -174,7 +236,7 @@ impl Disk {
     }
 
     fn attach(&mut self) -> std::io::Result<()> {
-        let mounted = Mounted(Arc::clone(&self.content));
+        let mounted = Mounted(Arc::clone(&self.content), Arc::clone(&self.faults));
         self.session = Some(fuser::spawn_mount(mounted, &self.path, &Config::default())?);
         Ok(())
     }
@@ -182,8 +244,40 @@ impl Disk {
     /// Takes the power away and gives it back. Nobody may have the disk open.
     pub fn cut(&mut self, random: &mut Random) {
         drop(self.session.take());
-        self.content.lock().unwrap_or_else(PoisonError::into_inner).cut(random);
+        locked(&self.content).cut(random);
         self.attach().expect("it can be mounted again");
+    }
+
+    /// What is on it, all of it durable from now on.
+    pub fn save(&self) -> Content {
+        let mut content = locked(&self.content);
+        content.sync();
+        content.clone()
+    }
+
+    /// Sets it back to what it was. Nobody may have it open.
+    pub fn set_back(&self, saved: &Content) {
+        let mut content = locked(&self.content);
+        let given = content.given;
+        content.clone_from(saved);
+        content.given = given;
+    }
+
+    /// Counts operations from 1 again, with this to happen at one of them.
+    pub fn plan(&self, fault: Option<(u64, Fault)>) {
+        *locked(&self.faults) = Faults { planned: fault, ..Faults::default() };
+    }
+
+    /// How many operations there were, and whether what was planned has happened. Nothing more will.
+    pub fn heal(&self) -> (u64, bool) {
+        let mut faults = locked(&self.faults);
+        faults.planned = None;
+        (faults.operations, faults.struck)
+    }
+
+    /// Whether what was planned has happened.
+    pub fn struck(&self) -> bool {
+        locked(&self.faults).struck
     }
 }
 
@@ -205,7 +299,7 @@ impl Filesystem for Mounted {
 
     fn setattr(
         &self,
-        _: &Request,
+        request: &Request,
         number: INodeNo,
         mode: Option<u32>,
         _: Option<u32>,
@@ -221,6 +315,9 @@ impl Filesystem for Mounted {
         _: Option<fuser::BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        if let Err(error) = self.ask(request, false) {
+            return reply.error(error);
+        }
         let mut content = self.lock();
         let Some(node) = content.nodes.get_mut(&number.into()) else { return reply.error(Errno::ENOENT) };
         if let Some(mode) = mode {
@@ -236,21 +333,33 @@ impl Filesystem for Mounted {
         }
     }
 
-    fn mknod(&self, _: &Request, parent: INodeNo, name: &OsStr, mode: u32, _: u32, _: u32, reply: ReplyEntry) {
+    fn mknod(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, _: u32, _: u32, reply: ReplyEntry) {
+        if let Err(error) = self.ask(request, true) {
+            return reply.error(error);
+        }
         let kind = if mode & 0o170_000 == 0o140_000 { FileType::Socket } else { FileType::RegularFile };
         reply.entry(&NEVER, &self.lock().make(parent.into(), name, kind, mode), Generation(0));
     }
 
-    fn mkdir(&self, _: &Request, parent: INodeNo, name: &OsStr, mode: u32, _: u32, reply: ReplyEntry) {
+    fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, _: u32, reply: ReplyEntry) {
+        if let Err(error) = self.ask(request, true) {
+            return reply.error(error);
+        }
         reply.entry(&NEVER, &self.lock().make(parent.into(), name, FileType::Directory, mode), Generation(0));
     }
 
-    fn create(&self, _: &Request, parent: INodeNo, name: &OsStr, mode: u32, _: u32, _: i32, reply: ReplyCreate) {
+    fn create(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, _: u32, _: i32, reply: ReplyCreate) {
+        if let Err(error) = self.ask(request, true) {
+            return reply.error(error);
+        }
         let about = self.lock().make(parent.into(), name, FileType::RegularFile, mode);
         reply.created(&NEVER, &about, Generation(0), FileHandle(0), FopenFlags::FOPEN_DIRECT_IO);
     }
 
-    fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        if let Err(error) = self.ask(request, false) {
+            return reply.error(error);
+        }
         self.lock().rename(vec![(parent.into(), name.to_string_lossy().into_owned(), None)]);
         reply.ok();
     }
@@ -266,7 +375,7 @@ impl Filesystem for Mounted {
 
     fn rename(
         &self,
-        _: &Request,
+        request: &Request,
         parent: INodeNo,
         name: &OsStr,
         new_parent: INodeNo,
@@ -274,13 +383,17 @@ impl Filesystem for Mounted {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        if !flags.is_empty() {
+        if !(flags - RenameFlags::RENAME_EXCHANGE).is_empty() {
             return reply.error(Errno::EINVAL);
+        }
+        if let Err(error) = self.ask(request, false) {
+            return reply.error(error);
         }
         let mut content = self.lock();
         let Some(number) = content.find(parent, name) else { return reply.error(Errno::ENOENT) };
+        let other = if flags.is_empty() { None } else { content.find(new_parent, new_name) };
         let text = |name: &OsStr| name.to_string_lossy().into_owned();
-        content.rename(vec![(parent.into(), text(name), None), (new_parent.into(), text(new_name), Some(number))]);
+        content.rename(vec![(parent.into(), text(name), other), (new_parent.into(), text(new_name), Some(number))]);
         reply.ok();
     }
 
@@ -307,7 +420,7 @@ impl Filesystem for Mounted {
 
     fn write(
         &self,
-        _: &Request,
+        request: &Request,
         number: INodeNo,
         _: FileHandle,
         offset: u64,
@@ -317,6 +430,11 @@ impl Filesystem for Mounted {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        let end = offset + data.len() as u64;
+        let grows = self.lock().nodes.get(&number.into()).is_none_or(|node| end > node.bytes.len() as u64);
+        if let Err(error) = self.ask(request, grows) {
+            return reply.error(error);
+        }
         let mut content = self.lock();
         let Some(node) = content.nodes.get_mut(&number.into()) else { return reply.error(Errno::ENOENT) };
         let (from, end) = (offset as usize, offset as usize + data.len());
@@ -333,7 +451,10 @@ impl Filesystem for Mounted {
         reply.ok();
     }
 
-    fn fsync(&self, _: &Request, number: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+    fn fsync(&self, request: &Request, number: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        if let Err(error) = self.ask(request, false) {
+            return reply.error(error);
+        }
         let mut content = self.lock();
         let Some(node) = content.nodes.get_mut(&number.into()) else { return reply.error(Errno::ENOENT) };
         node.durable.resize(node.bytes.len(), 0);
@@ -356,7 +477,10 @@ impl Filesystem for Mounted {
         reply.ok();
     }
 
-    fn fsyncdir(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+    fn fsyncdir(&self, request: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        if let Err(error) = self.ask(request, false) {
+            return reply.error(error);
+        }
         let content = &mut *self.lock();
         for namings in content.namings.drain(..) {
             apply(&mut content.durable_names, &namings);
