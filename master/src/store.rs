@@ -15,6 +15,7 @@ mod lost;
 mod recover;
 mod retention;
 mod transfer;
+mod unknown;
 mod writer;
 
 pub use files::{Files, LogReader, QUEUE_BYTES, Report, Reporter};
@@ -532,7 +533,7 @@ fn format(state: &Path) -> Result<State, StoreError> {
     let path = state.join("format");
     let mut found = String::new();
     match File::open(&path).and_then(|file| file.take(SMALL_FILE).read_to_string(&mut found)) {
-        Ok(_) if found.trim_end() == FORMAT => Ok(State::Current),
+        Ok(_) if is_current(found.trim_end()) => Ok(State::Current),
         Ok(_) if found.trim_end() == OLD_FORMAT => Ok(State::Old),
         Ok(_) => Err(StoreError::Format { state: state.to_path_buf(), found: Some(found.trim_end().to_string()) }),
         Err(error) if error.kind() == ErrorKind::InvalidData => {
@@ -556,6 +557,13 @@ fn format(state: &Path) -> Result<State, StoreError> {
         }
         Err(error) => Err(StoreError::file(&path, "read", &error)),
     }
+}
+
+/// Whether what a format file says is this version's format, or that with what may be added to it: what a later version
+/// writes `sai-state 2.7` for has kinds and keys that an earlier one keeps without knowing them.
+fn is_current(found: &str) -> bool {
+    let more = found.strip_prefix(FORMAT);
+    more.is_some_and(|more| more.is_empty() || more.strip_prefix('.').is_some_and(|minor| minor.parse::<u32>().is_ok()))
 }
 
 fn write_format(state: &Path) -> Result<(), StoreError> {

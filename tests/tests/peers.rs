@@ -51,9 +51,9 @@ fn a_peer_that_breaks_the_protocol_is_told_why_and_let_go() {
         ("hello", "no message"),
         ("[]", "no message"),
         ("{\"t\":3}", "no message"),
-        ("{\"t\":\"explode\"}", "unknown kind"),
+        ("{\"t\":\"explode\"}", "a message (explode) before the greeting"),
         ("{\"t\":\"hello\"}", "malformed hello"),
-        ("{\"t\":\"welcome\",\"protocol\":1}", "unknown kind"),
+        ("{\"t\":\"welcome\",\"protocol\":1}", "before the greeting"),
         ("{\"t\":\"hello\",\"t\":\"load\"", "no message"),
         (deep.as_str(), "no message"),
         (deep_inside.as_str(), ""),
@@ -72,9 +72,9 @@ fn a_peer_that_breaks_the_protocol_is_told_why_and_let_go() {
     let mut past_the_end =
         DataHeader { key: JobKey { job: 1, attempt: 1 }, stream: 0, offset: u64::MAX }.encode().to_vec();
     past_the_end.push(1);
-    let mut version = data(1, 1, b"x");
-    version[0] = 2;
-    for frame in [vec![], vec![1], data(1, 1, b""), data(1, 1, &vec![0; (64 << 10) + 1]), past_the_end, version] {
+    let mut reserved = data(1, 1, b"x");
+    reserved[1] = 2;
+    for frame in [vec![], vec![1], data(1, 1, b""), data(1, 1, &vec![0; (64 << 10) + 1]), past_the_end, reserved] {
         let peer = Peer::join(&line, hello(1, &[PLATFORM], 0, &[]));
         let length = frame.len();
         peer.binary(frame);

@@ -139,6 +139,9 @@ struct Tag {
     jobs: Option<u64>,
     from: Option<u64>,
     below: Option<u64>,
+    ended_at: Option<u64>,
+    key: Option<String>,
+    gone: Option<bool>,
 }
 
 #[derive(Serialize)]
@@ -203,6 +206,19 @@ pub(super) fn with_kind(kind: Kind, record: &str) -> String {
     format!("{{\"kind\":\"{word}\",{}", record.get(1..).unwrap_or_default())
 }
 
+/// Where the record of a change is kept; none for what deletes one.
+pub(super) fn place(change: &Change) -> Option<(Kind, Vec<u8>)> {
+    Some(match change {
+        Change::Event(event) => (Kind::Event, event.id.to_be_bytes().to_vec()),
+        Change::Job(job) => (Kind::Job, job.id.to_be_bytes().to_vec()),
+        Change::Agent(agent) => (Kind::Agent, agent.name.as_bytes().to_vec()),
+        Change::User(user) => (Kind::User, user.name.as_bytes().to_vec()),
+        Change::Tip(tip) => (Kind::Tip, tip_key(&tip.repository, &tip.reference)),
+        Change::Action(action) => (Kind::Action, action.id.to_be_bytes().to_vec()),
+        Change::ForgetTip { .. } | Change::DeleteEvent(_) => return None,
+    })
+}
+
 /// The line of a change; none for the deletion of an event, which takes its record to know.
 pub(super) fn line(change: &Change) -> Option<String> {
     Some(match change {
@@ -239,7 +255,8 @@ pub(super) fn line_of_damage(at: u64, what: &str) -> String {
     json::to_string(&Damage { kind: "damage", id: at, what: what.to_string() })
 }
 
-/// What a line does. A kind or form that this version does not know is kept as it is.
+/// What a line does. A kind or form that this version does not know is kept as it is. Of such a kind a later line with the
+/// same `key`, a text, takes the place of the earlier one, or with `"gone":true` ends it; without a `key` all of them are kept.
 pub(super) fn effect(text: &str) -> Effect {
     known(text).map_or_else(|| Effect::Put(Kind::Other, sha256(text.as_bytes()).to_vec()), |(effect, _)| effect)
 }
@@ -267,7 +284,19 @@ fn known(text: &str) -> Option<(Effect, Tag)> {
         "delete-actions" => {
             Effect::Delete((tag.from?..tag.below?).map(|id| (Kind::Action, id.to_be_bytes().to_vec())).collect())
         }
-        _ => return None,
+        kind if kind.starts_with("sai-") || kind.starts_with("delete-") => return None,
+        kind => {
+            let mut hash = Sha256::default();
+            hash.update(kind.as_bytes());
+            hash.update(&[0]);
+            hash.update(tag.key.as_ref()?.as_bytes());
+            let key = hash.finish().to_vec();
+            if tag.gone == Some(true) {
+                Effect::Delete(vec![(Kind::Other, key)])
+            } else {
+                Effect::Put(Kind::Other, key)
+            }
+        }
     };
     Some((effect, tag))
 }
@@ -289,9 +318,13 @@ pub(super) fn index(text: &str, numbers: &mut Numbers, write: &mut dyn FnMut(Kin
                 }
                 Kind::Job => {
                     numbers.job = numbers.job.max(id.saturating_add(1));
-                    // A state that this version does not know is none that it could go on with.
+                    // A state that this version does not know is none that it could go on with, and whether the job has
+                    // ended says when it did: until then its event stays.
                     let state = format!("\"{}\"", tag.state.unwrap_or_default());
-                    let ended = json::from_str::<JobState>(&state).map_or(true, JobState::ended);
+                    let ended = match json::from_str::<JobState>(&state) {
+                        Ok(JobState::Other(_)) | Err(_) => tag.ended_at.is_some(),
+                        Ok(state) => state.ended(),
+                    };
                     write(Kind::Unfinished, key.clone(), (!ended).then(Vec::new));
                 }
                 Kind::Action => numbers.action = numbers.action.max(id.saturating_add(1)),

@@ -9,11 +9,12 @@ use super::journal::{self, Journal, SEGMENT_BYTES, snapshot};
 use super::keys::{self, Kind, Numbers, RECORDS, parse};
 use super::lost::Lost;
 use super::recover::recover;
-use super::{Change, StoreError};
+use super::{Change, StoreError, unknown};
 use miniserde::Deserialize;
 use sai_core::job::{EventId, JobKey};
 use sai_core::ledger::{EventRecord, JobRecord};
 use sai_core::ordered::Map;
+use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -136,12 +137,28 @@ impl Ledger {
                 Change::DeleteEvent(id) => self.stage_deletion(*id, &mut staged)?,
                 change => {
                     if let Some(line) = keys::line(change) {
-                        staged.add(line);
+                        staged.add(self.with_the_unknown(&staged, change, line)?);
                     }
                 }
             }
         }
         Ok(staged)
+    }
+
+    /// A record's line with what the one before has of a later version's.
+    fn with_the_unknown(&self, staged: &Staged, change: &Change, line: String) -> Result<String, StoreError> {
+        let Some((kind, key)) = keys::place(change) else { return Ok(line) };
+        let place = (kind as usize, key);
+        let old = match staged.writes.get(&place) {
+            Some(staged) => staged.clone(),
+            // Of an index that is closed for want of room nothing is found, and nothing is kept of it.
+            None => self.index.get(kind, &place.1)?,
+        };
+        let kept = old.as_deref().and_then(|old| std::str::from_utf8(old).ok()).map(|old| unknown::kept(old, &line));
+        Ok(match kept {
+            Some(Cow::Owned(kept)) => kept,
+            _ => line,
+        })
     }
 
     /// The record as this group will leave it.
