@@ -73,9 +73,9 @@ fn lines(state: &Path) -> BTreeSet<String> {
     let mut out = Vec::new();
     export(state, false, &mut out).unwrap_or_else(|error| panic!("{error}"));
     let text = String::from_utf8(out).expect("UTF-8");
-    let mut lines: Vec<&str> = text.lines().collect();
-    (lines.remove(0), lines.pop());
-    lines.into_iter().map(ToString::to_string).collect()
+    let lines: Vec<&str> = text.lines().collect();
+    // Without the first and the last, which are the export's own.
+    lines.get(1..lines.len() - 1).unwrap_or_default().iter().map(ToString::to_string).collect()
 }
 
 fn future() -> BTreeSet<String> {

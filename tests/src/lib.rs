@@ -12,6 +12,7 @@ pub mod peer;
 pub mod process;
 pub mod proxy;
 pub mod random;
+pub mod recorded;
 pub mod repository;
 pub mod simulation;
 pub mod world;

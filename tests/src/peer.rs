@@ -103,13 +103,19 @@ impl Peer {
 
     /// What the master says next; `None` when it has closed the link.
     pub fn next(&self) -> Option<MasterMessage> {
+        let text = self.heard()?;
+        Some(MasterMessage::decode(&text).unwrap_or_else(|why| panic!("{why}: {text}")))
+    }
+
+    /// The same as its text.
+    pub fn heard(&self) -> Option<String> {
         let late = async {
             Timer::after(PATIENCE).await;
             panic!("the master says nothing and does not close the link");
         };
         let frame = smol::block_on(self.receiver.receive().or(late))?;
         match frame {
-            Frame::Text(text) => Some(MasterMessage::decode(&text).unwrap_or_else(|why| panic!("{why}: {text}"))),
+            Frame::Text(text) => Some(text),
             Frame::Binary(_) => panic!("the master sends no binary frames"),
         }
     }
