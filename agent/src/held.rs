@@ -197,14 +197,19 @@ async fn follow<F: Future<Output = ()>>(directory: &Arc<JobDirectory>, desk: &De
             }
         }
     }
-    // Without a supervisor there is a verdict in the log, or there must be one now.
+    // Without a supervisor there is a verdict in the log, or there must be one now. Of an attempt that went down with its machine
+    // no more is to be told than that.
     let last = Arc::clone(directory);
-    let settled = unblock(move || {
-        job_directory::bury(&last, "the supervisor of the job was killed")?;
-        last.lengths()
+    let settled = unblock(move || match last.went_down() {
+        true => Ok(None),
+        false => job_directory::bury(&last, "the supervisor of the job was killed").and_then(|()| last.lengths().map(Some)),
     });
     match settled.await {
-        Ok(lengths) => news(News::Lengths(lengths)).await,
+        Ok(lengths) => {
+            if let Some(lengths) = lengths {
+                news(News::Lengths(lengths)).await;
+            }
+        }
         Err(error) => {
             let why = format!("the job's supervisor is gone and its log unusable: {error}");
             news(News::NotBegun(Blame::Agent, why)).await;

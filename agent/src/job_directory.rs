@@ -17,11 +17,18 @@
 //! | `upper`, `root` | of a job in a container: what it has changed of its image; where the whole is mounted |
 //! | `cgroups` | the cgroups that it is in, and that hold it to its limits, one a line |
 //! | `container.err` | what the container's runner had to say |
-//! | `ended` | the log's last record is its verdict |
+//! | `boot` | the boot of the machine in which it was made |
+//! | `ended` | the log's last record is its verdict, and all of log and artifacts is durable |
+//!
+//! **What may be told before it is durable here**: of a job that runs, everything, for it does not outlive its machine. After a
+//! power cut its attempt is given up, whatever is left of its log; the master goes on from nothing that it has not got. Of one
+//! that has ended everything is synced, once, before its verdict is told; then it is sent to its end after any power cut. So
+//! none of the other files needs to be durable: they are of no use to anybody in another boot.
 
 use crate::cgroup;
 use crate::clean_start;
 use crate::container::Container;
+use crate::durable::{sync_directory, sync_files};
 use crate::executor::CGROUPS;
 use crate::process_tree::{Traces, boot, state};
 use crate::remove_tree::remove_tree;
@@ -55,6 +62,8 @@ const SMALL_FILE_BYTES: u64 = 4 << 20;
 /// Time a lock is waited for that no supervisor holds. A process that is being started holds, until it has become its program,
 /// a copy of each file its parent had open, such a lock among them; on a loaded machine that takes a while.
 const LOCK_TIME: Duration = Duration::from_secs(2);
+/// What is said of an attempt that its machine took along.
+pub const WENT_DOWN: &str = "the machine went down while the job ran";
 /// Time a supervisor is given to end its job by itself before it is killed.
 const VANISH_TIME: Duration = Duration::from_secs(15);
 
@@ -126,7 +135,7 @@ fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
     DirBuilder::new().mode(mode).create(path)
 }
 
-/// Writes a whole file so that it is either there with this content or not there.
+/// Writes a whole file so that it is either there with this content or not there, as long as the power does not fail.
 fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("new");
     let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
@@ -162,6 +171,7 @@ impl JobDirectory {
         getrandom::fill(&mut marker).map_err(|error| io::Error::other(error.to_string()))?;
         let marker: String = marker.iter().map(|byte| format!("{byte:02x}")).collect();
         write_whole(&new.join("marker"), marker.as_bytes())?;
+        write_whole(&new.join("boot"), boot().as_bytes())?;
         let public = Assignment { url: assignment.url.without_secret(), ..assignment.clone() };
         write_whole(&new.join("assignment"), json::to_string(&public).as_bytes())?;
         if assignment.url.has_secret() {
@@ -292,12 +302,17 @@ impl JobDirectory {
         self.readers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Length of each stream from 0 on: whole records of the log, those already trimmed included, then the artifacts.
+    /// Length of each stream from 0 on: whole records of the log, those already trimmed included, then the artifacts. A verdict
+    /// counts from the moment when it is durable. None of an attempt that went down with its machine.
     ///
     /// # Errors
     /// The disk's.
     pub fn lengths(&self) -> io::Result<Vec<u64>> {
-        let mut lengths = vec![self.readers().log.length()?];
+        let ended = self.ended();
+        if !ended && !self.of_this_boot() {
+            return Ok(Vec::new());
+        }
+        let mut lengths = vec![self.readers().log.length(ended)?];
         for stream in 1..STREAMS {
             match fs::metadata(self.path.join("artifacts").join(stream.to_string())) {
                 Ok(file) => lengths.push(file.len()),
@@ -342,8 +357,27 @@ impl JobDirectory {
         self.path.join("ended").exists()
     }
 
+    /// Whether this attempt was begun and had not ended when the machine went down: then nothing in here counts.
+    pub fn went_down(&self) -> bool {
+        !self.ended() && !self.of_this_boot()
+    }
+
+    fn of_this_boot(&self) -> bool {
+        match read_small(&self.path.join("boot")) {
+            Ok(made) => made == boot(),
+            // Of an agent that wrote it down later.
+            Err(_) => self.signature().is_some(),
+        }
+    }
+
+    /// Makes durable all that the master may be told of an attempt whose verdict stands in its log, and then that it is.
     pub(crate) fn set_ended(&self) -> io::Result<()> {
-        File::create(self.path.join("ended")).map(|_| ())
+        sync_files(&self.path.join("spool"))?;
+        sync_files(&self.path.join("artifacts"))?;
+        sync_directory(&self.path)?;
+        sync_directory(&self.path.join(".."))?;
+        File::create(self.path.join("ended"))?;
+        sync_directory(&self.path)
     }
 
     /// Takes the lock, unless a supervisor lives.
@@ -395,6 +429,9 @@ impl JobDirectory {
 
     /// Kills what a dead supervisor has left behind. Tells how many processes could not be killed.
     fn sweep(&self) -> io::Result<usize> {
+        if !self.of_this_boot() {
+            return Ok(0);
+        }
         // First those that can be killed all at once, whatever they have done to be found by nothing else.
         cgroup::remove(&self.path.join(CGROUPS))?;
         let traces = Traces { marker: &self.marker()?, session: self.signature(), workspace: &self.path.join("work") };
@@ -426,7 +463,7 @@ impl JobDirectory {
             lock = self.try_lock()?;
         }
         reap();
-        if self.ended() {
+        if self.ended() && self.of_this_boot() {
             // The supervisor was in one itself.
             cgroup::remove(&self.path.join(CGROUPS))?;
         } else if self.sweep()? > 0 {
@@ -483,13 +520,16 @@ pub(crate) fn listen(directory: &JobDirectory) -> io::Result<UnixListener> {
 /// the verdict `Infra`. An attempt that has its verdict is left as it is.
 ///
 /// # Errors
-/// `WouldBlock` when the supervisor lives; else the disk's.
+/// `WouldBlock` when the supervisor lives, `InvalidData` when the attempt went down with its machine; else the disk's.
 pub fn bury(directory: &JobDirectory, why: &str) -> io::Result<()> {
     reap();
     if directory.ended() {
         return Ok(());
     }
     let _lock = directory.lock()?;
+    if directory.went_down() {
+        return Err(invalid(WENT_DOWN));
+    }
     let unkillable = directory.sweep()?;
     let spool = directory.path.join("spool");
     let tail = recover(&spool)?;

@@ -22,6 +22,7 @@ pub mod container_settings;
 pub mod describe;
 pub mod dial;
 pub mod digest;
+pub mod durable;
 pub mod executor;
 pub mod fresh;
 pub mod git;

@@ -8,7 +8,7 @@ use crate::clock;
 use crate::describe;
 use crate::held::{self, News, Orders, Origin};
 use crate::image::users;
-use crate::job_directory::{JobDirectory, Launcher, RunnerOptions};
+use crate::job_directory::{JobDirectory, Launcher, RunnerOptions, WENT_DOWN};
 use crate::link::{Closed, DialError, Frame, Link, LinkSender};
 use crate::mirror;
 use crate::offering::{Assigned, Offering};
@@ -290,11 +290,16 @@ where
         let found: Vec<(JobDirectory, Vec<u64>, Option<u32>)> = found.await.map_err(failed)?;
         for (directory, lengths, instance) in found {
             let key = directory.key();
-            let ended = directory.ended();
-            self.say(&format!("job {key} is adopted{}", if ended { ", it has ended" } else { "" }));
+            let (ended, went_down) = (directory.ended(), directory.went_down());
             self.take(Input::Found { key, lengths });
+            if went_down {
+                self.say(&format!("job {key}: {WENT_DOWN}"));
+                self.take(Input::StartFailed { key, blame: Blame::Agent, why: WENT_DOWN.to_owned() });
+            } else {
+                self.say(&format!("job {key} is adopted{}", if ended { ", it has ended" } else { "" }));
+            }
             let directory = Arc::new(directory);
-            self.hold(key, Origin::Found(Arc::clone(&directory)), instance.filter(|_| !ended), Some(directory));
+            self.hold(key, Origin::Found(Arc::clone(&directory)), instance.filter(|_| !ended && !went_down), Some(directory));
         }
         Ok(())
     }

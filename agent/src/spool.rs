@@ -2,7 +2,8 @@
 //!
 //! A segment is named by the offset of its first byte and begins with a whole record; the next one begins where it ends. So a
 //! reader finds the next file by arithmetic, and after a crash a torn record can only be at the end of the last file.
-//! Nothing is synced: the master acknowledges what it has made durable, and the page cache outlives any of our processes.
+//! Nothing is synced before the verdict: the page cache outlives any of our processes, and a job that runs does not outlive its
+//! machine. So after a power cut nothing in here counts unless the attempt had ended, see `job_directory`.
 
 use sai_core::record::{HEADER_BYTES, LATER, may_be};
 use std::ffi::OsStr;
@@ -91,6 +92,8 @@ impl SpoolWriter {
 pub struct Tail {
     /// Offset behind the last whole record.
     pub length: u64,
+    /// Offset of that record.
+    pub last: u64,
     /// Time of that record, microseconds since the job began.
     pub micros: u64,
     /// Whether that record is the verdict.
@@ -125,6 +128,7 @@ fn walk(file: &File, start: u64, known: Tail) -> io::Result<Tail> {
         micros.copy_from_slice(&header[8..16]);
         tail = Tail {
             length: start + end,
+            last: tail.length,
             micros: u64::from_le_bytes(micros),
             verdict: header[0] == VERDICT,
             // What a later version has to say after the announcement takes nothing from it.
@@ -145,7 +149,7 @@ pub fn recover(spool: &Path) -> io::Result<Tail> {
     for start in starts.into_iter().skip(last_two) {
         let file = OpenOptions::new().read(true).write(true).open(spool.join(segment_name(start)))?;
         if tail.length > 0 && tail.length != start {
-            // The file before ends early (lost with the power): what follows has no place any more.
+            // The file before ends early, which a disk that failed has left so: what follows has no place any more.
             fs::remove_file(spool.join(segment_name(start)))?;
             continue;
         }
@@ -170,11 +174,12 @@ impl SpoolReader {
         Self { spool, current: None, tail: Tail::default(), oldest: 0 }
     }
 
-    /// Offset behind the last whole record. Only what is new since the last call is looked at.
+    /// Offset behind the last whole record that may be told, which the verdict may only once it is `settled`. Only what is new
+    /// since the last call is looked at.
     ///
     /// # Errors
     /// The disk's.
-    pub fn length(&mut self) -> io::Result<u64> {
+    pub fn length(&mut self, settled: bool) -> io::Result<u64> {
         let last = segments(&self.spool)?.last().copied();
         if let Some(start) = last {
             // Records may also have been added to the file that was the last one before: it ends where this one begins.
@@ -182,7 +187,7 @@ impl SpoolReader {
             let file = File::open(self.spool.join(segment_name(start)))?;
             self.tail = walk(&file, start, known)?;
         }
-        Ok(self.tail.length)
+        Ok(if self.tail.verdict && !settled { self.tail.last } else { self.tail.length })
     }
 
     /// Reads bytes from `offset` on into `buffer`; 0 at the end. A read never crosses a segment's end.
@@ -268,7 +273,7 @@ mod tests {
         let path = directory("segments");
         let mut writer = SpoolWriter::open(&path).unwrap();
         let mut reader = SpoolReader::new(path.clone());
-        assert_eq!(reader.length().unwrap(), 0);
+        assert_eq!(reader.length(true).unwrap(), 0);
         assert_eq!(reader.read(0, &mut [0; 9]).unwrap(), 0);
         let (mut all, mut batch) = (Vec::new(), Vec::new());
         for number in 0..300_u32 {
@@ -276,7 +281,7 @@ mod tests {
             encode_data(0, &vec![number as u8; 60_000], u64::from(number), &mut batch);
             writer.append(&batch).unwrap();
             all.extend_from_slice(&batch);
-            assert_eq!(reader.length().unwrap(), all.len() as u64);
+            assert_eq!(reader.length(true).unwrap(), all.len() as u64);
         }
         assert!(segments(&path).unwrap().len() >= 4);
         assert_eq!(read_all(&mut reader, 0), all);
@@ -288,7 +293,7 @@ mod tests {
         assert_eq!(read_all(&mut reader, before[2]), all[before[2] as usize..]);
         reader.trim(u64::MAX).unwrap();
         assert_eq!(segments(&path).unwrap(), before[before.len() - 1..]);
-        assert_eq!(SpoolReader::new(path.clone()).length().unwrap(), all.len() as u64);
+        assert_eq!(SpoolReader::new(path.clone()).length(true).unwrap(), all.len() as u64);
         assert_eq!(SpoolWriter::open(&path).unwrap().length(), all.len() as u64);
         fs::remove_dir_all(&path).unwrap();
     }
@@ -302,9 +307,9 @@ mod tests {
         encode_data(0, &[1; 5000], 8, &mut records);
         for cut in [whole as usize, whole as usize + 1, whole as usize + 15, whole as usize + 16, records.len() - 1] {
             fs::write(path.join(segment_name(0)), &records[..cut]).unwrap();
-            assert_eq!(SpoolReader::new(path.clone()).length().unwrap(), whole);
+            assert_eq!(SpoolReader::new(path.clone()).length(true).unwrap(), whole);
             let tail = recover(&path).unwrap();
-            assert_eq!(tail, Tail { length: whole, micros: 7, verdict: false, artifact: false });
+            assert_eq!(tail, Tail { length: whole, last: 0, micros: 7, verdict: false, artifact: false });
             assert_eq!(fs::metadata(path.join(segment_name(0))).unwrap().len(), whole);
         }
         // Records of a later version's are whole ones.
@@ -312,9 +317,9 @@ mod tests {
         later.extend_from_slice(&[64, 9, 9, 9, 4, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0xff, 0, 0xff, 0]);
         let length = later.len() as u64;
         fs::write(path.join(segment_name(0)), [&later[..], &[255, 0, 0, 0, 4, 0, 0, 0]].concat()).unwrap();
-        assert_eq!(SpoolReader::new(path.clone()).length().unwrap(), length);
-        assert_eq!(recover(&path).unwrap(), Tail { length, micros: 8, verdict: false, artifact: false });
-        // Zeros, as a file system leaves them when the power fails.
+        assert_eq!(SpoolReader::new(path.clone()).length(true).unwrap(), length);
+        assert_eq!(recover(&path).unwrap(), Tail { length, last: whole, micros: 8, verdict: false, artifact: false });
+        // Zeros, as a file system leaves them when it fails.
         fs::write(path.join(segment_name(0)), [&records[..whole as usize], &[0; 100]].concat()).unwrap();
         assert_eq!(recover(&path).unwrap().length, whole);
         let mut writer = SpoolWriter::open(&path).unwrap();
@@ -330,6 +335,9 @@ mod tests {
         };
         encode(&Record::Verdict(verdict), 9, &mut last);
         writer.append(&last).unwrap();
+        // It is not told before it is durable.
+        assert_eq!(SpoolReader::new(path.clone()).length(false).unwrap(), whole);
+        assert_eq!(SpoolReader::new(path.clone()).length(true).unwrap(), writer.length());
         // A segment that was opened and never written does not hide the verdict before it.
         fs::write(path.join(segment_name(writer.length())), b"").unwrap();
         assert!(recover(&path).unwrap().verdict);

@@ -2,6 +2,7 @@
 
 use crate::config;
 use crate::digest::sha256;
+use crate::durable;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::Pid;
 use std::fmt::Write as _;
@@ -78,7 +79,7 @@ impl State {
             let identity = self.directory.join("identity");
             self.identity = draw(&identity).map_err(|error| format!("{}: {error}", identity.display()))?;
         }
-        write_secret(&file, &format!("{machine}\n")).map_err(failed)?;
+        durable::write(&file, format!("{machine}\n").as_bytes()).map_err(failed)?;
         Ok(bound.map(|_| {
             format!(
                 "{} comes from another machine, so this one has drawn an identity of its own; a token belongs to one \
@@ -124,7 +125,7 @@ impl State {
     /// One line with the file and what is wrong.
     pub fn save_config(&self, text: &str) -> Result<(), String> {
         let file = self.config();
-        write_secret(&file, text).map_err(|error| format!("{} cannot be written: {error}", file.display()))
+        durable::write(&file, text.as_bytes()).map_err(|error| format!("{} cannot be written: {error}", file.display()))
     }
 }
 
@@ -192,7 +193,7 @@ fn draw(file: &Path) -> io::Result<String> {
     let mut bytes = [0; IDENTITY_BYTES];
     getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
     let text = hex(&bytes);
-    write_secret(file, &format!("{text}\n"))?;
+    durable::write(file, format!("{text}\n").as_bytes())?;
     Ok(text)
 }
 
@@ -224,16 +225,6 @@ fn machine(root: &Path) -> Option<String> {
         (!none).then(|| hex(&sha256(format!("{kind} {text}").as_bytes())))
     };
     known(("board", board())).or_else(|| known(("processor", processor()))).or_else(|| known(("system", system())))
-}
-
-/// Writes a file that only this user can read, so that it is there whole or as it was before, even after a power cut.
-fn write_secret(file: &Path, text: &str) -> io::Result<()> {
-    let draft = file.with_extension("new");
-    let mut out = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-    out.write_all(text.as_bytes())?;
-    out.sync_all()?;
-    fs::rename(&draft, file)?;
-    File::open(file.parent().unwrap_or(Path::new("/")))?.sync_all()
 }
 
 #[cfg(test)]

@@ -386,7 +386,10 @@ impl Supervisor {
                 self.lengths.push(artifact.size);
             }
         }
-        self.lengths[0] = self.spool.length();
+        // The verdict is told when it is durable.
+        if !self.closed {
+            self.lengths[0] = self.spool.length();
+        }
         for agent in &mut self.agents {
             agent.tell(&self.lengths);
         }
@@ -666,6 +669,7 @@ impl Supervisor {
 
     fn finish(mut self) -> io::Result<()> {
         self.directory.set_ended()?;
+        self.lengths[0] = self.spool.length();
         for agent in &mut self.agents {
             agent.tell(&self.lengths);
         }

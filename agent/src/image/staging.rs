@@ -5,6 +5,7 @@
 use super::plan::Places;
 use super::trial;
 use super::users::{NEW, OLD, is_abandoned, lock};
+use crate::durable::sync_directory;
 use crate::remove_tree::remove_tree;
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with, syncfs};
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -113,7 +114,9 @@ impl Staging {
             exchanged => exchanged?,
         }
         sync_directory(&place)?;
-        OpenOptions::new().append(true).create(true).open(place.join(MADE))?.write_all(about.as_bytes())
+        let mut made = OpenOptions::new().append(true).create(true).open(place.join(MADE))?;
+        made.write_all(about.as_bytes())?;
+        made.sync_data()
     }
 }
 
@@ -185,10 +188,6 @@ fn rename_if_there(from: &Path, to: &Path) -> io::Result<()> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         renamed => renamed,
     }
-}
-
-fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
 }
 
 #[cfg(test)]

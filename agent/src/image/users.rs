@@ -124,7 +124,10 @@ pub fn uses(images: &Path) -> io::Result<Vec<Use>> {
 /// What the job in a job directory uses.
 fn use_of(job: &Path) -> io::Result<Option<Use>> {
     let directory = JobDirectory::open(job)?;
-    let Some(container) = directory.options()?.container.filter(|_| !directory.ended()) else { return Ok(None) };
+    if directory.ended() || directory.went_down() {
+        return Ok(None);
+    }
+    let Some(container) = directory.options()?.container else { return Ok(None) };
     let since = fs::metadata(job.join("options"))?.modified()?;
     let layers = container.layers.into_iter().map(PathBuf::from).collect();
     Ok(Some(Use { job: directory.path().to_path_buf(), layers, since }))

@@ -2,6 +2,7 @@
 //!
 //! `SAI_ROUNDS` sets how many cuts there are, `SAI_SEED` which; the seed is printed.
 
+mod agent;
 mod changes;
 mod disk;
 

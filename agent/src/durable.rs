@@ -1,0 +1,46 @@
+//! Bytes in memory or in the page cache → bytes and names that are there after the power has failed.
+//!
+//! A file is durable when it was synced, its name when the directory was in which it stands. Most of what an agent writes needs
+//! neither: it says something about processes, which end with the power, or is compared with what is wanted at each start.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+/// Writes a small file that only this user can read, so that it is there whole or as it was before, even after a power cut.
+///
+/// # Errors
+/// The disk's.
+pub fn write(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    let draft = file.with_extension("new");
+    let mut out = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    out.write_all(bytes)?;
+    out.sync_all()?;
+    fs::rename(&draft, file)?;
+    sync_directory(file.parent().unwrap_or(Path::new("/")))
+}
+
+/// Makes the names in a directory durable.
+///
+/// # Errors
+/// The disk's.
+pub fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Makes the files of a directory durable, and their names; nothing below them.
+///
+/// # Errors
+/// The disk's.
+pub fn sync_files(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        match File::open(entry?.path()) {
+            Ok(file) => file.sync_data()?,
+            // The agent has just removed it: the master has it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    sync_directory(directory)
+}
