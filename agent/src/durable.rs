@@ -6,7 +6,15 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+/// Files that are synced at once: what a journal does for one it does for all that wait, so that a hundred small ones, half a
+/// second one by one, take a tenth of that.
+const AT_ONCE: usize = 16;
+/// Bytes of stack of a thread that syncs.
+const STACK_BYTES: usize = 64 << 10;
 
 /// Writes a small file that only this user can read, so that it is there whole or as it was before, even after a power cut.
 ///
@@ -34,13 +42,28 @@ pub fn sync_directory(path: &Path) -> io::Result<()> {
 /// # Errors
 /// The disk's.
 pub fn sync_files(directory: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(directory)? {
-        match File::open(entry?.path()) {
-            Ok(file) => file.sync_data()?,
-            // The agent has just removed it: the master has it.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+    let entries = fs::read_dir(directory)?;
+    let paths: Vec<PathBuf> = entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<_>>()?;
+    let (threads, left) = (paths.len().min(AT_ONCE), Mutex::new(paths.into_iter()));
+    let sync = || {
+        loop {
+            let Some(path) = left.lock().unwrap_or_else(PoisonError::into_inner).next() else { return Ok(()) };
+            match File::open(path) {
+                Ok(file) => file.sync_data()?,
+                // The agent has just removed it: the master has it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
         }
-    }
+    };
+    thread::scope(|scope| -> io::Result<()> {
+        let start = |_| thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, sync);
+        let started: Vec<_> = (1..threads).map_while(|number| start(number).ok()).collect();
+        let own = sync();
+        started
+            .into_iter()
+            .try_for_each(|thread| thread.join().unwrap_or_else(|_| Err(io::Error::other("a panic"))))?;
+        own
+    })?;
     sync_directory(directory)
 }

@@ -1,7 +1,8 @@
 //! Arguments → one git process that cannot be led astray: by the repository, its URL, the user's configuration or a terminal.
 //!
 //! Every git of Sai, the master's and the agents', is run here. It has an environment of what it needs and nothing else, reads
-//! no configuration but ours (see `tools`) and that of repositories we have made ourselves, runs no hook, filter or pager,
+//! no configuration but ours (see `tools`) and that of repositories we have made ourselves (a trial reads its user's, as its
+//! tree was checked out by that), runs no hook, filter or pager,
 //! starts from no template, fetches nothing that it was not told to, speaks no protocol but the one of the repository's own
 //! URL, writes no file beyond a bound, prints no more than its caller takes, and is killed with its whole process group when
 //! its time is up or its caller asks. See git(1) for the environment, githooks(5) and gitattributes(5) for what could run.
@@ -37,9 +38,9 @@ const QUIET_TIME: Duration = Duration::from_secs(2);
 /// Time that the pipes are still read after git has ended: something it left behind (an ssh master) may hold them open.
 const DRAIN: Duration = Duration::from_millis(250);
 
-/// What git inherits of our environment: where programs, libraries and homes are, how to reach a proxy, ssh's agent and
-/// command, the system's certificates.
-const INHERITED: [&str; 20] = [
+/// What git inherits of our environment: where programs, libraries and homes are, ssh's agent and command, the system's
+/// certificates.
+const INHERITED: [&str; 14] = [
     "PATH",
     "LD_LIBRARY_PATH",
     "GIT_EXEC_PATH",
@@ -54,13 +55,12 @@ const INHERITED: [&str; 20] = [
     "GIT_SSL_CAINFO",
     "GIT_SSL_CAPATH",
     "GIT_SSL_NO_VERIFY",
-    "http_proxy",
-    "https_proxy",
-    "HTTPS_PROXY",
-    "all_proxy",
-    "no_proxy",
-    "NO_PROXY",
 ];
+/// And how to reach a proxy, unless that is configured.
+const PROXIES: [&str; 6] = ["http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "no_proxy", "NO_PROXY"];
+
+/// What the user's own configuration cannot say otherwise: nothing is run but git.
+const OVERRIDES: [(&str, &str); 2] = [("core.hooksPath", "/dev/null"), ("core.fsmonitor", "false")];
 
 /// A request to stop, made by one thread and seen by another at once.
 #[derive(Debug)]
@@ -111,6 +111,28 @@ pub trait Watch {
     fn output(&mut self, bytes: &[u8]);
     /// Whether and how to stop.
     fn stop(&self) -> &Stop;
+}
+
+/// One whom nothing is told, and who never asks to stop.
+#[derive(Debug)]
+pub struct Silent(Stop);
+
+impl Silent {
+    /// One.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn new() -> io::Result<Self> {
+        Stop::new().map(Self)
+    }
+}
+
+impl Watch for Silent {
+    fn note(&mut self, _: &str) {}
+    fn output(&mut self, _: &[u8]) {}
+    fn stop(&self) -> &Stop {
+        &self.0
+    }
 }
 
 /// Why a git process did not do what it should.
@@ -239,13 +261,17 @@ impl Git<'_> {
         Err(GitError::Failed { said: describe(&heard.said, status), signal: status.signal() })
     }
 
-    fn command(&self, directory: &Path, configuration: &Path) -> Command {
+    fn command(&self, directory: &Path, configuration: Option<&Path>) -> Command {
         let mut command = Command::new(program());
         command.current_dir(directory).process_group(0).env_clear();
-        for name in INHERITED {
+        let proxies = self.tools.proxies();
+        for name in INHERITED.iter().chain(proxies.is_none().then_some(&PROXIES).into_iter().flatten()) {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
             }
+        }
+        if let Some(proxies) = proxies {
+            command.env("no_proxy", proxies.direct.join(","));
         }
         if std::env::var_os("GIT_SSH_COMMAND").is_none() {
             command.env("GIT_SSH_COMMAND", "ssh -oBatchMode=yes");
@@ -254,10 +280,19 @@ impl Git<'_> {
         if let Some(parent) = directory.parent() {
             command.env("GIT_CEILING_DIRECTORIES", parent);
         }
+        match configuration {
+            Some(file) => {
+                command.env("GIT_CONFIG_GLOBAL", file);
+                command.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_ATTR_NOSYSTEM", "1");
+            }
+            None => {
+                command.env("GIT_CONFIG_COUNT", OVERRIDES.len().to_string());
+                for (at, (key, value)) in OVERRIDES.into_iter().enumerate() {
+                    command.env(format!("GIT_CONFIG_KEY_{at}"), key).env(format!("GIT_CONFIG_VALUE_{at}"), value);
+                }
+            }
+        }
         command
-            .env("GIT_CONFIG_GLOBAL", configuration)
-            .env("GIT_CONFIG_NOSYSTEM", "1")
-            .env("GIT_ATTR_NOSYSTEM", "1")
             .env("GIT_TEMPLATE_DIR", "")
             .env("GIT_TERMINAL_PROMPT", "0")
             .env("GIT_ASKPASS", "/bin/false")

@@ -202,7 +202,9 @@ async fn follow<F: Future<Output = ()>>(directory: &Arc<JobDirectory>, desk: &De
     let last = Arc::clone(directory);
     let settled = unblock(move || match last.went_down() {
         true => Ok(None),
-        false => job_directory::bury(&last, "the supervisor of the job was killed").and_then(|()| last.lengths().map(Some)),
+        false => {
+            job_directory::bury(&last, "the supervisor of the job was killed").and_then(|()| last.lengths().map(Some))
+        }
     });
     match settled.await {
         Ok(lengths) => {

@@ -15,6 +15,7 @@ use sai_agent::clean_start::restore_signals;
 use sai_agent::config::{self, Config};
 use sai_agent::describe;
 use sai_agent::fresh::Fresh;
+use sai_agent::git::tools::set_proxies;
 use sai_agent::job_directory::Launcher;
 use sai_agent::join::{self, JoinError};
 use sai_agent::link::{Dialer, Timing};
@@ -269,6 +270,7 @@ fn run(state: Arc<State>, config: Config, file: PathBuf, fresh: Option<Fresh>) -
     let _ = disable_transparent_huge_pages(true);
     mirror::set_depth(&state.mirrors(), config.depth)
         .and_then(|()| mirror::set_filter(&state.mirrors(), config.filter.as_deref()))
+        .and_then(|()| set_proxies(&state.mirrors(), config.proxies.as_ref()))
         .map_err(|error| Failure::trouble(format!("{}: {error}", state.mirrors().display())))?;
     let user = config.user.as_deref().map(describe::user).transpose().map_err(Failure::usage)?;
     let offering = offer(&config, &state, &file).map_err(Failure::usage)?;

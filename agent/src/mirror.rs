@@ -10,8 +10,8 @@ mod partial;
 
 use crate::cache::{Cache, Fetch, NO_FILES, digest, escape, unescape};
 use crate::git::cause::{self, Cause};
-use crate::git::tools::Tools;
-use crate::git::{Git, GitError, Stop, Watch};
+use crate::git::tools::{self, Tools};
+use crate::git::{Git, GitError, Silent, Watch};
 use rustix::fs::{FlockOperation, flock};
 use sai_core::git_names::{check_ref, check_revision, protocol};
 use sai_core::job::{Blame, Fault};
@@ -108,7 +108,7 @@ pub fn names(mirrors: &Path) -> Vec<String> {
 /// # Errors
 /// The disk's.
 pub fn set_depth(mirrors: &Path, depth: Option<u32>) -> io::Result<()> {
-    set(mirrors, DEPTH_FILE, depth.map(|depth| depth.to_string()))
+    tools::set(mirrors, DEPTH_FILE, depth.map(|depth| depth.to_string()).as_deref())
 }
 
 /// Has the mirrors of a directory leave this out from now on, one of [`FILTERS`], or nothing; as [`set_depth`].
@@ -116,24 +116,7 @@ pub fn set_depth(mirrors: &Path, depth: Option<u32>) -> io::Result<()> {
 /// # Errors
 /// The disk's.
 pub fn set_filter(mirrors: &Path, filter: Option<&str>) -> io::Result<()> {
-    set(mirrors, FILTER_FILE, filter.map(str::to_owned))
-}
-
-fn set(mirrors: &Path, name: &str, value: Option<String>) -> io::Result<()> {
-    let file = mirrors.join(name);
-    // A flash disk is not written to in order to say the same.
-    if fs::read_to_string(&file).ok() == value {
-        return Ok(());
-    }
-    match value {
-        Some(value) => {
-            fs::create_dir_all(mirrors)?;
-            let temporary = mirrors.join(format!("{name}-new"));
-            fs::write(&temporary, value)?;
-            fs::rename(temporary, file)
-        }
-        None => fs::remove_file(file),
-    }
+    tools::set(mirrors, FILTER_FILE, filter)
 }
 
 fn read_depth(mirrors: &Path) -> Option<u32> {
@@ -150,15 +133,7 @@ fn read_filter(mirrors: &Path) -> Option<&'static str> {
 /// # Errors
 /// One sentence for people.
 pub fn prefetch(mirrors: &Path, wanted: &Prefetch) -> Result<(), String> {
-    struct Silent(Stop);
-    impl Watch for Silent {
-        fn note(&mut self, _: &str) {}
-        fn output(&mut self, _: &[u8]) {}
-        fn stop(&self) -> &Stop {
-            &self.0
-        }
-    }
-    let mut watch = Silent(Stop::new().map_err(|error| error.to_string())?);
+    let mut watch = Silent::new().map_err(|error| error.to_string())?;
     Mirror::open(mirrors, &wanted.repository, &wanted.url, &wanted.revision)
         .and_then(|mirror| mirror.ensure(&wanted.reference, &wanted.revision, &mut watch))
         .map(|_held| ())

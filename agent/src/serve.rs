@@ -299,7 +299,12 @@ where
                 self.say(&format!("job {key} is adopted{}", if ended { ", it has ended" } else { "" }));
             }
             let directory = Arc::new(directory);
-            self.hold(key, Origin::Found(Arc::clone(&directory)), instance.filter(|_| !ended && !went_down), Some(directory));
+            self.hold(
+                key,
+                Origin::Found(Arc::clone(&directory)),
+                instance.filter(|_| !ended && !went_down),
+                Some(directory),
+            );
         }
         Ok(())
     }

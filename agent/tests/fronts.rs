@@ -3,10 +3,15 @@
 
 mod wss;
 
+use sai_agent::git::tools::set_proxies;
+use sai_agent::job_directory::{JobDirectory, Launcher, RunnerOptions, start};
 use sai_agent::link::{Dialer, Timing};
 use sai_agent::pin::Trust;
 use sai_agent::proxy::{Proxies, Proxy};
+use sai_core::job::JobKey;
 use sai_core::join::{Address, JoinLine};
+use sai_core::ordered::Map;
+use sai_core::wire::Assignment;
 use smol::future::FutureExt as _;
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -135,10 +140,19 @@ fn pass(mut near: TcpStream, told: &Mutex<Vec<String>>) -> Option<()> {
         head.extend(byte);
     }
     let head = String::from_utf8(head).expect("a request");
+    // Whoever asks is alive while it waits for the answer, and every user of the machine can see its arguments.
+    let words = |pid: fs::DirEntry| fs::read(pid.path().join("cmdline")).unwrap_or_default();
+    let shown = fs::read_dir("/proc").expect("processes").flatten().map(words).find(|words| {
+        let text = String::from_utf8_lossy(words);
+        text.contains("s3%40cret") || text.contains("s3@cret")
+    });
+    assert_eq!(shown.map(|words| String::from_utf8_lossy(&words).into_owned()), None, "a password in arguments");
     told.lock().expect("what it was asked").push(head.clone());
     // ann:s3@cret
     if !head.contains("\r\nProxy-Authorization: Basic YW5uOnMzQGNyZXQ=\r\n") {
-        let _ = near.write_all(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n");
+        let answer = "HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=\"here\"\r\n\
+                      Connection: close\r\nContent-Length: 0\r\n\r\n";
+        let _ = near.write_all(answer.as_bytes());
         return None;
     }
     let place = head.strip_prefix("CONNECT ")?.split(' ').next()?;
@@ -238,4 +252,113 @@ fn a_master_is_found_at_the_last_of_its_addresses() {
         dial.or(refuse).or(accept).await;
         assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
     });
+}
+
+/// Runs git in a directory, for the test's own repository.
+fn git(directory: &Path, words: &str) -> String {
+    let who = ["-c", "user.name=Ann", "-c", "user.email=ann@example.org"];
+    let output = Command::new("git").args(who).args(words.split(' ')).current_dir(directory).output().expect("git");
+    assert!(output.status.success(), "git {words}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// nginx with a repository that is reached by https, and its port.
+fn forge(place: &Place) -> (Ends, u16) {
+    place.openssl(
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost -addext \
+         subjectAltName=IP:127.0.0.1 -keyout forge.key -out forge.pem",
+    );
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
+    let text = format!(
+        "daemon off; master_process off; pid nginx.pid; error_log stderr crit; events {{ worker_connections 64; }}\n\
+         http {{ access_log off; server {{ listen 127.0.0.1:{port} ssl; ssl_certificate {place}/forge.pem;\n\
+         ssl_certificate_key {place}/forge.key; root {place}/served; }} }}\n",
+        place = place.0.display()
+    );
+    fs::write(place.0.join("nginx.conf"), text).expect("a file");
+    let mut command = Command::new("/usr/sbin/nginx");
+    command.arg("-p").arg(&place.0).arg("-c").arg(place.0.join("nginx.conf"));
+    let server = Ends(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("nginx"));
+    let until = Instant::now() + Duration::from_secs(30);
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(Instant::now() < until, "nginx does not listen");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    (server, port)
+}
+
+#[test]
+fn git_takes_the_proxy_of_the_configuration_and_shows_its_password_to_nobody() {
+    let place = Place::new("git-proxy");
+    let (_forge, to) = forge(&place);
+    let (port, seen) = proxy();
+    let served = place.0.join("served");
+    fs::create_dir_all(&served).expect("a directory");
+    git(&served, "init -q -b main work");
+    fs::write(served.join("work/file"), "content").expect("a file");
+    git(&served.join("work"), "add -A");
+    git(&served.join("work"), "commit -q -m one");
+    let revision = git(&served.join("work"), "rev-parse HEAD");
+    git(&served, "clone -q --bare work r.git");
+    git(&served.join("r.git"), "update-server-info");
+    let asked = || std::mem::take(&mut *seen.lock().expect("what it was asked"));
+    let authority = format!("GIT_SSL_CAINFO={}/forge.pem", place.0.display());
+    // A job with these proxies, and what the environment says of others, nobody being there: whether it passed, and its log.
+    let run = |job: u64, proxies: &Proxies| {
+        let mirrors = place.0.join(format!("mirrors-{job}"));
+        set_proxies(&mirrors, Some(proxies)).expect("a file");
+        let assignment = Assignment {
+            key: JobKey { job, attempt: 1 },
+            repository: "project".into(),
+            url: format!("https://127.0.0.1:{to}/r.git").into(),
+            reference: "refs/heads/main".into(),
+            revision: revision.clone(),
+            platform: "linux".into(),
+            configuration: "default".into(),
+            steps: vec!["cat file".into()],
+            env: Map::new(),
+            artifacts: Vec::new(),
+            timeout_s: 60,
+            step_timeout_s: None,
+            log_bytes: 1 << 20,
+            log_limit_fails: false,
+            submodules: false,
+            needs: None,
+            root: None,
+        };
+        let directory = JobDirectory::create(&place.0.join("jobs"), &assignment).expect("a directory");
+        let options = RunnerOptions { mirrors: mirrors.display().to_string(), ..directory.options().expect("options") };
+        directory.set_options(&options).expect("a file");
+        let mut first_arguments = vec![authority.clone().into(), "https_proxy=http://127.0.0.1:1".into()];
+        first_arguments.push(env!("CARGO_BIN_EXE_sai-agent").into());
+        start(&directory, &Launcher { program: "env".into(), first_arguments }).expect("a supervisor");
+        let until = Instant::now() + Duration::from_secs(60);
+        while !directory.ended() {
+            assert!(Instant::now() < until, "the job does not end");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let mut log = vec![0; 1 << 20];
+        let count = directory.read(0, 0, &mut log).expect("the log");
+        let log = String::from_utf8_lossy(&log[..count]).into_owned();
+        assert!(!log.contains("cret"), "{log}");
+        (log.contains("\"outcome\":\"Passed\""), log)
+    };
+    let through = |direct: &[&str]| Proxies {
+        proxy: Proxy::parse(&format!("http://ann:s3%40cret@127.0.0.1:{port}")).ok(),
+        direct: direct.iter().map(ToString::to_string).collect(),
+    };
+    let (passed, log) = run(1, &through(&["example.org"]));
+    let asked_for = asked();
+    assert!(passed && asked_for.iter().any(|head| head.starts_with(&format!("CONNECT 127.0.0.1:{to} "))), "{log}");
+    // Around it: a network, a port, and none at all, whatever the environment says.
+    for (job, proxies) in
+        [(2, through(&["127.0.0.0/8"])), (3, through(&[&format!("127.0.0.1:{to}")])), (4, Proxies::default())]
+    {
+        let (passed, log) = run(job, &proxies);
+        assert!(passed && asked().is_empty(), "{log}");
+    }
+    let wrong = Proxies { proxy: Proxy::parse(&format!("http://ann:wr0ng@127.0.0.1:{port}")).ok(), direct: Vec::new() };
+    let (passed, log) = run(5, &wrong);
+    assert!(!passed && !asked().is_empty() && !log.contains("wr0ng"), "{log}");
+    assert!(log.contains("407") && !log.contains("\"trouble\":\"repository\""), "it is not the repository's: {log}");
 }

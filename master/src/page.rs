@@ -408,17 +408,19 @@ impl Answer<'_> {
         if shown && kind.is_none() {
             return self.unknown();
         }
-        // What an attempt under way has is not on record yet. A part is what it is; all of it is compared.
+        // What an attempt under way has is not on record yet.
         let whole = match known.map(|artifact| Whole::new(file.try_clone()?, artifact)).transpose() {
             Ok(whole) => whole,
             Err(error) => return self.error(500, &format!("The file cannot be given: {error}.")),
         };
         match Response::file(self.request, file, kind.unwrap_or("application/octet-stream"), tag.as_deref()) {
             Ok(mut response) => {
-                if let (Some(whole), Body::File { offset: 0, length, .. }) = (whole, &response.body)
-                    && known.is_some_and(|known| known.size == *length)
-                {
-                    response.body = Body::Reader { reader: Box::new(whole), length: *length };
+                if let (Some(whole), Body::File { length, .. }) = (whole, &response.body) {
+                    if response.status != 206 {
+                        response.body = Body::Reader { reader: Box::new(whole), length: *length };
+                    } else if let Err(error) = whole.check_for_a_part() {
+                        return self.error(500, &format!("The file cannot be given: {error}."));
+                    }
                 }
                 if !shown {
                     return download(name, response);

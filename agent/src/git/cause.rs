@@ -109,12 +109,19 @@ fn own(said: &str) -> impl Iterator<Item = &str> {
     said.split(['\n', '\r']).map(str::trim).filter(|line| !line.starts_with("remote:"))
 }
 
+/// Whether the proxy of this machine is not there, or does not know us. A proxy that cannot reach the server says otherwise.
+fn of_the_proxy(line: &str) -> bool {
+    let why = line.strip_prefix("fatal: unable to access '").and_then(|rest| rest.rsplit_once("': "));
+    why.is_some_and(|(_, why)| why.contains("resolve proxy") || why.ends_with("407") || why.contains("407 from proxy"))
+}
+
 /// Whether this machine is to blame, for all that can be seen.
 fn of_the_machine(said: &str) -> bool {
     own(said).any(|line| {
         MACHINE.iter().any(|end| line.ends_with(end))
             || NO_GIT.iter().any(|begin| line.starts_with(begin))
             || line.ends_with("died of signal 9")
+            || of_the_proxy(line)
             || line.contains("error while loading shared libraries")
     })
 }
@@ -135,19 +142,25 @@ pub fn lacks_objects(said: &str) -> bool {
     said.contains("did not send all necessary objects")
 }
 
+/// What is the same whatever git was at, where `slow` is the cause of its taking too long; else what it said.
+fn of_any(error: &GitError, slow: Cause) -> Result<&str, Cause> {
+    match error {
+        GitError::System(_) | GitError::Stopped => Err(Cause::Machine),
+        GitError::TimedOut(_) => Err(slow),
+        GitError::TooMuch(_) => Err(Cause::Content),
+        GitError::Failed { said, signal } if of_the_machine(said) || *signal == Some(KILLED) => Err(Cause::Machine),
+        GitError::Failed { said, signal } if of_the_content(said) || *signal == Some(TOO_LARGE) => Err(Cause::Content),
+        GitError::Failed { said, .. } => Ok(said),
+    }
+}
+
 /// Why a fetch failed.
 pub fn of_fetch(error: &GitError) -> Cause {
-    let (said, signal) = match error {
-        GitError::System(_) | GitError::Stopped => return Cause::Machine,
-        GitError::TimedOut(_) => return Cause::Remote,
-        GitError::TooMuch(_) => return Cause::Content,
-        GitError::Failed { said, signal } => (said.as_str(), *signal),
+    let said = match of_any(error, Cause::Remote) {
+        Ok(said) => said,
+        Err(cause) => return cause,
     };
-    if of_the_machine(said) || signal == Some(KILLED) {
-        Cause::Machine
-    } else if of_the_content(said) || signal == Some(TOO_LARGE) {
-        Cause::Content
-    } else if any(said, &["unadvertised object"]) {
+    if any(said, &["unadvertised object"]) {
         Cause::Unadvertised
     } else if any(said, &ABSENT) {
         Cause::Absent
@@ -160,16 +173,11 @@ pub fn of_fetch(error: &GitError) -> Cause {
 
 /// Why something that asks no server failed: a checkout, a look at objects.
 pub fn of_work(error: &GitError) -> Cause {
-    let (said, signal) = match error {
-        GitError::System(_) | GitError::Stopped | GitError::TimedOut(_) => return Cause::Machine,
-        GitError::TooMuch(_) => return Cause::Content,
-        GitError::Failed { said, signal } => (said.as_str(), *signal),
+    let said = match of_any(error, Cause::Machine) {
+        Ok(said) => said,
+        Err(cause) => return cause,
     };
-    if of_the_machine(said) || signal == Some(KILLED) {
-        Cause::Machine
-    } else if of_the_content(said) || signal == Some(TOO_LARGE) {
-        Cause::Content
-    } else if own(said).any(|line| line.ends_with(": Permission denied")) {
+    if own(said).any(|line| line.ends_with(": Permission denied")) {
         Cause::Machine
     } else if own(said).any(|line| any(line, &BROKEN)) {
         Cause::Copy
@@ -252,6 +260,16 @@ mod tests {
             ),
             ("fatal: couldn't find remote ref refs/heads/x", Cause::Absent, Cause::Unknown),
             ("fatal: protocol error: bad line length character: <htm", Cause::Copy, Cause::Unknown),
+            (
+                "fatal: unable to access 'https://h/': CONNECT tunnel failed, response 407",
+                Cause::Machine,
+                Cause::Machine,
+            ),
+            (
+                "fatal: unable to access 'https://h/407 from proxy': Could not resolve host: h",
+                Cause::Remote,
+                Cause::Unknown,
+            ),
             ("git: 'remote-https' is not a git command. See 'git --help'.", Cause::Machine, Cause::Machine),
             ("fatal: Unable to create '/x/index.lock': Permission denied", Cause::Remote, Cause::Machine),
         ] {

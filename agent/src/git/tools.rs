@@ -3,9 +3,14 @@
 //! Git takes a password from a URL, a prompt or a credential helper. A URL ends up among the arguments of git's own helpers,
 //! which every user of the machine can read. So git gets the URL without it, and `git credential-store` (gitcredentials(7))
 //! gets a file that nobody else may read, which is there for as long as the git process that needs it. It is offered to the
-//! host of the URL alone, and to whatever git fetches from that host: the repository, and its submodules there.
+//! host of the URL alone, and to whatever git fetches from that host: the repository, and its submodules there. The password of
+//! a proxy is lent the same way; what the agent's configuration says of proxies is in a file of the directory, where agent and
+//! supervisors look it up.
 
+use crate::durable;
+use crate::proxy::{Proxies, Proxy};
 use crate::remove_tree::remove_tree;
+use miniserde::{Deserialize, Serialize, json};
 use rustix::process::{Pid, test_kill_process};
 use sai_core::secret::CloneUrl;
 use std::fs::{self, DirBuilder, OpenOptions};
@@ -16,6 +21,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Name of the file with the configuration.
 const CONFIGURATION_FILE: &str = ".gitconfig";
+/// Name of the file with the proxies, which only this user can read.
+const PROXIES_FILE: &str = ".proxies";
 /// Name of the directory of what is lent.
 const SECRETS: &str = ".secrets";
 
@@ -76,21 +83,57 @@ const CONFIGURATION: &str = "[core]
 /// What all gits of one directory share.
 #[derive(Clone, Debug)]
 pub struct Tools {
-    configuration: PathBuf,
+    /// None for the user's own.
+    configuration: Option<PathBuf>,
     secrets: PathBuf,
+    proxies: Option<Proxies>,
+}
+
+/// The file with the proxies.
+#[derive(Serialize, Deserialize)]
+struct ProxiesFile {
+    proxy: Option<String>,
+    direct: Vec<String>,
+}
+
+/// Has every git of a directory take these proxies from now on, or those of its environment.
+///
+/// # Errors
+/// The disk's.
+pub fn set_proxies(directory: &Path, proxies: Option<&Proxies>) -> io::Result<()> {
+    let text = proxies.map(|Proxies { proxy, direct }| {
+        json::to_string(&ProxiesFile { proxy: proxy.as_ref().map(Proxy::text), direct: direct.clone() })
+    });
+    set(directory, PROXIES_FILE, text.as_deref())
+}
+
+/// Keeps a setting in a file of a directory, or that there is none.
+pub(crate) fn set(directory: &Path, name: &str, value: Option<&str>) -> io::Result<()> {
+    let file = directory.join(name);
+    // A flash disk is not written to in order to say the same.
+    if fs::read_to_string(&file).ok().as_deref() == value {
+        return Ok(());
+    }
+    match value {
+        Some(value) => {
+            fs::create_dir_all(directory)?;
+            durable::write(&file, value.as_bytes())
+        }
+        None => fs::remove_file(file),
+    }
 }
 
 /// A configuration with a secret in it or none; the secret is taken back when this is dropped.
 #[derive(Debug)]
 pub struct Lent {
-    configuration: PathBuf,
+    configuration: Option<PathBuf>,
     directory: Option<PathBuf>,
 }
 
 impl Lent {
-    /// The file that git is to read.
-    pub fn configuration(&self) -> &Path {
-        &self.configuration
+    /// The file that git is to read in place of the user's configuration and the system's.
+    pub fn configuration(&self) -> Option<&Path> {
+        self.configuration.as_deref()
     }
 }
 
@@ -110,15 +153,26 @@ impl Tools {
     /// # Errors
     /// The disk's.
     pub fn open(directory: &Path) -> io::Result<Self> {
-        let tools = Self { configuration: directory.join(CONFIGURATION_FILE), secrets: directory.join(SECRETS) };
+        let proxies = match fs::read_to_string(directory.join(PROXIES_FILE)) {
+            Ok(text) => Some(read_proxies(&text)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let (configuration, secrets) = (directory.join(CONFIGURATION_FILE), directory.join(SECRETS));
+        let tools = Self { configuration: Some(configuration.clone()), secrets, proxies };
         // A flash disk is not written to in order to say the same.
-        if !fs::read(&tools.configuration).is_ok_and(|text| text == CONFIGURATION.as_bytes()) {
-            let temporary = tools.configuration.with_extension(format!("new-{}", unique()));
+        if !fs::read(&configuration).is_ok_and(|text| text == CONFIGURATION.as_bytes()) {
+            let temporary = configuration.with_extension(format!("new-{}", unique()));
             fs::write(&temporary, CONFIGURATION)?;
-            fs::rename(temporary, &tools.configuration)?;
+            fs::rename(temporary, &configuration)?;
         }
         tools.sweep()?;
         Ok(tools)
+    }
+
+    /// For a repository of the user's who started this program, by that user's own configuration. It asks no server for anything.
+    pub fn of_user() -> Self {
+        Self { configuration: None, secrets: PathBuf::new(), proxies: None }
     }
 
     fn sweep(&self) -> io::Result<()> {
@@ -137,26 +191,66 @@ impl Tools {
         Ok(())
     }
 
-    /// The configuration for one git process that may need this URL's credentials.
+    /// What a git process may not inherit of the environment, and what it gets instead, where the proxies are configured.
+    pub(crate) fn proxies(&self) -> Option<&Proxies> {
+        self.proxies.as_ref()
+    }
+
+    /// The configuration for one git process that may need this URL's credentials, and those of a proxy.
     ///
     /// # Errors
     /// The disk's.
     pub fn lend(&self, url: &CloneUrl) -> io::Result<Lent> {
-        let Some(credential) = url.credential() else {
+        let credential = url.credential();
+        let proxy = self.proxies.as_ref().map(|proxies| through(proxies, url.shown())).unwrap_or_default();
+        if self.configuration.is_none() || credential.is_none() && proxy.is_empty() {
             return Ok(Lent { configuration: self.configuration.clone(), directory: None });
-        };
+        }
         let directory = self.secrets.join(unique());
         DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
-        let lent = Lent { configuration: directory.join("config"), directory: Some(directory.clone()) };
-        let file = directory.join("credentials");
-        write_private(&file, format!("{}\n", credential.reveal()).as_bytes())?;
-        let file = file.to_str().ok_or_else(|| io::Error::other("expected the state directory's path to be UTF-8"))?;
-        // A word for the shell by which git starts its helpers, in a value of a configuration.
-        let word = format!("'{}'", file.replace('\'', "'\\''"));
-        let text = format!("{CONFIGURATION}\thelper = {}\n", quoted(&format!("store --file {word}")));
-        write_private(&lent.configuration, text.as_bytes())?;
+        let configuration = directory.join("config");
+        let lent = Lent { configuration: Some(configuration.clone()), directory: Some(directory.clone()) };
+        let mut text = CONFIGURATION.to_owned();
+        if let Some(credential) = credential {
+            let file = directory.join("credentials");
+            write_private(&file, format!("{}\n", credential.reveal()).as_bytes())?;
+            let file =
+                file.to_str().ok_or_else(|| io::Error::other("expected the state directory's path to be UTF-8"))?;
+            // A word for the shell by which git starts its helpers, in a value of a configuration.
+            let word = format!("'{}'", file.replace('\'', "'\\''"));
+            text.push_str(&format!("\thelper = {}\n", quoted(&format!("store --file {word}"))));
+        }
+        text.push_str(&proxy);
+        write_private(&configuration, text.as_bytes())?;
         Ok(lent)
     }
+}
+
+fn read_proxies(text: &str) -> io::Result<Proxies> {
+    let bad =
+        || io::Error::new(io::ErrorKind::InvalidData, format!("{PROXIES_FILE} is damaged: start the agent again"));
+    let ProxiesFile { proxy, direct } = json::from_str(text).map_err(|_| bad())?;
+    let proxy = proxy.map(|text| Proxy::parse(&text)).transpose().map_err(|_| bad())?;
+    Ok(Proxies { proxy, direct })
+}
+
+/// The part of git's configuration that names the proxy on the way to a web server, and that this URL's own is reached without
+/// it where it is: git itself knows no ports in the list of such hosts, and not every one knows networks.
+fn through(proxies: &Proxies, url: &str) -> String {
+    let Some(proxy) = &proxies.proxy else { return String::new() };
+    let mut text = format!("[http]\n\tproxy = {}\n", quoted(&proxy.text()));
+    if let Some((scheme @ ("http" | "https"), rest)) = url.split_once("://") {
+        let place = rest.split('/').next().unwrap_or(rest);
+        let port = if scheme == "https" { 443 } else { 80 };
+        let (host, port) = match place.rsplit_once(':') {
+            Some((host, digits)) if !digits.ends_with(']') => (host, digits.parse().unwrap_or(port)),
+            _ => (place, port),
+        };
+        if proxies.to(host.trim_matches(['[', ']']), port).is_none() {
+            text.push_str(&format!("[http {}]\n\tproxy =\n", quoted(&format!("{scheme}://{place}"))));
+        }
+    }
+    text
 }
 
 /// A value in git's configuration, git-config(1).
@@ -185,14 +279,15 @@ mod tests {
         fs::create_dir_all(&directory).expect("a directory");
         let tools = Tools::open(&directory).expect("tools");
         let plain = tools.lend(&CloneUrl::from("https://host/a")).expect("no secret");
-        assert_eq!(plain.configuration(), directory.join(CONFIGURATION_FILE));
+        assert_eq!(plain.configuration(), Some(&*directory.join(CONFIGURATION_FILE)));
         let lent = tools.lend(&CloneUrl::from("https://ann:hunter2@host/a")).expect("a secret");
-        let file = lent.configuration().with_file_name("credentials");
+        let configuration = lent.configuration().expect("a configuration").to_path_buf();
+        let file = configuration.with_file_name("credentials");
         assert_eq!(fs::read_to_string(&file).expect("credentials"), "https://ann:hunter2@host\n");
         assert_eq!(fs::metadata(&file).expect("credentials").permissions().mode() & 0o777, 0o600);
         let place = file.parent().expect("a directory").to_path_buf();
         assert_eq!(fs::metadata(&place).expect("a directory").permissions().mode() & 0o777, 0o700);
-        let text = fs::read_to_string(lent.configuration()).expect("a configuration");
+        let text = fs::read_to_string(&configuration).expect("a configuration");
         assert!(!text.contains("hunter2") && text.contains("store --file"), "{text}");
         drop(lent);
         assert!(!place.exists());

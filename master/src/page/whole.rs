@@ -5,6 +5,11 @@ use sai_core::record::Artifact;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 
+/// Bytes of the largest file that is read as a whole, some hundredths of a second, for each part of it that is asked for. Of a
+/// larger one a part is compared by the file's length alone: to read that for a part, or to remember that it was, would let a
+/// stranger keep the master busy by asking for a byte of each.
+const PART_OF_BYTES: u64 = 16 << 20;
+
 /// Reads a file to its end only if it has the digest that is on record: whoever gets all bytes got the right ones.
 pub struct Whole {
     file: File,
@@ -25,6 +30,14 @@ impl Whole {
             return Err(io::Error::new(ErrorKind::InvalidData, why));
         }
         Ok(Self { file, left: length, digest: Some(Sha256::default()), wanted: artifact.sha256.clone() })
+    }
+
+    /// Looks at all of a file before a part of it is given, unless it is larger than [`PART_OF_BYTES`].
+    ///
+    /// # Errors
+    /// It is not what was kept.
+    pub fn check_for_a_part(mut self) -> io::Result<()> {
+        if self.left <= PART_OF_BYTES { io::copy(&mut self, &mut io::sink()).map(drop) } else { Ok(()) }
     }
 }
 
@@ -82,6 +95,14 @@ mod tests {
             assert_eq!(read(&changed, &artifact).unwrap_err().kind(), ErrorKind::InvalidData);
         }
         assert!(read(&content[1..], &artifact).unwrap_err().to_string().contains("299999 bytes are there of 300000"));
+        let part = |bytes: &[u8], artifact: &Artifact| -> io::Result<()> {
+            std::fs::write(&path, bytes)?;
+            Whole::new(File::open(&path)?, artifact)?.check_for_a_part()
+        };
+        part(&content, &artifact).unwrap();
+        let mut changed = content.clone();
+        changed[299_999] ^= 1;
+        assert_eq!(part(&changed, &artifact).unwrap_err().kind(), ErrorKind::InvalidData);
         let nothing: String = sai_agent::digest::sha256(b"").iter().map(|byte| format!("{byte:02x}")).collect();
         let empty = Artifact { size: 0, sha256: nothing, ..artifact };
         assert!(read(b"", &empty).unwrap().is_empty());

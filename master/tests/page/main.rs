@@ -193,7 +193,7 @@ fn artifacts_are_only_ever_saved() {
             stream: 1,
             path: "out/é\"; x=.html".to_string(),
             size: 25,
-            sha256: "ab".repeat(32),
+            sha256: hex(b"<script>alert(1)</script>"),
             executable: false,
         };
         held.jobs.get_mut(&1000).unwrap().artifacts.push(artifact);
@@ -207,7 +207,9 @@ fn artifacts_are_only_ever_saved() {
     assert_eq!((ranged.status, header(&ranged, "content-range")), (206, Some("bytes 1-6/25")));
     assert_eq!(body(ranged), b"script");
     assert_eq!(world.get("/job/1000/artifact/2/x").status, 404);
-    // Its digest is not the one on record, so nobody gets all of it; nor one that is shorter than it was.
+    // Its digest is not the one on record, so nobody gets all of it, or a part; nor of one that is shorter than it was.
+    std::fs::write(&path, "<script>alert(2)</script>").unwrap();
+    assert_eq!(world.ask("GET", "/job/1000/1/artifact/1/x", &[("range", "bytes=1-6")], "").status, 500);
     let mut all = Vec::new();
     let whole = world.get("/job/1000/artifact/1/x").body;
     let Body::Reader { mut reader, length: 25 } = whole else { panic!("a body that is compared") };

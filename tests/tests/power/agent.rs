@@ -86,7 +86,6 @@ fn running(world: &World, id: u64) -> Event {
 #[test]
 fn a_power_cut_of_an_agent_puts_nothing_in_the_place_of_what_it_took() {
     let mut world = World::new("power-agent");
-    world.set("retry_s", "0");
     let mut random = Random::new(seed("power-agent", 11));
     let mut master = world.master();
     let runs = world.directory.join("runs");
