@@ -15,4 +15,5 @@ pub mod random;
 pub mod recorded;
 pub mod repository;
 pub mod simulation;
+pub mod wallclock;
 pub mod world;

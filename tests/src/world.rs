@@ -3,6 +3,7 @@
 use crate::log::Log;
 use crate::process::{PATIENCE, Process, eventually, eventually_within, program};
 use crate::repository::{Repository, run};
+use crate::wallclock::WallClock;
 use miniserde::Deserialize;
 use rustix::process::{Pid, Signal, getpid, kill_process};
 use std::net::{SocketAddr, TcpListener};
@@ -28,6 +29,8 @@ pub struct World {
     pub settings: Vec<String>,
     /// The program of its agents and variables for it, where it is not the one that was built for this machine.
     pub other_agent: Option<(PathBuf, Vec<(String, String)>)>,
+    /// The clock on its master's wall, and on its agents', where they are not this machine's.
+    pub clocks: [Option<WallClock>; 2],
     agents: AtomicU32,
 }
 
@@ -141,7 +144,15 @@ impl World {
         let repository = Repository::new(&directory);
         let port = free_port();
         let settings = vec!["\"builtin\": false".to_string()];
-        Self { directory, repository, port, settings, other_agent: None, agents: AtomicU32::new(0) }
+        Self {
+            directory,
+            repository,
+            port,
+            settings,
+            other_agent: None,
+            clocks: [None, None],
+            agents: AtomicU32::new(0),
+        }
     }
 
     /// Replaces a setting, or adds it.
@@ -149,6 +160,18 @@ impl World {
         let quoted = format!("\"{key}\":");
         self.settings.retain(|line| !line.starts_with(&quoted));
         self.settings.push(format!("{quoted} {value}"));
+    }
+
+    /// Gives master and agents, as they are started from now on, a clock each that can be set.
+    pub fn use_own_clocks(&mut self) {
+        self.clocks = ["master", "agents"].map(|name| Some(WallClock::new(&self.directory, name)));
+    }
+
+    /// Sets the clocks of master and agents, seconds ahead of the right time, or behind it.
+    pub fn set_clocks(&self, ahead_s: [i64; 2]) {
+        for (clock, ahead_s) in self.clocks.iter().zip(ahead_s) {
+            clock.as_ref().expect("a clock of its own").set(ahead_s);
+        }
     }
 
     /// The master's address.
@@ -186,6 +209,7 @@ impl World {
     pub fn master(&self) -> Process {
         let mut command = Command::new(program("sai-master"));
         command.arg("--config").arg(self.configuration()).stdout(Stdio::null());
+        self.clocks[0].iter().for_each(|clock| clock.give(&mut command));
         let process = Process::start("master", &mut command);
         process.await_line("listening on");
         self.repository.install_hook(&format!("https://127.0.0.1:{}", self.port), "project");
@@ -208,14 +232,16 @@ impl World {
     }
 
     fn agent_command(&self) -> Command {
-        match &self.other_agent {
+        let mut command = match &self.other_agent {
             None => Command::new(program("sai-agent")),
             Some((program, variables)) => {
                 let mut command = Command::new(program);
                 command.envs(variables.iter().map(|(name, value)| (name, value)));
                 command
             }
-        }
+        };
+        self.clocks[1].iter().for_each(|clock| clock.give(&mut command));
+        command
     }
 
     /// Makes the certificate of `scripts/gen-selfsigned-certs.sh`, P-521 with explicit parameters, the master's.

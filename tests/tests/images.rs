@@ -8,11 +8,13 @@ mod roots;
 use rustix::process::Signal;
 use sai_agent::cgroup::{self, Limits};
 use sai_tests::process::{Process, eventually, program};
-use sai_tests::repository::{run, saifile};
-use sai_tests::world::World;
+use sai_tests::repository::{Repository, git, run, saifile};
+use sai_tests::world::{Job, World};
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
@@ -222,4 +224,117 @@ fn the_agent_inside_a_master_has_images_too() {
     assert!(wrong.starts_with("F:1:29: builtin.container: expected one of nspawn, bwrap, none"), "{wrong}");
     let right = configured("{ \"images\": \"/srv/images\" }").expect("settings").expect("an agent");
     assert_eq!(right.containers.images.as_deref(), Some(Path::new("/srv/images")));
+}
+
+/// Runs git with standard input in a bare repository, and returns what it prints.
+fn git_fed(bare: &Path, arguments: &[&str], input: &[u8]) -> String {
+    let mut child =
+        git(bare).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("git can be run");
+    child.stdin.take().expect("a pipe").write_all(input).expect("git reads");
+    let output = child.wait_with_output().expect("git ends");
+    assert!(output.status.success(), "{arguments:?}");
+    String::from_utf8_lossy(&output.stdout).trim().to_string()
+}
+
+/// Makes a branch of these entries of a tree (`MODE TYPE OBJECT\tNAME`) beside a saifile: of git's objects, since no working
+/// tree holds all of them.
+fn branch_of(bare: &Path, branch: &str, saifile: &str, entries: &[String]) {
+    let blob = git_fed(bare, &["hash-object", "-w", "--stdin"], saifile.as_bytes());
+    let tree: String = entries.iter().map(|entry| format!("{entry}\0")).collect();
+    let tree =
+        git_fed(bare, &["mktree", "-z", "--missing"], format!("100644 blob {blob}\t.sai.json\0{tree}").as_bytes());
+    let revision = run(git(bare).args(["commit-tree", "-m", branch, &tree]));
+    run(git(bare).args(["update-ref", &format!("refs/heads/{branch}"), &revision]));
+}
+
+/// Jobs in each branch of the hostile repository: more than the troubles in a row that make a pause.
+const HOSTILE_JOBS: usize = 4;
+/// Time in which an honest job is run, its checkout on a busy machine included; a pause is of 30 s at least.
+const PROMPT: Duration = Duration::from_secs(20);
+
+#[test]
+fn a_hostile_repository_and_a_bad_image_keep_no_honest_push_waiting() {
+    if !is_root() {
+        return;
+    }
+    let mut world = World::new("hostile");
+    let evil = Repository::new(&{
+        let directory = world.directory.join("second");
+        std::fs::create_dir(&directory).expect("a directory");
+        directory
+    });
+    world.set(
+        "repositories",
+        &format!(
+            "{{\"project\": {{\"url\": {:?}}}, \"evil\": {{\"url\": {:?}, \"submodules\": true}}}}",
+            world.repository.bare, evil.bare
+        ),
+    );
+    let mut master = world.master();
+    let _agent = world.agent("shed", &["linux/host"], 2);
+    image(&world.agent_state("shed"), &["create", "linux-bad/any/x", "--from-dir", &small_root(&world)]);
+    await_offer(&world, "shed", &["linux/host", "linux-bad/any/x"]);
+    let names: Vec<String> = (0..HOSTILE_JOBS).map(|number| format!("\"c{number}\": {{}}")).collect();
+    let on = |platform: &str| {
+        format!(
+            "{{\"schema\": \"sai-1\", \"platforms\": {{{platform:?}: {{\"build\": \"true\"}}}}, \"configurations\": {{{}}}}}",
+            names.join(", ")
+        )
+    };
+    // What each of its branches wants: a file that no file system takes, submodules that are forbidden or nowhere, an image in
+    // which nothing runs.
+    let bare = &evil.bare;
+    let blob = git_fed(bare, &["hash-object", "-w", "--stdin"], b"x\n");
+    let modules = |text: &str| {
+        let blob = git_fed(bare, &["hash-object", "-w", "--stdin"], text.as_bytes());
+        vec![format!("100644 blob {blob}\t.gitmodules"), format!("160000 commit {}\tsub", "1".repeat(40))]
+    };
+    branch_of(bare, "name", &on("linux/host"), &[format!("100644 blob {blob}\t{}", "n".repeat(300))]);
+    let forbidden = "[submodule \"sub\"]\n\tpath = sub\n\turl = ext::sh -c 'touch /tmp/x'\n";
+    branch_of(bare, "forbidden", &on("linux/host"), &modules(forbidden));
+    branch_of(bare, "missing", &on("linux/host"), &modules("[submodule \"sub\"]\n\tpath = sub\n"));
+    branch_of(bare, "image", &on("linux-bad"), &[]);
+    assert!(world.get("/hook/evil").is_some());
+    let mut honest = 4;
+    let mut prompt = |world: &World| {
+        let begin = Instant::now();
+        world.repository.push_saifile(&saifile(&[&format!("echo {honest}")]));
+        honest += 1;
+        let event = world.ended(honest);
+        assert_eq!((event.jobs[0].state.as_str(), event.jobs[0].attempt), ("passed", 1), "{event:?}");
+        assert!(begin.elapsed() < PROMPT, "an honest push took {:?}", begin.elapsed());
+    };
+    // The first push while it is under way, the next when all of it has come to nothing and the image is paused.
+    eventually("its events", || world.event(4));
+    prompt(&world);
+    let about = |world: &World, branch: &str| {
+        let reference = format!("refs/heads/{branch}");
+        let event = world.events().into_iter().find(|event| event.reference == reference).expect("its event");
+        world.event(event.id).expect("an event")
+    };
+    for branch in ["name", "forbidden", "missing"] {
+        let jobs = eventually(&format!("the jobs of {branch} end"), || {
+            Some(about(&world, branch).jobs).filter(|jobs| jobs.iter().all(Job::ended))
+        });
+        assert!(jobs.iter().all(|job| job.state == "failed" && job.attempt == 1), "{branch}: {jobs:?}");
+    }
+    let paused = |world: &World| world.page("/agents").contains("no job of it for");
+    eventually("the image is paused", || paused(&world).then_some(()));
+    prompt(&world);
+    // A restart forgets the pause, since whoever restarts may have mended something; the honest notice nothing of it.
+    master.kill();
+    let mut master = world.master();
+    prompt(&world);
+    // However often that happens, no job is tried more often than a few times: its record counts.
+    for _ in 0..4 {
+        eventually("the agent is back", || world.agents().iter().any(|agent| agent.state != "away").then_some(()));
+        std::thread::sleep(Duration::from_millis(1500));
+        master.kill();
+        master = world.master();
+    }
+    let jobs = about(&world, "image").jobs;
+    assert!(jobs.iter().all(|job| job.attempt <= 3), "{jobs:?}");
+    assert!(jobs.iter().any(|job| job.state == "infra"), "{jobs:?}");
+    eventually("the agent is back", || world.agents().iter().any(|agent| agent.state != "away").then_some(()));
+    prompt(&world);
 }
