@@ -236,15 +236,18 @@ fn git_fed(bare: &Path, arguments: &[&str], input: &[u8]) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_string()
 }
 
-/// Makes a branch of these entries of a tree (`MODE TYPE OBJECT\tNAME`) beside a saifile: of git's objects, since no working
+/// Pushes a branch of these entries of a tree (`MODE TYPE OBJECT\tNAME`) beside a saifile: of git's objects, since no working
 /// tree holds all of them.
-fn branch_of(bare: &Path, branch: &str, saifile: &str, entries: &[String]) {
+fn push_odd(world: &World, bare: &Path, branch: &str, saifile: &str, entries: &[String]) {
     let blob = git_fed(bare, &["hash-object", "-w", "--stdin"], saifile.as_bytes());
     let tree: String = entries.iter().map(|entry| format!("{entry}\0")).collect();
-    let tree =
-        git_fed(bare, &["mktree", "-z", "--missing"], format!("100644 blob {blob}\t.sai.json\0{tree}").as_bytes());
+    let tree = format!("100644 blob {blob}\t.sai.json\0{tree}");
+    let tree = git_fed(bare, &["mktree", "-z", "--missing"], tree.as_bytes());
     let revision = run(git(bare).args(["commit-tree", "-m", branch, &tree]));
     run(git(bare).args(["update-ref", &format!("refs/heads/{branch}"), &revision]));
+    // What its hook says.
+    let answer = world.get(&format!("/hook/evil?ref=refs/heads/{branch}&rev={revision}&wait=1"));
+    assert!(answer.is_some(), "{branch} is told");
 }
 
 /// Jobs in each branch of the hostile repository: more than the troubles in a row that make a pause.
@@ -289,16 +292,16 @@ fn a_hostile_repository_and_a_bad_image_keep_no_honest_push_waiting() {
         let blob = git_fed(bare, &["hash-object", "-w", "--stdin"], text.as_bytes());
         vec![format!("100644 blob {blob}\t.gitmodules"), format!("160000 commit {}\tsub", "1".repeat(40))]
     };
-    branch_of(bare, "name", &on("linux/host"), &[format!("100644 blob {blob}\t{}", "n".repeat(300))]);
+    push_odd(&world, bare, "name", &on("linux/host"), &[format!("100644 blob {blob}\t{}", "n".repeat(300))]);
     let forbidden = "[submodule \"sub\"]\n\tpath = sub\n\turl = ext::sh -c 'touch /tmp/x'\n";
-    branch_of(bare, "forbidden", &on("linux/host"), &modules(forbidden));
-    branch_of(bare, "missing", &on("linux/host"), &modules("[submodule \"sub\"]\n\tpath = sub\n"));
-    branch_of(bare, "image", &on("linux-bad"), &[]);
-    assert!(world.get("/hook/evil").is_some());
+    push_odd(&world, bare, "forbidden", &on("linux/host"), &modules(forbidden));
+    push_odd(&world, bare, "missing", &on("linux/host"), &modules("[submodule \"sub\"]\n\tpath = sub\n"));
+    push_odd(&world, bare, "image", &on("linux-bad"), &[]);
     let mut honest = 4;
     let mut prompt = |world: &World| {
         let begin = Instant::now();
-        world.repository.push_saifile(&saifile(&[&format!("echo {honest}")]));
+        let text = saifile(&[&format!("echo {honest}")]);
+        world.repository.push_saifile(&text.replace("\"linux\"", "\"linux/host\""));
         honest += 1;
         let event = world.ended(honest);
         assert_eq!((event.jobs[0].state.as_str(), event.jobs[0].attempt), ("passed", 1), "{event:?}");

@@ -1,7 +1,12 @@
-//! SIGKILL and broken links at random moments of real builds: every log complete, every attempt run once, nothing left.
+//! SIGKILL, power cuts, clocks that are set and broken links at random moments of real builds: every log complete, every
+//! attempt run once, nothing left.
 //!
 //! `SAI_ROUNDS` sets how many faults each storm brings, `SAI_SEED` which; the seed is printed.
 
+#[path = "power/disk.rs"]
+mod disk;
+
+use disk::Disk;
 use rustix::process::{Pid, Signal, kill_process};
 use sai_tests::log::Log;
 use sai_tests::process::{Process, eventually};
@@ -20,6 +25,8 @@ const PLATFORM: &str = "linux-test-1/x86_64/gcc";
 const FAULTS_A_PUSH: u64 = 6;
 /// Milliseconds between two faults at most.
 const PAUSE_MS: u64 = 700;
+/// Seconds by which a clock is wrong after it was set: hours, and as it is when somebody mistypes the year.
+const CLOCKS_S: [i64; 4] = [0, 2 * 3600, -2 * 3600, 10 * 365 * 24 * 3600];
 
 /// A build and what it must give.
 struct Build {
@@ -166,6 +173,10 @@ enum Fault {
     Supervisor,
     /// The agent and all of its supervisors die together.
     Machine,
+    /// The master's machine loses its power, and its disk what was not synced.
+    Power,
+    /// The clocks on the walls of master and agent are set, each to something of its own.
+    Clocks,
 }
 
 impl Fault {
@@ -184,6 +195,13 @@ fn supervisors(world: &World, state: &Path) -> Vec<i32> {
     world.job_directories(state).into_iter().filter_map(number).collect()
 }
 
+/// Whether a process works in a directory below this one.
+fn lives_in(place: &Path) -> bool {
+    let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut places = all.filter_map(|entry| fs::read_link(entry.path().join("cwd")).ok());
+    places.any(|other| other.starts_with(place))
+}
+
 fn kill(pid: i32) {
     let pid = Pid::from_raw(pid).expect("a process");
     let _ = kill_process(pid, Signal::KILL);
@@ -195,12 +213,25 @@ struct Storm {
     agent: Option<Process>,
     proxy: Option<Proxy>,
     random: Random,
+    /// What the master's state is on, where its power may be cut.
+    disk: Option<Disk>,
 }
 
 impl Storm {
     /// A constellation of a master and an agent, far or built in.
     fn new(name: &str, usual_seed: u64, far: bool, slots: u32) -> Self {
-        let mut world = World::new(name);
+        Self::on(None, World::new(name), name, usual_seed, far, slots)
+    }
+
+    /// The same, with the master's state on a disk that forgets; none for those who may not mount one.
+    fn on_forgetful_disk(name: &str, usual_seed: u64, slots: u32) -> Option<Self> {
+        let world = World::new(name);
+        let disk = Disk::mount(&world.state())?;
+        Some(Self::on(Some(disk), world, name, usual_seed, true, slots))
+    }
+
+    fn on(disk: Option<Disk>, mut world: World, name: &str, usual_seed: u64, far: bool, slots: u32) -> Self {
+        world.use_own_clocks();
         let proxy = far.then(|| Proxy::start(world.address()));
         match &proxy {
             Some(proxy) => world.set("url", &format!("\"https://{}\"", proxy.address)),
@@ -208,7 +239,7 @@ impl Storm {
         }
         let master = world.master();
         let agent = far.then(|| world.agent("one", &[PLATFORM], slots));
-        Self { master, agent, proxy, random: Random::new(seed(name, usual_seed)), world }
+        Self { master, agent, proxy, random: Random::new(seed(name, usual_seed)), disk, world }
     }
 
     fn agent_state(&self) -> PathBuf {
@@ -254,6 +285,21 @@ impl Storm {
                     }
                     *agent = self.world.agent_starts("one");
                 }
+            }
+            Fault::Power => {
+                if let Some(disk) = &mut self.disk {
+                    self.master.kill();
+                    let state = self.world.state();
+                    // What it had started is on that disk for a moment longer.
+                    eventually("nobody has the disk", || (!lives_in(&state)).then_some(()));
+                    disk.cut(&mut self.random);
+                    self.master = self.world.master();
+                }
+            }
+            Fault::Clocks => {
+                let mut any = || CLOCKS_S[self.random.below(CLOCKS_S.len() as u64) as usize];
+                let ahead_s = [any(), any()];
+                self.world.set_clocks(ahead_s);
             }
             Fault::Cut => {
                 let bytes = if self.random.once_in(2) { self.random.below(3_000) } else { self.random.below(300_000) };
@@ -304,6 +350,9 @@ impl Storm {
             check(&self.world, &event, &builds, faults);
         }
         self.world.tidy(&[self.agent_state()]);
+        self.master.kill();
+        // Before the directory that it is mounted in goes.
+        drop(self.disk.take());
         let took = begin.elapsed().as_secs_f32();
         eprintln!("{struck} faults over {pushes} pushes of {} jobs: {took:.1} s", builds.len());
     }
@@ -336,8 +385,15 @@ fn a_supervisor_that_is_killed_loses_no_job() {
 
 #[test]
 fn everything_at_once_loses_nothing() {
-    let faults = [Fault::Master, Fault::Agent, Fault::Both, Fault::Both, Fault::Cut, Fault::Stall];
+    let faults = [Fault::Master, Fault::Agent, Fault::Both, Fault::Both, Fault::Cut, Fault::Stall, Fault::Clocks];
     Storm::new("kill-all", 5, true, 3).run(&faults, rounds(50));
+}
+
+#[test]
+fn power_cuts_and_clocks_that_are_set_lose_nothing() {
+    let Some(storm) = Storm::on_forgetful_disk("kill-power", 8, 3) else { return };
+    let faults = [Fault::Power, Fault::Power, Fault::Clocks, Fault::Agent, Fault::Cut, Fault::Both];
+    storm.run(&faults, rounds(40));
 }
 
 /// Waits until a job is in this state.
