@@ -4,6 +4,7 @@
 //! `SAI_ROUNDS` sets how many faults each storm brings, `SAI_SEED` which; the seed is printed.
 
 #[path = "power/disk.rs"]
+#[allow(dead_code, reason = "each test program uses its part")]
 mod disk;
 
 use disk::Disk;
