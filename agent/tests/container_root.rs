@@ -85,6 +85,9 @@ fn packages_are_installed_and_users_made_as_by_a_root() {
     assert_eq!(uid("upper/changes/usr/bin/hello-root"), first);
     let upper = fs::metadata(directory.path().join("upper")).unwrap();
     assert_eq!((upper.uid(), upper.mode() & 0o777), (0, 0o700));
+    // No other user of the machine comes near what is set-user-id there.
+    let whole = fs::metadata(directory.path()).unwrap();
+    assert_eq!((whole.uid(), whole.mode() & 0o777), (0, 0o700));
     assert_eq!(listing(base), before);
     Traces::of(&directory).none_left();
     let path = directory.path().to_path_buf();
@@ -289,6 +292,39 @@ fn a_killed_supervisor_leaves_nothing_of_a_root() {
         directory.forget().unwrap();
         traces.none_left();
         assert!(!path.exists());
+    }
+}
+
+#[test]
+fn limits_hold_a_root_and_two_roots_are_not_the_same() {
+    let world = World::new("root-limits");
+    let Some(container) = rooted(&world) else { return };
+    let container = Container { pids: Some(100), memory_mib: Some(64), ..container };
+    let many = "perl -e '$n = 0; while ($n < 1000) { $p = fork; last unless defined $p; if (!$p) { sleep 1000; exit } push @all, $p; $n++ } kill 9, @all; print $n, \"\\n\"'";
+    let much = "head -c 200M /dev/zero | tail -c 190M >/dev/null";
+    let log = run(&world, &container, &world.assignment(&[many, much]));
+    let limits = sai_agent::cgroup::trouble(sai_agent::cgroup::Limits::new(Some(64), None, Some(100)));
+    if limits.is_empty() {
+        let started = numbers(&log.text("stdout"));
+        assert!(started.len() == 1 && started[0] > 50 && started[0] < 100, "{started:?}");
+        assert_eq!((log.outcome(), log.statuses().len()), (Outcome::Failed, 2));
+        assert!(log.verdict().cause.contains("memory"), "{}", log.verdict().cause);
+    }
+    // Of two at once each has its own numbers, and sees nothing of the other.
+    let step =
+        "id -u; touch ../here; (exec -a other sleep 3) & sleep 1; grep -l '^other' /proc/[0-9]*/cmdline | wc -l; wait";
+    let directories = [0, 1].map(|slot| {
+        let mut assignment = world.assignment(&[step]);
+        assignment.key.job += u64::from(slot) + 1;
+        let container = Container { root: Some(range(slot)), pids: Some(512), memory_mib: None, ..container.clone() };
+        begin(&world, &container, &assignment)
+    });
+    for (slot, directory) in directories.iter().enumerate() {
+        finish(directory);
+        let log = Log::of(directory);
+        assert_eq!((log.outcome(), log.text("stdout").as_str()), (Outcome::Passed, "0\n1\n"), "{}", log.text("stderr"));
+        let here = fs::metadata(directory.path().join("work/here")).unwrap();
+        assert_eq!(here.uid(), range(slot as u32));
     }
 }
 

@@ -31,7 +31,7 @@ use statuses::{Said, Statuses};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt as _};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -149,6 +149,11 @@ impl Contained {
             return Err(ROOT_BY_BWRAP.to_string());
         }
         let job = &self.workspace.job;
+        if self.container.root.is_some() {
+            // Its runner is ours, and what it leaves set-user-id is to be nobody else's on this machine.
+            fs::set_permissions(job, fs::Permissions::from_mode(0o700))
+                .map_err(|error| format!("{}: {error}", job.display()))?;
+        }
         let root = overlay::mount_root(&self.container, job, &path)?;
         let failed = |what: &str, error: io::Error| format!("making the container: {what}: {error}");
         let account = match self.container.root {
