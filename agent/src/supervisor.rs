@@ -11,6 +11,7 @@ mod begin;
 mod connection;
 mod ends;
 mod helpers;
+mod sweeping;
 
 use crate::artifacts::Collector;
 use crate::clean_start::close_others;
@@ -33,6 +34,7 @@ use sai_core::limits::{Millis, RECORD_BYTES};
 use sai_core::ordered::Map;
 use sai_core::record::{Artifact, ChannelStart, HEADER_BYTES, Record, encode, encode_data};
 use sai_core::run::{Input, Output, Run};
+use sai_core::sweep::{self, Sweep};
 use sai_core::wire::Assignment;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -50,10 +52,6 @@ const BATCH_BYTES: usize = 512 << 10;
 const SMALL_READ_BYTES: usize = 8 << 10;
 /// That pause. A line that comes alone never waits, one that follows another at most this long.
 const PAUSE: Duration = Duration::from_micros(800);
-/// Time between two looks at processes that were killed and are not gone yet.
-const KILL_PAUSE: Duration = Duration::from_millis(2);
-/// Time after which a killed process counts as one that cannot be killed.
-const KILL_TIME: Duration = Duration::from_secs(10);
 /// Time between two tries to write to a full disk.
 const DISK_PAUSE: Duration = Duration::from_secs(1);
 /// Time a finished job waits for room on the disk for its last records.
@@ -125,7 +123,7 @@ struct Supervisor {
     pause_until: Option<Instant>,
     step: Option<Running>,
     exited: Option<Exited>,
-    killing_since: Option<Instant>,
+    sweep: Sweep,
 
     wake: Arc<OwnedFd>,
     events: Receiver<Event>,
@@ -186,7 +184,7 @@ impl Supervisor {
             pause_until: None,
             step: None,
             exited: None,
-            killing_since: None,
+            sweep: Sweep::default(),
             wake,
             events,
             helping: false,
@@ -213,8 +211,8 @@ impl Supervisor {
         self.input(Input::Begin);
         loop {
             self.carry_out();
-            if self.killing_since.is_some() {
-                self.kill_on();
+            if self.sweep.is_under_way() {
+                self.sweep_on();
                 self.carry_out();
             }
             self.flush();
@@ -239,11 +237,8 @@ impl Supervisor {
 
     fn wait(&mut self) -> io::Result<()> {
         let mut time = Duration::from_secs(3600);
-        if let Some(deadline) = self.run.deadline() {
+        for deadline in [self.run.deadline(), self.sweep.deadline()].into_iter().flatten() {
             time = time.min(Duration::from_millis(deadline.saturating_sub(self.now())));
-        }
-        if self.killing_since.is_some() {
-            time = time.min(KILL_PAUSE);
         }
         if self.disk_full_since.is_some() {
             time = time.min(DISK_PAUSE);
@@ -427,7 +422,8 @@ impl Supervisor {
                 for pipe in &mut self.pipes {
                     pipe.write = None;
                 }
-                self.killing_since = Some(Instant::now());
+                // The loop goes on with it.
+                self.sweep.handle(self.now(), sweep::Input::Begin, &mut Vec::new());
             }
             Output::CollectArtifacts { last } => self.collect(last),
             Output::Record(record) => self.log(&record),
@@ -577,47 +573,11 @@ impl Supervisor {
     /// Tells of a step's end when all it had printed by then is read.
     fn tell_of_exit(&mut self) {
         let unread = |exited: &mut Exited| {
-            exited.left != [0, 0] && (self.killing_since.is_some() || self.pipes.iter().any(|pipe| pipe.open))
+            exited.left != [0, 0] && (self.sweep.is_under_way() || self.pipes.iter().any(|pipe| pipe.open))
         };
         if let Some(exited) = self.exited.take_if(|exited| !unread(exited)) {
             self.input(exited.input());
         }
-    }
-
-    /// Goes on killing until no process is left, then reads the rest of their output.
-    fn kill_on(&mut self) {
-        let Some(since) = self.killing_since else { return };
-        let left = descendants();
-        for pid in &left {
-            signal(*pid, Signal::KILL);
-        }
-        self.look_at_children();
-        let gave_up = since.elapsed() > KILL_TIME;
-        if (self.helping || !descendants().is_empty()) && !gave_up {
-            return;
-        }
-        // What the pipes hold now is bounded by their size.
-        while self.disk_full_since.is_none() {
-            let read: usize = (0..self.pipes.len()).map(|at| self.read_pipe(at)).sum();
-            if read == 0 {
-                break;
-            }
-            if self.batch.len() >= BATCH_BYTES {
-                self.flush();
-            }
-        }
-        if self.disk_full_since.is_some() {
-            return;
-        }
-        self.killing_since = None;
-        if gave_up {
-            let count = descendants().len();
-            self.log(&Record::Note(format!("{count} processes of the job could not be killed")));
-        }
-        if let Some(exited) = self.exited.take() {
-            self.input(exited.input());
-        }
-        self.input(Input::Drained);
     }
 
     fn accept(&mut self) {
@@ -645,25 +605,6 @@ impl Supervisor {
                 _ if line == "X" => self.vanish(),
                 _ => {}
             }
-        }
-    }
-
-    /// Ends the job and ourselves without a verdict: the attempt is about to be forgotten.
-    fn vanish(&self) -> ! {
-        self.teller.stop.ask();
-        let begin = Instant::now();
-        loop {
-            let left = descendants();
-            for pid in &left {
-                signal(*pid, Signal::KILL);
-            }
-            // A helper thread's children are collected under its hands; it is of no more use.
-            while matches!(wait(WaitOptions::NOHANG), Ok(Some(_))) {}
-            if left.is_empty() || begin.elapsed() > KILL_TIME {
-                let _ = self.executor.cleanup();
-                std::process::exit(0);
-            }
-            std::thread::sleep(Duration::from_millis(1));
         }
     }
 

@@ -36,6 +36,7 @@ pub mod secret;
 pub mod session;
 pub mod settings;
 pub mod stream;
+pub mod sweep;
 pub mod turns;
 pub mod versions;
 pub mod wire;

@@ -14,6 +14,7 @@ mod host;
 mod liar;
 mod master;
 mod network;
+mod processes;
 mod random;
 mod supervisor;
 
@@ -95,6 +96,8 @@ pub struct Summary {
     pub steps: u64,
     /// Machines refused because another one uses their identity.
     pub twins: u64,
+    /// Attempts whose processes were not gone at the first look.
+    pub swept: u64,
 }
 
 impl Summary {
@@ -117,6 +120,7 @@ impl Summary {
         self.impostors += other.impostors;
         self.steps += other.steps;
         self.twins += other.twins;
+        self.swept += other.swept;
     }
 }
 

@@ -92,6 +92,7 @@ fn all_worlds_keep_every_promise() {
                 ("impostors", sum.impostors),
                 ("set clocks", sum.steps),
                 ("copied machines that were refused", sum.twins),
+                ("attempts with processes that went late", sum.swept / 10),
             ] {
                 assert!(count >= least, "too few {what}: {sum:?}");
             }
@@ -164,6 +165,11 @@ fn a_start_without_reading_the_logs_is_caught() {
 #[test]
 fn durations_by_the_clock_on_the_wall_are_caught() {
     is_caught(Bug::DurationsOfTheWall, &["orphans", "everything ends", "progress", "expiry", "no idling"]);
+}
+
+#[test]
+fn a_kill_ladder_that_forgets_is_caught() {
+    is_caught(Bug::KillOnceAndForget, &["nothing outlives its job"]);
 }
 
 #[test]

@@ -32,11 +32,11 @@ impl Supervisor {
             contained.set_ended();
         }
         let inside = self.step == Some(Running::Inside);
-        if let (Some(number), None) = (status.terminating_signal(), self.killing_since) {
+        if let (Some(number), false) = (status.terminating_signal(), self.sweep.is_under_way()) {
             let why = format!("the container's runner was ended by signal {number}");
             self.input(Input::Lost { why });
         } else if inside {
-            if self.killing_since.is_none() {
+            if !self.sweep.is_under_way() {
                 let mut note = "the container has ended before the step, whose processes it took along".to_string();
                 let words = self.executor.contained().map_or_else(String::new, Contained::words_of_the_loop);
                 if !words.is_empty() {

@@ -28,11 +28,13 @@ pub enum Bug {
     SilentGreeting,
     /// The master's edge measures durations by the clock on the wall.
     DurationsOfTheWall,
+    /// A supervisor kills what it sees of a job once, and takes it for gone.
+    KillOnceAndForget,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::AckBeforeFlush,
         Self::NoRewindOnResume,
         Self::DoubleAssignment,
@@ -44,5 +46,6 @@ impl Bug {
         Self::NoReplayAtStart,
         Self::SilentGreeting,
         Self::DurationsOfTheWall,
+        Self::KillOnceAndForget,
     ];
 }

@@ -317,6 +317,11 @@ impl World {
         let Some(directory) = self.hosts[host].directories.get_mut(&key) else { return Ok(()) };
         let Some(supervisor) = directory.supervisor.as_mut() else { return Ok(()) };
         let pace = supervisor.pace;
+        if supervisor.is_at_its_end() && !self.may_end(host, key)? {
+            return Ok(());
+        }
+        let Some(directory) = self.hosts[host].directories.get_mut(&key) else { return Ok(()) };
+        let Some(supervisor) = directory.supervisor.as_mut() else { return Ok(()) };
         let Some(written) = supervisor.write(&mut self.random) else { return Ok(()) };
         let stream = usize::from(written.stream);
         if directory.lengths.len() <= stream {

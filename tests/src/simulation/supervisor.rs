@@ -1,5 +1,6 @@
 //! An attempt → the bytes its supervisor writes, piece by piece, into its log and its artifacts.
 
+use super::processes::Processes;
 use super::random::Random;
 use sai_core::job::{Blame, Fault, JobKey, Outcome, Verdict};
 use sai_core::record::{self, Artifact, ChannelStart, Record, StepEnd, StepStart};
@@ -39,6 +40,8 @@ pub(super) struct Supervisor {
     wedged: bool,
     /// Milliseconds between two writes at most.
     pub(super) pace: u64,
+    /// What has to be gone before its verdict.
+    pub(super) processes: Processes,
 }
 
 /// What one write added.
@@ -52,7 +55,8 @@ pub(super) struct Written {
 impl Supervisor {
     pub(super) fn new(random: &mut Random, key: JobKey, big: bool) -> Self {
         let pace = if random.chance(250) { 3000 } else { 200 };
-        let mut this = Self { pieces: VecDeque::new(), written: 0, micros: 0, step: 0, wedged: false, pace };
+        let mut this = Self { pace, ..Self::empty() };
+        this.processes = Processes::new(random);
         this.log(random, Record::Channel(0, ChannelStart { name: "stdout".to_string() }));
         let mut channels = 1;
         let mut artifacts: u16 = 0;
@@ -101,9 +105,19 @@ impl Supervisor {
 
     /// A supervisor that only reports that its agent died before the job began.
     pub(super) fn stillborn(random: &mut Random) -> Self {
-        let mut this = Self { pieces: VecDeque::new(), written: 0, micros: 0, step: 0, wedged: false, pace: 20 };
+        let mut this = Self::empty();
         this.verdict(random, Outcome::Infra);
         this
+    }
+
+    fn empty() -> Self {
+        let processes = Processes::default();
+        Self { pieces: VecDeque::new(), written: 0, micros: 0, step: 0, wedged: false, pace: 20, processes }
+    }
+
+    /// Whether it has nothing more to write but its verdict, of which no byte is written.
+    pub(super) fn is_at_its_end(&self) -> bool {
+        self.written == 0 && self.pieces.front().is_some_and(|piece| piece.verdict.is_some())
     }
 
     fn log(&mut self, random: &mut Random, record: Record) {
