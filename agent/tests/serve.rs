@@ -448,7 +448,7 @@ fn offers_change_while_it_runs_and_fetching_ahead_makes_the_mirror_warm() {
 fn a_master_that_talks_nonsense_is_left_and_tried_again() {
     let place = Place::new("serve-nonsense");
     let ((), lines) = with_agent(&place, async |links, _controls| {
-        for nonsense in ["{", "{\"T\":\"what\"}", "{\"t\":\"assign\"}"] {
+        for nonsense in ["{", "{\"t\":\"ack\"}", "{\"t\":\"assign\"}"] {
             let link = links.recv().await.expect("a link");
             // What it only does not know costs it nothing.
             link.sender.send(Frame::Text("{\"t\":\"what\"}".to_owned())).await.expect("a link");
