@@ -399,6 +399,9 @@ where
             }
             News::Removed(result) => {
                 self.jobs.remove(&key);
+                if result.is_ok() {
+                    self.take(Input::Gone { key });
+                }
                 match result {
                     Ok(()) => self.say(&format!("job {key} is done")),
                     Err(why) => self.say(&format!(

@@ -6,6 +6,7 @@
 
 mod door;
 mod intake;
+mod needs;
 
 use self::door::{Contest, Twin};
 use self::intake::Intake;
@@ -22,7 +23,7 @@ use crate::secret::CloneUrl;
 use crate::stream::StreamReceiver;
 use crate::versions::Can;
 use crate::wire::{
-    Adopt, AgentMessage, Assignment, Cancel, DataHeader, Forget, Hello, Load, MasterMessage, Prefetch, Unread,
+    Adopt, AgentMessage, Assignment, Cancel, DataHeader, Forget, Hello, Load, MasterMessage, Prefetch, Units, Unread,
 };
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -57,6 +58,8 @@ pub struct Terms {
     pub submodules: Map<String, bool>,
     /// Where each repository is fetched, credentials and all: records have them not.
     pub places: Map<String, CloneUrl>,
+    /// Units that this master has, with the amount of each.
+    pub units: Map<String, u32>,
 }
 
 impl Default for Terms {
@@ -68,6 +71,7 @@ impl Default for Terms {
             timeout_s: JOB_TIMEOUT_S,
             submodules: Map::new(),
             places: Map::new(),
+            units: Map::new(),
         }
     }
 }
@@ -100,7 +104,7 @@ pub enum Input {
     /// At start: the next durable bytes of its log.
     Replay(JobKey, Vec<u8>),
     /// Ended jobs of an event are to run again.
-    Rebuild(EventRecord, Vec<JobSpec>, Vec<JobRecord>),
+    Rebuild(Rebuild),
     /// A push was seen; its saifile is not read yet.
     Expected(Prefetch),
     /// A stream is flushed to this length.
@@ -110,7 +114,9 @@ pub enum Input {
     /// A stream cannot be written.
     Unwritable(JobKey, String),
     /// See [`scheduler::Input::Cancel`].
-    Cancel(JobId, String),
+    Cancel(Vec<JobId>, String),
+    /// A person takes back what a grant gave, by its number.
+    FreeUnits(u64),
     /// See [`scheduler::Input::SetAside`].
     SetAside(String, bool),
     /// See [`scheduler::Input::Hold`].
@@ -144,6 +150,21 @@ impl Input {
             Unread::Malformed(why) => Self::Malformed(link, why),
         }
     }
+}
+
+/// Which jobs of an event are to run again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rebuild {
+    /// The event.
+    pub event: EventRecord,
+    /// All of its jobs as they were planned.
+    pub specs: Vec<JobSpec>,
+    /// The records of those that are to run.
+    pub jobs: Vec<JobRecord>,
+    /// The records of all others of the event: what has passed is not run again for those that need it.
+    pub others: Vec<JobRecord>,
+    /// Who asked, if that was a person.
+    pub person: Option<String>,
 }
 
 /// What the edge is to do, in order.
@@ -244,7 +265,9 @@ pub struct Hub {
 impl Hub {
     /// A hub that knows nothing yet.
     pub fn new(terms: Terms, policy: Policy) -> Self {
-        Self { terms, scheduler: Scheduler::new(policy), ..Self::default() }
+        let mut hub = Self { terms, scheduler: Scheduler::new(policy), ..Self::default() };
+        hub.scheduler.offer_units(hub.terms.units.clone());
+        hub
     }
 
     /// Who runs what.
@@ -282,6 +305,9 @@ impl Hub {
         match input {
             Input::Agent(record) => {
                 out.push(Output::Touch(Touch::Agent(record.name.clone())));
+                if let Some(grants) = record.grants.clone() {
+                    self.schedule(now, scheduler::Input::Granted(record.name.clone(), grants), out);
+                }
                 self.agents.insert(record.name.clone(), record);
             }
             Input::Revoke(name) => self.revoke(now, &name, out),
@@ -299,7 +325,7 @@ impl Hub {
                 }
             }
             Input::Replay(key, bytes) => self.fold(now, key, &bytes, out),
-            Input::Rebuild(event, specs, jobs) => self.rebuild(now, event, specs, jobs, out),
+            Input::Rebuild(rebuild) => self.rebuild(now, rebuild, out),
             Input::Expected(prefetch) => self.prefetch(&prefetch, out),
             Input::Flushed(key, stream, length) => self.flushed(now, key, stream, length, out),
             Input::Sealed(key, stream, right) => self.sealed(now, key, stream, right, out),
@@ -307,7 +333,8 @@ impl Hub {
                 out.push(Output::Say(format!("job {key}: {why}")));
                 self.schedule(now, scheduler::Input::Unwritable(key, why), out);
             }
-            Input::Cancel(job, who) => self.schedule(now, scheduler::Input::Cancel(job, who), out),
+            Input::Cancel(jobs, who) => self.schedule(now, scheduler::Input::Cancel(jobs, who), out),
+            Input::FreeUnits(number) => self.schedule(now, scheduler::Input::Free(number), out),
             Input::SetAside(agent, aside) => {
                 out.push(Output::Touch(Touch::Agent(agent.clone())));
                 self.schedule(now, scheduler::Input::SetAside { agent, aside }, out);
@@ -317,6 +344,7 @@ impl Hub {
             Input::Settings(terms, policy) => {
                 self.terms = terms;
                 self.scheduler.set_policy(policy);
+                self.scheduler.offer_units(self.terms.units.clone());
                 self.schedule(now, scheduler::Input::Tick, out);
             }
             Input::Tick => {
@@ -361,6 +389,14 @@ impl Hub {
                 }
                 scheduler::Output::Cancel(agent, key, why) => {
                     self.send(&agent, MasterMessage::Cancel(Cancel { key, why }), out);
+                }
+                scheduler::Output::Holds(agent) => {
+                    let grants = self.scheduler.grants(&agent);
+                    if let Some(record) = self.agents.get_mut(&agent) {
+                        record.grants = (!grants.is_empty()).then_some(grants);
+                        out.push(Output::Agent(record.clone()));
+                    }
+                    out.push(Output::Touch(Touch::Agent(agent)));
                 }
             }
         }
@@ -458,6 +494,13 @@ impl Hub {
                 if self.scheduler.holder(refuse.key) == Some(name.as_str()) {
                     let blame = Blame::of(refuse.trouble.as_deref());
                     self.broken(now, refuse.key, blame, format!("{name}: {}", plain(&refuse.why)), out);
+                    self.schedule(now, scheduler::Input::Returned(name, refuse.key), out);
+                }
+            }
+            AgentMessage::Units(units) => {
+                // Of boards nothing is known yet.
+                if let (None, Units::FREE, Some(key)) = (&units.board, units.state.as_str(), units.holder) {
+                    self.schedule(now, scheduler::Input::Returned(name, key), out);
                 }
             }
         }
@@ -502,9 +545,11 @@ impl Hub {
                 blocked: None,
                 skipped: None,
                 units: None,
+                person: None,
             });
         }
-        self.rebuild(now, record, specs, jobs, out);
+        let (event, others, person) = (record, Vec::new(), None);
+        self.rebuild(now, Rebuild { event, specs, jobs, others, person }, out);
     }
 
     fn remember(&mut self, event: EventRecord, specs: Vec<JobSpec>, jobs: &[JobRecord]) {
@@ -528,15 +573,13 @@ impl Hub {
         spec.and_then(|spec| spec.timeout_s).unwrap_or(self.terms.timeout_s)
     }
 
-    fn rebuild(
-        &mut self,
-        now: Now,
-        event: EventRecord,
-        specs: Vec<JobSpec>,
-        jobs: Vec<JobRecord>,
-        out: &mut Vec<Output>,
-    ) {
+    fn rebuild(&mut self, now: Now, rebuild: Rebuild, out: &mut Vec<Output>) {
+        let Rebuild { event, specs, mut jobs, others, person } = rebuild;
         let id = event.id;
+        self.plan(&event, &specs, &mut jobs, &others);
+        for record in &mut jobs {
+            record.person.clone_from(&person);
+        }
         self.remember(event, specs, &jobs);
         let timed = |record: JobRecord| {
             let timeout_s = self.timeout_s(&record);
@@ -561,7 +604,9 @@ impl Hub {
         jobs: Vec<JobRecord>,
         out: &mut Vec<Output>,
     ) {
-        let jobs: Vec<JobRecord> = jobs.into_iter().filter(|record| !record.state.ended()).collect();
+        let (mut jobs, others): (Vec<JobRecord>, Vec<JobRecord>) =
+            jobs.into_iter().partition(|record| !record.state.ended());
+        self.meet(&mut jobs, &others);
         self.remember(event, specs, &jobs);
         for record in jobs {
             let timeout_s = self.timeout_s(&record);

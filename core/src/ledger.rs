@@ -6,6 +6,7 @@
 use crate::job::{EventId, Fault, JobId, JobState, Verdict};
 use crate::ordered::Map;
 use crate::record::Artifact;
+use crate::units::Grant;
 use crate::words::{Word, written_as_words};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -136,6 +137,8 @@ pub struct JobRecord {
     pub skipped: Option<JobId>,
     /// How much of which units it occupies while it runs.
     pub units: Option<Map<String, u32>>,
+    /// Who asked for it by name, where it was not a push: it is that person's turn then, not the repository's.
+    pub person: Option<String>,
 }
 
 impl JobRecord {
@@ -168,6 +171,8 @@ pub struct AgentRecord {
     pub host: String,
     /// Platforms it last announced.
     pub platforms: Vec<String>,
+    /// Units that attempts there hold, or may. Absent in records of older masters.
+    pub grants: Option<Vec<Grant>>,
 }
 
 /// Somebody who may act (cancel, rebuild, delete).

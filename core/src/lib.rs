@@ -38,6 +38,7 @@ pub mod settings;
 pub mod stream;
 pub mod sweep;
 pub mod turns;
+pub mod units;
 pub mod versions;
 pub mod wire;
 pub mod words;

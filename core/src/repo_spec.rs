@@ -305,10 +305,7 @@ impl Reader<'_> {
                 "root" => platform.root = self.boolean(value, &path),
                 "step_timeout" => platform.step_timeout_s = self.seconds(value, &path),
                 "env" => platform.env = self.env(value, &path),
-                "units" => {
-                    platform.units = self.units(value, &path);
-                    self.warn(key.at, format!("{path}: checked, but not waited for by this version"));
-                }
+                "units" => platform.units = self.units(value, &path),
                 "board" => self.warn(key.at, format!("{path}: not supported by this version, ignored")),
                 _ => self.warn(key.at, format!("{path}: unknown key, ignored")),
             }
@@ -487,16 +484,10 @@ impl Reader<'_> {
                 }
                 // Real files have it, and it never had a meaning.
                 "deps" => {}
-                "needs" => {
-                    configuration.needs = self.needs(value, &path);
-                    self.warn(key.at, format!("{path}: checked, but not waited for by this version"));
-                }
+                "needs" => configuration.needs = self.needs(value, &path),
                 // As text these were values before they were ours, and stay that.
                 "root" if value.as_text().is_none() => configuration.root = self.boolean(value, &path),
-                "units" if value.as_text().is_none() => {
-                    configuration.units = self.units(value, &path);
-                    self.warn(key.at, format!("{path}: checked, but not waited for by this version"));
-                }
+                "units" if value.as_text().is_none() => configuration.units = self.units(value, &path),
                 "board" if value.as_text().is_none() => {
                     self.warn(key.at, format!("{path}: not supported by this version, ignored"));
                 }

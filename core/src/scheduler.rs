@@ -5,21 +5,26 @@
 //! told by its next greeting.
 
 mod choice;
+mod needs;
 mod room;
 mod time;
 mod trouble;
+mod unit;
 mod waiting;
 
+pub use self::needs::skipped_by;
 pub use self::time::CANCEL_FULL_MS;
 
-use self::room::{Class, Filed};
+use self::needs::Open;
+use self::room::{Class, Filed, Offer, Wanted};
 use self::trouble::{Group, Row};
 use crate::clock::Now;
 use crate::job::{Blame, Fault, JobId, JobKey, JobState, Outcome, Verdict};
 use crate::ledger::JobRecord;
 use crate::limits::{INFRA_ATTEMPTS, JOB_TIMEOUT_S, Millis};
 use crate::ordered::{Map, Set};
-use crate::platform::{as_root, serves};
+use crate::platform::as_root;
+use crate::units::{Grant, Units, Wants};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -41,6 +46,9 @@ pub struct Policy {
     /// How long an agent that had trouble with a platform several times in a row gets no job of it; doubled for each
     /// further time.
     pub aside_ms: Millis,
+    /// How long after its own deadline an attempt that was given up still counts as holding its units, as long as its agent
+    /// does not say otherwise.
+    pub grace_ms: Millis,
 }
 
 impl Default for Policy {
@@ -52,6 +60,7 @@ impl Default for Policy {
             cancel_ms: 60_000,
             overdue_ms: 15 * 60_000,
             aside_ms: 30_000,
+            grace_ms: 15 * 60_000,
         }
     }
 }
@@ -69,6 +78,8 @@ pub struct Greeting {
     pub platforms: Vec<String>,
     /// Jobs at once.
     pub slots: u32,
+    /// Whether it can fetch the files of what a job needs.
+    pub needs: bool,
     /// Repositories whose mirror it holds.
     pub mirrors: Vec<String>,
     /// Attempts it still holds.
@@ -79,8 +90,16 @@ pub struct Greeting {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// New jobs, or ended ones that are to run again, each with the seconds it may take. Those of one event come
-    /// together, so that the first does not take the place of one that should go before it.
+    /// together, so that the first does not take the place of one that should go before it. Of what they need the records
+    /// say which attempt passed; what is open there is among them or unfinished. One that says by which job it is skipped
+    /// is.
     Queue(Vec<(JobRecord, u64)>),
+    /// What an agent held when the ledger was last written, at start.
+    Granted(String, Vec<Grant>),
+    /// An agent says that nothing of an attempt runs there any more.
+    Returned(String, JobKey),
+    /// A person takes a grant back, by its number.
+    Free(u64),
     /// An unfinished job from the ledger, at start.
     Restore(JobRecord, u64),
     /// An agent has greeted.
@@ -122,8 +141,8 @@ pub enum Input {
     Unwritable(JobKey, String),
     /// A job cannot be started anywhere, ever.
     Impossible(JobId, String),
-    /// Somebody cancels a job.
-    Cancel(JobId, String),
+    /// Somebody cancels jobs, at once: what waits for one of them and is among them is cancelled as well, not skipped.
+    Cancel(Vec<JobId>, String),
     /// No job may start (the disk is full), or may again.
     Hold(Option<String>),
     /// The master's machine slept for so many milliseconds, in which nobody could reach it: no agent is late for that.
@@ -145,6 +164,8 @@ pub enum Output {
     Forget(String, JobKey),
     /// The agent is to end this attempt.
     Cancel(String, JobKey, String),
+    /// The agent's record is to hold its grants, as [`Scheduler::grants`] gives them.
+    Holds(String),
 }
 
 #[derive(Clone, Debug)]
@@ -166,11 +187,13 @@ struct Job {
     /// Until when its absent agent is awaited.
     orphan: Option<Millis>,
     timer: Option<Millis>,
+    /// What it waits for while it is blocked.
+    open: Open,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Agent {
-    platforms: Vec<String>,
+    offer: Offer,
     slots: u32,
     load_permille: u32,
     mirrors: Set<String>,
@@ -185,8 +208,8 @@ struct Agent {
 }
 
 impl Agent {
-    fn serves(&self, platform: &str) -> bool {
-        self.platforms.iter().any(|offered| serves(offered, platform))
+    fn serves(&self, wanted: Wanted<'_>) -> bool {
+        self.offer.serves(wanted)
     }
 
     fn paused_for(&self, now: Millis, platform: &str) -> bool {
@@ -200,7 +223,40 @@ fn wanted(record: &JobRecord) -> String {
 }
 
 /// Jobs that differ in nothing that decides which goes first but their number.
-type Queue = (i32, String, String);
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Queue {
+    /// The highest priority is the first.
+    order: i32,
+    repository: String,
+    platform: String,
+    needs: bool,
+    /// Who asked, where that is not the repository.
+    person: Option<String>,
+    units: Wants,
+}
+
+impl Queue {
+    fn wanted(&self) -> Wanted<'_> {
+        Wanted { platform: &self.platform, needs: self.needs }
+    }
+
+    /// Whose turn it is with units.
+    fn who(&self) -> &str {
+        self.person.as_deref().unwrap_or(&self.repository)
+    }
+}
+
+impl Job {
+    fn asks(&self) -> Wanted<'_> {
+        let needs = self.record.needs.as_ref().is_some_and(|needs| !needs.is_empty());
+        Wanted { platform: &self.wanted, needs }
+    }
+}
+
+fn wants(record: &JobRecord) -> Wants {
+    let units = record.units.iter().flatten();
+    units.map(|(unit, amount)| (unit.clone(), *amount)).collect()
+}
 
 /// The machine. See the file's first line.
 #[derive(Clone, Debug, Default)]
@@ -209,7 +265,7 @@ pub struct Scheduler {
     jobs: Map<JobId, Job>,
     agents: Map<String, Agent>,
     /// The agents again, by what they offer.
-    classes: Map<Vec<String>, Class>,
+    classes: Map<Offer, Class>,
     queues: Map<Queue, Set<JobId>>,
     /// Queues for platforms that no agent has offered: not looked at for each slot that becomes free.
     unoffered: Map<Queue, Set<JobId>>,
@@ -220,6 +276,9 @@ pub struct Scheduler {
     /// Troubles in a row of each repository, on whatever agent.
     repositories: Map<String, Row>,
     hold: Option<String>,
+    units: Units,
+    /// Blocked jobs, by what they need.
+    dependants: Map<JobId, Set<JobId>>,
     /// Attempts of jobs that were released last.
     released: Map<JobId, u32>,
 }
@@ -233,6 +292,11 @@ impl Scheduler {
     /// Goes by another policy from now on; deadlines that are running keep their time.
     pub fn set_policy(&mut self, policy: Policy) {
         self.policy = policy;
+    }
+
+    /// Offers these units from now on. What is granted stays granted.
+    pub fn offer_units(&mut self, amounts: Map<String, u32>) {
+        self.units.offer(amounts);
     }
 
     /// The record of an unfinished job, or of an ended one not yet released.
@@ -286,23 +350,28 @@ impl Scheduler {
     /// When `Tick` is due on the steady clock, if ever.
     pub fn deadline(&self) -> Option<Millis> {
         let timer = self.timers.first().map(|(at, _)| *at);
-        [self.pauses.first().copied(), timer].into_iter().flatten().min()
+        [self.pauses.first().copied(), timer, self.units.deadline()].into_iter().flatten().min()
     }
 
     /// Takes one input.
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
         match input {
-            Input::Queue(jobs) => {
-                for (record, timeout_s) in jobs {
-                    self.queue(now, record, timeout_s, out);
+            Input::Queue(jobs) => self.queue(now, jobs, out),
+            Input::Restore(record, timeout_s) => self.restore(now, record, timeout_s, out),
+            Input::Granted(agent, grants) => {
+                for grant in grants {
+                    self.units.restore(now.steady, self.policy.grace_ms, &agent, grant);
                 }
             }
-            Input::Restore(record, timeout_s) => self.restore(now, record, timeout_s),
+            // It cannot be gone while it is under way: that is said by its verdict.
+            Input::Returned(agent, key) if self.holder(key) == Some(agent.as_str()) => {}
+            Input::Returned(agent, key) => self.returned(&agent, key, out),
+            Input::Free(number) => self.free_units(number, out),
             Input::AgentUp(greeting) => self.agent_up(now, greeting, out),
             Input::AgentOffer { agent, platforms, slots } => {
                 self.lift(&agent);
                 if let Some(known) = self.agents.get_mut(&agent) {
-                    known.platforms = platforms;
+                    known.offer.platforms = platforms;
                     known.slots = slots;
                 }
                 self.file(&agent);
@@ -336,32 +405,42 @@ impl Scheduler {
             Input::Broken(key, blame, why) => self.broken(now, key, blame, why, out),
             Input::Unwritable(key, why) => self.broken_quietly(now, key, why, out),
             Input::Impossible(job, why) => self.impossible(now, job, why, out),
-            Input::Cancel(job, who) => self.cancel(now, job, who, out),
+            Input::Cancel(jobs, who) => self.cancel(now, jobs, &who, out),
             Input::Hold(why) => self.hold(now, why),
-            Input::Slept(slept) => self.slept(slept),
+            Input::Slept(slept) => {
+                self.slept(slept);
+                self.units.slept(slept);
+            }
             Input::Tick => self.tick(now, out),
         }
         self.dispatch(now, out);
     }
 
-    fn queue(&mut self, now: Now, mut record: JobRecord, timeout_s: u64, out: &mut Vec<Output>) {
-        let id = record.id;
-        // A record that was read before an attempt which has begun and ended since asks for what has happened already;
-        // taken at its word it would number that attempt a second time.
-        let old = self.released.get(&id).is_some_and(|attempt| *attempt > record.attempt);
-        if old || self.jobs.get(&id).is_some_and(|job| !job.record.state.ended()) {
-            return;
+    fn queue(&mut self, now: Now, jobs: Vec<(JobRecord, u64)>, out: &mut Vec<Output>) {
+        let mut taken = Vec::new();
+        for (mut record, timeout_s) in jobs {
+            let id = record.id;
+            // A record that was read before an attempt which has begun and ended since asks for what has happened already;
+            // taken at its word it would number that attempt a second time.
+            let old = self.released.get(&id).is_some_and(|attempt| *attempt > record.attempt);
+            if old || self.unfinished(id) {
+                continue;
+            }
+            record.state = JobState::Queued;
+            record.queued_at = now.wall;
+            record.infra = 0;
+            record.awaited = None;
+            record.ended_at = None;
+            if record.skipped.is_none() {
+                record.cause = String::new();
+                record.fault = Fault::Nobody;
+            }
+            self.insert(now, record, timeout_s);
+            taken.push(id);
         }
-        record.state = JobState::Queued;
-        record.queued_at = now.wall;
-        record.infra = 0;
-        record.awaited = None;
-        record.ended_at = None;
-        record.cause = String::new();
-        record.fault = Fault::Nobody;
-        self.insert(now, record, timeout_s);
-        self.enqueue(now, id);
-        out.push(Output::Changed(id));
+        for id in self.block(taken) {
+            self.begin(now, id, out);
+        }
     }
 
     fn insert(&mut self, now: Now, record: JobRecord, timeout_s: u64) {
@@ -377,17 +456,19 @@ impl Scheduler {
             cancelled: None,
             orphan: None,
             timer: None,
+            open: Open::default(),
         };
         self.jobs.insert(job.record.id, job);
     }
 
-    fn restore(&mut self, now: Now, record: JobRecord, timeout_s: u64) {
+    fn restore(&mut self, now: Now, record: JobRecord, timeout_s: u64, out: &mut Vec<Output>) {
         let (id, state) = (record.id, record.state);
         let (key, agent) = (JobKey { job: id, attempt: record.attempt }, record.agent.clone());
         self.insert(now, record, timeout_s);
         match (state, agent) {
             (JobState::Assigned | JobState::Running, Some(agent)) => {
                 self.hold_slot(&agent, key);
+                self.units.regain(key);
                 if let Some(job) = self.jobs.get_mut(&id) {
                     job.orphan = Some(now.steady.saturating_add(self.policy.orphan_ms));
                     if job.record.fault == Fault::Person {
@@ -397,7 +478,7 @@ impl Scheduler {
                 }
                 self.rearm(id);
             }
-            (JobState::Queued, _) => self.enqueue(now, id),
+            (JobState::Queued, _) => self.resume(now, id, out),
             _ => {}
         }
     }
@@ -410,7 +491,7 @@ impl Scheduler {
         }
     }
 
-    fn free_slot(&mut self, key: JobKey) -> Option<String> {
+    fn free_slot(&mut self, now: Now, key: JobKey) -> Option<String> {
         let job = self.jobs.get(&key.job)?;
         let name = job.record.agent.clone()?;
         if self.agents.get_mut(&name).is_some_and(|agent| agent.runs.remove(&key)) {
@@ -421,22 +502,29 @@ impl Scheduler {
                     self.running.remove(&repository);
                 }
             }
+            self.units.lose(now.steady, self.policy.grace_ms, key);
             self.file(&name);
         }
         Some(name)
     }
 
     fn queue_of(job: &Job) -> Queue {
-        // The highest priority is the first key.
-        (job.record.priority.saturating_neg(), job.record.repository.clone(), job.wanted.clone())
+        Queue {
+            order: job.record.priority.saturating_neg(),
+            repository: job.record.repository.clone(),
+            platform: job.wanted.clone(),
+            needs: job.asks().needs,
+            person: job.record.person.clone(),
+            units: wants(&job.record),
+        }
     }
 
     fn enqueue(&mut self, now: Now, id: JobId) {
         let Some(job) = self.jobs.get(&id) else { return };
         if job.not_before <= now.steady {
             let queue = Self::queue_of(job);
-            let offered =
-                self.queues.contains_key(&queue) || (!self.unoffered.contains_key(&queue) && self.is_offered(&queue.2));
+            let offered = self.queues.contains_key(&queue)
+                || (!self.unoffered.contains_key(&queue) && self.is_offered(queue.wanted()));
             let queues = if offered { &mut self.queues } else { &mut self.unoffered };
             queues.get_or_default(queue).insert(id);
         }
@@ -446,7 +534,7 @@ impl Scheduler {
     /// An agent offers something new: queues that waited for it come among the others.
     fn offered(&mut self, name: &str) {
         let Some(agent) = self.agents.get(name) else { return };
-        let found: Vec<Queue> = self.unoffered.keys().filter(|queue| agent.serves(&queue.2)).cloned().collect();
+        let found: Vec<Queue> = self.unoffered.keys().filter(|queue| agent.serves(queue.wanted())).cloned().collect();
         for queue in found {
             if let Some(ids) = self.unoffered.remove(&queue) {
                 self.queues.get_or_default(queue).extend(ids);
@@ -471,7 +559,7 @@ impl Scheduler {
         let name = greeting.agent;
         self.lift(&name);
         let agent = self.agents.get_or_default(name.clone());
-        agent.platforms = greeting.platforms;
+        agent.offer = Offer { platforms: greeting.platforms, needs: greeting.needs };
         agent.slots = greeting.slots;
         agent.mirrors = Set::from_iter(greeting.mirrors);
         agent.connected = true;
@@ -511,6 +599,12 @@ impl Scheduler {
                 }
             }
         }
+        // What it did not bring is not there, and so occupies nothing.
+        let gone: Vec<JobKey> =
+            self.units.at(&name).map(|grant| grant.key).filter(|key| !holds.contains(key)).collect();
+        for key in gone {
+            self.returned(&name, key, out);
+        }
     }
 
     fn agent_down(&mut self, now: Now, name: &str) {
@@ -532,6 +626,9 @@ impl Scheduler {
         let runs: Vec<JobKey> = self.runs(name).collect();
         for key in runs {
             self.broken_quietly(now, key, format!("{name}'s token was revoked"), out);
+        }
+        if self.units.revoke(name) {
+            out.push(Output::Holds(name.to_string()));
         }
         self.lift(name);
         self.agents.remove(name);
@@ -575,12 +672,13 @@ impl Scheduler {
             (Some((who, _)), JobState::Cancelled) => who.clone(),
             _ => verdict.cause.clone(),
         };
-        if let Some(name) = self.free_slot(key) {
+        if let Some(name) = self.free_slot(now, key) {
             self.worked(&name, key.job, &verdict);
             if let (Some(agent), Some(job)) = (self.agents.get_mut(&name), self.jobs.get(&key.job)) {
                 agent.mirrors.insert(job.record.repository.clone());
             }
             self.file(&name);
+            self.returned(&name, key, out);
             out.push(Output::Forget(name, key));
         }
         let fault = if cancelled.is_some() && state == JobState::Cancelled { Fault::Person } else { verdict.fault };
@@ -600,7 +698,9 @@ impl Scheduler {
         record.fault = fault;
         record.cause = cause;
         self.set_timer(id, None);
+        self.unlink(id);
         out.push(Output::Changed(id));
+        self.follow(now, id, out);
     }
 
     /// Trouble that ends an attempt and says nothing about its agent.
@@ -612,7 +712,7 @@ impl Scheduler {
         let Some(record) = self.job(id).filter(|record| !record.state.ended()) else { return };
         let key = JobKey { job: id, attempt: record.attempt };
         if self.holder(key).is_some()
-            && let Some(name) = self.free_slot(key)
+            && let Some(name) = self.free_slot(now, key)
         {
             out.push(Output::Forget(name, key));
         }
@@ -624,7 +724,7 @@ impl Scheduler {
         if self.holder(key).is_none() {
             return;
         }
-        if let Some(name) = self.free_slot(key) {
+        if let Some(name) = self.free_slot(now, key) {
             out.push(Output::Forget(name, key));
         }
         self.requeue(now, key, why, infra, out);
@@ -633,7 +733,7 @@ impl Scheduler {
     /// The agent of an attempt did not come back in time. The job is queued again, but nothing of the attempt is thrown
     /// away before another one begins.
     fn orphaned(&mut self, now: Now, key: JobKey, why: String, out: &mut Vec<Output>) {
-        if self.holder(key).is_none() || self.free_slot(key).is_none() {
+        if self.holder(key).is_none() || self.free_slot(now, key).is_none() {
             return;
         }
         if let Some(job) = self.jobs.get_mut(&key.job) {
@@ -657,6 +757,7 @@ impl Scheduler {
         record.fault = Fault::Nobody;
         self.dequeue(key.job);
         self.hold_slot(name, key);
+        self.units.regain(key);
         self.rearm(key.job);
         out.push(Output::Changed(key.job));
         true
@@ -693,7 +794,16 @@ impl Scheduler {
         out.push(Output::Changed(key.job));
     }
 
-    fn cancel(&mut self, now: Now, id: JobId, who: String, out: &mut Vec<Output>) {
+    fn cancel(&mut self, now: Now, ids: Vec<JobId>, who: &str, out: &mut Vec<Output>) {
+        // Those that wait for others first, so that none is skipped for one that is cancelled with it.
+        let (blocked, others): (Vec<JobId>, Vec<JobId>) = ids.into_iter().partition(|id| self.waits_for_others(*id));
+        blocked.iter().for_each(|id| self.unlink(*id));
+        for id in blocked.into_iter().chain(others) {
+            self.cancel_one(now, id, who.to_string(), out);
+        }
+    }
+
+    fn cancel_one(&mut self, now: Now, id: JobId, who: String, out: &mut Vec<Output>) {
         let until = self.cancel_until(now);
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let key = JobKey { job: id, attempt: job.record.attempt };

@@ -6,11 +6,11 @@
 
 use crate::job::{Blame, JobKey};
 use crate::limits::{CHUNK_BYTES, Millis, STREAMS, WINDOW_BYTES};
-use crate::ordered::Map;
+use crate::ordered::{Map, Set};
 use crate::stream::StreamSender;
 use crate::versions::{self, Can, Span};
 use crate::wire::{
-    self, AgentMessage, Assignment, Code, Hello, Load, MasterMessage, Offer, Pong, Prefetch, Refuse, Unread,
+    self, AgentMessage, Assignment, Code, Hello, Load, MasterMessage, Offer, Pong, Prefetch, Refuse, Units, Unread,
 };
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -91,6 +91,11 @@ pub enum Input {
         blame: Blame,
         /// Why.
         why: String,
+    },
+    /// Of an attempt that was to be forgotten nothing is left: no process, no directory.
+    Gone {
+        /// The attempt.
+        key: JobKey,
     },
     /// Platforms or slots have changed.
     Offer(Offer),
@@ -205,6 +210,8 @@ pub struct AgentSession {
     /// How much masters have said that was of no known kind.
     passed_over: u64,
     held: Map<JobKey, Held>,
+    /// What is being forgotten. Until it is gone it may occupy more than a slot, so greetings tell of it.
+    leaving: Set<JobKey>,
     writable: bool,
     /// Whether the offer has changed since the greeting of the present link.
     offer_changed: bool,
@@ -226,6 +233,7 @@ impl AgentSession {
             master_can: None,
             passed_over: 0,
             held: Map::new(),
+            leaving: Set::new(),
             writable: false,
             offer_changed: false,
             load: None,
@@ -277,6 +285,12 @@ impl AgentSession {
             // A report about an attempt that was forgotten meanwhile means nothing.
             Input::Lengths { key, lengths } => self.grow(key, &lengths),
             Input::StartFailed { key, blame, why } => self.refuse(key, blame, why, out),
+            Input::Gone { key } => {
+                if self.leaving.remove(&key) && self.is_up() && self.master_can(Can::Units) {
+                    let (board, state, holder, grant) = (None, Units::FREE.to_string(), Some(key), None);
+                    out.push(Output::Send(AgentMessage::Units(Units { board, state, holder, grant })));
+                }
+            }
             Input::Offer(offer) => {
                 self.description.platforms.clone_from(&offer.platforms);
                 self.description.slots = offer.slots;
@@ -331,7 +345,7 @@ impl AgentSession {
             cores: about.cores,
             memory_mib: about.memory_mib,
             mirrors,
-            jobs: self.held.keys().copied().collect(),
+            jobs: self.held.keys().chain(self.leaving.iter()).copied().collect(),
             notes: (!about.notes.is_empty()).then(|| about.notes.clone()),
             instance: about.instance.clone(),
             protocol_newest: Some(Span::OURS.newest),
@@ -440,6 +454,7 @@ impl AgentSession {
             }
             (Link::Up, MasterMessage::Forget(forget)) => {
                 if self.held.remove(&forget.key).is_some() {
+                    self.leaving.insert(forget.key);
                     out.push(Output::Forget { key: forget.key });
                 }
             }

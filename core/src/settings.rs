@@ -5,6 +5,7 @@
 
 use crate::json::{self, At, Value};
 use crate::ordered::Map;
+use crate::platform;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -238,6 +239,32 @@ impl Reader {
             }
         }
         Some(variables)
+    }
+
+    /// An object of amounts by the names of units.
+    pub fn amounts(&mut self, section: &Section<'_>, key: &str, range: RangeInclusive<i64>) -> Map<String, u32> {
+        let mut amounts = Map::new();
+        let Some(value) = section.value.get(key) else { return amounts };
+        let path = section.path_of(key);
+        let Some(entries) = value.as_object() else {
+            self.wrong(value, &path, "an object of amounts by the units' names");
+            return amounts;
+        };
+        for (name, value) in entries {
+            let path = format!("{path}.{}", json::shown(&name.value));
+            let amount = value.as_integer().filter(|amount| range.contains(amount));
+            if let Err(expected) = platform::check_unit(&name.value) {
+                self.errors.push(name.at.expected(expected).about(&path));
+            } else if let Some(amount) = amount.and_then(|amount| u32::try_from(amount).ok()) {
+                if amounts.insert(name.value.clone(), amount).is_some() {
+                    self.errors.push(name.at.expected("each unit once").about(&path));
+                }
+            } else {
+                let expected = format!("a whole number from {} to {}", range.start(), range.end());
+                self.wrong(value, &path, &expected);
+            }
+        }
+        amounts
     }
 
     /// Whether the key is there and `false`: the usual way to switch a part off whose value is otherwise an object.

@@ -20,16 +20,22 @@ pub const WORD_BYTES: usize = 32;
 pub enum Can {
     /// It passes over messages, frames and kinds of record that it does not know. The first release closes the link.
     PassOver,
+    /// Agents: it fetches the files of what a job needs. Who does not say so gets no job that needs others.
+    Needs,
+    /// Masters: it hears what an agent says of units; agents say it to no other.
+    Units,
 }
 
 impl Can {
     /// All of them: what this version says of itself.
-    const ALL: [Self; 1] = [Self::PassOver];
+    const ALL: [Self; 3] = [Self::PassOver, Self::Needs, Self::Units];
 
     /// The word on the wire: small letters, digits and `-`.
     pub fn word(self) -> &'static str {
         match self {
             Self::PassOver => "pass-over",
+            Self::Needs => "needs",
+            Self::Units => "units",
         }
     }
 

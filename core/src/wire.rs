@@ -187,6 +187,25 @@ pub struct Pong {
     pub number: u64,
 }
 
+/// What an agent says of a unit: which of its boards, or none for what the master itself has granted. Nothing but this,
+/// a verdict, a refusal or a greeting without the attempt frees what an attempt holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Units {
+    /// Name of the board at the agent. Absent: all that the holder was granted by the master itself.
+    pub board: Option<String>,
+    /// `free`, or a word of a later version.
+    pub state: String,
+    /// The attempt that holds it, or held it until now.
+    pub holder: Option<JobKey>,
+    /// Number of the grant that this is about, where there is one.
+    pub grant: Option<u64>,
+}
+
+impl Units {
+    /// The state in which nothing of the holder runs any more.
+    pub const FREE: &str = "free";
+}
+
 /// Everything an agent says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AgentMessage {
@@ -200,6 +219,8 @@ pub enum AgentMessage {
     Refuse(Refuse),
     /// See [`Pong`].
     Pong(Pong),
+    /// See [`Units`].
+    Units(Units),
 }
 
 /// The master's answer to a good [`Hello`].
@@ -401,6 +422,7 @@ impl AgentMessage {
             Self::Offer(offer) => tagged("offer", offer),
             Self::Refuse(refuse) => tagged("refuse", refuse),
             Self::Pong(pong) => tagged("pong", pong),
+            Self::Units(units) => tagged("units", units),
         }
     }
 
@@ -415,6 +437,7 @@ impl AgentMessage {
             "offer" => Self::Offer(message("offer", text)?),
             "refuse" => Self::Refuse(message("refuse", text)?),
             "pong" => Self::Pong(message("pong", text)?),
+            "units" => Self::Units(message("units", text)?),
             kind => return Err(Unread::message(kind)),
         })
     }

@@ -33,6 +33,7 @@ impl Desk {
             revoked: false,
             host: String::new(),
             platforms: Vec::new(),
+            grants: None,
         }));
         desk
     }

@@ -1,7 +1,7 @@
 //! Inputs of the hub, in order, against what it says to write, send and compare.
 
 use sai_core::clock::Now;
-use sai_core::hub::{Hub, Input, LinkId, Output, Terms};
+use sai_core::hub::{Hub, Input, LinkId, Output, Rebuild, Terms};
 use sai_core::job::{Fault, JobId, JobKey, JobState, Outcome, Verdict};
 use sai_core::ledger::{AgentRecord, EventRecord, JobRecord, Source};
 use sai_core::limits::{Millis, PROTOCOL};
@@ -51,6 +51,7 @@ fn agent_record(name: &str) -> AgentRecord {
         revoked: false,
         host: String::new(),
         platforms: Vec::new(),
+        grants: None,
     }
 }
 
@@ -651,10 +652,16 @@ fn forget_that_was_lost_with_a_link_is_said_again() {
 fn a_rebuild_runs_under_a_new_number_while_the_ghost_is_sent_away() {
     let (mut desk, a, _) = running();
     desk.give(Input::LinkDown(a));
-    desk.give(Input::Cancel(1, "by anna".to_string()));
+    desk.give(Input::Cancel(vec![1], "by anna".to_string()));
     let (_, _) = desk.up("b", &[]);
     let ended = JobRecord { state: JobState::Cancelled, ended_at: Some(desk.now), ..first_record() };
-    let out = desk.give(Input::Rebuild(event(1), vec![spec()], vec![ended]));
+    let out = desk.give(Input::Rebuild(Rebuild {
+        event: event(1),
+        specs: vec![spec()],
+        jobs: vec![ended],
+        others: Vec::new(),
+        person: None,
+    }));
     assert_eq!(words(&out), ["job", "job", "assign"]);
     assert_eq!(records(&out)[1].attempt, 2);
     let (back, out) = desk.up("a", &[key(1, 1)]);

@@ -180,7 +180,7 @@ fn units_are_amounts_by_name_and_the_larger_of_platform_and_configuration_counts
         (vec!["licence 2".to_string(), "rig 1".to_string()], vec!["licence 1".to_string(), "rig 1".to_string()],)
     );
     assert_eq!(jobs[1].steps, ["x text"]);
-    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings.is_empty(), "{warnings:?}");
     for (units, expected) in [
         ("{\"a\": 0}", "4:14: configurations.c.units: expected a whole number from 1 to 1000 of `a`"),
         (

@@ -292,7 +292,6 @@ fn settings_of_platforms_and_configurations() {
         warnings,
         [
             "6:58: configurations.d.board: not supported by this version, ignored",
-            "6:71: configurations.d.needs: checked, but not waited for by this version",
             "6:85: configurations.d.idle: unknown key and no text, ignored",
             "6:96: configurations.d.pool: unknown key, and no build text uses it as a value",
             "10:9: extra: unknown key, ignored",

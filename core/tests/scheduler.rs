@@ -24,7 +24,7 @@ fn a_cancel_outlives_the_master() {
     let mut desk = Desk::new();
     desk.up("a", 1);
     desk.queue(vec![job(1)]);
-    let out = desk.give(Input::Cancel(1, "by anna".to_string()));
+    let out = desk.give(Input::Cancel(vec![1], "by anna".to_string()));
     assert_eq!(out, [Output::Changed(1), Output::Cancel("a".to_string(), key(1, 1), "by anna".to_string())]);
     let record = desk.record(1);
     assert_eq!((record.state, record.fault, record.cause.as_str()), (JobState::Assigned, Fault::Person, "by anna"));
@@ -53,7 +53,7 @@ fn who_cancelled_is_told_even_when_the_end_was_untidy() {
     let mut desk = Desk::new();
     desk.up("a", 1);
     desk.queue(vec![job(1)]);
-    desk.give(Input::Cancel(1, "by anna".to_string()));
+    desk.give(Input::Cancel(vec![1], "by anna".to_string()));
     let out = desk.give(Input::Ended(key(1, 1), verdict(Outcome::Infra)));
     assert_eq!(out, [Output::Forget("a".to_string(), key(1, 1)), Output::Changed(1)]);
     let record = desk.record(1);
@@ -141,7 +141,8 @@ fn an_assignment_that_was_lost_is_no_trouble_of_the_job_but_of_its_agent() {
 
 #[test]
 fn times_of_nothing_make_no_busy_loop() {
-    let policy = Policy { orphan_ms: 0, expire_ms: 0, retry_ms: 0, cancel_ms: 0, overdue_ms: 0, aside_ms: 0 };
+    let policy =
+        Policy { orphan_ms: 0, expire_ms: 0, retry_ms: 0, cancel_ms: 0, overdue_ms: 0, aside_ms: 0, grace_ms: 0 };
     let mut desk = Desk { scheduler: Scheduler::new(policy), ..Desk::new() };
     desk.up("a", 1);
     desk.queue(vec![job(1), job(2)]);
@@ -154,12 +155,13 @@ fn times_of_nothing_make_no_busy_loop() {
         cancel_ms: u64::MAX,
         overdue_ms: u64::MAX,
         aside_ms: u64::MAX,
+        grace_ms: u64::MAX,
     };
     let mut desk = Desk { scheduler: Scheduler::new(policy), ..Desk::new() };
     desk.up("a", 1);
     desk.queue(vec![job(1), job(2)]);
     desk.give(Input::AgentDown("a".to_string()));
-    desk.give(Input::Cancel(1, "by anna".to_string()));
+    desk.give(Input::Cancel(vec![1], "by anna".to_string()));
     assert_eq!(desk.state(1), JobState::Cancelled);
     assert!(desk.waiting(2).contains("away"));
 }
@@ -272,36 +274,36 @@ fn a_cancel_ends_a_job_in_each_state() {
     let mut desk = Desk::new();
     // Queued: at once.
     desk.queue(vec![job(1)]);
-    assert_eq!(desk.give(Input::Cancel(1, "by anna".to_string())), [Output::Changed(1)]);
+    assert_eq!(desk.give(Input::Cancel(vec![1], "by anna".to_string())), [Output::Changed(1)]);
     assert_eq!((desk.state(1), desk.record(1).fault), (JobState::Cancelled, Fault::Person));
     // Running: its agent is asked, once, and has some time to end it.
     desk.up("a", 2);
     desk.queue(vec![job(2), job(3)]);
     desk.give(Input::Started(key(2, 1), Some(0)));
-    assert!(desk.give(Input::Cancel(2, "by anna".to_string())).contains(&Output::Cancel(
+    assert!(desk.give(Input::Cancel(vec![2], "by anna".to_string())).contains(&Output::Cancel(
         "a".to_string(),
         key(2, 1),
         "by anna".to_string()
     )));
-    assert_eq!(desk.give(Input::Cancel(2, "by bert".to_string())), []);
+    assert_eq!(desk.give(Input::Cancel(vec![2], "by bert".to_string())), []);
     assert_eq!(desk.pass(4_999), []);
     assert_eq!(desk.pass(1), [Output::Forget("a".to_string(), key(2, 1)), Output::Changed(2)]);
     assert_eq!((desk.state(2), desk.record(2).cause.as_str()), (JobState::Cancelled, "by anna"));
     // Its verdict comes too late.
     assert_eq!(desk.give(Input::Ended(key(2, 1), verdict(Outcome::Passed))), []);
     // A verdict that was faster counts.
-    desk.give(Input::Cancel(3, "by anna".to_string()));
+    desk.give(Input::Cancel(vec![3], "by anna".to_string()));
     desk.give(Input::Ended(key(3, 1), verdict(Outcome::Passed)));
     assert_eq!((desk.state(3), desk.record(3).cause.as_str()), (JobState::Passed, ""));
     // Its agent is away: at once, and the agent is told when it returns.
     desk.queue(vec![job(4)]);
     desk.give(Input::AgentDown("a".to_string()));
-    desk.give(Input::Cancel(4, "by anna".to_string()));
+    desk.give(Input::Cancel(vec![4], "by anna".to_string()));
     assert_eq!(desk.state(4), JobState::Cancelled);
     assert_eq!(desk.greet("a", &[GCC], 2, &[], &[key(4, 1)]), [Output::Forget("a".to_string(), key(4, 1))]);
     // Ended, or never heard of: nothing.
-    assert_eq!(desk.give(Input::Cancel(4, "by anna".to_string())), []);
-    assert_eq!(desk.give(Input::Cancel(99, "by anna".to_string())), []);
+    assert_eq!(desk.give(Input::Cancel(vec![4], "by anna".to_string())), []);
+    assert_eq!(desk.give(Input::Cancel(vec![99], "by anna".to_string())), []);
 }
 
 #[test]
@@ -333,7 +335,7 @@ fn a_cancelled_job_is_not_tried_again_after_trouble() {
     let mut desk = Desk::new();
     desk.up("a", 1);
     desk.queue(vec![job(1)]);
-    desk.give(Input::Cancel(1, "by anna".to_string()));
+    desk.give(Input::Cancel(vec![1], "by anna".to_string()));
     desk.give(Input::Broken(key(1, 1), Blame::Agent, "the link broke".to_string()));
     assert_eq!((desk.state(1), desk.record(1).fault), (JobState::Cancelled, Fault::Person));
 }
@@ -416,7 +418,7 @@ fn an_orphan_that_returns_goes_on() {
     assert_eq!(desk.pass(9_000), []);
     assert_eq!(desk.state(1), JobState::Running);
     // A cancel that was lost with the link is said again.
-    desk.give(Input::Cancel(1, "by anna".to_string()));
+    desk.give(Input::Cancel(vec![1], "by anna".to_string()));
     desk.give(Input::AgentDown("a".to_string()));
     let out = desk.greet("a", &[GCC], 1, &[], &[key(1, 1)]);
     assert_eq!(out.len(), 2);
@@ -477,7 +479,7 @@ fn an_agent_with_trouble_is_left_alone_ever_longer() {
             next += 1;
         };
         desk.give(Input::Broken(key, Blame::Agent, "trouble".to_string()));
-        desk.give(Input::Cancel(key.job, "enough".to_string()));
+        desk.give(Input::Cancel(vec![key.job], "enough".to_string()));
     };
     trouble(&mut desk);
     trouble(&mut desk);

@@ -24,7 +24,7 @@ fn a_repository_takes_no_agent_away_from_others() {
         desk.queue(vec![of(id, "bad")]);
         assert_eq!(desk.state(id), JobState::Assigned, "job {id}");
         broken(&mut desk, id, Blame::Repository);
-        desk.give(Input::Cancel(id, "enough".to_string()));
+        desk.give(Input::Cancel(vec![id], "enough".to_string()));
         assert_eq!(desk.paused("a"), "");
         // Nor does it wait behind the bad ones.
         assert_eq!(assigned(&desk.queue(vec![of(100 + id, "good")])), [("a", key(100 + id, 1))]);
@@ -51,7 +51,7 @@ fn a_broken_image_keeps_only_its_own_jobs_waiting() {
         for id in 1..=3 {
             desk.queue(vec![on(id, BAD)]);
             broken(&mut desk, id, blame);
-            desk.give(Input::Cancel(id, "enough".to_string()));
+            desk.give(Input::Cancel(vec![id], "enough".to_string()));
         }
         let paused = format!("{BAD} had trouble 3 times in a row, last: the mirror broke; no job of it for 30 s");
         assert_eq!(desk.paused("a"), paused);
@@ -90,7 +90,7 @@ fn who_gives_an_agent_jobs_again_ends_its_pauses() {
     for id in 1..=3 {
         desk.queue(vec![job(id)]);
         broken(&mut desk, id, Blame::Agent);
-        desk.give(Input::Cancel(id, "enough".to_string()));
+        desk.give(Input::Cancel(vec![id], "enough".to_string()));
     }
     assert_eq!(assigned(&desk.queue(vec![job(4)])), []);
     let out = desk.give(Input::SetAside { agent: "a".to_string(), aside: false });
@@ -261,7 +261,7 @@ fn what_is_not_awaited_any_more_is_forgotten() {
     assert_eq!(desk.state(1), JobState::Assigned);
     // Somebody cancels the job.
     let mut desk = awaited();
-    assert_eq!(desk.give(Input::Cancel(1, "by anna".to_string())), [forget.clone(), Output::Changed(1)]);
+    assert_eq!(desk.give(Input::Cancel(vec![1], "by anna".to_string())), [forget.clone(), Output::Changed(1)]);
     // Another machine says that it has it.
     let mut desk = awaited();
     let out = desk.greet("b", &[GCC], 0, &[], &[key(1, 1)]);

@@ -35,6 +35,7 @@ impl Desk {
             revoked: false,
             host: String::new(),
             platforms: Vec::new(),
+            grants: None,
         }));
         desk.give(hub::Input::LinkUp(LINK, "shed".to_string()));
         desk
@@ -189,10 +190,10 @@ fn what_is_of_no_known_kind_is_passed_over_and_counted() {
     desk.give(hub::Input::LinkDown(LINK));
     desk.give(hub::Input::LinkUp(LINK, "shed".to_string()));
     desk.hear(&greeting(PROTOCOL, ""));
-    assert_eq!(said(&desk.hear(r#"{"t":"units"}"#)), 0);
+    assert_eq!(said(&desk.hear(r#"{"t":"rigs"}"#)), 0);
     // Before its greeting nobody is listened to.
     let mut desk = Desk::new();
-    assert!(farewell(&desk.hear(r#"{"t":"units"}"#)).is_some());
+    assert!(farewell(&desk.hear(r#"{"t":"rigs"}"#)).is_some());
 }
 
 #[test]
@@ -317,8 +318,8 @@ fn an_attempt_that_ends_in_a_way_only_a_later_version_knows_has_ended_and_has_no
 #[test]
 fn unknown_kinds_are_told_from_malformed_ones() {
     let unknown = |text: &str| matches!(AgentMessage::decode(text), Err(Unread::Unknown(_)));
-    assert!(unknown(r#"{"t":"units"}"#) && unknown(r#"{"t":"","x":1}"#));
-    assert!(!unknown(r#"{"T":"units"}"#) && !unknown(r#"{"t":"units""#) && !unknown(r#"{"t":"load"}"#));
+    assert!(unknown(r#"{"t":"rigs"}"#) && unknown(r#"{"t":"","x":1}"#));
+    assert!(!unknown(r#"{"T":"units"}"#) && !unknown(r#"{"t":"rigs""#) && !unknown(r#"{"t":"load"}"#));
     let unknown = |frame: &[u8]| matches!(DataHeader::decode(frame), Err(Unread::Unknown(_)));
     assert!(unknown(&[2]) && unknown(&[0; 100]) && unknown(&[255; 100_000]));
     assert!(!unknown(&[]) && !unknown(&[1]) && !unknown(&[1; 40]), "a piece of a stream that is none");

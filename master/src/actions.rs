@@ -6,13 +6,13 @@ use crate::builtin;
 use crate::hub::{HubHandle, Request};
 use crate::live::Live;
 use crate::page::views::coming_attempt;
-use crate::plans::planned;
+use crate::plans::{again, planned};
 use crate::sessions::digest_hex;
 use crate::status::{self, About};
 use crate::store::{self, Change, Reader, Store};
 use sai_agent::blocking::unblock;
 use sai_agent::clock::wall;
-use sai_core::hub::Input;
+use sai_core::hub::{Input, Rebuild};
 use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::join::{Address, HOSTS_MOST, JoinLine, check_agent_name};
 use sai_core::ledger::{AgentRecord, JobRecord, UserRecord};
@@ -33,6 +33,10 @@ pub enum Action {
     CancelEvent(EventId),
     /// Run all ended jobs of an event again.
     RebuildEvent(EventId),
+    /// Run an ended job again, with all that need it.
+    RebuildFollowing(JobId),
+    /// Take back the units of a grant, whatever its holder still does.
+    FreeUnits(u64),
     /// Let new agents in: the answer is a join line for each, in this order.
     AgentAdd(Vec<String>),
     /// Let an agent in no more.
@@ -77,10 +81,14 @@ impl Action {
             ["cancel", "job", id] => Self::CancelJob(number(id)?),
             ["cancel", "event", id] => Self::CancelEvent(number(id)?),
             ["rebuild", "job", id] => Self::RebuildJob(number(id)?),
+            ["rebuild", "following", id] => Self::RebuildFollowing(number(id)?),
+            ["unit", "free", grant] => Self::FreeUnits(number(grant)?),
             ["rebuild", "event", id] => Self::RebuildEvent(number(id)?),
             ["agent", ..] => return Err("expected add, list, revoke, aside or back, and the agent's name".to_string()),
             ["user", ..] => return Err("expected add, list or revoke, and the user's name".to_string()),
-            ["cancel" | "rebuild", ..] => return Err("expected job or event, and its number".to_string()),
+            ["unit", ..] => return Err("expected free, and a grant's number".to_string()),
+            ["rebuild", ..] => return Err("expected job, following or event, and its number".to_string()),
+            ["cancel", ..] => return Err("expected job or event, and its number".to_string()),
             [command, word, ..] => return Err(format!("{word:?} is one word too many after {command}")),
             _ => return Err("expected a command".to_string()),
         })
@@ -151,11 +159,28 @@ impl Actions {
             }
             Action::RebuildJob(id) => {
                 let record = self.reader.job(id).ok_or_else(|| format!("there is no job {id}"))?;
-                self.rebuild(record.event, vec![record], who, format!("rebuilt job {id}")).await
+                self.rebuild(record.event, &[id], false, who, format!("rebuilt job {id}")).await
+            }
+            Action::RebuildFollowing(id) => {
+                let record = self.reader.job(id).ok_or_else(|| format!("there is no job {id}"))?;
+                let what = format!("rebuilt job {id} and what needs it");
+                self.rebuild(record.event, &[id], true, who, what).await
+            }
+            Action::FreeUnits(grant) => {
+                let known = self
+                    .reader
+                    .agents()
+                    .into_iter()
+                    .any(|agent| agent.grants.iter().flatten().any(|known| known.number == grant));
+                if !known {
+                    return Err(format!("there is no grant {grant}"));
+                }
+                self.hub.input(Input::FreeUnits(grant)).await.map_err(|_| ENDING)?;
+                self.done(who, format!("freed the units of grant {grant}")).await
             }
             Action::RebuildEvent(id) => {
-                let jobs = self.jobs(id)?;
-                self.rebuild(id, jobs, who, format!("rebuilt event {id}")).await
+                let jobs: Vec<JobId> = self.jobs(id)?.iter().map(|job| job.id).collect();
+                self.rebuild(id, &jobs, false, who, format!("rebuilt event {id}")).await
             }
             Action::AgentAdd(names) => {
                 let (records, lines) = new_agents(&self.reader, &self.door, &names)?;
@@ -239,20 +264,28 @@ impl Actions {
         if running.is_empty() {
             return Err("nothing of it is queued or running".to_string());
         }
-        for id in running {
-            self.hub.input(Input::Cancel(id, format!("cancelled by {who}"))).await.map_err(|_| ENDING)?;
-        }
+        self.hub.input(Input::Cancel(running, format!("cancelled by {who}"))).await.map_err(|_| ENDING)?;
         self.done(who, what).await
     }
 
-    async fn rebuild(&self, event: EventId, jobs: Vec<JobRecord>, who: &str, what: String) -> Result<String, String> {
-        let jobs: Vec<JobRecord> = jobs.into_iter().filter(|job| job.state.ended()).collect();
-        if jobs.is_empty() {
-            return Err("nothing of it has ended yet".to_string());
-        }
-        let record = self.reader.event(event).ok_or_else(|| format!("there is no event {event}"))?;
-        let specs = planned(&self.store, &self.reader, &record)?;
-        self.hub.input(Input::Rebuild(record, specs, jobs)).await.map_err(|_| ENDING)?;
+    /// Runs those of these jobs again that have ended, and what was skipped because of them; `following`: with all that need
+    /// them, whatever became of it.
+    async fn rebuild(
+        &self,
+        event: EventId,
+        ids: &[JobId],
+        following: bool,
+        who: &str,
+        what: String,
+    ) -> Result<String, String> {
+        let event = self.reader.event(event).ok_or_else(|| format!("there is no event {event}"))?;
+        let specs = planned(&self.store, &self.reader, &event)?;
+        let jobs = self.reader.jobs(event.id);
+        let chosen = again::choose(&event, &specs, &jobs, ids, following)?;
+        let (jobs, others) = jobs.into_iter().partition(|job| chosen.contains(&job.id));
+        let person = Some(who.to_string());
+        let rebuild = Rebuild { event, specs, jobs, others, person };
+        self.hub.input(Input::Rebuild(rebuild)).await.map_err(|_| ENDING)?;
         self.done(who, what).await
     }
 }
@@ -325,6 +358,8 @@ fn new_agent(reader: &Reader, name: &str) -> Result<(AgentRecord, String), Strin
         revoked: false,
         host: String::new(),
         platforms: Vec::new(),
+        // Those of the machine that had the name before are still out.
+        grants: reader.agent(name).and_then(|before| before.grants),
     };
     Ok((record, token))
 }

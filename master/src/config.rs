@@ -17,6 +17,8 @@ use std::path::PathBuf;
 const ORPHAN_LEAST_S: u64 = REDIAL_MOST_MS / 1000 + 10;
 /// Port of the page, the hooks and the agents when the configuration names none.
 pub const PORT: u16 = 4433;
+/// Most of one unit: what a job may want at most, many times over.
+const UNITS_MOST: i64 = 1_000_000;
 /// Seconds in the longest time a setting may name: a hundred years, so that no sum of them overflows.
 const LONGEST_S: u64 = 100 * 365 * 86_400;
 
@@ -105,6 +107,8 @@ pub struct Config {
     pub expire_s: u64,
     /// Seconds an agent may be away before its jobs are given to others.
     pub orphan_s: u64,
+    /// Units that jobs may want, and how many there are of each.
+    pub units: Map<String, u32>,
     /// What retention keeps.
     pub keep: retention::Policy,
     /// MiB of free space below which no job starts.
@@ -134,6 +138,7 @@ impl Default for Config {
             timeout_s: JOB_TIMEOUT_S,
             expire_s: 86_400,
             orphan_s: 600,
+            units: Map::new(),
             keep: retention::Policy::default(),
             min_free_mib: 512,
         }
@@ -155,6 +160,7 @@ const ROOT: &[&str] = &[
     "timeout_s",
     "expire_s",
     "orphan_s",
+    "units",
     "keep",
     "min_free_mib",
 ];
@@ -245,6 +251,7 @@ pub fn read(file: &str, bytes: &[u8]) -> Result<Config, Vec<String>> {
     set(&mut config.expire_s, expire_s);
     set(&mut config.orphan_s, orphan_s);
     set(&mut config.min_free_mib, reader.count(&root, "min_free_mib", 0..=1 << 30));
+    config.units = reader.amounts(&root, "units", 0..=UNITS_MOST);
     reader.finish(file)?;
     Ok(config)
 }

@@ -533,6 +533,7 @@ impl Running {
         }
         if let Some(waiting) = waiting {
             live.waiting = waiting;
+            live.units = self.hub.scheduler().units_told(now);
             let troubles = live.repositories.iter().filter_map(|repository| {
                 let trouble = self.hub.scheduler().repository_trouble(&repository.name)?;
                 Some((repository.name.clone(), trouble))

@@ -86,6 +86,8 @@ pub struct Live {
     pub repositories: Vec<LiveRepository>,
     /// What kept jobs of a repository from being begun several times in a row, by its name.
     pub troubles: Map<String, String>,
+    /// What there is of each unit, who holds it and until when at most, in a sentence each.
+    pub units: Vec<String>,
     /// Sentences for the top of every page, such as "no new jobs: the disk is nearly full".
     pub notices: Vec<String>,
     /// Durable length of each running attempt's log.

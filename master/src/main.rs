@@ -61,7 +61,7 @@ fn main() -> ExitCode {
         Some("export") => export(arguments),
         Some("import") => import(arguments),
         Some("cert") => certificate(arguments),
-        Some(word @ ("agent" | "user" | "cancel" | "rebuild" | "gc" | "status")) => act(word, arguments),
+        Some(word @ ("agent" | "user" | "unit" | "cancel" | "rebuild" | "gc" | "status")) => act(word, arguments),
         Some(word) => Err(Failure::Usage(format!("there is no command {word:?}"))),
     };
     let (status, why) = match result {

@@ -3,6 +3,8 @@
 //! Whatever goes on with an event or builds it again reads its plan. A saifile is expanded once: another version may find
 //! another number of jobs in it, and then none of their numbers would mean what they meant.
 
+pub mod again;
+
 use crate::repositories::read_saifile;
 use crate::say;
 use crate::store::{Reader, Store};

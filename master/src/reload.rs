@@ -49,6 +49,7 @@ fn differences(old: &Config, new: &Config) -> Vec<String> {
         ("timeout_s", old.timeout_s != new.timeout_s),
         ("expire_s", old.expire_s != new.expire_s),
         ("orphan_s", old.orphan_s != new.orphan_s),
+        ("units", old.units != new.units),
         ("keep", old.keep != new.keep),
     ];
     let limits = named(&limits);

@@ -276,6 +276,7 @@ pub(crate) fn rules(config: &Config) -> (Terms, Policy) {
         timeout_s: config.timeout_s,
         submodules: Map::from_iter(submodules),
         places: Map::from_iter(places),
+        units: config.units.clone(),
     };
     let policy = Policy {
         orphan_ms: config.orphan_s.saturating_mul(1000),
@@ -308,6 +309,7 @@ fn restore(config: &Config, store: &Store, restored: &Restored) -> Result<(Hub, 
             revoked: false,
             host: String::new(),
             platforms: Vec::new(),
+            grants: None,
         };
         hub.handle(now, Input::Agent(record), &mut outputs);
     }

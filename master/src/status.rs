@@ -47,6 +47,9 @@ pub fn status(about: &About, agents: &[AgentRecord], live: &Live) -> String {
         let (name, count) = (&agent.name, agent.passed_over);
         let _ = writeln!(out, "newer\t{name} has said {count} things of kinds that this version does not know");
     }
+    for unit in &live.units {
+        let _ = writeln!(out, "unit\t{}", short(unit));
+    }
     for repository in &live.repositories {
         let _ = writeln!(out, "repository\t{}: {}", repository.name, short(&repository.state));
     }
@@ -121,6 +124,7 @@ mod tests {
             revoked,
             host: "shed\u{1b}[2J".to_string(),
             platforms: vec!["linux".to_string()],
+            grants: None,
         }
     }
 

@@ -136,10 +136,9 @@ async fn build(
     master.hub.settled().await?;
     let event = master.store.reader().event(made).ok_or("the event was not kept")?;
     let wanted = Set::from_iter(choice.chosen.iter().map(|index| event.first_job + *index as u64));
-    for job in (event.first_job..).take(event.jobs as usize).filter(|job| !wanted.contains(job)) {
-        let why = "not part of this trial".to_string();
-        master.hub.input(Input::Cancel(job, why)).await.map_err(|_| ENDING)?;
-    }
+    let left = (event.first_job..).take(event.jobs as usize).filter(|job| !wanted.contains(job)).collect();
+    let why = "not part of this trial".to_string();
+    master.hub.input(Input::Cancel(left, why)).await.map_err(|_| ENDING)?;
     master.hub.input(Input::Hold(None)).await.map_err(|_| ENDING)?;
     let page = format!("{}/event/{}", master.url, event.id);
     let what = if trial.dirty { "the working tree" } else { "the last commit" };
@@ -173,10 +172,8 @@ async fn interrupted(
     signals: &mut Signals,
 ) -> Result<(), String> {
     crate::say("interrupted; its jobs are cancelled (interrupt again to leave them running)");
-    for job in jobs {
-        let why = "the trial was interrupted".to_string();
-        master.hub.input(Input::Cancel(*job, why)).await.map_err(|_| ENDING)?;
-    }
+    let why = "the trial was interrupted".to_string();
+    master.hub.input(Input::Cancel(jobs.iter().copied().collect(), why)).await.map_err(|_| ENDING)?;
     let ended = async {
         follower.follow().await;
     };

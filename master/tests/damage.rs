@@ -88,6 +88,7 @@ fn job(id: u64, state: JobState) -> JobRecord {
         blocked: None,
         skipped: None,
         units: None,
+        person: None,
     }
 }
 

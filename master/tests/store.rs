@@ -136,6 +136,7 @@ fn job(id: JobId, event: u64, state: JobState) -> JobRecord {
         blocked: None,
         skipped: None,
         units: None,
+        person: None,
     }
 }
 
@@ -149,6 +150,7 @@ fn agent(name: &str) -> AgentRecord {
         revoked: false,
         host: "board".to_string(),
         platforms: vec!["linux-debian-12/armv7/gcc".to_string()],
+        grants: None,
     }
 }
 

@@ -17,6 +17,7 @@ mod network;
 mod processes;
 mod random;
 mod supervisor;
+mod waits;
 
 pub use bug::Bug;
 
@@ -26,9 +27,9 @@ use master::Master;
 use network::{Network, Side};
 use random::Random;
 use sai_core::clock::Now;
-use sai_core::hub::LinkId;
+use sai_core::hub::{LinkId, Rebuild};
 use sai_core::job::{EventId, JobKey};
-use sai_core::ledger::{EventRecord, JobRecord};
+use sai_core::ledger::EventRecord;
 use sai_core::limits::Millis;
 use sai_core::matrix::JobSpec;
 use sai_core::scheduler::Policy;
@@ -98,6 +99,12 @@ pub struct Summary {
     pub twins: u64,
     /// Attempts whose processes were not gone at the first look.
     pub swept: u64,
+    /// Jobs skipped because another one did not pass.
+    pub skipped: u64,
+    /// Jobs started whose needs had passed.
+    pub unblocked: u64,
+    /// Attempts started that hold units.
+    pub granted: u64,
 }
 
 impl Summary {
@@ -121,6 +128,9 @@ impl Summary {
         self.steps += other.steps;
         self.twins += other.twins;
         self.swept += other.swept;
+        self.skipped += other.skipped;
+        self.unblocked += other.unblocked;
+        self.granted += other.granted;
     }
 }
 
@@ -158,7 +168,7 @@ enum Event {
     /// Somebody cancels, rebuilds, holds, sets aside, revokes.
     Person,
     /// What somebody asked to be rebuilt reaches the hub.
-    Rebuild(u64, EventRecord, Vec<JobSpec>, Vec<JobRecord>),
+    Rebuild(u64, Rebuild),
     /// Something breaks.
     Trouble,
     /// Nothing breaks any more.
@@ -210,6 +220,7 @@ impl World {
             cancel_ms: 20_000,
             overdue_ms: 60_000,
             aside_ms: 10_000,
+            grace_ms: 60_000,
         };
         let temper = faults::Temper::new(&mut random);
         let orphan_ms = policy.orphan_ms;
@@ -279,7 +290,7 @@ impl World {
             Event::StartMaster => self.start_master(),
             Event::Push => self.push(),
             Event::Person => self.person(),
-            Event::Rebuild(boot, event, specs, jobs) => self.rebuilt(boot, event, specs, jobs),
+            Event::Rebuild(boot, rebuild) => self.rebuilt(boot, rebuild),
             Event::Trouble => self.trouble(),
             Event::Calm => self.calm(),
             Event::Inspect => Ok(()),

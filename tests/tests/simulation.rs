@@ -93,6 +93,9 @@ fn all_worlds_keep_every_promise() {
                 ("set clocks", sum.steps),
                 ("copied machines that were refused", sum.twins),
                 ("attempts with processes that went late", sum.swept / 10),
+                ("skipped jobs", sum.skipped),
+                ("jobs whose needs had passed", sum.unblocked),
+                ("attempts that hold units", sum.granted),
             ] {
                 assert!(count >= least, "too few {what}: {sum:?}");
             }
@@ -175,4 +178,19 @@ fn a_kill_ladder_that_forgets_is_caught() {
 #[test]
 fn a_greeting_that_hides_attempts_is_caught() {
     is_caught(Bug::SilentGreeting, &["started once", "records first", "slots", "everything ends", "window"]);
+}
+
+#[test]
+fn a_blocked_job_that_is_started_is_caught() {
+    is_caught(Bug::BlockedStarted, &["needs first", "no job lost"]);
+}
+
+#[test]
+fn dependants_in_a_later_commit_are_caught() {
+    is_caught(Bug::DependantsLater, &["one commit"]);
+}
+
+#[test]
+fn units_that_a_start_forgets_are_caught() {
+    is_caught(Bug::UnitsForgotten, &["units"]);
 }

@@ -135,6 +135,7 @@ impl Master {
                 self.hellos.push(hello);
                 out
             }
+            AgentMessage::Units(_) => Vec::new(),
             AgentMessage::Load(load) => {
                 self.loads.push(load);
                 Vec::new()

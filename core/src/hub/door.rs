@@ -5,7 +5,7 @@ use crate::clock::Now;
 use crate::ledger::AgentRecord;
 use crate::limits::{Millis, PROTOCOL, SLOTS};
 use crate::scheduler::{self, Greeting};
-use crate::versions::{self, Span};
+use crate::versions::{self, Can, Span};
 use crate::wire::{Bye, Code, Hello, MasterMessage, Ping, Welcome};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -282,6 +282,7 @@ impl Hub {
             agent: name.clone(),
             platforms: offered(&hello.platforms, hello.rooted.as_deref()),
             slots: hello.slots,
+            needs: Can::Needs.is_in(hello.can.as_deref()),
             mirrors: hello.mirrors.clone(),
             holds: hello.jobs.clone(),
         };

@@ -1,9 +1,9 @@
 //! Queued jobs and free agents → which job is next and who gets it.
 
-use super::{Output, Scheduler, no_longer_awaited};
+use super::{Output, Scheduler, Wanted, no_longer_awaited};
 use crate::clock::Now;
 use crate::job::{JobId, JobKey, JobState};
-use crate::ordered::Map;
+use crate::ordered::{Map, Set};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -14,8 +14,10 @@ impl Scheduler {
             return;
         }
         while !self.queues.is_empty() && self.has_room() {
+            self.choose_collector();
             let Some((id, name)) = self.choose(now) else { return };
             self.dequeue(id);
+            let Some(queue) = self.jobs.get(&id).map(Self::queue_of) else { return };
             let Some(job) = self.jobs.get_mut(&id) else { return };
             job.ran_ms = 0;
             let record = &mut job.record;
@@ -32,6 +34,7 @@ impl Scheduler {
             record.log_bytes = 0;
             let key = JobKey { job: id, attempt: record.attempt };
             self.hold_slot(&name, key);
+            self.grant_units(now, &name, key, &queue, out);
             self.watch(now, id, true);
             self.rearm(id);
             out.push(Output::Changed(id));
@@ -40,26 +43,41 @@ impl Scheduler {
     }
 
     /// The next job and its agent: the highest priority first; among equals the repository with the fewest jobs
-    /// running, then the oldest job.
+    /// running, then the oldest job. A job that wants units comes into question only if all of them are free, and of those
+    /// that want the same one only that whose turn it is.
     fn choose(&self, now: Now) -> Option<(JobId, String)> {
         let mut best: Option<((i32, u32, JobId), String)> = None;
-        let mut agents: Map<(&str, &str), Option<&str>> = Map::new();
-        for ((priority, repository, platform), ids) in &self.queues {
+        let mut agents: Map<(&str, Wanted<'_>), Option<&str>> = Map::new();
+        let mut turns = Vec::new();
+        for (queue, ids) in &self.queues {
             let Some(id) = ids.first().copied() else { continue };
-            let rank = (*priority, self.running.get(repository).copied().unwrap_or(0), id);
-            if best.as_ref().is_some_and(|(other, _)| *other <= rank) {
+            let rank = (queue.order, self.running.get(&queue.repository).copied().unwrap_or(0), id);
+            let alone = queue.units.is_empty();
+            let later = alone && best.as_ref().is_some_and(|(other, _)| *other <= rank);
+            if later || (!alone && !self.units.fits(id, &queue.units)) {
                 continue;
             }
             let avoid = self.jobs.get(&id).and_then(|job| job.avoid.as_deref());
+            let found = || self.agent_for(now.steady, &queue.repository, queue.wanted(), avoid);
             let agent = match avoid {
-                Some(_) => self.agent_for(now.steady, repository, platform, avoid),
-                None => *agents.get_or_insert_with((repository, platform), || {
-                    self.agent_for(now.steady, repository, platform, None)
-                }),
+                Some(_) => found(),
+                None => *agents.get_or_insert_with((queue.repository.as_str(), queue.wanted()), found),
             };
-            if let Some(agent) = agent {
+            match agent {
+                Some(agent) if alone => best = Some((rank, agent.to_string())),
+                Some(agent) => turns.push((self.turn(queue, id), rank, queue, agent)),
+                None => {}
+            }
+        }
+        turns.sort_unstable_by_key(|(turn, ..)| *turn);
+        let mut taken: Set<&str> = Set::new();
+        for (_, rank, queue, agent) in turns {
+            let mut units = queue.units.iter().map(|(unit, _)| unit.as_str());
+            let first = !units.clone().any(|unit| taken.contains(unit));
+            if first && best.as_ref().is_none_or(|(other, _)| rank < *other) {
                 best = Some((rank, agent.to_string()));
             }
+            taken.extend(&mut units);
         }
         best.map(|((_, _, id), agent)| (id, agent))
     }

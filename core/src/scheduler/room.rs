@@ -20,6 +20,29 @@ const COLD_PERMILLE: u64 = 300;
 /// Agents with room, those that are given jobs first first: what each costs, in thousandths of a full one, and its name.
 type Queue = Set<(u64, Arc<str>)>;
 
+/// What is asked of an agent beside a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Wanted<'a> {
+    /// The platform.
+    pub platform: &'a str,
+    /// Whether the job needs others, whose files the agent must know how to fetch.
+    pub needs: bool,
+}
+
+/// What agents are filed by.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Offer {
+    pub platforms: Vec<String>,
+    /// Whether it can fetch the files of needs.
+    pub needs: bool,
+}
+
+impl Offer {
+    pub(super) fn serves(&self, wanted: Wanted<'_>) -> bool {
+        (self.needs || !wanted.needs) && self.platforms.iter().any(|offered| serves(offered, wanted.platform))
+    }
+}
+
 /// Agents that offer the same platforms.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Class {
@@ -92,10 +115,10 @@ impl Scheduler {
     pub(super) fn lift(&mut self, name: &str) {
         let Some(agent) = self.agents.get_mut(name) else { return };
         let Some(filed) = agent.filed.take() else { return };
-        let Some(class) = self.classes.get_mut(&agent.platforms) else { return };
+        let Some(class) = self.classes.get_mut(&agent.offer) else { return };
         class.take(agent, &filed);
         if class.known == 0 {
-            self.classes.remove(&agent.platforms);
+            self.classes.remove(&agent.offer);
         }
     }
 
@@ -104,30 +127,29 @@ impl Scheduler {
         self.lift(name);
         let Some(agent) = self.agents.get_mut(name) else { return };
         let filed = Filed { name: name.into(), here: agent.connected, cost: agent.cost() };
-        match self.classes.get_mut(&agent.platforms) {
+        match self.classes.get_mut(&agent.offer) {
             Some(class) => class.put(agent, &filed),
             None => {
                 let mut class = Class::default();
                 class.put(agent, &filed);
-                self.classes.insert(agent.platforms.clone(), class);
+                self.classes.insert(agent.offer.clone(), class);
             }
         }
         agent.filed = Some(filed);
     }
 
-    fn classes_for(&self, platform: &str) -> impl Iterator<Item = &Class> {
-        let serving = |platforms: &Vec<String>| platforms.iter().any(|offered| serves(offered, platform));
-        self.classes.iter().filter(move |(platforms, _)| serving(platforms)).map(|(_, class)| class)
+    fn classes_for(&self, wanted: Wanted<'_>) -> impl Iterator<Item = &Class> {
+        self.classes.iter().filter(move |(offer, _)| offer.serves(wanted)).map(|(_, class)| class)
     }
 
-    /// Whether an agent has offered the platform, connected or not.
-    pub(super) fn is_offered(&self, platform: &str) -> bool {
-        self.classes_for(platform).next().is_some()
+    /// Whether an agent has offered it, connected or not.
+    pub(super) fn is_offered(&self, wanted: Wanted<'_>) -> bool {
+        self.classes_for(wanted).next().is_some()
     }
 
-    /// Whether a connected agent offers the platform.
-    pub(super) fn is_served(&self, platform: &str) -> bool {
-        self.classes_for(platform).any(|class| class.here > 0)
+    /// Whether a connected agent offers it.
+    pub(super) fn is_served(&self, wanted: Wanted<'_>) -> bool {
+        self.classes_for(wanted).any(|class| class.here > 0)
     }
 
     /// Whether any agent at all has room.
@@ -135,12 +157,18 @@ impl Scheduler {
         self.classes.values().any(|class| !class.room.is_empty())
     }
 
-    /// The idlest agent that serves the platform and is not paused for it; a warm mirror counts for it, having just
+    /// The idlest agent that serves what is wanted and is not paused for it; a warm mirror counts for it, having just
     /// failed this job against it.
-    pub(super) fn agent_for(&self, now: Millis, repository: &str, platform: &str, avoid: Option<&str>) -> Option<&str> {
-        let may = |agent: &Agent| !agent.paused_for(now, platform);
+    pub(super) fn agent_for(
+        &self,
+        now: Millis,
+        repository: &str,
+        wanted: Wanted<'_>,
+        avoid: Option<&str>,
+    ) -> Option<&str> {
+        let may = |agent: &Agent| !agent.paused_for(now, wanted.platform);
         let mut best: Option<(bool, u64, &str)> = None;
-        for class in self.classes_for(platform) {
+        for class in self.classes_for(wanted) {
             for (queue, more) in [(class.warm.get(repository), 0), (Some(&class.room), COLD_PERMILLE)] {
                 for (cost, name) in queue.into_iter().flatten() {
                     let found = (avoid == Some(name), cost + more, name.as_ref());
@@ -188,8 +216,13 @@ mod tests {
     }
 
     /// The agent found by a look at every one.
-    fn plain<'a>(scheduler: &'a Scheduler, repository: &str, platform: &str, avoid: Option<&str>) -> Option<&'a str> {
-        let able = scheduler.agents.iter().filter(|(_, agent)| agent.cost().is_some() && agent.serves(platform));
+    fn plain<'a>(
+        scheduler: &'a Scheduler,
+        repository: &str,
+        wanted: Wanted<'_>,
+        avoid: Option<&str>,
+    ) -> Option<&'a str> {
+        let able = scheduler.agents.iter().filter(|(_, agent)| agent.cost().is_some() && agent.serves(wanted));
         let least = able.min_by_key(|(name, agent)| {
             let cold = if agent.mirrors.contains(repository) { 0 } else { COLD_PERMILLE };
             (avoid == Some(name.as_str()), agent.cost().unwrap_or_default() + cold)
@@ -217,6 +250,7 @@ mod tests {
                     agent,
                     platforms,
                     slots: random.below(4) as u32,
+                    needs: random.below(2) == 0,
                     mirrors: repositories.iter().filter(|_| random.below(3) == 0).map(ToString::to_string).collect(),
                     holds: Vec::new(),
                 }),
@@ -231,15 +265,16 @@ mod tests {
                 let name = format!("agent{}", random.below(12));
                 let avoid = (random.below(2) == 0).then_some(name.as_str());
                 let repository = repositories[random.below(3) as usize];
-                let found = scheduler.agent_for(turn, repository, platform, avoid);
-                assert_eq!(found, plain(&scheduler, repository, platform, avoid), "turn {turn}");
-                let able = |agent: &&Agent| agent.serves(platform);
-                assert_eq!(scheduler.is_offered(platform), scheduler.agents.values().any(|agent| able(&agent)));
+                let wanted = Wanted { platform, needs: random.below(2) == 0 };
+                let found = scheduler.agent_for(turn, repository, wanted, avoid);
+                assert_eq!(found, plain(&scheduler, repository, wanted, avoid), "turn {turn}");
+                let able = |agent: &&Agent| agent.serves(wanted);
+                assert_eq!(scheduler.is_offered(wanted), scheduler.agents.values().any(|agent| able(&agent)));
                 let here = scheduler.agents.values().filter(able).any(|agent| agent.connected);
-                assert_eq!(scheduler.is_served(platform), here, "turn {turn}");
+                assert_eq!(scheduler.is_served(wanted), here, "turn {turn}");
             }
             assert_eq!(scheduler.has_room(), scheduler.agents.values().any(|agent| agent.cost().is_some()));
         }
-        assert!(scheduler.classes.len() <= offers.len());
+        assert!(scheduler.classes.len() <= 2 * offers.len());
     }
 }

@@ -1,7 +1,7 @@
 //! The steady clock and the one timer of each job → what is due: agents that stay away or do not end a job, cancels
 //! that take too long, jobs that nobody serves.
 
-use super::{Output, Scheduler};
+use super::{Output, Scheduler, wanted, wants};
 use crate::clock::Now;
 use crate::job::{Blame, Fault, JobId, JobKey, JobState};
 use crate::limits::Millis;
@@ -31,6 +31,7 @@ impl Scheduler {
         let Some(job) = self.jobs.get(&id) else { return };
         let record = &job.record;
         let timer = match record.state {
+            JobState::Queued if record.blocked == Some(true) => None,
             JobState::Queued => {
                 let queue = Self::queue_of(job);
                 let mut queues = [&self.queues, &self.unoffered].into_iter().filter_map(|queues| queues.get(&queue));
@@ -52,6 +53,7 @@ impl Scheduler {
         while self.pauses.first().is_some_and(|until| *until <= now.steady) {
             self.pauses.pop_first();
         }
+        self.units_due(now, out);
         while let Some((at, id)) = self.timers.first().copied() {
             if at > now.steady {
                 break;
@@ -67,12 +69,20 @@ impl Scheduler {
         let key = JobKey { job: id, attempt: record.attempt };
         match record.state {
             JobState::Queued if now.steady >= job.waits_since.saturating_add(self.policy.expire_ms) => {
-                let platform = job.wanted.clone();
-                if self.is_served(&platform) {
+                let (wanted, wants) = (job.asks(), wants(record));
+                let possible = self.units.possible(&wants);
+                if possible && self.is_served(wanted) {
                     // It waits for its turn, which will come; look again in as long a time, but never at once.
                     self.set_timer(id, Some(now.steady.saturating_add(self.policy.expire_ms.max(1_000))));
                 } else {
-                    let cause = format!("no agent that offers {} came in time", described(&platform));
+                    let platform = described(wanted.platform);
+                    let cause = match possible {
+                        false => self.lacking(&wants),
+                        true if wanted.needs => {
+                            format!("no agent that offers {platform} and fetches files came in time")
+                        }
+                        true => format!("no agent that offers {platform} came in time"),
+                    };
                     self.end(now, id, JobState::Expired, Fault::Infrastructure, cause, out);
                 }
             }

@@ -1,16 +1,21 @@
 //! What the scheduler knows → why a job waits and why an agent is given nothing, in a sentence each.
 
-use super::{Job, Scheduler};
+use super::{Job, Scheduler, Wanted, wants};
 use crate::job::{JobId, JobState};
+use crate::ledger::Needed;
 use crate::limits::Millis;
 use crate::ordered::Map;
 use crate::platform::described;
+use crate::units::{Held, Wants};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 /// Older jobs that are counted for the reason why one waits: a page of 10 000 jobs asks for it of each.
 const AHEAD: usize = 1000;
+
+/// Needs and holders that are named: more would not be read.
+const SHOWN: usize = 3;
 
 /// What is to be said of the agents that offer a platform.
 #[derive(Clone)]
@@ -34,19 +39,19 @@ impl Scheduler {
             let queues = self.queues.values().chain(self.unoffered.values());
             queues.flat_map(|ids| ids.range(..id)).take(AHEAD).count()
         };
-        self.reason(now, job, |platform| self.standing(now, platform), ahead)
+        self.reason(now, job, |wanted| self.standing(now, wanted), ahead)
     }
 
     /// Why each queued job waits. What they have in common is found out once.
     pub fn reasons(&self, now: Millis) -> Map<JobId, String> {
-        let mut standings: Map<&str, Standing> = Map::new();
+        let mut standings: Map<Wanted<'_>, Standing> = Map::new();
         let mut ahead = 0;
         let mut reasons = Map::new();
         for (id, job) in &self.jobs {
-            let standing = |platform| standings.get_or_insert_with(platform, || self.standing(now, platform)).clone();
+            let standing = |wanted| standings.get_or_insert_with(wanted, || self.standing(now, wanted)).clone();
             if let Some(reason) = self.reason(now, job, standing, || ahead) {
                 reasons.insert(*id, reason);
-                ahead += usize::from(job.not_before <= now);
+                ahead += usize::from(job.not_before <= now && job.record.blocked.is_none());
             }
         }
         reasons
@@ -56,12 +61,15 @@ impl Scheduler {
         &'a self,
         now: Millis,
         job: &'a Job,
-        standing: impl FnOnce(&'a str) -> Standing,
+        standing: impl FnOnce(Wanted<'a>) -> Standing,
         ahead: impl FnOnce() -> usize,
     ) -> Option<String> {
         let record = &job.record;
         if record.state != JobState::Queued {
             return None;
+        }
+        if record.blocked == Some(true) {
+            return Some(self.what_is_open(job));
         }
         if let Some(why) = &self.hold {
             return Some(format!("no job is started: {why}"));
@@ -70,7 +78,17 @@ impl Scheduler {
             let seconds = (job.not_before - now).div_ceil(1000);
             return Some(format!("tried again in {seconds} s after: {}", record.cause));
         }
-        Some(match standing(&job.wanted) {
+        let wants = wants(record);
+        if !wants.is_empty() {
+            if !self.units.possible(&wants) {
+                let end = span(self.policy.expire_ms);
+                return Some(format!("{}; expires {end} after it was queued", self.lacking(&wants)));
+            }
+            if let Some(why) = self.busy_units(now, job, &wants) {
+                return Some(why);
+            }
+        }
+        Some(match standing(job.asks()) {
             Standing::Away(why) => why,
             Standing::Here(why) => match ahead() {
                 0 => format!("{why}; no older job waits"),
@@ -81,14 +99,115 @@ impl Scheduler {
         })
     }
 
+    /// What a blocked job waits for.
+    fn what_is_open(&self, job: &Job) -> String {
+        let named = |needed: &&Needed| job.open.needs.contains(&needed.job);
+        let open: Vec<String> = job
+            .record
+            .needs
+            .iter()
+            .flatten()
+            .filter(named)
+            .take(SHOWN)
+            .map(|needed| {
+                let word = self.job(needed.job).map_or("unknown", |record| record.standing().word());
+                format!("{} on {} (job {}, {word})", needed.configuration, needed.platform, needed.job)
+            })
+            .collect();
+        let more = job.open.needs.len().saturating_sub(open.len());
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        format!("needs {}{more} to pass first", open.join(", "))
+    }
+
+    /// That there is less of a unit than is wanted.
+    pub(super) fn lacking(&self, wants: &Wants) -> String {
+        let less = wants.iter().filter(|(unit, amount)| self.units.amount(unit).0 < *amount);
+        let told: Vec<String> = less
+            .map(|(unit, amount)| format!("{amount} of {unit}, of which there are {}", self.units.amount(unit).0))
+            .collect();
+        format!("wants {}", told.join(", "))
+    }
+
+    /// Why a job does not get its units now: how much is free, who holds the rest since when, until when at most, and its
+    /// place among those that wait for one of them.
+    fn busy_units(&self, now: Millis, job: &Job, wants: &Wants) -> Option<String> {
+        let record = &job.record;
+        if self.units.fits(record.id, wants) {
+            return None;
+        }
+        let short = wants.iter().filter(|(unit, amount)| self.units.amount(unit).1 < *amount);
+        let mut told: Vec<String> = short
+            .map(|(unit, amount)| {
+                let (offered, free) = self.units.amount(unit);
+                let holders: Vec<&Held> =
+                    self.units.held().filter(|held| held.grant.units.contains_key(unit)).collect();
+                let mut by: Vec<String> =
+                    holders.iter().take(SHOWN).map(|held| self.holder_of_units(now, held)).collect();
+                if holders.len() > SHOWN {
+                    by.push(format!("{} more", holders.len() - SHOWN));
+                }
+                let by = if by.is_empty() { String::new() } else { format!("; held by {}", by.join(", ")) };
+                format!("wants {amount} of {unit}, {free} of {offered} free{by}")
+            })
+            .collect();
+        if let (true, Some(collector)) = (told.is_empty(), self.units.collector()) {
+            told.push(format!("what it wants is kept together for job {collector}"));
+        }
+        let queue = Self::queue_of(job);
+        let shares = |other: &Wants| other.iter().any(|(unit, _)| wants.iter().any(|(wanted, _)| wanted == unit));
+        let before = self.queues.iter().filter(|(other, _)| shares(&other.units) && other.order <= queue.order);
+        let before =
+            before.map(
+                |(other, ids)| {
+                    if other.order < queue.order { ids.len() } else { ids.range(..record.id).take(AHEAD).count() }
+                },
+            );
+        let place = before.sum::<usize>() + 1;
+        Some(format!("{}; place {place} by priority and age, and each repository or person in turn", told.join("; ")))
+    }
+
+    /// What there is of each unit, and who holds it, in a sentence each.
+    pub fn units_told(&self, now: Millis) -> Vec<String> {
+        let told = |unit: &String| {
+            let (offered, free) = self.units.amount(unit);
+            let holders = self.units.held().filter(|held| held.grant.units.contains_key(unit));
+            let by: Vec<String> = holders.map(|held| self.holder_of_units(now, held)).collect();
+            let by = if by.is_empty() { String::new() } else { format!("; held by {}", by.join(", ")) };
+            format!("{unit}: {free} of {offered} free{by}")
+        };
+        self.units.names().iter().map(told).collect()
+    }
+
+    fn holder_of_units(&self, now: Millis, held: &Held) -> String {
+        let Held { agent, grant, .. } = held;
+        match held.until {
+            None => format!(
+                "job {} on {agent} for {} and {} more at most",
+                grant.key,
+                span(held.age(now)),
+                span(grant.timeout_s.saturating_mul(1000).saturating_sub(held.age(now)))
+            ),
+            Some(until) => format!(
+                "job {} on {agent}, which has not said that it ended, for {} and {} more at most (`sai-master unit free {}`)",
+                grant.key,
+                span(held.age(now)),
+                span(until.saturating_sub(now)),
+                grant.number
+            ),
+        }
+    }
+
     /// What is to be said of all agents that offer a platform.
-    fn standing(&self, now: Millis, platform: &str) -> Standing {
-        let able: Vec<_> = if self.is_offered(platform) {
-            self.agents.iter().filter(|(_, agent)| agent.serves(platform)).collect()
+    fn standing(&self, now: Millis, wanted: Wanted<'_>) -> Standing {
+        let able: Vec<_> = if self.is_offered(wanted) {
+            self.agents.iter().filter(|(_, agent)| agent.serves(wanted)).collect()
         } else {
             Vec::new()
         };
-        let known = described(platform);
+        let mut known = described(wanted.platform);
+        if wanted.needs && able.is_empty() && self.is_offered(Wanted { needs: false, ..wanted }) {
+            known.push_str(" and is new enough to fetch what other jobs made");
+        }
         let here = able.iter().filter(|(_, agent)| agent.connected).count();
         if here == 0 {
             let end = format!("expires {} after it was queued", span(self.policy.expire_ms));
@@ -102,7 +221,7 @@ impl Scheduler {
         for (_, agent) in able.iter().filter(|(_, agent)| agent.connected) {
             let reason = if agent.aside {
                 1
-            } else if agent.paused_for(now, platform) {
+            } else if agent.paused_for(now, wanted.platform) {
                 2
             } else if agent.slots == 0 {
                 3

@@ -46,6 +46,7 @@ pub fn job(id: JobId) -> JobRecord {
         blocked: None,
         skipped: None,
         units: None,
+        person: None,
     }
 }
 
@@ -83,6 +84,7 @@ impl Desk {
             cancel_ms: 5_000,
             overdue_ms: 20_000,
             aside_ms: 30_000,
+            grace_ms: 40_000,
         };
         Self { scheduler: Scheduler::new(policy), now: 1_000_000 }
     }
@@ -131,6 +133,7 @@ impl Desk {
             agent: agent.to_string(),
             platforms: own(platforms),
             slots,
+            needs: true,
             mirrors: own(mirrors),
             holds: holds.to_vec(),
         }))

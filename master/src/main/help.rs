@@ -18,6 +18,7 @@ of a master, running or not:
                             who may build
   user add|list|revoke      who may cancel and rebuild
   cancel|rebuild job|event N
+  unit free GRANT           take back what a lost job holds
                             end jobs, or run them again
   gc                        delete what retention does not keep
   cert                      its certificate, for whoever is to check it
@@ -193,11 +194,31 @@ example: sai-master cancel event 12
         "\
 sai-master rebuild - run an ended job again, or all of an event
 
-usage: sai-master rebuild job|event N [--config FILE] [--state DIR]
+usage: sai-master rebuild job|following|event N [--config FILE] [--state DIR]
+
+  job N         the job, and what was skipped because of it
+  following N   the job, and all that need it
+  event N       all jobs of the event that have ended
 
 exit status: 0 done, 1 it cannot be done, 2 a command line that is not understood
 
 example: sai-master rebuild job 120
+",
+    ),
+    (
+        "unit",
+        "\
+sai-master unit - take back the units of a job that was given up
+
+usage: sai-master unit free GRANT [--config FILE] [--state DIR]
+
+Units that an attempt holds return with its verdict. While its agent is away they return when it comes back, or after the
+attempt's own time and 15 minutes more; `sai-master status` tells who holds them, and the numbers of their grants. Free only
+what is known not to run any more.
+
+exit status: 0 done, 1 it cannot be done, 2 a command line that is not understood
+
+example: sai-master unit free 7
 ",
     ),
     (

@@ -107,7 +107,7 @@ pub fn card(html: &mut Html, agent: &AgentView, visitor: &Visitor) {
             html.element("ul").class("now").with(|html| {
                 for job in &agent.jobs {
                     html.element("li").with(|html| {
-                        state_badge(html, job.state);
+                        state_badge(html, job.standing());
                         html.element("a").href(format_args!("/job/{}", job.id)).with(|html| {
                             html.name(&job.repository).text(" ").name(&job.configuration);
                             html.element("span").class("on").name(&job.platform);

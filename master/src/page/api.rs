@@ -44,6 +44,9 @@ struct Job<'a> {
     configuration: &'a str,
     /// A word: queued, assigned, running, passed, failed, cancelled, timed-out, expired, infra.
     state: &'a str,
+    needs: Vec<Need<'a>>,
+    skipped_by: Option<u64>,
+    units: Map<String, u32>,
     attempt: u32,
     priority: i64,
     /// Whether its steps are root, in a container.
@@ -141,6 +144,15 @@ struct Repositories<'a> {
     repositories: Vec<Repository<'a>>,
 }
 
+/// What a job needs; `attempt` is the one that passed, once it is no longer blocked.
+#[derive(Serialize)]
+struct Need<'a> {
+    job: u64,
+    configuration: &'a str,
+    platform: &'a str,
+    attempt: Option<u32>,
+}
+
 /// What was done.
 #[derive(Serialize)]
 struct Done<'a> {
@@ -183,7 +195,20 @@ fn job_json<'a>(job: &'a JobRecord, waiting: Option<&'a str>, now: u64) -> Job<'
         repository: &job.repository,
         platform: &job.platform,
         configuration: &job.configuration,
-        state: job.state.word(),
+        state: job.standing().word(),
+        needs: job
+            .needs
+            .iter()
+            .flatten()
+            .map(|needed| Need {
+                job: needed.job,
+                configuration: &needed.configuration,
+                platform: &needed.platform,
+                attempt: needed.attempt,
+            })
+            .collect(),
+        skipped_by: job.skipped,
+        units: job.units.clone().unwrap_or_default(),
         attempt: job.attempt,
         priority: i64::from(job.priority),
         root: job.root == Some(true),

@@ -92,13 +92,13 @@ pub fn head(html: &mut Html, view: &EventView, now: u64) {
 
 /// The jobs that went wrong, replaced as a whole.
 pub fn wrong(html: &mut Html, view: &EventView, now: u64) {
-    let wrong: Vec<_> = view.jobs.iter().filter(|job| went_wrong(job.state)).collect();
+    let wrong: Vec<_> = view.jobs.iter().filter(|job| went_wrong(job.standing())).collect();
     html.element("section").id("event-wrong").class("panel wrong").flag("hidden", wrong.is_empty()).with(|html| {
         html.element("h2").text("Went wrong");
         html.element("ul").with(|html| {
             for job in wrong.iter().take(WRONG_JOBS) {
-                html.element("li").class(job.state.class()).with(|html| {
-                    state_badge(html, job.state);
+                html.element("li").class(job.standing().class()).with(|html| {
+                    state_badge(html, job.standing());
                     html.element("a").href(format_args!("/job/{}", job.id)).with(|html| {
                         html.name(&job.configuration);
                         html.element("span").class("on").name(&job.platform);

@@ -100,9 +100,9 @@ fn summed(html: &mut Html, sum: &Sum) {
 /// A small cell. It can be pointed at but is no stop of the tab key: hundreds of them would stand in the way, and the
 /// event's own page has each by name.
 fn small(html: &mut Html, job: &JobRecord) {
-    let word = job.state.word();
+    let word = job.standing().word();
     html.element("a")
-        .class(format_args!("c {}", job.state.class()))
+        .class(format_args!("c {}", job.standing().class()))
         .href(format_args!("/job/{}", job.id))
         .attribute("tabindex", "-1")
         .attribute("title", format_args!("{}: {word}", job.configuration))
@@ -128,9 +128,9 @@ pub fn named(html: &mut Html, view: &EventView, ids: bool) {
 
 /// A named cell.
 pub fn chip(html: &mut Html, job: &JobRecord, id: bool) {
-    let word = job.state.word();
+    let word = job.standing().word();
     html.element("a")
-        .class(format_args!("chip {}", job.state.class()))
+        .class(format_args!("chip {}", job.standing().class()))
         .maybe("id", id.then(|| format!("cell-{}", job.id)))
         .href(format_args!("/job/{}", job.id))
         .attribute("title", format_args!("{} on {}: {word}", job.configuration, job.platform))
@@ -184,8 +184,8 @@ pub fn bar(html: &mut Html, view: &EventView) {
 
 /// One job as a row of the event's table.
 pub fn job_row(html: &mut Html, view: &EventView, job: &JobRecord, now: u64) {
-    html.element("tr").id(format_args!("job-{}", job.id)).class(job.state.class()).with(|html| {
-        html.element("td").class("state").with(|html| super::layout::state_badge(html, job.state));
+    html.element("tr").id(format_args!("job-{}", job.id)).class(job.standing().class()).with(|html| {
+        html.element("td").class("state").with(|html| super::layout::state_badge(html, job.standing()));
         html.element("td").class("what").with(|html| {
             html.element("a").href(format_args!("/job/{}", job.id)).with(|html| {
                 html.name(&job.configuration);

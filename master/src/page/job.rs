@@ -255,7 +255,38 @@ pub fn head(html: &mut Html, view: &JobView, now: u64) {
             });
         }
         cause(html, view);
+        needs(html, view);
         attempts(html, view);
+    });
+}
+
+/// Needs that are linked one by one.
+const NEEDS: usize = 50;
+
+/// What it needs, and by which job it was skipped.
+fn needs(html: &mut Html, view: &JobView) {
+    let job = &view.job;
+    let needs = job.needs.as_deref().unwrap_or_default();
+    if needs.is_empty() || !view.current() {
+        return;
+    }
+    html.element("p").class("needs").with(|html| {
+        if let Some(first) = job.skipped {
+            html.element("a").href(format_args!("/job/{first}")).show(format_args!("Skipped by job {first}"));
+            html.text(". ");
+        }
+        html.element("span").class("muted").text("Needs ");
+        for (index, needed) in needs.iter().take(NEEDS).enumerate() {
+            html.text(if index > 0 { ", " } else { "" });
+            let attempt = needed.attempt.map(|attempt| format!("/{attempt}")).unwrap_or_default();
+            html.element("a").href(format_args!("/job/{}{attempt}", needed.job)).with(|html| {
+                html.name(&needed.configuration);
+                html.element("span").class("on").name(&needed.platform);
+            });
+        }
+        if needs.len() > NEEDS {
+            html.show(format_args!(" and {} more", needs.len() - NEEDS));
+        }
     });
 }
 
@@ -367,7 +398,7 @@ pub fn attempts(html: &mut Html, view: &JobView) {
             html.element("p").class("callout newer").attribute("role", "status").with(|html| {
                 html.show(format_args!("This is attempt {}. There is a later one: ", view.attempt));
                 html.element("a").href(format_args!("/job/{}/{coming}", job.id)).show(format_args!("attempt {coming}"));
-                html.show(format_args!(", {}.", job.state.word()));
+                html.show(format_args!(", {}.", job.standing().word()));
             });
         }
     });

@@ -108,7 +108,7 @@ impl Sheet {
                 }
             };
             whole &= job.id == event.first_job + sheet.cells.len() as u64;
-            sheet.cells.push(Cell { platform, state: job.state, span: span(&job) });
+            sheet.cells.push(Cell { platform, state: job.standing(), span: span(&job) });
         }
         sheet.add_up();
         if !whole {
@@ -126,7 +126,7 @@ impl Sheet {
         for id in std::mem::take(&mut self.stale).iter() {
             let at = usize::try_from(id - self.first_job).unwrap_or(usize::MAX);
             let (Some(cell), Some(job)) = (self.cells.get_mut(at), archive.job(*id)) else { return false };
-            (cell.state, cell.span) = (job.state, span(&job));
+            (cell.state, cell.span) = (job.standing(), span(&job));
         }
         self.add_up();
         true

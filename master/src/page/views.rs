@@ -85,15 +85,17 @@ pub fn went_wrong(state: JobState) -> bool {
 }
 
 /// All states, in the order in which counts of them are given.
-pub const STATES: [JobState; 9] = [
+pub const STATES: [JobState; 11] = [
     JobState::Failed,
     JobState::TimedOut,
     JobState::Infra,
     JobState::Expired,
     JobState::Cancelled,
+    JobState::Skipped,
     JobState::Running,
     JobState::Assigned,
     JobState::Queued,
+    JobState::Blocked,
     JobState::Passed,
 ];
 
@@ -144,7 +146,7 @@ impl EventView {
     pub fn counts(&self) -> Counts {
         match &self.sum {
             Some(sum) => sum.counts.clone(),
-            None => sums::counts(self.jobs.iter().map(|job| job.state)),
+            None => sums::counts(self.jobs.iter().map(JobRecord::standing)),
         }
     }
 
@@ -156,7 +158,7 @@ impl EventView {
         if counts.is_empty() {
             if self.event.errors.is_empty() { Standing::Empty } else { Standing::Invalid }
         } else if any(|state| !state.ended()) {
-            let begun = any(|state| state != JobState::Queued);
+            let begun = any(|state| !matches!(state, JobState::Queued | JobState::Blocked));
             if bad {
                 Standing::Failing
             } else if begun {
@@ -168,7 +170,7 @@ impl EventView {
             Standing::Failed
         } else if any(|state| matches!(state, JobState::Other(_))) {
             Standing::Other
-        } else if any(|state| state == JobState::Cancelled) {
+        } else if any(|state| matches!(state, JobState::Cancelled | JobState::Skipped)) {
             Standing::Cancelled
         } else {
             Standing::Passed
@@ -310,7 +312,7 @@ impl JobView {
 
     /// How the shown attempt stands.
     pub fn state(&self) -> JobState {
-        if self.current() { self.job.state } else { self.past.as_ref().map_or(JobState::Infra, Past::state) }
+        if self.current() { self.job.standing() } else { self.past.as_ref().map_or(JobState::Infra, Past::state) }
     }
 
     /// The files of the shown attempt.
@@ -426,6 +428,7 @@ pub(crate) mod tests {
             blocked: None,
             skipped: None,
             units: None,
+            person: None,
         }
     }
 

@@ -127,6 +127,7 @@ impl Offered {
             ));
         }
         let mut left = Vec::new();
+        unasked -= self.take_along(specs, &mut chosen, &mut left);
         if unasked > 0 {
             left.push(format!("not built: {unasked} that were not asked for"));
         }
@@ -147,6 +148,39 @@ impl Offered {
             left.push(format!("not built: {more} more, for {} other platforms", foreign.len() - LINES));
         }
         Ok(Choice { chosen, left })
+    }
+}
+
+impl Offered {
+    /// Takes along what the chosen jobs need, and leaves out those that need what cannot be built here. Gives how many of
+    /// those that were not asked for are built after all.
+    fn take_along(&self, specs: &[JobSpec], chosen: &mut Vec<usize>, left: &mut Vec<String>) -> usize {
+        let here = |index: usize| self.names().any(|platform| serves(platform, &specs[index].platform));
+        let asked = chosen.clone();
+        let mut along: Set<usize> = Set::new();
+        for start in &asked {
+            // All that it needs, directly or not.
+            let (mut all, mut waiting) = (Set::from([*start]), vec![*start]);
+            while let Some(index) = waiting.pop() {
+                waiting.extend(specs[index].needs.iter().map(|need| *need as usize).filter(|need| all.insert(*need)));
+            }
+            match all.iter().find(|index| !here(**index)) {
+                None => along.extend(all.iter().copied()),
+                Some(foreign) => {
+                    let (job, need) = (&specs[*start], &specs[*foreign]);
+                    left.push(format!(
+                        "not built: {}: it needs {}, and this machine serves no {}",
+                        label(&job.configuration, &job.platform),
+                        escape::line(&need.configuration),
+                        need.platform
+                    ));
+                }
+            }
+        }
+        left.truncate(LINES);
+        let more = along.iter().filter(|index| !asked.contains(index)).count();
+        *chosen = along.into_iter().collect();
+        more
     }
 }
 

@@ -575,6 +575,7 @@ fn the_built_in_agent_cannot_be_revoked_on_the_page() {
                 revoked: false,
                 host: String::new(),
                 platforms: Vec::new(),
+                grants: None,
             });
         }
     });

@@ -174,5 +174,6 @@ pub fn job(event: &EventRecord, index: u64, platform: &str, configuration: &str,
         blocked: None,
         skipped: None,
         units: None,
+        person: None,
     }
 }

@@ -30,11 +30,17 @@ pub enum Bug {
     DurationsOfTheWall,
     /// A supervisor kills what it sees of a job once, and takes it for gone.
     KillOnceAndForget,
+    /// A starting master takes blocked jobs for queued ones.
+    BlockedStarted,
+    /// What becomes of those that need an ended job is committed after that, not with it.
+    DependantsLater,
+    /// A starting master does not read what agents hold of units.
+    UnitsForgotten,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::AckBeforeFlush,
         Self::NoRewindOnResume,
         Self::DoubleAssignment,
@@ -47,5 +53,8 @@ impl Bug {
         Self::SilentGreeting,
         Self::DurationsOfTheWall,
         Self::KillOnceAndForget,
+        Self::BlockedStarted,
+        Self::DependantsLater,
+        Self::UnitsForgotten,
     ];
 }

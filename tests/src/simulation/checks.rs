@@ -44,6 +44,10 @@ pub(super) struct Oracle {
     welcomed: BTreeSet<String>,
     away: BTreeMap<JobKey, Millis>,
     orphan_ms: Millis,
+    /// Attempts that durable records called passed.
+    pub(super) passed: BTreeSet<JobKey>,
+    /// Until when attempts count as holding units whose agents say nothing.
+    pub(super) units_until: BTreeMap<JobKey, Millis>,
 }
 
 impl Oracle {
@@ -58,6 +62,8 @@ impl Oracle {
             welcomed: BTreeSet::new(),
             away: BTreeMap::new(),
             orphan_ms,
+            passed: BTreeSet::new(),
+            units_until: BTreeMap::new(),
         }
     }
 
@@ -108,6 +114,7 @@ impl World {
                     return self.broken("slots", format!("{name} has {slots}, and {runs} attempts"));
                 }
                 let key = assignment.key;
+                self.note_units(key);
                 if self.oracle.cancels.get(&key.job).is_some_and(|attempt| key.attempt > *attempt) {
                     return self.broken("cancel", format!("{key} is given out although the job was cancelled before"));
                 }
@@ -146,7 +153,7 @@ impl World {
             JobState::Infra if record.infra < INFRA_ATTEMPTS => {
                 return self.broken("retries", format!("job {} ended after {} troubles", record.id, record.infra));
             }
-            JobState::Cancelled if !self.oracle.asked.contains(&record.id) => {
+            JobState::Cancelled if record.skipped.is_none() && !self.oracle.asked.contains(&record.id) => {
                 let key = JobKey { job: record.id, attempt: record.attempt };
                 if self.oracle.attempts.get(&key).is_some_and(|attempt| !attempt.tainted) {
                     return self.broken("verdict", format!("{key} is called cancelled, nobody asked for that"));
@@ -178,11 +185,13 @@ impl World {
         // What is due in this very moment is seen to by the tick that is about to come.
         let due = hub.deadline().is_some_and(|due| due <= self.now);
         let ready = scheduler.jobs().filter(|record| {
-            record.state == JobState::Queued
+            record.standing() == JobState::Queued
                 && !due
-                && scheduler
-                    .waiting(self.now, record.id)
-                    .is_some_and(|why| !why.starts_with("tried again") && !why.starts_with("no job is started"))
+                && scheduler.waiting(self.now, record.id).is_some_and(|why| {
+                    !["tried again", "no job is started", "wants", "what it wants"]
+                        .iter()
+                        .any(|begin| why.starts_with(begin))
+                })
         });
         let assigned: Vec<_> = releases
             .iter()
@@ -228,9 +237,16 @@ impl World {
         if !record.state.ended() {
             return Ok(());
         }
+        if record.state == JobState::Passed {
+            self.oracle.passed.insert(JobKey { job: record.id, attempt: record.attempt });
+        }
         // A job that was cancelled while it waited for its second attempt still shows the verdict of its first.
         let by_verdict = match record.state {
             JobState::Passed | JobState::Failed | JobState::TimedOut => true,
+            JobState::Cancelled if record.skipped.is_some() => {
+                self.summary.skipped += 1;
+                false
+            }
             JobState::Cancelled => record.verdict.as_ref().is_some_and(|end| end.outcome == job::Outcome::Cancelled),
             _ => false,
         };
@@ -308,6 +324,7 @@ impl World {
             }
             MasterMessage::Assign(assignment) => {
                 let key = assignment.key;
+                self.check_needs(key, assignment.needs.as_deref().unwrap_or_default())?;
                 let record = self.master.durable.jobs.get(&key.job);
                 if record.is_none_or(|record| record.attempt < key.attempt) {
                     return self.broken("records first", format!("{key} is given out before its record is durable"));
@@ -424,7 +441,9 @@ impl World {
         if !self.oracle.welcomed.contains(&here.identity) {
             return self.broken("identity", format!("another {} starts {key}", here.name));
         }
-        self.oracle.begin(host, key, here.liar);
+        let liar = here.liar;
+        self.check_units(host, key)?;
+        self.oracle.begin(host, key, liar);
         Ok(())
     }
 
@@ -500,7 +519,8 @@ impl World {
             })
             .filter(|(_, keys)| !keys.is_empty())
             .collect();
-        if unfinished.is_empty() && leaks.is_empty() && self.events_are_idle() {
+        let held = self.master.hub.as_ref().is_some_and(|hub| hub.scheduler().units().held().next().is_some());
+        if unfinished.is_empty() && leaks.is_empty() && !held && self.events_are_idle() {
             return Ok(true);
         }
         if self.now - calm > BOUND_MS {
@@ -511,7 +531,10 @@ impl World {
                     (record.id, record.state, hub.and_then(|hub| hub.scheduler().waiting(self.now, record.id)))
                 })
                 .collect();
-            return self.broken("everything ends", format!("unfinished: {waiting:?}; not forgotten: {leaks:?}"));
+            return self.broken(
+                "everything ends",
+                format!("unfinished: {waiting:?}; not forgotten: {leaks:?}; units held: {held}"),
+            );
         }
         Ok(false)
     }

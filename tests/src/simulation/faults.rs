@@ -5,12 +5,13 @@ use super::host::Host;
 use super::network::Side;
 use super::random::Random;
 use super::{Event, Outcome, START, World};
-use sai_core::hub::{Input, LinkId};
+use sai_core::hub::{Input, LinkId, Rebuild};
 use sai_core::job::JobId;
 use sai_core::ledger::{AgentRecord, EventRecord, JobRecord, Source};
 use sai_core::limits::Millis;
 use sai_core::matrix::JobSpec;
 use sai_core::ordered::Map;
+use sai_master::plans::again::choose;
 
 /// Platforms that machines offer.
 const OFFERED: [&str; 3] = ["linux-debian-12/x86_64/gcc", "linux-debian-12/aarch64/gcc", "freebsd-14/x86_64/clang"];
@@ -104,6 +105,7 @@ fn agent_record(name: &str) -> AgentRecord {
         revoked: false,
         host: String::new(),
         platforms: Vec::new(),
+        grants: None,
     }
 }
 
@@ -166,6 +168,7 @@ impl World {
         let id = self.master.latest.events.keys().next_back().map_or(1, |last| last + 1);
         let first_job = self.master.latest.jobs.keys().next_back().map_or(1, |last| last + 1);
         let jobs = if self.temper.big { 2 } else { self.random.between(1, 5) };
+        let graph = self.random.chance(500);
         let mut specs = Vec::new();
         for index in 0..jobs {
             let common = if self.random.chance(60) { WANTED.len() } else { WANTED.len() - 1 };
@@ -180,8 +183,8 @@ impl World {
                 step_timeout_s: None,
                 priority: self.random.between(0, 2) as i32 - 1,
                 root: None,
-                needs: Vec::new(),
-                units: Map::new(),
+                needs: (0..index as u32).filter(|_| graph && self.random.chance(450)).collect(),
+                units: self.random_units(),
             });
         }
         let repository = self.random.pick(&REPOSITORIES).unwrap_or("alpha").to_string();
@@ -239,8 +242,12 @@ impl World {
         let jobs: Vec<JobId> = self.master.latest.jobs.keys().copied().collect();
         let Some(job) = self.random.pick(&jobs) else { return Ok(()) };
         let attempt = self.master.hub.as_ref().and_then(|hub| hub.scheduler().job(job)).map(|record| record.attempt);
-        self.oracle.asked.insert(job);
-        self.hub_for(Input::Cancel(job, "anna cancelled it".to_string()), attempt.map(|attempt| (job, attempt)))
+        let event = self.master.latest.jobs.get(&job).map_or(0, |record| record.event);
+        let whole = self.random.chance(200);
+        let of_it = self.master.latest.jobs.values().filter(|record| record.event == event);
+        let jobs: Vec<JobId> = of_it.map(|record| record.id).filter(|id| whole || *id == job).collect();
+        self.oracle.asked.extend(jobs.iter().copied());
+        self.hub_for(Input::Cancel(jobs, "anna cancelled it".to_string()), attempt.map(|attempt| (job, attempt)))
     }
 
     fn rebuild(&mut self) -> Outcome {
@@ -250,28 +257,27 @@ impl World {
         let Some((event, specs)) = self.saifiles.get(&record.event).cloned() else { return Ok(()) };
         let all = self.random.chance(300);
         let jobs: Vec<JobRecord> =
-            ended.into_iter().filter(|other| other.event == event.id && (all || other.id == record.id)).collect();
+            self.master.durable.jobs.values().filter(|other| other.event == event.id).cloned().collect();
+        let asked: Vec<JobId> = jobs.iter().map(|other| other.id).filter(|id| all || *id == record.id).collect();
+        let Ok(chosen) = choose(&event, &specs, &jobs, &asked, self.random.chance(300)) else { return Ok(()) };
+        let (jobs, others) = jobs.into_iter().partition(|other| chosen.contains(&other.id));
+        let person = self.random.chance(500).then(|| "anna".to_string());
         // Between reading the records and asking for the rebuild anything may happen.
         let wait = if self.random.chance(300) { self.random.below(20_000) } else { 0 };
-        self.after(wait, Event::Rebuild(self.master.boot, event, specs, jobs));
+        let rebuild = Rebuild { event, specs, jobs, others, person };
+        self.after(wait, Event::Rebuild(self.master.boot, rebuild));
         Ok(())
     }
 
-    pub(super) fn rebuilt(
-        &mut self,
-        boot: u64,
-        event: EventRecord,
-        specs: Vec<JobSpec>,
-        jobs: Vec<JobRecord>,
-    ) -> Outcome {
+    pub(super) fn rebuilt(&mut self, boot: u64, rebuild: Rebuild) -> Outcome {
         if self.master.hub.is_none() || self.master.boot != boot {
             return Ok(());
         }
-        for job in &jobs {
+        for job in &rebuild.jobs {
             self.oracle.cancels.remove(&job.id);
             self.master.void_cancel(job.id);
         }
-        self.hub(Input::Rebuild(event, specs, jobs))
+        self.hub(Input::Rebuild(rebuild))
     }
 
     /// A token is revoked; perhaps another machine takes over the name.
@@ -282,7 +288,8 @@ impl World {
             for old in self.hosts.iter_mut().filter(|host| host.name == name) {
                 old.scrapped = true;
             }
-            let record = agent_record(&name);
+            let grants = self.master.latest.agents.get(&name).and_then(|before| before.grants.clone());
+            let record = AgentRecord { grants, ..agent_record(&name) };
             self.write(Row::Agent(record.clone()))?;
             self.hub(Input::Agent(record))?;
             self.join(name, host as u64);

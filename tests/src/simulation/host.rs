@@ -131,6 +131,7 @@ impl World {
                     self.summary.forgotten += 1;
                     self.hosts[host].directories.remove(&key);
                     self.hosts[host].carried.retain(|(other, _), _| *other != key);
+                    self.session(host, Input::Gone { key })?;
                 }
                 // A person has to see to it; the machine stays as it is until then.
                 Output::End { .. } => self.hosts[host].ended = true,

@@ -3,6 +3,7 @@
 use super::disk::{File, Files, Ledger, Row};
 use super::network::{Frame, Side};
 use super::supervisor::digest;
+use super::waits::{TIMEOUT_S, amounts};
 use super::{Bug, Event, Outcome, World};
 use sai_core::hub::{Hub, Input, LinkId, Output, Terms, may_still_grow};
 use sai_core::job::{JobId, JobKey};
@@ -124,6 +125,12 @@ impl World {
             }
         }
         self.check_turn(&rows, &turn.releases)?;
+        let jobs = rows.iter().filter(|row| matches!(row, Row::Job(_))).count();
+        if self.bug == Some(Bug::DependantsLater) && jobs > 1 {
+            let first = rows.iter().position(|row| matches!(row, Row::Job(_))).unwrap_or(0);
+            let changes = rows.drain(..=first).collect();
+            self.turns(turns::Input::Turn { changes, release: Turn::default() })?;
+        }
         self.turns(turns::Input::Turn { changes: rows, release: turn })?;
         self.arm_master()?;
         for input in follow {
@@ -262,6 +269,7 @@ impl World {
             self.check_durable(&row)?;
             self.master.durable.apply(row);
         }
+        self.check_waits()?;
         if !self.master.at_disk.is_empty() {
             self.write_group();
         }
@@ -427,17 +435,21 @@ impl World {
             return Ok(());
         }
         self.note(|| "MASTER START".to_string());
-        let terms = Terms { version: "sim".to_string(), timeout_s: 120, ..Terms::default() };
+        let terms = Terms { version: "sim".to_string(), timeout_s: TIMEOUT_S, units: amounts(), ..Terms::default() };
         self.master.hub = Some(Hub::new(terms, self.policy.clone()));
         self.master.files.recover();
         self.master.held_until = 0;
-        for record in self.master.durable.agents.clone().into_values() {
+        for mut record in self.master.durable.agents.clone().into_values() {
+            record.grants.take_if(|_| self.bug == Some(Bug::UnitsForgotten));
             self.hub(Input::Agent(record))?;
         }
         let mut events: BTreeMap<_, Vec<JobRecord>> = BTreeMap::new();
-        for record in self.master.durable.jobs.values().filter(|record| !record.state.ended()) {
-            events.entry(record.event).or_default().push(record.clone());
+        for record in self.master.durable.jobs.values() {
+            let mut record = record.clone();
+            record.blocked.take_if(|_| self.bug == Some(Bug::BlockedStarted));
+            events.entry(record.event).or_default().push(record);
         }
+        events.retain(|_, jobs| jobs.iter().any(|record| !record.state.ended()));
         let mut live = Vec::new();
         for (event, jobs) in events {
             for record in &jobs {

@@ -115,6 +115,11 @@ impl Supervisor {
         Self { pieces: VecDeque::new(), written: 0, micros: 0, step: 0, wedged: false, pace: 20, processes }
     }
 
+    /// Whether it has written all that it will.
+    pub(super) fn has_ended(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
     /// Whether it has nothing more to write but its verdict, of which no byte is written.
     pub(super) fn is_at_its_end(&self) -> bool {
         self.written == 0 && self.pieces.front().is_some_and(|piece| piece.verdict.is_some())
