@@ -30,7 +30,7 @@ pub enum Bug {
     DurationsOfTheWall,
     /// A supervisor kills what it sees of a job once, and takes it for gone.
     KillOnceAndForget,
-    /// A starting master takes blocked jobs for queued ones.
+    /// What a push asks for is passed on without what its jobs need.
     BlockedStarted,
     /// What becomes of those that need an ended job is committed after that, not with it.
     DependantsLater,

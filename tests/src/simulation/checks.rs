@@ -215,7 +215,8 @@ impl World {
                 }
                 for (link, key) in &assigned {
                     let first = scheduler.job(key.job).map_or(i32::MAX, |first| first.priority);
-                    if *link == connected.link && record.priority > first {
+                    // Who wants units may have had to leave them to one that collects.
+                    if *link == connected.link && record.priority > first && record.units.is_none() {
                         return self.broken("priority", format!("{key} went before job {} at {name}", record.id));
                     }
                 }

@@ -4,7 +4,7 @@ use super::disk::Row;
 use super::host::Host;
 use super::network::Side;
 use super::random::Random;
-use super::{Event, Outcome, START, World};
+use super::{Bug, Event, Outcome, START, World};
 use sai_core::hub::{Input, LinkId, Rebuild};
 use sai_core::job::JobId;
 use sai_core::ledger::{AgentRecord, EventRecord, JobRecord, Source};
@@ -204,6 +204,9 @@ impl World {
             jobs: jobs as u32,
         };
         self.saifiles.insert(id, (event.clone(), specs.clone()));
+        if self.bug == Some(Bug::BlockedStarted) {
+            specs.iter_mut().for_each(|spec| spec.needs.clear());
+        }
         self.hub(Input::Event(event, specs))
     }
 

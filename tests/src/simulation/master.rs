@@ -445,9 +445,7 @@ impl World {
         }
         let mut events: BTreeMap<_, Vec<JobRecord>> = BTreeMap::new();
         for record in self.master.durable.jobs.values() {
-            let mut record = record.clone();
-            record.blocked.take_if(|_| self.bug == Some(Bug::BlockedStarted));
-            events.entry(record.event).or_default().push(record);
+            events.entry(record.event).or_default().push(record.clone());
         }
         events.retain(|_, jobs| jobs.iter().any(|record| !record.state.ended()));
         let mut live = Vec::new();
