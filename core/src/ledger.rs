@@ -150,6 +150,14 @@ impl JobRecord {
             state => state,
         }
     }
+
+    /// The word for that.
+    pub fn word(&self) -> &str {
+        match self.standing() {
+            state @ (JobState::Blocked | JobState::Skipped) => state.class(),
+            _ => self.state.word(),
+        }
+    }
 }
 
 /// An agent that may join.

@@ -309,7 +309,7 @@ fn a_cancel_ends_a_job_in_each_state() {
 #[test]
 fn a_cancel_waits_little_while_the_disk_is_full() {
     let full = || Input::Hold(Some("the disk is full".to_string()));
-    let cancel = |job| Input::Cancel(job, "by anna".to_string());
+    let cancel = |job| Input::Cancel(vec![job], "by anna".to_string());
     let mut desk = Desk::new();
     desk.up("a", 3);
     desk.queue(vec![job(1), job(2), job(3)]);

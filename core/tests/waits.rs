@@ -42,7 +42,7 @@ fn end(desk: &mut Desk, id: JobId, outcome: Outcome) -> Vec<Output> {
 }
 
 fn standing(desk: &Desk, ids: std::ops::RangeInclusive<JobId>) -> Vec<&'static str> {
-    ids.map(|id| desk.scheduler.job(id).expect("a job").standing().word()).collect()
+    ids.map(|id| desk.scheduler.job(id).expect("a job").standing().class()).collect()
 }
 
 fn changed(out: &[Output]) -> Vec<JobId> {

@@ -73,7 +73,7 @@ pub struct Kept {
 impl Job {
     /// Whether it has ended.
     pub fn ended(&self) -> bool {
-        !matches!(self.state.as_str(), "queued" | "assigned" | "running")
+        !matches!(self.state.as_str(), "blocked" | "queued" | "assigned" | "running")
     }
 }
 

@@ -54,3 +54,113 @@ fn an_event_goes_on_and_is_built_again_by_its_plan_whatever_its_saifile_would_gi
     let (status, _, told) = world.try_command(&["rebuild", "job", "1"]);
     assert!(status != 0 && told.contains("its plan cannot be used"), "{status} {told}");
 }
+
+#[test]
+fn what_needs_a_job_waits_for_it_and_is_skipped_or_built_again_with_it() {
+    let world = World::new("needs");
+    let _master = world.master();
+    let _agents = [world.agent("one", &[PLATFORM], 2), world.agent("two", &[PLATFORM], 2)];
+    let place = world.directory.display().to_string();
+    let build = format!("cd {place}; ${{cmake}}");
+    world.repository.push_saifile(&file(
+        &build,
+        "\"report\": {\"needs\": \"lint, test\", \"cmake\": \"cat built tested > reported\"},\
+         \"lint\": {\"cmake\": \"test -e fixed\"},\
+         \"build\": {\"cmake\": \"sleep 0.3; echo built > built\"},\
+         \"test\": {\"needs\": \"build\", \"cmake\": \"test -e built && echo tested > tested\"},\
+         \"slow\": {\"cmake\": \"while [ ! -e go ]; do sleep 0.05; done\"},\
+         \"pack\": {\"needs\": [\"slow\", \"build\"]}",
+    ));
+    let job = |name: &str| {
+        let event = world.event(1)?;
+        event.jobs.into_iter().find(|job| job.configuration == name)
+    };
+    eventually("the slow one runs, and what needs it is blocked", || {
+        job("slow").filter(|job| job.state == "running")?;
+        job("pack")
+            .filter(|job| job.state == "blocked" && job.waiting.as_deref().is_some_and(|why| why.contains("slow")))
+    });
+    let slow = job("slow").expect("a job").id;
+    world.command(&["cancel", "job", &slow.to_string()]);
+    let event = world.ended(1);
+    let states: Vec<(&str, &str)> =
+        event.jobs.iter().map(|job| (job.configuration.as_str(), job.state.as_str())).collect();
+    assert_eq!(
+        states,
+        [
+            ("report", "skipped"),
+            ("lint", "failed"),
+            ("build", "passed"),
+            ("test", "passed"),
+            ("slow", "cancelled"),
+            ("pack", "skipped"),
+        ]
+    );
+    let (report, lint) = (&event.jobs[0], &event.jobs[1]);
+    let expected = format!("lint on linux (job {}), which it needs, failed", lint.id);
+    assert_eq!(report.cause, expected);
+    assert!(event.jobs[5].cause.ends_with("was cancelled"), "{}", event.jobs[5].cause);
+    let page = world.page(&format!("/job/{}", report.id));
+    assert!(page.contains(&format!("<a href=\"/job/{}\">Skipped by job {0}</a>", lint.id)), "{page}");
+    assert_eq!(event.event.state, "failed");
+
+    // What was skipped cannot run without what it needs, and runs again with it.
+    let (status, _, told) = world.try_command(&["rebuild", "job", &report.id.to_string()]);
+    assert!(status != 0 && told.contains(&format!("rebuild job {}", lint.id)), "{told}");
+    fs::write(world.directory.join("fixed"), "").expect("a file");
+    world.command(&["rebuild", "job", &lint.id.to_string()]);
+    eventually("the report is built", || job("report").filter(|job| job.state == "passed" && job.attempt == 1));
+    assert_eq!(fs::read_to_string(world.directory.join("reported")).expect("a report"), "built\ntested\n");
+    assert_eq!(job("test").expect("a job").attempt, 1, "what had passed is not run again");
+
+    // With what follows: all that needs it.
+    let build = job("build").expect("a job").id;
+    fs::write(world.directory.join("go"), "").expect("a file");
+    world.command(&["rebuild", "job", &slow.to_string()]);
+    eventually("it is packed", || job("pack").filter(|job| job.state == "passed"));
+    world.command(&["rebuild", "following", &build.to_string()]);
+    eventually("all that needs it is built again", || {
+        let event = world.event(1).filter(|event| event.jobs.iter().all(|job| job.state == "passed"))?;
+        let attempts: Vec<u32> = event.jobs.iter().map(|job| job.attempt).collect();
+        (attempts == [2, 2, 2, 2, 2, 2]).then_some(())
+    });
+    assert_eq!(world.events()[0].state, "passed");
+}
+
+#[test]
+fn a_licence_of_two_is_never_held_by_three_whoever_dies() {
+    let mut world = World::new("licences");
+    world.set("units", "{\"licences\": 2}");
+    let mut master = world.master();
+    let mut agents = [world.agent("one", &[PLATFORM], 3), world.agent("two", &[PLATFORM], 3)];
+    let place = world.directory.display().to_string();
+    fs::create_dir(world.directory.join("held")).expect("a directory");
+    let build = format!(
+        "mkdir {place}/held/$SAI_JOB; ls {place}/held | wc -l >> {place}/counts; sleep 0.6; rmdir {place}/held/$SAI_JOB"
+    );
+    let configurations: Vec<String> =
+        (0..10).map(|index| format!("\"c{index}\": {{\"units\": [\"licences\"]}}")).collect();
+    world.repository.push_saifile(&file(&build, &configurations.join(", ")));
+    eventually("two run and the others wait for them", || {
+        let event = world.event(1)?;
+        let running = event.jobs.iter().filter(|job| job.state == "running").count();
+        let why = event.jobs.iter().find_map(|job| job.waiting.clone())?;
+        (running == 2 && why.contains("wants 1 of licences, 0 of 2 free; held by job")).then_some(())
+    });
+    assert!(world.command(&["status"]).contains("unit\tlicences: 0 of 2 free; held by job"));
+    agents[0].kill();
+    master.kill();
+    agents[0] = world.agent_starts("one");
+    master = world.master();
+    agents[1].kill();
+    agents[1] = world.agent_again("two");
+    let event = world.ended(1);
+    assert!(event.jobs.iter().all(|job| job.state == "passed"), "{:?}", event.jobs);
+    let counts = fs::read_to_string(world.directory.join("counts")).expect("counts");
+    let counts: Vec<u32> = counts.lines().map(|line| line.trim().parse().expect("a count")).collect();
+    assert!(counts.len() >= 10 && counts.iter().all(|count| *count <= 2), "{counts:?}");
+    eventually("all of it has returned", || {
+        world.command(&["status"]).contains("unit\tlicences: 2 of 2 free\n").then_some(())
+    });
+    drop(master);
+}

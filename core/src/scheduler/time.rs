@@ -1,7 +1,7 @@
 //! The steady clock and the one timer of each job → what is due: agents that stay away or do not end a job, cancels
 //! that take too long, jobs that nobody serves.
 
-use super::{Output, Scheduler, wanted, wants};
+use super::{Output, Scheduler, wants};
 use crate::clock::Now;
 use crate::job::{Blame, Fault, JobId, JobKey, JobState};
 use crate::limits::Millis;

@@ -110,7 +110,7 @@ impl Scheduler {
             .filter(named)
             .take(SHOWN)
             .map(|needed| {
-                let word = self.job(needed.job).map_or("unknown", |record| record.standing().word());
+                let word = self.job(needed.job).map_or("unknown", |record| record.standing().class());
                 format!("{} on {} (job {}, {word})", needed.configuration, needed.platform, needed.job)
             })
             .collect();

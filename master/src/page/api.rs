@@ -195,7 +195,7 @@ fn job_json<'a>(job: &'a JobRecord, waiting: Option<&'a str>, now: u64) -> Job<'
         repository: &job.repository,
         platform: &job.platform,
         configuration: &job.configuration,
-        state: job.standing().word(),
+        state: job.word(),
         needs: job
             .needs
             .iter()

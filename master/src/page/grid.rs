@@ -100,7 +100,7 @@ fn summed(html: &mut Html, sum: &Sum) {
 /// A small cell. It can be pointed at but is no stop of the tab key: hundreds of them would stand in the way, and the
 /// event's own page has each by name.
 fn small(html: &mut Html, job: &JobRecord) {
-    let word = job.standing().word();
+    let word = job.word();
     html.element("a")
         .class(format_args!("c {}", job.standing().class()))
         .href(format_args!("/job/{}", job.id))
@@ -128,7 +128,7 @@ pub fn named(html: &mut Html, view: &EventView, ids: bool) {
 
 /// A named cell.
 pub fn chip(html: &mut Html, job: &JobRecord, id: bool) {
-    let word = job.standing().word();
+    let word = job.word();
     html.element("a")
         .class(format_args!("chip {}", job.standing().class()))
         .maybe("id", id.then(|| format!("cell-{}", job.id)))

@@ -398,7 +398,7 @@ pub fn attempts(html: &mut Html, view: &JobView) {
             html.element("p").class("callout newer").attribute("role", "status").with(|html| {
                 html.show(format_args!("This is attempt {}. There is a later one: ", view.attempt));
                 html.element("a").href(format_args!("/job/{}/{coming}", job.id)).show(format_args!("attempt {coming}"));
-                html.show(format_args!(", {}.", job.standing().word()));
+                html.show(format_args!(", {}.", job.word()));
             });
         }
     });
