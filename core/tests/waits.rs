@@ -211,6 +211,16 @@ fn one_that_wants_several_collects_them_and_hides_none_that_wants_another() {
     assert!(desk.waiting(4).contains("kept together for job 3"), "{}", desk.waiting(4));
     assert_eq!(assigned(&end(&mut desk, 2, Outcome::Passed)), [("a", key(3, 1))]);
     assert_eq!(assigned(&end(&mut desk, 3, Outcome::Passed)).len(), 2);
+    // An older job that comes back to its queue does not stand in its way.
+    let mut other = with_licences(2);
+    other.up("a", 9);
+    other.queue(vec![wanting(1, "alpha", 2), wanting(5, "alpha", 2)]);
+    end(&mut other, 1, Outcome::Passed);
+    let again = other.scheduler.release(1).expect("ended");
+    other.queue(vec![wanting(6, "alpha", 2)]);
+    assert_eq!(other.scheduler.units().collector(), Some(6));
+    other.queue(vec![again]);
+    assert_eq!(assigned(&end(&mut other, 5, Outcome::Passed)), [("a", key(6, 1))]);
     // Who collects and is cancelled keeps nothing from anybody.
     desk.queue(vec![wanting(40, "beta", 2)]);
     end(&mut desk, 4, Outcome::Passed);

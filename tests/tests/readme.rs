@@ -294,8 +294,7 @@ impl Stranger {
             "sai-master lint .sai.json" => assert_eq!(text(&self.run_in(&self.own, line).stdout), ""),
             "sai-master matrix .sai.json --ref main" => {
                 let rows = text(&self.run_in(&self.own, line).stdout);
-                let expected =
-                    "linux-debian-12/x86_64/gcc\tdefault\nlinux-debian-12/x86_64/gcc\ttls\nlinux-fedora\ttls\n";
+                let expected = "linux-debian-12/x86_64/gcc\tdefault\nlinux-debian-12/x86_64/gcc\ttls\nlinux-fedora\ttls\nlinux-debian-12/x86_64/gcc\ttest\n";
                 let sorted = |rows: &str| rows.lines().map(ToString::to_string).collect::<BTreeSet<String>>();
                 assert_eq!(sorted(&rows), sorted(expected));
             }

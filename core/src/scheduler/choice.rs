@@ -50,7 +50,9 @@ impl Scheduler {
         let mut agents: Map<(&str, Wanted<'_>), Option<&str>> = Map::new();
         let mut turns = Vec::new();
         for (queue, ids) in &self.queues {
-            let Some(id) = ids.first().copied() else { continue };
+            // Who collects goes before an older one that came back to its queue: else neither would be served.
+            let collector = self.units.collector().filter(|id| ids.contains(id));
+            let Some(id) = collector.or(ids.first().copied()) else { continue };
             let rank = (queue.order, self.running.get(&queue.repository).copied().unwrap_or(0), id);
             let alone = queue.units.is_empty();
             let later = alone && best.as_ref().is_some_and(|(other, _)| *other <= rank);

@@ -84,6 +84,13 @@ impl Oracle {
         }
     }
 
+    /// A record that is durable.
+    pub(super) fn note_passed(&mut self, record: &JobRecord) {
+        if record.state == JobState::Passed {
+            self.passed.insert(JobKey { job: record.id, attempt: record.attempt });
+        }
+    }
+
     pub(super) fn forget_waits(&mut self) {
         self.away.clear();
     }
@@ -211,7 +218,8 @@ impl World {
                 }
                 let runs = scheduler.runs(name).count() as u64;
                 if runs < u64::from(connected.hello.slots) && scheduler.aside(name).is_none() {
-                    return self.broken("no idling", format!("job {} waits, {name} could take it", record.id));
+                    let why = scheduler.waiting(self.now, record.id);
+                    return self.broken("no idling", format!("job {} waits, {name} could take it: {why:?}", record.id));
                 }
                 for (link, key) in &assigned {
                     let first = scheduler.job(key.job).map_or(i32::MAX, |first| first.priority);
@@ -238,9 +246,7 @@ impl World {
         if !record.state.ended() {
             return Ok(());
         }
-        if record.state == JobState::Passed {
-            self.oracle.passed.insert(JobKey { job: record.id, attempt: record.attempt });
-        }
+        self.oracle.note_passed(record);
         // A job that was cancelled while it waited for its second attempt still shows the verdict of its first.
         let by_verdict = match record.state {
             JobState::Passed | JobState::Failed | JobState::TimedOut => true,

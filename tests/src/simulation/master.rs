@@ -404,6 +404,9 @@ impl World {
         let reached = self.random.below(1 + groups.len() as u64);
         for (_, rows) in groups.into_iter().take(reached as usize) {
             for row in rows {
+                if let Row::Job(record) = &row {
+                    self.oracle.note_passed(record);
+                }
                 self.master.durable.apply(row);
             }
         }
