@@ -280,7 +280,7 @@ pub struct Scheduler {
     /// Blocked jobs, by what they need.
     dependants: Map<JobId, Set<JobId>>,
     /// Attempts of jobs that were released last.
-    released: Map<JobId, u32>,
+    released: Map<JobId, (u32, JobState)>,
 }
 
 impl Scheduler {
@@ -323,11 +323,16 @@ impl Scheduler {
         }
         self.set_timer(id, None);
         let record = self.jobs.remove(&id)?.record;
-        self.released.insert(id, record.attempt);
+        self.released.insert(id, (record.attempt, record.state));
         if self.released.len() > RELEASED {
             self.released.pop_first();
         }
         Some(record)
+    }
+
+    /// Whether a record of an ended job is how it ended last, as far as that is remembered.
+    pub fn is_newest(&self, record: &JobRecord) -> bool {
+        self.released.get(&record.id).is_none_or(|last| *last == (record.attempt, record.state))
     }
 
     /// The agent that may speak for this attempt: it was assigned and has not ended.
@@ -422,7 +427,7 @@ impl Scheduler {
             let id = record.id;
             // A record that was read before an attempt which has begun and ended since asks for what has happened already;
             // taken at its word it would number that attempt a second time.
-            let old = self.released.get(&id).is_some_and(|attempt| *attempt > record.attempt);
+            let old = self.released.get(&id).is_some_and(|(attempt, _)| *attempt > record.attempt);
             if old || self.unfinished(id) {
                 continue;
             }

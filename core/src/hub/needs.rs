@@ -45,7 +45,9 @@ impl Hub {
                 if under_way || mine.contains(&needed.job) {
                     continue;
                 }
-                let Some(other) = others.get(&needed.job) else { continue };
+                // Of what has changed since it was read nothing is said, and then the job is not queued on it.
+                let other = others.get(&needed.job).filter(|other| self.scheduler.is_newest(other));
+                let Some(other) = other else { continue };
                 match other.state {
                     JobState::Passed => {
                         needed.attempt = Some(other.attempt);
