@@ -1,0 +1,130 @@
+//! Attempts that are given up, or taken back → jobs that are queued again, and those that somebody cancels.
+
+use super::{DOUBLINGS, Output, Scheduler};
+use crate::clock::Now;
+use crate::job::{Fault, JobId, JobKey, JobState};
+use crate::ledger::JobRecord;
+use crate::limits::INFRA_ATTEMPTS;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+impl Scheduler {
+    /// Queues a job again, `infra` troubles richer: none for an attempt that never began.
+    pub(super) fn again(&mut self, now: Now, key: JobKey, why: String, infra: u32, out: &mut Vec<Output>) {
+        if self.holder(key).is_none() {
+            return;
+        }
+        if let Some(name) = self.free_slot(now, key) {
+            out.push(Output::Forget(name, key));
+        }
+        self.requeue(now, key, why, infra, out);
+    }
+
+    /// The agent of an attempt did not come back in time. The job is queued again, but nothing of the attempt is thrown
+    /// away before another one begins.
+    pub(super) fn orphaned(&mut self, now: Now, key: JobKey, why: String, out: &mut Vec<Output>) {
+        if self.holder(key).is_none() || self.free_slot(now, key).is_none() {
+            return;
+        }
+        if let Some(job) = self.jobs.get_mut(&key.job) {
+            job.record.awaited = Some(true);
+        }
+        self.requeue(now, key, why, 1, out);
+    }
+
+    /// Gives an attempt back to the agent that was not awaited any longer, if no other has been begun.
+    pub(super) fn reclaim(&mut self, key: JobKey, name: &str, out: &mut Vec<Output>) -> bool {
+        let Some(job) = self.jobs.get_mut(&key.job) else { return false };
+        let record = &mut job.record;
+        let same = record.attempt == key.attempt && record.agent.as_deref() == Some(name);
+        if record.state != JobState::Queued || record.awaited != Some(true) || !same {
+            return false;
+        }
+        record.state = if record.started_at.is_some() { JobState::Running } else { JobState::Assigned };
+        record.awaited = None;
+        record.infra = record.infra.saturating_sub(1);
+        record.cause = String::new();
+        record.fault = Fault::Nobody;
+        self.dequeue(key.job);
+        self.hold_slot(name, key);
+        self.units.regain(key);
+        self.rearm(key.job);
+        out.push(Output::Changed(key.job));
+        true
+    }
+
+    pub(super) fn requeue(&mut self, now: Now, key: JobKey, why: String, infra: u32, out: &mut Vec<Output>) {
+        let retry_ms = self.policy.retry_ms;
+        let repository_ms = self.repository_wait(key.job);
+        let Some(job) = self.jobs.get_mut(&key.job) else { return };
+        job.orphan = None;
+        job.seen_since = None;
+        if let Some((who, _)) = job.cancelled.take() {
+            self.end(now, key.job, JobState::Cancelled, Fault::Person, who, out);
+            return;
+        }
+        job.record.infra += infra;
+        if job.record.infra >= INFRA_ATTEMPTS {
+            let cause = format!("{} times in a row, last: {why}", job.record.infra);
+            self.end(now, key.job, JobState::Infra, Fault::Infrastructure, cause, out);
+            return;
+        }
+        if infra > 0 {
+            let retry_ms = retry_ms << (job.record.infra - 1).min(DOUBLINGS);
+            job.not_before = now.steady.saturating_add(retry_ms.max(repository_ms));
+        }
+        job.waits_since = now.steady;
+        let record = &mut job.record;
+        record.state = JobState::Queued;
+        record.queued_at = now.wall;
+        record.cause = why;
+        record.fault = Fault::Infrastructure;
+        record.step = None;
+        self.enqueue(now, key.job);
+        out.push(Output::Changed(key.job));
+    }
+
+    pub(super) fn cancel(&mut self, now: Now, ids: Vec<JobId>, who: &str, out: &mut Vec<Output>) {
+        // Those that wait for others first, so that none is skipped for one that is cancelled with it.
+        let (blocked, others): (Vec<JobId>, Vec<JobId>) = ids.into_iter().partition(|id| self.waits_for_others(*id));
+        blocked.iter().for_each(|id| self.unlink(*id));
+        for id in blocked.into_iter().chain(others) {
+            self.cancel_one(now, id, who.to_string(), out);
+        }
+    }
+
+    pub(super) fn cancel_one(&mut self, now: Now, id: JobId, who: String, out: &mut Vec<Output>) {
+        let until = self.cancel_until(now);
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let key = JobKey { job: id, attempt: job.record.attempt };
+        match job.record.state {
+            JobState::Queued => self.end(now, id, JobState::Cancelled, Fault::Person, who, out),
+            JobState::Assigned | JobState::Running => {
+                if job.cancelled.is_some() {
+                    return;
+                }
+                // The record says so, since a master that restarts must not let the job go on or begin anew.
+                job.record.cause.clone_from(&who);
+                job.record.fault = Fault::Person;
+                job.cancelled = Some((who.clone(), until));
+                let Some(name) = job.record.agent.clone() else { return };
+                self.rearm(id);
+                out.push(Output::Changed(id));
+                if self.agents.get(&name).is_some_and(|agent| agent.connected) {
+                    out.push(Output::Cancel(name, key, who));
+                } else {
+                    self.broken_quietly(now, key, who, out);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Ends the waiting for an agent that was awaited beyond its time; gives what it might still come back with.
+pub(super) fn no_longer_awaited(record: &mut JobRecord) -> Option<(String, JobKey)> {
+    let awaited = record.awaited.take() == Some(true);
+    let key = JobKey { job: record.id, attempt: record.attempt };
+    record.agent.clone().filter(|_| awaited).map(|name| (name, key))
+}
