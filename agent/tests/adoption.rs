@@ -289,3 +289,41 @@ fn an_unusable_directory_is_told_with_the_supervisors_last_words() {
     assert_eq!(log.outcome(), Outcome::Infra);
     assert!(log.notes().iter().any(|note| note.contains("options")), "{:?}", log.notes());
 }
+
+#[test]
+fn of_what_went_down_with_its_machine_nothing_is_told_and_of_what_had_ended_all() {
+    let world = World::new("boots");
+    let (cut, ended) = (world.assignment(&["echo out; sleep 1000"]), world.assignment(&["echo out"]));
+    let cut = world.start(&cut);
+    let held = hold(&cut);
+    wait_for(&cut, &held, "out\n");
+    kill(supervisor_pid(&cut));
+    while next(&held).is_some() {}
+    gone(&cut);
+    let ended = world.start(&ended);
+    finish(&ended);
+    let length = ended.lengths().unwrap()[0];
+    assert!(!cut.went_down() && cut.lengths().unwrap()[0] > 0 && !ended.went_down());
+    let names = ["boot", "supervisor", "marker", "options", "assignment", "cgroups"];
+    let before = names.map(|name| std::fs::read(cut.path().join(name)).unwrap_or_default());
+    // Whatever is left of the small files, the machine has been started again.
+    for left in [&b"another boot\n"[..], b"", b"\0\0\0\0"] {
+        for directory in [&cut, &ended] {
+            for name in names {
+                std::fs::write(directory.path().join(name), left).unwrap();
+            }
+        }
+        assert!(cut.went_down() && cut.lengths().unwrap().is_empty());
+        assert_eq!(bury(&cut, "never").unwrap_err().kind(), ErrorKind::InvalidData);
+        assert!(!ended.went_down());
+        assert_eq!(ended.lengths().unwrap(), [length]);
+    }
+    JobDirectory::open(ended.path()).unwrap().forget().unwrap();
+    assert!(!ended.path().exists());
+    // Back in the boot in which its processes still are.
+    for (name, content) in names.iter().zip(before) {
+        std::fs::write(cut.path().join(name), content).unwrap();
+    }
+    JobDirectory::open(cut.path()).unwrap().forget().unwrap();
+    assert!(!cut.path().exists());
+}
