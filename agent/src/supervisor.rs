@@ -337,7 +337,9 @@ impl Supervisor {
         let micros = self.micros();
         for piece in bytes.chunks(RECORD_BYTES) {
             let mut decided = Vec::new();
-            let kept = self.run.admit(self.now(), piece.len(), &mut decided);
+            self.run.handle(self.now(), Input::Printed { length: piece.len() }, &mut decided);
+            let kept = if let Some(Output::Keep(kept)) = decided.first() { *kept } else { 0 };
+            decided.retain(|output| !matches!(output, Output::Keep(_)));
             if kept > 0 && !self.closed {
                 let index = usize::from(channel);
                 if !std::mem::replace(&mut self.announced[index], true) {
@@ -426,6 +428,8 @@ impl Supervisor {
                 self.sweep.handle(self.now(), sweep::Input::Begin, &mut Vec::new());
             }
             Output::CollectArtifacts { last } => self.collect(last),
+            // `log_output` takes it where the bytes are.
+            Output::Keep(_) => {}
             Output::Record(record) => self.log(&record),
             Output::End(verdict) => {
                 if let Err(error) = self.executor.cleanup() {

@@ -38,7 +38,7 @@ pub enum LookInput {
     /// The look has failed: the repository could not be reached, for this reason.
     Failed(String),
     /// The [`LookSchedule::deadline`] has come.
-    Deadline,
+    Tick,
 }
 
 /// What is to be done.
@@ -129,7 +129,7 @@ impl LookSchedule {
                     self.fail(now_ms, reason, named);
                 }
             }
-            LookInput::Deadline => {}
+            LookInput::Tick => {}
         }
         if self.under_way.is_none() && self.deadline().is_some_and(|at| at <= now_ms) {
             self.earn(now_ms);
@@ -144,7 +144,7 @@ impl LookSchedule {
         }
     }
 
-    /// When [`LookInput::Deadline`] is wanted; `None` while a look is under way or there is nothing to look for.
+    /// When [`LookInput::Tick`] is wanted; `None` while a look is under way or there is nothing to look for.
     pub fn deadline(&self) -> Option<u64> {
         if self.under_way.is_some() {
             return None;
@@ -234,7 +234,7 @@ mod tests {
         assert!((60..=66).contains(&looks), "{looks}");
         // The last poke is not lost: its look comes when it is affordable.
         let at = schedule.deadline().unwrap();
-        assert!(at <= 61_000 && give(&mut schedule, at, LookInput::Deadline).is_some());
+        assert!(at <= 61_000 && give(&mut schedule, at, LookInput::Tick).is_some());
 
         let mut schedule = LookSchedule::new(0, None, false);
         for now_ms in 0..1000 {
@@ -247,17 +247,17 @@ mod tests {
     fn polling() {
         let mut schedule = LookSchedule::new(0, Some(60_000), false);
         assert_eq!(schedule.deadline(), Some(0));
-        assert!(give(&mut schedule, 0, LookInput::Deadline).is_some());
+        assert!(give(&mut schedule, 0, LookInput::Tick).is_some());
         assert_eq!(give(&mut schedule, 500, found(0)), None);
         assert_eq!(schedule.deadline(), Some(60_500));
-        assert_eq!(give(&mut schedule, 60_499, LookInput::Deadline), None);
-        assert!(give(&mut schedule, 60_500, LookInput::Deadline).is_some());
+        assert_eq!(give(&mut schedule, 60_499, LookInput::Tick), None);
+        assert!(give(&mut schedule, 60_500, LookInput::Tick).is_some());
     }
 
     #[test]
     fn pushes_missed_while_nobody_listened_are_looked_for_once() {
         let mut schedule = LookSchedule::new(7, None, true);
-        assert!(give(&mut schedule, 7, LookInput::Deadline).is_some());
+        assert!(give(&mut schedule, 7, LookInput::Tick).is_some());
         give(&mut schedule, 8, found(0));
         assert_eq!(schedule.deadline(), None);
     }
@@ -280,7 +280,7 @@ mod tests {
             let next_ms = schedule.deadline().unwrap();
             pauses.push((next_ms - now_ms) / 1000);
             now_ms = next_ms;
-            assert_eq!(give(&mut schedule, now_ms, LookInput::Deadline), Some(alloc::vec!["a".to_string()]));
+            assert_eq!(give(&mut schedule, now_ms, LookInput::Tick), Some(alloc::vec!["a".to_string()]));
         }
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 45, 45, 45, 45, 45, 45]);
         let trouble = schedule.trouble().unwrap();
@@ -296,7 +296,7 @@ mod tests {
     #[test]
     fn a_poke_shortens_the_pause_within_the_budget() {
         let mut schedule = LookSchedule::new(0, Some(1_000_000), false);
-        assert!(give(&mut schedule, 0, LookInput::Deadline).is_some());
+        assert!(give(&mut schedule, 0, LookInput::Tick).is_some());
         give(&mut schedule, 0, LookInput::Failed("x".repeat(REASON_BYTES - 1) + "é"));
         assert_eq!(schedule.trouble().unwrap().reason.len(), REASON_BYTES - 1);
         assert!(give(&mut schedule, 10, LookInput::Poke(None)).is_some());

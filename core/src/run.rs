@@ -58,6 +58,11 @@ pub enum Input {
     },
     /// After `Kill`: no process of the job is left, and all they printed is in the log.
     Drained,
+    /// The job has printed this many bytes; `Keep` follows at once, before anything else.
+    Printed {
+        /// At most what one record takes.
+        length: usize,
+    },
     /// Somebody asks for the end.
     Cancel {
         /// Why, for people.
@@ -91,6 +96,8 @@ pub enum Output {
         /// Whether this is the last time, when a glob without a file is worth a note.
         last: bool,
     },
+    /// Append this many of the bytes that were printed, the first ones.
+    Keep(usize),
     /// Append this record.
     Record(Record),
     /// Append this as the last record: nothing follows.
@@ -196,21 +203,19 @@ impl Run {
         }
     }
 
-    /// How many of the next `length` bytes of output belong into the log. What is beyond its limit is dropped, which the log
-    /// says once, in place. Output and its headers count; Sai's own records, which are few, come on top.
-    pub fn admit(&mut self, now: Millis, length: usize, out: &mut Vec<Output>) -> usize {
-        if self.limit_reached {
-            return 0;
-        }
+    /// Output beyond the log's limit is dropped, which the log says once, in place. Output and its headers count; Sai's own
+    /// records, which are few, come on top.
+    fn printed(&mut self, now: Millis, length: usize, out: &mut Vec<Output>) {
         let room = self.log_bytes.saturating_sub(self.logged).saturating_sub(HEADER_BYTES as u64);
-        let kept = usize::try_from(room).unwrap_or(usize::MAX).min(length);
+        let room = if self.limit_reached { 0 } else { usize::try_from(room).unwrap_or(usize::MAX) };
+        let kept = room.min(length);
         if kept > 0 {
             self.logged = self.logged.saturating_add((kept + HEADER_BYTES) as u64);
         }
-        if kept < length {
+        out.push(Output::Keep(kept));
+        if kept < length && !self.limit_reached {
             self.reach_limit(now, out);
         }
-        kept
     }
 
     fn reach_limit(&mut self, now: Millis, out: &mut Vec<Output>) {
@@ -232,6 +237,7 @@ impl Run {
                     out.push(Output::Prepare);
                 }
             }
+            Input::Printed { length } => self.printed(now, length, out),
             Input::Prepared => match self.state {
                 State::Preparing => self.next_step(out),
                 State::Stopping { what: Stopped::Prepare, .. } => self.kill(Stopped::Nothing, out),
@@ -727,21 +733,18 @@ mod tests {
     #[test]
     fn output_beyond_the_limit_is_dropped_and_said_once() {
         let mut run = running(&assignment(&["a"]));
-        let mut out = Vec::new();
-        assert_eq!(run.admit(0, 500, &mut out), 500);
-        assert_eq!(out, []);
-        assert_eq!(run.admit(0, 500, &mut out), 1000 - 516 - 16);
-        assert_eq!(out, [note("log limit of 1000 bytes reached: further output is dropped")]);
-        assert_eq!(run.admit(0, 500, &mut out), 0);
-        assert_eq!(out.len(), 1);
+        let printed = |length| Input::Printed { length };
+        assert_eq!(step(&mut run, 0, printed(500)), [Output::Keep(500)]);
+        let said = note("log limit of 1000 bytes reached: further output is dropped");
+        assert_eq!(step(&mut run, 0, printed(500)), [Output::Keep(1000 - 516 - 16), said]);
+        assert_eq!(step(&mut run, 0, printed(500)), [Output::Keep(0)]);
         assert_eq!(step(&mut run, 1, exited(0)), [end(0, 0), Output::Kill]);
 
         let mut assignment = assignment(&["a"]);
         assignment.log_limit_fails = true;
         let mut run = running(&assignment);
-        out.clear();
-        assert_eq!(run.admit(0, 2000, &mut out), 984);
-        assert_eq!(out.last(), Some(&Output::Terminate));
+        let out = step(&mut run, 0, printed(2000));
+        assert_eq!((out.first(), out.last()), (Some(&Output::Keep(984)), Some(&Output::Terminate)));
         step(&mut run, 1, exited(143));
         let cause = "log limit of 1000 bytes reached";
         assert_eq!(step(&mut run, 1, Input::Drained), [verdict(Outcome::Failed, Fault::Job, cause, None, None)]);

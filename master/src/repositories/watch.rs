@@ -97,7 +97,7 @@ impl Watch {
             match call.or(timer).await {
                 None => return None,
                 Some(Some(Call::Settings(repository))) => return Some(repository),
-                Some(None) => inputs.push_back(LookInput::Deadline),
+                Some(None) => inputs.push_back(LookInput::Tick),
                 Some(Some(Call::Poke(reference, revision, reply))) => {
                     if self.poked(reference.as_deref(), revision, reply) {
                         inputs.push_back(LookInput::Poke(reference));
