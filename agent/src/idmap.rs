@@ -1,18 +1,15 @@
 //! Directory → the same one with its owners' numbers moved into a range of their own: what root's is in an image is then root's
 //! in a container whose users have a user namespace, and nobody's outside.
-//!
-//! Of all crates that wrap system calls safely none has mount_setattr(2), so it is called here, in the one place of this
-//! program that is unsafe; nothing else is.
-#![allow(unsafe_code, reason = "mount_setattr(2) is in no crate that wraps it")]
 
+use crate::calls::map_owners;
 use crate::describe::find;
-use nix::libc;
 use rustix::fs::CWD;
+use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -24,20 +21,6 @@ const FIRST: u32 = 0x6000_0000;
 const KERNEL: (u32, u32) = (5, 19);
 /// The program that makes a user namespace and becomes another program in it.
 const UNSHARE: &str = "unshare";
-/// Number of the system call: one of those that are the same on all machines.
-const MOUNT_SETATTR: libc::c_long = 442;
-
-/// `struct mount_attr` of mount_setattr(2).
-#[repr(C)]
-struct MountAttributes {
-    set: u64,
-    clear: u64,
-    propagation: u64,
-    user_namespace: u64,
-}
-
-/// `MOUNT_ATTR_IDMAP` of mount_setattr(2).
-const IDMAP: u64 = 0x0010_0000;
 
 /// The first number of the range of a job in this slot of an agent.
 pub fn range(slot: u32) -> u32 {
@@ -89,28 +72,11 @@ pub fn mapped(directory: BorrowedFd<'_>, namespace: BorrowedFd<'_>) -> io::Resul
 }
 
 fn set_map(tree: BorrowedFd<'_>, namespace: BorrowedFd<'_>) -> io::Result<()> {
-    // A file's number is never negative.
-    let user_namespace = u64::try_from(namespace.as_raw_fd()).unwrap_or(u64::MAX);
-    let attributes = MountAttributes { set: IDMAP, clear: 0, propagation: 0, user_namespace };
-    // SAFETY: mount_setattr(2) takes a file, a path that ends with a zero byte, flags, and a structure of the size that is given
-    // with it. It reads the path and the structure during the call, keeps neither, and writes to no memory of ours; both files
-    // are open, since they are borrowed.
-    let result = unsafe {
-        libc::syscall(
-            MOUNT_SETATTR,
-            tree.as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
-            &raw const attributes,
-            size_of::<MountAttributes>(),
-        )
-    };
-    if result == 0 {
-        return Ok(());
-    }
-    let error = io::Error::last_os_error();
+    const NOSYS: i32 = Errno::NOSYS.raw_os_error();
+    const INVAL: i32 = Errno::INVAL.raw_os_error();
+    let Err(error) = map_owners(tree, namespace) else { return Ok(()) };
     match error.raw_os_error() {
-        Some(libc::ENOSYS | libc::EINVAL) => {
+        Some(NOSYS | INVAL) => {
             let why = "the kernel has no idmapped mounts of this file system (mount_setattr(2))";
             Err(io::Error::new(io::ErrorKind::Unsupported, why))
         }
@@ -148,6 +114,7 @@ fn version(release: &str) -> Option<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsRawFd as _;
     use std::os::unix::fs::MetadataExt as _;
 
     #[test]

@@ -1,7 +1,7 @@
 //! Sai's agent: dials its master, runs jobs under supervisors of their own, streams what they print.
 //!
 //! The decisions are in `sai_core`; here is what they touch: links, processes, git, disks.
-// One system call cannot be had otherwise, see `idmap`.
+// Two calls cannot be had otherwise, see `calls`.
 #![deny(unsafe_code)]
 
 /// Says a line to the person at the terminal, or to the journal.
@@ -12,6 +12,7 @@ pub fn say(line: &str) {
 pub mod artifacts;
 pub mod blocking;
 pub mod cache;
+pub mod calls;
 pub mod cgroup;
 pub mod checkout;
 pub mod clean_start;

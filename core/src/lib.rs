@@ -7,6 +7,7 @@
 extern crate alloc;
 
 pub mod clock;
+pub mod ebb;
 pub mod escape;
 pub mod git_names;
 pub mod git_text;

@@ -7,8 +7,10 @@
 
 use crate::live::{Changes, Live, LiveAgent, Topic};
 use crate::store::{Change, Report, Store, StoreError};
+use sai_agent::blocking::{detach, unblock};
 use sai_agent::clock::{self, Sleep};
 use sai_core::clock::Now;
+use sai_core::ebb::{self, Ebb};
 use sai_core::hub::{Hub, Input, LinkId, Output, Touch};
 use sai_core::job::JobKey;
 use sai_core::ledger::ActionRecord;
@@ -218,6 +220,7 @@ impl HubEdge {
             changes: parts.changes,
             to_control: self.to_control,
             outboxes: Map::new(),
+            ebb: Ebb::default(),
             turns: Turns::default(),
             space_hold: None,
             slow_disk: false,
@@ -291,6 +294,7 @@ struct Running {
     changes: Arc<Changes>,
     to_control: Sender<Control>,
     outboxes: Map<LinkId, Sender<Vec<MasterMessage>>>,
+    ebb: Ebb,
     turns: Turns<Change, Release>,
     /// Why jobs are held because the disk is nearly full.
     space_hold: Option<String>,
@@ -306,7 +310,7 @@ struct Running {
 impl Running {
     fn deadline(&self) -> Option<Millis> {
         let waiting = self.waiting_stale.then_some(self.waiting_at);
-        [self.hub.deadline(), self.turns.deadline(), waiting].into_iter().flatten().min()
+        [self.hub.deadline(), self.turns.deadline(), self.ebb.deadline(), waiting].into_iter().flatten().min()
     }
 
     fn turn(&mut self, outputs: Vec<Output>, controls: Vec<Control>, requests: Vec<Request>) {
@@ -358,6 +362,7 @@ impl Running {
             changes.extend(change);
         }
         self.refresh(now, &release.touches);
+        self.give_back(now);
         let turn = turns::Input::Turn { changes, release };
         for input in written.into_iter().chain([turn, turns::Input::Tick]) {
             let mut outputs = Vec::new();
@@ -379,6 +384,15 @@ impl Running {
                     }
                 }
             }
+        }
+    }
+
+    /// Gives memory back when most links have gone: beside the hub, since it takes a while.
+    fn give_back(&mut self, now: Now) {
+        let mut outputs = Vec::new();
+        self.ebb.handle(now.steady, ebb::Input::Links(self.outboxes.len()), &mut outputs);
+        if !outputs.is_empty() {
+            detach(unblock(sai_agent::calls::give_back_memory));
         }
     }
 
