@@ -26,6 +26,7 @@ use files::Paths;
 use keys::Kind;
 use ledger::Ledger;
 use lost::Lost;
+use rustix::io::Errno;
 use sai_agent::clock;
 use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::ledger::{ActionRecord, AgentRecord, EventRecord, JobRecord, TipRecord, UserRecord};
@@ -38,7 +39,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle, ThreadId};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Free MiB below which no new job should start, by default: room for the logs of those that run.
 pub const LOW_MIB: u64 = 512;
@@ -50,6 +51,11 @@ const GROUP_CHANGES: usize = 2048;
 const OLD_ACTIONS: usize = 512;
 /// How long to wait for room on a full disk before trying again.
 const RETRY: Duration = Duration::from_millis(250);
+/// How long another process may have a state before it is said to be in use: one that is just ending lets go of it, and so
+/// does a child of whoever had it, which has a copy of the lock until it becomes another program.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
+/// How often that is looked at.
+const LOCK_LOOK: Duration = Duration::from_millis(10);
 /// Version of what is under the state directory.
 const FORMAT: &str = "sai-state 2";
 /// The version before it, which had no journal: it is taken over.
@@ -504,9 +510,16 @@ fn lock(state: &Path) -> Result<File, StoreError> {
         .mode(0o600)
         .open(&path)
         .map_err(|error| failed("open", &path, &error))?;
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+    let until = Instant::now() + LOCK_PATIENCE;
+    let locked = loop {
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) if Instant::now() < until => thread::sleep(LOCK_LOOK),
+            result => break result,
+        }
+    };
+    match locked {
         Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => {
+        Err(Errno::WOULDBLOCK) => {
             let mut holder = String::new();
             let read = file.take(SMALL_FILE).read_to_string(&mut holder);
             let holder = read.ok().and_then(|_| holder.trim().parse().ok());

@@ -287,9 +287,9 @@ fn an_idle_armv7_agent_sleeps() {
 const IDLE_SETTLES: Duration = Duration::from_secs(40);
 /// Time in which it is measured: longer than it is between two signs of life.
 const IDLE_MEASURED: Duration = Duration::from_secs(60);
-/// Times that it may wake up in this time, all threads together: one a second. It looks at load and free space six times and
+/// Times that it may wake up in this time, all threads together: two a second. It looks at load and free space six times and
 /// answers two or three signs of life, each with a few waits of threads for one another.
-const IDLE_WAKES: u64 = 60;
+const IDLE_WAKES: u64 = 120;
 
 /// The times that the threads of a process have waited for something: proc_pid_status(5).
 fn waits(pid: u32) -> u64 {

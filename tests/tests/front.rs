@@ -293,7 +293,8 @@ fn five_hundred_readers_of_a_log_that_do_not_read_hold_up_nobody() {
     prompt("with all of them");
     let grown = master.resident_kib().saturating_sub(before);
     eprintln!("{grown} KiB for {} readers", readers.iter().filter(|reader| reader.is_ok()).count());
-    assert!(grown < 160 << 10, "the master grew by {grown} KiB");
+    // 332 KiB a reader: what TLS and one piece of the log take. With the kernel's buffers in ours it was gigabytes.
+    assert!(grown < 200 << 10, "the master grew by {grown} KiB");
     // Somebody else gets the log whole.
     let mut whole = Vec::new();
     smol::block_on(async {

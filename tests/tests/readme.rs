@@ -455,7 +455,7 @@ fn programs_of_tests() -> Vec<(String, &'static str)> {
     let package = |name: &str| match name.strip_prefix("/bin/").unwrap_or(name) {
         "apt-config" | "bash" | "sh" | "cat" | "chmod" | "chown" | "chroot" | "cmp" | "cp" | "dd" | "du" | "find"
         | "id" | "mkdir" | "mkfifo" | "od" | "rm" | "seq" | "sha256sum" | "sleep" | "sync" | "tar" | "timeout"
-        | "true" | "useradd" | "xargs" => "",
+        | "true" | "date" | "useradd" | "xargs" => "",
         "chromedriver" => "chromium-driver",
         "curl" => "curl",
         "bwrap" => "bubblewrap",

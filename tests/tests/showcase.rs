@@ -191,7 +191,7 @@ fn hello_is_built_by_three_agents_and_seen_in_chromium() {
     let again = again.jobs.iter().find(|again| again.id == job).expect("the job");
     assert_eq!((again.state.as_str(), again.attempt), ("passed", 3), "{again:?}");
     browser.open(&format!("{url}/agents"));
-    browser.until("document.body.innerText.includes('cancelled job')");
+    browser.until("document.body.innerText.includes('cancelled attempt 2 of job')");
     pictures(&browser, "agents-signed-in");
 
     assert_eq!(browser.console(), Vec::<String>::new(), "nothing is blocked, missing or wrong");

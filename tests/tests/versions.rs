@@ -169,7 +169,7 @@ fn an_agent_of_a_version_that_is_not_written_yet_loses_nothing() {
     let peer = Peer::dial(&world.join_line("bench")).expect("let in");
     let unknown = |count: &mut u64| {
         *count += 2;
-        assert!(peer.text(r#"{"t":"units","board":"bench-1","state":"free","grant":7}"#));
+        assert!(peer.text(r#"{"t":"rigs","rig":"bench-1","state":"free","grant":7}"#));
         assert!(peer.binary([&[7_u8; 30][..], &[0xff; 1000]].concat()));
     };
     let mut count = 0;
