@@ -143,8 +143,11 @@ impl Shared {
         let store = self.store.clone();
         let plan = (!reading.specs.is_empty()).then(|| plan::write(&reading.specs));
         let keep = move || {
-            store.files().put_saifile(id, &bytes)?;
-            plan.map_or(Ok(()), |plan| store.files().put_plan(id, plan.as_bytes()))
+            let files = store.files();
+            match plan {
+                Some(plan) => files.put_saifile_and_plan(id, &bytes, plan.as_bytes()),
+                None => files.put_saifile(id, &bytes),
+            }
         };
         unblock(keep).await.map_err(|error| format!("the saifile and what it asks for cannot be kept: {error}"))?;
         let record = EventRecord {

@@ -92,6 +92,11 @@ pub(super) fn free_bytes(path: &Path) -> io::Result<u64> {
     Ok(space.f_bavail.saturating_mul(space.f_frsize))
 }
 
+/// What a saifile or plan is called until it is whole.
+fn temporary(path: &Path) -> PathBuf {
+    path.with_extension("json.tmp")
+}
+
 /// Makes the names in a directory durable.
 pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
@@ -238,13 +243,27 @@ impl Paths {
         sync_directory(&self.state.join("artifacts"))
     }
 
-    /// Writes a saifile or plan; durable when this returns.
-    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let temporary = path.with_extension("json.tmp");
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
+    /// Writes a saifile, a plan, or both; durable when this returns. A hook waits for it, and a journalling file system takes as
+    /// long for two files that are flushed at the same time as for one.
+    fn write(&self, files: &[(PathBuf, &[u8])]) -> io::Result<()> {
+        let write = |(path, bytes): &(PathBuf, &[u8])| {
+            let mut file = OpenOptions::new();
+            let mut file = file.write(true).create(true).truncate(true).mode(0o600).open(temporary(path))?;
+            file.write_all(bytes)?;
+            io::Result::Ok(file)
+        };
+        let written = files.iter().map(write).collect::<io::Result<Vec<File>>>()?;
+        if let Some((first, others)) = written.split_first() {
+            std::thread::scope(|threads| {
+                let others: Vec<_> = others.iter().map(|file| threads.spawn(|| file.sync_all())).collect();
+                let broken = || io::Error::other("a thread that flushes has ended");
+                let others = others.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(broken())));
+                std::iter::once(first.sync_all()).chain(others).collect::<io::Result<()>>()
+            })?;
+        }
+        for (path, _) in files {
+            fs::rename(temporary(path), path)?;
+        }
         sync_directory(&self.saifiles())
     }
 
@@ -540,7 +559,7 @@ impl Seek for LogReader {
 }
 
 /// Logs, artifacts and saifiles of one state directory. What is asked of it happens in the order it was asked, on
-/// threads of its own; only [`Files::put_saifile`] and [`Files::lengths`] make the caller wait for the disk.
+/// threads of its own; only [`Files::put_saifile`], the like for plans, and [`Files::lengths`] make the caller wait for the disk.
 #[derive(Clone)]
 pub struct Files {
     shared: Arc<Shared>,
@@ -620,7 +639,15 @@ impl Files {
     /// # Errors
     /// The disk's.
     pub fn put_saifile(&self, event: EventId, bytes: &[u8]) -> io::Result<()> {
-        self.paths().write(&self.paths().saifile(event), bytes)
+        self.paths().write(&[(self.paths().saifile(event), bytes)])
+    }
+
+    /// Keeps an event's saifile and its plan; durable when this returns.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn put_saifile_and_plan(&self, event: EventId, saifile: &[u8], plan: &[u8]) -> io::Result<()> {
+        self.paths().write(&[(self.paths().saifile(event), saifile), (self.paths().plan(event), plan)])
     }
 
     /// Keeps the plan of an event; durable when this returns.
@@ -628,7 +655,7 @@ impl Files {
     /// # Errors
     /// The disk's.
     pub fn put_plan(&self, event: EventId, bytes: &[u8]) -> io::Result<()> {
-        self.paths().write(&self.paths().plan(event), bytes)
+        self.paths().write(&[(self.paths().plan(event), bytes)])
     }
 
     /// Durable lengths of the streams 0, 1, … of an attempt after a restart: what was flushed and written down. What a
