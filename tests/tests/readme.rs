@@ -458,6 +458,8 @@ fn programs_of_tests() -> Vec<(String, &'static str)> {
         | "true" | "date" | "useradd" | "xargs" => "",
         "chromedriver" => "chromium-driver",
         "curl" => "curl",
+        "gcc" => "gcc",
+        "xz" => "xz-utils",
         "bwrap" => "bubblewrap",
         "debootstrap" => "debootstrap",
         "systemd-nspawn" => "systemd-container",
