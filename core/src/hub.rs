@@ -518,34 +518,12 @@ impl Hub {
         let mut jobs = Vec::with_capacity(specs.len());
         for (index, spec) in specs.iter().enumerate() {
             jobs.push(JobRecord {
-                id: record.first_job + index as u64,
-                event: record.id,
-                repository: record.repository.clone(),
                 platform: spec.platform.clone(),
                 configuration: spec.configuration.clone(),
                 priority: spec.priority,
-                state: JobState::Queued,
-                attempt: 0,
-                infra: 0,
-                agent: None,
-                queued_at: now.wall,
-                assigned_at: None,
-                started_at: None,
-                ended_at: None,
-                awaited: None,
                 root: spec.root,
-                cause: String::new(),
-                fault: crate::job::Fault::Nobody,
-                verdict: None,
                 steps: spec.steps.len() as u32,
-                step: None,
-                log_bytes: 0,
-                artifacts: Vec::new(),
-                needs: None,
-                blocked: None,
-                skipped: None,
-                units: None,
-                person: None,
+                ..JobRecord::queued(record.first_job + index as u64, record.id, &record.repository, now.wall)
             });
         }
         let (event, others, person) = (record, Vec::new(), None);

@@ -142,6 +142,40 @@ pub struct JobRecord {
 }
 
 impl JobRecord {
+    /// A job of this event as it is first queued, at `at`: of no platform and without steps yet, nothing begun.
+    pub fn queued(id: JobId, event: EventId, repository: &str, at: u64) -> Self {
+        Self {
+            id,
+            event,
+            repository: String::from(repository),
+            platform: String::new(),
+            configuration: String::new(),
+            priority: 0,
+            state: JobState::Queued,
+            attempt: 0,
+            infra: 0,
+            agent: None,
+            queued_at: at,
+            assigned_at: None,
+            started_at: None,
+            ended_at: None,
+            awaited: None,
+            root: None,
+            cause: String::new(),
+            fault: Fault::Nobody,
+            verdict: None,
+            steps: 0,
+            step: None,
+            log_bytes: 0,
+            artifacts: Vec::new(),
+            needs: None,
+            blocked: None,
+            skipped: None,
+            units: None,
+            person: None,
+        }
+    }
+
     /// Where it stands, in all of the words that there are.
     pub fn standing(&self) -> JobState {
         match self.state {

@@ -1,7 +1,7 @@
 //! A state directory with bytes changed, cut off, removed or doubled → what is there is read, what is not is said, and no file
 //! is gone for it.
 
-use sai_core::job::{Fault, JobKey, JobState};
+use sai_core::job::{JobKey, JobState};
 use sai_core::ledger::{EventRecord, JobRecord, Source, TipRecord, UserRecord};
 use sai_core::retention::Policy;
 use sai_master::store::{Change, Options, Restored, Store, StoreError, export, gc};
@@ -61,34 +61,14 @@ fn event(id: u64) -> EventRecord {
 
 fn job(id: u64, state: JobState) -> JobRecord {
     JobRecord {
-        id,
-        event: id / 2,
-        repository: "hello".to_string(),
         platform: "linux-debian-12/x86_64/gcc".to_string(),
         configuration: "default".to_string(),
-        priority: 0,
         state,
         attempt: 1,
-        infra: 0,
         agent: Some("a1".to_string()),
-        queued_at: 1,
-        assigned_at: None,
         started_at: Some(3),
-        ended_at: None,
-        awaited: None,
-        root: None,
-        cause: String::new(),
-        fault: Fault::Nobody,
-        verdict: None,
         steps: 2,
-        step: None,
-        log_bytes: 0,
-        artifacts: Vec::new(),
-        needs: None,
-        blocked: None,
-        skipped: None,
-        units: None,
-        person: None,
+        ..JobRecord::queued(id, id / 2, "hello", 1)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The store over real files: restarts, kills, full disks, packed logs, retention, export.
 
 use sai_agent::digest::sha256;
-use sai_core::job::{Fault, JobId, JobKey, JobState};
+use sai_core::job::{JobId, JobKey, JobState};
 use sai_core::ledger::{ActionRecord, AgentRecord, EventRecord, JobRecord, Source, TipRecord, UserRecord};
 use sai_core::record::Artifact;
 use sai_core::retention::Policy;
@@ -109,34 +109,15 @@ fn event(id: u64, repository: &str, branch: &str, first_job: JobId, jobs: u32) -
 
 fn job(id: JobId, event: u64, state: JobState) -> JobRecord {
     JobRecord {
-        id,
-        event,
-        repository: "hello".to_string(),
         platform: "linux-debian-12/x86_64/gcc".to_string(),
         configuration: "default".to_string(),
         priority: -3,
         state,
         attempt: 1,
-        infra: 0,
         agent: Some("a1".to_string()),
-        queued_at: 1,
-        assigned_at: None,
         started_at: Some(3),
-        ended_at: None,
-        awaited: None,
-        root: None,
-        cause: String::new(),
-        fault: Fault::Nobody,
-        verdict: None,
         steps: 2,
-        step: None,
-        log_bytes: 0,
-        artifacts: Vec::new(),
-        needs: None,
-        blocked: None,
-        skipped: None,
-        units: None,
-        person: None,
+        ..JobRecord::queued(id, event, "hello", 1)
     }
 }
 

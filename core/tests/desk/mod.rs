@@ -19,34 +19,10 @@ pub fn key(job: JobId, attempt: u32) -> JobKey {
 
 pub fn job(id: JobId) -> JobRecord {
     JobRecord {
-        id,
-        event: 1,
-        repository: "alpha".to_string(),
         platform: "linux/x86_64".to_string(),
         configuration: "default".to_string(),
-        priority: 0,
-        state: JobState::Queued,
-        attempt: 0,
-        infra: 0,
-        agent: None,
-        queued_at: 0,
-        assigned_at: None,
-        started_at: None,
-        ended_at: None,
-        awaited: None,
-        root: None,
-        cause: String::new(),
-        fault: Fault::Nobody,
-        verdict: None,
         steps: 1,
-        step: None,
-        log_bytes: 0,
-        artifacts: Vec::new(),
-        needs: None,
-        blocked: None,
-        skipped: None,
-        units: None,
-        person: None,
+        ..JobRecord::queued(id, 1, "alpha", 0)
     }
 }
 

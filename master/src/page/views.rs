@@ -401,34 +401,16 @@ pub(crate) mod tests {
         let at = 1_795_354_322_000;
         let begun = !matches!(state, JobState::Queued | JobState::Expired);
         JobRecord {
-            id,
-            event: id / 1000,
-            repository: "hello".to_string(),
             platform: platform.to_string(),
             configuration: configuration.to_string(),
-            priority: 0,
             state,
             attempt: u32::from(begun),
-            infra: 0,
             agent: begun.then(|| "rock".to_string()),
-            queued_at: at,
             assigned_at: begun.then_some(at + 1000),
             started_at: (begun && state != JobState::Assigned).then_some(at + 2000),
             ended_at: state.ended().then_some(at + 64_000),
-            awaited: None,
-            root: None,
-            cause: String::new(),
-            fault: Fault::Nobody,
-            verdict: None,
             steps: 2,
-            step: None,
-            log_bytes: 0,
-            artifacts: Vec::new(),
-            needs: None,
-            blocked: None,
-            skipped: None,
-            units: None,
-            person: None,
+            ..JobRecord::queued(id, id / 1000, "hello", at)
         }
     }
 

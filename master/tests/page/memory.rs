@@ -1,6 +1,6 @@
 //! An archive in memory, for tests of what reads one.
 
-use sai_core::job::{EventId, Fault, JobId, JobKey, JobState};
+use sai_core::job::{EventId, JobId, JobKey, JobState};
 use sai_core::ledger::{ActionRecord, AgentRecord, EventRecord, JobRecord, Source, UserRecord};
 use sai_core::record::{Record, encode};
 use sai_master::page::library::{Archive, StoredLog};
@@ -147,33 +147,15 @@ pub fn event(id: EventId, repository: &str, subject: &str, at: u64) -> EventReco
 pub fn job(event: &EventRecord, index: u64, platform: &str, configuration: &str, state: JobState) -> JobRecord {
     let begun = !matches!(state, JobState::Queued | JobState::Expired);
     JobRecord {
-        id: event.first_job + index,
-        event: event.id,
-        repository: event.repository.clone(),
         platform: platform.to_string(),
         configuration: configuration.to_string(),
-        priority: 0,
         state,
         attempt: u32::from(begun),
-        infra: 0,
         agent: begun.then(|| format!("rock-{}", index % 5)),
-        queued_at: event.at,
         assigned_at: begun.then_some(event.at + 500),
         started_at: (begun && state != JobState::Assigned).then_some(event.at + 900 + index * 200),
         ended_at: state.ended().then_some(event.at + 40_000 + index * 977),
-        awaited: None,
-        root: None,
-        cause: String::new(),
-        fault: Fault::Nobody,
-        verdict: None,
         steps: 2,
-        step: None,
-        log_bytes: 0,
-        artifacts: Vec::new(),
-        needs: None,
-        blocked: None,
-        skipped: None,
-        units: None,
-        person: None,
+        ..JobRecord::queued(event.first_job + index, event.id, &event.repository, event.at)
     }
 }
