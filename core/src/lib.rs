@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 extern crate alloc;
 
+pub mod bench;
 pub mod clock;
 pub mod ebb;
 pub mod escape;
@@ -23,6 +24,7 @@ pub mod look;
 pub mod matrix;
 pub mod named;
 pub mod ordered;
+pub mod pattern;
 pub mod plan;
 pub mod platform;
 pub mod push;

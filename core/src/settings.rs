@@ -3,7 +3,7 @@
 //! An unknown key is an error here, unlike in a saifile: who writes a configuration sits before the machine and wants
 //! to hear of a typing error at once.
 
-use crate::json::{self, At, Value};
+use crate::json::{self, At, Position, Value};
 use crate::ordered::Map;
 use crate::platform;
 use alloc::format;
@@ -24,9 +24,20 @@ pub struct Section<'a> {
     path: String,
 }
 
-impl Section<'_> {
-    fn path_of(&self, key: &str) -> String {
+impl<'a> Section<'a> {
+    /// Where a key of it is, as messages name it.
+    pub fn path_of(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_string() } else { format!("{}.{key}", self.path) }
+    }
+
+    /// What stands under a key.
+    pub fn get(&self, key: &str) -> Option<&'a Value> {
+        self.value.get(key)
+    }
+
+    /// Where the value of a key begins, or all of it where it has no such key.
+    pub fn place_of(&self, key: &str) -> Position {
+        self.value.get(key).unwrap_or(self.value).position()
     }
 }
 
@@ -49,7 +60,8 @@ impl Reader {
         self.section(value, String::new(), known)
     }
 
-    fn section<'a>(&mut self, value: &'a Value, path: String, known: &[&str]) -> Section<'a> {
+    /// An object that is found anywhere, with no other keys than these.
+    pub fn section<'a>(&mut self, value: &'a Value, path: String, known: &[&str]) -> Section<'a> {
         let section = Section { value, path };
         if value.as_object().is_none() {
             self.wrong(value, &section.path, "an object");
@@ -82,23 +94,71 @@ impl Reader {
         key: &str,
         known: &[&str],
     ) -> Vec<(json::Spanned<String>, Section<'a>)> {
+        let entries = self.entries(section, key, "an object of named objects");
+        entries.into_iter().map(|(name, value, path)| (name.clone(), self.section(value, path, known))).collect()
+    }
+
+    /// The named values under a key, whatever they are, in file order: each name with its value and where that is.
+    pub fn entries<'a>(
+        &mut self,
+        section: &Section<'a>,
+        key: &str,
+        expected: &str,
+    ) -> Vec<(&'a json::Spanned<String>, &'a Value, String)> {
         let Some(value) = section.value.get(key) else { return Vec::new() };
         let path = section.path_of(key);
         let Some(entries) = value.as_object() else {
-            self.wrong(value, &path, "an object of named objects");
+            self.wrong(value, &path, expected);
             return Vec::new();
         };
-        let mut found: Vec<(json::Spanned<String>, Section<'a>)> = Vec::new();
+        let mut found: Map<&str, ()> = Map::new();
+        let mut all = Vec::new();
         for (name, value) in entries {
             let path = format!("{path}.{}", json::shown(&name.value));
-            if found.iter().any(|(other, _)| other.value == name.value) {
+            if found.insert(&name.value, ()).is_some() {
                 self.errors.push(name.at.expected("a name that is not there twice").about(&path));
-                continue;
+            } else {
+                all.push((name, value, path));
             }
-            let section = self.section(value, path, known);
-            found.push((name.clone(), section));
+        }
+        all
+    }
+
+    /// Which of these keys is there, exactly one of which has to be.
+    pub fn one_of<'k>(&mut self, section: &Section<'_>, keys: &[&'k str]) -> Option<&'k str> {
+        let there: Vec<&str> = keys.iter().copied().filter(|key| section.value.get(key).is_some()).collect();
+        match there.as_slice() {
+            [key] => return Some(key),
+            [] if section.value.as_object().is_none() => {}
+            [] => self.wrong(section.value, &section.path, &format!("one of the keys {}", keys.join(", "))),
+            [_, second, ..] => {
+                let expected = format!("only one of the keys {}", there.join(", "));
+                self.report(section, second, &expected);
+            }
+        }
+        None
+    }
+
+    /// One of these words: which.
+    pub fn word(&mut self, section: &Section<'_>, key: &str, words: &[&str]) -> Option<usize> {
+        let value = section.value.get(key)?;
+        let found = value.as_text().and_then(|text| words.iter().position(|word| *word == text));
+        if found.is_none() {
+            self.wrong(value, &section.path_of(key), &format!("one of {}", words.join(", ")));
         }
         found
+    }
+
+    /// An array of texts, or one text alone, each with the place where it stands.
+    pub fn placed_texts(&mut self, value: &Value, path: &str) -> Vec<(Position, String)> {
+        let mut texts = Vec::new();
+        for element in value.as_array().unwrap_or(core::slice::from_ref(value)) {
+            match element.as_text() {
+                Some(text) => texts.push((element.at, text.to_string())),
+                None => self.wrong(element, path, "text or an array of texts"),
+            }
+        }
+        texts
     }
 
     /// A text.
@@ -278,10 +338,21 @@ impl Reader {
         self.wrong(value, &section.path_of(key), expected);
     }
 
-    fn wrong(&mut self, value: &Value, path: &str, expected: &str) {
+    /// Reports what an object was expected to have.
+    pub fn lacking(&mut self, section: &Section<'_>, expected: &str) {
+        self.wrong(section.value, &section.path, expected);
+    }
+
+    /// Reports that a value was expected to be something else.
+    pub fn wrong(&mut self, value: &Value, path: &str, expected: &str) {
+        self.wrong_at(value.position(), path, expected);
+    }
+
+    /// Reports that something else was expected at a place.
+    pub fn wrong_at(&mut self, at: Position, path: &str, expected: &str) {
         // Checks that are also used elsewhere say the word themselves.
         let expected = expected.strip_prefix("expected ").unwrap_or(expected);
-        self.errors.push(value.position().expected(expected).about(path));
+        self.errors.push(at.expected(expected).about(path));
     }
 
     /// All that was wrong.

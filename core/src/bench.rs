@@ -1,0 +1,473 @@
+//! `boards.json` → Bench: the boards that hang off a machine, how each is reached, reset, flashed and powered, and what belongs
+//! together, with what is wrong with it by line and column.
+//!
+//! Levels are what a line means to the board, 0 or 1: `active_low` turns them around at the pin, and nowhere else is that thought of.
+//! The same holds for DTR, RTS and BREAK, where 1 is asserted.
+
+mod flash;
+mod reading;
+mod steps;
+mod wiring;
+
+pub use self::reading::read;
+
+use crate::limits::Millis;
+use crate::ordered::Map;
+use crate::pattern::Pattern;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+/// Most boards of a machine: more ports than hubs can be chained to.
+pub const BOARDS_MAX: usize = 64;
+/// Most consoles of a board, and most lines: together they are channels of one log, with room for the job's own.
+pub const CONSOLES_MAX: usize = 8;
+/// Most lines of a board.
+pub const LINES_MAX: usize = 48;
+/// Most sequences, and most modes, of a board.
+pub const SEQUENCES_MAX: usize = 64;
+/// Most steps of a sequence or mode, with those that it leads through counted in.
+pub const STEPS_MAX: usize = 1_000;
+/// Longest wait of one step, and longest of all the steps that one leads through, in milliseconds.
+pub const WAIT_MAX_MS: Millis = 10 * 60 * 1000;
+/// Most words of a command.
+pub const WORDS_MAX: usize = 256;
+/// Most places that images can be put at.
+pub const TARGETS_MAX: usize = 32;
+/// Most tags of a board.
+pub const TAGS_MAX: usize = 32;
+/// Seconds that flashing may take, unless a board says otherwise: a slow loader and an image of a few megabytes.
+pub const FLASH_TIMEOUT_S: u64 = 300;
+/// Milliseconds for which `power cycle` leaves the power off, unless a board says otherwise: its capacitors empty in these.
+pub const OFF_MS: Millis = 2_000;
+
+/// All boards of a machine.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Bench {
+    /// In file order, each name once.
+    pub boards: Vec<Board>,
+    /// Boards that are wired together, and wanted as one.
+    pub rigs: Vec<Rig>,
+}
+
+/// Boards that are wired together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rig {
+    /// Its name; no board has it.
+    pub name: String,
+    /// What it is wanted as.
+    pub kind: String,
+    /// What else it is known for.
+    pub tags: Vec<String>,
+    /// Names of its boards, at least two; no board is in two rigs.
+    pub boards: Vec<String>,
+}
+
+/// One board.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Board {
+    /// Its name, a place on a bench.
+    pub name: String,
+    /// What it is wanted as.
+    pub kind: String,
+    /// What else it is known for.
+    pub tags: Vec<String>,
+    /// Its ttys, in file order.
+    pub consoles: Vec<Console>,
+    /// Its lines, in file order.
+    pub lines: Vec<Line>,
+    /// Named ways to move lines.
+    pub sequences: Map<String, Vec<Step>>,
+    /// Named states with the way to each.
+    pub modes: Map<String, Mode>,
+    /// How an image gets onto it.
+    pub flash: Option<Flash>,
+    /// How it is switched on and off.
+    pub power: Option<Power>,
+    /// How it is found out whether it is well.
+    pub health: Option<Health>,
+}
+
+/// A tty of a board.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Console {
+    /// Its name.
+    pub name: String,
+    /// Where it is found.
+    pub tty: Tty,
+    /// The serial number that its adapter must have.
+    pub serial: Option<String>,
+    /// Vendor and product that its adapter must have, as `0403:6001`.
+    pub product: Option<String>,
+    /// How it is set up.
+    pub settings: Settings,
+    /// The level of DTR while it is open; `None` leaves what the driver does.
+    pub dtr: Option<bool>,
+    /// The level of RTS while it is open.
+    pub rts: Option<bool>,
+    /// Milliseconds between two bytes that are sent, for boards that lose bytes otherwise.
+    pub pace_ms: Millis,
+    /// Whether the board must have echoed a byte before the next is sent.
+    pub echo: bool,
+}
+
+/// Where a tty is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tty {
+    /// A USB port, which stays the same whatever is plugged in where else: bus, ports of hubs, and the interface of the adapter.
+    Usb(String, u8),
+    /// A name below `/dev/serial/by-id`.
+    ById(String),
+    /// A path below `/dev`.
+    Path(String),
+}
+
+/// How a tty is set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Bits a second.
+    pub baud: u32,
+    /// Bits of a character, 5 to 8.
+    pub bits: u8,
+    /// Its parity.
+    pub parity: Parity,
+    /// Stop bits, 1 or 2.
+    pub stop: u8,
+    /// Who holds back whom.
+    pub flow: Flow,
+}
+
+/// Parity of characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parity {
+    /// No bit for it.
+    None,
+    /// Even.
+    Even,
+    /// Odd.
+    Odd,
+}
+
+/// Flow control.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// Nobody holds back anybody.
+    None,
+    /// RTS and CTS.
+    Hardware,
+    /// XON and XOFF.
+    Software,
+}
+
+/// Something of a board that has a level.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Line {
+    /// Its name.
+    pub name: String,
+    /// Where it is.
+    pub wire: Wire,
+    /// Whether the pin is low where the level is 1.
+    pub active_low: bool,
+    /// Whether it is driven or read.
+    pub use_as: Use,
+    /// The level that the board has where nobody holds the line; `None` where that is not known, and it must be held always.
+    pub unheld: Option<bool>,
+}
+
+/// Where a line is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wire {
+    /// A GPIO: a chip by name or label, and a line of it.
+    Gpio(String, Pin),
+    /// DTR, RTS or BREAK of a console.
+    Signal(String, Signal),
+    /// The power of a USB port.
+    UsbPort(String),
+}
+
+/// Which line of a GPIO chip.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pin {
+    /// By its number.
+    Offset(u32),
+    /// By the name that the device tree gives to it.
+    Name(String),
+}
+
+/// What a tty drives beside its data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// Data terminal ready.
+    Dtr,
+    /// Request to send.
+    Rts,
+    /// The break condition.
+    Break,
+}
+
+/// What a line is used as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// Driven by us.
+    Output {
+        /// The level in which nothing happens to the board.
+        safe: bool,
+        /// How it is driven.
+        drive: Drive,
+    },
+    /// Driven by the board; its edges are recorded.
+    Input {
+        /// What holds it where the board does not.
+        bias: Bias,
+        /// Microseconds for which a level must last to count.
+        debounce_us: u32,
+    },
+}
+
+/// How an output is driven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drive {
+    /// Both levels.
+    PushPull,
+    /// Low alone.
+    OpenDrain,
+    /// High alone.
+    OpenSource,
+}
+
+/// What holds an input where nobody drives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bias {
+    /// What the chip does by itself.
+    AsIs,
+    /// Nothing.
+    Disabled,
+    /// A resistor to the supply.
+    PullUp,
+    /// A resistor to ground.
+    PullDown,
+}
+
+/// One step of a sequence or mode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Lines get these levels, those of one chip or console at the same moment.
+    Set(Vec<(String, bool)>),
+    /// Nothing happens for so many milliseconds.
+    Wait(Millis),
+    /// The power is switched.
+    Power(Switch),
+    /// A sequence is played; there is none left after [`Board::play`].
+    Play(String),
+}
+
+/// What is done to a power supply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Switch {
+    /// It is switched on.
+    On,
+    /// It is switched off.
+    Off,
+    /// It is switched off, and on after a while.
+    Cycle,
+}
+
+/// A named state of a board.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Mode {
+    /// The mode to pass through before.
+    pub from: Option<String>,
+    /// What is done then.
+    pub steps: Vec<Step>,
+    /// Milliseconds after which it is reached.
+    pub settle_ms: Millis,
+}
+
+/// How an image gets onto a board.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Flash {
+    /// By what.
+    pub with: Flasher,
+    /// The console that it goes by.
+    pub console: Option<String>,
+    /// The mode that is reached before.
+    pub mode: Option<String>,
+    /// The mode that is reached after.
+    pub then: Option<String>,
+    /// What the chip must say that it is, before anything is erased.
+    pub chip_id: Option<u32>,
+    /// Bits a second while it is flashed; the console's where it is not said.
+    pub baud: Option<u32>,
+    /// Places for images, in file order; the first is meant where none is named. At least one.
+    pub targets: Vec<Target>,
+    /// Seconds that it may take.
+    pub timeout_s: u64,
+}
+
+/// A place for an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Its name.
+    pub name: String,
+    /// The address, partition or setting, as it was written.
+    pub place: String,
+    /// The address, where that is one.
+    pub address: u32,
+    /// Bytes that an image may have there.
+    pub size: Option<u64>,
+}
+
+/// What flashes a board.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Flasher {
+    /// U-Boot at the console, by YMODEM.
+    Uboot(Uboot),
+    /// The boot loader in ST's parts, AN3155.
+    Stm32,
+    /// STK500 version 1, as optiboot and older loaders of Arduinos speak it.
+    Optiboot,
+    /// A tool, which gets a tty of ours.
+    Tool {
+        /// Program and arguments, with `{image}`, `{tty}`, `{baud}` and `{target}` in them.
+        argv: Vec<String>,
+        /// Whether it reads back what it wrote. Where not, the board is said to be unverified.
+        verifies: bool,
+    },
+}
+
+/// What is said to a U-Boot. In texts that are sent `{load}`, `{size}` and `{target}` stand for addresses and length, in
+/// hexadecimal digits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Uboot {
+    /// When its countdown is seen.
+    pub countdown: Pattern,
+    /// What is sent then.
+    pub stop: String,
+    /// When it waits for a command.
+    pub prompt: Pattern,
+    /// Where in memory images are received.
+    pub load: u32,
+    /// Commands that bring what was received to its place.
+    pub write: Vec<String>,
+    /// Whether its checksum is taken of the place (where that is memory it can read), or of what was received alone.
+    pub verifies: bool,
+    /// The last command, if any.
+    pub boot: Option<String>,
+}
+
+/// How a board is switched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Power {
+    /// By what.
+    pub by: Supply,
+    /// Milliseconds for which a cycle leaves it off.
+    pub off_ms: Millis,
+}
+
+/// What switches the power of a board.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Supply {
+    /// The port of a USB hub.
+    UsbPort(String),
+    /// A line of the board, by name.
+    Line(String),
+    /// Commands that switch it on and off.
+    Commands {
+        /// Program and arguments that switch it on.
+        on: Vec<String>,
+        /// And off.
+        off: Vec<String>,
+    },
+    /// Requests that switch it on and off.
+    Http {
+        /// What switches it on.
+        on: Request,
+        /// And off.
+        off: Request,
+    },
+}
+
+/// An HTTP request without a body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Whether it is a POST; else it is a GET.
+    pub post: bool,
+    /// `http://HOST[:PORT]/…`.
+    pub url: String,
+}
+
+/// How it is found out whether a board is well.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Health {
+    /// Images that are known to be good, by target; an empty name is the first target's.
+    pub images: Vec<(String, String)>,
+    /// What such an image prints.
+    pub pass: Pattern,
+    /// Within how many milliseconds after its reset.
+    pub within_ms: Millis,
+}
+
+impl Bench {
+    /// The board of this name.
+    pub fn board(&self, name: &str) -> Option<&Board> {
+        self.boards.iter().find(|board| board.name == name)
+    }
+}
+
+impl Board {
+    /// The console of this name.
+    pub fn console(&self, name: &str) -> Option<&Console> {
+        self.consoles.iter().find(|console| console.name == name)
+    }
+
+    /// The line of this name: one of `lines`, or `CONSOLE.dtr`, `.rts` or `.break`.
+    pub fn line(&self, name: &str) -> Option<Line> {
+        let named = self.lines.iter().find(|line| line.name == name).cloned();
+        named.or_else(|| {
+            let (console, signal) = name.split_once('.')?;
+            let signal = match signal {
+                "dtr" => Signal::Dtr,
+                "rts" => Signal::Rts,
+                "break" => Signal::Break,
+                _ => return None,
+            };
+            let found = self.console(console)?;
+            let idle = match signal {
+                Signal::Dtr => found.dtr,
+                Signal::Rts => found.rts,
+                Signal::Break => None,
+            };
+            Some(Line {
+                name: name.to_string(),
+                wire: Wire::Signal(console.to_string(), signal),
+                active_low: false,
+                use_as: Use::Output { safe: idle.unwrap_or(false), drive: Drive::PushPull },
+                unheld: None,
+            })
+        })
+    }
+
+    /// The steps of a sequence with those that it plays in their places, or `None` if there is no such sequence.
+    pub fn play(&self, sequence: &str) -> Option<Vec<Step>> {
+        self.sequences.get(sequence).map(|steps| self.unrolled(steps))
+    }
+
+    /// The modes to pass through to a mode, in order, each with its steps and the milliseconds to wait after them. `None` if there
+    /// is no such mode.
+    pub fn way_to(&self, mode: &str) -> Option<Vec<(String, Vec<Step>, Millis)>> {
+        let mut way = Vec::new();
+        let mut next = Some(mode);
+        while let Some(name) = next {
+            let mode = self.modes.get(name)?;
+            way.insert(0, (name.to_string(), self.unrolled(&mode.steps), mode.settle_ms));
+            next = mode.from.as_deref();
+            if way.len() > self.modes.len() {
+                return None;
+            }
+        }
+        Some(way)
+    }
+
+    fn unrolled(&self, steps: &[Step]) -> Vec<Step> {
+        steps::unrolled(&self.sequences, steps).unwrap_or_default()
+    }
+}
