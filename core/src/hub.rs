@@ -265,9 +265,8 @@ pub struct Hub {
 impl Hub {
     /// A hub that knows nothing yet.
     pub fn new(terms: Terms, policy: Policy) -> Self {
-        let mut hub = Self { terms, scheduler: Scheduler::new(policy), ..Self::default() };
-        hub.scheduler.offer_units(hub.terms.units.clone());
-        hub
+        let scheduler = Scheduler::offering(policy, terms.units.clone());
+        Self { terms, scheduler, ..Self::default() }
     }
 
     /// Who runs what.
@@ -342,9 +341,9 @@ impl Hub {
             Input::Hold(why) => self.schedule(now, scheduler::Input::Hold(why), out),
             Input::Slept(slept) => self.schedule(now, scheduler::Input::Slept(slept), out),
             Input::Settings(terms, policy) => {
+                let units = terms.units.clone();
                 self.terms = terms;
-                self.scheduler.set_policy(policy);
-                self.scheduler.offer_units(self.terms.units.clone());
+                self.schedule(now, scheduler::Input::Settings(policy, units), out);
                 self.schedule(now, scheduler::Input::Tick, out);
             }
             Input::Tick => {
@@ -360,7 +359,7 @@ impl Hub {
         self.scheduler.handle(now, input, &mut outputs);
         for output in outputs {
             match output {
-                scheduler::Output::Changed(id) => self.changed(id, out),
+                scheduler::Output::Changed(id) => self.changed(now, id, out),
                 scheduler::Output::Assign(agent, key) => {
                     if let Some(assignment) = self.assignment(key) {
                         self.intakes.insert(key, Intake::default());
@@ -402,10 +401,10 @@ impl Hub {
         }
     }
 
-    fn changed(&mut self, id: JobId, out: &mut Vec<Output>) {
+    fn changed(&mut self, now: Now, id: JobId, out: &mut Vec<Output>) {
         let Some(record) = self.scheduler.job(id).cloned() else { return };
         if record.state.ended() {
-            self.scheduler.release(id);
+            self.schedule(now, scheduler::Input::Release(id), out);
             if let Some(plan) = self.plans.get_mut(&record.event) {
                 plan.specs.remove(&id);
                 if plan.specs.is_empty() {

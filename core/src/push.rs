@@ -11,6 +11,7 @@
 
 use crate::git_names::{branch, is_private, tag};
 use crate::git_text::Tip;
+use crate::limits::Millis;
 use crate::ordered::{Map, Set};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -19,7 +20,7 @@ use alloc::vec::Vec;
 pub const EVENTS_A_LOOK: usize = 64;
 /// How long after the first look a poke may still make a push of a tip taken quietly, in milliseconds: longer than a hook
 /// takes to poke for each branch of one push, too short for strangers to have old branches built one by one.
-pub const QUIET_MS: u64 = 60_000;
+pub const QUIET_MS: Millis = 60_000;
 
 /// What stands among the known references, where no reference can, once branches and once tags were looked at: a signed
 /// push makes a reference known too, and it must not make the first look after a restart take all others for pushed.
@@ -46,29 +47,47 @@ impl RefPolicy {
 /// What is remembered of a repository's references. Its changes are to be kept over restarts, see [`KnownRefs::restored`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KnownRefs {
-    /// Whether its branches were ever looked at.
-    pub looked_at_branches: bool,
-    /// Whether its tags were ever looked at.
-    pub looked_at_tags: bool,
+    looked_at_branches: bool,
+    looked_at_tags: bool,
     /// Reference → the revision last seen at its tip.
-    pub refs: Map<String, String>,
+    refs: Map<String, String>,
     /// References taken quietly by the first look, and until when a poke may still make them pushes.
     quiet: Set<String>,
-    quiet_until_ms: u64,
+    quiet_until_ms: Millis,
 }
 
 /// A change of [`KnownRefs`]: the reference's revision, or `None` when it is forgotten.
 pub type RefChange = (String, Option<String>);
 
-/// What a look means.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Look {
-    /// The pushes, the named ones first. Each is to be [`KnownRefs::record`]ed when its event is made.
-    pub pushes: Vec<Tip>,
-    /// Changes that make no event, already applied.
-    pub changes: Vec<RefChange>,
-    /// Whether there are more pushes than one look may make: look again.
-    pub more: bool,
+/// What happens to a repository's references.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A look has seen these tips.
+    Look {
+        /// All of them.
+        tips: Vec<Tip>,
+        /// The references of the pokes that led to this look.
+        named: Set<String>,
+        /// What HEAD stands for, where [`KnownRefs::wants_default_branch`].
+        default_branch: Option<String>,
+        /// Which of them make events.
+        policy: RefPolicy,
+    },
+    /// A signed push tells of a tip.
+    Told(Tip),
+    /// An event was made of this tip, or it can make none (it has no saifile).
+    Made(Tip),
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Keep this change, which makes no event and is applied already.
+    Change(RefChange),
+    /// This is a push: `Made` follows when its event is made. Those that were named come first.
+    Push(Tip),
+    /// There are more pushes than one look may make: look again.
+    More,
 }
 
 impl KnownRefs {
@@ -83,23 +102,49 @@ impl KnownRefs {
         !self.looked_at_branches && named.is_empty()
     }
 
-    /// Compares a repository's tips with what is known. `now_ms` is any monotonic clock; `named` are the references of the
-    /// pokes that led to this look; `default_branch` is what HEAD stands for, where [`KnownRefs::wants_default_branch`].
-    pub fn look(
+    /// Whether its branches were ever looked at.
+    pub fn looked_at_branches(&self) -> bool {
+        self.looked_at_branches
+    }
+
+    /// Reference → the revision last seen at its tip.
+    pub fn refs(&self) -> &Map<String, String> {
+        &self.refs
+    }
+
+    /// Takes one input; what is to be done is appended to `out`. Times are of any monotonic clock.
+    pub fn handle(&mut self, now: Millis, input: Input, out: &mut Vec<Output>) {
+        match input {
+            Input::Look { tips, named, default_branch, policy } => {
+                self.look(now, &tips, &named, default_branch.as_deref(), policy, out);
+            }
+            // A look has made its event already.
+            Input::Told(tip) if self.refs.get(&tip.reference) == Some(&tip.revision) => {}
+            Input::Told(tip) if is_private(&tip.reference) => {}
+            Input::Told(tip) => out.push(Output::Push(tip)),
+            Input::Made(tip) => {
+                self.quiet.remove(&tip.reference);
+                self.refs.insert(tip.reference, tip.revision);
+            }
+        }
+    }
+
+    /// Compares a repository's tips with what is known.
+    fn look(
         &mut self,
-        now_ms: u64,
+        now: Millis,
         tips: &[Tip],
         named: &Set<String>,
         default_branch: Option<&str>,
         policy: RefPolicy,
-    ) -> Look {
-        let mut look = Look::default();
+        out: &mut Vec<Output>,
+    ) {
         let (first_branches, first_tags) = (!self.looked_at_branches, policy.tags && !self.looked_at_tags);
         self.looked_at_branches = true;
         self.looked_at_tags |= policy.tags;
         if first_branches || first_tags {
-            self.quiet_until_ms = now_ms.saturating_add(QUIET_MS);
-        } else if now_ms >= self.quiet_until_ms {
+            self.quiet_until_ms = now.saturating_add(QUIET_MS);
+        } else if now >= self.quiet_until_ms {
             self.quiet.clear();
         }
         let wanted = tips.iter().filter(|tip| policy.wants(&tip.reference));
@@ -108,9 +153,9 @@ impl KnownRefs {
         for name in gone {
             self.refs.remove(&name);
             self.quiet.remove(&name);
-            look.changes.push((name, None));
+            out.push(Output::Change((name, None)));
         }
-        let mut later = Vec::new();
+        let (mut pushes, mut later) = (Vec::new(), Vec::new());
         for (&reference, &revision) in &wanted {
             let is_named = named.contains(reference);
             let first = if branch(reference).is_some() { first_branches } else { first_tags };
@@ -125,44 +170,33 @@ impl KnownRefs {
             };
             let tip = || Tip { reference: reference.into(), revision: revision.into() };
             if push && is_named {
-                look.pushes.push(tip());
+                pushes.push(tip());
             } else if push {
                 later.push(tip());
             } else if moved {
                 self.refs.insert(reference.into(), revision.into());
                 self.quiet.insert(reference.into());
-                look.changes.push((reference.into(), Some(revision.into())));
+                out.push(Output::Change((reference.into(), Some(revision.into()))));
             }
         }
         // After the tips that were taken quietly: until those are kept, the first look is still to come.
         for (kind, first) in LOOKED_AT.into_iter().zip([first_branches, first_tags]) {
             if first {
-                look.changes.push((kind.into(), Some(SEEN.into())));
+                out.push(Output::Change((kind.into(), Some(SEEN.into()))));
             }
         }
-        look.pushes.append(&mut later);
-        look.more = look.pushes.len() > EVENTS_A_LOOK;
-        if look.more {
-            // What is left over must not be lost where it would look known (a quiet one) or quiet (a first look's).
-            for tip in look.pushes.drain(EVENTS_A_LOOK..) {
-                self.quiet.remove(&tip.reference);
-                if self.refs.remove(&tip.reference).is_some() {
-                    look.changes.push((tip.reference, None));
-                }
+        pushes.append(&mut later);
+        let left_over = pushes.split_off(EVENTS_A_LOOK.min(pushes.len()));
+        let more = !left_over.is_empty();
+        // What is left over must not be lost where it would look known (a quiet one) or quiet (a first look's).
+        for tip in left_over {
+            self.quiet.remove(&tip.reference);
+            if self.refs.remove(&tip.reference).is_some() {
+                out.push(Output::Change((tip.reference, None)));
             }
         }
-        look
-    }
-
-    /// Remembers that an event was made of this tip, or that it can make none (it has no saifile). Returns whether that is
-    /// news: a signed push is to be dropped when a look has already made its event.
-    pub fn record(&mut self, reference: &str, revision: &str) -> bool {
-        let quiet = self.quiet.remove(reference);
-        let known = self.refs.get(reference).is_some_and(|known| known == revision);
-        if !known {
-            self.refs.insert(reference.into(), revision.into());
-        }
-        quiet || !known
+        out.extend(pushes.into_iter().map(Output::Push));
+        out.extend(more.then_some(Output::More));
     }
 }
 
@@ -184,11 +218,50 @@ mod tests {
         names.iter().map(ToString::to_string).collect()
     }
 
+    /// What a look means.
+    #[derive(Debug, Default, PartialEq, Eq)]
+    struct Look {
+        pushes: Vec<Tip>,
+        changes: Vec<RefChange>,
+        more: bool,
+    }
+
+    fn see(
+        known: &mut KnownRefs,
+        now: Millis,
+        tips: &[Tip],
+        named: &Set<String>,
+        default: Option<&str>,
+        policy: RefPolicy,
+    ) -> Look {
+        let (tips, named) = (tips.to_vec(), named.clone());
+        let default_branch = default.map(ToString::to_string);
+        let mut look = Look::default();
+        for output in give(known, now, Input::Look { tips, named, default_branch, policy }) {
+            match output {
+                Output::Change(change) => look.changes.push(change),
+                Output::Push(tip) => look.pushes.push(tip),
+                Output::More => look.more = true,
+            }
+        }
+        look
+    }
+
+    fn give(known: &mut KnownRefs, now: Millis, input: Input) -> Vec<Output> {
+        let mut out = Vec::new();
+        known.handle(now, input, &mut out);
+        out
+    }
+
+    fn made(known: &mut KnownRefs, tip: &Tip) {
+        assert_eq!(give(known, 0, Input::Made(tip.clone())), []);
+    }
+
     /// A look whose pushes all become events.
     fn look(known: &mut KnownRefs, now_ms: u64, tips: &[Tip], names: &[&str]) -> Vec<Tip> {
-        let look = known.look(now_ms, tips, &named(names), Some("refs/heads/main"), BRANCHES);
+        let look = see(known, now_ms, tips, &named(names), Some("refs/heads/main"), BRANCHES);
         for push in &look.pushes {
-            assert!(known.record(&push.reference, &push.revision));
+            made(known, push);
         }
         look.pushes
     }
@@ -225,7 +298,7 @@ mod tests {
         look(&mut known, 0, &[tip("refs/heads/main", "1")], &[]);
         assert_eq!(look(&mut known, 0, &[tip("refs/heads/main", "2")], &[]), [tip("refs/heads/main", "2")]);
         assert_eq!(look(&mut known, 0, &[tip("refs/heads/main", "1")], &[]), [tip("refs/heads/main", "1")]);
-        let gone = known.look(0, &[], &named(&[]), None, BRANCHES);
+        let gone = see(&mut known, 0, &[], &named(&[]), None, BRANCHES);
         assert_eq!(gone.changes, vec![("refs/heads/main".to_string(), None)]);
         assert_eq!(look(&mut known, 0, &[tip("refs/heads/main", "1")], &[]), [tip("refs/heads/main", "1")]);
     }
@@ -235,9 +308,9 @@ mod tests {
         let mut known = KnownRefs::default();
         let tips = [tip("refs/heads/main", "1"), tip("refs/tags/v1", "1")];
         assert_eq!(look(&mut known, 0, &tips, &[]), [tip("refs/heads/main", "1")]);
-        assert_eq!(known.look(1, &tips, &named(&[]), None, TAGS).pushes, []);
+        assert_eq!(see(&mut known, 1, &tips, &named(&[]), None, TAGS).pushes, []);
         let tips = [tip("refs/heads/main", "1"), tip("refs/tags/v1", "1"), tip("refs/tags/v2", "1")];
-        assert_eq!(known.look(2, &tips, &named(&[]), None, TAGS).pushes, [tip("refs/tags/v2", "1")]);
+        assert_eq!(see(&mut known, 2, &tips, &named(&[]), None, TAGS).pushes, [tip("refs/tags/v2", "1")]);
     }
 
     #[test]
@@ -246,7 +319,7 @@ mod tests {
         look(&mut known, 0, &[], &[]);
         let tips = [tip("refs/heads/main", "1")];
         for _ in 0..2 {
-            assert_eq!(known.look(0, &tips, &named(&[]), None, BRANCHES).pushes, tips);
+            assert_eq!(see(&mut known, 0, &tips, &named(&[]), None, BRANCHES).pushes, tips);
         }
     }
 
@@ -262,11 +335,11 @@ mod tests {
             let names = if first { all.iter().cloned().collect() } else { named(&["refs/heads/b149"]) };
             let mut seen = Vec::new();
             for round in 0..3 {
-                let look = known.look(0, &tips, &names, None, BRANCHES);
+                let look = see(&mut known, 0, &tips, &names, None, BRANCHES);
                 assert_eq!(look.more, round < 2);
                 assert!(look.pushes.len() <= EVENTS_A_LOOK);
                 for push in look.pushes {
-                    known.record(&push.reference, &push.revision);
+                    made(&mut known, &push);
                     seen.push(push.reference);
                 }
             }
@@ -279,8 +352,11 @@ mod tests {
     #[test]
     fn a_signed_push_and_a_look_make_one_event() {
         let mut known = KnownRefs::default();
-        assert!(known.record("refs/heads/main", "1"));
-        assert!(!known.record("refs/heads/main", "1"));
+        let told = || Input::Told(tip("refs/heads/main", "1"));
+        assert_eq!(give(&mut known, 0, told()), [Output::Push(tip("refs/heads/main", "1"))]);
+        made(&mut known, &tip("refs/heads/main", "1"));
+        assert_eq!(give(&mut known, 0, told()), []);
+        assert_eq!(give(&mut known, 0, Input::Told(tip("refs/heads/_x", "1"))), [], "nobody else is to see it");
         // The look that follows is the first one all the same.
         let tips = [tip("refs/heads/main", "1"), tip("refs/heads/old", "0")];
         assert_eq!(look(&mut known, 0, &tips, &[]), []);
@@ -296,7 +372,7 @@ mod tests {
         let tips = [tip("refs/heads/main", "1"), tip("refs/heads/old", "0")];
         let mut known = KnownRefs::restored(kept.clone());
         assert!(!known.looked_at_branches);
-        let first = known.look(0, &tips, &named(&[]), Some("refs/heads/main"), TAGS);
+        let first = see(&mut known, 0, &tips, &named(&[]), Some("refs/heads/main"), TAGS);
         assert_eq!(first.pushes, []);
         // From what that look has changed, the next life knows that it was made.
         for (reference, revision) in first.changes {
@@ -304,8 +380,8 @@ mod tests {
         }
         let mut known = KnownRefs::restored(kept);
         assert!(known.looked_at_branches && known.looked_at_tags);
-        assert_eq!(known.look(0, &tips, &named(&[]), None, TAGS), Look::default());
+        assert_eq!(see(&mut known, 0, &tips, &named(&[]), None, TAGS), Look::default());
         let moved = [tip("refs/heads/main", "1"), tip("refs/heads/old", "2")];
-        assert_eq!(known.look(0, &moved, &named(&[]), None, TAGS).pushes, [tip("refs/heads/old", "2")]);
+        assert_eq!(see(&mut known, 0, &moved, &named(&[]), None, TAGS).pushes, [tip("refs/heads/old", "2")]);
     }
 }

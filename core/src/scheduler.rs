@@ -26,6 +26,7 @@ use crate::ledger::JobRecord;
 use crate::limits::{JOB_TIMEOUT_S, Millis};
 use crate::ordered::{Map, Set};
 use crate::platform::as_root;
+use crate::record::Artifact;
 use crate::units::{Grant, Units, Wants};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -145,8 +146,15 @@ pub enum Input {
     Impossible(JobId, String),
     /// Somebody cancels jobs, at once: what waits for one of them and is among them is cancelled as well, not skipped.
     Cancel(Vec<JobId>, String),
+    /// Of an attempt that is about to end: the durable length of its log, and its files.
+    Kept(JobKey, u64, Vec<Artifact>),
+    /// The record of an ended job is on its way to the disk: it is not asked for here any more.
+    Release(JobId),
     /// No job may start (the disk is full), or may again.
     Hold(Option<String>),
+    /// Times to go by and units to offer from now on. Deadlines that are running stay as they are, and what is granted stays
+    /// granted.
+    Settings(Policy, Map<String, u32>),
     /// The master's machine slept for so many milliseconds, in which nobody could reach it: no agent is late for that.
     Slept(Millis),
     /// Time has passed.
@@ -156,7 +164,7 @@ pub enum Input {
 /// What the edge is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// The job's record is new: see [`Scheduler::job`]. Ended jobs are released with [`Scheduler::release`].
+    /// The job's record is new: see [`Scheduler::job`]. An ended one is known until it is released.
     Changed(JobId),
     /// Give this attempt to this agent.
     Assign(String, JobKey),
@@ -286,19 +294,16 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// A scheduler that knows nothing yet.
+    /// A scheduler that knows nothing yet and offers no units.
     pub fn new(policy: Policy) -> Self {
         Self { policy, ..Self::default() }
     }
 
-    /// Goes by another policy from now on; deadlines that are running keep their time.
-    pub fn set_policy(&mut self, policy: Policy) {
-        self.policy = policy;
-    }
-
-    /// Offers these units from now on. What is granted stays granted.
-    pub fn offer_units(&mut self, amounts: Map<String, u32>) {
-        self.units.offer(amounts);
+    /// One that offers these.
+    pub fn offering(policy: Policy, amounts: Map<String, u32>) -> Self {
+        let mut scheduler = Self::new(policy);
+        scheduler.units.offer(amounts);
+        scheduler
     }
 
     /// The record of an unfinished job, or of an ended one not yet released.
@@ -309,27 +314,6 @@ impl Scheduler {
     /// All jobs known, in order.
     pub fn jobs(&self) -> impl Iterator<Item = &JobRecord> {
         self.jobs.values().map(|job| &job.record)
-    }
-
-    /// Lets the caller add to a record (steps seen, artifacts, log length); the scheduler itself reads none of these.
-    pub fn annotate(&mut self, id: JobId, change: impl FnOnce(&mut JobRecord)) {
-        if let Some(job) = self.jobs.get_mut(&id) {
-            change(&mut job.record);
-        }
-    }
-
-    /// Forgets an ended job and returns its record.
-    pub fn release(&mut self, id: JobId) -> Option<JobRecord> {
-        if !self.jobs.get(&id)?.record.state.ended() {
-            return None;
-        }
-        self.set_timer(id, None);
-        let record = self.jobs.remove(&id)?.record;
-        self.released.insert(id, (record.attempt, record.state));
-        if self.released.len() > RELEASED {
-            self.released.pop_first();
-        }
-        Some(record)
     }
 
     /// Whether a record of an ended job is how it ended last, as far as that is remembered.
@@ -413,6 +397,22 @@ impl Scheduler {
             Input::Unwritable(key, why) => self.broken_quietly(now, key, why, out),
             Input::Impossible(job, why) => self.impossible(now, job, why, out),
             Input::Cancel(jobs, who) => self.cancel(now, jobs, &who, out),
+            Input::Kept(key, log_bytes, artifacts) => {
+                if let Some(job) = self.jobs.get_mut(&key.job).filter(|job| job.record.attempt == key.attempt) {
+                    job.record.log_bytes = log_bytes;
+                    job.record.artifacts = artifacts;
+                }
+                return;
+            }
+            Input::Release(id) => {
+                self.release(id);
+                // The job had ended before: nothing has become free now.
+                return;
+            }
+            Input::Settings(policy, amounts) => {
+                self.policy = policy;
+                self.units.offer(amounts);
+            }
             Input::Hold(why) => self.hold(now, why),
             Input::Slept(slept) => {
                 self.slept(slept);
@@ -447,6 +447,19 @@ impl Scheduler {
         }
         for id in self.block(taken) {
             self.begin(now, id, out);
+        }
+    }
+
+    /// Forgets an ended job, but for what it was that ended.
+    fn release(&mut self, id: JobId) {
+        if self.unfinished(id) {
+            return;
+        }
+        self.set_timer(id, None);
+        let Some(job) = self.jobs.remove(&id) else { return };
+        self.released.insert(id, (job.record.attempt, job.record.state));
+        if self.released.len() > RELEASED {
+            self.released.pop_first();
         }
     }
 

@@ -57,7 +57,7 @@ impl Held {
     }
 }
 
-/// The machine. See the file's first line.
+/// A part of the scheduler, which alone changes it. See the file's first line.
 #[derive(Clone, Debug, Default)]
 pub struct Units {
     offered: Map<String, u32>,
@@ -73,7 +73,7 @@ pub struct Units {
 
 impl Units {
     /// Offers these amounts from now on. What is granted stays granted, even where there is less now.
-    pub fn offer(&mut self, amounts: Map<String, u32>) {
+    pub(crate) fn offer(&mut self, amounts: Map<String, u32>) {
         self.offered = amounts;
     }
 
@@ -117,12 +117,12 @@ impl Units {
     }
 
     /// Keeps together what becomes free of what a job wants, until it is served or [`Self::let_go`].
-    pub fn collect(&mut self, job: JobId, wants: Wants) {
+    pub(crate) fn collect(&mut self, job: JobId, wants: Wants) {
         self.collector = Some((job, wants));
     }
 
     /// Nobody collects any more.
-    pub fn let_go(&mut self) {
+    pub(crate) fn let_go(&mut self) {
         self.collector = None;
     }
 
@@ -133,7 +133,7 @@ impl Units {
     }
 
     /// Gives an attempt all that it wants.
-    pub fn grant(&mut self, now: Now, agent: &str, who: &str, key: JobKey, wants: &Wants, timeout_s: u64) {
+    pub(crate) fn grant(&mut self, now: Now, agent: &str, who: &str, key: JobKey, wants: &Wants, timeout_s: u64) {
         self.last += 1;
         self.turn += 1;
         for (unit, _) in wants {
@@ -152,7 +152,7 @@ impl Units {
     }
 
     /// A grant from the ledger: as long as nothing else is said, its attempt was given up.
-    pub fn restore(&mut self, now: Millis, grace_ms: Millis, agent: &str, grant: Grant) {
+    pub(crate) fn restore(&mut self, now: Millis, grace_ms: Millis, agent: &str, grant: Grant) {
         self.last = self.last.max(grant.number);
         if self.held.contains_key(&grant.number) || self.numbers.contains_key(&grant.key) {
             return;
@@ -172,14 +172,14 @@ impl Units {
     }
 
     /// An attempt is given up, and whether it runs on is not known.
-    pub fn lose(&mut self, now: Millis, grace_ms: Millis, key: JobKey) {
+    pub(crate) fn lose(&mut self, now: Millis, grace_ms: Millis, key: JobKey) {
         let Some(held) = self.numbers.get(&key).and_then(|number| self.held.get_mut(number)) else { return };
         let allowed = held.grant.timeout_s.saturating_mul(1000).saturating_add(grace_ms);
         held.until = Some(held.from.saturating_add(allowed).max(now));
     }
 
     /// An agent's token was revoked: nobody can speak for what it holds any more. True if it holds anything.
-    pub fn revoke(&mut self, agent: &str) -> bool {
+    pub(crate) fn revoke(&mut self, agent: &str) -> bool {
         let mut any = false;
         for held in self.held.values_mut().filter(|held| held.agent == agent) {
             held.grant.revoked = Some(true);
@@ -189,7 +189,7 @@ impl Units {
     }
 
     /// The attempt is under way, after all.
-    pub fn regain(&mut self, key: JobKey) {
+    pub(crate) fn regain(&mut self, key: JobKey) {
         if let Some(held) = self.numbers.get(&key).and_then(|number| self.held.get_mut(number)) {
             held.until = None;
         }
@@ -206,7 +206,7 @@ impl Units {
     }
 
     /// Takes a grant back; gives the agent that had it.
-    pub fn free(&mut self, number: u64) -> Option<String> {
+    pub(crate) fn free(&mut self, number: u64) -> Option<String> {
         let held = self.held.remove(&number)?;
         self.numbers.remove(&held.grant.key);
         for (unit, amount) in &held.grant.units {
@@ -232,7 +232,7 @@ impl Units {
     }
 
     /// Moves what is awaited by the time in which nobody could have come.
-    pub fn slept(&mut self, slept: Millis) {
+    pub(crate) fn slept(&mut self, slept: Millis) {
         for held in self.held.values_mut() {
             held.from = held.from.saturating_add(slept);
             held.until = held.until.map(|until| until.saturating_add(slept));

@@ -104,10 +104,10 @@ fn a_rebuild_from_an_old_reading_of_the_record_numbers_no_attempt_twice() {
     desk.up("a", 1);
     desk.queue(vec![job(1)]);
     desk.give(Input::Ended(key(1, 1), verdict(Outcome::Failed)));
-    let old = desk.scheduler.release(1).expect("an ended job");
+    let old = desk.release(1).expect("an ended job");
     desk.queue(vec![old.clone()]);
     desk.give(Input::Ended(key(1, 2), verdict(Outcome::Passed)));
-    let new = desk.scheduler.release(1).expect("an ended job");
+    let new = desk.release(1).expect("an ended job");
     assert_eq!(desk.queue(vec![old]), []);
     assert_eq!(assigned(&desk.queue(vec![new.clone()])), [("a", key(1, 3))]);
     // While it is under way, another rebuild of it means nothing.
@@ -346,7 +346,7 @@ fn an_ended_job_runs_again_under_a_new_number() {
     desk.up("a", 1);
     desk.queue(vec![job(1)]);
     desk.give(Input::Ended(key(1, 1), verdict(Outcome::Failed)));
-    let record = desk.scheduler.release(1).expect("an ended job");
+    let record = desk.release(1).expect("an ended job");
     assert_eq!((record.state, record.verdict.as_ref()), (JobState::Failed, Some(&verdict(Outcome::Failed))));
     let out = desk.queue(vec![record]);
     assert_eq!(assigned(&out), [("a", key(1, 2))]);
@@ -357,7 +357,7 @@ fn an_ended_job_runs_again_under_a_new_number() {
     assert_eq!(desk.give(Input::Started(key(1, 1), Some(3))), []);
     assert_eq!(desk.give(Input::Broken(key(1, 1), Blame::Agent, "old".to_string())), []);
     assert_eq!(desk.greet("b", &[GCC], 1, &[], &[key(1, 1)]), [Output::Forget("b".to_string(), key(1, 1))]);
-    assert_eq!(desk.scheduler.release(1), None, "it has not ended");
+    assert_eq!(desk.release(1), None, "it has not ended");
 }
 
 #[test]
@@ -460,7 +460,7 @@ fn trouble_of_ours_is_retried_ever_later_and_not_for_ever() {
     assert_eq!((record.state, record.fault), (JobState::Infra, Fault::Infrastructure));
     assert_eq!(record.cause, "3 times in a row, last: the disk broke");
     // A rebuild begins to count anew.
-    let record = desk.scheduler.release(1).expect("an ended job");
+    let record = desk.release(1).expect("an ended job");
     desk.queue(vec![record]);
     assert_eq!(desk.record(1).infra, 0);
 }
@@ -631,7 +631,7 @@ fn ten_thousand_jobs_are_given_out_fast() {
     while let Some(key) = running.pop() {
         let out = desk.give(Input::Ended(key, verdict(Outcome::Passed)));
         running.extend(assigned(&out).iter().map(|(_, key)| *key));
-        desk.scheduler.release(key.job);
+        desk.release(key.job);
         done += 1;
     }
     assert_eq!(done, 10_000);
@@ -664,7 +664,7 @@ fn a_day_with(agents: u64) -> std::time::Duration {
     for id in 1..=2 * agents {
         let attempt = desk.record(id).attempt;
         running += assigned(&desk.give(Input::Ended(key(id, attempt), verdict(Outcome::Passed)))).len();
-        desk.scheduler.release(id);
+        desk.release(id);
     }
     assert_eq!(running as u64, 2 * agents);
     for agent in 0..agents {

@@ -32,7 +32,7 @@ fn wanting(id: JobId, repository: &str, amount: u32) -> JobRecord {
 
 fn with_licences(amount: u32) -> Desk {
     let mut desk = Desk::new();
-    desk.scheduler.offer_units(Map::from([("licences".to_string(), amount)]));
+    desk.offer(&[("licences", amount)]);
     desk
 }
 
@@ -58,7 +58,7 @@ fn a_job_begins_when_all_it_needs_has_passed_and_the_attempts_are_pinned() {
     assert_eq!(standing(&desk, 1..=4), ["assigned", "assigned", "blocked", "blocked"]);
     assert_eq!(desk.waiting(3), "needs c1 on linux (job 1, assigned), c2 on linux (job 2, assigned) to pass first");
     let file = Artifact { stream: 1, path: "out".to_string(), size: 3, sha256: "0".repeat(64), executable: false };
-    desk.scheduler.annotate(1, |record| record.artifacts = vec![file.clone()]);
+    desk.give(Input::Kept(key(1, 1), 0, vec![file.clone()]));
     assert_eq!(changed(&end(&mut desk, 1, Outcome::Passed)), [1]);
     desk.pass(50_000);
     let out = end(&mut desk, 2, Outcome::Passed);
@@ -133,7 +133,7 @@ fn a_need_that_is_built_again_is_waited_for_again() {
     desk.up("a", 2);
     desk.queue(vec![needing(1, &[]), needing(2, &[]), needing(3, &[1, 2])]);
     end(&mut desk, 1, Outcome::Passed);
-    let first = desk.scheduler.release(1).expect("ended");
+    let first = desk.release(1).expect("ended");
     desk.queue(vec![first]);
     end(&mut desk, 2, Outcome::Passed);
     assert_eq!(standing(&desk, 3..=3), ["blocked"]);
@@ -200,7 +200,7 @@ fn the_repository_or_person_served_longest_ago_is_next() {
 #[test]
 fn one_that_wants_several_collects_them_and_hides_none_that_wants_another() {
     let mut desk = with_licences(2);
-    desk.scheduler.offer_units(Map::from([("licences".to_string(), 2), ("rig".to_string(), 1)]));
+    desk.offer(&[("licences", 2), ("rig", 1)]);
     desk.up("a", 9);
     desk.queue(vec![wanting(1, "alpha", 1), wanting(2, "alpha", 1)]);
     desk.queue(vec![wanting(3, "beta", 2)]);
@@ -216,7 +216,7 @@ fn one_that_wants_several_collects_them_and_hides_none_that_wants_another() {
     other.up("a", 9);
     other.queue(vec![wanting(1, "alpha", 2), wanting(5, "alpha", 2)]);
     end(&mut other, 1, Outcome::Passed);
-    let again = other.scheduler.release(1).expect("ended");
+    let again = other.release(1).expect("ended");
     other.queue(vec![wanting(6, "alpha", 2)]);
     assert_eq!(other.scheduler.units().collector(), Some(6));
     other.queue(vec![again]);

@@ -287,7 +287,7 @@ impl Repositories {
         let refs = Map::from_iter(refs.map(|tip| (tip.reference.clone(), tip.revision.clone())));
         let known = KnownRefs::restored(refs);
         let (calls, receiver) = smol::channel::bounded(WAITING);
-        let wanted = Mutex::new(!known.looked_at_branches);
+        let wanted = Mutex::new(!known.looked_at_branches());
         let first = Arc::new(FirstPokes { file: self.pokes.join(&repository.name), wanted });
         let task = Task { calls, first: first.clone(), configured: true };
         self.tasks.write().unwrap_or_else(PoisonError::into_inner).insert(repository.name.clone(), task);

@@ -33,6 +33,31 @@ const IMPORTERS: &[(&str, &[&str])] = &[
     ("pico_args", &["agent/src/main", "master/src/main"]),
 ];
 
+/// The machines of the core: the module and the type. They decide, so they have one surface: `handle` with the time and an
+/// input, and `deadline` where they want to hear of the time. Nothing else changes them, from wherever.
+const MACHINES: &[(&str, &str)] = &[
+    ("ebb", "Ebb"),
+    ("hub", "Hub"),
+    ("look", "LookSchedule"),
+    ("push", "KnownRefs"),
+    ("run", "Run"),
+    ("scheduler", "Scheduler"),
+    ("session", "AgentSession"),
+    ("sweep", "Sweep"),
+    ("turns", "Turns"),
+];
+
+/// What else of the core has functions that change it, and what it is: values, and readers that go over something once.
+const VALUES: &[(&str, &str)] = &[
+    ("named", "a list of what became of revisions"),
+    ("ordered", "collections"),
+    ("record", "reads a log"),
+    ("replay", "a set that holds so many"),
+    ("retention", "goes over events once"),
+    ("settings", "reads a file's keys"),
+    ("stream", "the lengths of a stream"),
+];
+
 /// The one module with something unsafe: calls that no crate wraps.
 const UNSAFE: &str = "agent/src/calls";
 
@@ -166,6 +191,65 @@ fn the_core_knows_nothing_of_the_world() {
     let names: Vec<&str> =
         dependencies.lines().filter_map(|line| line.split_once(" =")).map(|(name, _)| name).collect();
     assert_eq!(names, ["miniserde", "regex-lite"]);
+}
+
+/// Signatures of the public functions in a text of code, each on one line.
+fn signatures(code: &str) -> Vec<String> {
+    let begins = code.match_indices("pub fn ").map(|(at, _)| &code[at..]);
+    let whole = begins.map(|rest| rest.split(['{', ';']).next().unwrap_or_default());
+    whole.map(|signature| signature.split_whitespace().collect::<Vec<_>>().join(" ").replace("( ", "(")).collect()
+}
+
+/// What keeps a module of the core from being a machine of this type with the one surface.
+fn odd_about(code: &str, of: &str) -> Vec<String> {
+    let mut odd = Vec::new();
+    let functions = signatures(code);
+    let changing = functions.iter().filter(|function| function.contains("&mut self"));
+    odd.extend(changing.filter(|function| !function.starts_with("pub fn handle(&mut self, now")).cloned());
+    if !functions.iter().any(|function| function.starts_with("pub fn handle(&mut self, now")) {
+        odd.push(format!("{of} has no `handle(&mut self, now, input, out)`"));
+    }
+    let told = code.contains("\nTick,");
+    if told && !functions.iter().any(|function| function.starts_with("pub fn deadline(&self) -> Option<")) {
+        odd.push(format!("{of} has no `deadline(&self)`"));
+    }
+    let fields = code.split_once(&format!("pub struct {of}")).map(|(_, rest)| rest.split("\n}").next().unwrap_or(rest));
+    match fields {
+        Some(fields) if fields.lines().any(|line| line.starts_with("pub ")) => odd.push(format!("{of} shows a field")),
+        Some(_) => {}
+        None => odd.push(format!("there is no {of}")),
+    }
+    odd
+}
+
+#[test]
+fn machines_have_one_surface() {
+    let architecture = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
+    let sources = sources();
+    let mut found = Vec::new();
+    let module = |name: &str| {
+        let path = format!("core/src/{name}");
+        let sources = sources.iter().filter(move |source| source.is_in(&path));
+        let lines: Vec<&str> = sources.flat_map(|source| source.code().map(|(_, line)| line)).collect();
+        lines.join("\n")
+    };
+    for (name, of) in MACHINES {
+        found.extend(odd_about(&module(name), of).into_iter().map(|odd| format!("core/src/{name}: {odd}")));
+        if !architecture.lines().any(|line| line.starts_with("| `") && line.contains(&format!("`{name}`"))) {
+            found.push(format!("ARCHITECTURE.md has no {name} in its table of machines"));
+        }
+    }
+    let known = |source: &&Source| {
+        let mut names = MACHINES.iter().chain(VALUES).map(|(name, _)| name);
+        names.any(|name| source.is_in(&format!("core/src/{name}")))
+    };
+    let others = sources.iter().filter(|source| source.path.starts_with("core/src/") && !known(source));
+    for source in others {
+        let code: Vec<&str> = source.code().map(|(_, line)| line).collect();
+        let changing = signatures(&code.join("\n")).into_iter().filter(|function| function.contains("&mut self"));
+        found.extend(changing.map(|function| format!("{}: {function}", source.path)));
+    }
+    none("what decides is changed by `handle` alone", found);
 }
 
 #[test]
@@ -308,6 +392,18 @@ fn the_rules_are_able_to_fail() {
     );
     let code: Vec<&str> = bad.code().map(|(_, line)| line).collect();
     assert_eq!(code, ["use sled;", "let a = b.unwrap();"]);
+    let machine = "pub enum Input {\nTick,\n}\npub struct M {\na: u8,\n}\nimpl M {\npub fn handle(&mut self, now: Millis, x: u8) {\n\
+                   }\npub fn deadline(&self) -> Option<u8> {\n}\n";
+    assert_eq!(odd_about(machine, "M"), [""; 0]);
+    for (from, to) in [
+        ("&mut self, now: Millis", "&mut self"),
+        ("pub fn deadline", "fn deadline"),
+        ("a: u8", "pub a: u8"),
+        ("struct M", "struct N"),
+        ("impl M {\n", "impl M {\npub fn admit(\n&mut self,\nx: u8,\n) -> bool {\n}\n"),
+    ] {
+        assert_ne!(odd_about(&machine.replace(from, to), "M"), [""; 0], "{to}");
+    }
     for (line, word, answer) in [
         ("use sled;", "sled", true),
         ("use sled::Tree;", "sled", true),

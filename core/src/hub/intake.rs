@@ -215,12 +215,7 @@ impl Hub {
                 !intake.artifacts[index + 1..].iter().any(|later| later.path == artifact.path)
             });
         let artifacts: Vec<Artifact> = artifacts.map(|(_, artifact)| artifact.clone()).collect();
-        self.scheduler.annotate(key.job, |record| {
-            if record.attempt == key.attempt {
-                record.log_bytes = log_bytes;
-                record.artifacts = artifacts;
-            }
-        });
+        self.schedule(now, scheduler::Input::Kept(key, log_bytes, artifacts), out);
         out.push(Output::Finish(key));
         out.push(Output::Touch(Touch::Log(key)));
         self.schedule(now, scheduler::Input::Ended(key, verdict), out);

@@ -45,6 +45,18 @@ pub fn verdict(outcome: Outcome) -> Verdict {
     Verdict { outcome, fault, cause: cause.to_string(), step: None, status: None, trouble: None, verdict: None }
 }
 
+fn policy() -> Policy {
+    Policy {
+        orphan_ms: 10_000,
+        expire_ms: 100_000,
+        retry_ms: 1_000,
+        cancel_ms: 5_000,
+        overdue_ms: 20_000,
+        aside_ms: 30_000,
+        grace_ms: 40_000,
+    }
+}
+
 /// A scheduler and the moment it is.
 pub struct Desk {
     pub scheduler: Scheduler,
@@ -53,16 +65,21 @@ pub struct Desk {
 
 impl Desk {
     pub fn new() -> Self {
-        let policy = Policy {
-            orphan_ms: 10_000,
-            expire_ms: 100_000,
-            retry_ms: 1_000,
-            cancel_ms: 5_000,
-            overdue_ms: 20_000,
-            aside_ms: 30_000,
-            grace_ms: 40_000,
-        };
-        Self { scheduler: Scheduler::new(policy), now: 1_000_000 }
+        Self { scheduler: Scheduler::new(policy()), now: 1_000_000 }
+    }
+
+    /// Offers these units from now on.
+    pub fn offer(&mut self, units: &[(&str, u32)]) {
+        let units = units.iter().map(|(unit, amount)| (unit.to_string(), *amount)).collect();
+        self.give(Input::Settings(policy(), units));
+    }
+
+    /// Lets an ended job go; gives its record, or none when it has not ended.
+    pub fn release(&mut self, id: JobId) -> Option<JobRecord> {
+        let record = self.scheduler.job(id).filter(|record| record.state.ended()).cloned()?;
+        assert_eq!(self.give(Input::Release(id)), []);
+        assert_eq!(self.scheduler.job(id), None);
+        Some(record)
     }
 
     pub fn give(&mut self, input: Input) -> Vec<Output> {

@@ -14,7 +14,7 @@ use sai_core::ledger::{Source, TipRecord};
 use sai_core::look::{LookInput, LookOutput, LookSchedule};
 use sai_core::named::{NAMED, NamedRevisions, Standing};
 use sai_core::ordered::{Map, Set};
-use sai_core::push::{KnownRefs, RefChange, RefPolicy};
+use sai_core::push::{self, KnownRefs, RefChange, RefPolicy};
 use sai_core::wire::Prefetch;
 use smol::channel::{Receiver, Sender};
 use smol::future::FutureExt as _;
@@ -57,7 +57,7 @@ impl Watch {
     /// Looks after it until it is configured otherwise; none when nobody can call any more.
     async fn look_after(&mut self, calls: &Receiver<Call>) -> Option<Option<Repository>> {
         // Pushes may have come while no master listened: one look catches up with them, unless nothing was ever seen.
-        let catch_up = self.known.looked_at_branches;
+        let catch_up = self.known.looked_at_branches();
         let poll_ms = self.repository.poll_s.map(|seconds| seconds.saturating_mul(1000));
         let mut schedule = LookSchedule::new(steady(), poll_ms, catch_up);
         let mut inputs: VecDeque<LookInput> =
@@ -126,7 +126,7 @@ impl Watch {
     fn poked(&mut self, reference: Option<&str>, revision: Option<String>, reply: Reply) -> bool {
         let Some((reference, revision)) = reference.zip(revision) else { return true };
         if let Some(standing) = self.named.standing(reference, &revision)
-            && self.known.refs.get(reference) == Some(&revision)
+            && self.known.refs().get(reference) == Some(&revision)
         {
             if let Some(reply) = reply {
                 let _ = reply.try_send(Answer::Standing(standing));
@@ -155,7 +155,7 @@ impl Watch {
     fn answer(&mut self, unreachable: bool) {
         let waiting = std::mem::take(&mut self.waiting);
         for (tip, reply) in waiting {
-            let known = self.known.refs.get(&tip.reference) == Some(&tip.revision);
+            let known = self.known.refs().get(&tip.reference) == Some(&tip.revision);
             let answer = match self.named.standing(&tip.reference, &tip.revision) {
                 Some(standing) => Answer::Standing(standing),
                 None if unreachable => Answer::Unreachable,
@@ -196,15 +196,24 @@ impl Watch {
         } else {
             None
         };
-        let before = self.known.refs.clone();
+        let before = self.known.refs().clone();
         let policy = RefPolicy { tags: self.repository.tags };
-        let look = self.known.look(steady(), &tips, named, default_branch.as_deref(), policy);
-        self.record(look.changes).await?;
-        let passed = self.named.take_passed(&tips, &self.known.refs);
+        let (mut said, mut pushes, mut changes, mut more) = (Vec::new(), Vec::new(), Vec::new(), false);
+        let input = push::Input::Look { tips: tips.clone(), named: named.clone(), default_branch, policy };
+        self.known.handle(steady(), input, &mut said);
+        for output in said {
+            match output {
+                push::Output::Change(change) => changes.push(change),
+                push::Output::Push(tip) => pushes.push(tip),
+                push::Output::More => more = true,
+            }
+        }
+        self.record(changes).await?;
+        let passed = self.named.take_passed(&tips, self.known.refs());
         self.tell_passed(&place, &tips, &before, passed).await?;
         let source = if named.is_empty() { Source::Poll } else { Source::Poke };
-        let (found, mut without) = (look.pushes.len(), Vec::new());
-        for tip in &look.pushes {
+        let (found, mut without) = (pushes.len(), Vec::new());
+        for tip in &pushes {
             self.shared.hub.input(Input::Expected(self.prefetch(tip))).await.map_err(ending)?;
             let file = match forge.saifile(&place, &tip.reference, &tip.revision).await {
                 Ok(file) => Ok(file),
@@ -215,7 +224,7 @@ impl Watch {
                 // Nobody asked for anything to be built.
                 Err(ForgeError::NoSaifile) => {
                     self.record(vec![(tip.reference.clone(), Some(tip.revision.clone()))]).await?;
-                    self.known.record(&tip.reference, &tip.revision);
+                    self.made(tip);
                     self.named.settle(tip, Standing::NoSaifile);
                     without.push(tip.reference.as_str());
                     continue;
@@ -229,7 +238,7 @@ impl Watch {
             Some(first) => format!("in order; {first} and {} more have no {SAIFILE}", without.len() - 1),
             None => "in order".to_string(),
         };
-        Ok((found, look.more, state))
+        Ok((found, more, state))
     }
 
     /// Writes down what was seen of refs.
@@ -299,6 +308,10 @@ impl Watch {
         }
     }
 
+    fn made(&mut self, tip: &Tip) {
+        self.known.handle(steady(), push::Input::Made(tip.clone()), &mut Vec::new());
+    }
+
     async fn event(&mut self, tip: &Tip, source: Source, file: Result<Saifile, String>) -> Result<(), String> {
         let change = Change::Tip(TipRecord {
             repository: self.repository.name.clone(),
@@ -306,7 +319,7 @@ impl Watch {
             revision: tip.revision.clone(),
         });
         let made = self.shared.make_event(&self.repository, tip, source, file, Some(change)).await?;
-        self.known.record(&tip.reference, &tip.revision);
+        self.made(tip);
         self.named.settle(tip, Standing::Event(made));
         Ok(())
     }
@@ -314,7 +327,9 @@ impl Watch {
     /// A signed push brings its saifile, so that nothing needs to be fetched before its jobs start.
     async fn push(&mut self, push: VerifiedPush, reply: Reply) {
         let tip = Tip { reference: push.reference, revision: push.revision };
-        if !is_private(&tip.reference) && self.known.refs.get(&tip.reference) != Some(&tip.revision) {
+        let mut said = Vec::new();
+        self.known.handle(steady(), push::Input::Told(tip.clone()), &mut said);
+        if said.contains(&push::Output::Push(tip.clone())) {
             let file = Saifile { bytes: push.saifile, ..Saifile::default() };
             if let Err(why) = self.event(&tip, Source::Hook, Ok(file)).await {
                 self.say(&why);
