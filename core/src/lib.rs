@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 extern crate alloc;
 
+pub mod axis;
 pub mod bench;
 pub mod clock;
 pub mod ebb;

@@ -127,6 +127,13 @@ pub fn encode_data(channel: u8, bytes: &[u8], micros: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(bytes);
 }
 
+/// Appends a record of a kind from [`LATER`] on. `payload` is at most `RECORD_BYTES` long.
+pub(crate) fn encode_later(kind: u8, channel: u8, payload: &[u8], micros: u64, out: &mut Vec<u8>) {
+    debug_assert!(kind >= LATER && payload.len() <= RECORD_BYTES);
+    header(kind, channel, payload.len(), micros, out);
+    out.extend_from_slice(payload);
+}
+
 fn header(kind: u8, channel: u8, length: usize, micros: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(&[kind, channel, 0, 0]);
     out.extend_from_slice(&(length as u32).to_le_bytes());
@@ -147,8 +154,18 @@ pub enum Item<'a> {
     },
     /// Any other record, with its time in microseconds since the job began.
     Record(u64, Record),
-    /// A record of a later version's has been passed over: its kind, and its time in microseconds since the job began.
-    Unknown(u8, u64),
+    /// A record that is passed over by who does not know its kind. What is on the axis of a board is read by
+    /// [`crate::axis::Entry::decode`].
+    Later {
+        /// Its kind, from [`LATER`].
+        kind: u8,
+        /// The channel in its header.
+        channel: u8,
+        /// Microseconds since the job began.
+        micros: u64,
+        /// Its payload, whole.
+        payload: &'a [u8],
+    },
 }
 
 /// Folds a log's bytes, in pieces of any size, into items. Memory is bounded by `RECORD_BYTES`.
@@ -198,14 +215,14 @@ impl Decoder {
                 if !piece.is_empty() {
                     item(Item::Data { channel: self.head[1], micros: self.micros(), bytes: piece });
                 }
-            } else if kind < LATER {
+            } else {
                 self.payload.extend_from_slice(piece);
             }
             if self.remaining > 0 {
                 return Ok(());
             }
             if kind >= LATER {
-                item(Item::Unknown(kind, self.micros()));
+                item(Item::Later { kind, channel: self.head[1], micros: self.micros(), payload: &self.payload });
             } else if kind != DATA {
                 let record = self.record()?;
                 item(Item::Record(self.micros(), record));

@@ -381,7 +381,7 @@ fn flashers_are_told_all_they_need_and_nothing_else() {
 fn no_part_of_the_shipped_bench_passes_or_panics() {
     let file = SHIPPED.as_bytes();
     let last = SHIPPED.trim_end().len();
-    for end in (0..file.len()).step_by(11) {
+    for end in (0..file.len()).step_by(3) {
         assert_eq!(bench::read("F", &file[..end]).is_ok(), end >= last, "{end}");
         let _ = bench::read("F", &file[end..]);
     }
@@ -395,7 +395,7 @@ fn damaged_benches_never_panic_and_say_where() {
         (state >> 33) as usize % below
     };
     let words: Vec<&str> = SHIPPED.split_inclusive(|letter: char| !letter.is_ascii_alphanumeric()).collect();
-    for _ in 0..600 {
+    for _ in 0..2000 {
         // Words put where others were: much of that is still JSON, of something else.
         let mut file: Vec<&str> = words.clone();
         for _ in 0..=random(4) {

@@ -65,7 +65,7 @@ fn decode(pieces: &[&[u8]]) -> Result<Vec<(u64, Record)>, String> {
                 _ => found.push((micros, Record::Data(channel, bytes.to_vec()))),
             },
             Item::Record(micros, record) => found.push((micros, record)),
-            Item::Unknown(kind, _) => assert!(kind >= LATER),
+            Item::Later { kind, .. } => assert!(kind >= LATER),
         })?;
     }
     Ok(found)
@@ -198,7 +198,7 @@ fn records_of_later_versions_are_passed_over_wherever_they_are() {
     }
     let mut kinds = Vec::new();
     let read = Decoder::new().push(&bytes, |item| {
-        if let Item::Unknown(kind, _) = item {
+        if let Item::Later { kind, .. } = item {
             kinds.push(kind);
         }
     });

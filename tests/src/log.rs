@@ -43,7 +43,7 @@ impl Log {
             Item::Record(_, Record::Note(note)) => log.notes.push(note),
             Item::Record(_, Record::Artifact(artifact)) => log.artifacts.push(artifact),
             Item::Record(_, Record::Verdict(verdict)) => log.verdict = Some(verdict),
-            Item::Record(_, Record::Data(..)) | Item::Unknown(..) => {}
+            Item::Record(_, Record::Data(..)) | Item::Later { .. } => {}
         })?;
         Ok(log)
     }

@@ -189,7 +189,7 @@ impl Log {
                     }
                     log.records.push((micros, record));
                 }
-                Item::Unknown(..) => {}
+                Item::Later { .. } => {}
             })
             .unwrap();
         log

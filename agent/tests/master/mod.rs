@@ -53,7 +53,7 @@ impl Attempt {
             Item::Record(_, Record::Artifact(artifact)) => log.artifacts.push(artifact),
             Item::Record(_, Record::Note(note)) => log.notes.push(note),
             Item::Record(_, Record::Verdict(verdict)) => log.verdict = Some(verdict),
-            Item::Record(..) | Item::Unknown(..) => {}
+            Item::Record(..) | Item::Later { .. } => {}
         });
         read.expect("a log that can be read");
         log

@@ -433,6 +433,7 @@ impl BenchReader {
         }
         if own > SEQUENCES_MAX {
             self.reader.report(section, "sequences", &format!("at most {SEQUENCES_MAX} sequences"));
+            return Vec::new();
         }
         for (name, value, path) in &entries {
             self.name(name, path);
@@ -455,7 +456,7 @@ impl BenchReader {
         let names: Vec<&str> = sequences.iter().map(String::as_str).collect();
         let entries = self.reader.entries(section, "modes", "an object of modes by name");
         if entries.len() > SEQUENCES_MAX {
-            self.reader.report(section, "modes", &format!("at most {SEQUENCES_MAX} modes"));
+            return self.reader.report(section, "modes", &format!("at most {SEQUENCES_MAX} modes"));
         }
         for (name, value, path) in &entries {
             self.name(name, path);

@@ -179,7 +179,7 @@ impl Folder {
                 self.micros = micros;
                 self.record(micros, record);
             }
-            Item::Unknown(_, micros) => self.micros = micros,
+            Item::Later { micros, .. } => self.micros = micros,
         });
         self.decoder = decoder;
         if let Err(what) = result {

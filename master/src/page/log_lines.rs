@@ -69,7 +69,7 @@ pub fn lines(log: &mut dyn Read, most: u64, mut take: impl FnMut(Line<'_>) -> bo
             _ if !more => {}
             Item::Data { channel, bytes, .. } => more = scanner.data(channel, bytes, &mut take),
             Item::Record(_, record) => more = scanner.record(record, &mut take),
-            Item::Unknown(..) => {}
+            Item::Later { .. } => {}
         });
         // What is behind damage cannot be told apart from it; the page says so.
         if length == 0 || pushed.is_err() {

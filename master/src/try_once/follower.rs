@@ -220,7 +220,7 @@ impl Shown {
                     out.push(b'\n');
                 }
             }
-            Item::Record(..) | Item::Unknown(..) => {}
+            Item::Record(..) | Item::Later { .. } => {}
         });
     }
 }
