@@ -37,16 +37,26 @@ pub enum Place<'a> {
     Host,
 }
 
-/// Decides where a job of a wanted platform runs, if anywhere. What is offered under that very name comes first, then the
-/// images, those of this machine's own architecture before those that are emulated, then the machine itself.
+/// What is offered under this very name.
+pub fn named<'a>(name: &str, images: &'a [Image], host: &[String]) -> Option<Place<'a>> {
+    let image = images.iter().find(|image| image.platform == name).map(Place::Image);
+    image.or_else(|| host.iter().any(|other| other == name).then_some(Place::Host))
+}
+
+/// Decides where a job of a wanted platform runs, if anywhere, for masters that do not: what is offered under that very name,
+/// else the first of [`names`] that serves it.
 pub fn place<'a>(wanted: &str, images: &'a [Image], host: &[String], machine: &str) -> Option<Place<'a>> {
-    let exact = images.iter().find(|image| image.platform == wanted).map(Place::Image);
-    let exact = exact.or_else(|| host.iter().any(|name| name == wanted).then_some(Place::Host));
-    let native = |image: &&Image| architecture(&image.platform) == Some(machine);
-    let mut serving = images.iter().filter(|image| serves(&image.platform, wanted));
-    exact
-        .or_else(|| serving.clone().find(native).or_else(|| serving.next()).map(Place::Image))
+    let mut serving = in_order(images, machine).filter(|image| serves(&image.platform, wanted));
+    named(wanted, images, host)
+        .or_else(|| serving.next().map(Place::Image))
         .or_else(|| host.iter().any(|name| serves(name, wanted)).then_some(Place::Host))
+}
+
+/// The images, those of this machine's own architecture before those that are emulated.
+fn in_order<'a>(images: &'a [Image], machine: &str) -> impl Iterator<Item = &'a Image> {
+    let native = |image: &&Image| architecture(&image.platform) == Some(machine);
+    let (native, emulated): (Vec<&Image>, Vec<&Image>) = images.iter().partition(native);
+    native.into_iter().chain(emulated)
 }
 
 /// The second part of a platform's name, without what refines it: `x86_64` of `linux-debian-12/x86_64-amd/gcc`.
@@ -54,11 +64,13 @@ fn architecture(platform: &str) -> Option<&str> {
     platform.split('/').nth(1)?.split('-').next()
 }
 
-/// All names that are offered, each once: this machine's own and its images', as many as can be told to a master.
-pub fn names(images: &[Image], host: &[String]) -> Vec<String> {
+/// All names that are offered, each once, the ones that are to be preferred first: its images', then this machine's own. As
+/// many as can be told to a master, of the images' the rest.
+pub fn names(images: &[Image], host: &[String], machine: &str) -> Vec<String> {
     let mut seen = Set::new();
-    let all = host.iter().chain(images.iter().map(|image| &image.platform));
-    all.filter(|name| seen.insert(*name)).take(PLATFORMS).cloned().collect()
+    let images = in_order(images, machine).map(|image| &image.platform);
+    let images = images.take(PLATFORMS.saturating_sub(host.len()));
+    images.chain(host).filter(|name| seen.insert(*name)).take(PLATFORMS).cloned().collect()
 }
 
 #[cfg(test)]
@@ -101,8 +113,14 @@ mod tests {
     #[test]
     fn a_name_is_offered_once_and_no_more_than_a_master_takes() {
         let host = ["a".to_string(), "b".to_string()];
-        assert_eq!(names(&images(&["b", "c"]), &host), ["a", "b", "c"]);
+        assert_eq!(
+            names(&images(&["b/arm/x", "b/x86_64/x", "a"]), &host, "x86_64"),
+            ["b/x86_64/x", "b/arm/x", "a", "b"]
+        );
         let many: Vec<String> = (0..2 * PLATFORMS).map(|number| format!("p{number}")).collect();
-        assert_eq!(names(&[], &many).len(), PLATFORMS);
+        assert_eq!(names(&[], &many, "x86_64").len(), PLATFORMS);
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let told = names(&images(&many), &host, "x86_64");
+        assert_eq!((told.len(), &told[PLATFORMS - 2..]), (PLATFORMS, &host[..]), "the machine itself stays among them");
     }
 }

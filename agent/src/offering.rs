@@ -76,18 +76,25 @@ impl Offering {
 
     /// What a master is told.
     pub fn offer(&self) -> Offer {
+        let machine = describe::machine();
         let root = self.containers.as_ref().is_some_and(|containers| containers.root);
-        let rooted = Some(image::names(self.images(), &[])).filter(|names| root && !names.is_empty());
-        Offer { platforms: image::names(self.images(), &self.host), slots: self.slots, rooted }
+        let rooted = Some(image::names(self.images(), &[], &machine)).filter(|names| root && !names.is_empty());
+        Offer { platforms: image::names(self.images(), &self.host, &machine), slots: self.slots, rooted }
     }
 
-    /// Where a job of this platform is to run, in this slot; `root`: its steps ask to be root in a container.
+    /// Where a job is to run, in this slot: in the platform that the master has named, or else in one that serves what is
+    /// wanted; `root`: its steps ask to be root in a container.
     ///
     /// # Errors
     /// When it is offered no longer: trouble of ours.
-    pub fn assigned(&self, wanted: &str, root: bool, slot: u32) -> Result<Assigned, String> {
+    pub fn assigned(&self, wanted: &str, named: Option<&str>, root: bool, slot: u32) -> Result<Assigned, String> {
         let host = if root { &[] } else { &self.host[..] };
-        match (image::place(wanted, self.images(), host, &describe::machine()), &self.containers) {
+        let place = match named {
+            Some(name) => image::named(name, self.images(), host),
+            None => image::place(wanted, self.images(), host, &describe::machine()),
+        };
+        let wanted = named.unwrap_or(wanted);
+        match (place, &self.containers) {
             (Some(Place::Image(_)), Some(containers)) if root && !containers.root => {
                 Err(format!("this agent offers {wanted} no longer to jobs that are root"))
             }
@@ -240,24 +247,33 @@ mod tests {
         let host = vec!["c".to_owned()];
         let mut offering = Offering { host, slots: 2, containers: Some(containers), notes: Vec::new() };
         let rooted = Some(["a", "b"].map(String::from).to_vec());
-        assert_eq!(offering.offer(), Offer { platforms: ["c", "a", "b"].map(String::from).to_vec(), slots: 2, rooted });
-        let Ok(Assigned::Container(container, directory)) = offering.assigned("a", false, 1) else {
+        assert_eq!(offering.offer(), Offer { platforms: ["a", "b", "c"].map(String::from).to_vec(), slots: 2, rooted });
+        let Ok(Assigned::Container(container, directory)) = offering.assigned("a", None, false, 1) else {
             panic!("no container")
         };
         assert_eq!(container.root, None);
         assert_eq!((container.layers, directory), (vec![format!("{}/a/base", root.display())], root.join("a")));
-        assert_eq!(offering.assigned("c", false, 0), Ok(Assigned::Host));
+        assert_eq!(offering.assigned("c", None, false, 0), Ok(Assigned::Host));
+        // What the master names is it, or nothing is.
+        let Ok(Assigned::Container(_, directory)) = offering.assigned("c", Some("b"), false, 1) else {
+            panic!("no container")
+        };
+        assert_eq!(directory, root.join("b"));
+        assert!(
+            offering.assigned("a", Some("a/any"), false, 1).expect_err("no such").contains("offers a/any no longer")
+        );
+        assert!(offering.assigned("a", Some("c"), true, 1).is_err());
         // The machine itself has no other root than its own.
-        assert!(offering.assigned("c", true, 0).is_err());
-        let Ok(Assigned::Container(rooted, _)) = offering.assigned("a", true, 1) else { panic!("no container") };
+        assert!(offering.assigned("c", None, true, 0).is_err());
+        let Ok(Assigned::Container(rooted, _)) = offering.assigned("a", None, true, 1) else { panic!("no container") };
         assert_eq!(rooted.root, Some(first_number(1)));
         offering.containers.as_mut().expect("containers").root = false;
-        assert!(offering.offer().rooted.is_none() && offering.assigned("a", true, 1).is_err());
+        assert!(offering.offer().rooted.is_none() && offering.assigned("a", None, true, 1).is_err());
         assert!(!offering.withdraw_missing());
         std::fs::remove_dir_all(root.join("a")).expect("an image");
         assert!(offering.withdraw_missing());
-        assert_eq!(offering.offer().platforms, ["c", "b"]);
-        assert!(offering.assigned("a", false, 0).expect_err("a is gone").contains("no longer"));
+        assert_eq!(offering.offer().platforms, ["b", "c"]);
+        assert!(offering.assigned("a", None, false, 0).expect_err("a is gone").contains("no longer"));
         std::fs::remove_dir_all(&root).expect("the end");
     }
 }

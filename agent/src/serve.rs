@@ -471,8 +471,9 @@ where
             self.inputs.push_back(Input::StartFailed { key, blame: Blame::Agent, why });
             return;
         };
-        let Assignment { repository, platform, configuration, .. } = &assignment;
-        let container = match self.settings.offering.assigned(platform, assignment.root == Some(true), instance) {
+        let Assignment { repository, platform, configuration, offered, .. } = &assignment;
+        let root = assignment.root == Some(true);
+        let container = match self.settings.offering.assigned(platform, offered.as_deref(), root, instance) {
             Ok(Assigned::Container(container, directory)) => {
                 // The count is for people; that it cannot be kept does not matter.
                 self.executor.spawn(unblock(move || drop(users::count(&directory)))).detach();
@@ -484,7 +485,9 @@ where
                 return;
             }
         };
-        self.say(&format!("job {key} begins: {repository} {platform} {configuration}"));
+        let place = offered.as_ref().filter(|place| *place != platform);
+        let place = place.map_or_else(String::new, |place| format!(" in {place}"));
+        self.say(&format!("job {key} begins: {repository} {platform} {configuration}{place}"));
         let options = RunnerOptions {
             instance,
             parallel: self.settings.parallel,

@@ -449,6 +449,7 @@ impl Hub {
             submodules: self.terms.submodules.get(&record.repository).copied().unwrap_or(false),
             needs: record.needs.clone(),
             root: record.root,
+            offered: record.offered.clone(),
         })
     }
 

@@ -139,6 +139,8 @@ pub struct JobRecord {
     pub units: Option<Map<String, u32>>,
     /// Who asked for it by name, where it was not a push: it is that person's turn then, not the repository's.
     pub person: Option<String>,
+    /// Which of its agent's platforms its last attempt ran in; absent where the agent chose by itself.
+    pub offered: Option<String>,
 }
 
 impl JobRecord {
@@ -173,6 +175,7 @@ impl JobRecord {
             skipped: None,
             units: None,
             person: None,
+            offered: None,
         }
     }
 

@@ -36,6 +36,11 @@ pub fn as_root(name: &str) -> String {
     format!("{ROOT}{name}")
 }
 
+/// The name without what [`as_root`] put before it.
+pub fn unrooted(name: &str) -> &str {
+    name.strip_prefix(ROOT).unwrap_or(name)
+}
+
 /// A platform that is wanted, as people are told of it.
 pub fn described(wanted: &str) -> String {
     match wanted.strip_prefix(ROOT) {

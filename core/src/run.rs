@@ -513,6 +513,7 @@ mod tests {
             submodules: false,
             needs: None,
             root: None,
+            offered: None,
         }
     }
 

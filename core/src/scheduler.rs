@@ -19,7 +19,7 @@ pub use self::time::CANCEL_FULL_MS;
 use self::again::no_longer_awaited;
 use self::needs::Open;
 use self::room::{Class, Filed, Offer, Wanted};
-use self::trouble::{Group, Row};
+use self::trouble::{Group, Met, Row};
 use crate::clock::Now;
 use crate::job::{Blame, Fault, JobId, JobKey, JobState, Outcome, Verdict};
 use crate::ledger::JobRecord;
@@ -83,6 +83,8 @@ pub struct Greeting {
     pub slots: u32,
     /// Whether it can fetch the files of what a job needs.
     pub needs: bool,
+    /// Whether it runs a job in that of its platforms which the master says; else it chooses by itself.
+    pub told: bool,
     /// Repositories whose mirror it holds.
     pub mirrors: Vec<String>,
     /// Attempts it still holds.
@@ -191,7 +193,8 @@ struct Job {
     ran_ms: Millis,
     /// Since when the agent of its present attempt is connected, if it is.
     seen_since: Option<Millis>,
-    avoid: Option<String>,
+    /// Where its attempts since it was queued met trouble.
+    met: Vec<Met>,
     /// Who cancelled it and until when its agent's verdict is awaited.
     cancelled: Option<(String, Millis)>,
     /// Until when its absent agent is awaited.
@@ -204,13 +207,15 @@ struct Job {
 #[derive(Clone, Debug, Default)]
 struct Agent {
     offer: Offer,
+    /// Whether it is told in which of its platforms a job is to run.
+    told: bool,
     slots: u32,
     load_permille: u32,
     mirrors: Set<String>,
     connected: bool,
     runs: Set<JobKey>,
     aside: bool,
-    /// Troubles in a row of each platform that jobs wanted.
+    /// Troubles in a row of each platform that it offers, or that jobs wanted where it chooses by itself.
     rows: Map<String, Row>,
     /// Attempts that one and the same cause may have ended.
     group: Group,
@@ -220,10 +225,6 @@ struct Agent {
 impl Agent {
     fn serves(&self, wanted: Wanted<'_>) -> bool {
         self.offer.serves(wanted)
-    }
-
-    fn paused_for(&self, now: Millis, platform: &str) -> bool {
-        self.rows.get(platform).is_some_and(|row| row.paused(now))
     }
 }
 
@@ -364,6 +365,7 @@ impl Scheduler {
                 if let Some(known) = self.agents.get_mut(&agent) {
                     known.offer.platforms = platforms;
                     known.slots = slots;
+                    known.drop_rows();
                 }
                 self.file(&agent);
                 self.offered(&agent);
@@ -472,7 +474,7 @@ impl Scheduler {
             waits_since: now.steady,
             ran_ms: 0,
             seen_since: None,
-            avoid: None,
+            met: Vec::new(),
             cancelled: None,
             orphan: None,
             timer: None,
@@ -498,7 +500,12 @@ impl Scheduler {
                 }
                 self.rearm(id);
             }
-            (JobState::Queued, _) => self.resume(now, id, out),
+            (JobState::Queued, agent) => {
+                if let Some(job) = self.jobs.get_mut(&id).filter(|job| job.record.infra > 0) {
+                    job.meet(agent, Blame::Agent);
+                }
+                self.resume(now, id, out);
+            }
             _ => {}
         }
     }
@@ -580,6 +587,8 @@ impl Scheduler {
         self.lift(&name);
         let agent = self.agents.get_or_default(name.clone());
         agent.offer = Offer { platforms: greeting.platforms, needs: greeting.needs };
+        agent.told = greeting.told;
+        agent.drop_rows();
         agent.slots = greeting.slots;
         agent.mirrors = Set::from_iter(greeting.mirrors);
         agent.connected = true;

@@ -24,11 +24,14 @@ pub enum Can {
     Needs,
     /// Masters: it hears what an agent says of units; agents say it to no other.
     Units,
+    /// Agents: it runs a job in that of its platforms which the assignment names, and names them in the order in which it
+    /// would choose.
+    Offered,
 }
 
 impl Can {
     /// All of them: what this version says of itself.
-    const ALL: [Self; 3] = [Self::PassOver, Self::Needs, Self::Units];
+    const ALL: [Self; 4] = [Self::PassOver, Self::Needs, Self::Units, Self::Offered];
 
     /// The word on the wire: small letters, digits and `-`.
     pub fn word(self) -> &'static str {
@@ -36,6 +39,7 @@ impl Can {
             Self::PassOver => "pass-over",
             Self::Needs => "needs",
             Self::Units => "units",
+            Self::Offered => "offered",
         }
     }
 

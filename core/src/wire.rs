@@ -275,6 +275,9 @@ pub struct Assignment {
     pub needs: Option<Vec<Needed>>,
     /// Whether the steps are root in a container; only agents that said they can are asked to.
     pub root: Option<bool>,
+    /// The one of the agent's own platforms in which the job is to run; absent from older masters, and for agents that do
+    /// not say that they know this key. Such an agent chooses one that serves `platform`.
+    pub offered: Option<String>,
 }
 
 /// The master holds these attempts for this agent: go on sending from these lengths.

@@ -100,7 +100,7 @@ fn trouble_with_roots_is_none_of_other_jobs() {
         desk.pass(10_000);
     }
     let paused = desk.paused("able");
-    assert!(paused.starts_with(&format!("{WANTED} with steps as root in a container had trouble")), "{paused}");
+    assert!(paused.starts_with(&format!("{OFFERED} with steps as root in a container had trouble")), "{paused}");
     let out = desk.queue(vec![on(2, WANTED)]);
     assert_eq!(assigned(&out), [("able", key(2, 1))]);
 }

@@ -71,6 +71,7 @@ fn assignment(key: JobKey) -> Assignment {
         submodules: false,
         needs: None,
         root: None,
+        offered: None,
     }
 }
 

@@ -66,6 +66,114 @@ fn a_broken_image_keeps_only_its_own_jobs_waiting() {
 }
 
 #[test]
+fn a_job_that_met_trouble_in_one_image_gets_another_and_the_bad_one_is_set_aside_alone() {
+    let mut desk = Desk::new();
+    desk.greet("a", &[BAD, GOOD], 2, &[], &[]);
+    for id in 1..=3 {
+        assert_eq!(assigned(&desk.queue(vec![on(id, "linux")])), [("a", key(id, 1))]);
+        assert_eq!(desk.record(id).offered.as_deref(), Some(BAD), "its agent's first choice");
+        broken(&mut desk, id, Blame::Platform);
+        assert_eq!(assigned(&desk.pass(1_000)), [("a", key(id, 2))]);
+        assert_eq!(desk.record(id).offered.as_deref(), Some(GOOD));
+        desk.give(Input::Ended(key(id, 2), verdict(Outcome::Passed)));
+        assert_eq!(desk.state(id), JobState::Passed);
+    }
+    let paused = format!("{BAD} had trouble 3 times in a row, last: the mirror broke; no job of it for 29 s");
+    assert_eq!(desk.paused("a"), paused, "what passed in the other image says nothing about it");
+    // Who wants no more than linux gets the good one from the first attempt on, who wants the bad one waits.
+    desk.queue(vec![on(4, "linux"), on(5, BAD), on(6, "linux//gcc"), on(7, "linux")]);
+    assert_eq!(desk.record(4).offered.as_deref(), Some(GOOD));
+    assert_eq!((desk.state(5), desk.record(6).offered.as_deref()), (JobState::Queued, Some(GOOD)));
+    let why = format!("1 agent offers linux: 1 busy (without {BAD} on a, paused after trouble); 1 older job waits too");
+    assert_eq!(desk.waiting(7), why);
+    // After the pause it is tried once more, and is doubled by the next trouble.
+    desk.give(Input::Ended(key(4, 1), verdict(Outcome::Passed)));
+    desk.give(Input::Ended(key(6, 1), verdict(Outcome::Passed)));
+    desk.give(Input::Ended(key(7, 1), verdict(Outcome::Passed)));
+    assert_eq!(assigned(&desk.pass(29_000)), [("a", key(5, 1))]);
+    broken(&mut desk, 5, Blame::Platform);
+    assert!(desk.paused("a").ends_with("no job of it for 60 s"), "{}", desk.paused("a"));
+}
+
+#[test]
+fn an_image_that_is_made_anew_begins_anew() {
+    let mut desk = Desk::new();
+    desk.greet("a", &[BAD, GOOD], 1, &[], &[]);
+    for id in 1..=3 {
+        desk.queue(vec![on(id, BAD)]);
+        broken(&mut desk, id, Blame::Platform);
+        desk.give(Input::Cancel(vec![id], "enough".to_string()));
+    }
+    assert_ne!(desk.paused("a"), "");
+    let offer = |platforms: &[&str]| Input::AgentOffer {
+        agent: "a".to_string(),
+        platforms: platforms.iter().map(ToString::to_string).collect(),
+        slots: 1,
+    };
+    desk.give(offer(&[GOOD]));
+    assert_eq!(desk.paused("a"), "");
+    desk.give(offer(&[BAD, GOOD]));
+    assert_eq!(assigned(&desk.queue(vec![on(4, BAD)])), [("a", key(4, 1))]);
+}
+
+#[test]
+fn after_trouble_another_agent_goes_before_another_image() {
+    let mut desk = Desk::new();
+    desk.greet("a", &[BAD, GOOD], 1, &["alpha"], &[]);
+    desk.greet("b", &[BAD], 1, &[], &[]);
+    assert_eq!(assigned(&desk.queue(vec![on(1, "linux")])), [("a", key(1, 1))]);
+    broken(&mut desk, 1, Blame::Platform);
+    assert_eq!(assigned(&desk.pass(1_000)), [("b", key(1, 2))]);
+    broken(&mut desk, 1, Blame::Platform);
+    // Both have failed it: what is left is the other image.
+    assert_eq!(assigned(&desk.pass(2_000)), [("a", key(1, 3))]);
+    assert_eq!(desk.record(1).offered.as_deref(), Some(GOOD));
+}
+
+#[test]
+fn a_master_that_has_just_started_knows_where_a_job_met_trouble() {
+    let mut desk = Desk::new();
+    let record = JobRecord {
+        agent: Some("a".to_string()),
+        attempt: 1,
+        infra: 1,
+        offered: Some(BAD.to_string()),
+        ..on(1, "linux")
+    };
+    desk.give(Input::Restore(record, 60));
+    assert_eq!(assigned(&desk.greet("a", &[BAD, GOOD], 1, &[], &[])), [("a", key(1, 2))]);
+    assert_eq!(desk.record(1).offered.as_deref(), Some(GOOD));
+}
+
+#[test]
+fn an_agent_that_chooses_by_itself_is_judged_by_what_was_wanted() {
+    let mut desk = Desk::new();
+    desk.told = false;
+    desk.greet("a", &[BAD, GOOD], 1, &[], &[]);
+    for id in 1..=3 {
+        desk.queue(vec![on(id, "linux")]);
+        assert_eq!(desk.record(id).offered, None);
+        broken(&mut desk, id, Blame::Platform);
+        desk.give(Input::Cancel(vec![id], "enough".to_string()));
+    }
+    assert!(desk.paused("a").starts_with("linux had trouble 3 times in a row"), "{}", desk.paused("a"));
+    assert_eq!(assigned(&desk.queue(vec![on(4, "linux")])), []);
+    assert_eq!(assigned(&desk.queue(vec![on(5, GOOD)])), [("a", key(5, 1))]);
+}
+
+#[test]
+fn steps_that_are_root_have_troubles_of_their_own() {
+    let mut desk = Desk::new();
+    let rooted = ["linux-bad/x86_64/gcc", "linux-good/x86_64/gcc"].map(sai_core::platform::as_root);
+    desk.greet("a", &[BAD, GOOD, &rooted[0], &rooted[1]], 1, &[], &[]);
+    desk.queue(vec![JobRecord { root: Some(true), ..on(1, "linux") }]);
+    assert_eq!(desk.record(1).offered.as_deref(), Some(BAD));
+    broken(&mut desk, 1, Blame::Platform);
+    desk.pass(1_000);
+    assert_eq!((desk.state(1), desk.record(1).offered.as_deref()), (JobState::Assigned, Some(GOOD)));
+}
+
+#[test]
 fn a_success_ends_the_pause_with_the_count() {
     let mut desk = Desk::new();
     desk.up("a", 4);

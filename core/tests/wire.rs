@@ -66,6 +66,7 @@ fn master_messages() -> Vec<MasterMessage> {
                 artifacts: vec![Artifact { stream: 1, path: text(), size: 0, sha256: text(), executable: true }],
             }]),
             root: None,
+            offered: None,
         }),
         MasterMessage::Adopt(Adopt { key: KEY, lengths: vec![0, u64::MAX] }),
         MasterMessage::Adopt(Adopt { key: KEY, lengths: Vec::new() }),

@@ -11,6 +11,7 @@ mod checks;
 mod disk;
 mod faults;
 mod host;
+mod images;
 mod liar;
 mod master;
 mod network;
@@ -105,6 +106,8 @@ pub struct Summary {
     pub unblocked: u64,
     /// Attempts started that hold units.
     pub granted: u64,
+    /// Attempts that met a broken image.
+    pub broken_images: u64,
 }
 
 impl Summary {
@@ -131,6 +134,7 @@ impl Summary {
         self.skipped += other.skipped;
         self.unblocked += other.unblocked;
         self.granted += other.granted;
+        self.broken_images += other.broken_images;
     }
 }
 

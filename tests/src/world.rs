@@ -49,6 +49,8 @@ pub struct Job {
     pub attempt: u32,
     /// Agent of the last attempt.
     pub agent: Option<String>,
+    /// Which of its platforms that ran in.
+    pub offered: Option<String>,
     /// Why it ended so.
     pub cause: String,
     /// Why it waits.

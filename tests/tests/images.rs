@@ -51,18 +51,18 @@ fn images_are_announced_at_once_and_withdrawn() {
     let state = world.agent_state("shed");
     let small = small_root(&world);
     image(&state, &["create", "linux-a/any/x", "--from-dir", &small]);
-    await_offer(&world, "shed", &["linux/host", "linux-a/any/x"]);
+    await_offer(&world, "shed", &["linux-a/any/x", "linux/host"]);
     image(&state, &["create", "linux-a/any/y", "--on", "linux-a/any/x"]);
-    await_offer(&world, "shed", &["linux/host", "linux-a/any/x", "linux-a/any/y"]);
+    await_offer(&world, "shed", &["linux-a/any/x", "linux-a/any/y", "linux/host"]);
     image(&state, &["remove", "linux-a/any/y"]);
-    await_offer(&world, "shed", &["linux/host", "linux-a/any/x"]);
+    await_offer(&world, "shed", &["linux-a/any/x", "linux/host"]);
     // By hand, and something wrong beside it.
     let images = state.join("images");
     std::fs::rename(images.join("linux-a/any/x"), images.join("linux-a/any/z")).expect("another name");
     std::fs::create_dir_all(images.join("linux-b/env")).expect("a directory");
     image(&state, &["rescan"]);
     agent.await_line("linux-b: has no base");
-    await_offer(&world, "shed", &["linux/host", "linux-a/any/z"]);
+    await_offer(&world, "shed", &["linux-a/any/z", "linux/host"]);
     std::fs::remove_dir_all(images.join("linux-a")).expect("no image");
     agent.signal(Signal::HUP);
     await_offer(&world, "shed", &["linux/host"]);
@@ -78,7 +78,7 @@ fn an_image_that_vanishes_fails_no_job() {
     let agent = world.agent("shed", &["linux/host"], 1);
     let state = world.agent_state("shed");
     image(&state, &["create", "linux-a/any/x", "--from-dir", &small_root(&world)]);
-    await_offer(&world, "shed", &["linux/host", "linux-a/any/x"]);
+    await_offer(&world, "shed", &["linux-a/any/x", "linux/host"]);
     // Nobody tells the agent.
     std::fs::remove_dir_all(state.join("images/linux-a")).expect("no image");
     world.repository.write(".sai.json", saifile(&["true"]).replace("linux", "linux-a"));
@@ -93,7 +93,7 @@ fn an_image_that_vanishes_fails_no_job() {
     assert_eq!(event.jobs.len(), 1);
     // What comes back is served again.
     image(&state, &["create", "linux-a/any/x", "--from-dir", &small_root(&world)]);
-    await_offer(&world, "shed", &["linux/host", "linux-a/any/x"]);
+    await_offer(&world, "shed", &["linux-a/any/x", "linux/host"]);
 }
 
 /// The program `sai-agent`, on a machine that has no cgroups.
@@ -128,7 +128,7 @@ fn limits_that_cannot_be_held_are_told_at_the_start_and_in_each_job() {
         image(&state, &["create", &platform, "--from-dir", &root]);
         agent.kill();
         agent = world.agent_again(name);
-        await_offer(&world, name, &["linux/host", &platform]);
+        await_offer(&world, name, &[&platform, "linux/host"]);
         let warnings = agent.said().into_iter().filter(|line| line.contains("no limit of")).collect::<Vec<_>>();
         let expected = match bare {
             true => ["memory", "cpu", "pids"].map(missing).to_vec(),
@@ -159,7 +159,7 @@ fn steps_are_root_where_the_saifile_asks_for_it_and_an_agent_can() {
             &world.agent_state(name),
             &["create", "linux-r/any/x", "--from-dir", &roots::debian("bookworm").display().to_string()],
         );
-        await_offer(&world, name, &["linux/host", "linux-r/any/x"]);
+        await_offer(&world, name, &["linux-r/any/x", "linux/host"]);
     };
     // Neither an agent that cannot nor one that may not.
     let cannot = world.agent_with("cannot", &["linux/host"], 1, &["\"container\": \"bwrap\""]);
@@ -212,7 +212,7 @@ fn the_agent_inside_a_master_has_images_too() {
     await_offer(&world, "built-in", &["linux/host"]);
     let state = world.state().join("agent");
     image(&state, &["create", "linux-a/any/x", "--from-dir", &small_root(&world)]);
-    await_offer(&world, "built-in", &["linux/host", "linux-a/any/x"]);
+    await_offer(&world, "built-in", &["linux-a/any/x", "linux/host"]);
     image(&state, &["remove", "linux-a/any/x"]);
     await_offer(&world, "built-in", &["linux/host"]);
     drop(master);
@@ -250,6 +250,50 @@ fn push_odd(world: &World, bare: &Path, branch: &str, saifile: &str, entries: &[
     assert!(answer.is_some(), "{branch} is told");
 }
 
+#[test]
+fn a_job_that_met_a_bad_image_gets_the_good_one_and_no_other_job_waits() {
+    if !is_root() {
+        return;
+    }
+    let world = World::new("bad-and-good");
+    let _master = world.master();
+    let agent = world.agent("shed", &["linux/host"], 1);
+    let state = world.agent_state("shed");
+    image(&state, &["create", "linux-t-bad/any/x", "--from-dir", &small_root(&world)]);
+    let root = roots::debian("bookworm").display().to_string();
+    image(&state, &["create", "linux-t-good/any/x", "--from-dir", &root]);
+    await_offer(&world, "shed", &["linux-t-bad/any/x", "linux-t-good/any/x", "linux/host"]);
+    // The bad one is what the agent would choose.
+    let text = |platform: &str, names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|name| format!("{name:?}: {{}}")).collect();
+        let names = names.join(", ");
+        format!(
+            "{{\"schema\": \"sai-1\", \"platforms\": {{{platform:?}: {{\"build\": \"true\"}}}}, \"configurations\": {{{names}}}}}"
+        )
+    };
+    world.repository.push_saifile(&text("linux-t", &["a", "b", "c", "d"]));
+    let event = world.ended(1);
+    let said = || agent.said();
+    for (job, attempt) in event.jobs.iter().zip([2, 2, 2, 1]) {
+        assert_eq!((job.state.as_str(), job.attempt), ("passed", attempt), "{event:?}\n{:#?}", said());
+        assert_eq!(job.offered.as_deref(), Some("linux-t-good/any/x"), "{event:?}");
+    }
+    // The bad one alone is set aside, and people can see it.
+    let told = "linux-t-bad/any/x had trouble 3 times in a row";
+    assert!(world.page("/agents").contains(told), "{}", world.page("/agents"));
+    assert!(world.page(&format!("/job/{}", event.jobs[0].id)).contains(" in <bdi>linux-t-good/any/x</bdi>"));
+    let list = run(Command::new(program("sai-master")).args(["agent", "list", "--state"]).arg(world.state()));
+    assert!(list.contains(told) && !list.contains("linux-t-good/any/x had"), "{list}");
+    // Who wants just that waits for it; nobody else does.
+    world.repository.push_saifile(&text("linux-t-bad", &["a"]));
+    let waiting = eventually("it waits", || world.event(2)?.jobs.first()?.waiting.clone());
+    assert!(waiting.contains("paused after trouble"), "{waiting}");
+    world.repository.push_saifile(&saifile(&["true"]).replace("\"linux\"", "\"linux/host\""));
+    let event = world.ended(3);
+    assert_eq!((event.jobs[0].state.as_str(), event.jobs[0].attempt), ("passed", 1), "{event:?}");
+    assert_eq!(event.jobs[0].offered.as_deref(), Some("linux/host"));
+}
+
 /// Jobs in each branch of the hostile repository: more than the troubles in a row that make a pause.
 const HOSTILE_JOBS: usize = 4;
 /// Time in which an honest job is run, its checkout on a busy machine included; a pause is of 30 s at least.
@@ -276,7 +320,7 @@ fn a_hostile_repository_and_a_bad_image_keep_no_honest_push_waiting() {
     let mut master = world.master();
     let _agent = world.agent("shed", &["linux/host"], 2);
     image(&world.agent_state("shed"), &["create", "linux-bad/any/x", "--from-dir", &small_root(&world)]);
-    await_offer(&world, "shed", &["linux/host", "linux-bad/any/x"]);
+    await_offer(&world, "shed", &["linux-bad/any/x", "linux/host"]);
     let names: Vec<String> = (0..HOSTILE_JOBS).map(|number| format!("\"c{number}\": {{}}")).collect();
     let on = |platform: &str| {
         format!(

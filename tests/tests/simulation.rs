@@ -96,6 +96,7 @@ fn all_worlds_keep_every_promise() {
                 ("skipped jobs", sum.skipped),
                 ("jobs whose needs had passed", sum.unblocked),
                 ("attempts that hold units", sum.granted),
+                ("attempts in broken images", sum.broken_images),
             ] {
                 assert!(count >= least, "too few {what}: {sum:?}");
             }

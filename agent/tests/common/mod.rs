@@ -91,6 +91,7 @@ impl World {
             submodules: false,
             needs: None,
             root: None,
+            offered: None,
         }
     }
 

@@ -268,5 +268,6 @@ pub fn assignment(job: u64, repository: &(String, String), steps: &[&str]) -> As
         submodules: false,
         needs: None,
         root: None,
+        offered: None,
     }
 }

@@ -4,6 +4,7 @@ use super::{Output, Scheduler, Wanted, no_longer_awaited};
 use crate::clock::Now;
 use crate::job::{JobId, JobKey, JobState};
 use crate::ordered::{Map, Set};
+use crate::platform::unrooted;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -18,9 +19,11 @@ impl Scheduler {
             let Some((id, name)) = self.choose(now) else { return };
             self.dequeue(id);
             let Some(queue) = self.jobs.get(&id).map(Self::queue_of) else { return };
-            let Some(job) = self.jobs.get_mut(&id) else { return };
+            let (Some(job), Some(agent)) = (self.jobs.get_mut(&id), self.agents.get(&name)) else { return };
             job.ran_ms = 0;
+            let place = agent.place(now.steady, &name, &job.wanted, &job.met).filter(|_| agent.told);
             let record = &mut job.record;
+            record.offered = place.map(|place| unrooted(place).to_string());
             // From here on another attempt counts, whatever became of that one.
             out.extend(no_longer_awaited(record).map(|(name, key)| Output::Forget(name, key)));
             record.state = JobState::Assigned;
@@ -59,11 +62,11 @@ impl Scheduler {
             if later || (!alone && !self.units.fits(id, &queue.units)) {
                 continue;
             }
-            let avoid = self.jobs.get(&id).and_then(|job| job.avoid.as_deref());
-            let found = || self.agent_for(now.steady, &queue.repository, queue.wanted(), avoid);
-            let agent = match avoid {
-                Some(_) => found(),
-                None => *agents.get_or_insert_with((queue.repository.as_str(), queue.wanted()), found),
+            let met = self.jobs.get(&id).map_or(&[][..], |job| &job.met);
+            let found = || self.agent_for(now.steady, &queue.repository, queue.wanted(), met);
+            let agent = match met {
+                [_, ..] => found(),
+                [] => *agents.get_or_insert_with((queue.repository.as_str(), queue.wanted()), found),
             };
             match agent {
                 Some(agent) if alone => best = Some((rank, agent.to_string())),

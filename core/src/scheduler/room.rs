@@ -3,6 +3,7 @@
 //! Of thousands of agents most offer the same, so they are filed by what they offer; within that those with room stand in
 //! the order in which they are given jobs. An agent is lifted out before what it is filed by changes, and filed again after.
 
+use super::trouble::{Met, weight};
 use super::{Agent, Scheduler};
 use crate::limits::{Millis, SLOTS};
 use crate::ordered::{Map, Set};
@@ -157,31 +158,25 @@ impl Scheduler {
         self.classes.values().any(|class| !class.room.is_empty())
     }
 
-    /// The idlest agent that serves what is wanted and is not paused for it; a warm mirror counts for it, having just
-    /// failed this job against it.
-    pub(super) fn agent_for(
-        &self,
-        now: Millis,
-        repository: &str,
-        wanted: Wanted<'_>,
-        avoid: Option<&str>,
-    ) -> Option<&str> {
-        let may = |agent: &Agent| !agent.paused_for(now, wanted.platform);
-        let mut best: Option<(bool, u64, &str)> = None;
+    /// The idlest agent that serves what is wanted and is not paused for it. A warm mirror counts for it. Where the job met
+    /// trouble it goes only if there is nobody else, and there to the same platform only if there is no other.
+    pub(super) fn agent_for(&self, now: Millis, repository: &str, wanted: Wanted<'_>, met: &[Met]) -> Option<&str> {
+        let mut best: Option<(u8, u64, &str)> = None;
         for class in self.classes_for(wanted) {
             for (queue, more) in [(class.warm.get(repository), 0), (Some(&class.room), COLD_PERMILLE)] {
                 for (cost, name) in queue.into_iter().flatten() {
-                    let found = (avoid == Some(name), cost + more, name.as_ref());
-                    if best.is_some_and(|best| best <= found) {
-                        // Those after it cost no less, and one to be avoided is found only where there is no other.
-                        if !found.0 {
-                            break;
-                        }
-                    } else if self.agents.get(name.as_ref()).is_some_and(&may) {
-                        best = Some(found);
-                        if !found.0 {
-                            break;
-                        }
+                    let known = met.iter().any(|met| met.agent == **name);
+                    let least = (u8::from(known), cost + more, name.as_ref());
+                    let better = best.is_none_or(|best| least < best);
+                    let agent = self.agents.get(name.as_ref()).filter(|_| better);
+                    let place = agent.and_then(|agent| agent.place(now, name, wanted.platform, met));
+                    if let Some(place) = place {
+                        let found = (least.0 + weight(met, name, place), least.1, least.2);
+                        best = Some(best.map_or(found, |best| best.min(found)));
+                    }
+                    // Those after it cost no less, and one that met trouble goes only where there is no other.
+                    if !known && (place.is_some() || !better) {
+                        break;
                     }
                 }
             }
@@ -201,6 +196,7 @@ mod tests {
     use super::super::{Greeting, Input, Policy};
     use super::*;
     use crate::clock::Now;
+    use crate::job::Blame;
     use alloc::format;
     use alloc::string::ToString;
     use alloc::vec;
@@ -216,16 +212,13 @@ mod tests {
     }
 
     /// The agent found by a look at every one.
-    fn plain<'a>(
-        scheduler: &'a Scheduler,
-        repository: &str,
-        wanted: Wanted<'_>,
-        avoid: Option<&str>,
-    ) -> Option<&'a str> {
+    fn plain<'a>(scheduler: &'a Scheduler, repository: &str, wanted: Wanted<'_>, met: &[Met]) -> Option<&'a str> {
         let able = scheduler.agents.iter().filter(|(_, agent)| agent.cost().is_some() && agent.serves(wanted));
         let least = able.min_by_key(|(name, agent)| {
             let cold = if agent.mirrors.contains(repository) { 0 } else { COLD_PERMILLE };
-            (avoid == Some(name.as_str()), agent.cost().unwrap_or_default() + cold)
+            let place = agent.place(0, name, wanted.platform, met).unwrap_or_default();
+            let known = u8::from(met.iter().any(|met| met.agent == **name));
+            (known + weight(met, name, place), agent.cost().unwrap_or_default() + cold)
         });
         least.map(|(name, _)| name.as_str())
     }
@@ -234,7 +227,7 @@ mod tests {
     fn the_file_finds_whom_a_look_at_every_agent_finds() {
         let offers = [
             vec!["linux-debian-12/x86_64/gcc"],
-            vec!["linux-debian-12/x86_64/gcc", "rtos/arm"],
+            vec!["linux-debian-12/x86_64/gcc", "rtos/arm", "linux-debian-13/x86_64/gcc"],
             vec![],
             vec!["rtos/arm"],
         ];
@@ -251,6 +244,7 @@ mod tests {
                     platforms,
                     slots: random.below(4) as u32,
                     needs: random.below(2) == 0,
+                    told: random.below(2) == 0,
                     mirrors: repositories.iter().filter(|_| random.below(3) == 0).map(ToString::to_string).collect(),
                     holds: Vec::new(),
                 }),
@@ -262,12 +256,17 @@ mod tests {
             };
             scheduler.handle(Now { steady: turn, wall: turn }, input, &mut out);
             for platform in ["linux", "linux-debian/x86_64", "rtos", "plan9"] {
-                let name = format!("agent{}", random.below(12));
-                let avoid = (random.below(2) == 0).then_some(name.as_str());
+                let met: Vec<Met> = (0..random.below(4))
+                    .map(|_| Met {
+                        agent: format!("agent{}", random.below(12)),
+                        platform: [platform, "linux-debian-12/x86_64/gcc"][random.below(2) as usize].to_string(),
+                        blame: [Blame::Agent, Blame::Platform][random.below(2) as usize],
+                    })
+                    .collect();
                 let repository = repositories[random.below(3) as usize];
                 let wanted = Wanted { platform, needs: random.below(2) == 0 };
-                let found = scheduler.agent_for(turn, repository, wanted, avoid);
-                assert_eq!(found, plain(&scheduler, repository, wanted, avoid), "turn {turn}");
+                let found = scheduler.agent_for(turn, repository, wanted, &met);
+                assert_eq!(found, plain(&scheduler, repository, wanted, &met), "turn {turn}");
                 let able = |agent: &&Agent| agent.serves(wanted);
                 assert_eq!(scheduler.is_offered(wanted), scheduler.agents.values().any(|agent| able(&agent)));
                 let here = scheduler.agents.values().filter(able).any(|agent| agent.connected);

@@ -2,14 +2,16 @@
 //!
 //! Trouble is counted where its cause is, so that nobody else is kept from working by it: a remote that is away against
 //! the repository, everything else against one platform of one agent. That an agent as a whole is broken is not to be
-//! told from several of its images being so; then each of its platforms has its own row, and that is soon full.
+//! told from several of its images being so; then each of its platforms has its own row, and that is soon full. The
+//! platform is the one that was offered and used, not the one that was wanted: a broken image that serves `linux` takes
+//! no other image away from jobs that want just that.
 
-use super::{Agent, DOUBLINGS, Output, Policy, Scheduler};
+use super::{Agent, DOUBLINGS, Job, Output, Policy, Scheduler};
 use crate::clock::Now;
 use crate::job::{Blame, Fault, JobId, JobKey, Outcome, Verdict};
 use crate::limits::{Millis, PLATFORMS};
 use crate::ordered::Set;
-use crate::platform::described;
+use crate::platform::{as_root, described, serves};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -18,6 +20,8 @@ use alloc::vec::Vec;
 const TROUBLES: u32 = 3;
 /// Repositories whose troubles are counted at most: more than one master is configured for.
 const REPOSITORIES: usize = 4096;
+/// Places where a job met trouble that are remembered: more than it is tried at.
+const MET: usize = 16;
 /// Characters of a reason that are kept for people.
 const WHY: usize = 200;
 
@@ -75,7 +79,74 @@ impl Group {
     }
 }
 
+/// Where an attempt met trouble: the agent, which of its platforms, and whose it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Met {
+    pub agent: String,
+    pub platform: String,
+    pub blame: Blame,
+}
+
+/// How much speaks against a platform of an agent after what a job met: 2 if the trouble was that platform's, 1 if it
+/// was not and the job was in it.
+pub(super) fn weight(met: &[Met], agent: &str, platform: &str) -> u8 {
+    let there = met.iter().filter(|met| met.agent == agent && met.platform == platform);
+    there.map(|met| if met.blame == Blame::Platform { 2 } else { 1 }).max().unwrap_or(0)
+}
+
+impl Job {
+    /// The platform by whose name the troubles of its present attempt are counted: the one that it runs in, or the wanted
+    /// one where its agent chose by itself.
+    fn place(&self) -> String {
+        match &self.record.offered {
+            Some(offered) if self.record.root == Some(true) => as_root(offered),
+            Some(offered) => offered.clone(),
+            None => self.wanted.clone(),
+        }
+    }
+
+    /// Remembers that its last attempt met trouble where it was.
+    pub(super) fn meet(&mut self, agent: Option<String>, blame: Blame) {
+        let Some(agent) = agent else { return };
+        let met = Met { agent, platform: self.place(), blame };
+        if !self.met.contains(&met) && self.met.len() < MET {
+            self.met.push(met);
+        }
+    }
+}
+
 impl Agent {
+    /// Which of its platforms a job gets here, by the name its troubles are counted under: one that had no trouble with it
+    /// before the others, then the one that is wanted by its very name, then the first. None if all are paused.
+    pub(super) fn place<'a>(&'a self, now: Millis, name: &str, wanted: &'a str, met: &[Met]) -> Option<&'a str> {
+        let free = |platform: &&str| self.rows.get(*platform).is_none_or(|row| !row.paused(now));
+        if !self.told {
+            return Some(wanted).filter(free);
+        }
+        let serving = self.serving(wanted).filter(free);
+        serving.min_by_key(|platform| (weight(met, name, platform), *platform != wanted))
+    }
+
+    fn serving(&self, wanted: &str) -> impl Iterator<Item = &str> {
+        self.offer.platforms.iter().map(String::as_str).filter(move |offered| serves(offered, wanted))
+    }
+
+    /// Those that serve what is wanted and are paused, of one that is told which to use.
+    pub(super) fn paused_of(&self, now: Millis, wanted: &str) -> impl Iterator<Item = &str> {
+        let paused = move |platform: &&str| self.rows.get(*platform).is_some_and(|row| row.paused(now));
+        self.serving(wanted).filter(move |platform| self.told && paused(platform))
+    }
+
+    /// Forgets the troubles of what is not offered any more: an image of that name is another one.
+    pub(super) fn drop_rows(&mut self) {
+        let Self { offer, told, rows, .. } = self;
+        let offered = |platform: &str| match told {
+            true => offer.platforms.iter().any(|offered| offered == platform),
+            false => offer.platforms.iter().any(|offered| serves(offered, platform)),
+        };
+        rows.retain(|platform, _| offered(platform));
+    }
+
     fn row_of(&mut self, platform: &str) -> &mut Row {
         if self.rows.len() >= PLATFORMS && !self.rows.contains_key(platform) {
             let oldest = self.rows.iter().min_by_key(|(_, row)| row.until).map(|(name, _)| name.clone());
@@ -94,7 +165,7 @@ impl Scheduler {
         if !excused {
             self.trouble(now, &name, key.job, blame, &why);
         } else if let Some(job) = self.jobs.get_mut(&key.job) {
-            job.avoid = Some(name);
+            job.meet(Some(name), blame);
         }
         self.broken_quietly(now, key, why, out);
     }
@@ -118,8 +189,8 @@ impl Scheduler {
             }
             return;
         }
-        job.avoid = Some(name.to_string());
-        let platform = job.wanted.clone();
+        job.meet(Some(name.to_string()), blame);
+        let platform = job.place();
         let Some(agent) = self.agents.get_mut(name) else { return };
         let row = agent.row_of(&platform);
         row.add(why);
@@ -136,7 +207,7 @@ impl Scheduler {
         let Some(job) = self.jobs.get(&id).filter(|_| ran) else { return };
         self.repositories.remove(&job.record.repository);
         if let Some(agent) = self.agents.get_mut(name) {
-            agent.rows.remove(&job.wanted);
+            agent.rows.remove(&job.place());
         }
     }
 

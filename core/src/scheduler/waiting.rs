@@ -218,10 +218,16 @@ impl Scheduler {
             });
         }
         let mut reasons = [(0, "busy"), (0, "set aside"), (0, "paused after trouble"), (0, "without slots")];
-        for (_, agent) in able.iter().filter(|(_, agent)| agent.connected) {
+        let mut paused = Vec::new();
+        for (name, agent) in able.iter().filter(|(_, agent)| agent.connected) {
+            let whole = agent.place(now, name, wanted.platform, &[]).is_none();
+            if !whole && paused.len() < SHOWN {
+                let places = agent.paused_of(now, wanted.platform);
+                paused.extend(places.take(SHOWN).map(|platform| format!("{} on {name}", described(platform))));
+            }
             let reason = if agent.aside {
                 1
-            } else if agent.paused_for(now, wanted.platform) {
+            } else if whole {
                 2
             } else if agent.slots == 0 {
                 3
@@ -233,7 +239,11 @@ impl Scheduler {
         let reasons: Vec<String> =
             reasons.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
         let noun = if here == 1 { "agent offers" } else { "agents offer" };
-        Standing::Here(format!("{here} {noun} {known}: {}", reasons.join(", ")))
+        let but = match paused.is_empty() {
+            true => String::new(),
+            false => format!(" (without {}, paused after trouble)", paused.join(", ")),
+        };
+        Standing::Here(format!("{here} {noun} {known}: {}{but}", reasons.join(", ")))
     }
 }
 

@@ -59,13 +59,15 @@ fn policy() -> Policy {
 
 /// A scheduler and the moment it is.
 pub struct Desk {
+    /// Whether agents that greet are told in which of their platforms a job is to run.
+    pub told: bool,
     pub scheduler: Scheduler,
     pub now: Millis,
 }
 
 impl Desk {
     pub fn new() -> Self {
-        Self { scheduler: Scheduler::new(policy()), now: 1_000_000 }
+        Self { told: true, scheduler: Scheduler::new(policy()), now: 1_000_000 }
     }
 
     /// Offers these units from now on.
@@ -127,6 +129,7 @@ impl Desk {
             platforms: own(platforms),
             slots,
             needs: true,
+            told: self.told,
             mirrors: own(mirrors),
             holds: holds.to_vec(),
         }))

@@ -52,6 +52,8 @@ struct Job<'a> {
     /// Whether its steps are root, in a container.
     root: bool,
     agent: Option<&'a str>,
+    /// Which of the agent's platforms its last attempt ran in, where the master chose it.
+    offered: Option<&'a str>,
     queued_at: String,
     started_at: Option<String>,
     ended_at: Option<String>,
@@ -213,6 +215,7 @@ fn job_json<'a>(job: &'a JobRecord, waiting: Option<&'a str>, now: u64) -> Job<'
         priority: i64::from(job.priority),
         root: job.root == Some(true),
         agent: job.agent.as_deref(),
+        offered: job.offered.as_deref(),
         queued_at: moment(job.queued_at),
         started_at: job.started_at.map(moment),
         ended_at: job.ended_at.map(moment),

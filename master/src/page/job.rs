@@ -315,6 +315,9 @@ fn about(html: &mut Html, view: &JobView, now: u64) {
         html.element("span").with(|html| {
             html.text("on ");
             html.element("a").href(format_args!("/agents#agent-{}", path_part(agent))).name(agent);
+            if let Some(offered) = job.offered.as_ref().filter(|offered| **offered != job.platform) {
+                html.text(" in ").name(offered);
+            }
         });
     }
     html.element("span").with(|html| {

@@ -48,6 +48,8 @@ pub(super) struct Oracle {
     pub(super) passed: BTreeSet<JobKey>,
     /// Until when attempts count as holding units whose agents say nothing.
     pub(super) units_until: BTreeMap<JobKey, Millis>,
+    /// Where jobs met trouble, agents and what they offer, and whether that was a broken image.
+    pub(super) met: BTreeMap<JobId, BTreeMap<(String, String), bool>>,
 }
 
 impl Oracle {
@@ -64,6 +66,7 @@ impl Oracle {
             orphan_ms,
             passed: BTreeSet::new(),
             units_until: BTreeMap::new(),
+            met: BTreeMap::new(),
         }
     }
 
@@ -93,6 +96,7 @@ impl Oracle {
 
     pub(super) fn forget_waits(&mut self) {
         self.away.clear();
+        self.met.clear();
     }
 }
 
@@ -121,6 +125,7 @@ impl World {
                     return self.broken("slots", format!("{name} has {slots}, and {runs} attempts"));
                 }
                 let key = assignment.key;
+                self.check_image(name, assignment)?;
                 self.note_units(key);
                 if self.oracle.cancels.get(&key.job).is_some_and(|attempt| key.attempt > *attempt) {
                     return self.broken("cancel", format!("{key} is given out although the job was cancelled before"));
@@ -209,11 +214,10 @@ impl World {
             .collect();
         for record in ready {
             for (name, connected) in hub.connected() {
-                if !connected.hello.platforms.iter().any(|offered| serves(offered, &record.platform)) {
-                    continue;
-                }
-                let prefix = format!("{} ", record.platform);
-                if scheduler.paused(self.now, name).iter().any(|why| why.starts_with(&prefix)) {
+                let paused = scheduler.paused(self.now, name);
+                let free = |offered: &&String| !paused.iter().any(|why| why.starts_with(&format!("{offered} ")));
+                let mut serving = connected.hello.platforms.iter().filter(|offered| serves(offered, &record.platform));
+                if !serving.any(|offered| free(&offered)) {
                     continue;
                 }
                 let runs = scheduler.runs(name).count() as u64;

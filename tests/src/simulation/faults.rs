@@ -155,6 +155,7 @@ impl World {
         let slots = self.random.between(1, 3) as u32;
         let identity = identity(&mut self.random);
         self.hosts.push(Host::new(name, identity, platforms, slots));
+        self.break_image();
         let latest = if self.random.chance(200) { self.temper.quiet_after } else { 3_000 };
         let wait = self.random.below(latest);
         self.after(wait, Event::StartAgent(self.hosts.len() - 1));
@@ -378,6 +379,7 @@ impl World {
         self.hub(Input::Hold(None))?;
         for host in 0..self.hosts.len() {
             let name = self.hosts[host].name.clone();
+            self.hosts[host].bad = None;
             self.hub(Input::SetAside(name, false))?;
             if self.hosts[host].slots == 0 {
                 self.offer(host, 1)?;

@@ -1,5 +1,6 @@
 //! An agent's edge: what its session says → frames, job directories, supervisors; crashes, and the start after them.
 
+use super::images::BROKEN_IMAGE;
 use super::network::{Frame, Side};
 use super::supervisor::Supervisor;
 use super::{Bug, Event, Outcome, World};
@@ -32,6 +33,8 @@ pub(super) struct Host {
     pub(super) name: String,
     pub(super) identity: String,
     pub(super) platforms: Vec<String>,
+    /// The one of them in which nothing runs.
+    pub(super) bad: Option<String>,
     pub(super) slots: u32,
     /// The most it has ever offered.
     pub(super) slots_ever: u32,
@@ -59,6 +62,7 @@ impl Host {
             name,
             identity,
             platforms,
+            bad: None,
             slots,
             slots_ever: slots,
             liar: false,
@@ -107,7 +111,11 @@ impl World {
                 Output::Start(assignment) => {
                     let key = assignment.key;
                     self.check_start(host, key)?;
-                    if self.random.chance(30) {
+                    let bad = &self.hosts[host].bad;
+                    if bad.is_some() && *bad == assignment.offered {
+                        let why = BROKEN_IMAGE.to_string();
+                        self.session(host, Input::StartFailed { key, blame: Blame::Platform, why })?;
+                    } else if self.random.chance(30) {
                         self.session(
                             host,
                             Input::StartFailed { key, blame: Blame::Agent, why: "the disk is full".to_string() },

@@ -95,6 +95,7 @@ impl World {
                 Output::Event(record) => self.row(&mut rows, Row::Event(record)),
                 Output::Job(record) => {
                     self.check_decision(&record)?;
+                    self.note_broken_image(&record);
                     self.row(&mut rows, Row::Job(record));
                 }
                 Output::Agent(record) => self.row(&mut rows, Row::Agent(record)),
