@@ -33,6 +33,7 @@ pub mod record;
 pub mod ref_name;
 pub mod replay;
 pub mod repo_spec;
+pub mod results;
 pub mod retention;
 pub mod run;
 pub mod scheduler;

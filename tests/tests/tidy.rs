@@ -53,6 +53,7 @@ const VALUES: &[(&str, &str)] = &[
     ("ordered", "collections"),
     ("record", "reads a log"),
     ("replay", "a set that holds so many"),
+    ("results", "reads lines that a board prints"),
     ("retention", "goes over events once"),
     ("settings", "reads a file's keys"),
     ("stream", "the lengths of a stream"),
