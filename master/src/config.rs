@@ -2,6 +2,7 @@
 
 use crate::front::{Network, Proxies};
 use sai_agent::container_settings::{self, ContainerSettings};
+use sai_core::forge_page::{self, ForgePage};
 use sai_core::limits::{JOB_TIMEOUT_S, LOG_BYTES};
 use sai_core::ordered::Map;
 use sai_core::retention;
@@ -39,6 +40,8 @@ pub struct Repository {
     pub submodules: bool,
     /// Added to the priority of each of its jobs.
     pub priority: i32,
+    /// Its pages at its forge, if they are known.
+    pub forge: Option<ForgePage>,
 }
 
 /// The agent inside the master.
@@ -166,7 +169,7 @@ const ROOT: &[&str] = &[
 ];
 /// Keys of the agent inside, beside those about containers.
 const BUILTIN: [&str; 4] = ["platforms", "slots", "user", "env"];
-const REPOSITORY: &[&str] = &["url", "secret", "poll_s", "tags", "submodules", "priority"];
+const REPOSITORY: &[&str] = &["url", "secret", "poll_s", "tags", "submodules", "priority", "forge", "web"];
 
 /// Reads a configuration file's bytes. Relative paths in it are relative to where the master is started.
 ///
@@ -269,9 +272,25 @@ fn repository(reader: &mut Reader, name: &str, section: &Section<'_>) -> Option<
             "a repository name of letters, digits and `_.-`, beginning with neither `.` nor `-`",
         );
     }
+    let kind =
+        reader.word(section, "forge", &forge_page::WORDS).and_then(|index| forge_page::KINDS.get(index).copied());
+    let web = reader.checked(section, "web", forge_page::check_address);
+    let url: CloneUrl = url?.into();
+    let forge = ForgePage::new(kind, web.as_deref(), url.shown());
+    if forge.is_none() && kind.is_some() {
+        reader.report(
+            section,
+            "forge",
+            "`web` beside it, the address of the repository's page: `url` is not of the web",
+        );
+    } else if forge.is_none() && web.is_some() {
+        let expected = format!("`forge` beside it, one of {}", forge_page::WORDS.join(", "));
+        reader.report(section, "web", &expected);
+    }
     let repository = Repository {
         name: name.to_string(),
-        url: url?.into(),
+        forge,
+        url,
         secret: reader
             .checked(section, "secret", |text| match text.len() {
                 16..=1024 => Ok(()),
@@ -292,4 +311,34 @@ fn check_own_url(text: &str) -> Result<(), String> {
         !host.is_empty() && host.chars().all(|letter| letter.is_ascii_alphanumeric() || ".-_:[]".contains(letter))
     });
     if good { Ok(()) } else { Err("an address as https://HOST:PORT".to_string()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn forge(keys: &str) -> Result<Option<String>, String> {
+        let text = format!("{{\"repositories\": {{\"a\": {{{keys}}}}}}}");
+        let config = read("F", text.as_bytes()).map_err(|errors| errors.join("\n"))?;
+        let forge = config.repositories.get("a").and_then(|repository| repository.forge.clone());
+        Ok(forge.map(|forge| forge.commit("1")))
+    }
+
+    #[test]
+    fn the_pages_at_a_forge_are_told_or_known_and_never_name_a_credential() {
+        let github = Ok(Some("https://github.com/a/b/commit/1".to_string()));
+        assert_eq!(forge("\"url\": \"https://hunter2@github.com/a/b.git\""), github);
+        assert_eq!(forge("\"url\": \"/srv/a\""), Ok(None));
+        let told = "\"url\": \"/srv/a\", \"forge\": \"cgit\", \"web\": \"https://g.example/a/\"";
+        assert_eq!(forge(told), Ok(Some("https://g.example/a/commit/?id=1".to_string())));
+        for (keys, expected) in [
+            ("\"forge\": \"cgit\"", "repositories.a.forge: expected `web` beside it"),
+            ("\"forge\": \"sourcehut\"", "repositories.a.forge: expected one of github, gitlab, gitea, cgit"),
+            ("\"web\": \"https://g.example/a\"", "repositories.a.web: expected `forge` beside it, one of github"),
+            ("\"web\": \"javascript:alert(1)\"", "repositories.a.web: expected the address of the repository's page"),
+        ] {
+            let error = forge(&format!("\"url\": \"/srv/a\", {keys}")).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
 }

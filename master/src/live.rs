@@ -4,6 +4,7 @@
 //! changed since it last looked. Touching a topic twice is touching it once, and a set that grows past its bound becomes
 //! "everything": a viewer's memory is bounded whatever the rate, and nobody waits for a viewer.
 
+use sai_core::forge_page::ForgePage;
 use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::ordered::{Map, Set};
 use smol::channel;
@@ -54,6 +55,13 @@ pub struct LiveAgent {
     pub changed_at: u64,
 }
 
+impl Live {
+    /// The pages of a repository at its forge, if they are known.
+    pub fn forge(&self, repository: &str) -> Option<ForgePage> {
+        self.repositories.iter().find(|known| known.name == repository)?.forge.clone()
+    }
+}
+
 impl LiveAgent {
     /// Whether nothing but load, free space and a count differs.
     pub fn is_much_like(&self, other: &Self) -> bool {
@@ -73,6 +81,8 @@ pub struct LiveRepository {
     pub state: String,
     /// Whether that is trouble.
     pub trouble: bool,
+    /// Its pages at its forge, if they are known.
+    pub forge: Option<ForgePage>,
 }
 
 /// What is known now and is in no record.

@@ -309,7 +309,8 @@ impl Repositories {
                 let state = before.map_or("not looked at yet", |shown| &shown.state).to_string();
                 let trouble = before.is_some_and(|shown| shown.trouble);
                 let url = repository.url.shown().to_string();
-                LiveRepository { name: repository.name.clone(), url, state, trouble }
+                let (name, forge) = (repository.name.clone(), repository.forge.clone());
+                LiveRepository { name, url, state, trouble, forge }
             })
             .collect();
         drop(live);

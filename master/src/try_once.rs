@@ -126,6 +126,7 @@ async fn build(
         tags: false,
         submodules: false,
         priority: 0,
+        forge: None,
     };
     let tip = Tip { reference: snapshot.reference, revision: snapshot.revision };
     let file = Saifile { bytes: snapshot.saifile, subject: snapshot.subject, author: String::new(), committed_s: 0 };

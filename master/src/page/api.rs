@@ -29,6 +29,9 @@ struct Event<'a> {
     /// How many jobs are in each state that some are in.
     counts: Map<String, u64>,
     duration_ms: Option<u64>,
+    /// Pages at the forge of the revision and of the ref, where they are known.
+    revision_page: Option<String>,
+    ref_page: Option<String>,
     errors: &'a [String],
     warnings: &'a [String],
     page: String,
@@ -184,6 +187,8 @@ fn event_json<'a>(view: &'a EventView, now: u64) -> Event<'a> {
             view.counts().into_iter().map(|(state, count)| (state.word().to_string(), count as u64)),
         ),
         duration_ms: view.took(now),
+        revision_page: view.forge.as_ref().map(|forge| forge.commit(&event.revision)),
+        ref_page: view.forge.as_ref().and_then(|forge| forge.reference(&event.reference)),
         errors: &event.errors,
         warnings: &event.warnings,
         page: format!("/event/{}", event.id),

@@ -2,7 +2,7 @@
 
 use super::grid;
 use super::html::{Html, path_part};
-use super::layout::{Here, Layout, badge, moment, revision, subject, took};
+use super::layout::{Here, Layout, at_forge, badge, moment, revision, subject, took};
 use super::views::{EventView, EventsView, Visitor, reference_name, source_phrase};
 
 /// The page.
@@ -127,8 +127,17 @@ pub fn about(html: &mut Html, view: &EventView) {
         .href(format_args!("/?repository={}", path_part(&event.repository)))
         .name(&event.repository);
     let (kind, name) = reference_name(&event.reference);
-    html.element("span").class(format_args!("ref {kind}")).attribute("title", &event.reference).name(name);
-    revision(html, &event.revision);
+    html.element("span").class(format_args!("ref {kind}")).attribute("title", &event.reference).with(|html| {
+        at_forge(html, view.forge.as_ref().and_then(|forge| forge.reference(&event.reference)), |html| {
+            html.name(name);
+        });
+    });
+    revision(html, &event.revision, view.forge.as_ref());
+    if let Some((forge, previous)) = view.forge.as_ref().zip(view.previous.as_ref()) {
+        at_forge(html, Some(forge.comparison(previous, &event.revision)), |html| {
+            html.text("Changes");
+        });
+    }
     if !event.author.is_empty() {
         html.element("span").class("author").name(&event.author);
     }

@@ -3,7 +3,7 @@
 use super::first_error::FirstError;
 use super::html::{Html, path_part};
 use super::layout::{
-    Here, Layout, ask, button, job_title, moment, revision, sign_in_hint, state_badge, subject, titled, took,
+    Here, Layout, ask, at_forge, button, job_title, moment, revision, sign_in_hint, state_badge, subject, titled, took,
 };
 use super::log::LogPage;
 use super::log_html::{self, Marks};
@@ -299,8 +299,13 @@ fn crumbs(html: &mut Html, view: &JobView) {
             html.element("a").href(format_args!("/event/{}", event.id)).name(subject(event));
             html.text(" ");
             html.element("span").class("muted").with(|html| {
-                html.name(&event.repository).text(" ").name(reference_name(&event.reference).1).text(" ");
-                revision(html, &event.revision);
+                html.name(&event.repository).text(" ");
+                let address = view.forge.as_ref().and_then(|forge| forge.reference(&event.reference));
+                at_forge(html, address, |html| {
+                    html.name(reference_name(&event.reference).1);
+                });
+                html.text(" ");
+                revision(html, &event.revision, view.forge.as_ref());
             });
         }
         None => html.element("span").show(view.job.event),
@@ -477,7 +482,7 @@ mod tests {
 
     fn view(state: JobState) -> JobView {
         let job = job(1001, "linux", "default", state);
-        JobView { attempt: coming_attempt(&job), job, event: Some(event(1, 2)), waiting: None, past: None }
+        JobView { attempt: coming_attempt(&job), job, event: Some(event(1, 2)), waiting: None, past: None, forge: None }
     }
 
     fn page(view: &JobView, visitor: &Visitor) -> String {

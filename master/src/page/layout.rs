@@ -4,6 +4,7 @@ use super::assets;
 use super::html::{Element, Html};
 use super::units;
 use super::views::Visitor;
+use sai_core::forge_page::ForgePage;
 use sai_core::job::JobState;
 use sai_core::ledger::{EventRecord, JobRecord};
 
@@ -148,10 +149,20 @@ pub fn state_badge(html: &mut Html, state: JobState) {
     html.element("span").class(format_args!("badge {}", state.class())).text(state.word());
 }
 
-/// A revision, short, with all of it as its title.
-pub fn revision(html: &mut Html, revision: &str) {
+/// A revision, short, with all of it as its title; it leads to the commit at the forge, if that is known.
+pub fn revision(html: &mut Html, revision: &str, forge: Option<&ForgePage>) {
     let short: String = revision.chars().take(9).collect();
-    html.element("code").class("revision").attribute("title", revision).text(&short);
+    at_forge(html, forge.map(|forge| forge.commit(revision)), |html| {
+        html.element("code").class("revision").attribute("title", revision).text(&short);
+    });
+}
+
+/// Something that has a page at the forge, or else stands there as it is.
+pub fn at_forge(html: &mut Html, address: Option<String>, content: impl FnOnce(&mut Html)) {
+    match address {
+        Some(address) => html.element("a").class("forge").outside(&address).with(content),
+        None => content(html),
+    }
 }
 
 /// A form of one button.

@@ -22,6 +22,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Events on one page.
 pub const EVENTS: usize = 20;
 
+/// Earlier events of a repository among which the one before of the same ref is looked for.
+const COMPARED: usize = 200;
+
 /// What people did lately, on the page of agents.
 const ACTIONS: usize = 20;
 
@@ -112,7 +115,7 @@ impl Library {
     pub fn listed(&self, event: EventRecord) -> EventView {
         if event.jobs > SUMMED_JOBS {
             let sum = self.sums.of(&*self.archive, &self.changes, &event);
-            EventView::summed(event, sum)
+            EventView::summed(event, sum, &self.live())
         } else {
             self.view(event)
         }
@@ -129,7 +132,15 @@ impl Library {
 
     /// One event.
     pub fn event(&self, id: EventId) -> Option<EventView> {
-        Some(self.view(self.archive.event(id)?))
+        let mut view = self.view(self.archive.event(id)?);
+        if view.forge.is_some() {
+            let event = &view.event;
+            let earlier = self.archive.events(Some(id), Some(&event.repository), COMPARED);
+            let same = |earlier: &EventRecord| earlier.reference == event.reference;
+            view.previous = earlier.into_iter().find(same).map(|earlier| earlier.revision);
+            view.previous.take_if(|previous| *previous == view.event.revision);
+        }
+        Some(view)
     }
 
     /// One attempt of a job; the current one if none is given, or the one to come while it is queued.
@@ -140,8 +151,11 @@ impl Library {
         if attempt > coming {
             return None;
         }
-        let waiting = self.live().waiting.get(&id).cloned();
-        Some(JobView { event: self.archive.event(job.event), attempt, waiting, past: None, job })
+        let (waiting, forge) = {
+            let live = self.live();
+            (live.waiting.get(&id).cloned(), live.forge(&job.repository))
+        };
+        Some(JobView { event: self.archive.event(job.event), attempt, waiting, past: None, job, forge })
     }
 
     /// Adds what only the log of an earlier attempt tells of it.

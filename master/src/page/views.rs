@@ -3,6 +3,7 @@
 use super::html::path_part;
 use super::sums::{self, Counts, Sum};
 use crate::live::{Live, LiveAgent, LiveRepository};
+use sai_core::forge_page::ForgePage;
 use sai_core::job::{Fault, JobId, JobKey, JobState, Verdict};
 use sai_core::ledger::{ActionRecord, AgentRecord, EventRecord, JobRecord, Source};
 use sai_core::ordered::Map;
@@ -110,18 +111,23 @@ pub struct EventView {
     pub waiting: Map<JobId, String>,
     /// In place of the jobs, where there are too many to list them.
     pub sum: Option<Arc<Sum>>,
+    /// Where its repository's pages are at its forge.
+    pub forge: Option<ForgePage>,
+    /// What the same ref named before, if that is known and asked for.
+    pub previous: Option<String>,
 }
 
 impl EventView {
     /// Picks out of what is live what concerns this event.
     pub fn new(event: EventRecord, jobs: Vec<JobRecord>, live: &Live) -> Self {
         let waiting = Map::from_iter(jobs.iter().filter_map(|job| Some((job.id, live.waiting.get(&job.id)?.clone()))));
-        Self { event, jobs, waiting, sum: None }
+        let forge = live.forge(&event.repository);
+        Self { event, jobs, waiting, sum: None, forge, previous: None }
     }
 
     /// An event as the list shows it whose jobs are too many.
-    pub fn summed(event: EventRecord, sum: Arc<Sum>) -> Self {
-        Self { event, jobs: Vec::new(), waiting: Map::new(), sum: Some(sum) }
+    pub fn summed(event: EventRecord, sum: Arc<Sum>, live: &Live) -> Self {
+        Self { sum: Some(sum), ..Self::new(event, Vec::new(), live) }
     }
 
     /// How many jobs it has.
@@ -279,6 +285,8 @@ pub struct JobView {
     pub waiting: Option<String>,
     /// What the log tells of the shown attempt, if the record tells of a later one.
     pub past: Option<Past>,
+    /// Where its repository's pages are at its forge.
+    pub forge: Option<ForgePage>,
 }
 
 /// An attempt that the job's record no longer tells of, as its log does.
