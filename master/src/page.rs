@@ -24,6 +24,7 @@ pub mod route;
 pub mod search;
 pub mod stable;
 pub mod sums;
+pub mod tar;
 pub mod units;
 pub mod views;
 pub mod whole;
@@ -36,8 +37,11 @@ use log_html::Marks;
 use route::{Action, ApiRoute, Route, agent_name, field, lines_field, local_address, number_field, route};
 use sai_agent::clock::steady;
 use sai_core::job::{JobId, JobKey};
+use sai_core::record::Artifact;
 use search::Query;
 use std::io;
+use std::sync::Arc;
+use tar::Tar;
 use views::{JobView, Visitor};
 use whole::Whole;
 
@@ -109,7 +113,7 @@ pub fn may_view(library: &Library, request: &Request) -> Result<Option<String>, 
 }
 
 /// Answers a request.
-pub fn respond(library: &Library, request: &Request) -> Response {
+pub fn respond(library: &Arc<Library>, request: &Request) -> Response {
     let route = route(&request.method, &request.path);
     match &route {
         Route::Health => return Response::text(200, "ok").with("cache-control", "no-store"),
@@ -164,7 +168,7 @@ fn asset(name: &str, query: &str) -> Response {
 
 /// One request and who asks.
 struct Answer<'a> {
-    library: &'a Library,
+    library: &'a Arc<Library>,
     request: &'a Request,
     caller: Caller,
     visitor: Visitor,
@@ -268,6 +272,7 @@ impl Answer<'_> {
             }),
             Route::Artifact(id, attempt, stream) => self.artifact(id, attempt, stream, false),
             Route::View(id, attempt, stream) => self.artifact(id, attempt, stream, true),
+            Route::Tar(id, attempt) => self.tar(id, attempt),
             Route::Latest(repository, branch) => self.moved(stable::event(library, &repository, &branch)),
             Route::LatestArtifact(repository, branch, [configuration, platform, path]) => {
                 let file = [configuration.as_str(), &platform, &path];
@@ -434,6 +439,23 @@ impl Answer<'_> {
             }
             Err(error) => self.error(500, &format!("The file cannot be read: {error}.")),
         }
+    }
+
+    /// The files of an attempt in one, or those of a folder.
+    fn tar(&self, id: JobId, attempt: Option<u32>) -> Response {
+        let Some(view) = self.library.job(id, attempt) else { return self.unknown() };
+        let view = self.library.with_past(view);
+        let (key, folder) = (view.key(), field(&self.request.query, "folder").unwrap_or_default());
+        let files: Vec<Artifact> = tar::within(view.artifacts(), &folder).cloned().collect();
+        if files.is_empty() {
+            return self.error(404, "There are no files of this attempt in there, or they have been deleted.");
+        }
+        let at_s = view.job.ended_at.filter(|_| view.current()).unwrap_or(view.job.queued_at) / 1000;
+        let library = self.library.clone();
+        let length = Tar::length(&files, at_s);
+        let open = move |artifact: &Artifact| library.archive.artifact(key, artifact.stream);
+        let body = Body::Reader { reader: Box::new(Tar::new(files, at_s, Box::new(open))), length };
+        download(&format!("job-{key}.tar"), Response { body, ..Response::empty(200) })
     }
 
     /// Why the caller may not act, if so.

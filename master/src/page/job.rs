@@ -8,9 +8,11 @@ use super::layout::{
 use super::log::LogPage;
 use super::log_html::{self, Marks};
 use super::search::{Found, Query};
+use super::tar;
 use super::units;
 use super::views::{JobView, Past, Visitor, coming_attempt, fault_word, job_took, reference_name};
 use sai_core::job::{Fault, JobId, JobState};
+use sai_core::ordered::Set;
 use sai_core::record::Artifact;
 
 /// The page. It stays open for what comes later too: a rebuild of a job that has ended.
@@ -434,12 +436,32 @@ pub fn shown_as(name: &str) -> Option<&'static str> {
     })
 }
 
+/// Folders that are linked one by one.
+const FOLDERS: usize = 12;
+
+/// Folders of some of the files, but not of all.
+fn folders(list: &[Artifact]) -> Vec<&str> {
+    let parents = list.iter().filter_map(|artifact| Some(artifact.path.rsplit_once('/')?.0));
+    let folders = Set::from_iter(parents);
+    folders.into_iter().filter(|folder| tar::within(list, folder).count() < list.len()).take(FOLDERS).collect()
+}
+
 /// The files of the attempt, replaced as a whole.
 pub fn artifacts(html: &mut Html, view: &JobView) {
     let job = &view.job;
     let list = view.artifacts();
     html.element("section").id("artifacts").class("panel artifacts").flag("hidden", list.is_empty()).with(|html| {
-        html.element("h2").text("Artifacts");
+        html.element("div").class("tools").with(|html| {
+            html.element("h2").text("Artifacts");
+            if list.len() > 1 {
+                let tar = format!("/job/{}/{}/artifacts.tar", job.id, view.attempt);
+                html.element("a").href(&tar).flag("download", true).text("All as a tar");
+                for folder in folders(list) {
+                    let address = format!("{tar}?folder={}", path_part(folder));
+                    html.element("a").href(address).flag("download", true).name(folder);
+                }
+            }
+        });
         html.element("table").with(|html| {
             html.element("thead").with(|html| {
                 html.element("tr").with(|html| {

@@ -25,6 +25,8 @@ pub enum Route {
     Artifact(JobId, Option<u32>, u16),
     /// The same, shown instead of saved.
     View(JobId, Option<u32>, u16),
+    /// Its files in one, or those of a folder.
+    Tar(JobId, Option<u32>),
     /// The newest event of a branch: repository and branch.
     Latest(String, String),
     /// A picture of how it stands.
@@ -221,6 +223,7 @@ fn job(id: JobId, rest: &[&str]) -> Option<Route> {
         ([], _) => Route::Job(id, which),
         (["log"], _) => Route::Log(id, which),
         (["records"], _) => Route::Records(id, which),
+        (["artifacts.tar"], _) => Route::Tar(id, which),
         ([what @ ("artifact" | "view"), stream, _name], _) => {
             let stream = number(stream).and_then(|stream| u16::try_from(stream).ok())?;
             if stream == 0 || usize::from(stream) >= STREAMS {
@@ -269,6 +272,7 @@ mod tests {
             ("/api/v1/jobs/7/log", Route::Api(ApiRoute::Log(7))),
             ("/agents", Route::Agents),
             ("/job/7/2/view/1/a%2Fb.html", Route::View(7, Some(2), 1)),
+            ("/job/7/2/artifacts.tar", Route::Tar(7, Some(2))),
             ("/feed.atom", Route::Feed),
             ("/metrics", Route::Metrics),
             ("/latest/a%20b/topic%2Fx", Route::Latest("a b".to_string(), "topic/x".to_string())),

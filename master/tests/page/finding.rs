@@ -1,11 +1,16 @@
 //! What leads people from a page to what they look for: at the forge, and in what has been built before.
 
 use super::memory::event;
-use super::{header, text, world};
+use super::{KEY, body, header, hex, text, world};
 use sai_core::forge_page::{ForgePage, Kind};
 use sai_core::ledger::EventRecord;
+use sai_core::record::Artifact;
+use sai_master::http::Body;
 use sai_master::live::LiveRepository;
 use sai_master::page::library::now;
+use std::fs;
+use std::io::Read as _;
+use std::process::Command;
 
 #[test]
 fn commits_branches_and_what_changed_are_linked_at_the_forge() {
@@ -43,4 +48,53 @@ fn commits_branches_and_what_changed_are_linked_at_the_forge() {
     let api = page("/api/v1/events/3");
     assert!(api.contains("\"ref_page\":\"https://forge.example/a/hello/tree/topic/%3Cx%3E\""), "{api}");
     assert_eq!(header(&world.get("/event/4"), "referrer-policy"), Some("same-origin"));
+}
+
+#[test]
+fn files_of_a_job_are_had_as_a_tar_that_real_tar_unpacks() {
+    let world = world(true);
+    let place = std::env::temp_dir().join(format!("sai-page-tar-{}", std::process::id()));
+    fs::create_dir_all(place.join("unpacked")).unwrap();
+    let long = format!("out/deep/{}/ünïcode <x>.txt", "directory/".repeat(20).trim_end_matches('/'));
+    let names = ["out/a.bin", "out/-rf", &long, "log.txt", "empty"];
+    let content = |index: usize| if index == 4 { Vec::new() } else { vec![index as u8; 511 + index] };
+    for (index, name) in names.iter().enumerate() {
+        let (path, stream) = (place.join(index.to_string()), index as u16 + 1);
+        fs::write(&path, content(index)).unwrap();
+        let sha256 = hex(&content(index));
+        let size = content(index).len() as u64;
+        let artifact = Artifact { stream, path: (*name).to_string(), size, sha256, executable: index == 0 };
+        world.memory.change(|held| {
+            held.files.insert((KEY, stream), path);
+            held.jobs.get_mut(&1000).unwrap().artifacts.push(artifact);
+        });
+    }
+    let page = text(world.get("/job/1000"));
+    for link in ["/job/1000/1/artifacts.tar", "/job/1000/1/artifacts.tar?folder=out"] {
+        assert!(page.contains(&format!("href=\"{link}\" download")), "{link}: {page}");
+    }
+    let whole = world.get("/job/1000/1/artifacts.tar");
+    assert_eq!(header(&whole, "content-disposition").unwrap().split(';').nth(1), Some(" filename=\"job-1000-1.tar\""));
+    assert!(header(&whole, "content-security-policy").unwrap().starts_with("sandbox;"));
+    fs::write(place.join("all.tar"), body(whole)).unwrap();
+    let unpack =
+        Command::new("tar").arg("-xf").arg(place.join("all.tar")).arg("-C").arg(place.join("unpacked")).output();
+    let unpack = unpack.unwrap();
+    assert!(unpack.status.success() && unpack.stderr.is_empty(), "{}", String::from_utf8_lossy(&unpack.stderr));
+    for (index, name) in names.iter().enumerate() {
+        assert!(fs::read(place.join("unpacked").join(name)).unwrap() == content(index), "{name}");
+    }
+    fs::write(place.join("out.tar"), body(world.get("/job/1000/artifacts.tar?folder=out"))).unwrap();
+    let listed = Command::new("tar").arg("-tf").arg(place.join("out.tar")).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&listed.stdout).lines().count(), 3);
+    for gone in ["/job/1000/artifacts.tar?folder=ou", "/job/1001/artifacts.tar", "/job/9/artifacts.tar"] {
+        assert_eq!(world.get(gone).status, 404, "{gone}");
+    }
+    // One of them is not what was kept: nobody gets a whole tar with it.
+    fs::write(place.join("3"), vec![9; 514]).unwrap();
+    let Body::Reader { mut reader, .. } = world.get("/job/1000/1/artifacts.tar").body else {
+        panic!("a body that is read")
+    };
+    assert!(reader.read_to_end(&mut Vec::new()).is_err());
+    fs::remove_dir_all(place).unwrap();
 }
