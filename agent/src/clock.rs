@@ -74,11 +74,13 @@ mod tests {
 
     #[test]
     fn the_steady_clock_goes_on_and_nobody_slept() {
-        let (steady_then, then) = (steady(), Instant::now());
+        // The one clock is read around the other, so that a pause between two readings is in both.
+        let then = Instant::now();
+        let steady_then = steady();
         let mut sleep = Sleep::watch();
         std::thread::sleep(Duration::from_millis(20));
-        let took = u64::try_from(then.elapsed().as_millis()).expect("a short time");
         let passed = steady() - steady_then;
+        let took = u64::try_from(then.elapsed().as_millis()).expect("a short time");
         assert!((20..=took + 1).contains(&passed), "{passed} ms on the one clock, {took} ms on the other");
         assert_eq!(sleep.since(), None);
         assert!(wall() > 1_600_000_000_000, "a machine that runs tests knows what year it is");

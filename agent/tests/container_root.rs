@@ -311,14 +311,16 @@ fn limits_hold_a_root_and_two_roots_are_not_the_same() {
         assert!(log.verdict().cause.contains("memory"), "{}", log.verdict().cause);
     }
     // Of two at once each has its own numbers, and sees nothing of the other.
-    let step =
-        "id -u; touch ../here; (exec -a other sleep 3) & sleep 1; grep -l '^other' /proc/[0-9]*/cmdline | wc -l; wait";
+    let step = "id -u; (exec -a other sleep 1000) & until grep -q '^other' /proc/$!/cmdline; do sleep 0.01; done; touch ../here
+        until test -e ../tmp/go; do sleep 0.01; done; grep -l '^other' /proc/[0-9]*/cmdline | wc -l";
     let directories = [0, 1].map(|slot| {
         let mut assignment = world.assignment(&[step]);
         assignment.key.job += u64::from(slot) + 1;
         let container = Container { root: Some(range(slot)), pids: Some(512), memory_mib: None, ..container.clone() };
         begin(&world, &container, &assignment)
     });
+    until("both are there", || directories.iter().all(|directory| directory.path().join("work/here").exists()));
+    directories.iter().for_each(|directory| fs::write(directory.path().join("work/tmp/go"), "").unwrap());
     for (slot, directory) in directories.iter().enumerate() {
         finish(directory);
         let log = Log::of(directory);

@@ -306,7 +306,12 @@ fn cancel_stops_a_fetch_that_hangs() {
     assignment.url = format!("git://127.0.0.1:{}/x.git", server.local_addr().unwrap().port()).into();
     let directory = world.start(&assignment);
     let held = hold(&directory);
-    let (socket, _) = server.accept().unwrap();
+    server.set_nonblocking(true).unwrap();
+    let mut socket = None;
+    until("git asks the server", || {
+        socket = server.accept().ok();
+        socket.is_some()
+    });
     held.cancel("enough");
     while next(&held).is_some() {}
     let log = Log::of(&directory);

@@ -10,13 +10,13 @@ use sai_agent::pin;
 use sai_core::job::{JobKey, Outcome};
 use sai_core::join::{Address, JoinLine};
 use sai_core::wire::{AgentMessage, Bye, MasterMessage};
-use smol::future::{self, FutureExt as _};
+use smol::future;
 use smol::io::AsyncReadExt as _;
 use smol::process::{Child, Command, Output, Stdio};
 use smol::stream::StreamExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::time::{Duration, Instant};
-use wss::{Server, TOKEN, identity};
+use wss::{Server, TOKEN, identity, within};
 
 fn join_line(server: &Server, fingerprint: Option<[u8; 32]>) -> String {
     JoinLine::new(server.address(), "shed", TOKEN, fingerprint).expect("a line").to_string()
@@ -40,13 +40,6 @@ async fn ended(mut child: Child) -> (Option<i32>, String) {
     let mut text = String::new();
     child.stderr.take().expect("a pipe").read_to_string(&mut text).await.expect("its words");
     (status.code(), text)
-}
-
-fn within<T>(work: impl Future<Output = T>) -> T {
-    smol::block_on(work.or(async {
-        smol::Timer::after(Duration::from_secs(40)).await;
-        panic!("the test takes too long");
-    }))
 }
 
 /// Attends the next link until it is gone or `over`.

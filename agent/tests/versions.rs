@@ -16,22 +16,13 @@ use sai_core::job::{JobKey, Outcome};
 use sai_core::join::JoinLine;
 use sai_core::record::LATER;
 use sai_core::wire::{DataHeader, MasterMessage};
-use smol::future::FutureExt as _;
 use smol::process::{Child, Command, Stdio};
 use smol::stream::StreamExt as _;
 use std::collections::BTreeMap;
-use std::time::Duration;
-use wss::{Server, TOKEN, identity};
+use wss::{Server, TOKEN, identity, within};
 
 /// What the first release's agent says beside what was recorded.
 const ALSO: [&str; 2] = ["offer", "refuse"];
-
-fn within<T>(work: impl Future<Output = T>) -> T {
-    smol::block_on(work.or(async {
-        smol::Timer::after(Duration::from_secs(60)).await;
-        panic!("the test takes too long");
-    }))
-}
 
 fn agent(server: &Server, place: &Place) -> Child {
     let line = JoinLine::new(server.address(), "shed", TOKEN, Some(identity().1)).expect("a line").to_string();

@@ -652,5 +652,6 @@ fn the_worst_files_are_quick() {
     // One line of a million columns.
     survive(format!("[{}]", "\"é\",".repeat(90_000)).as_bytes());
     survive(format!("{{\"a\":\"{}", "\\u0041".repeat(170_000)).as_bytes());
-    assert!(started.elapsed().as_secs() < 20, "took {:?}", started.elapsed());
+    // A second, or several minutes where it grows as the square.
+    assert!(started.elapsed().as_secs() < 60, "took {:?}", started.elapsed());
 }

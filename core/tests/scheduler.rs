@@ -636,7 +636,7 @@ fn ten_thousand_jobs_are_given_out_fast() {
     }
     assert_eq!(done, 10_000);
     // 0.13 s on one core.
-    assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
+    assert!(began.elapsed().as_secs() < 60, "{:?}", began.elapsed());
     eprintln!("10 000 jobs in {:?}", began.elapsed());
     for id in 20_001..=22_000 {
         assert!(!desk.waiting(id).is_empty());

@@ -15,5 +15,6 @@ pub mod random;
 pub mod recorded;
 pub mod repository;
 pub mod simulation;
+pub mod steady;
 pub mod wallclock;
 pub mod world;

@@ -315,7 +315,7 @@ impl World {
     pub fn post(&self, path: &str, token: Option<&str>) -> (u16, String) {
         let url = format!("https://127.0.0.1:{}{path}", self.port);
         let mut command = Command::new("curl");
-        command.args(["-ksS", "--max-time", "30", "-X", "POST", "-w", "\n%{http_code}", &url]);
+        command.args(["-ksS", "--max-time", "60", "-X", "POST", "-w", "\n%{http_code}", &url]);
         if let Some(token) = token {
             command.args(["-H", &format!("authorization: Bearer {token}")]);
         }
@@ -327,7 +327,7 @@ impl World {
     /// Body of an answer of the master, by curl; `None` when its status is no success.
     pub fn get(&self, path: &str) -> Option<Vec<u8>> {
         let url = format!("https://127.0.0.1:{}{path}", self.port);
-        let output = Command::new("curl").args(["-ksSf", "--max-time", "30", &url]).output().expect("curl can be run");
+        let output = Command::new("curl").args(["-ksSf", "--max-time", "60", &url]).output().expect("curl can be run");
         output.status.success().then_some(output.stdout)
     }
 

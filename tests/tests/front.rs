@@ -266,7 +266,8 @@ fn five_hundred_readers_of_a_log_that_do_not_read_hold_up_nobody() {
     assert_eq!(world.ended(1).jobs[0].state, "passed");
     let fingerprint = line.fingerprint.expect("a pin");
     let before = master.resident_kib();
-    // On a machine that is busy with other tests, what takes long alone may take longer.
+    // On a machine that is busy with other tests, what takes long alone may take longer. Who has to wait for those who do
+    // not read waits for half a minute.
     let mut alone = Duration::ZERO;
     let mut prompt = |what: &str| {
         for target in ["/", "/api/v1/events", "/hook/project", "/healthz", "/job/1"] {
@@ -277,7 +278,7 @@ fn five_hundred_readers_of_a_log_that_do_not_read_hold_up_nobody() {
             if what == "alone" {
                 alone = alone.max(begun.elapsed());
             }
-            let most = Duration::from_secs(1).max(8 * alone);
+            let most = Duration::from_secs(10).max(8 * alone);
             assert!(begun.elapsed() < most, "{what}: {target} took {:?}", begun.elapsed());
         }
     };

@@ -24,7 +24,7 @@ const DIALS: usize = 64;
 const GREETING: Duration = Duration::from_secs(10);
 /// Time for a page, or for a push to be built, beside as many handshakes as this machine can do. Whoever is locked out
 /// waits for as long as the links last.
-const PROMPT: Duration = Duration::from_secs(20);
+const PROMPT: Duration = Duration::from_secs(45);
 /// Descriptors and threads that a master may have more than before: a few connections of its pages are still open.
 const FEW: usize = 12;
 /// KiB that may be kept of what thousands of links took.

@@ -297,7 +297,7 @@ fn a_job_that_met_a_bad_image_gets_the_good_one_and_no_other_job_waits() {
 /// Jobs in each branch of the hostile repository: more than the troubles in a row that make a pause.
 const HOSTILE_JOBS: usize = 4;
 /// Time in which an honest job is run, its checkout on a busy machine included; a pause is of 30 s at least.
-const PROMPT: Duration = Duration::from_secs(20);
+const PROMPT: Duration = Duration::from_secs(28);
 
 #[test]
 fn a_hostile_repository_and_a_bad_image_keep_no_honest_push_waiting() {

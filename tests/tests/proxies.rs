@@ -1,8 +1,9 @@
 //! nginx and Caddy in front of a master, set up by the snippets of docs/proxies.md: agents, pages, hooks, and who the
 //! client is.
 
-use sai_tests::process::{Process, eventually};
+use sai_tests::process::{PATIENCE, Process, eventually};
 use sai_tests::repository::{git, run, saifile};
+use sai_tests::steady::steadily;
 use sai_tests::world::World;
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -10,6 +11,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 const PLATFORM: &str = "linux/x86_64/gcc";
@@ -113,7 +115,7 @@ impl Stand {
     fn curl(&self, arguments: &[&str]) -> (String, String) {
         let (path, options) = arguments.split_last().expect("a path");
         let output = Command::new("curl")
-            .args(["-ksS", "--max-time", "20", "--interface", "127.0.0.77", "-w", "\n%{http_code}"])
+            .args(["-ksS", "--max-time", "60", "--interface", "127.0.0.77", "-w", "\n%{http_code}"])
             .args(options)
             .arg(format!("https://127.0.0.1:{}{path}", self.port))
             .output()
@@ -139,9 +141,7 @@ impl Stand {
             self.port
         );
         child.stdin.as_mut().expect("a pipe").write_all(head.as_bytes()).expect("openssl reads");
-        let mut answer = [0; 12];
-        child.stdout.as_mut().expect("a pipe").read_exact(&mut answer).expect("an answer");
-        assert_eq!(String::from_utf8_lossy(&answer), "HTTP/1.1 101");
+        assert_eq!(String::from_utf8_lossy(&told(&mut child, 12)), "HTTP/1.1 101");
         child
     }
 
@@ -180,24 +180,47 @@ impl Stand {
         self.world.repository.push_saifile(&saifile(&["echo built"]));
         assert_eq!(self.world.ended(1).jobs[0].state, "passed");
         assert_eq!(self.world.event(1).expect("the event").event.source, "poke");
-        let mut seen = vec![0; 200];
-        page.stdout.as_mut().expect("a pipe").read_exact(&mut seen).expect("the page is told");
-        // Nothing happens for longer than the proxy waits for bytes.
-        let begun = Instant::now();
-        std::thread::sleep(IDLE);
-        assert!(page.try_wait().expect("a child").is_none(), "the page was closed after {:?}", begun.elapsed());
+        told(&mut page, 200);
+        let connected = || agent.said().iter().filter(|line| line.contains("connected as")).count();
+        assert_eq!(connected(), 1, "{:?}", agent.said());
+        let _ = page.kill();
+        let _ = page.wait();
+        // Nothing happens for longer than the proxy waits for bytes; between them and a sign of life are two seconds.
+        let last = steadily(Duration::from_secs(1), || {
+            let before = connected();
+            let mut page = self.page();
+            let begun = Instant::now();
+            std::thread::sleep(IDLE);
+            let closed = page.try_wait().expect("a child").is_some();
+            let _ = page.kill();
+            let _ = page.wait();
+            assert!(!closed, "the page was closed within {:?}", begun.elapsed());
+            assert_eq!(connected(), before, "{:?}", agent.said());
+            before
+        });
         self.world.repository.write("more", "");
         self.world.repository.push_saifile(&saifile(&["echo again"]));
         assert_eq!(self.world.ended(2).jobs[0].state, "passed");
-        let connected = agent.said().iter().filter(|line| line.contains("connected as")).count();
-        assert_eq!(connected, 1, "{:?}", agent.said());
-        let _ = page.kill();
-        let _ = page.wait();
+        assert_eq!(connected(), last, "{:?}", agent.said());
     }
 
     fn origin(&self) -> String {
         format!("origin: https://127.0.0.1:{}", self.port)
     }
+}
+
+/// The next bytes that an open page is told.
+fn told(page: &mut Child, bytes: usize) -> Vec<u8> {
+    let mut stdout = page.stdout.take().expect("a pipe");
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        let mut seen = vec![0; bytes];
+        let read = stdout.read_exact(&mut seen);
+        let _ = sender.send((read.map(|()| seen), stdout));
+    });
+    let (seen, stdout) = receiver.recv_timeout(PATIENCE).expect("the proxy carries something");
+    page.stdout = Some(stdout);
+    seen.expect("the page stays open")
 }
 
 #[test]

@@ -559,13 +559,16 @@ fn trouble_on_the_way(world: &World) -> Vec<String> {
     };
     let (whole, old) = (front(""), front(" -tls1_2"));
     let proxy = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let url = format!("http://{}", proxy.local_addr().expect("its address"));
+    let asked = proxy.local_addr().expect("its address");
+    let url = format!("http://{asked}");
     let refuses = std::thread::spawn(move || {
         let (mut stream, _) = proxy.accept().expect("a connection");
         let _ = stream.read(&mut [0; 4096]);
         let _ = stream.write_all(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n");
     });
     let said = vec![join(whole.1, &[]), join(old.1, &[]), join(1, &[("HTTPS_PROXY", &url)])];
+    // One who was not asked waits no longer.
+    drop(TcpStream::connect(asked));
     refuses.join().expect("the proxy was asked");
     said
 }

@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 
 static NUMBER: AtomicU64 = AtomicU64::new(1);
 
+/// Longest that anything is waited for which takes a moment on a machine that has nothing else to do.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
 pub struct World {
     pub path: PathBuf,
     pub revision: String,
@@ -84,7 +87,8 @@ impl World {
             steps: steps.iter().map(|step| step.to_string()).collect(),
             env: sai_core::ordered::Map::new(),
             artifacts: Vec::new(),
-            timeout_s: 60,
+            // A job that goes wrong ends by itself, after all who wait for it have said so.
+            timeout_s: 300,
             step_timeout_s: None,
             log_bytes: 1 << 30,
             log_limit_fails: false,
@@ -119,18 +123,21 @@ pub fn hold(directory: &JobDirectory) -> Supervised {
     smol::block_on(attach(directory)).unwrap().expect("a living supervisor")
 }
 
-/// Waits for the next news, at most 20 s.
+/// Waits for the next news.
 pub fn next(held: &Supervised) -> Option<Vec<u64>> {
     smol::block_on(smol::future::or(async { held.next().await.map(|Progress::Lengths(lengths)| lengths) }, async {
-        smol::Timer::after(Duration::from_secs(20)).await;
-        panic!("no news for 20 s")
+        smol::Timer::after(PATIENCE).await;
+        panic!("no news for {PATIENCE:?}")
     }))
 }
 
 /// Waits until no supervisor lives. One that is going can still be attached to for a moment, and then has no news.
 pub fn gone(directory: &JobDirectory) {
+    let begin = Instant::now();
     while let Some(held) = smol::block_on(attach(directory)).unwrap() {
         while next(&held).is_some() {}
+        // A build may take its time, one that is going may not.
+        assert!(begin.elapsed() < 5 * PATIENCE, "the supervisor does not end");
     }
 }
 
@@ -247,11 +254,11 @@ pub fn lives(pid: i32) -> bool {
     sai_agent::process_tree::state(pid).is_some_and(|state| !state.zombie)
 }
 
-/// Waits until a condition holds, at most 10 s: for what has no event of its own.
+/// Waits until a condition holds: for what has no event of its own.
 pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !condition() {
-        assert!(begin.elapsed() < Duration::from_secs(10), "{what}: not within 10 s");
+        assert!(begin.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }

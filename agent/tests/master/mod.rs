@@ -261,7 +261,7 @@ pub fn assignment(job: u64, repository: &(String, String), steps: &[&str]) -> As
         steps: steps.iter().map(|step| (*step).to_owned()).collect(),
         env: sai_core::ordered::Map::new(),
         artifacts: Vec::new(),
-        timeout_s: 60,
+        timeout_s: 300,
         step_timeout_s: None,
         log_bytes: 1 << 30,
         log_limit_fails: false,

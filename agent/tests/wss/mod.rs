@@ -11,11 +11,24 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sai_agent::link::{Dialer, Timing};
 use sai_agent::pin::{self, Trust};
 use sai_core::join::Address;
+use smol::future::FutureExt as _;
 use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use smol::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// Longest a test of links may take, which takes seconds on a machine with nothing else to do.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Runs a test that fails rather than wait for ever.
+pub fn within<T>(work: impl Future<Output = T>) -> T {
+    smol::block_on(work.or(async {
+        smol::Timer::after(PATIENCE).await;
+        panic!("the test takes longer than {PATIENCE:?}");
+    }))
+}
 
 pub const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 

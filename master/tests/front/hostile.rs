@@ -1,5 +1,6 @@
 //! Clients that mean harm, or are broken in the ways that clients are.
 
+use crate::steady::steadily;
 use crate::support::{BIG, World, read_response, soon, world};
 use smol::Async;
 use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -106,6 +107,10 @@ fn a_body_that_was_promised_but_never_comes_holds_nothing() {
 
 #[test]
 fn slow_clients_are_closed_at_each_stage() {
+    steadily(Duration::from_millis(100), slow_clients);
+}
+
+fn slow_clients() {
     let world = world(|limits| {
         limits.head_time = Duration::from_millis(400);
         limits.idle_time = Duration::from_millis(400);
@@ -189,6 +194,10 @@ fn a_client_that_sends_no_more_still_gets_its_answer() {
 
 #[test]
 fn a_downloader_that_never_reads_is_cut_and_holds_little() {
+    steadily(Duration::from_millis(100), downloaders_that_never_read);
+}
+
+fn downloaders_that_never_read() {
     let world = world(|limits| {
         limits.write_time = Duration::from_millis(500);
     });
@@ -253,7 +262,7 @@ fn bytes_that_are_no_tls_do_no_harm() {
         let mut tcp = TcpStream::connect(world.address).unwrap();
         tcp.write_all(bytes).unwrap();
         tcp.shutdown(std::net::Shutdown::Write).unwrap();
-        tcp.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        tcp.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let mut rest = Vec::new();
         let _ = std::io::Read::read_to_end(&mut tcp, &mut rest);
     }

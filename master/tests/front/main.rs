@@ -4,5 +4,7 @@ mod hostile;
 mod identity;
 mod proxied;
 mod requests;
+#[path = "../../../tests/src/steady.rs"]
+mod steady;
 mod support;
 mod upgrades;

@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Longest a step of a test may take.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A directory that goes with its test.
 pub struct Scratch(pub PathBuf);
@@ -253,7 +253,7 @@ impl World {
     pub fn curl(&self, arguments: &str, path: &str) -> Output {
         let url = format!("https://{}{path}", self.address);
         let mut command = Command::new("curl");
-        command.args(["-k", "-sS", "--max-time", "20"]);
+        command.args(["-k", "-sS", "--max-time", "60"]);
         command.args(arguments.split(' ').filter(|word| !word.is_empty()));
         command.arg(url).current_dir(&self.scratch.0).output().unwrap()
     }

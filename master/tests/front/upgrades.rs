@@ -1,5 +1,6 @@
 //! WebSockets at `/agent` and `/live`.
 
+use crate::steady::steadily;
 use crate::support::{Client, World, soon, world};
 use async_tungstenite::tungstenite::client::IntoClientRequest as _;
 use async_tungstenite::tungstenite::{Error, Message};
@@ -98,9 +99,13 @@ fn an_address_that_keeps_guessing_is_told_so_and_locks_nobody_out() {
         for _ in 0..5 {
             assert_eq!(open(&world, "/agent", &[("authorization", "Bearer bad")]).await.unwrap_err().0, 403);
         }
+        let mut told = 0;
         for _ in 0..50 {
-            assert_eq!(open(&world, "/agent", &[("authorization", "Bearer bad")]).await.unwrap_err().0, 429);
+            let (status, _) = open(&world, "/agent", &[("authorization", "Bearer bad")]).await.unwrap_err();
+            told += usize::from(status == 429);
         }
+        // Another guess is judged for each twelve seconds that this takes on a slow machine.
+        assert!(told >= 44, "{told} of 50");
         // Behind one address there may be many, and those with the right token are let in.
         let mut socket = open(&world, "/agent", &[("authorization", "Bearer good")]).await.unwrap();
         assert!(next(&mut socket).await.to_text().unwrap().starts_with("hello bumblebee"));
@@ -136,6 +141,10 @@ fn a_page_listens_only_if_it_is_ours_and_signed_in() {
 
 #[test]
 fn an_open_page_is_pinged_and_one_that_went_away_is_let_go() {
+    steadily(Duration::from_millis(500), pinged_and_let_go);
+}
+
+fn pinged_and_let_go() {
     let world = world(|_| ());
     smol::block_on(soon(async {
         let mut page = open(&world, "/live?page", &[("cookie", "session=1")]).await.unwrap();

@@ -22,6 +22,8 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
 const KEY: JobKey = JobKey { job: 1000, attempt: 1 };
+/// Longest that anything takes on a machine that is busy with other tests.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 struct World {
     memory: Memory,
@@ -428,9 +430,18 @@ fn watch(world: &World, address: &str, room: usize) -> (Receiver<String>, smol::
     (receiver, task)
 }
 
+/// Waits for the end of what was watching.
+fn ended(task: smol::Task<()>) {
+    let late = async {
+        smol::Timer::after(PATIENCE).await;
+        panic!("it goes on watching");
+    };
+    smol::block_on(smol::future::or(task, late));
+}
+
 /// The next message that holds `wanted`.
 fn hear(receiver: &Receiver<String>, wanted: &str) -> String {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + PATIENCE;
     smol::block_on(async {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -477,7 +488,7 @@ fn a_job_page_is_sent_the_rest_of_its_log_and_then_the_end() {
     assert!(message.contains("/job/1000/2") && message.contains("queued"), "{message}");
     drop(messages);
     world.library.changes.touch(Topic::Job(1000));
-    smol::block_on(task);
+    ended(task);
     assert_eq!(world.library.changes.watching(), 0);
 }
 
@@ -646,7 +657,7 @@ fn a_viewer_that_never_reads_holds_nobody_up() {
     for _ in 0..100_000 {
         world.library.changes.touch(Topic::Job(1000));
     }
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
     drop(messages);
 }
 
@@ -655,7 +666,7 @@ fn an_address_that_shows_nothing_ends_at_once() {
     let world = world(true);
     for address in ["/live", "/live?page=other", "/other?page=events", "/live?job=x", "/live?event=99"] {
         let (_messages, task) = watch(&world, address, 1);
-        smol::block_on(task);
+        ended(task);
     }
 }
 
@@ -674,7 +685,7 @@ fn the_real_store_is_such_an_archive() {
     changes.extend(memory.change(|held| held.jobs.values().cloned().map(Change::Job).collect::<Vec<_>>()));
     let (durable, wait) = std::sync::mpsc::sync_channel(1);
     store.commit(changes, Box::new(move |result| drop(durable.send(result))));
-    wait.recv_timeout(Duration::from_secs(30)).expect("an end").expect("durable");
+    wait.recv_timeout(PATIENCE).expect("an end").expect("durable");
     let library = Library {
         archive: Box::new(store.reader()),
         live: Arc::default(),
@@ -691,7 +702,7 @@ fn the_real_store_is_such_an_archive() {
     assert_eq!(world.get("/job/1000/log").status, 404);
     let await_flushed = |length: u64| {
         loop {
-            match reports.recv_timeout(Duration::from_secs(30)).expect("a report") {
+            match reports.recv_timeout(PATIENCE).expect("a report") {
                 Report::Flushed { key: KEY, stream: 0, length: flushed } if flushed >= length => return,
                 _ => {}
             }

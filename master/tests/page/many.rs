@@ -1,7 +1,7 @@
 //! Many jobs, many who look: what is large is summed up, and what many are told is made once.
 
 use crate::memory::{event, job};
-use crate::{World, hear, text, watch, world};
+use crate::{PATIENCE, World, hear, text, watch, world};
 use sai_core::job::{EventId, JobState};
 use sai_core::ledger::EventRecord;
 use sai_master::live::{LiveAgent, Topic};
@@ -41,7 +41,6 @@ fn a_large_event_is_summed_up_and_its_sum_follows_each_job() {
     assert!(page.contains("and 8 more platforms") && !page.contains("/job/500007"));
     assert!(page.len() < 100_000, "{} bytes", page.len());
     let before = whole_readings(&world);
-    let begun = Instant::now();
     for state in [JobState::Failed, JobState::Queued, JobState::TimedOut] {
         world.memory.job_state(500_007, state, now());
         world.library.changes.touch(Topic::Job(500_007));
@@ -52,8 +51,6 @@ fn a_large_event_is_summed_up_and_its_sum_follows_each_job() {
     }
     // The small event is read each time, and the one that had ended and was then built again once.
     assert!(whole_readings(&world) - before <= 6 + 1, "{} whole readings", whole_readings(&world) - before);
-    // Six pages and answers take 50 ms on an idle machine; reading every job for each would take half a minute.
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     // An event that has ended is built again: all of it is read anew.
     world.memory.job_state(300_001, JobState::Failed, now());
     world.library.changes.touch(Topic::Job(300_001));
@@ -86,7 +83,7 @@ fn what_many_look_at_is_made_once() {
     assert_eq!(world.library.rooms.open(), 1);
     drop(task);
     // Tasks are ended by the thread that runs them.
-    let until = Instant::now() + Duration::from_secs(10);
+    let until = Instant::now() + PATIENCE;
     while (world.library.rooms.open(), world.library.changes.watching()) != (0, 0) {
         assert!(Instant::now() < until, "the room stays open");
         std::thread::sleep(Duration::from_millis(10));
