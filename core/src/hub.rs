@@ -201,6 +201,8 @@ pub enum Output {
     Touch(Touch),
     /// For the master's own log.
     Say(String),
+    /// Tell the operator this about an agent, who may cause it any number of times: see [`crate::few`].
+    Complain(String, String),
 }
 
 /// What has changed for those who look.

@@ -11,6 +11,7 @@ pub mod bench;
 pub mod clock;
 pub mod ebb;
 pub mod escape;
+pub mod few;
 pub mod forge_page;
 pub mod git_names;
 pub mod git_text;

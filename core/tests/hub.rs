@@ -136,7 +136,7 @@ impl Desk {
     fn give(&mut self, input: Input) -> Vec<Output> {
         let mut out = Vec::new();
         self.hub.handle(Now { steady: self.now, wall: self.now }, input, &mut out);
-        out.retain(|output| !matches!(output, Output::Touch(_) | Output::Say(_)));
+        out.retain(|output| !matches!(output, Output::Touch(_) | Output::Say(_) | Output::Complain(..)));
         out
     }
 
@@ -201,7 +201,7 @@ fn words(out: &[Output]) -> Vec<&'static str> {
             Output::Flush(_) => "flush",
             Output::Seal(..) => "seal",
             Output::Finish(_) => "finish",
-            Output::Touch(_) | Output::Say(_) => "shown",
+            Output::Touch(_) | Output::Say(_) | Output::Complain(..) => "shown",
         })
         .collect()
 }

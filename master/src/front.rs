@@ -6,7 +6,6 @@
 //! too many of them the front does not close: whoever does the least gives way to the next (`seats`).
 
 mod client;
-mod complaints;
 mod gate;
 mod head;
 mod listen;
@@ -21,9 +20,9 @@ pub use proxies::{Network, Proxies};
 pub use upgrade::{Message, Socket, SocketError, SocketWriter};
 
 use crate::http::Backend;
+use crate::lines::Lines;
 use crate::tls::{Identity, Refresh};
 use client::{After, Client, plain};
-use complaints::Complaints;
 use futures_rustls::TlsAcceptor;
 use gate::{Gate, Permit, Quotas};
 use head::Framing;
@@ -213,7 +212,7 @@ struct Shared<U> {
     proxies: Proxies,
     limits: Limits,
     report: Arc<dyn Fn(String) + Send + Sync>,
-    complaints: Complaints,
+    lines: Lines,
     gate: Arc<Gate>,
     /// When the certificate files are looked at next.
     next_check: Mutex<Instant>,
@@ -239,6 +238,7 @@ impl Front {
             addresses.push(listener.local_addr()?);
             listeners.push(Async::new(listener)?);
         }
+        let lines = Lines::new(Arc::clone(&config.report));
         let shared = Arc::new(Shared {
             identity,
             upgrades,
@@ -246,7 +246,7 @@ impl Front {
             proxies: config.proxies,
             limits,
             report: config.report,
-            complaints: Complaints::default(),
+            lines,
             gate,
             next_check: Mutex::new(Instant::now() + limits.certificate_check),
         });
@@ -451,9 +451,7 @@ async fn begin<U: Upgrades>(
 impl<U: Upgrades> Shared<U> {
     /// Tells the operator that somebody cannot have what they want; of many only a few.
     fn complain(&self, what: &'static str, address: IpAddr) {
-        if let Some(line) = self.complaints.line(what, address, Instant::now()) {
-            (self.report)(line);
-        }
+        self.lines.say(address, format!("{what}, from {address}"));
     }
 
     /// Notes that a wrong token was given. Right ones are not asked how often others were wrong before.

@@ -3,9 +3,9 @@
 use crate::config::{Config, Repository};
 use crate::hook::{self, HookOutcome, HookRequest, HookSecret};
 use crate::http::{Request, Response};
+use crate::lines::Lines;
 use crate::nonces::Nonces;
 use crate::repositories::{Answer, Repositories};
-use crate::say;
 use sai_core::named::Standing;
 use sai_core::ordered::Map;
 use smol::channel::{Receiver, Sender};
@@ -34,6 +34,7 @@ pub(crate) struct Hooks {
     url: OnceLock<String>,
     /// Hooks that wait to hear of their push.
     waiting: AtomicUsize,
+    lines: Lines,
 }
 
 /// A hook's answer that is still to come, and its place among those that wait.
@@ -56,7 +57,14 @@ impl Hooks {
     pub(crate) fn new(config: &Config, repositories: Repositories, state: &Path) -> Result<Self, String> {
         let nonces = Nonces::open(&state.join("nonces")).map_err(|error| format!("the nonces of hooks: {error}"))?;
         let (secrets, nonces) = (RwLock::new(secrets(config)), Mutex::new(nonces));
-        Ok(Self { secrets, repositories, nonces, url: OnceLock::new(), waiting: AtomicUsize::new(0) })
+        Ok(Self {
+            secrets,
+            repositories,
+            nonces,
+            url: OnceLock::new(),
+            waiting: AtomicUsize::new(0),
+            lines: Lines::default(),
+        })
     }
 
     /// Answers with this address of ours from now on.
@@ -126,7 +134,7 @@ impl Hooks {
                 match self.repositories.poke(&repository, reference, revision, reply) {
                     Ok(_) => self.tell(answer),
                     Err(error) => {
-                        say(&format!("a poke cannot be kept: {error}"));
+                        self.lines.say("hooks", format!("a poke cannot be kept: {error}"));
                         Response::text(503, "try again later")
                     }
                 }
@@ -137,7 +145,7 @@ impl Hooks {
                     Ok(true) => {}
                     Ok(false) => return Response::text(409, "this notification was seen before"),
                     Err(error) => {
-                        say(&format!("the nonces of hooks cannot be kept: {error}"));
+                        self.lines.say("hooks", format!("the nonces of hooks cannot be kept: {error}"));
                         return Response::text(503, "try again later");
                     }
                 }
@@ -150,12 +158,12 @@ impl Hooks {
                     }
                     Ok(false) => "too many pushes wait; try again later",
                     Err(error) => {
-                        say(&format!("a push cannot be kept: {error}"));
+                        self.lines.say("hooks", format!("a push cannot be kept: {error}"));
                         "try again later"
                     }
                 };
                 if let Err(error) = nonces.forget(&repository, &nonce) {
-                    say(&format!("the nonces of hooks cannot be kept: {error}"));
+                    self.lines.say("hooks", format!("the nonces of hooks cannot be kept: {error}"));
                 }
                 Response::text(503, refusal)
             }

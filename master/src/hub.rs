@@ -5,6 +5,7 @@
 //! a viewer: while too much is queued for the disk it just stops taking frames from links, which then stop their agents.
 //! Everything else has a way of its own, so that a cancel, a revocation and the end of a link pass however full the disk.
 
+use crate::lines::Lines;
 use crate::live::{Changes, Live, LiveAgent, Topic};
 use crate::store::{Change, Report, Store, StoreError};
 use sai_agent::blocking::{detach, unblock};
@@ -221,6 +222,7 @@ impl HubEdge {
             to_control: self.to_control,
             outboxes: Map::new(),
             ebb: Ebb::default(),
+            lines: Lines::default(),
             turns: Turns::default(),
             space_hold: None,
             slow_disk: false,
@@ -295,6 +297,8 @@ struct Running {
     to_control: Sender<Control>,
     outboxes: Map<LinkId, Sender<Vec<MasterMessage>>>,
     ebb: Ebb,
+    /// What agents can make it say.
+    lines: Lines,
     turns: Turns<Change, Release>,
     /// Why jobs are held because the disk is nearly full.
     space_hold: Option<String>,
@@ -425,6 +429,7 @@ impl Running {
                     release.touches.insert(touch);
                 }
                 Output::Say(text) => crate::say(&text),
+                Output::Complain(agent, text) => self.lines.say(agent, text),
             }
         }
     }
@@ -438,7 +443,7 @@ impl Running {
         for (link, messages) in messages {
             let Some(outbox) = self.outboxes.get(&link) else { continue };
             if let Err(TrySendError::Full(_)) = outbox.try_send(messages) {
-                crate::say("an agent does not read what it is sent; its link is closed");
+                self.lines.say("", "an agent does not read what it is sent; its link is closed".to_string());
                 self.outboxes.remove(&link);
             }
         }

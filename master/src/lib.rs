@@ -15,6 +15,7 @@ pub mod hook;
 mod hooks;
 pub mod http;
 pub mod hub;
+pub mod lines;
 pub mod lint;
 pub mod live;
 pub mod nonces;

@@ -6,6 +6,7 @@ use crate::config::{Config, Repository};
 use crate::forge::{Forge, Saifile};
 use crate::hook::VerifiedPush;
 use crate::hub::{Gone, HubHandle, Request};
+use crate::lines::Lines;
 use crate::live::{Changes, Live, LiveRepository, Topic};
 use crate::store::{Change, Store};
 use sai_agent::blocking::{detach, unblock};
@@ -101,6 +102,8 @@ pub struct Shared {
     pub changes: Arc<Changes>,
     /// The next numbers.
     pub numbers: Arc<Numbers>,
+    /// Where what anybody can make them say goes.
+    pub lines: Lines,
 }
 
 impl Shared {

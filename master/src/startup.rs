@@ -10,6 +10,7 @@ use crate::front::{Front, FrontConfig, Greeting, Lane, Limits, Rejection, Reques
 use crate::hooks::Hooks;
 use crate::http::{HttpServer, Request, Response};
 use crate::hub::{HubEdge, HubHandle, Parts};
+use crate::lines::Lines;
 use crate::live::{Changes, Live};
 use crate::page;
 use crate::page::first_error::Remembered;
@@ -108,6 +109,7 @@ pub fn start(config: Config) -> Result<Master, String> {
         live: live.clone(),
         changes: changes.clone(),
         numbers,
+        lines: Lines::default(),
     };
     let repositories =
         Repositories::start(&config, &state, &shared, &restored.tips).map_err(|error| format!("the pokes: {error}"))?;

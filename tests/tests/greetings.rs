@@ -129,6 +129,10 @@ fn links_that_never_greet_lock_nobody_out_and_are_given_back() {
     eventually("descriptors and threads are given back", || {
         (count(&master, "fd") <= before.0 + FEW && count(&master, "task") <= before.1 + FEW).then_some(())
     });
+    let told: Vec<String> = master.said().into_iter().filter(|line| line.contains("agent mute")).collect();
+    // What is new at once, and one count a minute of the rest.
+    let minutes = usize::try_from(begin.elapsed().as_secs() / 60).unwrap_or(0);
+    assert!(!told.is_empty() && told.len() <= 4 + minutes, "{told:#?}");
     let kept = master.resident_kib().saturating_sub(before.2);
     eprintln!("before {before:?}, after {:?}, {kept} KiB more", (count(&master, "fd"), count(&master, "task")));
     assert!(kept < KEPT_KIB, "{kept} KiB are kept");

@@ -37,6 +37,7 @@ const IMPORTERS: &[(&str, &[&str])] = &[
 /// input, and `deadline` where they want to hear of the time. Nothing else changes them, from wherever.
 const MACHINES: &[(&str, &str)] = &[
     ("ebb", "Ebb"),
+    ("few", "Few"),
     ("hub", "Hub"),
     ("look", "LookSchedule"),
     ("push", "KnownRefs"),

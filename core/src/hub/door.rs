@@ -96,7 +96,7 @@ impl Hub {
     /// lost link. Nothing more is taken from the link and no job is given to it, although its end may be noticed later.
     pub(super) fn dismiss(&mut self, now: Now, link: LinkId, why: String, code: Option<Code>, out: &mut Vec<Output>) {
         let Some(agent) = self.links.get(&link) else { return };
-        out.push(Output::Say(format!("agent {agent}: {why}")));
+        out.push(Output::Complain(agent.clone(), format!("agent {agent}: {why}")));
         out.push(Output::Send(link, MasterMessage::Bye(Bye { why, code: code.map(|code| code.word().to_string()) })));
         out.push(Output::Close(link));
         self.link_down(now, link, out);

@@ -121,6 +121,12 @@ impl Watch {
         crate::say(&format!("repository {}: {what}", self.repository.name));
     }
 
+    /// The same of what anybody can cause who can poke.
+    fn say_of_pokes(&self, what: &str) {
+        let name = &self.repository.name;
+        self.shared.lines.say(format_args!("repository {name}"), format!("repository {name}: {what}"));
+    }
+
     /// Remembers what a hook has named, and who waits to hear of it. Whether a look is wanted: of several branches in one push
     /// the first poke has made the others known.
     fn poked(&mut self, reference: Option<&str>, revision: Option<String>, reply: Reply) -> bool {
@@ -272,7 +278,7 @@ impl Watch {
             passed = others;
             let these: Vec<Tip> = these;
             let Some(tip) = tips.iter().find(|tip| tip.reference == first.reference) else {
-                self.say(&format!("{} was deleted before it was looked at", first.reference));
+                self.say_of_pokes(&format!("{} was deleted before it was looked at", first.reference));
                 continue;
             };
             let revisions = these.iter().map(|tip| tip.revision.clone()).collect();
@@ -285,7 +291,9 @@ impl Watch {
             for tip_passed in these {
                 let Some(commit) = found.get(&tip_passed.revision) else {
                     let (reference, revision) = (&tip_passed.reference, &tip_passed.revision);
-                    self.say(&format!("a hook named {revision} of {reference}, which was not pushed there just now"));
+                    self.say_of_pokes(&format!(
+                        "a hook named {revision} of {reference}, which was not pushed there just now"
+                    ));
                     continue;
                 };
                 let (subject, author) = (commit.subject.clone(), commit.author.clone());

@@ -122,7 +122,7 @@ impl World {
                 Output::Finish(key) => {
                     self.master.finished.insert(key);
                 }
-                Output::Touch(_) | Output::Say(_) => {}
+                Output::Touch(_) | Output::Say(_) | Output::Complain(..) => {}
             }
         }
         self.check_turn(&rows, &turn.releases)?;
