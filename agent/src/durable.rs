@@ -43,14 +43,22 @@ pub fn sync_directory(path: &Path) -> io::Result<()> {
 /// The disk's.
 pub fn sync_files(directory: &Path) -> io::Result<()> {
     let entries = fs::read_dir(directory)?;
-    let paths: Vec<PathBuf> = entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<_>>()?;
+    sync_paths(entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<_>>()?)?;
+    sync_directory(directory)
+}
+
+/// Makes the content of files durable; not their names. One that is not there is none of them.
+///
+/// # Errors
+/// The disk's.
+pub fn sync_paths(paths: Vec<PathBuf>) -> io::Result<()> {
     let (threads, left) = (paths.len().min(AT_ONCE), Mutex::new(paths.into_iter()));
     let sync = || {
         loop {
             let Some(path) = left.lock().unwrap_or_else(PoisonError::into_inner).next() else { return Ok(()) };
             match File::open(path) {
                 Ok(file) => file.sync_data()?,
-                // The agent has just removed it: the master has it.
+                // It has just been removed, being wanted no more.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
@@ -64,6 +72,5 @@ pub fn sync_files(directory: &Path) -> io::Result<()> {
             .into_iter()
             .try_for_each(|thread| thread.join().unwrap_or_else(|_| Err(io::Error::other("a panic"))))?;
         own
-    })?;
-    sync_directory(directory)
+    })
 }

@@ -186,7 +186,7 @@ impl Actions {
                 let (records, lines) = new_agents(&self.reader, &self.door, &names)?;
                 for record in &records {
                     let (input, change) = (Input::Agent(record.clone()), Change::Agent(record.clone()));
-                    self.hub.request(Request::With(input, change)).await.map_err(|_| ENDING)?;
+                    self.hub.request(Request::With(input, vec![change])).await.map_err(|_| ENDING)?;
                     self.hub.action(who, format!("added agent {}", record.name)).await.map_err(|_| ENDING)?;
                 }
                 self.hub.settled().await?;

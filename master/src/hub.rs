@@ -60,8 +60,8 @@ pub enum Request {
     Input(Input),
     /// A link is up; its messages, those of a turn together, go to this outbox, which is dropped to close it.
     Link(LinkId, String, Sender<Vec<MasterMessage>>),
-    /// An input, and a record that is to become durable with whatever comes of it.
-    With(Input, Change),
+    /// An input, and records that are to become durable with whatever comes of it.
+    With(Input, Vec<Change>),
     /// A record of the command line's or a person's that the machine does not decide about.
     Record(Change),
     /// The same for many.
@@ -332,7 +332,7 @@ impl Running {
         for request in requests {
             let mut outputs = Vec::new();
             // The last of two changes of one record counts, so that changes must keep the order of their causes.
-            let change = match request {
+            let after = match request {
                 Request::Input(input) => {
                     match &input {
                         Input::LinkDown(link) => _ = self.outboxes.remove(link),
@@ -341,29 +341,26 @@ impl Running {
                         _ => {}
                     }
                     self.hub.handle(now, input, &mut outputs);
-                    None
+                    Vec::new()
                 }
                 Request::Link(link, agent, outbox) => {
                     self.outboxes.insert(link, outbox);
                     self.hub.handle(now, Input::LinkUp(link, agent), &mut outputs);
-                    None
+                    Vec::new()
                 }
-                Request::With(input, change) => {
+                Request::With(input, more) => {
                     self.hub.handle(now, input, &mut outputs);
-                    Some(change)
+                    more
                 }
-                Request::Record(change) => Some(change),
-                Request::Records(more) => {
-                    changes.extend(more);
-                    None
-                }
+                Request::Record(change) => vec![change],
+                Request::Records(more) => more,
                 Request::Settled(sender) => {
                     release.settled.push(sender);
-                    None
+                    Vec::new()
                 }
             };
             self.perform(outputs, &mut release, &mut changes);
-            changes.extend(change);
+            changes.extend(after);
         }
         self.refresh(now, &release.touches);
         self.give_back(now);

@@ -145,14 +145,9 @@ impl Shared {
         let Saifile { bytes, subject, author, .. } = file;
         let store = self.store.clone();
         let plan = (!reading.specs.is_empty()).then(|| plan::write(&reading.specs));
-        let keep = move || {
-            let files = store.files();
-            match plan {
-                Some(plan) => files.put_saifile_and_plan(id, &bytes, plan.as_bytes()),
-                None => files.put_saifile(id, &bytes),
-            }
-        };
-        unblock(keep).await.map_err(|error| format!("the saifile and what it asks for cannot be kept: {error}"))?;
+        let keep = move || store.files().put_both(id, &bytes, plan.as_deref().map(str::as_bytes));
+        let carried = unblock(keep).await;
+        let carried = carried.map_err(|error| format!("the saifile and what it asks for cannot be kept: {error}"))?;
         let record = EventRecord {
             id,
             repository: repository.name.clone(),
@@ -169,10 +164,7 @@ impl Shared {
             jobs: reading.specs.len() as u32,
         };
         let input = Input::Event(record, reading.specs);
-        let request = match change {
-            Some(change) => Request::With(input, change),
-            None => Request::Input(input),
-        };
+        let request = Request::With(input, change.into_iter().chain(carried).collect());
         self.hub.request(request).await.map_err(|Gone| "the master is ending".to_string())?;
         Ok(id)
     }

@@ -5,6 +5,7 @@
 //! file is unlinked, so that what a crash leaves between them is a file without a record. So does damage of the ledger:
 //! such a file is moved to `lost+found/`, never unlinked at once.
 
+mod carried;
 mod files;
 mod index;
 mod journal;
@@ -203,6 +204,15 @@ pub enum Change {
     Action(ActionRecord),
     /// Delete an event, its jobs and, once that is durable, their files.
     DeleteEvent(EventId),
+    /// Keep the files of a new event, which [`Files::put_both`] has written, until they are durable themselves.
+    Files {
+        /// The event.
+        event: EventId,
+        /// Its saifile.
+        saifile: String,
+        /// Its plan, if it has jobs.
+        plan: Option<String>,
+    },
 }
 
 /// What a master needs to go on where it was.
@@ -333,13 +343,15 @@ impl Store {
             State::Current => {}
         }
         let ledger = Ledger::open(state, &mut lost, &mut told)?;
+        let paths = Paths { state: state.to_path_buf() };
+        carried::settle(&paths, &ledger)?;
         let mut restored = restore(&ledger)?;
         let mut lives = |key: JobKey| {
             let job = ledger.index.record::<JobRecord>(Kind::Job, key.job);
             // What cannot be told is kept.
             job.map_or(true, |job| job.is_some_and(|job| !job.state.ended() && job.attempt == key.attempt))
         };
-        let files = Files::open(Paths { state: state.to_path_buf() }, options.low_mib, options.report, &mut lives)?;
+        let files = Files::open(paths, options.low_mib, options.report, &mut lives)?;
         if files.lengths_damaged() {
             told.push(
                 "how much of the running logs is durable is not known any more; their files' lengths count".to_string(),
@@ -439,13 +451,33 @@ impl Store {
 /// The ledger's thread.
 fn write_groups(inner: &Inner) {
     let mut broken: Option<StoreError> = None;
+    // Events whose files the journal still carries.
+    let mut carried: Vec<EventId> = Vec::new();
     loop {
         let mut commits = inner.commits();
-        while commits.queue.is_empty() {
-            if commits.closing {
+        let mut settle = carried.len() >= carried::AT_MOST;
+        while commits.queue.is_empty() && !settle {
+            if carried.is_empty() && commits.closing {
                 return;
             }
-            commits = inner.wake.wait(commits).unwrap_or_else(PoisonError::into_inner);
+            if carried.is_empty() {
+                commits = inner.wake.wait(commits).unwrap_or_else(PoisonError::into_inner);
+            } else if commits.closing {
+                settle = true;
+            } else {
+                let waited = inner.wake.wait_timeout(commits, carried::QUIET).unwrap_or_else(PoisonError::into_inner);
+                settle = waited.1.timed_out();
+                commits = waited.0;
+            }
+        }
+        if settle {
+            drop(commits);
+            let some: Vec<EventId> = carried.drain(..carried.len().min(carried::AT_ONCE)).collect();
+            if let Err(error) = settle_files(inner, &some) {
+                carried.clear();
+                broken.get_or_insert(error);
+            }
+            continue;
         }
         let (mut group, mut weight) = (Vec::new(), 0);
         while weight < GROUP_CHANGES {
@@ -460,12 +492,31 @@ fn write_groups(inner: &Inner) {
             Some(error) => Err(error.clone()),
             None => write_group(inner, &group),
         };
-        if let Err(error) = &result {
-            broken.get_or_insert_with(|| error.clone());
+        match &result {
+            Ok(()) => {
+                carried.extend(group.iter().flat_map(|commit| &commit.changes).filter_map(|change| match change {
+                    Change::Files { event, .. } => Some(*event),
+                    _ => None,
+                }))
+            }
+            Err(error) => _ = broken.get_or_insert_with(|| error.clone()),
         }
         for commit in group {
             (commit.then)(result.clone());
         }
+    }
+}
+
+/// Makes the files of some events durable, so that the journal need not carry them any longer.
+fn settle_files(inner: &Inner, events: &[EventId]) -> Result<(), StoreError> {
+    let paths = inner.files.paths();
+    // What the disk does not take is carried on: the next start writes it again from the journal.
+    if carried::sync(paths, events).is_err() {
+        return Ok(());
+    }
+    match inner.ledger.commit(&inner.ledger.staged_durable(events), &mut || false) {
+        Err(StoreError::Full) => Ok(()),
+        result => result,
     }
 }
 

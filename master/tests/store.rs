@@ -716,6 +716,70 @@ fn saifiles_are_kept_as_they_are() {
     assert_eq!(store.reader().saifile(3).expect("it"), content);
 }
 
+/// The state as the disk of a running master has it, in a place of its own.
+fn copy_state(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("made");
+    for entry in fs::read_dir(from).expect("listed").flatten() {
+        if entry.path().is_dir() {
+            copy_state(&entry.path(), &to.join(entry.file_name()));
+        } else if entry.file_name() != "reserve" {
+            fs::copy(entry.path(), to.join(entry.file_name())).expect("copied");
+        }
+    }
+}
+
+#[test]
+fn what_a_power_cut_takes_of_new_events_is_written_again() {
+    let place = Place::new();
+    let (store, _, _reports) = open(&place.state());
+    let saifile = |id: u64| format!("{{ # \"é\\ of {id}\u{7}\n }}");
+    for id in 1..=6 {
+        let plan = format!("[{id}]");
+        let plan = (id != 4).then_some(plan.as_bytes());
+        let change = store.files().put_both(id, saifile(id).as_bytes(), plan).expect("kept").expect("carried");
+        assert_eq!(store.reader().saifile(id).expect("shown at once"), saifile(id).as_bytes());
+        commit(&store, vec![Change::Event(event(id, "hello", "main", id, 0)), change]);
+    }
+    commit(&store, vec![Change::DeleteEvent(6)]);
+    // What is no text, or large, is durable before its record is.
+    for bytes in [vec![0xff], vec![b'x'; 20_000]] {
+        assert_eq!(store.files().put_both(7, &bytes, None).expect("kept"), None);
+        assert_eq!(store.reader().saifile(7).expect("it"), bytes);
+    }
+    commit(&store, vec![Change::Event(event(7, "hello", "main", 7, 0))]);
+    let cut = place.0.join("cut");
+    copy_state(&place.state(), &cut);
+    // As file systems leave what was not flushed: gone, empty, zeros, only the one, only the other; and all of it.
+    let file = |name: &str| cut.join("saifiles").join(name);
+    for name in ["1.json", "1.plan.json", "4.json"] {
+        fs::remove_file(file(name)).expect("removed");
+    }
+    fs::write(file("2.json"), "").expect("written");
+    fs::write(file("2.plan.json"), [0; 3]).expect("written");
+    fs::remove_file(file("3.plan.json")).expect("removed");
+    let check = |state: &Path| {
+        let (store, restored, _reports) = open(state);
+        assert_eq!(restored.told, Vec::<String>::new());
+        for id in 1..=5 {
+            assert_eq!(store.reader().saifile(id).expect("a saifile"), saifile(id).as_bytes(), "{id}");
+            let plan = store.reader().plan(id).ok();
+            assert_eq!(plan, (id != 4).then(|| format!("[{id}]").into_bytes()), "{id}");
+        }
+        assert_eq!(store.reader().saifile(7).expect("a saifile"), [b'x'; 20_000]);
+        assert!(store.reader().saifile(6).is_err() && store.reader().plan(6).is_err(), "that event is gone");
+    };
+    check(&cut);
+    check(&cut);
+    drop(store);
+    check(&place.state());
+    // Flushed they are carried no longer, and an export has records alone.
+    for state in [&cut, &place.state()] {
+        let mut out = Vec::new();
+        export(state, false, &mut out).expect("exported");
+        assert!(!String::from_utf8(out).expect("text").contains("\"kind\":\"files\""));
+    }
+}
+
 // --- Retention -------------------------------------------------------------------------------------------------
 
 #[test]

@@ -5,9 +5,9 @@
 //! A packed log is LZ4 frames end to end (lz4 Frame Format Description 1.6), which `lz4 -d` reads. Each holds
 //! `PIECE_BYTES` and says its length in its header, so that a reader finds its place by headers alone.
 
-use super::StoreError;
 use super::lengths::Lengths;
 use super::writer::{self, Operation, Shared};
+use super::{Change, StoreError, carried};
 use lz4_flex::frame::{BlockMode, BlockSize, FrameDecoder, FrameEncoder, FrameInfo};
 use sai_core::job::{EventId, JobKey};
 use sai_core::ordered::Map;
@@ -152,7 +152,7 @@ impl Paths {
         if stream == 0 { self.log(key) } else { self.artifacts(key).join(stream.to_string()) }
     }
 
-    fn saifiles(&self) -> PathBuf {
+    pub(super) fn saifiles(&self) -> PathBuf {
         self.state.join("saifiles")
     }
 
@@ -243,28 +243,26 @@ impl Paths {
         sync_directory(&self.state.join("artifacts"))
     }
 
-    /// Writes a saifile, a plan, or both; durable when this returns. A hook waits for it, and a journalling file system takes as
-    /// long for two files that are flushed at the same time as for one.
-    fn write(&self, files: &[(PathBuf, &[u8])]) -> io::Result<()> {
-        let write = |(path, bytes): &(PathBuf, &[u8])| {
-            let mut file = OpenOptions::new();
-            let mut file = file.write(true).create(true).truncate(true).mode(0o600).open(temporary(path))?;
-            file.write_all(bytes)?;
-            io::Result::Ok(file)
-        };
-        let written = files.iter().map(write).collect::<io::Result<Vec<File>>>()?;
-        if let Some((first, others)) = written.split_first() {
-            std::thread::scope(|threads| {
-                let others: Vec<_> = others.iter().map(|file| threads.spawn(|| file.sync_all())).collect();
-                let broken = || io::Error::other("a thread that flushes has ended");
-                let others = others.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(broken())));
-                std::iter::once(first.sync_all()).chain(others).collect::<io::Result<()>>()
-            })?;
-        }
-        for (path, _) in files {
-            fs::rename(temporary(path), path)?;
-        }
+    /// Writes a saifile or plan; durable when this returns.
+    pub(super) fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let file = Self::draft(path, bytes)?;
+        file.sync_all()?;
+        fs::rename(temporary(path), path)?;
         sync_directory(&self.saifiles())
+    }
+
+    /// Writes what a saifile or plan is to be beside its place.
+    fn draft(path: &Path, bytes: &[u8]) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(temporary(path))?;
+        file.write_all(bytes)?;
+        Ok(file)
+    }
+
+    /// Writes a saifile or plan; whole for whoever reads it, and lost with the power.
+    fn show(path: &Path, bytes: &[u8]) -> io::Result<()> {
+        Self::draft(path, bytes)?;
+        fs::rename(temporary(path), path)
     }
 
     pub(super) fn read_saifile(&self, event: EventId) -> io::Result<Vec<u8>> {
@@ -559,7 +557,7 @@ impl Seek for LogReader {
 }
 
 /// Logs, artifacts and saifiles of one state directory. What is asked of it happens in the order it was asked, on
-/// threads of its own; only [`Files::put_saifile`], the like for plans, and [`Files::lengths`] make the caller wait for the disk.
+/// threads of its own; only those that put saifiles and plans, and [`Files::lengths`], make the caller wait for the disk.
 #[derive(Clone)]
 pub struct Files {
     shared: Arc<Shared>,
@@ -639,15 +637,7 @@ impl Files {
     /// # Errors
     /// The disk's.
     pub fn put_saifile(&self, event: EventId, bytes: &[u8]) -> io::Result<()> {
-        self.paths().write(&[(self.paths().saifile(event), bytes)])
-    }
-
-    /// Keeps an event's saifile and its plan; durable when this returns.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub fn put_saifile_and_plan(&self, event: EventId, saifile: &[u8], plan: &[u8]) -> io::Result<()> {
-        self.paths().write(&[(self.paths().saifile(event), saifile), (self.paths().plan(event), plan)])
+        self.paths().write(&self.paths().saifile(event), bytes)
     }
 
     /// Keeps the plan of an event; durable when this returns.
@@ -655,7 +645,25 @@ impl Files {
     /// # Errors
     /// The disk's.
     pub fn put_plan(&self, event: EventId, bytes: &[u8]) -> io::Result<()> {
-        self.paths().write(&[(self.paths().plan(event), bytes)])
+        self.paths().write(&self.paths().plan(event), bytes)
+    }
+
+    /// Keeps the saifile of a new event and its plan, if it has one. With the change that this returns, which is to be committed
+    /// with the event's record, they are durable when that is; without one they are when this returns.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn put_both(&self, event: EventId, saifile: &[u8], plan: Option<&[u8]>) -> io::Result<Option<Change>> {
+        let carried = carried::change(event, saifile, plan);
+        let both = [(self.paths().saifile(event), Some(saifile)), (self.paths().plan(event), plan)];
+        for (path, bytes) in both {
+            match (bytes, &carried) {
+                (Some(bytes), Some(_)) => Paths::show(&path, bytes)?,
+                (Some(bytes), None) => self.paths().write(&path, bytes)?,
+                (None, _) => {}
+            }
+        }
+        Ok(carried)
     }
 
     /// Durable lengths of the streams 0, 1, … of an attempt after a restart: what was flushed and written down. What a

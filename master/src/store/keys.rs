@@ -1,6 +1,6 @@
 //! Line of JSON → the keys it is about; record → values of the index's trees, and those → record again.
 
-use super::{Change, StoreError};
+use super::{Change, StoreError, carried};
 use miniserde::{Deserialize, Serialize, json};
 use sai_agent::digest::{Sha256, sha256};
 use sai_core::git_names::without_credentials;
@@ -215,7 +215,7 @@ pub(super) fn place(change: &Change) -> Option<(Kind, Vec<u8>)> {
         Change::User(user) => (Kind::User, user.name.as_bytes().to_vec()),
         Change::Tip(tip) => (Kind::Tip, tip_key(&tip.repository, &tip.reference)),
         Change::Action(action) => (Kind::Action, action.id.to_be_bytes().to_vec()),
-        Change::ForgetTip { .. } | Change::DeleteEvent(_) => return None,
+        Change::ForgetTip { .. } | Change::DeleteEvent(_) | Change::Files { .. } => return None,
     })
 }
 
@@ -234,6 +234,7 @@ pub(super) fn line(change: &Change) -> Option<String> {
             reference: reference.clone(),
         }),
         Change::DeleteEvent(_) => return None,
+        Change::Files { event, saifile, plan } => carried::line(*event, saifile, plan.as_deref()),
     })
 }
 

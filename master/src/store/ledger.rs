@@ -9,7 +9,7 @@ use super::journal::{self, Journal, SEGMENT_BYTES, snapshot};
 use super::keys::{self, Kind, Numbers, RECORDS, parse};
 use super::lost::Lost;
 use super::recover::recover;
-use super::{Change, StoreError, unknown};
+use super::{Change, StoreError, carried, unknown};
 use miniserde::Deserialize;
 use sai_core::job::{EventId, JobKey};
 use sai_core::ledger::{EventRecord, JobRecord};
@@ -44,6 +44,10 @@ pub(super) struct Staged {
 }
 
 impl Staged {
+    fn new(numbers: Numbers) -> Self {
+        Self { lines: Vec::new(), places: Map::new(), writes: Writes::new(), deleted: Vec::new(), numbers }
+    }
+
     fn add(&mut self, line: String) {
         let (writes, mut put) = (&mut self.writes, None);
         keys::index(&line, &mut self.numbers, &mut |kind, key, value| {
@@ -125,13 +129,7 @@ impl Ledger {
 
     /// Works out what a group of changes writes and deletes.
     pub(super) fn stage<'a>(&self, changes: impl IntoIterator<Item = &'a Change>) -> Result<Staged, StoreError> {
-        let mut staged = Staged {
-            lines: Vec::new(),
-            places: Map::new(),
-            writes: Writes::new(),
-            deleted: Vec::new(),
-            numbers: self.numbers(),
-        };
+        let mut staged = Staged::new(self.numbers());
         for change in changes {
             match change {
                 Change::DeleteEvent(id) => self.stage_deletion(*id, &mut staged)?,
@@ -182,6 +180,13 @@ impl Ledger {
         staged.add(keys::line_of_deletion(&event));
         staged.deleted.push((id, keys));
         Ok(())
+    }
+
+    /// What says that the files of these events are durable.
+    pub(super) fn staged_durable(&self, events: &[EventId]) -> Staged {
+        let mut staged = Staged::new(self.numbers());
+        events.iter().for_each(|event| staged.add(carried::line_of_durable(*event)));
+        staged
     }
 
     /// Stages the deletion of actions numbered below `before`.
@@ -296,7 +301,7 @@ impl Ledger {
         self.state.join("reserve")
     }
 
-    fn give_up_reserve(&self) -> bool {
+    pub(super) fn give_up_reserve(&self) -> bool {
         fs::remove_file(self.reserve()).is_ok()
     }
 

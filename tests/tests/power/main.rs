@@ -14,6 +14,8 @@ use std::fs;
 use std::time::Duration;
 
 const PLATFORM: &str = "linux-test-1/x86_64/gcc";
+/// Pushes with a cut after each.
+const PUSHES: u64 = 5;
 /// Cuts while two jobs run.
 const CUTS: u64 = 24;
 
@@ -78,5 +80,36 @@ fn a_power_cut_takes_nothing_that_was_acknowledged() {
     }
     let known = world.command(&["user", "list"]);
     assert!(users.iter().all(|user| known.lines().any(|line| line.split_whitespace().next() == Some(user))), "{known}");
+    master.kill();
+}
+
+#[test]
+fn a_power_cut_takes_no_push_of_which_a_hook_was_told() {
+    let world = World::new("power-pushes");
+    let mut random = Random::new(seed("power-pushes", 3));
+    let Some(mut disk) = Disk::mount(&world.state()) else { return };
+    let mut master = world.master();
+    for push in 1..=PUSHES {
+        // No agent: all that a start has to go on with is what the master wrote. One is larger than what goes with its record.
+        let long = if push == 2 { "# ".to_string() + &"long ".repeat(8 << 10) + "\n" } else { String::new() };
+        world.repository.push_saifile(&format!(
+            "{long}{{\"schema\": \"sai-1\", \"platforms\": {{\"linux\": {{\"build\": \"echo push {push}\"}}}}, \
+             \"configurations\": {{\"a\": {{}}}}}}"
+        ));
+        eventually("the event is told", || world.event(push));
+        master.kill();
+        disk.cut(&mut random);
+        master = world.master();
+        let said = master.said().join("\n");
+        let bad = ["lacks", "is damaged", "without a record", "cannot be"];
+        assert!(!bad.iter().any(|word| said.contains(word)), "push {push}: {said}");
+    }
+    let _agent = world.agent("one", &[PLATFORM], 2);
+    for push in 1..=PUSHES {
+        let job = world.ended(push).jobs[0].clone();
+        assert_eq!((job.state.as_str(), job.attempt), ("passed", 1), "{job:?}");
+        let records = world.records(job.id);
+        assert_eq!(records.channel("stdout"), format!("push {push}\n").as_bytes());
+    }
     master.kill();
 }
