@@ -10,6 +10,7 @@ mod steps;
 mod wiring;
 
 pub use self::reading::read;
+pub use self::steps::milliseconds;
 
 use crate::limits::Millis;
 use crate::ordered::Map;

@@ -60,6 +60,15 @@ impl View {
         View { text: bytes.iter().copied().map(char::from).collect(), bytes: bytes.len() }
     }
 
+    /// The place in the text of a byte.
+    fn place(&self, byte: usize) -> Option<usize> {
+        if self.text.len() == self.bytes || byte == 0 {
+            return (byte <= self.bytes).then_some(byte);
+        }
+        let mut ends = self.text.char_indices().map(|(at, _)| at).chain([self.text.len()]);
+        ends.nth(byte)
+    }
+
     /// Which byte stands at a place of the text.
     fn byte(&self, offset: usize) -> usize {
         if self.text.len() == self.bytes {
@@ -88,9 +97,16 @@ impl Pattern {
         Ok(Pattern { text: text.to_string(), regex })
     }
 
-    /// The pattern for exactly this text.
-    pub fn literal(text: &str) -> String {
-        regex_lite::escape(text)
+    /// The pattern for exactly these bytes.
+    pub fn literal(bytes: &[u8]) -> String {
+        let mut out = String::new();
+        for byte in bytes {
+            match byte {
+                b' '..=b'~' => out.push_str(&regex_lite::escape(char::from(*byte).encode_utf8(&mut [0; 4]))),
+                _ => out.push_str(&format!("\\x{byte:02x}")),
+            }
+        }
+        out
     }
 
     /// As it was written.
@@ -98,9 +114,9 @@ impl Pattern {
         &self.text
     }
 
-    /// The first place where it is found.
-    pub fn find(&self, view: &View) -> Option<Found> {
-        let found = self.regex.captures(&view.text)?;
+    /// The first place where it is found, at this byte or behind it.
+    pub fn find(&self, view: &View, from: usize) -> Option<Found> {
+        let found = self.regex.captures_at(&view.text, view.place(from)?)?;
         let whole = found.get(0)?;
         let mut captures = Vec::new();
         for name in self.regex.capture_names().flatten() {
@@ -176,7 +192,7 @@ mod tests {
     use super::*;
 
     fn find(pattern: &str, bytes: &[u8]) -> Option<(usize, usize)> {
-        let found = Pattern::new(pattern).expect("a pattern").find(&View::of(bytes))?;
+        let found = Pattern::new(pattern).expect("a pattern").find(&View::of(bytes), 0)?;
         Some((found.start, found.end))
     }
 
@@ -195,8 +211,9 @@ mod tests {
 
     #[test]
     fn named_groups_are_captured_as_bytes() {
-        let found =
-            Pattern::new("ip=(?P<ip>[0-9.]+)(?P<rest>,\\xff)?").expect("one").find(&View::of(b"\xe9 ip=10.0.2.15\n"));
+        let found = Pattern::new("ip=(?P<ip>[0-9.]+)(?P<rest>,\\xff)?")
+            .expect("one")
+            .find(&View::of(b"\xe9 ip=10.0.2.15\n"), 0);
         assert_eq!(found.expect("found").captures, [("ip".to_string(), b"10.0.2.15".to_vec())]);
     }
 

@@ -39,6 +39,7 @@ const MACHINES: &[(&str, &str)] = &[
     ("ebb", "Ebb"),
     ("few", "Few"),
     ("hub", "Hub"),
+    ("judge", "Judge"),
     ("look", "LookSchedule"),
     ("push", "KnownRefs"),
     ("run", "Run"),
