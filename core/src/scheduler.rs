@@ -11,10 +11,12 @@ mod room;
 mod time;
 mod trouble;
 mod unit;
+mod unit_table;
 mod waiting;
 
 pub use self::needs::skipped_by;
 pub use self::time::CANCEL_FULL_MS;
+pub use self::unit_table::{Holder, Holding, UnitRow, Waiter};
 
 use self::again::no_longer_awaited;
 use self::needs::Open;

@@ -7,7 +7,7 @@ use sai_core::job::{Fault, JobId, JobState, Outcome};
 use sai_core::ledger::{JobRecord, Needed};
 use sai_core::ordered::Map;
 use sai_core::record::Artifact;
-use sai_core::scheduler::{Input, Output};
+use sai_core::scheduler::{Holding, Input, Output};
 
 /// A job that needs these.
 fn needing(id: JobId, needs: &[JobId]) -> JobRecord {
@@ -199,6 +199,52 @@ fn the_repository_or_person_served_longest_ago_is_next() {
 }
 
 #[test]
+fn the_table_of_units_says_who_holds_them_and_who_is_next() {
+    let mut desk = with_licences(1);
+    desk.up("a", 9);
+    desk.queue((1..=100).map(|id| wanting(id, "alpha", 1)).collect());
+    desk.queue(vec![wanting(101, "beta", 1), wanting(102, "beta", 1)]);
+    desk.queue(vec![JobRecord { person: Some("anna".to_string()), ..wanting(103, "alpha", 1) }]);
+    desk.queue(vec![JobRecord { priority: 5, ..wanting(104, "alpha", 1) }]);
+    // It can never be served, and stands in nobody's way.
+    desk.queue(vec![wanting(105, "gamma", 2)]);
+    let table = |desk: &Desk| desk.scheduler.unit_table(desk.moment()).remove(0);
+    let row = table(&desk);
+    assert_eq!((row.name.as_str(), row.amount, row.free, row.waiting), ("licences", 1, 0, 103));
+    let holder = &row.holders[0];
+    assert_eq!((holder.key, holder.agent.as_str(), holder.amount), (key(1, 1), "a", 1));
+    assert_eq!(holder.until - holder.since, 100_000, "its own time and the grace");
+    assert_eq!(holder.holding, Holding::Granted);
+    // The order is the one in which they are then served.
+    let told: Vec<JobId> = row.waiters.iter().map(|waiter| waiter.job).collect();
+    assert_eq!(told[..7], [104, 101, 103, 2, 102, 3, 4]);
+    assert_eq!(row.waiters[2].who, "anna");
+    let mut order = Vec::new();
+    let mut last = 1;
+    while order.len() < told.len() {
+        let out = end(&mut desk, last, Outcome::Passed);
+        last = assigned(&out)[0].1.job;
+        order.push(last);
+    }
+    assert_eq!(order, told);
+
+    // Its agent goes away, the attempt is given up, the token is revoked: what is said follows.
+    desk.give(Input::AgentDown("a".to_string()));
+    assert_eq!(table(&desk).holders[0].holding, Holding::Away);
+    let before = table(&desk);
+    desk.pass(5_000);
+    assert!(table(&desk).is_much_like(&before), "that time passes is no news");
+    desk.pass(5_000);
+    assert_eq!(table(&desk).holders[0].holding, Holding::GivenUp);
+    assert!(!table(&desk).is_much_like(&before));
+    desk.give(Input::AgentRevoked("a".to_string()));
+    assert_eq!(table(&desk).holders[0].holding, Holding::Revoked);
+    let grant = table(&desk).holders[0].grant;
+    desk.give(Input::Free(grant));
+    assert_eq!((table(&desk).free, table(&desk).holders.len()), (1, 0));
+}
+
+#[test]
 fn one_that_wants_several_collects_them_and_hides_none_that_wants_another() {
     let mut desk = with_licences(2);
     desk.offer(&[("licences", 2), ("rig", 1)]);
@@ -210,6 +256,8 @@ fn one_that_wants_several_collects_them_and_hides_none_that_wants_another() {
     assert_eq!(assigned(&desk.queue(vec![rig])), [("a", key(30, 1))]);
     assert!(assigned(&end(&mut desk, 1, Outcome::Passed)).is_empty(), "it is kept for job 3");
     assert!(desk.waiting(4).contains("kept together for job 3"), "{}", desk.waiting(4));
+    let first = desk.scheduler.unit_table(desk.moment())[0].waiters[0].clone();
+    assert_eq!((first.job, first.amount, first.collects), (3, 2, true));
     assert_eq!(assigned(&end(&mut desk, 2, Outcome::Passed)), [("a", key(3, 1))]);
     assert_eq!(assigned(&end(&mut desk, 3, Outcome::Passed)).len(), 2);
     // An older job that comes back to its queue does not stand in its way.

@@ -17,6 +17,7 @@ use sai_core::job::JobKey;
 use sai_core::ledger::ActionRecord;
 use sai_core::limits::Millis;
 use sai_core::ordered::{Map, Set};
+use sai_core::scheduler::UnitRow;
 use sai_core::turns::{self, Turns};
 use sai_core::wire::MasterMessage;
 use smol::channel::{Receiver, Sender, TrySendError};
@@ -522,6 +523,7 @@ impl Running {
         let shown: Vec<(&String, Option<LiveAgent>)> =
             agents.iter().map(|name| (*name, live_agent(&self.hub, now, name))).collect();
         let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
+        let mut units = false;
         let mut aside = Set::new();
         for (name, agent) in shown {
             match agent {
@@ -550,6 +552,10 @@ impl Running {
         if let Some(waiting) = waiting {
             live.waiting = waiting;
             live.units = self.hub.scheduler().units_told(now);
+            let table = self.hub.scheduler().unit_table(clock);
+            let like = |(one, other): (&UnitRow, &UnitRow)| one.is_much_like(other);
+            units = table.len() != live.unit_table.len() || !table.iter().zip(&live.unit_table).all(like);
+            live.unit_table = table;
             let troubles = live.repositories.iter().filter_map(|repository| {
                 let trouble = self.hub.scheduler().repository_trouble(&repository.name)?;
                 Some((repository.name.clone(), trouble))
@@ -557,6 +563,9 @@ impl Running {
             live.troubles = troubles.collect();
         }
         drop(live);
+        if units {
+            self.changes.touch(Topic::Units);
+        }
         let touched: Vec<String> = agents.into_iter().filter(|name| !aside.contains(*name)).cloned().collect();
         for name in touched {
             self.aside.remove(&name);

@@ -7,6 +7,7 @@
 use sai_core::forge_page::ForgePage;
 use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::ordered::{Map, Set};
+use sai_core::scheduler::UnitRow;
 use smol::channel;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -98,6 +99,8 @@ pub struct Live {
     pub troubles: Map<String, String>,
     /// What there is of each unit, who holds it and until when at most, in a sentence each.
     pub units: Vec<String>,
+    /// The same, and who waits, for the page.
+    pub unit_table: Vec<UnitRow>,
     /// Sentences for the top of every page, such as "no new jobs: the disk is nearly full".
     pub notices: Vec<String>,
     /// Durable length of each running attempt's log.
@@ -117,6 +120,8 @@ pub enum Topic {
     Log(JobKey),
     /// An agent came, went, or does something else.
     Agents,
+    /// Units are held by others, or waited for by others.
+    Units,
 }
 
 /// What a viewer looks at.
@@ -130,6 +135,8 @@ pub enum Scope {
     Job(JobKey),
     /// The agents.
     Agents,
+    /// The units.
+    Units,
 }
 
 impl Scope {
@@ -140,6 +147,7 @@ impl Scope {
             (Self::Event(_, jobs), Topic::Job(job)) => jobs.contains(&job),
             (Self::Job(key), Topic::Job(job)) => key.job == job,
             (Self::Job(key), Topic::Log(touched)) => *key == touched,
+            (Self::Units, Topic::Units) => true,
             _ => false,
         }
     }

@@ -23,8 +23,10 @@ pub mod palette;
 pub mod route;
 pub mod search;
 pub mod stable;
+pub mod stages;
 pub mod sums;
 pub mod tar;
+pub mod unit_list;
 pub mod units;
 pub mod views;
 pub mod whole;
@@ -128,7 +130,7 @@ pub fn respond(library: &Arc<Library>, request: &Request) -> Response {
         visitor.address =
             if request.query.is_empty() { request.path.clone() } else { format!("{}?{}", request.path, request.query) };
     }
-    let page = matches!(route, Route::Events | Route::Event(_) | Route::Job(..) | Route::Agents);
+    let page = matches!(route, Route::Events | Route::Event(_) | Route::Job(..) | Route::Agents | Route::Units);
     if let (Caller::Session { .. }, "GET", true) = (&caller, request.method.as_str(), page) {
         visitor.told = request.header("cookie").and_then(cookie).and_then(|value| library.sessions.told(value));
     }
@@ -296,6 +298,10 @@ impl Answer<'_> {
                 let view = library.agents(self.visitor.who.is_some());
                 self.html(200, agents::page(&view, &self.visitor))
             }
+            Route::Units => {
+                let table = library.live().unit_table.clone();
+                self.html(200, unit_list::page(&table, &self.visitor))
+            }
             Route::SignOut => self.may_act().unwrap_or_else(|| self.sign_out()),
             Route::Do(action) => self.act(action),
             Route::AddAgent => {
@@ -311,6 +317,7 @@ impl Answer<'_> {
     }
 
     fn job(&self, mut view: JobView) -> Response {
+        view.needed = self.caller.name().is_some() && self.library.is_needed(&view.job);
         let selected = lines_field(&self.request.query, "line");
         let query = Query::of(&self.request.query);
         let found = query.as_ref().map(|query| {
@@ -473,7 +480,8 @@ impl Answer<'_> {
         }
         let who = self.caller.name().unwrap_or_default().to_string();
         let back = match &action {
-            Action::CancelJob(id) | Action::RebuildJob(id) => format!("/job/{id}"),
+            Action::CancelJob(id) | Action::RebuildJob(id) | Action::RebuildFollowing(id) => format!("/job/{id}"),
+            Action::FreeUnits(_) => "/units".to_string(),
             Action::CancelAttempt(key) => format!("/job/{}/{}", key.job, key.attempt),
             Action::CancelEvent(id) | Action::RebuildEvent(id) => format!("/event/{id}"),
             _ => "/agents".to_string(),
@@ -517,6 +525,7 @@ impl Answer<'_> {
             ApiRoute::Event(id) => library.event(id).map(|view| api::event(&view, now)),
             ApiRoute::Job(id) => library.job(id, None).map(|view| api::job(&view, now)),
             ApiRoute::Agents => Some(api::agents(&library.agents(false).agents)),
+            ApiRoute::Units => Some(api::units(&library.live().unit_table)),
             ApiRoute::Repositories => Some(api::repositories(&library.live().repositories)),
             ApiRoute::Log(id) => {
                 let from = number_field(query, "from").unwrap_or(0);

@@ -11,7 +11,7 @@ use crate::page::library::{EVENTS, Library};
 use crate::page::log::{Folder, Piece};
 use crate::page::route::{field, key_field, number_field};
 use crate::page::views::Visitor;
-use crate::page::{agents, event, events, grid, job, log_html, sums};
+use crate::page::{agents, event, events, grid, job, log_html, stages, sums, unit_list};
 use crate::rooms::{Part, Render};
 use miniserde::{Serialize, json};
 use sai_agent::blocking::unblock;
@@ -55,6 +55,7 @@ enum Shown {
     Event { id: EventId, since: u64 },
     Job { key: JobKey, from: u64 },
     Agents { since: u64 },
+    Units,
 }
 
 impl Shown {
@@ -74,6 +75,7 @@ impl Shown {
         match field(query, "page")?.as_str() {
             "events" => Some(Self::Events { repository: field(query, "repository"), since }),
             "agents" => Some(Self::Agents { since }),
+            "units" => Some(Self::Units),
             _ => None,
         }
     }
@@ -161,6 +163,7 @@ async fn fragments(
             (Scope::Event(id, jobs), format!("event {id}"), *since)
         }
         Shown::Agents { since } => (Scope::Agents, format!("agents {}", who.is_some()), *since),
+        Shown::Units => (Scope::Units, format!("units {}", who.is_some()), 0),
         Shown::Events { repository, since } => (Scope::Events, format!("events {repository:?}"), *since),
         Shown::Job { .. } => return Ok(()),
     };
@@ -196,6 +199,10 @@ fn changed(library: &Library, shown: &Shown, who: Option<String>, dirty: Option<
         Shown::Events { repository, .. } => changed_events(library, repository.as_deref(), dirty, visitor.now),
         Shown::Event { id, .. } => changed_event(library, *id, dirty, visitor.now),
         Shown::Agents { .. } => changed_agents(library, &visitor),
+        Shown::Units => {
+            let table = library.live().unit_table.clone();
+            vec![Fragment::new("units", |html| unit_list::list(html, &table, &visitor)).part(u64::MAX)]
+        }
         Shown::Job { .. } => Vec::new(),
     }
 }
@@ -255,6 +262,9 @@ fn changed_event(library: &Library, id: EventId, dirty: Option<&Dirty>, now: u64
         Fragment::new("event-head", |html| event::head(html, &view, now)).part(u64::MAX),
         Fragment::new("event-wrong", |html| event::wrong(html, &view, now)).part(u64::MAX),
     ];
+    if stages::any(&view) {
+        parts.push(Fragment::new("event-needs", |html| stages::section(html, &view)).part(u64::MAX));
+    }
     for job in view.jobs.iter().filter(|job| wanted.as_ref().is_none_or(|ids| ids.contains(&job.id))) {
         let (_, fresh) = sums::span(job);
         parts.push(Fragment::new(format!("cell-{}", job.id), |html| grid::chip(html, job, true)).part(fresh));

@@ -10,6 +10,7 @@ use miniserde::{Serialize, json};
 use sai_core::git_names::without_credentials;
 use sai_core::ledger::JobRecord;
 use sai_core::ordered::Map;
+use sai_core::scheduler::{Holder, UnitRow, Waiter};
 
 /// One event.
 #[derive(Serialize)]
@@ -141,6 +142,52 @@ struct EventAndJobs<'a> {
 #[derive(Serialize)]
 struct Agents<'a> {
     agents: Vec<Agent<'a>>,
+}
+
+/// One unit: so much of something.
+#[derive(Serialize)]
+struct Unit<'a> {
+    name: &'a str,
+    /// A word: amount.
+    kind: &'a str,
+    amount: u32,
+    free: u32,
+    held: Vec<Held<'a>>,
+    /// The jobs that wait for it, the next one first; not all of them.
+    waiting: Vec<Waiting<'a>>,
+    waiting_count: u64,
+}
+
+/// An attempt that holds some of a unit.
+#[derive(Serialize)]
+struct Held<'a> {
+    grant: u64,
+    job: u64,
+    attempt: u32,
+    agent: &'a str,
+    amount: u32,
+    since: String,
+    /// At most.
+    until: String,
+    /// A word: granted; away, as its agent is; given-up or revoked, when it is not known whether it still runs.
+    state: &'a str,
+}
+
+/// A job that waits for a unit.
+#[derive(Serialize)]
+struct Waiting<'a> {
+    job: u64,
+    amount: u32,
+    /// Whose turn it is then.
+    turn_of: &'a str,
+    /// Whether what becomes free is kept together for it.
+    collects: bool,
+}
+
+/// The units.
+#[derive(Serialize)]
+struct Units<'a> {
+    units: Vec<Unit<'a>>,
 }
 
 /// The repositories.
@@ -303,6 +350,40 @@ pub fn agents(agents: &[AgentView]) -> String {
         })
         .collect();
     json::to_string(&Agents { agents })
+}
+
+fn unit_json(row: &UnitRow) -> Unit<'_> {
+    Unit {
+        name: &row.name,
+        kind: "amount",
+        amount: row.amount,
+        free: row.free,
+        held: row.holders.iter().map(held_json).collect(),
+        waiting: row.waiters.iter().map(waiting_json).collect(),
+        waiting_count: row.waiting as u64,
+    }
+}
+
+fn held_json(holder: &Holder) -> Held<'_> {
+    Held {
+        grant: holder.grant,
+        job: holder.key.job,
+        attempt: holder.key.attempt,
+        agent: &holder.agent,
+        amount: holder.amount,
+        since: moment(holder.since),
+        until: moment(holder.until),
+        state: holder.holding.word(),
+    }
+}
+
+fn waiting_json(waiter: &Waiter) -> Waiting<'_> {
+    Waiting { job: waiter.job, amount: waiter.amount, turn_of: &waiter.who, collects: waiter.collects }
+}
+
+/// `GET /api/v1/units`: `{"units":[…]}`.
+pub fn units(table: &[UnitRow]) -> String {
+    json::to_string(&Units { units: table.iter().map(unit_json).collect() })
 }
 
 /// `GET /api/v1/repositories`: `{"repositories":[…]}`.

@@ -4,6 +4,7 @@ use super::events::{about, problems};
 use super::grid;
 use super::html::Html;
 use super::layout::{Here, Layout, ask, badge, button, moment, sign_in_hint, state_badge, subject, titled, took};
+use super::stages;
 use super::views::{EventView, Visitor, job_took, went_wrong};
 
 /// The table of all jobs is open at once up to this many; the grid above has them all anyway.
@@ -40,6 +41,7 @@ pub fn page(view: &EventView, visitor: &Visitor) -> String {
         html.element("section").class("panel").attribute("aria-label", "Jobs by platform").with(|html| {
             grid::named(html, view, true);
         });
+        stages::section(html, view);
         html.element("details").class("panel jobs").flag("open", view.jobs.len() <= OPEN_ROWS).with(|html| {
             html.element("summary").with(|html| {
                 html.element("h2").text("All jobs");

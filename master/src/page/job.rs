@@ -229,6 +229,9 @@ fn actions(html: &mut Html, view: &JobView, visitor: &Visitor) {
     let question = "What it has done so far is lost; its log is kept.";
     ask(html, format_args!("/job/{id}/{}/cancel", view.attempt), ["Cancel", question, "Cancel this attempt"]);
     button(html, format_args!("/job/{id}/rebuild"), "rebuild", "Rebuild");
+    if view.needed {
+        button(html, format_args!("/job/{id}/rebuild-following"), "rebuild", "Rebuild with all that needs it");
+    }
 }
 
 /// The head, replaced as a whole when the job changes.
@@ -258,6 +261,7 @@ pub fn head(html: &mut Html, view: &JobView, now: u64) {
         }
         cause(html, view);
         needs(html, view);
+        units_of(html, view);
         attempts(html, view);
     });
 }
@@ -288,6 +292,31 @@ fn needs(html: &mut Html, view: &JobView) {
         }
         if needs.len() > NEEDS {
             html.show(format_args!(" and {} more", needs.len() - NEEDS));
+        }
+    });
+}
+
+/// What it occupies besides a slot.
+fn units_of(html: &mut Html, view: &JobView) {
+    let job = &view.job;
+    let wanted: Vec<_> = job.units.iter().flatten().collect();
+    if wanted.is_empty() || !view.current() {
+        return;
+    }
+    html.element("p").class("needs").with(|html| {
+        html.element("span").class("muted").text(match job.state {
+            JobState::Queued => "Wants ",
+            state if state.ended() => "Held ",
+            _ => "Holds ",
+        });
+        for (index, (unit, amount)) in wanted.iter().enumerate() {
+            html.text(if index > 0 { ", " } else { "" });
+            html.element("a").href(format_args!("/units#unit-{}", path_part(unit))).with(|html| {
+                if **amount > 1 {
+                    html.show(format_args!("{amount} "));
+                }
+                html.name(unit);
+            });
         }
     });
 }
@@ -504,7 +533,8 @@ mod tests {
 
     fn view(state: JobState) -> JobView {
         let job = job(1001, "linux", "default", state);
-        JobView { attempt: coming_attempt(&job), job, event: Some(event(1, 2)), waiting: None, past: None, forge: None }
+        let attempt = coming_attempt(&job);
+        JobView { attempt, job, event: Some(event(1, 2)), waiting: None, past: None, forge: None, needed: false }
     }
 
     fn page(view: &JobView, visitor: &Visitor) -> String {
@@ -551,6 +581,20 @@ mod tests {
         assert!(!text.contains("/cancel\"") && !text.contains("/rebuild\""));
         earlier.past = Some(Past::default());
         assert!(page(&earlier, &ann()).contains("badge infra"));
+    }
+
+    #[test]
+    fn units_are_told_and_what_needs_it_can_be_built_again_with_it() {
+        let mut queued = view(JobState::Queued);
+        queued.job.units = Some([("licences".to_string(), 2), ("r<ig".to_string(), 1)].into_iter().collect());
+        let text = page(&queued, &ann());
+        assert!(text.contains("Wants </span><a href=\"/units#unit-licences\">2 <bdi>licences</bdi></a>"), "{text}");
+        assert!(text.contains("r&lt;ig") && !text.contains("rebuild-following"));
+        queued.needed = true;
+        assert!(page(&queued, &ann()).contains("action=\"/job/1001/rebuild-following\""));
+        assert!(!page(&queued, &Visitor::default()).contains("rebuild-following"));
+        queued.job.state = JobState::Passed;
+        assert!(page(&queued, &ann()).contains("Held "));
     }
 
     #[test]

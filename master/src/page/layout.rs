@@ -15,6 +15,8 @@ pub enum Here {
     Events,
     /// The agents.
     Agents,
+    /// The units.
+    Units,
     /// Anywhere else.
     Elsewhere,
 }
@@ -86,7 +88,9 @@ impl Layout<'_> {
                 html.element("img").attribute("src", assets::address("icon.svg")).attribute("alt", "").empty();
                 html.text("Sai");
             });
-            for (here, address, word) in [(Here::Events, "/", "Events"), (Here::Agents, "/agents", "Agents")] {
+            let units = (self.visitor.units || self.here == Here::Units).then_some((Here::Units, "/units", "Units"));
+            let always = [(Here::Events, "/", "Events"), (Here::Agents, "/agents", "Agents")];
+            for (here, address, word) in always.into_iter().chain(units) {
                 let current = (self.here == here).then_some("page");
                 html.element("a").href(address).maybe("aria-current", current).text(word);
             }

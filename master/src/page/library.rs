@@ -103,7 +103,9 @@ impl Library {
 
     /// Somebody who looks, now.
     pub fn visitor(&self, who: Option<String>) -> Visitor {
-        Visitor { who, now: now(), notices: self.live().notices.clone(), ..Visitor::default() }
+        let live = self.live();
+        let (notices, units) = (live.notices.clone(), !live.unit_table.is_empty());
+        Visitor { who, now: now(), notices, units, ..Visitor::default() }
     }
 
     fn view(&self, event: EventRecord) -> EventView {
@@ -155,7 +157,13 @@ impl Library {
             let live = self.live();
             (live.waiting.get(&id).cloned(), live.forge(&job.repository))
         };
-        Some(JobView { event: self.archive.event(job.event), attempt, waiting, past: None, job, forge })
+        Some(JobView { event: self.archive.event(job.event), attempt, waiting, past: None, job, forge, needed: false })
+    }
+
+    /// Whether other jobs of its event need a job.
+    pub fn is_needed(&self, job: &JobRecord) -> bool {
+        let needs = |other: &JobRecord| other.needs.iter().flatten().any(|needed| needed.job == job.id);
+        self.archive.jobs(job.event).iter().any(needs)
     }
 
     /// Adds what only the log of an earlier attempt tells of it.

@@ -39,6 +39,8 @@ pub enum Route {
     Metrics,
     /// The agents.
     Agents,
+    /// The units.
+    Units,
     /// The form.
     SignIn,
     /// A token in the form.
@@ -76,6 +78,8 @@ pub enum ApiRoute {
     Log(JobId),
     /// The agents.
     Agents,
+    /// The units.
+    Units,
     /// The repositories.
     Repositories,
     /// An action.
@@ -191,6 +195,8 @@ fn find(parts: &[&str]) -> Option<Route> {
             Route::LatestArtifact(decode(repository, false)?, decode(branch, false)?, file)
         }
         ["agents"] => Route::Agents,
+        ["units"] => Route::Units,
+        ["units", "grant", grant, "free"] => Route::Do(Action::FreeUnits(number(grant)?)),
         ["agents", "add"] => Route::AddAgent,
         ["agents", name, what] => {
             let name = agent_name(&decode(name, false)?)?;
@@ -234,6 +240,7 @@ fn job(id: JobId, rest: &[&str]) -> Option<Route> {
         (["cancel"], None) => Route::Do(Action::CancelJob(id)),
         (["cancel"], Some(attempt)) => Route::Do(Action::CancelAttempt(JobKey { job: id, attempt })),
         (["rebuild"], None) => Route::Do(Action::RebuildJob(id)),
+        (["rebuild-following"], None) => Route::Do(Action::RebuildFollowing(id)),
         _ => return None,
     })
 }
@@ -248,7 +255,10 @@ fn api(parts: &[&str]) -> Option<ApiRoute> {
         ["jobs", id, "log"] => ApiRoute::Log(number(id)?),
         ["jobs", id, "cancel"] => ApiRoute::Do(Action::CancelJob(number(id)?)),
         ["jobs", id, "rebuild"] => ApiRoute::Do(Action::RebuildJob(number(id)?)),
+        ["jobs", id, "rebuild-following"] => ApiRoute::Do(Action::RebuildFollowing(number(id)?)),
         ["agents"] => ApiRoute::Agents,
+        ["units"] => ApiRoute::Units,
+        ["units", "grant", grant, "free"] => ApiRoute::Do(Action::FreeUnits(number(grant)?)),
         ["repositories"] => ApiRoute::Repositories,
         _ => return None,
     })
@@ -271,6 +281,8 @@ mod tests {
             ("/job/7/2/artifact/1/a%2Fb.deb", Route::Artifact(7, Some(2), 1)),
             ("/api/v1/jobs/7/log", Route::Api(ApiRoute::Log(7))),
             ("/agents", Route::Agents),
+            ("/units", Route::Units),
+            ("/api/v1/units", Route::Api(ApiRoute::Units)),
             ("/job/7/2/view/1/a%2Fb.html", Route::View(7, Some(2), 1)),
             ("/job/7/2/artifacts.tar", Route::Tar(7, Some(2))),
             ("/feed.atom", Route::Feed),
@@ -294,6 +306,10 @@ mod tests {
             ("/job/7/cancel", Route::Do(Action::CancelJob(7))),
             ("/job/7/2/cancel", Route::Do(Action::CancelAttempt(JobKey { job: 7, attempt: 2 }))),
             ("/event/7/rebuild", Route::Do(Action::RebuildEvent(7))),
+            ("/job/7/rebuild-following", Route::Do(Action::RebuildFollowing(7))),
+            ("/units/grant/7/free", Route::Do(Action::FreeUnits(7))),
+            ("/api/v1/units/grant/7/free", Route::Api(ApiRoute::Do(Action::FreeUnits(7)))),
+            ("/api/v1/jobs/7/rebuild-following", Route::Api(ApiRoute::Do(Action::RebuildFollowing(7)))),
             ("/agents/rock%2D1/set-aside", Route::Do(Action::SetAside("rock-1".to_string(), true))),
             ("/api/v1/events/7/cancel", Route::Api(ApiRoute::Do(Action::CancelEvent(7)))),
             ("/sign-in", Route::SignInWith),
@@ -324,6 +340,9 @@ mod tests {
             "/job/1/artifact/1/../../../etc/passwd",
             "/job/1/0/cancel",
             "/job/1/2/rebuild",
+            "/job/1/2/rebuild-following",
+            "/units/grant/x/free",
+            "/units/1/free",
             "/assets/../x",
             "/agents/../revoke",
             "/agents/%2e%2e/revoke",

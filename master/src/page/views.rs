@@ -23,6 +23,8 @@ pub struct Visitor {
     pub address: String,
     /// What came of what they did on the page before, in a sentence.
     pub told: Option<String>,
+    /// Whether there are units to look at.
+    pub units: bool,
 }
 
 impl Visitor {
@@ -287,6 +289,8 @@ pub struct JobView {
     pub past: Option<Past>,
     /// Where its repository's pages are at its forge.
     pub forge: Option<ForgePage>,
+    /// Whether others need it.
+    pub needed: bool,
 }
 
 /// An attempt that the job's record no longer tells of, as its log does.
