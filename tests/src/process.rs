@@ -159,3 +159,53 @@ pub fn program(name: &str) -> PathBuf {
     });
     directory.join(name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The script that `tests/run` gives cargo to start each program of tests with.
+    fn bounded(seconds: &str, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/bounded"));
+        command.arg(seconds).arg(program).args(arguments);
+        command
+    }
+
+    #[test]
+    #[ignore = "it is run by another one"]
+    fn sleeps_with_a_daemon_beside_it() {
+        let daemon = "setsid setsid sleep 1234 >/dev/null 2>&1 & echo begun >&2; exec sleep 1235";
+        Command::new("sh").args(["-c", daemon]).status().expect("sh can be run");
+    }
+
+    #[test]
+    fn tests_that_run_too_long_are_ended_with_all_they_have_started_and_named() {
+        let this = std::env::current_exe().expect("a test knows its own path");
+        let this = this.to_str().expect("text");
+        let name = "process::tests::sleeps_with_a_daemon_beside_it";
+        // Two threads at least, or the test is run by the main one, which has the program's name.
+        let arguments = [name, "--exact", "--ignored", "--nocapture", "--test-threads=2"];
+        let mut long = Process::start("long", bounded("3", this, &arguments).stdout(Stdio::null()));
+        long.await_line("begun");
+        let suite = format!("BOUNDED_SUITE={}", long.id());
+        let marked = || {
+            let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+            let environments = all.filter_map(|entry| std::fs::read(entry.path().join("environ")).ok());
+            environments.filter(|text| text.split(|byte| *byte == 0).any(|one| one == suite.as_bytes())).count()
+        };
+        eventually("both sleep", || (marked() >= 2).then_some(()));
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&long.wait()), Some(9));
+        let said = long.await_line("has run for 3 s and is ended");
+        assert!(said.contains(this), "{said}");
+        assert_eq!(long.await_line(name).trim(), name);
+        eventually("all are gone", || (marked() == 0).then_some(()));
+    }
+
+    #[test]
+    fn tests_that_end_in_time_end_as_they_do() {
+        let output = bounded("60", "sh", &["-c", "cat; echo said; kill -9 $$"]).output().expect("it runs");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "said\n");
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&output.status), Some(9));
+        assert_eq!(bounded("60", "sh", &["-c", "exit 3"]).status().expect("it runs").code(), Some(3));
+    }
+}
