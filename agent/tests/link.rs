@@ -176,7 +176,7 @@ fn nobody_is_waited_for_without_end() {
 #[test]
 fn a_link_lives_by_pings_and_dies_of_silence() {
     // A pause of the machine that is as long would be the silence itself.
-    let dead = Duration::from_secs(1);
+    let dead = Duration::from_millis(500);
     steadily(dead / 4, || within(lives_by_pings_and_dies_of_silence(dead)));
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Attempts at most: a machine that stands still during each of them is no place for tests.
-const ATTEMPTS: u32 = 20;
+const ATTEMPTS: u32 = 40;
 /// Between two looks at the clock.
 const LOOK: Duration = Duration::from_millis(10);
 
