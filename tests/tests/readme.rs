@@ -190,6 +190,23 @@ impl Stranger {
         }
     }
 
+    /// Takes back what a job holds; the first one that holds anything here.
+    fn free_a_unit(&self, line: &str) {
+        let file = r#"{"schema": "sai-1", "platforms": {"linux": {"build": "sleep 600"}}, "configurations": {"a": {"units": ["licences"]}}}"#;
+        std::fs::write(self.own.join(".sai.json"), file).expect("a saifile");
+        run(git(&self.own).args(["commit", "--quiet", "--all", "--message", "Want a licence"]));
+        let bare = self.world.directory.join("srv/git/hello.git");
+        run(git(&self.own).args(["push", "--quiet"]).arg(bare).args(["HEAD:refs/heads/licensed"]));
+        let units = || String::from_utf8(self.world.get("/api/v1/units")?).ok();
+        let held = eventually("it holds one", || units().filter(|units| units.contains("\"state\":\"granted\"")));
+        assert!(held.contains("\"amount\":2,\"free\":1,") && held.contains("\"grant\":1,"), "{held}");
+        assert!(text(&self.world.get("/units").expect("the page of units")).contains("1 of 2 free"));
+        assert_eq!(self.run(line).trim(), "freed the units of grant 1");
+        eventually("all of it is free", || units().filter(|units| units.contains("\"amount\":2,\"free\":2,")));
+        let jobs = self.world.events().first().and_then(|event| self.world.event(event.id)).expect("the event").jobs;
+        self.run(&format!("sai-master cancel job {}", jobs[0].id));
+    }
+
     /// Does what a line says, and checks that it does what the README says of it.
     fn command(&mut self, line: &str) {
         match line {
@@ -298,6 +315,14 @@ impl Stranger {
                 let sorted = |rows: &str| rows.lines().map(ToString::to_string).collect::<BTreeSet<String>>();
                 assert_eq!(sorted(&rows), sorted(expected));
             }
+            "sudo sai-master rebuild job 1" | "sudo sai-master rebuild following 1" => {
+                let before = self.world.event(1).expect("the event").jobs[0].attempt;
+                assert!(self.run(line).starts_with("rebuilt job 1"), "{line}");
+                eventually("it is built again", || {
+                    self.world.event(1).filter(|event| event.jobs[0].attempt > before && event.jobs[0].ended())
+                });
+            }
+            "sudo sai-master unit free 1" => self.free_a_unit(line),
             "sudo sai-master export > records.jsonl" => {
                 self.master.take().expect("a master").kill();
                 self.run(line);

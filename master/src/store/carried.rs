@@ -116,6 +116,8 @@ fn write_again(paths: &Paths, index: &Index) -> Result<Vec<EventId>, StoreError>
     if events.is_empty() {
         return Ok(events);
     }
+    // Of a state that was put back from its journal, or imported, that is all there is.
+    super::files::make_directory(&paths.saifiles()).map_err(|error| failed(&paths.saifiles(), error))?;
     for (event, line) in found {
         // Of one that was deleted nothing is wanted.
         if !index.contains(Kind::Event, event)? {
