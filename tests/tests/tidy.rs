@@ -84,7 +84,7 @@ impl Source {
 
     /// Whether it becomes part of what is shipped.
     fn is_product(&self) -> bool {
-        ["core/src/", "agent/src/", "master/src/"].iter().any(|prefix| self.path.starts_with(prefix))
+        ["core/src/", "agent/src/", "buddy/src/", "master/src/"].iter().any(|prefix| self.path.starts_with(prefix))
     }
 
     fn is_in(&self, module: &str) -> bool {
@@ -99,7 +99,8 @@ fn root() -> PathBuf {
 fn sources() -> Vec<Source> {
     let root = root();
     let mut sources = Vec::new();
-    let mut waiting: Vec<PathBuf> = ["core", "agent", "master", "tests"].iter().map(|name| root.join(name)).collect();
+    let mut waiting: Vec<PathBuf> =
+        ["core", "agent", "buddy", "master", "tests"].iter().map(|name| root.join(name)).collect();
     while let Some(directory) = waiting.pop() {
         for entry in fs::read_dir(directory).expect("a directory").flatten() {
             let path = entry.path();
@@ -317,8 +318,14 @@ fn nothing_is_without_bounds_unfinished_or_able_to_panic() {
                 || line.contains(concat!("allow(", "unsafe_code")))
     });
     none("calls that no crate wraps alone are unsafe", found);
-    for path in ["core/src/lib.rs", "agent/src/lib.rs", "agent/src/main.rs", "master/src/lib.rs", "master/src/main.rs"]
-    {
+    for path in [
+        "core/src/lib.rs",
+        "agent/src/lib.rs",
+        "agent/src/main.rs",
+        "buddy/src/lib.rs",
+        "master/src/lib.rs",
+        "master/src/main.rs",
+    ] {
         let source = sources.iter().find(|source| source.path == path).expect("a crate");
         let level = if UNSAFE.starts_with(path.trim_end_matches("lib.rs")) && path.ends_with("lib.rs") {
             "deny"
@@ -341,7 +348,7 @@ fn only_the_executor_has_a_shell() {
 
 #[test]
 fn each_dependency_is_named_once() {
-    for package in ["core", "agent", "master", "tests"] {
+    for package in ["core", "agent", "buddy", "master", "tests"] {
         let manifest = fs::read_to_string(root().join(package).join("Cargo.toml")).expect("a manifest");
         let mut dependencies = false;
         for line in manifest.lines() {

@@ -1,0 +1,244 @@
+//! U-Boot on an emulated Arm board, with its NOR flash in a file: the countdown stopped, an image sent, written and summed up.
+
+use crate::console::{Console, PLACE as CONSOLE_PLACE};
+use crate::line::{carry, faults, image};
+use crate::pty::{FilePort, open};
+use sai_buddy::flash::uboot::{Settings, Uboot};
+use sai_buddy::flash::{Failure, Flashed, Output, Whose};
+use sai_buddy::flashing::{Event, Port, flash};
+use sai_core::bench;
+use sai_core::pattern::Pattern;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Where U-Boot has the second bank of NOR flash, and where in it images belong: behind the environment.
+const BANK: u64 = 0x0400_0000;
+const PLACE: u32 = 0x0410_0000;
+
+/// The board. It is stopped until it is entered.
+struct Board {
+    child: Child,
+    directory: PathBuf,
+    control: UnixStream,
+    replies: BufReader<UnixStream>,
+    runs: bool,
+}
+
+impl Board {
+    fn new(name: &str) -> Self {
+        let directory = std::env::temp_dir().join(format!("sai-uboot-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir_all(&directory).expect("a directory");
+        let nor = directory.join("nor");
+        // An erased flash, but for where nothing is looked at.
+        let mut file = File::create(&nor).expect("a file");
+        file.write_all(&vec![0xff; 2 << 20]).expect("written");
+        file.set_len(64 << 20).expect("as long as the bank");
+        let at = |name: &str| directory.join(name).display().to_string();
+        let child = Command::new("qemu-system-aarch64")
+            .args(["-M", "virt,acpi=off", "-cpu", "cortex-a53", "-m", "128", "-nodefaults", "-display", "none", "-S"])
+            .args(["-bios", "/usr/lib/u-boot/qemu_arm64/u-boot.bin"])
+            .args(["-drive", &format!("if=pflash,format=raw,index=1,file={}", at("nor"))])
+            .args(["-chardev", &format!("pty,id=s,path={}", at("tty")), "-serial", "chardev:s"])
+            .args(["-qmp", &format!("unix:{},server=on,wait=off", at("qmp"))])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("QEMU");
+        let began = Instant::now();
+        let control = loop {
+            match UnixStream::connect(directory.join("qmp")) {
+                Ok(control) if directory.join("tty").exists() => break control,
+                _ => assert!(began.elapsed() < Duration::from_secs(20), "QEMU does not start"),
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        control.set_read_timeout(Some(Duration::from_secs(20))).expect("a time-out");
+        let replies = BufReader::new(control.try_clone().expect("a copy"));
+        let mut board = Board { child, directory, control, replies, runs: false };
+        board.order("qmp_capabilities");
+        board
+    }
+
+    fn order(&mut self, name: &str) {
+        writeln!(self.control, "{{\"execute\":\"{name}\"}}").expect("QEMU listens");
+        let mut line = String::new();
+        while !line.starts_with("{\"return\"") {
+            line.clear();
+            assert!(self.replies.read_line(&mut line).expect("an answer to an order") > 0, "QEMU is gone");
+        }
+    }
+
+    fn reset(&mut self) {
+        self.order(if self.runs { "system_reset" } else { "cont" });
+        self.runs = true;
+    }
+
+    fn tty(&self) -> String {
+        let link = self.directory.join("tty");
+        fs::canonicalize(link).expect("a pty").display().to_string()
+    }
+
+    /// What is in the flash, from a place on.
+    fn holds(&self, place: u32, length: usize) -> Vec<u8> {
+        let nor = fs::read(self.directory.join("nor")).expect("the flash");
+        let from = (u64::from(place) - BANK) as usize;
+        nor[from..from + length].to_vec()
+    }
+}
+
+impl Drop for Board {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(Path::new(&self.directory));
+    }
+}
+
+fn settings(write: &[&str], verifies: bool) -> Settings {
+    let pattern = |text| Pattern::new(text).expect("a pattern");
+    Settings {
+        uboot: bench::Uboot {
+            countdown: pattern("stop autoboot"),
+            stop: " ".into(),
+            prompt: pattern("^=> $"),
+            load: 0x4100_0000,
+            write: write.iter().map(ToString::to_string).collect(),
+            verifies,
+            boot: Some("echo begins at {target}".into()),
+        },
+        target: bench::Target { name: "fw".into(), place: String::new(), address: PLACE, size: Some(1 << 20) },
+        name: "fw.bin".into(),
+    }
+}
+
+const TO_NOR: &[&str] = &["protect off {target} +{size}", "erase {target} +{size}", "cp.b {load} {target} {size}"];
+
+/// A port that changes some bytes on their way to the board, or loses them.
+struct Noisy<'a> {
+    port: FilePort<'a>,
+    sent: usize,
+    flip: Vec<usize>,
+    lose: Vec<usize>,
+}
+
+impl Port for Noisy<'_> {
+    fn wait(&mut self, buffer: &mut [u8], within: Duration) -> io::Result<Event> {
+        self.port.wait(buffer, within)
+    }
+    fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut changed = Vec::new();
+        for byte in bytes {
+            if !self.lose.contains(&self.sent) {
+                changed.push(if self.flip.contains(&self.sent) { byte ^ 0x10 } else { *byte });
+            }
+            self.sent += 1;
+        }
+        self.port.send(&changed)
+    }
+    fn type_slowly(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.port.send(bytes)
+    }
+    fn enter(&mut self) -> io::Result<()> {
+        self.port.enter()
+    }
+}
+
+fn run(
+    board: &mut Board,
+    settings: Settings,
+    image: &[u8],
+    noise: (Vec<usize>, Vec<usize>),
+) -> (Result<Flashed, Failure>, Vec<Output>) {
+    let mut machine = Uboot::new(settings, image.to_vec()).expect("an image that may be one");
+    let tty = open(&board.tty());
+    let port = FilePort::new(tty, || board.reset());
+    let mut port = Noisy { port, sent: 0, flip: noise.0, lose: noise.1 };
+    let mut said = Vec::new();
+    let result = flash(&mut machine, &mut port, Duration::from_secs(60), &mut |output| {
+        if !matches!(output, Output::Send(_)) {
+            said.push(output.clone());
+        }
+    });
+    (result, said)
+}
+
+#[test]
+fn an_image_gets_into_the_nor_flash_of_a_real_u_boot() {
+    let mut board = Board::new("nor");
+    let image = image(5000);
+    // Changed and lost on the way: in the header, in the first block of data and in the third.
+    let noise = ([40, 700].to_vec(), [2500].to_vec());
+    let (result, said) = run(&mut board, settings(TO_NOR, true), &image, noise);
+    let flashed = result.unwrap_or_else(|failure| panic!("{failure:?}\n{said:?}"));
+    assert!(flashed.verified);
+    assert!(board.holds(PLACE, 5000) == image);
+    // A command that fails is told of.
+    let bad = ["protect off {target} +{size}", "cp.b {load} {target}"];
+    let (result, _) = run(&mut board, settings(&bad, true), &image[..100], (Vec::new(), Vec::new()));
+    let failure = result.expect_err("a command without its last argument");
+    assert!(failure.whose == Whose::Board && failure.text.contains("cp.b 41000000 4100000"), "{failure:?}");
+    // Written to the wrong place: what is at the right one differs, and that is found.
+    let wrong = ["protect off 4180000 +{size}", "erase 4180000 +{size}", "cp.b {load} 4180000 {size}"];
+    let (result, _) = run(&mut board, settings(&wrong, true), &image[100..200], (Vec::new(), Vec::new()));
+    let failure = result.expect_err("it is somewhere else");
+    assert!(failure.whose == Whose::Board && failure.text.contains("differs"), "{failure:?}");
+    assert!(board.holds(PLACE, 5000) == image);
+}
+
+/// What is said to the board that is none but a console.
+fn at_console(boot: &str) -> Settings {
+    let mut settings = settings(&["erase {target} +{size}", "cp.b {load} {target} {size}"], true);
+    settings.uboot.boot = Some(boot.into());
+    settings.target.address = CONSOLE_PLACE as u32;
+    settings
+}
+
+#[test]
+fn one_bad_byte_anywhere_never_makes_a_wrong_image_good_nor_erases_another_place() {
+    let image = image(100);
+    let machine = || Uboot::new(at_console("bootm {target}"), image.clone()).expect("an image that may be one");
+    let mut console = Console::new();
+    let ended = carry(&mut machine(), &mut console, None);
+    assert!(ended.result.expect("flashed").verified && console.booted && console.astray == 0);
+    let (mut all, mut well) = (0, 0);
+    for fault in faults(ended.bytes) {
+        let mut console = Console::new();
+        let ended = carry(&mut machine(), &mut console, Some(fault));
+        all += 1;
+        assert_eq!(console.astray, 0, "{fault:?}");
+        if ended.result.is_ok() {
+            well += 1;
+            assert!(console.flash[..100] == image, "{fault:?}");
+        }
+    }
+    // What is not known to have been done is not done twice.
+    assert!(well * 100 >= all * 80, "{well} of {all}");
+    println!("{well} of {all}");
+}
+
+#[test]
+fn what_a_u_boot_cannot_or_will_not_is_said() {
+    let run = |settings: Settings, console: &mut Console| {
+        let mut machine = Uboot::new(settings, image(100)).expect("an image that may be one");
+        carry(&mut machine, console, None).result.expect_err("it cannot be")
+    };
+    let failure = run(at_console("bootm {target}"), &mut Console { worn: true, ..Console::new() });
+    assert!(failure.whose == Whose::Board && failure.text.contains("differs"), "{failure:?}");
+    let mut keyed = at_console("bootm {target}");
+    keyed.uboot.countdown = Pattern::new("Press SPACE").expect("a pattern");
+    let failure = run(keyed, &mut Console::new());
+    assert!(failure.whose == Whose::Board && failure.text.contains("Starting kernel"), "{failure:?}");
+    // 1 GiB, nothing at all, more than its place has, and a line that no board takes.
+    for length in [0, 65 << 20, (1 << 20) + 1] {
+        let failure = Uboot::new(settings(TO_NOR, true), vec![0; length]).expect_err("no image");
+        assert_eq!(failure.whose, Whose::Image);
+    }
+    let long = "x".repeat(250);
+    assert_eq!(Uboot::new(settings(&[&long], true), image(9)).expect_err("too long").whose, Whose::Tool);
+}
