@@ -1,6 +1,7 @@
 //! What an event's jobs wait for beside an agent: its plan, what they need, and the units they want, over real processes.
 
 use sai_tests::process::eventually;
+use sai_tests::repository::Repository;
 use sai_tests::world::World;
 use std::fs;
 
@@ -19,6 +20,9 @@ fn an_event_goes_on_and_is_built_again_by_its_plan_whatever_its_saifile_would_gi
     let mut master = world.master();
     world.repository.push_saifile(&file("echo ${cmake}", "\"a\": {\"cmake\": \"A\"}, \"b\": {\"cmake\": \"B\"}"));
     eventually("the push becomes an event", || world.event(1));
+    // A start puts back what a power cut may have taken of a new event's files. After one nothing does.
+    master.kill();
+    master = world.master();
     master.kill();
     // As if another version were to read it otherwise: one job more, and other texts.
     fs::write(world.state().join("saifiles/1.json"), file("exit 1", "\"x\": {}, \"y\": {}, \"z\": {}"))
@@ -163,4 +167,56 @@ fn a_licence_of_two_is_never_held_by_three_whoever_dies() {
         world.command(&["status"]).contains("unit\tlicences: 2 of 2 free\n").then_some(())
     });
     drop(master);
+}
+
+#[test]
+fn a_hundred_jobs_of_one_repository_make_neither_another_nor_a_person_wait_for_all_of_them() {
+    let mut world = World::new("turns");
+    world.set("units", "{\"licence\": 1}");
+    let place = world.directory.join("second");
+    fs::create_dir(&place).expect("a directory");
+    let second = Repository::new(&place);
+    world.set(
+        "repositories",
+        &format!(
+            "{{\"project\": {{\"url\": {:?}}}, \"second\": {{\"url\": {:?}}}}}",
+            world.repository.bare, second.bare
+        ),
+    );
+    let _master = world.master();
+    let token = world.command(&["user", "add", "ann"]);
+    let _agent = world.agent("one", &[PLATFORM], 2);
+    let place = world.directory.display().to_string();
+    let build = format!("echo $SAI_PROJECT $SAI_JOB >> {place}/order; while [ ! -e {place}/go ]; do sleep 0.02; done");
+    let one = "\"a\": {\"units\": [\"licence\"]}";
+    fs::write(world.directory.join("go"), "").expect("a file");
+    world.repository.push_saifile(&file(&build, one));
+    assert_eq!(world.ended(1).jobs[0].state, "passed");
+    fs::remove_file(world.directory.join("go")).expect("no file");
+    // The first of a hundred holds it until the others have come.
+    let hundred: Vec<String> = (0..100).map(|index| format!("\"c{index}\": {{\"units\": [\"licence\"]}}")).collect();
+    world.repository.push_saifile(&file(&build, &hundred.join(", ")));
+    eventually("one of a hundred runs", || world.event(2)?.jobs.iter().any(|job| job.state == "running").then_some(()));
+    second.install_hook(&format!("https://127.0.0.1:{}", world.port), "second");
+    second.push_saifile(&file(&build, one));
+    let other = eventually("the second waits", || world.event(3)?.jobs.into_iter().find(|job| job.waiting.is_some()));
+    let again = world.event(1).expect("an event").jobs[0].id;
+    let (status, body) = world.post(&format!("/api/v1/jobs/{again}/rebuild"), Some(token.trim()));
+    assert_eq!(status, 200, "{body}");
+    eventually("the person waits", || world.event(1)?.jobs.into_iter().find(|job| job.waiting.is_some()));
+    let told = String::from_utf8(world.get("/api/v1/units").expect("the units")).expect("UTF-8");
+    let next = told.split_once("\"waiting\":[").expect("who waits").1;
+    let expected = format!(
+        "{{\"job\":{again},\"amount\":1,\"turn_of\":\"ann\",\"collects\":false}},{{\"job\":{},\"amount\":1,\"turn_of\":\"second\"",
+        other.id
+    );
+    assert!(next.starts_with(&expected) && told.contains("\"waiting_count\":101"), "{told}");
+    fs::write(world.directory.join("go"), "").expect("a file");
+    assert_eq!(world.ended(3).jobs[0].state, "passed");
+    assert_eq!(world.ended(1).jobs[0].attempt, 2);
+    let order = fs::read_to_string(world.directory.join("order")).expect("the order");
+    let order: Vec<&str> = order.lines().skip(2).take(2).collect();
+    assert_eq!(order, [format!("project {again}"), format!("second {}", other.id)], "those two are the next ones");
+    world.command(&["cancel", "event", "2"]);
+    world.ended(2);
 }
