@@ -9,6 +9,7 @@ pub mod api;
 pub mod assets;
 pub mod event;
 pub mod events;
+pub mod filter;
 pub mod first_error;
 pub mod grid;
 pub mod html;
@@ -33,6 +34,7 @@ pub mod whole;
 
 use crate::http::{Body, FAILED_HEADER, Request, Response};
 use crate::sessions::{clear_cookie, cookie, same_origin, set_cookie, user_of_token};
+use filter::Filter;
 use library::{EVENTS, Library, StoredLog};
 use log::{RawText, Wanted};
 use log_html::Marks;
@@ -255,7 +257,7 @@ impl Answer<'_> {
         let (library, query) = (self.library, self.request.query.as_str());
         match route {
             Route::Events => {
-                let view = library.events(number_field(query, "before"), field(query, "repository"), EVENTS);
+                let view = library.events(number_field(query, "before"), Filter::of(query), EVENTS);
                 self.html(200, events::page(&view, &self.visitor))
             }
             Route::Event(id) => match library.event(id) {
@@ -286,8 +288,8 @@ impl Answer<'_> {
                 self.plain("image/svg+xml", badge).with("cross-origin-resource-policy", "cross-origin")
             }
             Route::Feed => {
-                let view = library.events(None, field(query, "repository"), stable::FEED);
-                let feed = stable::feed(&view.events, view.repository.as_deref(), self.visitor.now);
+                let view = library.events(None, Filter::of(query), stable::FEED);
+                let feed = stable::feed(&view.events, view.filter.repository.as_deref(), self.visitor.now);
                 self.plain("application/atom+xml; charset=utf-8", feed)
             }
             Route::Metrics => {
@@ -519,8 +521,8 @@ impl Answer<'_> {
         let found = match route {
             ApiRoute::Events => {
                 let limit = number_field(query, "limit").unwrap_or(EVENTS as u64).clamp(1, API_EVENTS) as usize;
-                let view = library.events(number_field(query, "before"), field(query, "repository"), limit);
-                Some(api::events(&view.events, view.more, now))
+                let view = library.events(number_field(query, "before"), Filter::of(query), limit);
+                Some(api::events(&view.events, view.next, now))
             }
             ApiRoute::Event(id) => library.event(id).map(|view| api::event(&view, now)),
             ApiRoute::Job(id) => library.job(id, None).map(|view| api::job(&view, now)),

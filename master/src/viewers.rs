@@ -6,6 +6,7 @@
 //! in a log jumps to its end. What a viewer costs is one message, whatever the rate.
 
 use crate::live::{Dirty, Scope, Topic, Watch};
+use crate::page::filter::Filter;
 use crate::page::html::Html;
 use crate::page::library::{EVENTS, Library};
 use crate::page::log::{Folder, Piece};
@@ -225,6 +226,7 @@ fn changed_agents(library: &Library, visitor: &Visitor) -> Vec<Part> {
 }
 
 fn changed_events(library: &Library, repository: Option<&str>, dirty: Option<&Dirty>, now: u64) -> Vec<Part> {
+    let filter = || Filter { repository: repository.map(str::to_string), ..Filter::default() };
     let wanted: Option<Set<EventId>> = dirty.filter(|dirty| !dirty.all).map(|dirty| {
         let event = |topic: &Topic| match topic {
             Topic::Event(id) => Some(*id),
@@ -236,10 +238,10 @@ fn changed_events(library: &Library, repository: Option<&str>, dirty: Option<&Di
     let mut views = match &wanted {
         // That the list changed says nothing of which event: look at all that the first page shows.
         Some(_) if dirty.is_some_and(|dirty| dirty.topics.contains(&Topic::Events)) => {
-            library.events(None, repository.map(str::to_string), EVENTS).events
+            library.events(None, filter(), EVENTS).events
         }
         Some(ids) => ids.iter().rev().filter_map(|id| Some(library.listed(library.archive.event(*id)?))).collect(),
-        None => library.events(None, repository.map(str::to_string), EVENTS).events,
+        None => library.events(None, filter(), EVENTS).events,
     };
     views.retain(|view| repository.is_none_or(|name| view.event.repository == name));
     // Oldest first, since each new one goes to the top.

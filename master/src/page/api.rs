@@ -300,8 +300,7 @@ fn job_json<'a>(job: &'a JobRecord, waiting: Option<&'a str>, now: u64) -> Job<'
 }
 
 /// `GET /api/v1/events`: `{"events":[…],"before":N or null}`.
-pub fn events(events: &[EventView], more: bool, now: u64) -> String {
-    let before = events.last().filter(|_| more).map(|view| view.event.id);
+pub fn events(events: &[EventView], before: Option<u64>, now: u64) -> String {
     json::to_string(&Events { events: events.iter().map(|view| event_json(view, now)).collect(), before })
 }
 
@@ -438,7 +437,7 @@ mod tests {
         let Some(Value::Object(job)) = jobs.iter().next() else { panic!() };
         assert!(matches!(job.get("waiting"), Some(Value::String(why)) if why == "no agent \"offers\" it"));
         assert!(matches!(job.get("agent"), Some(Value::Null)));
-        let list = object(&events(&[view], true, 0));
+        let list = object(&events(&[view], Some(1), 0));
         assert!(matches!(list.get("before"), Some(Value::Number(Number::U64(1)))));
     }
 }

@@ -1,6 +1,6 @@
 //! EventView → the page of one event: what it is, what is wrong with it, its grid and each of its jobs.
 
-use super::events::{about, problems};
+use super::events::{about, elsewhere, problems};
 use super::grid;
 use super::html::Html;
 use super::layout::{Here, Layout, ask, badge, button, moment, sign_in_hint, state_badge, subject, titled, took};
@@ -82,6 +82,7 @@ pub fn head(html: &mut Html, view: &EventView, now: u64) {
         });
         html.element("div").class("line about").with(|html| {
             about(html, view);
+            elsewhere(html, view);
             html.element("span").class("when").with(|html| moment(html, view.event.at, now));
             if let Some(millis) = view.took(now) {
                 took(html, millis, standing.ended());

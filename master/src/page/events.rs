@@ -1,5 +1,6 @@
 //! EventsView → the list of events, newest first, each with its grid.
 
+use super::filter::Filter;
 use super::grid;
 use super::html::{Html, path_part};
 use super::layout::{Here, Layout, at_forge, badge, moment, revision, subject, took};
@@ -8,16 +9,21 @@ use super::views::{EventView, EventsView, Visitor, reference_name, source_phrase
 /// The page.
 pub fn page(view: &EventsView, visitor: &Visitor) -> String {
     // Older pages do not change by new events; the first one does.
-    let live = view.before.is_none().then(|| match &view.repository {
+    let live = (view.before.is_none() && !view.filter.is_narrow()).then(|| match &view.filter.repository {
         Some(repository) => format!("/live?page=events&since={}&repository={}", visitor.now, path_part(repository)),
         None => format!("/live?page=events&since={}", visitor.now),
     });
-    let title = view.repository.as_deref().unwrap_or("Events");
+    let title = match (&view.filter.revision, &view.filter.branch, &view.filter.repository) {
+        (Some(name), ..) | (_, Some(name), _) | (_, _, Some(name)) => name.as_str(),
+        _ => "Events",
+    };
     Layout { title, state: None, here: Here::Events, visitor, live }.page(|html| {
         html.element("div").class("heading").with(|html| {
             html.element("h1").text("Events");
             filter(html, view);
         });
+        view.filter.form(html);
+        branch(html, view);
         away(html, view);
         html.element("div").id("events").with(|html| {
             for event in &view.events {
@@ -25,7 +31,9 @@ pub fn page(view: &EventsView, visitor: &Visitor) -> String {
             }
         });
         if view.events.is_empty() {
-            html.element("p").class("empty").text(match (view.before, view.repository.is_some()) {
+            html.element("p").class("empty").text(match (view.before, view.filter.repository.is_some()) {
+                _ if view.next.is_some() => "No such events among those looked through so far.",
+                _ if view.filter.is_narrow() => "No such events.",
                 (Some(_), _) => "No older events.",
                 (None, true) => "No events of this repository yet.",
                 (None, false) => "No events yet. Push to a configured repository, and what is built shows here.",
@@ -37,7 +45,7 @@ pub fn page(view: &EventsView, visitor: &Visitor) -> String {
 
 /// The repositories that cannot be looked at, and why.
 fn away(html: &mut Html, view: &EventsView) {
-    let shown = |name: &str| view.repository.as_deref().is_none_or(|wanted| wanted == name);
+    let shown = |name: &str| view.filter.repository.as_deref().is_none_or(|wanted| wanted == name);
     for repository in view.repositories.iter().filter(|repository| repository.trouble && shown(&repository.name)) {
         html.element("p").class("callout failed").attribute("role", "status").with(|html| {
             html.element("strong").name(&repository.name);
@@ -48,14 +56,14 @@ fn away(html: &mut Html, view: &EventsView) {
 }
 
 fn filter(html: &mut Html, view: &EventsView) {
-    if view.repositories.len() < 2 && view.repository.is_none() {
+    if view.repositories.len() < 2 && view.filter.repository.is_none() {
         return;
     }
     html.element("nav").class("filter").attribute("aria-label", "Repositories").with(|html| {
-        let all = view.repository.is_none().then_some("page");
+        let all = view.filter.repository.is_none().then_some("page");
         html.element("a").href("/").maybe("aria-current", all).text("all");
         for repository in &view.repositories {
-            let current = (view.repository.as_deref() == Some(&repository.name)).then_some("page");
+            let current = (view.filter.repository.as_deref() == Some(&repository.name)).then_some("page");
             html.element("a")
                 .href(format_args!("/?repository={}", path_part(&repository.name)))
                 .maybe("aria-current", current)
@@ -64,23 +72,25 @@ fn filter(html: &mut Html, view: &EventsView) {
     });
 }
 
+/// What stays of a branch: its picture, and what passed last.
+fn branch(html: &mut Html, view: &EventsView) {
+    let Some((repository, branch)) = view.filter.repository.as_ref().zip(view.filter.branch.as_ref()) else { return };
+    let latest = format!("/latest/{}/{}", path_part(repository), path_part(branch));
+    html.element("p").class("line about").with(|html| {
+        let picture = html.element("img").attribute("src", format_args!("{latest}/badge.svg"));
+        picture.attribute("alt", format_args!("how {branch} stands")).empty();
+        html.element("a").href(&latest).text("Newest");
+        html.element("a").href(format_args!("/feed.atom?repository={}", path_part(repository))).text("Feed");
+    });
+}
+
 fn pager(html: &mut Html, view: &EventsView) {
-    let query = |before: Option<u64>| {
-        let mut query = Vec::new();
-        if let Some(repository) = &view.repository {
-            query.push(format!("repository={}", path_part(repository)));
-        }
-        if let Some(before) = before {
-            query.push(format!("before={before}"));
-        }
-        if query.is_empty() { "/".to_string() } else { format!("/?{}", query.join("&")) }
-    };
     html.element("nav").class("pager").attribute("aria-label", "Pages").with(|html| {
         if view.before.is_some() {
-            html.element("a").href(query(None)).text("Newest");
+            html.element("a").href(view.filter.address(None)).text("Newest");
         }
-        if let (true, Some(last)) = (view.more, view.events.last()) {
-            html.element("a").href(query(Some(last.event.id))).attribute("rel", "next").text("Older");
+        if let Some(next) = view.next {
+            html.element("a").href(view.filter.address(Some(next))).attribute("rel", "next").text("Older");
         }
     });
 }
@@ -127,21 +137,41 @@ pub fn about(html: &mut Html, view: &EventView) {
         .href(format_args!("/?repository={}", path_part(&event.repository)))
         .name(&event.repository);
     let (kind, name) = reference_name(&event.reference);
-    html.element("span").class(format_args!("ref {kind}")).attribute("title", &event.reference).with(|html| {
-        at_forge(html, view.forge.as_ref().and_then(|forge| forge.reference(&event.reference)), |html| {
-            html.name(name);
-        });
-    });
+    let (repository, branch) = (Some(event.repository.clone()), Some(name.to_string()));
+    let of_branch = Filter { repository, branch, ..Filter::default() };
+    html.element("a")
+        .class(format_args!("ref {kind}"))
+        .href(of_branch.address(None))
+        .attribute("title", &event.reference)
+        .name(name);
     revision(html, &event.revision, view.forge.as_ref());
-    if let Some((forge, previous)) = view.forge.as_ref().zip(view.previous.as_ref()) {
-        at_forge(html, Some(forge.comparison(previous, &event.revision)), |html| {
-            html.text("Changes");
-        });
-    }
     if !event.author.is_empty() {
         html.element("span").class("author").name(&event.author);
     }
     html.element("span").class("source").text(source_phrase(&event.source));
+}
+
+/// Where else what was pushed is to be seen: at the forge, and what was built of the same revision.
+pub fn elsewhere(html: &mut Html, view: &EventView) {
+    let event = &view.event;
+    if let Some(forge) = &view.forge {
+        let word = match reference_name(&event.reference).0 {
+            "branch" => "Branch at the forge",
+            "tag" => "Tag at the forge",
+            _ => "Pull request",
+        };
+        let changes = view.previous.as_ref().map(|previous| forge.comparison(previous, &event.revision));
+        for (word, address) in [(word, forge.reference(&event.reference)), ("Changes", changes)] {
+            if address.is_some() {
+                at_forge(html, address, |html| {
+                    html.text(word);
+                });
+            }
+        }
+    }
+    let (repository, revision) = (Some(event.repository.clone()), Some(event.revision.clone()));
+    let same = Filter { repository, revision, ..Filter::default() };
+    html.element("a").href(same.address(None)).text("Same revision");
 }
 
 /// Errors and warnings of the saifile, at most `limit` of each.
@@ -187,7 +217,7 @@ mod tests {
         let mut events = EventsView {
             events: vec![view(9), view(8)],
             repositories: vec![repository("hello"), repository("a&b")],
-            more: true,
+            next: Some(8),
             ..EventsView::default()
         };
         let page = page(&events, &Visitor::default());
@@ -202,7 +232,7 @@ mod tests {
         let away = super::page(&events, &Visitor::default());
         assert!(away.contains("callout failed") && away.contains("a&amp;b") && away.contains("unreachable &lt;x&gt;"));
         events.before = Some(10);
-        events.repository = Some("hello".to_string());
+        events.filter = Filter::of("repository=hello");
         let page = super::page(&events, &Visitor::default());
         assert!(page.contains("href=\"/?repository=hello&amp;before=8\"") && !page.contains("data-live"));
     }
@@ -218,7 +248,8 @@ mod tests {
         hostile.event.revision = evil.to_string();
         hostile.event.errors = vec![evil.to_string(); 5];
         hostile.event.warnings = vec![evil.to_string()];
-        let events = EventsView { events: vec![hostile], repository: Some(evil.to_string()), ..EventsView::default() };
+        let filter = Filter { repository: Some(evil.to_string()), branch: Some(evil.to_string()), ..Filter::default() };
+        let events = EventsView { events: vec![hostile], filter, ..EventsView::default() };
         let page = page(
             &events,
             &Visitor { who: Some(evil.to_string()), notices: vec![evil.to_string()], ..Visitor::default() },

@@ -1,5 +1,6 @@
 //! Archive and live state → views: everything the pages, the API and the viewers read goes through here.
 
+use super::filter::Filter;
 use super::first_error::{Finder, FirstError, Remembered};
 use super::log::{LogPage, Wanted, past, read};
 use super::log_lines::lines;
@@ -21,6 +22,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Events on one page.
 pub const EVENTS: usize = 20;
+
+/// Events that are read at once while some are looked for.
+const LOOKED_AT_ONCE: usize = 256;
+
+/// Events that one page is looked for in, a tenth of a second; the next page goes on from there.
+const LOOKED_AT: usize = 20_000;
+
+/// Jobs that are read for one page, likewise.
+const JOBS_READ: u32 = 20_000;
 
 /// Earlier events of a repository among which the one before of the same ref is looked for.
 const COMPARED: usize = 200;
@@ -123,13 +133,41 @@ impl Library {
         }
     }
 
-    /// A page of the list of events; the view's `more` tells whether there are older ones.
-    pub fn events(&self, before: Option<EventId>, repository: Option<String>, limit: usize) -> EventsView {
-        let mut events = self.archive.events(before, repository.as_deref(), limit + 1);
-        let more = events.len() > limit;
-        events.truncate(limit);
-        let events = events.into_iter().map(|event| self.listed(event)).collect();
-        EventsView { events, repository, repositories: self.live().repositories.clone(), before, more }
+    /// A page of the list of events.
+    pub fn events(&self, before: Option<EventId>, filter: Filter, limit: usize) -> EventsView {
+        let mut view = EventsView { before, repositories: self.live().repositories.clone(), ..EventsView::default() };
+        let (mut below, mut looked_at, mut jobs_read) = (before, 0, 0);
+        // One more than is shown tells whether there is one.
+        let piece = if filter.is_narrow() { LOOKED_AT_ONCE } else { limit + 1 };
+        'all: loop {
+            let events = self.archive.events(below, filter.repository.as_deref(), piece);
+            let last = events.len() < piece;
+            for event in events {
+                if view.events.len() == limit || looked_at >= LOOKED_AT || jobs_read >= JOBS_READ {
+                    view.next = below;
+                    break 'all;
+                }
+                looked_at += 1;
+                below = Some(event.id);
+                if !filter.takes(&event) {
+                    continue;
+                }
+                let listed = self.listed(event);
+                if filter.is_of_jobs() {
+                    jobs_read += listed.event.jobs;
+                    let summed = listed.sum.is_some().then(|| self.archive.jobs(listed.event.id));
+                    if !filter.takes_jobs(&listed, summed.as_ref().unwrap_or(&listed.jobs)) {
+                        continue;
+                    }
+                }
+                view.events.push(listed);
+            }
+            if last {
+                break;
+            }
+        }
+        view.filter = filter;
+        view
     }
 
     /// One event.

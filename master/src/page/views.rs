@@ -1,5 +1,6 @@
 //! Records and what is live beside them → what each page shows. Every renderer starts from one of these.
 
+use super::filter::Filter;
 use super::html::path_part;
 use super::sums::{self, Counts, Sum};
 use crate::live::{Live, LiveAgent, LiveRepository};
@@ -264,14 +265,14 @@ pub fn fault_word(fault: &Fault) -> &str {
 pub struct EventsView {
     /// The events, newest first.
     pub events: Vec<EventView>,
-    /// Only this repository's.
-    pub repository: Option<String>,
+    /// What is looked for.
+    pub filter: Filter,
     /// Repositories that can be chosen.
     pub repositories: Vec<LiveRepository>,
     /// Events older than this number are shown.
     pub before: Option<u64>,
-    /// Whether there are older ones.
-    pub more: bool,
+    /// Where to go on, if there may be older ones: before this number.
+    pub next: Option<u64>,
 }
 
 /// One attempt of a job.

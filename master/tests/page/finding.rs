@@ -98,3 +98,44 @@ fn files_of_a_job_are_had_as_a_tar_that_real_tar_unpacks() {
     assert!(reader.read_to_end(&mut Vec::new()).is_err());
     fs::remove_dir_all(place).unwrap();
 }
+
+#[test]
+fn events_are_found_by_what_an_address_says_and_looking_goes_on_where_it_stopped() {
+    let world = world(true);
+    world.memory.change(|held| {
+        for id in 2..=30_000 {
+            let branch = if id == 3 { "refs/heads/rare" } else { "refs/heads/main" };
+            let found = event(id, if id % 2 == 0 { "hello" } else { "other" }, "Something", now());
+            held.events.insert(id, EventRecord { reference: branch.to_string(), ..found });
+        }
+    });
+    let ids = |address: &str| {
+        let page = text(world.get(address));
+        let next =
+            page.split("rel=\"next\"").next().unwrap().rsplit("href=\"").next().unwrap().split('"').next().unwrap();
+        let next = page.contains("rel=\"next\"").then(|| next.replace("&amp;", "&"));
+        let ids = page.split("<article id=\"event-").skip(1).map(|rest| rest.split('"').next().unwrap().to_string());
+        (ids.collect::<Vec<_>>(), next)
+    };
+    assert_eq!(ids("/?q=say+ann").0, Vec::<String>::new(), "it is too far back to be looked at on the first page");
+    let (none, next) = ids("/?branch=rare");
+    assert!(none.is_empty() && text(world.get("/?branch=rare")).contains("among those looked through so far"));
+    assert_eq!(next.as_deref(), Some("/?branch=rare&before=10001"));
+    assert_eq!(ids(&next.unwrap()), (vec!["3".to_string()], None));
+    assert_eq!(ids("/?repository=other&branch=rare").0, ["3"], "only those of the repository are looked through");
+    assert_eq!(ids("/?repository=hello&configuration=c1&state=failed").0, ["1"]);
+    assert_eq!(ids("/?repository=hello&configuration=c1&state=passed").0, Vec::<String>::new());
+    assert_eq!(ids("/?repository=hello&state=failing&platform=linux").0, Vec::<String>::new());
+    assert_eq!(ids("/?repository=hello&state=failing").0, ["1"]);
+    let revision = event(7, "", "", 0).revision;
+    assert_eq!(ids(&format!("/?revision={revision}&before=100")).0, ["7"]);
+    let first = ids("/?repository=hello");
+    assert_eq!((first.0.len(), first.1.as_deref()), (20, Some("/?repository=hello&before=29962")));
+    let api = text(world.get("/api/v1/events?branch=rare&before=10000"));
+    assert!(api.contains("\"id\":3,") && api.ends_with("\"before\":null}"), "{api}");
+    // What is typed is kept, as text; the page of a branch has its picture.
+    let page = text(world.get("/?repository=hello&branch=%3Cscript%3E%22x"));
+    assert!(
+        page.contains("value=\"&lt;script&gt;&quot;x\"") && page.contains("/latest/hello/%3Cscript%3E%22x/badge.svg")
+    );
+}
