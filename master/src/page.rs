@@ -12,6 +12,7 @@ pub mod events;
 pub mod filter;
 pub mod first_error;
 pub mod grid;
+pub mod history;
 pub mod html;
 pub mod job;
 pub mod layout;
@@ -259,6 +260,14 @@ impl Answer<'_> {
             Route::Events => {
                 let view = library.events(number_field(query, "before"), Filter::of(query), EVENTS);
                 self.html(200, events::page(&view, &self.visitor))
+            }
+            Route::History => {
+                let filter = Filter::of(query);
+                if filter.repository.is_none() || filter.configuration.is_none() || filter.platform.is_none() {
+                    return self.error(400, "A history is of a `repository`, a `configuration` and a `platform`.");
+                }
+                let view = library.history(number_field(query, "before"), filter);
+                self.html(200, history::page(&view, &self.visitor))
             }
             Route::Event(id) => match library.event(id) {
                 Some(view) => self.html(200, event::page(&view, &self.visitor)),

@@ -304,6 +304,21 @@ fn attempts_and_actions_are_told_apart_and_told_of() {
     scene.picture("event");
     scene.open("/");
     scene.picture("events");
+    scene.browser.text("document.querySelector('.find summary').click()");
+    scene.browser.text("document.querySelector('.find [name=configuration]').value = 'broken'");
+    scene.browser.text("document.querySelector('.find select').value = 'failed'");
+    scene.browser.text("document.querySelector('.find form').requestSubmit()");
+    eventually("the address says what is looked for", || {
+        scene
+            .is("location.search.includes('configuration=broken') && location.search.includes('state=failed')")
+            .then_some(())
+    });
+    assert!(scene.is("document.querySelectorAll('article').length === 1"));
+    scene.picture("filtered");
+    scene.open(&format!("/job/{}", scene.job("broken")));
+    scene.browser.text("[...document.links].find((link) => link.textContent === 'History').click()");
+    eventually("its history is shown", || scene.is("document.querySelector('.panel.jobs td.what')").then_some(()));
+    scene.picture("history");
     let console = browser.console();
     let expected = console.iter().filter(|line| line.contains("409")).count();
     assert_eq!((console.len(), expected), (1, 1), "{console:?}");

@@ -1,6 +1,7 @@
 //! JobView and its log → the page of one attempt of a job.
 
 use super::first_error::FirstError;
+use super::history;
 use super::html::{Html, path_part};
 use super::layout::{
     Here, Layout, ask, at_forge, button, job_title, moment, revision, sign_in_hint, state_badge, subject, titled, took,
@@ -249,9 +250,13 @@ pub fn head(html: &mut Html, view: &JobView, now: u64) {
                 html.element("span").class("on").name(&job.platform);
             });
         });
-        html.element("div").class("line about").with(|html| match &view.past {
-            Some(past) if !view.current() => about_past(html, past),
-            _ => about(html, view, now),
+        html.element("div").class("line about").with(|html| {
+            match &view.past {
+                Some(past) if !view.current() => about_past(html, past),
+                _ => about(html, view, now),
+            }
+            let branch = view.event.as_ref().map(|event| reference_name(&event.reference).1.to_string());
+            html.element("a").href(history::address(job, branch)).text("History");
         });
         if let (Some(why), true) = (&view.waiting, view.current()) {
             html.element("p").class("callout waiting").with(|html| {

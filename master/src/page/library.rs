@@ -2,6 +2,7 @@
 
 use super::filter::Filter;
 use super::first_error::{Finder, FirstError, Remembered};
+use super::history::{self, HistoryView, Run};
 use super::log::{LogPage, Wanted, past, read};
 use super::log_lines::lines;
 use super::route::Action;
@@ -161,6 +162,45 @@ impl Library {
                     }
                 }
                 view.events.push(listed);
+            }
+            if last {
+                break;
+            }
+        }
+        view.filter = filter;
+        view
+    }
+
+    /// The jobs of one configuration on one platform, newest first, of events older than `before`.
+    pub fn history(&self, before: Option<EventId>, filter: Filter) -> HistoryView {
+        let forge = filter.repository.as_ref().and_then(|repository| self.live().forge(repository));
+        let mut view = HistoryView { forge, ..HistoryView::default() };
+        let (mut below, mut looked_at, mut jobs_read) = (before, 0, 0);
+        'all: loop {
+            let events = self.archive.events(below, filter.repository.as_deref(), LOOKED_AT_ONCE);
+            let last = events.len() < LOOKED_AT_ONCE;
+            for event in events {
+                if view.runs.len() == history::RUNS || looked_at >= LOOKED_AT || jobs_read >= JOBS_READ {
+                    view.next = below;
+                    break 'all;
+                }
+                looked_at += 1;
+                below = Some(event.id);
+                if !filter.takes(&event) {
+                    continue;
+                }
+                jobs_read += event.jobs;
+                let is = |name: &str, wanted: &Option<String>| wanted.as_deref() == Some(name);
+                let same = |job: &JobRecord| {
+                    (is(&job.configuration, &filter.configuration), is(&job.platform, &filter.platform))
+                };
+                let jobs = self.archive.jobs(event.id);
+                let Some(job) = jobs.iter().find(|job| same(job) == (true, true)).cloned() else { continue };
+                if view.runs.is_empty() {
+                    let beside = |job: &JobRecord| matches!(same(job), (true, false) | (false, true));
+                    view.neighbours = jobs.into_iter().filter(beside).collect();
+                }
+                view.runs.push(Run { event, job });
             }
             if last {
                 break;

@@ -25,6 +25,8 @@ pub enum Route {
     Artifact(JobId, Option<u32>, u16),
     /// The same, shown instead of saved.
     View(JobId, Option<u32>, u16),
+    /// The jobs of a configuration on a platform, which the query names.
+    History,
     /// Its files in one, or those of a folder.
     Tar(JobId, Option<u32>),
     /// The newest event of a branch: repository and branch.
@@ -188,6 +190,7 @@ fn find(parts: &[&str]) -> Option<Route> {
         ["assets", name] => Route::Asset((*name).to_string()),
         ["feed.atom"] => Route::Feed,
         ["metrics"] => Route::Metrics,
+        ["history"] => Route::History,
         ["latest", repository, branch] => Route::Latest(decode(repository, false)?, decode(branch, false)?),
         ["latest", repository, branch, "badge.svg"] => Route::Badge(decode(repository, false)?, decode(branch, false)?),
         ["latest", repository, branch, "artifact", configuration, platform, path] => {
@@ -287,6 +290,7 @@ mod tests {
             ("/job/7/2/artifacts.tar", Route::Tar(7, Some(2))),
             ("/feed.atom", Route::Feed),
             ("/metrics", Route::Metrics),
+            ("/history", Route::History),
             ("/latest/a%20b/topic%2Fx", Route::Latest("a b".to_string(), "topic/x".to_string())),
             ("/latest/a/main/badge.svg", Route::Badge("a".to_string(), "main".to_string())),
             (

@@ -1,8 +1,9 @@
 //! What leads people from a page to what they look for: at the forge, and in what has been built before.
 
-use super::memory::event;
+use super::memory::{event, job};
 use super::{KEY, body, header, hex, text, world};
 use sai_core::forge_page::{ForgePage, Kind};
+use sai_core::job::JobState;
 use sai_core::ledger::EventRecord;
 use sai_core::record::Artifact;
 use sai_master::http::Body;
@@ -138,4 +139,40 @@ fn events_are_found_by_what_an_address_says_and_looking_goes_on_where_it_stopped
     assert!(
         page.contains("value=\"&lt;script&gt;&quot;x\"") && page.contains("/latest/hello/%3Cscript%3E%22x/badge.svg")
     );
+}
+
+#[test]
+fn a_configuration_has_a_history_with_its_durations_and_neighbours() {
+    let world = world(true);
+    world.memory.change(|held| {
+        for id in 2..=150 {
+            let branch = if id % 2 == 0 { "refs/heads/main" } else { "refs/heads/topic" };
+            let event = event(id, "hello", &format!("Change <{id}>"), now());
+            for (index, platform, configuration) in
+                [(0, "linux", "default"), (1, "linux", "debug"), (2, "bsd", "default")]
+            {
+                let state = if id % 3 == 0 { JobState::Failed } else { JobState::Passed };
+                let job = job(&event, index, platform, configuration, state);
+                held.jobs.insert(job.id, job);
+            }
+            held.events.insert(id, EventRecord { jobs: 3, reference: branch.to_string(), ..event });
+        }
+    });
+    let address = "/history?repository=hello&branch=main&configuration=default&platform=linux";
+    let page = text(world.get(address));
+    assert_eq!(page.matches("<td class=\"what\">").count(), 75);
+    assert!(page.contains("50 of 75 passed") && page.contains("Change &lt;150&gt;") && !page.contains("&lt;149&gt;"));
+    assert!(page.contains("href=\"/job/148000\">Last passed"), "{page}");
+    assert_eq!(page.matches("class=\"chip ").count(), 2, "debug here, and default on bsd");
+    assert!(page.contains("configuration=default&amp;platform=bsd\"") && page.contains("<svg class=\"plot\""));
+    let all = text(world.get("/history?repository=hello&configuration=default&platform=linux"));
+    assert!(
+        all.contains("/history?repository=hello&amp;configuration=default&amp;platform=linux&amp;before=51\""),
+        "{all}"
+    );
+    let job = text(world.get("/job/150000"));
+    let from_job = "/history?repository=hello&amp;branch=main&amp;configuration=default&amp;platform=linux\">History";
+    assert!(job.contains(from_job), "{job}");
+    assert_eq!(world.get("/history?repository=hello").status, 400);
+    assert!(text(world.get(&format!("{address}x"))).contains("No such jobs."));
 }
