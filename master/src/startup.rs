@@ -129,6 +129,7 @@ pub fn start(config: Config) -> Result<Master, String> {
     let performer = actions.clone();
     let library = Arc::new(Library {
         first_errors: Remembered::default(),
+        known_cases: Default::default(),
         archive: Box::new(store.reader()),
         live,
         changes,

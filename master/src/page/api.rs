@@ -3,6 +3,7 @@
 //! Times are RFC 3339 in UTC, durations milliseconds, sizes bytes; what is not known is `null`. Fields may be added,
 //! none is renamed or removed within `v1`.
 
+use super::cases::{Cases, case_word};
 use super::units::moment;
 use super::views::{AgentView, EventView, JobView, job_took, source_word};
 use crate::live::LiveRepository;
@@ -196,6 +197,24 @@ struct Repositories<'a> {
     repositories: Vec<Repository<'a>>,
 }
 
+/// Test cases.
+#[derive(Serialize)]
+struct Tests<'a> {
+    tests: Vec<Test<'a>>,
+    /// Files of tests that cannot be read, and why.
+    troubles: &'a [String],
+}
+
+/// One of them.
+#[derive(Serialize)]
+struct Test<'a> {
+    name: &'a str,
+    /// A word: passed, failed, skipped.
+    state: &'a str,
+    duration_ms: Option<u64>,
+    text: &'a str,
+}
+
 /// What a job needs; `attempt` is the one that passed, once it is no longer blocked.
 #[derive(Serialize)]
 struct Need<'a> {
@@ -313,6 +332,17 @@ pub fn event(view: &EventView, now: u64) -> String {
 /// `GET /api/v1/jobs/ID`.
 pub fn job(view: &JobView, now: u64) -> String {
     json::to_string(&job_json(&view.job, view.waiting.as_deref(), now))
+}
+
+/// `GET /api/v1/jobs/ID/tests`: `{"tests":[…],"troubles":[…]}`.
+pub fn tests(cases: &Cases) -> String {
+    let tests = cases.cases.iter().map(|case| Test {
+        name: &case.name,
+        state: case_word(&case.result),
+        duration_ms: case.millis,
+        text: case.text.trim_end(),
+    });
+    json::to_string(&Tests { tests: tests.collect(), troubles: &cases.troubles })
 }
 
 /// `GET /api/v1/agents`: `{"agents":[…]}`.

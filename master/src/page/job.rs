@@ -1,5 +1,6 @@
 //! JobView and its log → the page of one attempt of a job.
 
+use super::cases;
 use super::first_error::FirstError;
 use super::history;
 use super::html::{Html, path_part};
@@ -28,6 +29,9 @@ pub fn page(view: &JobView, log: &LogPage, marks: &Marks, visitor: &Visitor) -> 
         html.element("div").class("actions").with(|html| actions(html, view, visitor));
         if let Some(error) = &marks.error {
             first_error(html, view, error);
+        }
+        if let Some(tests) = &view.tests {
+            cases::section(html, view, tests);
         }
         artifacts(html, view);
         html.element("section").class("panel output").attribute("aria-label", "Log").with(|html| {
@@ -539,7 +543,8 @@ mod tests {
     fn view(state: JobState) -> JobView {
         let job = job(1001, "linux", "default", state);
         let attempt = coming_attempt(&job);
-        JobView { attempt, job, event: Some(event(1, 2)), waiting: None, past: None, forge: None, needed: false }
+        let event = Some(event(1, 2));
+        JobView { attempt, job, event, waiting: None, past: None, tests: None, forge: None, needed: false }
     }
 
     fn page(view: &JobView, visitor: &Visitor) -> String {

@@ -1,5 +1,6 @@
 //! Archive and live state → views: everything the pages, the API and the viewers read goes through here.
 
+use super::cases::{self, Cases, RememberedCases};
 use super::filter::Filter;
 use super::first_error::{Finder, FirstError, Remembered};
 use super::history::{self, HistoryView, Run};
@@ -8,7 +9,10 @@ use super::log_lines::lines;
 use super::route::Action;
 use super::search::SEARCHED_BYTES;
 use super::sums::{SUMMED_JOBS, Sums};
-use super::views::{AgentView, AgentsView, EventView, EventsView, JobView, Past, Visitor, coming_attempt};
+use super::views::{
+    AgentView, AgentsView, EventView, EventsView, JobView, Past, Visitor, coming_attempt, reference_name,
+};
+use super::whole::Whole;
 use crate::live::{Changes, Live};
 use crate::rooms::Rooms;
 use crate::sessions::Sessions;
@@ -16,6 +20,7 @@ use crate::store::Reader;
 use sai_core::job::{EventId, JobId, JobKey, JobState, Outcome};
 use sai_core::ledger::{ActionRecord, AgentRecord, EventRecord, JobRecord, UserRecord};
 use sai_core::ordered::{Map, Set};
+use sai_core::record::Artifact;
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
@@ -32,6 +37,12 @@ const LOOKED_AT: usize = 20_000;
 
 /// Jobs that are read for one page, likewise.
 const JOBS_READ: u32 = 20_000;
+
+/// Earlier jobs whose test cases are looked at.
+const BEFORE: usize = 30;
+
+/// Bytes that those may have in their logs and files, half a second to read.
+const BEFORE_BYTES: u64 = 128 << 20;
 
 /// Earlier events of a repository among which the one before of the same ref is looked for.
 const COMPARED: usize = 200;
@@ -98,6 +109,8 @@ pub struct Library {
     pub public: bool,
     /// What went wrong in logs that were looked at.
     pub first_errors: Remembered,
+    /// Test cases of attempts that were looked at.
+    pub known_cases: RememberedCases,
 }
 
 /// Unix milliseconds now.
@@ -235,7 +248,8 @@ impl Library {
             let live = self.live();
             (live.waiting.get(&id).cloned(), live.forge(&job.repository))
         };
-        Some(JobView { event: self.archive.event(job.event), attempt, waiting, past: None, job, forge, needed: false })
+        let event = self.archive.event(job.event);
+        Some(JobView { event, attempt, waiting, past: None, tests: None, job, forge, needed: false })
     }
 
     /// Whether other jobs of its event need a job.
@@ -252,6 +266,43 @@ impl Library {
             view.past = Some(self.complete(view.key(), told));
         }
         view
+    }
+
+    /// The test cases of an attempt that has ended.
+    pub fn cases(&self, view: &JobView) -> Arc<Cases> {
+        let log = self.archive.log(view.key());
+        if view.live() || log.is_err() && view.artifacts().is_empty() {
+            return Arc::default();
+        }
+        let length = log.as_ref().map_or(0, |log| log.length);
+        let key = view.key();
+        let open = |artifact: &Artifact| -> io::Result<Box<dyn Read>> {
+            Ok(Box::new(Whole::new(self.archive.artifact(key, artifact.stream)?, artifact)?))
+        };
+        self.known_cases.get(key, length, || cases::read(view.artifacts(), open, || Ok(log?.reader)))
+    }
+
+    /// The same of the jobs before: of the same configuration, platform and branch, newest first, as many as can be read
+    /// in a moment.
+    pub fn cases_before(&self, view: &JobView) -> Vec<(Run, Arc<Cases>)> {
+        let Some(event) = &view.event else { return Vec::new() };
+        let filter = Filter {
+            repository: Some(event.repository.clone()),
+            branch: Some(reference_name(&event.reference).1.to_string()),
+            configuration: Some(view.job.configuration.clone()),
+            platform: Some(view.job.platform.clone()),
+            ..Filter::default()
+        };
+        let mut left = BEFORE_BYTES;
+        let mut all = Vec::new();
+        for run in self.history(Some(event.id), filter).runs.into_iter().take(BEFORE) {
+            let Some(view) = self.job(run.job.id, Some(run.job.attempt)).filter(|view| !view.live()) else { continue };
+            let cost: u64 = view.job.log_bytes + view.artifacts().iter().map(|artifact| artifact.size).sum::<u64>();
+            let Some(rest) = left.checked_sub(cost) else { break };
+            left = rest;
+            all.push((run, self.cases(&view)));
+        }
+        all
     }
 
     /// What went wrong first in an attempt that failed.

@@ -27,6 +27,8 @@ pub enum Route {
     View(JobId, Option<u32>, u16),
     /// The jobs of a configuration on a platform, which the query names.
     History,
+    /// Its test cases, or one of them through time.
+    Tests(JobId, Option<u32>),
     /// Its files in one, or those of a folder.
     Tar(JobId, Option<u32>),
     /// The newest event of a branch: repository and branch.
@@ -76,6 +78,8 @@ pub enum ApiRoute {
     Event(EventId),
     /// One job.
     Job(JobId),
+    /// Its test cases.
+    Tests(JobId),
     /// Output of its current attempt.
     Log(JobId),
     /// The agents.
@@ -232,6 +236,7 @@ fn job(id: JobId, rest: &[&str]) -> Option<Route> {
         ([], _) => Route::Job(id, which),
         (["log"], _) => Route::Log(id, which),
         (["records"], _) => Route::Records(id, which),
+        (["tests"], _) => Route::Tests(id, which),
         (["artifacts.tar"], _) => Route::Tar(id, which),
         ([what @ ("artifact" | "view"), stream, _name], _) => {
             let stream = number(stream).and_then(|stream| u16::try_from(stream).ok())?;
@@ -255,6 +260,7 @@ fn api(parts: &[&str]) -> Option<ApiRoute> {
         ["events", id, "cancel"] => ApiRoute::Do(Action::CancelEvent(number(id)?)),
         ["events", id, "rebuild"] => ApiRoute::Do(Action::RebuildEvent(number(id)?)),
         ["jobs", id] => ApiRoute::Job(number(id)?),
+        ["jobs", id, "tests"] => ApiRoute::Tests(number(id)?),
         ["jobs", id, "log"] => ApiRoute::Log(number(id)?),
         ["jobs", id, "cancel"] => ApiRoute::Do(Action::CancelJob(number(id)?)),
         ["jobs", id, "rebuild"] => ApiRoute::Do(Action::RebuildJob(number(id)?)),
@@ -288,6 +294,8 @@ mod tests {
             ("/api/v1/units", Route::Api(ApiRoute::Units)),
             ("/job/7/2/view/1/a%2Fb.html", Route::View(7, Some(2), 1)),
             ("/job/7/2/artifacts.tar", Route::Tar(7, Some(2))),
+            ("/job/7/tests", Route::Tests(7, None)),
+            ("/api/v1/jobs/7/tests", Route::Api(ApiRoute::Tests(7))),
             ("/feed.atom", Route::Feed),
             ("/metrics", Route::Metrics),
             ("/history", Route::History),

@@ -1,5 +1,6 @@
 //! Records and what is live beside them → what each page shows. Every renderer starts from one of these.
 
+use super::cases::Cases;
 use super::filter::Filter;
 use super::html::path_part;
 use super::sums::{self, Counts, Sum};
@@ -288,6 +289,8 @@ pub struct JobView {
     pub waiting: Option<String>,
     /// What the log tells of the shown attempt, if the record tells of a later one.
     pub past: Option<Past>,
+    /// Its test cases, if they were asked for.
+    pub tests: Option<Arc<Cases>>,
     /// Where its repository's pages are at its forge.
     pub forge: Option<ForgePage>,
     /// Whether others need it.

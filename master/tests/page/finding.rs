@@ -1,11 +1,12 @@
 //! What leads people from a page to what they look for: at the forge, and in what has been built before.
 
+use super::memory::Log;
 use super::memory::{event, job};
 use super::{KEY, body, header, hex, text, world};
 use sai_core::forge_page::{ForgePage, Kind};
-use sai_core::job::JobState;
+use sai_core::job::{JobKey, JobState};
 use sai_core::ledger::EventRecord;
-use sai_core::record::Artifact;
+use sai_core::record::{Artifact, ChannelStart, Record};
 use sai_master::http::Body;
 use sai_master::live::LiveRepository;
 use sai_master::page::library::now;
@@ -175,4 +176,70 @@ fn a_configuration_has_a_history_with_its_durations_and_neighbours() {
     assert!(job.contains(from_job), "{job}");
     assert_eq!(world.get("/history?repository=hello").status, 400);
     assert!(text(world.get(&format!("{address}x"))).contains("No such jobs."));
+}
+
+#[test]
+fn test_cases_are_read_from_files_and_output_and_say_since_when_they_fail() {
+    let world = world(true);
+    let place = std::env::temp_dir().join(format!("sai-page-cases-{}", std::process::id()));
+    fs::create_dir_all(&place).unwrap();
+    let file = |name: &str, content: &str| {
+        fs::write(place.join(name), content).unwrap();
+        let (path, size, sha256) = (format!("out/{name}"), content.len() as u64, hex(content.as_bytes()));
+        (place.join(name), Artifact { stream: 1, path, size, sha256, executable: false })
+    };
+    let junit = |result: &str| {
+        format!(
+            "<testsuites><testsuite name='s'><testcase name='good' time='0.5'/><testcase name='b&lt;i>d'>{result}</testcase></testsuite></testsuites>"
+        )
+    };
+    let bad = junit("<failure message='&lt;script>alert(1)&lt;/script>'>at <![CDATA[<b>]]></failure>");
+    let files = [
+        file("2.xml", &junit("")),
+        file("3.xml", &bad),
+        file("4.XML", &bad),
+        file("5.xml", "<project><testsuites/>nothing of tests"),
+        file("6.tap", "TAP version 13\n1..2\nok 1 - one\nnot ok 2 - two\n"),
+        file("7.xml", "<testsuite><testcase name='a'><"),
+    ];
+    world.memory.change(|held| {
+        for (id, (path, artifact)) in (2..).zip(files) {
+            let event = EventRecord { jobs: 1, ..event(id, "hello", &format!("Change {id}"), now()) };
+            let mut job = job(&event, 0, "linux", "default", JobState::Failed);
+            let key = JobKey { job: job.id, attempt: 1 };
+            let log = Log::default();
+            log.add(0, &Record::Channel(1, ChannelStart { name: "stdout".to_string() }));
+            if id == 5 {
+                let printed = b"1/2 Test #1: fast .... Passed 0.01 sec\n2/2 Test #2: slow ....***Failed 1.00 sec\n";
+                log.add(1000, &Record::Data(1, printed.to_vec()));
+            }
+            held.logs.insert(key, log);
+            held.files.insert((key, 1), path);
+            (job.attempt, job.artifacts) = (1, vec![artifact]);
+            held.jobs.insert(job.id, job);
+            held.events.insert(id, event);
+        }
+    });
+    let job = text(world.get("/job/4000"));
+    assert!(job.contains("1 of 2 failed") && job.contains("/job/4000/1/tests?name=s.b%3Ci%3Ed"), "{job}");
+    let page = text(world.get("/job/4000/tests"));
+    assert_eq!(page.matches("<script").count(), 1, "only our own");
+    assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;\nat &lt;b&gt;</bdi></pre>"), "{page}");
+    assert!(page.contains("<a href=\"/job/3000\"><bdi>Change 3</bdi></a>") && page.contains(">0.5 s<"), "{page}");
+    assert!(page.find("s.b&lt;i&gt;d").unwrap() < page.find("s.good").unwrap(), "what failed comes first");
+    let one = text(world.get("/job/4000/1/tests?name=s.b%3Ci%3Ed"));
+    let states = one.split("<tbody>").nth(1).unwrap();
+    assert_eq!((states.matches("badge failed").count(), states.matches("badge passed").count()), (2, 1), "{one}");
+    assert!(text(world.get("/job/4000/tests?name=other")).contains("not there"));
+    assert!(
+        text(world.get("/api/v1/jobs/3000/tests"))
+            .contains("\"name\":\"s.good\",\"state\":\"passed\",\"duration_ms\":500")
+    );
+    // Of CTest the output is read, and of TAP files and broken ones what can be.
+    assert!(text(world.get("/job/5000/tests")).contains("slow"));
+    assert!(text(world.get("/api/v1/jobs/6000/tests")).contains("\"name\":\"two\",\"state\":\"failed\""));
+    assert!(text(world.get("/job/7000")).contains("out/7.xml: byte "));
+    assert!(text(world.get("/job/1001/tests")).contains("No tests are known of this attempt"));
+    assert_eq!(world.get("/job/9999/tests").status, 404);
+    fs::remove_dir_all(place).unwrap();
 }

@@ -66,6 +66,7 @@ fn world(public: bool) -> World {
         act,
         public,
         first_errors: Remembered::default(),
+        known_cases: Default::default(),
     };
     World { memory, library: Arc::new(library), done, log }
 }
@@ -696,6 +697,7 @@ fn the_real_store_is_such_an_archive() {
         act: Box::new(|_, _| Err("not here".to_string())),
         public: true,
         first_errors: Remembered::default(),
+        known_cases: Default::default(),
     };
     let world = World { memory, library: Arc::new(library), done: Arc::default(), log };
     assert!(text(world.get("/")).contains("Say hello") && text(world.get("/event/1")).contains("job-1002"));
