@@ -1,7 +1,12 @@
 //! Sai's hands at a board: what is flashed, driven and listened to, with threads and blocking calls, no network and no master.
 //!
 //! Protocols are machines over bytes and time (`flash`), tested against the tools that people use; the edges carry them out.
-#![forbid(unsafe_code)]
+// A few calls on ttys cannot be had otherwise, see `calls`.
+#![deny(unsafe_code)]
 
+pub mod calls;
 pub mod flash;
 pub mod flashing;
+pub mod ports;
+pub mod ring;
+pub mod serial;

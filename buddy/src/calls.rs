@@ -1,0 +1,80 @@
+//! Calls on ttys that no crate wraps safely → safe functions: the one place of this crate where something is unsafe.
+#![allow(unsafe_code, reason = "no crate wraps these calls")]
+
+use rustix::ioctl::{Getter, Setter, ioctl};
+use serialport::TTYPort;
+use std::ffi::c_int;
+use std::io;
+use std::os::fd::{BorrowedFd, FromRawFd as _, IntoRawFd as _, OwnedFd};
+
+/// `TIOCM_DTR` and `TIOCM_RTS`.
+const DTR: c_int = 0x002;
+const RTS: c_int = 0x004;
+
+/// The file of a port, to be polled and closed like any other. Dropping the port itself would let others open the tty while copies
+/// of it are still in use.
+pub fn file_of(port: TTYPort) -> OwnedFd {
+    // SAFETY: the port gives up its open file, which nothing else closes.
+    unsafe { OwnedFd::from_raw_fd(port.into_raw_fd()) }
+}
+
+/// What a UART has counted since it was opened first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Bytes that came while the one before was still in the UART, or while the kernel had no room.
+    pub overrun: u64,
+    /// Bytes without a stop bit.
+    pub frame: u64,
+    /// Bytes with the other parity.
+    pub parity: u64,
+    /// Break conditions.
+    pub breaks: u64,
+}
+
+/// Asks for the counts: `TIOCGICOUNT`.
+///
+/// # Errors
+/// `ENOTTY` where a driver counts nothing, as that of a pty.
+pub fn counts(tty: BorrowedFd<'_>) -> io::Result<Counts> {
+    /// `struct serial_icounter_struct`: modem lines, bytes, then what went wrong, then room.
+    #[repr(C)]
+    struct Counters {
+        lines: [c_int; 4],
+        bytes: [c_int; 2],
+        frame: c_int,
+        overrun: c_int,
+        parity: c_int,
+        breaks: c_int,
+        buffer: c_int,
+        reserved: [c_int; 9],
+    }
+    // SAFETY: TIOCGICOUNT fills this structure, and reads nothing.
+    let counters = unsafe { ioctl(tty, Getter::<0x545d, Counters>::new()) }?;
+    // They are counted up in 32 bits, and mean nothing but by their difference.
+    let count = |count: c_int| u64::from(count as u32);
+    Ok(Counts {
+        overrun: count(counters.overrun) + count(counters.buffer),
+        frame: count(counters.frame),
+        parity: count(counters.parity),
+        breaks: count(counters.breaks),
+    })
+}
+
+/// Sets DTR and RTS in one call, so that no circuit sees one without the other: `TIOCMGET`, `TIOCMSET`. `None` leaves one as it is.
+///
+/// # Errors
+/// `ENOTTY` where there are no such lines.
+pub fn set_lines(tty: BorrowedFd<'_>, dtr: Option<bool>, rts: Option<bool>) -> io::Result<()> {
+    // SAFETY: TIOCMGET writes one int, and reads nothing.
+    let mut bits = unsafe { ioctl(tty, Getter::<0x5415, c_int>::new()) }?;
+    for (bit, level) in [(DTR, dtr), (RTS, rts)] {
+        match level {
+            Some(true) => bits |= bit,
+            Some(false) => bits &= !bit,
+            None => {}
+        }
+    }
+    // SAFETY: TIOCMSET reads one int, and writes nothing.
+    unsafe { ioctl(tty, Setter::<0x5418, c_int>::new(bits)) }?;
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! Where a tty is found → its name today: by the USB port that it hangs at, which stays the same over unplugging and resets.
+
+use sai_core::bench::{Console, Tty};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Where the kernel shows devices, and where their files are; tests have some of their own.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// `/sys`.
+    pub sys: PathBuf,
+    /// `/dev`.
+    pub dev: PathBuf,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Places { sys: "/sys".into(), dev: "/dev".into() }
+    }
+}
+
+/// The tty of a console, if it is there.
+///
+/// # Errors
+/// What is there instead: an adapter that is another than the bench says.
+pub fn find(console: &Console, places: &Places) -> Result<Option<PathBuf>, String> {
+    let (path, device) = match &console.tty {
+        Tty::Path(path) => (PathBuf::from(path), None),
+        Tty::ById(name) => (places.dev.join("serial/by-id").join(name), None),
+        Tty::Usb(port, interface) => match at_port(places, port, *interface) {
+            Some((name, device)) => (places.dev.join(name), Some(device)),
+            None => return Ok(None),
+        },
+    };
+    // The kernel's name, since links may lead elsewhere by the time that it is opened.
+    let Ok(path) = fs::canonicalize(&path) else { return Ok(None) };
+    let name = path.file_name().map(PathBuf::from).unwrap_or_default();
+    let device = device.or_else(|| usb_device(&fs::canonicalize(places.sys.join("class/tty").join(name)).ok()?));
+    let said = |file: &str| {
+        let text = device.as_ref().and_then(|device| fs::read_to_string(device.join(file)).ok());
+        text.unwrap_or_default().trim().to_string()
+    };
+    if let Some(wanted) = &console.serial {
+        let serial = said("serial");
+        if serial != *wanted {
+            return Err(format!("the adapter at {} has the serial number {serial:?}, not {wanted:?}", path.display()));
+        }
+    }
+    if let Some(wanted) = &console.product {
+        let product = format!("{}:{}", said("idVendor"), said("idProduct"));
+        if !product.eq_ignore_ascii_case(wanted) {
+            return Err(format!("the adapter at {} is {product:?}, not {wanted:?}", path.display()));
+        }
+    }
+    Ok(Some(path))
+}
+
+/// The tty at an interface of what is plugged into a port, and the device in sysfs.
+fn at_port(places: &Places, port: &str, interface: u8) -> Option<(String, PathBuf)> {
+    let mut found: Vec<(u8, String, PathBuf)> = Vec::new();
+    for entry in fs::read_dir(places.sys.join("class/tty")).ok()?.flatten() {
+        let Ok(path) = fs::canonicalize(entry.path()) else { continue };
+        let Some(device) = usb_device(&path) else { continue };
+        if device.file_name().is_none_or(|name| name != port) {
+            continue;
+        }
+        // `1-1.2:1.0`: the configuration, and the interface of it.
+        let rest = path.strip_prefix(&device).ok()?.iter().next()?.to_string_lossy().into_owned();
+        let number = rest.rsplit_once('.').and_then(|(_, number)| number.parse().ok()).unwrap_or(0);
+        found.push((number, entry.file_name().to_string_lossy().into_owned(), device));
+    }
+    found.sort();
+    // The so-manieth tty of the adapter: other interfaces of it, as that of a debugger, are none.
+    found.into_iter().nth(interface.into()).map(|(_, name, device)| (name, device))
+}
+
+/// The USB device that something in sysfs belongs to: the directory above that of an interface.
+fn usb_device(path: &Path) -> Option<PathBuf> {
+    let is_interface = |path: &&Path| path.file_name().is_some_and(|name| name.to_string_lossy().contains(':'));
+    let interface = path.ancestors().find(|path| is_interface(path) && path.with_file_name("idVendor").exists())?;
+    interface.parent().map(Path::to_path_buf)
+}

@@ -1,0 +1,313 @@
+//! A console of a board → all that it prints, with its offset and moment, in a ring; what is sent to it; and where it was gone.
+//!
+//! One thread reads and does nothing else, so that a disk, a network or a judge can be slow for seconds. A tty that hangs up is
+//! closed at once, since whoever holds on to it makes it come back under another name, and looked for where it was.
+
+use crate::calls::{self, Counts};
+use crate::ports::{Places, find};
+use crate::ring::{Piece, Ring, Why};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::termios::{ControlModes, InputModes, OptionalActions, tcgetattr, tcsetattr};
+use rustix::time::{ClockId, clock_gettime};
+use sai_core::bench::{self, Console};
+use serialport::{DataBits, FlowControl, Parity, StopBits, TTYPort};
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// Bytes that are read at once: what n_tty holds.
+const READ_BYTES: usize = 4096;
+/// Time between two looks for a tty that is gone.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// Nanoseconds between two looks at what a UART has counted, while bytes come.
+const COUNTS_NS: u64 = 100_000_000;
+/// Time after which a tty that takes no byte is said to be stuck: flow control holds it back, or its adapter is wedged.
+const SEND: Duration = Duration::from_secs(10);
+
+/// A console that is listened to.
+#[derive(Debug)]
+pub struct Serial {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    more: Condvar,
+    /// Wakes the thread up, to end.
+    wake: OwnedFd,
+}
+
+#[derive(Debug)]
+struct State {
+    ring: Ring,
+    /// The tty while it is there.
+    tty: Option<Arc<File>>,
+    /// What keeps it from being opened.
+    trouble: Option<String>,
+    ends: bool,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Whoever failed with it left a ring that can be read.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Serial {
+    /// Opens a console and listens from now on, whatever becomes of its tty.
+    ///
+    /// # Errors
+    /// It is not there, is another's, or cannot be set up as it should be.
+    pub fn open(console: &Console, places: &Places) -> io::Result<Self> {
+        let path = find(console, places).map_err(io::Error::other)?;
+        let path = path.ok_or_else(|| io::Error::new(ErrorKind::NotFound, "no tty is there"))?;
+        let tty = Arc::new(open_tty(&path, console)?);
+        let ring = Ring::new(Ring::room_for(console.settings.baud));
+        let state = State { ring, tty: Some(Arc::clone(&tty)), trouble: None, ends: false };
+        let wake = eventfd(0, EventfdFlags::CLOEXEC)?;
+        let shared = Arc::new(Shared { state: Mutex::new(state), more: Condvar::new(), wake });
+        let (listening, console, places) = (Arc::clone(&shared), console.clone(), places.clone());
+        let thread =
+            thread::Builder::new().name("console".into()).spawn(move || listen(&listening, tty, &console, &places))?;
+        Ok(Serial { shared, thread: Some(thread) })
+    }
+
+    /// Waits for the next piece, and no longer than this.
+    pub fn take(&self, within: Duration) -> Option<Piece> {
+        let state = self.shared.lock();
+        let waited = self.shared.more.wait_timeout_while(state, within, |state| state.ring.is_empty());
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.ring.take()
+    }
+
+    /// Bytes of the channel until now.
+    pub fn offset(&self) -> u64 {
+        self.shared.lock().ring.offset()
+    }
+
+    /// What keeps a tty that is gone from being used again.
+    pub fn trouble(&self) -> Option<String> {
+        self.shared.lock().trouble.clone()
+    }
+
+    /// Sends bytes.
+    ///
+    /// # Errors
+    /// The tty is gone, or takes nothing.
+    pub fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        let tty = self.tty()?;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            match rustix::io::write(&tty, rest) {
+                Ok(count) => rest = rest.get(count..).unwrap_or_default(),
+                Err(rustix::io::Errno::AGAIN) => {
+                    let mut fds = [PollFd::new(&*tty, PollFlags::OUT)];
+                    if poll(&mut fds, Some(&time(SEND)))? == 0 {
+                        return Err(io::Error::new(ErrorKind::TimedOut, "the tty takes no byte"));
+                    }
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets DTR and RTS, both at the same moment.
+    ///
+    /// # Errors
+    /// The tty is gone, or has none.
+    pub fn set_lines(&self, dtr: Option<bool>, rts: Option<bool>) -> io::Result<()> {
+        calls::set_lines(self.tty()?.as_fd(), dtr, rts)
+    }
+
+    fn tty(&self) -> io::Result<Arc<File>> {
+        let tty = self.shared.lock().tty.clone();
+        tty.ok_or_else(|| io::Error::new(ErrorKind::NotConnected, "the tty is gone"))
+    }
+}
+
+impl Drop for Serial {
+    fn drop(&mut self) {
+        self.shared.lock().ends = true;
+        let _ = rustix::io::write(&self.shared.wake, &1_u64.to_ne_bytes());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Opens a tty and sets it up. Opening asserts DTR and RTS, which is the kernel's doing; both get what the console wants in one call,
+/// and closing changes neither.
+fn open_tty(path: &Path, console: &Console) -> io::Result<File> {
+    let settings = &console.settings;
+    let bits = match settings.bits {
+        5 => DataBits::Five,
+        6 => DataBits::Six,
+        7 => DataBits::Seven,
+        _ => DataBits::Eight,
+    };
+    let parity = match settings.parity {
+        bench::Parity::None => Parity::None,
+        bench::Parity::Even => Parity::Even,
+        bench::Parity::Odd => Parity::Odd,
+    };
+    let flow = match settings.flow {
+        bench::Flow::None => FlowControl::None,
+        bench::Flow::Hardware => FlowControl::Hardware,
+        bench::Flow::Software => FlowControl::Software,
+    };
+    let stop = if settings.stop == 2 { StopBits::Two } else { StopBits::One };
+    let builder = serialport::new(path.to_string_lossy(), settings.baud)
+        .data_bits(bits)
+        .parity(parity)
+        .stop_bits(stop)
+        .flow_control(flow)
+        .preserve_dtr_on_open();
+    let port = TTYPort::open(&builder).map_err(|error| {
+        let text = format!("{} cannot be opened: {error}", path.display());
+        io::Error::new(
+            if matches!(error.kind, serialport::ErrorKind::Io(_)) { ErrorKind::Other } else { ErrorKind::NotFound },
+            text,
+        )
+    })?;
+    let tty = calls::file_of(port);
+    let mut termios = tcgetattr(&tty)?;
+    // It checks parity on input, without a mark, which turns bytes that are slightly wrong into zeros.
+    termios.input_modes -= InputModes::INPCK | InputModes::PARMRK | InputModes::IGNBRK | InputModes::BRKINT;
+    termios.control_modes -= ControlModes::HUPCL;
+    tcsetattr(&tty, OptionalActions::Now, &termios)?;
+    let actual = tcgetattr(&tty)?;
+    let parity = actual.control_modes.contains(ControlModes::PARENB);
+    if parity != (settings.parity != bench::Parity::None) || actual.output_speed() != settings.baud {
+        let text = format!("{} takes no such settings: it has {} bits a second", path.display(), actual.output_speed());
+        return Err(io::Error::new(ErrorKind::Unsupported, text));
+    }
+    if console.dtr.is_some() || console.rts.is_some() {
+        calls::set_lines(tty.as_fd(), console.dtr, console.rts)?;
+    }
+    let flags = fcntl_getfl(&tty)?;
+    fcntl_setfl(&tty, flags | OFlags::NONBLOCK)?;
+    low_latency(path);
+    Ok(File::from(tty))
+}
+
+/// Lets an adapter of FTDI's tell each byte after a millisecond instead of sixteen, where there is such a setting and we may.
+fn low_latency(path: &Path) {
+    let name = path.file_name().unwrap_or_default();
+    let _ = std::fs::write(Path::new("/sys/bus/usb-serial/devices").join(name).join("latency_timer"), "1");
+}
+
+/// The thread: reads while the tty is there, and looks for it while it is not.
+fn listen(shared: &Shared, tty: Arc<File>, console: &Console, places: &Places) {
+    let mut tty = Some(tty);
+    loop {
+        if let Some(open) = tty.take() {
+            if read_all(shared, &open) {
+                return;
+            }
+            let mut state = shared.lock();
+            state.tty = None;
+            let (offset, ns) = (state.ring.offset(), monotonic_ns());
+            state.ring.note(Piece::Unplugged { offset, ns });
+            shared.more.notify_all();
+        }
+        let mut fds = [PollFd::new(&shared.wake, PollFlags::IN)];
+        if !matches!(poll(&mut fds, Some(&time(LOOK_AGAIN))), Ok(0)) && shared.lock().ends {
+            return;
+        }
+        let found = find(console, places);
+        let trouble = match found {
+            Ok(None) => None,
+            Err(error) => Some(error),
+            Ok(Some(path)) => match open_tty(&path, console) {
+                Err(error) => Some(error.to_string()),
+                Ok(open) => {
+                    let open = Arc::new(open);
+                    let mut state = shared.lock();
+                    state.tty = Some(Arc::clone(&open));
+                    let (offset, ns) = (state.ring.offset(), monotonic_ns());
+                    state.ring.lose(ns, None, Why::Away);
+                    state.ring.note(Piece::Back { offset, ns, tty: path.display().to_string() });
+                    shared.more.notify_all();
+                    tty = Some(open);
+                    None
+                }
+            },
+        };
+        shared.lock().trouble = trouble;
+    }
+}
+
+/// Reads until the tty hangs up. Whether the console is no longer wanted.
+fn read_all(shared: &Shared, tty: &File) -> bool {
+    let mut buffer = [0; READ_BYTES];
+    let mut before = calls::counts(tty.as_fd()).ok();
+    let mut counted = monotonic_ns();
+    loop {
+        let mut fds = [PollFd::new(tty, PollFlags::IN), PollFd::new(&shared.wake, PollFlags::IN)];
+        if poll(&mut fds, None).is_ok() && !fds[1].revents().is_empty() && shared.lock().ends {
+            return true;
+        }
+        if fds[0].revents().is_empty() {
+            continue;
+        }
+        let read = rustix::io::read(tty, &mut buffer);
+        let ns = monotonic_ns();
+        match read {
+            Ok(count) if count > 0 => {
+                let mut state = shared.lock();
+                state.ring.push(ns, buffer.get(..count).unwrap_or_default());
+                if ns.saturating_sub(counted) >= COUNTS_NS {
+                    counted = ns;
+                    before = count_up(tty.as_fd(), before, ns, &mut state.ring);
+                }
+                drop(state);
+                shared.more.notify_all();
+            }
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+            Ok(_) | Err(_) => {
+                count_up(tty.as_fd(), before, ns, &mut shared.lock().ring);
+                return false;
+            }
+        }
+    }
+}
+
+/// Notes what a UART has counted since the last look.
+fn count_up(tty: BorrowedFd<'_>, before: Option<Counts>, ns: u64, ring: &mut Ring) -> Option<Counts> {
+    let now = calls::counts(tty).ok()?;
+    let before = before.unwrap_or(now);
+    let kinds = [
+        (now.overrun, before.overrun, Why::Overrun),
+        (now.frame, before.frame, Why::Frame),
+        (now.parity, before.parity, Why::Parity),
+        (now.breaks, before.breaks, Why::Break),
+    ];
+    for (now, before, why) in kinds {
+        // They begin anew after 32 bits.
+        let more = u64::from((now as u32).wrapping_sub(before as u32));
+        if more > 0 {
+            // How many bytes an overrun took is not known, only that there was one.
+            ring.lose(ns, (why != Why::Overrun).then_some(more), why);
+        }
+    }
+    Some(now)
+}
+
+fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+fn time(duration: Duration) -> Timespec {
+    Timespec { tv_sec: duration.as_secs() as i64, tv_nsec: i64::from(duration.subsec_nanos()) }
+}

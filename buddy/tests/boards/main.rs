@@ -1,0 +1,15 @@
+//! What is done at boards: their consoles, and the protocols that they are flashed by, against the tools and loaders that people have, and over lines that change, lose and
+//! double bytes.
+
+mod avr;
+mod console;
+mod line;
+mod optiboot;
+mod pty;
+mod receiver;
+mod rom;
+mod serial;
+mod stk500;
+mod stm32;
+mod uboot;
+mod ymodem;
