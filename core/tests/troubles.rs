@@ -117,12 +117,23 @@ fn an_image_that_is_made_anew_begins_anew() {
 }
 
 #[test]
-fn after_trouble_another_agent_goes_before_another_image() {
+fn after_trouble_of_an_image_another_image_goes_first_and_after_an_agents_another_agent() {
+    let mut desk = Desk::new();
+    // A fleet with the same bad image everywhere, made alike.
+    for name in ["a", "b", "c"] {
+        desk.greet(name, &[BAD, GOOD], 1, &[], &[]);
+    }
+    assert_eq!(assigned(&desk.queue(vec![on(1, "linux")])), [("a", key(1, 1))]);
+    broken(&mut desk, 1, Blame::Platform);
+    desk.pass(1_000);
+    assert_eq!((desk.state(1), desk.record(1).offered.as_deref()), (JobState::Assigned, Some(GOOD)));
+    desk.give(Input::Ended(key(1, 2), verdict(Outcome::Passed)));
+    // Where an agent is the trouble, what it offers beside that is none the better.
     let mut desk = Desk::new();
     desk.greet("a", &[BAD, GOOD], 1, &["alpha"], &[]);
     desk.greet("b", &[BAD], 1, &[], &[]);
     assert_eq!(assigned(&desk.queue(vec![on(1, "linux")])), [("a", key(1, 1))]);
-    broken(&mut desk, 1, Blame::Platform);
+    broken(&mut desk, 1, Blame::Agent);
     assert_eq!(assigned(&desk.pass(1_000)), [("b", key(1, 2))]);
     broken(&mut desk, 1, Blame::Platform);
     // Both have failed it: what is left is the other image.

@@ -158,24 +158,23 @@ impl Scheduler {
         self.classes.values().any(|class| !class.room.is_empty())
     }
 
-    /// The idlest agent that serves what is wanted and is not paused for it. A warm mirror counts for it. Where the job met
-    /// trouble it goes only if there is nobody else, and there to the same platform only if there is no other.
+    /// The idlest agent that serves what is wanted and is not paused for it. A warm mirror counts for it. Where, and in what,
+    /// the job met trouble it goes only if there is nothing else.
     pub(super) fn agent_for(&self, now: Millis, repository: &str, wanted: Wanted<'_>, met: &[Met]) -> Option<&str> {
-        let mut best: Option<(u8, u64, &str)> = None;
+        let mut best: Option<(u32, u64, &str)> = None;
         for class in self.classes_for(wanted) {
             for (queue, more) in [(class.warm.get(repository), 0), (Some(&class.room), COLD_PERMILLE)] {
                 for (cost, name) in queue.into_iter().flatten() {
-                    let known = met.iter().any(|met| met.agent == **name);
-                    let least = (u8::from(known), cost + more, name.as_ref());
-                    let better = best.is_none_or(|best| least < best);
-                    let agent = self.agents.get(name.as_ref()).filter(|_| better);
-                    let place = agent.and_then(|agent| agent.place(now, name, wanted.platform, met));
-                    if let Some(place) = place {
-                        let found = (least.0 + weight(met, name, place), least.1, least.2);
-                        best = Some(best.map_or(found, |best| best.min(found)));
+                    // Those after it cost no less.
+                    if best.is_some_and(|best| best <= (0, cost + more, name.as_ref())) {
+                        break;
                     }
-                    // Those after it cost no less, and one that met trouble goes only where there is no other.
-                    if !known && (place.is_some() || !better) {
+                    let agent = self.agents.get(name.as_ref());
+                    let place = agent.and_then(|agent| agent.place(now, name, wanted.platform, met));
+                    let Some(place) = place else { continue };
+                    let found = (weight(met, name, place), cost + more, name.as_ref());
+                    best = Some(best.map_or(found, |best| best.min(found)));
+                    if found.0 == 0 {
                         break;
                     }
                 }
@@ -217,8 +216,7 @@ mod tests {
         let least = able.min_by_key(|(name, agent)| {
             let cold = if agent.mirrors.contains(repository) { 0 } else { COLD_PERMILLE };
             let place = agent.place(0, name, wanted.platform, met).unwrap_or_default();
-            let known = u8::from(met.iter().any(|met| met.agent == **name));
-            (known + weight(met, name, place), agent.cost().unwrap_or_default() + cold)
+            (weight(met, name, place), agent.cost().unwrap_or_default() + cold)
         });
         least.map(|(name, _)| name.as_str())
     }

@@ -87,11 +87,17 @@ pub(super) struct Met {
     pub blame: Blame,
 }
 
-/// How much speaks against a platform of an agent after what a job met: 2 if the trouble was that platform's, 1 if it
-/// was not and the job was in it.
-pub(super) fn weight(met: &[Met], agent: &str, platform: &str) -> u8 {
-    let there = met.iter().filter(|met| met.agent == agent && met.platform == platform);
-    there.map(|met| if met.blame == Blame::Platform { 2 } else { 1 }).max().unwrap_or(0)
+/// How much speaks against a platform of an agent after what a job met. If the trouble was a platform's, that platform goes
+/// last, elsewhere too, since images of one name are made alike; if it was the agent's, that agent does.
+pub(super) fn weight(met: &[Met], agent: &str, platform: &str) -> u32 {
+    let one = |met: &Met| match (met.agent == agent, met.platform == platform, met.blame == Blame::Platform) {
+        (true, true, true) => 4,
+        (true, true, false) => 3,
+        (true, false, false) => 2,
+        (false, true, true) => 1,
+        _ => 0,
+    };
+    met.iter().map(one).sum()
 }
 
 impl Job {

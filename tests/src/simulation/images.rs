@@ -36,9 +36,10 @@ impl World {
     /// A job goes to a broken image a second time only where its agent offers nothing else for it.
     pub(super) fn check_image(&self, name: &str, assignment: &Assignment) -> Outcome {
         let (Some(hub), Some(offered)) = (&self.master.hub, &assignment.offered) else { return Ok(()) };
+        // Whether it met trouble there, on any agent, and whether the image was broken.
         let met = |platform: &String| {
-            let met = self.oracle.met.get(&assignment.key.job);
-            met.and_then(|met| met.get(&(name.to_string(), platform.clone()))).copied()
+            let met = self.oracle.met.get(&assignment.key.job).into_iter().flatten();
+            met.filter(|((_, other), _)| other == platform).map(|(_, broken)| *broken).reduce(|one, other| one | other)
         };
         let paused = hub.scheduler().paused(self.now, name);
         let free = |platform: &&String| !paused.iter().any(|why| why.starts_with(&format!("{platform} ")));
