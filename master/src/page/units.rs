@@ -41,13 +41,19 @@ pub fn size(bytes: u64) -> String {
     if bytes < 1024 {
         return format!("{bytes} B");
     }
-    let (mut value, mut unit) = (bytes as f64 / 1024.0, 0);
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
+    // In tenths of a unit, rounded: printing numbers of floating point would be 20 KB of program.
+    let (mut unit, mut of) = (0, 1024_u128);
+    while u128::from(bytes) >= of * 1024 && unit + 1 < UNITS.len() {
+        of *= 1024;
         unit += 1;
     }
     let name = UNITS.get(unit).copied().unwrap_or_default();
-    if value < 10.0 { format!("{value:.1} {name}") } else { format!("{value:.0} {name}") }
+    let tenths = (u128::from(bytes) * 20 + of) / (of * 2);
+    if tenths < 100 {
+        format!("{}.{} {name}", tenths / 10, tenths % 10)
+    } else {
+        format!("{} {name}", (u128::from(bytes) * 2 + of) / (of * 2))
+    }
 }
 
 /// A count with thin grouping: `1 234 567`.
@@ -93,6 +99,10 @@ mod tests {
         assert_eq!(size(1023), "1023 B");
         assert_eq!(size(1536), "1.5 KiB");
         assert_eq!(size(u64::MAX), "16384 PiB");
+        assert_eq!(size(10_188), "9.9 KiB");
+        assert_eq!(size(10_189), "10 KiB");
+        assert_eq!(size((1 << 20) - 1), "1024 KiB");
+        assert_eq!(size(3 << 30), "3.0 GiB");
         assert_eq!(count(1_234_567), "1\u{202f}234\u{202f}567");
         assert_eq!(count(12), "12");
     }

@@ -150,7 +150,10 @@ impl<'a> Follower<'a> {
         let mut out = String::new();
         for job in jobs {
             let seconds = match (job.started_at, job.ended_at) {
-                (Some(from), Some(to)) => format!("{:.1} s", to.saturating_sub(from) as f64 / 1000.0),
+                (Some(from), Some(to)) => {
+                    let tenths = to.saturating_sub(from).saturating_add(50) / 100;
+                    format!("{}.{} s", tenths / 10, tenths % 10)
+                }
                 _ => "-".to_string(),
             };
             let colour = if job.state == JobState::Passed { 32 } else { 31 };
