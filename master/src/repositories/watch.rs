@@ -80,11 +80,11 @@ impl Watch {
             if let Some(trouble) = schedule.trouble() {
                 // Once: it is tried again and again, and the page has the last reason.
                 if !std::mem::replace(&mut told, true) {
-                    self.say(&trouble.describe(steady()));
+                    self.say_of_others(&trouble.describe(steady()));
                 }
                 self.shared.set_state(&self.repository, trouble.describe(steady()), true);
             } else if std::mem::take(&mut told) {
-                self.say("can be reached again");
+                self.say_of_others("can be reached again");
             }
             let call = async { calls.recv().await.ok().map(Some) };
             let timer = async {
@@ -121,8 +121,8 @@ impl Watch {
         crate::say(&format!("repository {}: {what}", self.repository.name));
     }
 
-    /// The same of what anybody can cause who can poke.
-    fn say_of_pokes(&self, what: &str) {
+    /// The same of what others can cause as often as they like: who can poke, or whose server comes and goes.
+    fn say_of_others(&self, what: &str) {
         let name = &self.repository.name;
         self.shared.lines.say(format_args!("repository {name}"), format!("repository {name}: {what}"));
     }
@@ -278,7 +278,7 @@ impl Watch {
             passed = others;
             let these: Vec<Tip> = these;
             let Some(tip) = tips.iter().find(|tip| tip.reference == first.reference) else {
-                self.say_of_pokes(&format!("{} was deleted before it was looked at", first.reference));
+                self.say_of_others(&format!("{} was deleted before it was looked at", first.reference));
                 continue;
             };
             let revisions = these.iter().map(|tip| tip.revision.clone()).collect();
@@ -291,7 +291,7 @@ impl Watch {
             for tip_passed in these {
                 let Some(commit) = found.get(&tip_passed.revision) else {
                     let (reference, revision) = (&tip_passed.reference, &tip_passed.revision);
-                    self.say_of_pokes(&format!(
+                    self.say_of_others(&format!(
                         "a hook named {revision} of {reference}, which was not pushed there just now"
                     ));
                     continue;
