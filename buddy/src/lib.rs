@@ -7,6 +7,7 @@
 pub mod calls;
 pub mod flash;
 pub mod flashing;
+pub mod listing;
 pub mod ports;
 pub mod ring;
 pub mod serial;

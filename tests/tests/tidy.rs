@@ -30,7 +30,7 @@ const IMPORTERS: &[(&str, &[&str])] = &[
     ("nix", &["agent/src/calls", "agent/src/clean_start"]),
     ("async_signal", &["agent/src/main", "agent/src/clean_start", "master/src/main", "master/src/try_once"]),
     ("serialport", &["buddy/src/calls", "buddy/src/serial"]),
-    ("pico_args", &["agent/src/main", "master/src/main"]),
+    ("pico_args", &["agent/src/main", "buddy/src/main", "master/src/main"]),
 ];
 
 /// The machines of the core: the module and the type. They decide, so they have one surface: `handle` with the time and an
