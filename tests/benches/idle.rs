@@ -44,6 +44,8 @@ const BUFFER: usize = 4096;
 const BARE: &str = "--bare-server";
 /// How long all may take to come.
 const COMING: Duration = Duration::from_secs(600);
+/// Time after which the memory that large pages took should have been given back.
+const GIVEN_BACK: Duration = Duration::from_secs(10);
 /// Time after which memory and threads that are not needed should have been given back.
 const REST: Duration = Duration::from_secs(30);
 
@@ -306,6 +308,7 @@ fn main() {
     row("hook to assignment, with curl's start", &ms(alone), &ms(among), ((among - alone) * 1e3, " ms"), Some(50.0));
     let page = || median(&(0..5).map(|_| seconds(|| drop(world.page("/agents")))).collect::<Vec<_>>());
     row("the page of agents, with curl's start", "", &ms(page()), (page() * 1e3, " ms"), Some(100.0));
+    std::thread::sleep(GIVEN_BACK);
     let later = master.resident_kib();
     let each = later.saturating_sub(before) as f64 / agents as f64;
     row("master's memory for each, after that", "", &format!("{later} KiB"), (each, " KiB"), Some(32.0));
