@@ -10,4 +10,5 @@ pub mod flashing;
 pub mod listing;
 pub mod ports;
 pub mod ring;
+pub mod sequence;
 pub mod serial;
