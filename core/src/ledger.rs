@@ -6,6 +6,7 @@
 use crate::job::{EventId, Fault, JobId, JobState, Verdict};
 use crate::ordered::Map;
 use crate::record::Artifact;
+use crate::roles::Powers;
 use crate::units::Grant;
 use crate::words::{Word, written_as_words};
 use alloc::string::String;
@@ -231,6 +232,8 @@ pub struct UserRecord {
     pub added_at: u64,
     /// Whether the token was revoked.
     pub revoked: bool,
+    /// What they may do and until when; who was let in before there were roles has none.
+    pub powers: Option<Powers>,
 }
 
 /// The tip of a ref that has been seen, so that it makes no event twice.

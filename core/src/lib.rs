@@ -39,6 +39,7 @@ pub mod replay;
 pub mod repo_spec;
 pub mod results;
 pub mod retention;
+pub mod roles;
 pub mod run;
 pub mod scheduler;
 pub mod secret;

@@ -5,8 +5,10 @@ use crate::agents::{Tokens, new_token};
 use crate::builtin;
 use crate::hub::{HubHandle, Request};
 use crate::live::Live;
+use crate::page::units::moment_text;
 use crate::page::views::coming_attempt;
 use crate::plans::{again, planned};
+use crate::rights;
 use crate::sessions::digest_hex;
 use crate::status::{self, About};
 use crate::store::{self, Change, Reader, Store};
@@ -18,6 +20,7 @@ use sai_core::join::{Address, HOSTS_MOST, JoinLine, check_agent_name};
 use sai_core::ledger::{AgentRecord, JobRecord, UserRecord};
 use sai_core::ordered::Set;
 use sai_core::retention::Policy;
+use sai_core::roles::Powers;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// Something a person may ask for.
@@ -45,8 +48,8 @@ pub enum Action {
     SetAside(String, bool),
     /// Tell which agents there are.
     AgentList,
-    /// Let somebody act: the answer is the token to sign in with.
-    UserAdd(String),
+    /// Let somebody act, and what they may do: the answer is the token to sign in with.
+    UserAdd(String, Powers),
     /// Let somebody act no more.
     UserRevoke(String),
     /// Tell who may act.
@@ -73,7 +76,7 @@ impl Action {
             ["agent", "aside", name] => Self::SetAside((*name).to_string(), true),
             ["agent", "back", name] => Self::SetAside((*name).to_string(), false),
             ["agent", "list"] => Self::AgentList,
-            ["user", "add", text] => Self::UserAdd(name(text)?),
+            ["user", "add", text, powers @ ..] => Self::UserAdd(name(text)?, Powers::parse(powers, wall())?),
             ["user", "revoke", name] => Self::UserRevoke((*name).to_string()),
             ["user", "list"] => Self::UserList,
             ["gc"] => Self::Collect,
@@ -96,7 +99,7 @@ impl Action {
 
     /// Whether it lets somebody in, which can be done before a master's first start.
     pub fn adds(&self) -> bool {
-        matches!(self, Self::AgentAdd(_) | Self::UserAdd(_))
+        matches!(self, Self::AgentAdd(_) | Self::UserAdd(..))
     }
 }
 
@@ -139,6 +142,7 @@ impl Actions {
     /// # Errors
     /// Why it cannot be done, in a sentence for that person.
     pub async fn perform(&self, action: Action, who: &str) -> Result<String, String> {
+        self.allowed(&action, who)?;
         match action {
             Action::CancelJob(id) => {
                 let record = self.reader.job(id).ok_or_else(|| format!("there is no job {id}"))?;
@@ -208,10 +212,11 @@ impl Actions {
                 self.hub.input(Input::SetAside(name.clone(), aside)).await.map_err(|_| ENDING)?;
                 self.done(who, if aside { format!("set {name} aside") } else { format!("took {name} back") }).await
             }
-            Action::UserAdd(name) => {
-                let (record, token) = new_user(&self.reader, &name)?;
+            Action::UserAdd(name, powers) => {
+                let what = format!("added user {name} ({})", powers.words());
+                let (record, token) = new_user(&self.reader, &name, powers)?;
                 self.record(Change::User(record)).await?;
-                self.note(who, format!("added user {name}")).await?;
+                self.note(who, what).await?;
                 Ok(token)
             }
             Action::UserRevoke(name) => {
@@ -233,6 +238,13 @@ impl Actions {
                 unblock(move || collect(&store, keep)).await
             }
         }
+    }
+
+    fn allowed(&self, action: &Action, who: &str) -> Result<(), String> {
+        let job = |id| self.reader.job(id).map(|job| job.repository);
+        let event = |id| self.reader.event(id).map(|event| event.repository);
+        let objects = rights::Objects { job: &job, event: &event };
+        rights::check(&self.reader.users(), who, wall(), action, &objects)
     }
 
     /// What retention keeps, as the configuration has it now.
@@ -368,14 +380,15 @@ fn new_agent(reader: &Reader, name: &str) -> Result<(AgentRecord, String), Strin
 ///
 /// # Errors
 /// The name is no name, or taken.
-pub fn new_user(reader: &Reader, name: &str) -> Result<(UserRecord, String), String> {
+pub fn new_user(reader: &Reader, name: &str, powers: Powers) -> Result<(UserRecord, String), String> {
     check_agent_name(name)?;
     if reader.users().iter().any(|user| user.name == name && !user.revoked) {
         return Err(format!("there is a user {name:?} already"));
     }
     let token = new_token()?;
     let token_sha256 = digest_hex(&token);
-    Ok((UserRecord { name: name.to_string(), token_sha256, added_at: wall(), revoked: false }, token))
+    let (name, powers) = (name.to_string(), Some(powers));
+    Ok((UserRecord { name, token_sha256, added_at: wall(), revoked: false, powers }, token))
 }
 
 fn revoked_user(reader: &Reader, name: &str) -> Result<UserRecord, String> {
@@ -384,8 +397,12 @@ fn revoked_user(reader: &Reader, name: &str) -> Result<UserRecord, String> {
 }
 
 fn user_list(reader: &Reader) -> String {
-    let names = reader.users().into_iter().filter(|user| !user.revoked).map(|user| user.name + "\n");
-    names.collect()
+    let line = |user: UserRecord| {
+        let Some(powers) = &user.powers else { return format!("{}\tadmin\n", user.name) };
+        let until = powers.until.map(|until| format!("\tuntil {}", moment_text(until))).unwrap_or_default();
+        format!("{}\t{}{until}\n", user.name, powers.words())
+    };
+    reader.users().into_iter().filter(|user| !user.revoked).map(line).collect()
 }
 
 /// Deletes what retention does not keep, all of it.
@@ -423,8 +440,8 @@ pub fn offline(
             let record = AgentRecord { revoked: true, ..revocable(reader, name)? };
             (vec![Change::Agent(record)], format!("revoked agent {name}"))
         }
-        Action::UserAdd(name) => {
-            let (record, token) = new_user(reader, name)?;
+        Action::UserAdd(name, powers) => {
+            let (record, token) = new_user(reader, name, powers.clone())?;
             (vec![Change::User(record)], token)
         }
         Action::UserRevoke(name) => (vec![Change::User(revoked_user(reader, name)?)], format!("revoked user {name}")),

@@ -3,6 +3,7 @@
 //! Only the master's own user may connect to the socket: who can reach it may do anything.
 
 use crate::actions::{Action, Actions};
+use crate::rights::COMMAND_LINE;
 use miniserde::{Deserialize, Serialize, json};
 use sai_agent::blocking::detach;
 use smol::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -76,7 +77,7 @@ async fn serve(stream: UnixStream, actions: &Actions) -> io::Result<()> {
         Ok(command) => {
             let words: Vec<&str> = command.words.iter().map(String::as_str).collect();
             match Action::parse(&words) {
-                Ok(action) => actions.perform(action, "command line").await,
+                Ok(action) => actions.perform(action, COMMAND_LINE).await,
                 Err(why) => Err(why),
             }
         }

@@ -25,6 +25,7 @@ pub mod places;
 pub mod plans;
 pub mod reload;
 pub mod repositories;
+pub mod rights;
 pub mod rooms;
 pub mod sessions;
 pub mod startup;

@@ -37,10 +37,11 @@ pub mod views;
 pub mod whole;
 
 use crate::http::{Body, FAILED_HEADER, Request, Response};
-use crate::sessions::{clear_cookie, cookie, same_origin, set_cookie, user_of_token};
+use crate::rights;
+use crate::sessions::{clear_cookie, cookie, lasts, same_origin, set_cookie, user_of_token};
 use files::download;
 use filter::Filter;
-use library::{EVENTS, Library};
+use library::{EVENTS, Library, now};
 use log::Wanted;
 use log_html::Marks;
 use route::{Action, ApiRoute, Route, agent_name, field, lines_field, local_address, number_field, route};
@@ -81,10 +82,11 @@ impl Caller {
     fn of(library: &Library, request: &Request) -> Self {
         if let Some(authorization) = request.header("authorization") {
             let token = authorization.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-            let user = token.and_then(|(_, token)| user_of_token(&library.archive.users(), token.trim()));
+            let user = token.and_then(|(_, token)| user_of_token(&library.archive.users(), token.trim(), now()));
             return user.map_or(Self::Stranger, Self::Token);
         }
-        let known = |user: &String| library.archive.users().iter().any(|known| known.name == *user && !known.revoked);
+        let known =
+            |user: &String| library.archive.users().iter().any(|known| known.name == *user && lasts(known, now()));
         let session =
             request.header("cookie").and_then(cookie).and_then(|value| library.sessions.user(value, steady()));
         let session = session.filter(known);
@@ -238,7 +240,7 @@ impl Answer<'_> {
         let body = String::from_utf8_lossy(&self.request.body);
         let token = field(&body, "token").unwrap_or_default();
         let to = self.destination(&body);
-        match user_of_token(&self.library.archive.users(), token.trim()) {
+        match user_of_token(&self.library.archive.users(), token.trim(), now()) {
             None => self.html(403, notices::sign_in(&to, true, &self.visitor)).with(FAILED_HEADER, "sign-in"),
             Some(user) => match self.library.sessions.open(&user, steady()) {
                 Ok(value) => self.redirect(&to).with("set-cookie", set_cookie(&value)),
@@ -368,11 +370,23 @@ impl Answer<'_> {
         }
     }
 
+    /// Asked here for the right status; it is asked again where the action is performed.
+    fn allowed(&self, action: &Action, who: &str) -> Result<(), String> {
+        let archive = &self.library.archive;
+        let job = |id| archive.job(id).map(|job| job.repository);
+        let event = |id| archive.event(id).map(|event| event.repository);
+        let objects = rights::Objects { job: &job, event: &event };
+        rights::check(&archive.users(), who, now(), action, &objects)
+    }
+
     fn act(&self, action: Action) -> Response {
         if let Some(refusal) = self.may_act() {
             return refusal;
         }
         let who = self.caller.name().unwrap_or_default().to_string();
+        if let Err(why) = self.allowed(&action, &who) {
+            return self.error(403, &format!("{why}."));
+        }
         let back = match &action {
             Action::CancelJob(id) | Action::RebuildJob(id) | Action::RebuildFollowing(id) => format!("/job/{id}"),
             Action::FreeUnits(_) => "/units".to_string(),
@@ -436,6 +450,9 @@ impl Answer<'_> {
             ApiRoute::Do(action) => {
                 return match &self.caller {
                     Caller::Token(user) | Caller::Session { user, ours: true } => {
+                        if let Err(why) = self.allowed(&action, user) {
+                            return wrong(403, &why);
+                        }
                         match (library.act)(action, user.clone()) {
                             Ok(text) => self.json(200, api::done(&text)),
                             Err(what) => wrong(409, &what),

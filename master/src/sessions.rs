@@ -46,16 +46,21 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// The user whose token this is. Every user is compared, in constant time, whichever matches.
-pub fn user_of_token(users: &[UserRecord], token: &str) -> Option<String> {
+pub fn user_of_token(users: &[UserRecord], token: &str, now_ms: u64) -> Option<String> {
     let digest = digest_hex(token);
     let mut found = None;
     for user in users {
         let same: bool = digest.as_bytes().ct_eq(user.token_sha256.as_bytes()).into();
-        if same && !user.revoked {
+        if same && lasts(user, now_ms) {
             found = Some(user.name.clone());
         }
     }
     found
+}
+
+/// Whether somebody may still be who their token says. `now_ms` is Unix time.
+pub fn lasts(user: &UserRecord, now_ms: u64) -> bool {
+    !user.revoked && !user.powers.as_ref().is_some_and(|powers| powers.ended(now_ms))
 }
 
 impl Sessions {
@@ -154,15 +159,15 @@ mod tests {
     use super::*;
 
     fn user(name: &str, token: &str, revoked: bool) -> UserRecord {
-        UserRecord { name: name.to_string(), token_sha256: digest_hex(token), added_at: 0, revoked }
+        UserRecord { name: name.to_string(), token_sha256: digest_hex(token), added_at: 0, revoked, powers: None }
     }
 
     #[test]
     fn tokens_name_their_user_unless_revoked() {
         let users = [user("ann", "t1", false), user("bob", "t2", true)];
-        assert_eq!(user_of_token(&users, "t1").as_deref(), Some("ann"));
-        assert_eq!(user_of_token(&users, "t2"), None);
-        assert_eq!(user_of_token(&users, ""), None);
+        assert_eq!(user_of_token(&users, "t1", 0).as_deref(), Some("ann"));
+        assert_eq!(user_of_token(&users, "t2", 0), None);
+        assert_eq!(user_of_token(&users, "", 0), None);
         assert_eq!(digest_hex("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     }
 

@@ -18,6 +18,7 @@ use miniserde::{Serialize, json};
 use sai_agent::blocking::unblock;
 use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::ordered::{self, Set};
+use sai_core::roles::Deed;
 use smol::Timer;
 use smol::future::or;
 use std::future::Future;
@@ -154,8 +155,9 @@ async fn fragments(
     who: Option<String>,
     library: &Arc<Library>,
 ) -> Result<(), String> {
-    // What is shown to one who is signed in is shown to all who are.
-    let who = who.map(|_| String::new());
+    // What is shown to one who may act is shown to all who may.
+    let deed = if matches!(shown, Shown::Agents { .. }) { Deed::Administer } else { Deed::Build };
+    let who = who.filter(|who| library.visitor(Some(who.clone())).may(deed, None)).map(|_| String::new());
     let (scope, key, since) = match &shown {
         Shown::Event { id, since } => {
             let (library, id) = (library.clone(), *id);

@@ -103,7 +103,8 @@ fn small(state: &Path) {
     store
         .commit_now(vec![Change::Job(job(2, JobState::Failed)), Change::Job(job(3, JobState::Failed))])
         .expect("durable");
-    let user = UserRecord { name: "ann".to_string(), token_sha256: String::new(), added_at: 1, revoked: false };
+    let user =
+        UserRecord { name: "ann".to_string(), token_sha256: String::new(), added_at: 1, revoked: false, powers: None };
     store.commit_now(vec![Change::User(user)]).expect("durable");
 }
 

@@ -136,7 +136,7 @@ fn agent(name: &str) -> AgentRecord {
 }
 
 fn user(name: &str) -> UserRecord {
-    UserRecord { name: name.to_string(), token_sha256: "cd".repeat(32), added_at: 6, revoked: true }
+    UserRecord { name: name.to_string(), token_sha256: "cd".repeat(32), added_at: 6, revoked: true, powers: None }
 }
 
 fn tip(reference: &str) -> TipRecord {

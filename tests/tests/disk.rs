@@ -168,7 +168,7 @@ fn what_has_no_room_in_the_ledger_waits_and_is_never_acknowledged() {
     let _master = world.master();
     let users = world.command(&["user", "list"]);
     for (number, _) in &tokens {
-        assert!(users.lines().any(|user| user == format!("user-{number}")), "user-{number} was acknowledged");
+        assert!(users.lines().any(|user| user == format!("user-{number}\tbuilder")), "user-{number} was acknowledged");
     }
     let (_, token) = &tokens[0];
     assert_eq!(world.post("/api/v1/jobs/1/rebuild", Some(token)).0, 200);

@@ -16,7 +16,7 @@ of a master, running or not:
   status                    whether it runs; its agents, jobs and disk
   agent add|list|revoke|aside|back
                             who may build
-  user add|list|revoke      who may cancel and rebuild
+  user add|list|revoke      who may do what
   cancel|rebuild job|event N
   unit free GRANT           take back what a lost job holds
                             end jobs, or run them again
@@ -163,18 +163,22 @@ example: sai-master agent add shed
     (
         "user",
         "\
-sai-master user - who may cancel and rebuild
+sai-master user - who may do what
 
-usage: sai-master user add|revoke NAME [--config FILE] [--state DIR]
+usage: sai-master user add NAME [ROLE] [ROLE@REPOSITORY]... [DAYSd] [--config FILE] [--state DIR]
+       sai-master user revoke NAME [--config FILE] [--state DIR]
        sai-master user list [--config FILE] [--state DIR]
 
   add NAME      let somebody in; prints the token to sign in with
-  list          a name a line
+                ROLE is reader; builder, who cancels and rebuilds, as without one; or admin, who lets
+                agents and people in too. ROLE@REPOSITORY is more than that for one repository; with
+                that alone, NAME only reads elsewhere. After so many DAYS the token ends.
+  list          a name a line, what they are, and until when
   revoke NAME   let somebody in no more
 
 exit status: 0 done, 1 it cannot be done, 2 a command line that is not understood, 3 trouble with the state
 
-example: sai-master user add ann
+example: sai-master user add ann builder@hello 90d
 ",
     ),
     (

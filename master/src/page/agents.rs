@@ -1,10 +1,11 @@
 //! AgentsView → the page of agents: who is there, what each runs, and what the repositories are at.
 
 use super::html::{Html, path_part};
-use super::layout::{Here, Layout, ask, badge, button, moment, sign_in_hint, state_badge, took};
+use super::layout::{Here, Layout, ask, badge, button, hint, moment, state_badge, took};
 use super::units;
 use super::views::{AgentView, AgentsView, Visitor, job_took};
 use crate::builtin;
+use sai_core::roles::Deed;
 
 /// Platforms of one agent named at once; the others are folded away.
 const PLATFORMS: usize = 8;
@@ -17,7 +18,7 @@ pub fn page(view: &AgentsView, visitor: &Visitor) -> String {
             html.element("h1").text("Agents");
         });
         list(html, view, visitor);
-        if visitor.who.is_some() {
+        if visitor.may(Deed::Administer, None) {
             html.element("form")
                 .class("panel form")
                 .attribute("method", "post")
@@ -35,7 +36,7 @@ pub fn page(view: &AgentsView, visitor: &Visitor) -> String {
                     html.element("button").text("Make its join line");
                 });
         } else {
-            sign_in_hint(html, visitor, "add, set aside or revoke agents");
+            hint(html, visitor, "an admin", "add, set aside or revoke agents");
         }
         repositories(html, view);
         actions(html, view, visitor.now);
@@ -119,7 +120,7 @@ pub fn card(html: &mut Html, agent: &AgentView, visitor: &Visitor) {
                 }
             });
         }
-        if visitor.who.is_some() && agent.record.as_ref().is_none_or(|record| !record.revoked) {
+        if visitor.may(Deed::Administer, None) && agent.record.as_ref().is_none_or(|record| !record.revoked) {
             manage(html, agent);
         }
     });

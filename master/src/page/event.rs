@@ -3,9 +3,10 @@
 use super::events::{about, elsewhere, problems};
 use super::grid;
 use super::html::Html;
-use super::layout::{Here, Layout, ask, badge, button, moment, sign_in_hint, state_badge, subject, titled, took};
+use super::layout::{Here, Layout, ask, badge, button, hint, moment, state_badge, subject, titled, took};
 use super::stages;
 use super::views::{EventView, Visitor, job_took, went_wrong};
+use sai_core::roles::Deed;
 
 /// The table of all jobs is open at once up to this many; the grid above has them all anyway.
 const OPEN_ROWS: usize = 60;
@@ -22,8 +23,8 @@ pub fn page(view: &EventView, visitor: &Visitor) -> String {
     Layout { title: &title, state, here: Here::Elsewhere, visitor, live }.page(|html| {
         head(html, view, visitor.now);
         html.element("div").class("actions").with(|html| {
-            if visitor.who.is_none() {
-                sign_in_hint(html, visitor, "cancel or rebuild it");
+            if !visitor.may(Deed::Build, Some(&event.repository)) {
+                hint(html, visitor, "a builder", "cancel or rebuild it");
                 return;
             }
             let question = "All its jobs that are queued or under way are ended.";

@@ -5,7 +5,7 @@ use super::first_error::FirstError;
 use super::history;
 use super::html::{Html, path_part};
 use super::layout::{
-    Here, Layout, ask, at_forge, button, job_title, moment, revision, sign_in_hint, state_badge, subject, titled, took,
+    Here, Layout, ask, at_forge, button, hint, job_title, moment, revision, state_badge, subject, titled, took,
 };
 use super::log::LogPage;
 use super::log_html::{self, Marks};
@@ -16,6 +16,7 @@ use super::views::{JobView, Past, Visitor, coming_attempt, fault_word, job_took,
 use sai_core::job::{Fault, JobId, JobState};
 use sai_core::ordered::Set;
 use sai_core::record::Artifact;
+use sai_core::roles::Deed;
 
 /// The page. It stays open for what comes later too: a rebuild of a job that has ended.
 pub fn page(view: &JobView, log: &LogPage, marks: &Marks, visitor: &Visitor) -> String {
@@ -226,8 +227,8 @@ fn actions(html: &mut Html, view: &JobView, visitor: &Visitor) {
     if !view.current() {
         return;
     }
-    if visitor.who.is_none() {
-        sign_in_hint(html, visitor, "cancel or rebuild it");
+    if !visitor.may(Deed::Build, Some(&view.job.repository)) {
+        hint(html, visitor, "a builder", "cancel or rebuild it");
         return;
     }
     let id = view.job.id;

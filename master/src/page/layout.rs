@@ -188,9 +188,13 @@ pub fn ask(html: &mut Html, action: impl std::fmt::Display, words: [&str; 3]) {
     });
 }
 
-/// What those who are not signed in see where the others act.
-pub fn sign_in_hint(html: &mut Html, visitor: &Visitor, what: &str) {
+/// What those see who are not signed in, or may not, where others act.
+pub fn hint(html: &mut Html, visitor: &Visitor, role: &str, what: &str) {
     html.element("p").class("hint").with(|html| {
+        if visitor.who.is_some() {
+            html.show(format_args!("It takes {role} to {what}."));
+            return;
+        }
         html.element("a").class("sign-in").href(visitor.sign_in()).text("Sign in");
         html.show(format_args!(" to {what}."));
     });

@@ -1,9 +1,10 @@
 //! Units as they stand → the page of who holds what, until when at most, and who waits in which order.
 
 use super::html::{Html, path_part};
-use super::layout::{Here, Layout, ask, badge, moment, sign_in_hint};
+use super::layout::{Here, Layout, ask, badge, hint, moment};
 use super::units;
 use super::views::Visitor;
+use sai_core::roles::Deed;
 use sai_core::scheduler::{Holder, Holding, UnitRow};
 
 /// Units that the page shows: a configuration has some.
@@ -14,8 +15,8 @@ pub fn page(table: &[UnitRow], visitor: &Visitor) -> String {
     let live = Some("/live?page=units".to_string());
     Layout { title: "Units", state: None, here: Here::Units, visitor, live }.page(|html| {
         html.element("div").class("heading").with(|html| html.element("h1").text("Units"));
-        if visitor.who.is_none() {
-            sign_in_hint(html, visitor, "free what a lost agent holds");
+        if !visitor.may(Deed::Build, None) {
+            hint(html, visitor, "a builder", "free what a lost agent holds");
         }
         list(html, table, visitor);
     })
@@ -94,7 +95,7 @@ fn held(html: &mut Html, holder: &Holder, visitor: &Visitor) {
     });
     let left = units::span(until.saturating_sub(visitor.now));
     html.element("span").attribute("title", units::moment_text(*until)).show(format_args!("{left} more at most"));
-    if visitor.who.is_some() {
+    if visitor.may(Deed::Build, None) {
         let question = match holding {
             Holding::Granted => "Its job runs: what it holds would be given to another one at the same time.",
             _ => "Nobody knows whether its job still runs. If it does, what it holds is used twice.",

@@ -10,6 +10,7 @@ use sai_core::job::{Fault, JobId, JobKey, JobState, Verdict};
 use sai_core::ledger::{ActionRecord, AgentRecord, EventRecord, JobRecord, Source};
 use sai_core::ordered::Map;
 use sai_core::record::Artifact;
+use sai_core::roles::{Deed, Powers, may};
 use std::sync::Arc;
 
 /// Who looks, and when.
@@ -17,6 +18,8 @@ use std::sync::Arc;
 pub struct Visitor {
     /// The signed-in user.
     pub who: Option<String>,
+    /// What they may do: everything, where nothing is said, as in their record.
+    pub powers: Option<Powers>,
     /// Unix milliseconds.
     pub now: u64,
     /// What every page says at its top.
@@ -30,6 +33,11 @@ pub struct Visitor {
 }
 
 impl Visitor {
+    /// Whether to offer something that is done to something of this repository, or of none.
+    pub fn may(&self, deed: Deed, repository: Option<&str>) -> bool {
+        self.who.is_some() && may(self.powers.as_ref(), self.now, deed, repository)
+    }
+
     /// The address of the form to sign in, from which one comes back here.
     pub fn sign_in(&self) -> String {
         match self.address.as_str() {

@@ -3,6 +3,7 @@
 mod finding;
 mod many;
 mod memory;
+mod roles;
 
 use memory::{Log, Memory, event, job, user};
 use sai_core::job::{Fault, JobKey, JobState, Outcome, Verdict};

@@ -123,7 +123,7 @@ impl Archive for Memory {
 }
 
 pub fn user(name: &str, token: &str) -> UserRecord {
-    UserRecord { name: name.to_string(), token_sha256: digest_hex(token), added_at: 0, revoked: false }
+    UserRecord { name: name.to_string(), token_sha256: digest_hex(token), added_at: 0, revoked: false, powers: None }
 }
 
 pub fn event(id: EventId, repository: &str, subject: &str, at: u64) -> EventRecord {

@@ -33,9 +33,19 @@ fn agents_and_users_are_managed_with_and_without_a_running_master() {
         assert_ne!(again, line, "a new token");
         let token = world.command(&["user", "add", name]);
         assert!(token.len() >= 32, "{token}");
-        assert!(world.command(&["user", "list"]).lines().any(|user| user == name));
+        assert!(world.command(&["user", "list"]).lines().any(|user| user == format!("{name}\tbuilder")));
         world.command(&["user", "revoke", name]);
         assert!(!world.command(&["user", "list"]).contains(name));
+        // One of one repository alone, for a while, who lets nobody in.
+        let token = world.command(&["user", "add", "own", "builder@project", "9d"]);
+        assert!(world.command(&["user", "list"]).contains("own\treader, builder@project\tuntil 20"));
+        let (status, _, why) = world.try_command(&["user", "add", "two", "root"]);
+        assert!(status == 2 && why.contains("expected one of reader, builder, admin"), "{status}: {why}");
+        if alive {
+            let (status, said) = world.post(&format!("/agents/{name}/revoke"), Some(&token));
+            assert!(status == 403 && said.contains("this takes an admin"), "{status}: {said}");
+        }
+        world.command(&["user", "revoke", "own"]);
     }
     // What was done without a running master holds for one that starts later.
     let _master = world.master();
