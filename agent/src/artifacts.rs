@@ -324,7 +324,7 @@ fn directory_flags() -> OFlags {
 }
 
 /// Copies and hashes at most `room` bytes. `None` when there are more, reading fails, or it is to stop.
-fn copy(mut from: File, to: &Path, room: u64, stop: &Stop) -> io::Result<Option<(u64, String)>> {
+pub(crate) fn copy(mut from: File, to: &Path, room: u64, stop: &Stop) -> io::Result<Option<(u64, String)>> {
     let mut to = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(to)?;
     let mut buffer = vec![0; COPY_BYTES];
     let (mut size, mut hash) = (0, Sha256::default());

@@ -35,7 +35,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 pub struct Workspace {
     /// The job directory.
     pub job: PathBuf,
-    /// All that the job may write: the three below.
+    /// All that the job may write: the four below.
     pub work: PathBuf,
     /// The checkout, in which the steps begin.
     pub source: PathBuf,
@@ -43,6 +43,8 @@ pub struct Workspace {
     pub home: PathBuf,
     /// `TMPDIR`.
     pub temporary: PathBuf,
+    /// `SAI_NEEDS`: the files of the jobs that it needs, where it needs any.
+    pub needs: PathBuf,
     /// The scripts of the steps.
     pub steps: PathBuf,
 }
@@ -62,6 +64,7 @@ impl Workspace {
             source: work.join("src"),
             home: work.join("home"),
             temporary: work.join("tmp"),
+            needs: work.join("needs"),
             steps: work.join("steps"),
         }
     }
@@ -289,6 +292,9 @@ pub fn environment(
     set("SAI_JOB", job.to_string());
     set("SAI_ATTEMPT", attempt.to_string());
     set("SAI_INSTANCE_IDX", options.instance.to_string());
+    if assignment.needs.as_ref().is_some_and(|needs| !needs.is_empty()) {
+        set("SAI_NEEDS", text(&workspace.needs));
+    }
     set("SAI_PARALLEL", options.parallel.max(1).to_string());
     if let Some((name, value)) = marker.split_once('=') {
         set(name, value.to_string());

@@ -5,6 +5,8 @@
 
 use crate::blocking::unblock;
 use crate::job_directory::{self, JobDirectory, Launcher, RunnerOptions};
+use crate::needs::Want;
+use crate::needs::fetch::Fetcher;
 use crate::supervised::{self, Progress, Supervised};
 use sai_core::job::{Blame, JobKey};
 use sai_core::wire::Assignment;
@@ -13,6 +15,7 @@ use smol::channel::{self, Receiver, Sender};
 use smol::future::{self, FutureExt as _};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -110,8 +113,14 @@ impl Desk {
     }
 }
 
-/// Holds an attempt: the orders, and the task to be run, which passes `news` on in order.
-pub fn hold<N, F>(key: JobKey, origin: Origin, news: N) -> (Orders, impl Future<Output = ()> + Send)
+/// Holds an attempt: the orders, and the task to be run, which passes `news` on in order and has `fetcher` get the files that the
+/// attempt needs.
+pub fn hold<N, F>(
+    key: JobKey,
+    origin: Origin,
+    fetcher: Arc<Fetcher>,
+    news: N,
+) -> (Orders, impl Future<Output = ()> + Send)
 where
     N: Fn(JobKey, News) -> F + Send + Sync,
     F: Future<Output = ()> + Send,
@@ -129,7 +138,7 @@ where
         match begun {
             Ok(directory) => {
                 news(News::Begun(Arc::clone(&directory))).await;
-                follow(&directory, &desk, &news).await;
+                follow(&directory, &desk, &fetcher, &news).await;
                 news(News::Removed(remove(directory).await)).await;
             }
             Err((blame, error)) => {
@@ -174,12 +183,17 @@ fn begin(
 }
 
 /// Follows an attempt until it is to be removed.
-async fn follow<F: Future<Output = ()>>(directory: &Arc<JobDirectory>, desk: &Desk, news: &impl Fn(News) -> F) {
+async fn follow<F: Future<Output = ()>>(
+    directory: &Arc<JobDirectory>,
+    desk: &Desk,
+    fetcher: &Fetcher,
+    news: &impl Fn(News) -> F,
+) {
     let mut trimmed = 0;
     loop {
         match supervised::attach(directory).await {
             Ok(Some(supervised)) => {
-                if accompany(&supervised, directory, desk, news, &mut trimmed).await == Wish::Remove {
+                if accompany(&supervised, directory, desk, fetcher, news, &mut trimmed).await == Wish::Remove {
                     return;
                 }
                 // Either it has ended, or only the connection: to attach again tells which.
@@ -238,13 +252,17 @@ async fn accompany<F: Future<Output = ()>>(
     supervised: &Supervised,
     directory: &Arc<JobDirectory>,
     desk: &Desk,
+    fetcher: &Fetcher,
     news: &impl Fn(News) -> F,
     trimmed: &mut u64,
 ) -> Wish {
     enum Next {
         Orders(Wanted),
         Progress(Option<Progress>),
+        Fetched,
     }
+    // The file that is being fetched, which ends with this: what came of it is kept.
+    let mut fetching: Option<Pin<Box<dyn Future<Output = ()> + Send + '_>>> = None;
     let mut cancelled = false;
     let mut next = Next::Orders(desk.now());
     loop {
@@ -261,12 +279,28 @@ async fn accompany<F: Future<Output = ()>>(
                 }
             }
             Next::Progress(Some(Progress::Lengths(lengths))) => news(News::Lengths(lengths)).await,
+            Next::Progress(Some(Progress::Wants(want))) => fetching = Some(Box::pin(fetch(supervised, fetcher, want))),
             Next::Progress(None) => return Wish::Go,
+            Next::Fetched => fetching = None,
         }
         // Orders first: a job that prints without a pause must hear of its cancellation.
         let orders = async { Next::Orders(desk.next().await) };
-        next = orders.or(async { Next::Progress(supervised.next().await) }).await;
+        let fetched = async {
+            match &mut fetching {
+                Some(fetching) => fetching.await,
+                None => future::pending().await,
+            }
+            Next::Fetched
+        };
+        next = orders.or(async { Next::Progress(supervised.next().await) }).or(fetched).await;
     }
+}
+
+/// Gets a file for a supervisor, and tells it what came of that.
+async fn fetch(supervised: &Supervised, fetcher: &Fetcher, want: Want) {
+    let tell = |bytes: u64, why: &str| supervised.progress(&want, bytes, why);
+    let got = fetcher.get(&want, &tell).await;
+    supervised.answer(&want, got.as_deref().map_err(|(blame, why)| (*blame, why.as_str())));
 }
 
 /// Frees the disk of what the master holds.

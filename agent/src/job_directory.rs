@@ -13,7 +13,7 @@
 //! | `spool/` | the log's segments, see `spool` |
 //! | `artifacts/N` | artifact stream N, complete; `N.ready` is complete and not yet announced, `N.partial` neither |
 //! | `steps/` | the scripts, as they are run |
-//! | `work/{src,home,tmp}` | checkout, `HOME`, `TMPDIR` |
+//! | `work/{src,home,tmp,needs}` | checkout, `HOME`, `TMPDIR`, `SAI_NEEDS` |
 //! | `upper`, `root` | of a job in a container: what it has changed of its image; where the whole is mounted |
 //! | `cgroups` | the cgroups that it is in, and that hold it to its limits, one a line |
 //! | `container.err` | what the container's runner had to say |

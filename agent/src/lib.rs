@@ -35,6 +35,7 @@ pub mod job_directory;
 pub mod join;
 pub mod link;
 pub mod mirror;
+pub mod needs;
 pub mod offering;
 pub mod pin;
 pub mod process_tree;

@@ -234,6 +234,22 @@ impl DialError {
     }
 }
 
+/// A connection to a master, for requests.
+pub type Connection = TlsStream<TcpStream>;
+
+/// What a connection is opened for.
+#[derive(Clone, Copy)]
+enum Purpose {
+    Link,
+    Requests,
+}
+
+/// What came of it.
+enum Opened {
+    Link(WebSocketStream<Connection>),
+    Connection(Connection),
+}
+
 /// Makes links to one master.
 #[derive(Clone)]
 pub struct Dialer {
@@ -270,17 +286,45 @@ impl Dialer {
     /// # Errors
     /// How far it came, and whose fault the rest is.
     pub async fn dial(&self) -> Result<Link, DialError> {
+        match self.open(Purpose::Link).await? {
+            Opened::Link(websocket) => Ok(Link::over(websocket, self.timing)),
+            Opened::Connection(_) => Err(self.unreachable(&"no link was made")),
+        }
+    }
+
+    /// Opens a connection for requests, the same way: TCP and TLS alone.
+    ///
+    /// # Errors
+    /// As those of [`Dialer::dial`].
+    pub async fn connect(&self) -> Result<Connection, DialError> {
+        match self.open(Purpose::Requests).await? {
+            Opened::Connection(connection) => Ok(connection),
+            Opened::Link(_) => Err(self.unreachable(&"no connection was made")),
+        }
+    }
+
+    /// The head of a request for what is at this path, with these headers more, that shows the token.
+    pub(crate) fn request(&self, path: &str, headers: &str) -> String {
+        let host = self.address.to_string();
+        let host = host.strip_prefix("wss://").unwrap_or(&host);
+        // Compressed, the bytes could not be counted.
+        format!(
+            "GET {path} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {}\r\naccept-encoding: identity\r\n{headers}\r\n",
+            self.token
+        )
+    }
+
+    async fn open(&self, purpose: Purpose) -> Result<Opened, DialError> {
         let limit = (self.timing.connect + self.timing.handshake) * TRIES;
         let late = || Err(self.unreachable(&format_args!("no link within {}", seconds(limit))));
-        let websocket = within(limit, boxed(self.websocket())).await.unwrap_or_else(late)?;
-        Ok(Link::over(websocket, self.timing))
+        within(limit, boxed(self.search(purpose))).await.unwrap_or_else(late)
     }
 
     fn unreachable(&self, why: &dyn fmt::Display) -> DialError {
         DialError::Unreachable(format!("{} cannot be reached: {why}", self.address))
     }
 
-    async fn websocket(&self) -> Result<WebSocketStream<TlsStream<TcpStream>>, DialError> {
+    async fn search(&self, purpose: Purpose) -> Result<Opened, DialError> {
         let port = self.address.port;
         let (mut straight, mut tunnels) = (Vec::new(), Vec::new());
         for (index, host) in self.hosts.iter().enumerate() {
@@ -307,13 +351,13 @@ impl Dialer {
                 }
             };
             let host = self.hosts.get(host).unwrap_or(&self.address.host);
-            match boxed(self.greet(tcp, host)).await {
+            match boxed(self.greet(tcp, host, purpose)).await {
                 Err(error) if !error.is_final() => failure = Some(error),
                 ended => return ended,
             }
         }
         for (proxy, host) in tunnels {
-            match boxed(self.tunnel(proxy, host)).await {
+            match boxed(self.tunnel(proxy, host, purpose)).await {
                 Err(error) if !error.is_final() => failure = Some(error),
                 ended => return ended,
             }
@@ -321,27 +365,30 @@ impl Dialer {
         Err(failure.unwrap_or_else(|| self.unreachable(&"the name has no address")))
     }
 
-    async fn tunnel(&self, proxy: &Proxy, host: &str) -> Result<WebSocketStream<TlsStream<TcpStream>>, DialError> {
+    async fn tunnel(&self, proxy: &Proxy, host: &str, purpose: Purpose) -> Result<Opened, DialError> {
         let unreachable = |why: String| self.unreachable(&format_args!("the proxy {proxy}: {why}"));
         let place = [(0, proxy.host.clone(), proxy.port)];
         let mut candidates = dial::look_up(&place, self.timing.connect).await.map_err(unreachable)?;
         let (tcp, _) = dial::first(&mut candidates, self.timing.connect).await.map_err(unreachable)?;
         let tunnel = within(self.timing.connect, proxy.tunnel(tcp, host, self.address.port)).await;
         match tunnel {
-            Some(Ok(tcp)) => boxed(self.greet(tcp, host)).await,
+            Some(Ok(tcp)) => boxed(self.greet(tcp, host, purpose)).await,
             Some(Err(why)) => Err(self.unreachable(&why)),
             None => Err(unreachable(format!("no answer within {}", seconds(self.timing.connect)))),
         }
     }
 
-    /// TLS, token and the upgrade on a connection.
-    async fn greet(&self, tcp: TcpStream, host: &str) -> Result<WebSocketStream<TlsStream<TcpStream>>, DialError> {
+    /// TLS on a connection, and token and upgrade for a link.
+    async fn greet(&self, tcp: TcpStream, host: &str, purpose: Purpose) -> Result<Opened, DialError> {
         // Without this, Nagle's algorithm (RFC 896) delays each small message by up to 40 ms.
         let _ = tcp.set_nodelay(true);
         let handshake = async {
             let name = pin::server_name(host).map_err(|error| DialError::Untrusted(error.to_string()))?;
             let tls = self.tls.connect(name, tcp).await.map_err(|error| self.tls_error(&error))?;
-            self.upgrade(tls).await
+            match purpose {
+                Purpose::Link => self.upgrade(tls).await.map(Opened::Link),
+                Purpose::Requests => Ok(Opened::Connection(tls)),
+            }
         };
         within(self.timing.handshake, handshake).await.unwrap_or_else(|| {
             let seconds = seconds(self.timing.handshake);
@@ -396,7 +443,7 @@ impl Dialer {
 }
 
 /// A peer's words as they may stand in one line on a terminal.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let one_line = text.split(|letter: char| letter.is_control() || letter == ' ').filter(|word| !word.is_empty());
     let mut out = String::new();
     for word in one_line {
@@ -422,7 +469,7 @@ fn boxed<'a, T>(work: impl Future<Output = T> + Send + 'a) -> Pin<Box<dyn Future
 }
 
 /// What `work` gives, or none if it takes longer.
-async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+pub(crate) async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
     async { Some(work.await) }
         .or(async {
             Timer::after(limit).await;

@@ -20,6 +20,7 @@ use sai_agent::job_directory::Launcher;
 use sai_agent::join::{self, JoinError};
 use sai_agent::link::{Dialer, Timing};
 use sai_agent::mirror;
+use sai_agent::needs::fetch::Source;
 use sai_agent::offering::Offering;
 use sai_agent::proxy::Proxies;
 use sai_agent::serve::{Control, Ended, Settings, serve};
@@ -278,7 +279,15 @@ fn run(state: Arc<State>, config: Config, file: PathBuf, fresh: Option<Fresh>) -
         say("steps of jobs on the machine itself run as root: set user in the configuration to one who may do less");
     }
     say(&format!("working in {}", state.directory().display()));
+    let proxies = match config.proxies {
+        Some(proxies) => proxies,
+        None => Proxies::of_environment().map_err(Failure::usage)?,
+    };
+    let dialer = Dialer::new(config.master.clone(), config.trust, config.token.clone(), Timing::default())
+        .map_err(|error| Failure::trouble(error.to_string()))?
+        .by(&config.others, proxies);
     let settings = Settings {
+        files: Source::Master(Box::new(dialer.clone())),
         host: config.name.clone().unwrap_or_else(describe::host_name),
         parallel: config.parallel.unwrap_or((describe::cores() / offering.slots.max(1)).max(1)),
         offering,
@@ -288,13 +297,6 @@ fn run(state: Arc<State>, config: Config, file: PathBuf, fresh: Option<Fresh>) -
         launcher: Launcher { program: PathBuf::from("/proc/self/exe"), first_arguments: Vec::new() },
         say: Arc::new(say),
     };
-    let proxies = match config.proxies {
-        Some(proxies) => proxies,
-        None => Proxies::of_environment().map_err(Failure::usage)?,
-    };
-    let dialer = Dialer::new(config.master.clone(), config.trust, config.token.clone(), Timing::default())
-        .map_err(|error| Failure::trouble(error.to_string()))?
-        .by(&config.others, proxies);
     let dial = move || {
         let dialer = dialer.clone();
         async move { dialer.dial().await }

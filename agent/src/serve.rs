@@ -11,6 +11,7 @@ use crate::image::users;
 use crate::job_directory::{JobDirectory, Launcher, RunnerOptions, WENT_DOWN};
 use crate::link::{Closed, DialError, Frame, Link, LinkSender};
 use crate::mirror;
+use crate::needs::fetch::{Fetcher, Source};
 use crate::offering::{Assigned, Offering};
 use crate::state::State;
 use sai_core::job::{Blame, JobKey};
@@ -58,6 +59,8 @@ pub struct Settings {
     pub env: Map<String, String>,
     /// MiB of free space below which no job is accepted.
     pub keep_free_mib: u64,
+    /// Where the files of jobs come from that others need.
+    pub files: Source,
     /// How to start a supervisor.
     pub launcher: Launcher,
     /// Where lines for people go.
@@ -158,8 +161,10 @@ where
         notes: settings.offering.notes.clone(),
         rooted: offer.rooted,
     });
+    let fetcher = Arc::new(Fetcher::new(state.needs(), settings.files.clone()));
     let mut agent = Agent {
         state,
+        fetcher,
         settings,
         dial,
         executor: &executor,
@@ -181,6 +186,7 @@ where
 
 struct Agent<'a, D> {
     state: &'a State,
+    fetcher: Arc<Fetcher>,
     settings: Settings,
     dial: D,
     executor: &'a Executor<'static>,
@@ -316,7 +322,7 @@ where
             // The loop outlives its tasks; were it gone, nobody would want the news.
             async move { drop(events.send(Event::Job(key, news)).await) }
         };
-        let (orders, task) = held::hold(key, origin, news);
+        let (orders, task) = held::hold(key, origin, Arc::clone(&self.fetcher), news);
         let task = self.executor.spawn(task);
         self.jobs.insert(key, Job { orders, directory, instance, forgotten: false, _task: task });
     }

@@ -113,6 +113,12 @@ impl State {
         self.directory.join("mirrors")
     }
 
+    /// Where files of jobs that others need are kept.
+    #[must_use]
+    pub fn needs(&self) -> PathBuf {
+        self.directory.join("needs")
+    }
+
     /// The configuration that `join` wrote here.
     #[must_use]
     pub fn config(&self) -> PathBuf {

@@ -1,13 +1,19 @@
-//! Control socket of a living supervisor ↔ how far its streams have grown, what is acknowledged, and the order to end.
+//! Control socket of a living supervisor ↔ how far its streams have grown, what is acknowledged, the files that it wants, and
+//! the order to end.
 //!
-//! Both sides send lines. Supervisor: `L STREAM LENGTH`. Agent: `A LENGTH` (the log's acknowledged length), `C WHY` (cancel),
-//! `X` (end at once and leave no process: the attempt is about to be forgotten).
+//! Both sides send lines. Supervisor: `L STREAM LENGTH`, `W SHA256 SIZE new` or `again` (a file that it wants, one at a time).
+//! Agent: `A LENGTH` (the log's acknowledged length), `C WHY` (cancel), `X` (end at once and leave no process: the attempt is
+//! about to be forgotten), and of the file that is wanted `H SHA256 PATH` (here it is), `P SHA256 BYTES WHY` (so far it has
+//! come, and what is in the way), `G SHA256 BLAME WHY` (it is not to be had). What one of them does not know it passes over.
 
 use crate::job_directory::{JobDirectory, reap};
+use crate::needs::Want;
+use sai_core::job::{Blame, JobKey};
 use sai_core::limits::STREAMS;
 use smol::{Async, Timer, channel};
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,11 +31,14 @@ const FIRST_PAUSE: Duration = Duration::from_micros(100);
 pub enum Progress {
     /// Length of each stream from 0 on, always at the end of a whole record. News that came meanwhile is summed up in one.
     Lengths(Vec<u64>),
+    /// It wants this file.
+    Wants(Want),
 }
 
 /// An agent's hold on a living supervisor. All of it may be used from several tasks; one of them calls `next`.
 #[derive(Debug)]
 pub struct Supervised {
+    key: JobKey,
     socket: Async<UnixStream>,
     state: Mutex<State>,
     wake: (channel::Sender<()>, channel::Receiver<()>),
@@ -42,17 +51,26 @@ struct State {
     outgoing: Vec<u8>,
     ack: Option<u64>,
     cancel: Option<String>,
+    /// What is to be said of the file that is wanted: only the last of it counts.
+    said: Option<String>,
+    want: Option<Want>,
 }
 
 impl State {
     /// Takes the whole lines received; tells whether a length has changed.
-    fn take_lines(&mut self) -> bool {
+    fn take_lines(&mut self, key: JobKey) -> bool {
         let mut changed = false;
         let Some(end) = self.incoming.iter().rposition(|byte| *byte == b'\n') else { return false };
         for line in self.incoming[..end].split(|byte| *byte == b'\n') {
             let mut words = std::str::from_utf8(line).unwrap_or_default().split(' ');
             let numbers = match (words.next(), words.next(), words.next()) {
                 (Some("L"), Some(stream), Some(length)) => stream.parse::<usize>().ok().zip(length.parse::<u64>().ok()),
+                (Some("W"), Some(sha256), Some(size)) => {
+                    let again = words.next() == Some("again");
+                    self.want =
+                        size.parse().ok().and_then(|size| Want::new(key, sha256, size, again)).or(self.want.take());
+                    None
+                }
                 _ => None,
             };
             let Some((stream, length)) = numbers.filter(|(stream, _)| *stream < STREAMS) else { continue };
@@ -71,13 +89,9 @@ impl State {
         loop {
             if self.outgoing.is_empty() {
                 if let Some(why) = self.cancel.take() {
-                    let mut line = String::from("C ");
-                    line.extend(why.chars().map(|letter| if letter.is_control() { ' ' } else { letter }));
-                    while line.len() >= LINE_BYTES {
-                        line.pop();
-                    }
-                    line.push('\n');
-                    self.outgoing = line.into_bytes();
+                    self.outgoing = line(&format!("C {why}"));
+                } else if let Some(said) = self.said.take() {
+                    self.outgoing = line(&said);
                 } else if let Some(length) = self.ack.take() {
                     self.outgoing = format!("A {length}\n").into_bytes();
                 } else {
@@ -92,6 +106,16 @@ impl State {
             }
         }
     }
+}
+
+/// A text as one line that is no longer than a line may be.
+fn line(text: &str) -> Vec<u8> {
+    let mut line: String = text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
+    while line.len() >= LINE_BYTES {
+        line.pop();
+    }
+    line.push('\n');
+    line.into_bytes()
 }
 
 /// Takes hold of the supervisor of an attempt. `None`: none lives; the attempt has ended or is to be buried.
@@ -109,7 +133,8 @@ pub async fn attach(directory: &JobDirectory) -> io::Result<Option<Supervised>> 
         match connect(directory) {
             Ok(socket) => {
                 let socket = Async::new(socket)?;
-                return Ok(Some(Supervised { socket, state: Mutex::default(), wake: channel::bounded(1) }));
+                let (key, state) = (directory.key(), Mutex::default());
+                return Ok(Some(Supervised { key, socket, state, wake: channel::bounded(1) }));
             }
             Err(error) if begin.elapsed() > ATTACH_TIME => return Err(error),
             // It is about to listen or about to be gone.
@@ -151,6 +176,9 @@ impl Supervised {
         loop {
             let blocked = {
                 let mut state = self.state();
+                if let Some(want) = state.want.take() {
+                    return Some(Progress::Wants(want));
+                }
                 // A peer that is gone is noticed by reading, after what it had still to say.
                 let _ = state.flush(self.socket.get_ref());
                 let mut buffer = [0; 16384];
@@ -158,7 +186,7 @@ impl Supervised {
                     Ok(0) => return None,
                     Ok(read) => {
                         state.incoming.extend_from_slice(&buffer[..read]);
-                        if state.take_lines() {
+                        if state.take_lines(self.key) {
                             return Some(Progress::Lengths(state.lengths.clone()));
                         }
                         continue;
@@ -193,6 +221,29 @@ impl Supervised {
     pub fn cancel(&self, why: &str) {
         let mut state = self.state();
         state.cancel = Some(why.to_string());
+        self.say(&mut state);
+    }
+
+    /// Tells where the file is that it wants, or why it cannot be had and whose trouble that is.
+    pub fn answer(&self, want: &Want, answer: Result<&Path, (Blame, &str)>) {
+        let text = answer.and_then(|path| {
+            let path = path.to_str().filter(|path| path.len() < LINE_BYTES / 2 && !path.contains(char::is_control));
+            path.ok_or((Blame::Agent, "the path of this agent's directory is too long, or no text"))
+        });
+        self.tell_of(match text {
+            Ok(path) => format!("H {} {path}", want.sha256),
+            Err((blame, why)) => format!("G {} {} {why}", want.sha256, blame.word().as_deref().unwrap_or("agent")),
+        });
+    }
+
+    /// Tells how much there is of the file that it wants, and what is in the way.
+    pub fn progress(&self, want: &Want, bytes: u64, why: &str) {
+        self.tell_of(format!("P {} {bytes} {why}", want.sha256));
+    }
+
+    fn tell_of(&self, line: String) {
+        let mut state = self.state();
+        state.said = Some(line);
         self.say(&mut state);
     }
 

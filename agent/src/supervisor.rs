@@ -7,6 +7,7 @@
 //! All steps share one pair of pipes. When a step's process ends, what is in the pipes at that moment is read before the end
 //! of the step is told; a daemon that keeps them open delays nothing.
 
+mod asking;
 mod begin;
 mod connection;
 mod ends;
@@ -19,6 +20,7 @@ use crate::executor::{Ended, Executor, Isolated, Pipe, Running, Step, Workspace,
 use crate::git::{Stop, timespec};
 use crate::job_directory::{JobDirectory, RunnerOptions};
 use crate::mirror::Trouble;
+use crate::needs::Want;
 use crate::process_tree::{descendants, signal};
 use crate::spool::SpoolWriter;
 use begin::{take_listener, take_lock};
@@ -42,7 +44,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::time::{Duration, Instant};
 
 /// Bytes collected before they are written to the spool.
@@ -99,6 +101,9 @@ fn supervise(path: &Path) -> io::Result<()> {
 struct Supervisor {
     directory: JobDirectory,
     assignment: Assignment,
+    /// The file that is wanted from the agent, and who waits for it.
+    wanted: Option<Want>,
+    answers: Option<Sender<Result<PathBuf, Trouble>>>,
     options: RunnerOptions,
     workspace: Workspace,
     executor: Arc<Executor>,
@@ -168,6 +173,8 @@ impl Supervisor {
             teller: Teller { events: sender, wake: wake.clone(), stop: Arc::new(Stop::new()?) },
             directory,
             assignment,
+            wanted: None,
+            answers: None,
             options,
             workspace,
             begin,
@@ -411,6 +418,7 @@ impl Supervisor {
             Output::Spawn { step } => self.spawn(step),
             Output::Terminate => {
                 self.teller.stop.ask();
+                self.answer(Err(Trouble::ours("getting the files of needs was stopped")));
                 let contained = self.executor.contained();
                 let spared = |pid: &i32| contained.is_some_and(|contained| contained.spares(*pid));
                 for pid in descendants().into_iter().filter(|pid| !spared(pid)) {
@@ -441,6 +449,8 @@ impl Supervisor {
     }
 
     fn prepare(&mut self) {
+        let (sender, answers) = channel();
+        self.answers = Some(sender);
         let started = self.directory.take_url(&self.assignment).and_then(|url| {
             let work = Prepare {
                 mirrors: PathBuf::from(&self.options.mirrors),
@@ -449,6 +459,7 @@ impl Supervisor {
                 workspace: self.workspace.clone(),
                 executor: self.executor.clone(),
                 teller: self.teller.clone(),
+                answers,
             };
             thread("prepare", move || work.run())
         });
@@ -514,6 +525,8 @@ impl Supervisor {
             match event {
                 Event::Note(text) => self.log(&Record::Note(text)),
                 Event::Git(bytes) => self.log_output(GIT, &bytes),
+                Event::Want(want) => self.want(want),
+                Event::NeedsReady => self.input(Input::NeedsReady),
                 Event::Prepared => {
                     self.helping = false;
                     self.watch_children();
@@ -590,7 +603,9 @@ impl Supervisor {
                 if self.agents.len() == AGENTS {
                     self.agents.remove(0);
                 }
-                self.agents.push(Agent::new(socket));
+                let mut agent = Agent::new(socket);
+                self.wanted.iter().for_each(|want| agent.say(&asking::line(want)));
+                self.agents.push(agent);
             }
         }
     }
@@ -607,7 +622,7 @@ impl Supervisor {
                 }
                 Some(("C ", why)) => self.input(Input::Cancel { why: why.to_string() }),
                 _ if line == "X" => self.vanish(),
-                _ => {}
+                _ => self.hear_of_file(&line),
             }
         }
     }

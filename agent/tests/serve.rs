@@ -7,6 +7,7 @@ use async_tungstenite::tungstenite::Message;
 use master::{Master, Place, assignment, repository};
 use sai_agent::job_directory::Launcher;
 use sai_agent::link::{DialError, Dialer, Frame, Link, Timing};
+use sai_agent::needs::fetch::Source;
 use sai_agent::offering::Offering;
 use sai_agent::pin::Trust;
 use sai_agent::serve::{Control, Settings, serve};
@@ -39,6 +40,7 @@ fn settings(lines: &Arc<Mutex<Vec<String>>>) -> Settings {
         parallel: 3,
         user: None,
         keep_free_mib: 0,
+        files: Source::Here(Arc::new(|_, _| Err("there are no files here".to_owned()))),
         launcher: Launcher { program: PathBuf::from(env!("CARGO_BIN_EXE_sai-agent")), first_arguments: Vec::new() },
         say: Arc::new(move |line| lines.lock().expect("lines").push(line.to_owned())),
     }

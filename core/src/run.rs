@@ -22,6 +22,8 @@ pub const COLLECT_MS: Millis = 300_000;
 pub enum Input {
     /// The supervisor is ready.
     Begin,
+    /// The files of needs are there, and the checkout begins. Only told of an attempt that needs any.
+    NeedsReady,
     /// The checkout stands.
     Prepared,
     /// The checkout could not be made, and whose fault that is.
@@ -80,7 +82,7 @@ pub enum Input {
 /// What the supervisor is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Make the checkout; `Prepared` or `PrepareFailed` follows, also after `Terminate` and `Kill`.
+    /// Get the files of needs and make the checkout; `Prepared` or `PrepareFailed` follows, also after `Terminate` and `Kill`.
     Prepare,
     /// Start the step of this index; `StepSpawned` or `SpawnFailed` follows, and `StepExited` after the former.
     Spawn {
@@ -107,7 +109,7 @@ pub enum Output {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     New,
-    /// The checkout is being made.
+    /// The files of needs are fetched, then the checkout is being made.
     Preparing,
     /// `Spawn` was asked for.
     Spawning,
@@ -147,6 +149,8 @@ enum Stopped {
 pub struct Run {
     steps: Vec<String>,
     artifacts: bool,
+    /// Whether files of needs are still to come.
+    fetching: bool,
     timeout_s: u64,
     step_timeout_s: Option<u64>,
     log_bytes: u64,
@@ -168,6 +172,7 @@ impl Run {
         Self {
             steps: assignment.steps.clone(),
             artifacts: !assignment.artifacts.is_empty(),
+            fetching: assignment.needs.iter().flatten().any(|needed| !needed.artifacts.is_empty()),
             timeout_s: assignment.timeout_s,
             step_timeout_s: assignment.step_timeout_s,
             log_bytes: assignment.log_bytes,
@@ -238,6 +243,7 @@ impl Run {
                 }
             }
             Input::Printed { length } => self.printed(now, length, out),
+            Input::NeedsReady => self.fetching = false,
             Input::Prepared => match self.state {
                 State::Preparing => self.next_step(out),
                 State::Stopping { what: Stopped::Prepare, .. } => self.kill(Stopped::Nothing, out),
@@ -387,8 +393,10 @@ impl Run {
                 self.stop(now, self.verdict_of(Outcome::TimedOut, Fault::Job, cause, Some(self.step)), out);
             }
             State::Preparing => {
-                let cause = format!("the checkout was not ready within the job's {} s", self.timeout_s);
-                // A remote that hangs and a history too long for the time allowed are the same to every agent.
+                let what = if self.fetching { "files of needs were not here" } else { "checkout was not ready" };
+                let cause = format!("the {what} within the job's {} s", self.timeout_s);
+                // A remote that hangs and a history too long for the time allowed are the same to every agent, and so is a
+                // master that gives no files.
                 let verdict = self.verdict_of(Outcome::Infra, Fault::Infrastructure, cause, None);
                 self.stop(now, Verdict { trouble: Blame::Repository.word(), ..verdict }, out);
             }
@@ -683,14 +691,36 @@ mod tests {
             [verdict(Outcome::TimedOut, Fault::Job, cause, Some(0), None)]
         );
 
-        let mut run = Run::new(&assignment);
-        step(&mut run, 0, Input::Begin);
-        let cause = "the checkout was not ready within the job's 100 s";
-        assert_eq!(step(&mut run, 100_000, Input::Tick), [note(cause), Output::Terminate]);
-        assert_eq!(step(&mut run, 100_001, Input::Prepared), [Output::Kill]);
-        let infra = run.verdict_of(Outcome::Infra, Fault::Infrastructure, cause.into(), None);
-        let infra = Verdict { trouble: Some("repository".into()), ..infra };
-        assert_eq!(step(&mut run, 100_001, Input::Drained), [Output::End(infra)]);
+        let needed = crate::ledger::Needed {
+            job: 2,
+            configuration: "lib".into(),
+            platform: "linux".into(),
+            attempt: Some(1),
+            artifacts: vec![crate::record::Artifact {
+                stream: 1,
+                path: "a".into(),
+                size: 1,
+                sha256: "0".repeat(64),
+                executable: false,
+            }],
+        };
+        let needs = Assignment { needs: Some(vec![needed]), ..assignment.clone() };
+        for (assignment, ready, cause) in [
+            (&assignment, false, "the checkout was not ready within the job's 100 s"),
+            (&needs, true, "the checkout was not ready within the job's 100 s"),
+            (&needs, false, "the files of needs were not here within the job's 100 s"),
+        ] {
+            let mut run = Run::new(assignment);
+            step(&mut run, 0, Input::Begin);
+            if ready {
+                assert_eq!(step(&mut run, 1, Input::NeedsReady), []);
+            }
+            assert_eq!(step(&mut run, 100_000, Input::Tick), [note(cause), Output::Terminate]);
+            assert_eq!(step(&mut run, 100_001, Input::Prepared), [Output::Kill]);
+            let infra = run.verdict_of(Outcome::Infra, Fault::Infrastructure, cause.into(), None);
+            let infra = Verdict { trouble: Some("repository".into()), ..infra };
+            assert_eq!(step(&mut run, 100_001, Input::Drained), [Output::End(infra)]);
+        }
     }
 
     #[test]

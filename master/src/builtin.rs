@@ -5,12 +5,14 @@
 
 use crate::config::Builtin;
 use crate::hub::HubHandle;
-use crate::{agents, say};
+use crate::store::Store;
+use crate::{agents, needs, say};
 use sai_agent::blocking::{detach, unblock};
 use sai_agent::config;
 use sai_agent::describe;
 use sai_agent::job_directory::Launcher;
 use sai_agent::link::Link;
+use sai_agent::needs::fetch::Source;
 use sai_agent::offering::Offering;
 use sai_agent::serve::{Control, Ended, Settings, serve};
 use sai_agent::state::State;
@@ -72,12 +74,13 @@ fn look(settings: &Builtin, state: &State) -> Result<Offering, String> {
 ///
 /// # Errors
 /// What keeps it from starting, in a sentence.
-pub fn start(settings: &Builtin, state: &Path, hub: &HubHandle) -> Result<BuiltinAgent, String> {
+pub fn start(settings: &Builtin, state: &Path, hub: &HubHandle, store: &Store) -> Result<BuiltinAgent, String> {
     let directory = state.join("agent");
     let state = Arc::new(State::open(&directory)?);
     let offering = look(settings, &state)?;
     let (controls, orders) = smol::channel::bounded(1);
     let agent = BuiltinAgent { settings: Mutex::new(settings.clone()), state: state.clone(), controls };
+    let reader = store.reader();
     let settings = Settings {
         host: describe::host_name(),
         parallel: (describe::cores() / offering.slots.max(1)).max(1),
@@ -85,6 +88,7 @@ pub fn start(settings: &Builtin, state: &Path, hub: &HubHandle) -> Result<Builti
         user: settings.user.as_deref().map(describe::user).transpose()?,
         env: settings.env.clone(),
         keep_free_mib: config::KEEP_FREE_MIB,
+        files: Source::Here(Arc::new(move |key, sha256| needs::here(&reader, NAME, key, sha256))),
         launcher: Launcher { program: PathBuf::from("/proc/self/exe"), first_arguments: Vec::new() },
         say: Arc::new(tell),
     };

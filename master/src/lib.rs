@@ -18,6 +18,7 @@ pub mod hub;
 pub mod lines;
 pub mod lint;
 pub mod live;
+pub mod needs;
 pub mod nonces;
 pub mod page;
 pub mod page_socket;

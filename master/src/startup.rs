@@ -12,6 +12,7 @@ use crate::http::{HttpServer, Request, Response};
 use crate::hub::{HubEdge, HubHandle, Parts};
 use crate::lines::Lines;
 use crate::live::{Changes, Live};
+use crate::needs;
 use crate::page;
 use crate::page::first_error::Remembered;
 use crate::page::library::Library;
@@ -143,8 +144,10 @@ pub fn start(config: Config) -> Result<Master, String> {
     let hooks = Arc::new(Hooks::new(&config, repositories, &state)?);
     let receiver = hooks.clone();
     let shown = identity.clone();
+    let (opens, files) = (tokens.clone(), store.reader());
     let handler = move |request: Request| match (request.path.as_str(), request.method.as_str()) {
         (path, _) if path.starts_with("/hook/") => receiver.respond(&request),
+        (path, _) if path.starts_with(needs::PLACE) => needs::respond(&opens, &files, &request),
         // Everybody who connects is shown it anyway.
         ("/cert.pem", "GET" | "HEAD") => {
             Response::bytes(200, "application/x-pem-file", shown.chain_pem()).with("cache-control", "no-cache")
@@ -163,7 +166,8 @@ pub fn start(config: Config) -> Result<Master, String> {
     let doors = Doors { hub: handle.clone(), tokens, library, _http: http };
     let front = Front::start(front, identity, doors).map_err(|error| error.to_string())?;
     admin::listen(&state, actions.clone()).map_err(|error| format!("the command socket: {error}"))?;
-    let builtin = config.builtin.as_ref().map(|builtin| builtin::start(builtin, &state, &handle)).transpose()?;
+    let builtin =
+        config.builtin.as_ref().map(|builtin| builtin::start(builtin, &state, &handle, &store)).transpose()?;
     let (kept, keeper) = (store.clone(), actions.clone());
     detach(async move {
         let mut doubted = false;
@@ -402,6 +406,9 @@ impl Upgrades for Doors {
     fn lane(&self, head: &RequestHead) -> Lane {
         if head.path.starts_with("/hook/") {
             return Lane::Hook;
+        }
+        if head.path.starts_with(needs::PLACE) {
+            return Lane::Bulk;
         }
         match route(&head.method, &head.path) {
             Route::Health => Lane::Hook,

@@ -762,6 +762,11 @@ impl Reader {
         if stream == 0 {
             return Err(ErrorKind::NotFound.into());
         }
-        File::open(self.inner.files.paths().stream(key, stream))
+        File::open(self.artifact_path(key, stream))
+    }
+
+    /// Where the file of an artifact is, if it is there.
+    pub fn artifact_path(&self, key: JobKey, stream: u16) -> PathBuf {
+        self.inner.files.paths().stream(key, stream)
     }
 }

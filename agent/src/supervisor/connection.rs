@@ -48,6 +48,11 @@ impl Agent {
         }
     }
 
+    /// Has it told a line, whole.
+    pub(super) fn say(&mut self, line: &str) {
+        self.outgoing.extend_from_slice(line.as_bytes());
+    }
+
     /// What it has said, line by line.
     pub(super) fn take_lines(&mut self) -> Vec<String> {
         let mut buffer = [0; LINE_BYTES];

@@ -5,6 +5,7 @@ use crate::checkout::check_out;
 use crate::executor::{Executor, Workspace, check_environment};
 use crate::git::{Stop, Watch};
 use crate::mirror::Trouble;
+use crate::needs::{Want, lay_out};
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use sai_core::record::Artifact;
@@ -14,7 +15,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::{Receiver, RecvError, SyncSender};
 
 /// Bytes of stack of the helper threads.
 const STACK_BYTES: usize = 512 << 10;
@@ -23,6 +24,8 @@ const STACK_BYTES: usize = 512 << 10;
 pub(super) enum Event {
     Note(String),
     Git(Vec<u8>),
+    Want(Want),
+    NeedsReady,
     Prepared,
     PrepareFailed(Trouble),
     Artifact(Artifact),
@@ -68,6 +71,8 @@ pub(super) struct Prepare {
     pub(super) workspace: Workspace,
     pub(super) executor: Arc<Executor>,
     pub(super) teller: Teller,
+    /// What the agent says of the file that is wanted; an error that it is wanted no more.
+    pub(super) answers: Receiver<Result<PathBuf, Trouble>>,
 }
 
 impl Prepare {
@@ -81,6 +86,7 @@ impl Prepare {
 
     fn prepare(&mut self) -> Result<(), Trouble> {
         check_environment(&self.assignment.env).map_err(Trouble::specs)?;
+        self.get_needs().map_err(|trouble| self.executor.explain(trouble))?;
         let (started, checked_out) = std::thread::scope(|threads| {
             let executor = &self.executor;
             let start = executor.takes_time().then(|| {
@@ -102,6 +108,22 @@ impl Prepare {
         }
         checked_out.map_err(|trouble| self.executor.explain(trouble))?;
         self.executor.prepare(&self.teller.stop)
+    }
+}
+
+impl Prepare {
+    /// Lays out the files of the jobs that this one needs.
+    fn get_needs(&mut self) -> Result<(), Trouble> {
+        let Self { assignment, workspace, answers, teller, .. } = self;
+        let Some(needs) = assignment.needs.as_deref().filter(|needs| !needs.is_empty()) else { return Ok(()) };
+        let asker = teller.clone();
+        let mut ask = |want: &Want| {
+            asker.tell(Event::Want(want.clone()));
+            answers.recv().unwrap_or_else(|RecvError| Err(Trouble::ours("the supervisor is ending")))
+        };
+        lay_out(assignment.key, needs, &workspace.needs, &mut ask, teller)?;
+        asker.tell(Event::NeedsReady);
+        Ok(())
     }
 }
 

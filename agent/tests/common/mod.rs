@@ -125,10 +125,21 @@ pub fn hold(directory: &JobDirectory) -> Supervised {
 
 /// Waits for the next news.
 pub fn next(held: &Supervised) -> Option<Vec<u64>> {
-    smol::block_on(smol::future::or(async { held.next().await.map(|Progress::Lengths(lengths)| lengths) }, async {
-        smol::Timer::after(PATIENCE).await;
-        panic!("no news for {PATIENCE:?}")
-    }))
+    smol::block_on(smol::future::or(
+        async {
+            loop {
+                match held.next().await {
+                    Some(Progress::Lengths(lengths)) => return Some(lengths),
+                    Some(Progress::Wants(_)) => {}
+                    None => return None,
+                }
+            }
+        },
+        async {
+            smol::Timer::after(PATIENCE).await;
+            panic!("no news for {PATIENCE:?}")
+        },
+    ))
 }
 
 /// Waits until no supervisor lives. One that is going can still be attached to for a moment, and then has no news.

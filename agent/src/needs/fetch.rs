@@ -1,0 +1,453 @@
+//! Digest → a file with that many bytes: the agent's cache, and how what it does not have comes from the master.
+//!
+//! A file is fetched over https with the agent's token, in the way in which links are made, and goes on where it was cut off.
+//! Nothing in the cache is believed: whoever copies a file compares its digest, so that nothing here needs to be durable.
+
+use super::Want;
+use crate::blocking::unblock;
+use crate::clock;
+use crate::link::{Connection, Dialer, plain, within};
+use httparse::{EMPTY_HEADER, Status};
+use rustix::fs::statvfs;
+use sai_core::job::{Blame, JobKey};
+use sai_core::limits::Millis;
+use smol::Timer;
+use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use smol::lock::Mutex;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// Bytes of files that are kept; those that were used longest ago go first. One that is larger stays until the next is fetched.
+const CACHE_BYTES: u64 = 1 << 30;
+/// Ending of what is not whole yet.
+const PARTIAL: &str = ".partial";
+/// Bytes of a response's head, and headers in it, at most: what proxies add to ours is little.
+const HEAD_BYTES: usize = 16 << 10;
+const HEADERS: usize = 64;
+/// Bytes of a refusal's own words that are read.
+const WORDS_BYTES: u64 = 4096;
+/// Bytes that are read before they are written.
+const PIECE_BYTES: usize = 128 << 10;
+/// Time without a byte until a connection is given up: longer than the master lets a request wait for its turn.
+const STALL: Duration = Duration::from_secs(60);
+/// Time for which a connection is kept for the next file: shorter than masters and proxies do.
+const IDLE_MS: Millis = 20_000;
+/// Pauses between two tries: the first, and the longest.
+const PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// Milliseconds without one more byte, however often it is tried, until a file is given up: as long as a master may be away
+/// to be updated, and a bit.
+const PATIENCE_MS: Millis = 600_000;
+/// The same where the master says that this attempt is not held here: so it says until it knows us again.
+const UNKNOWN_MS: Millis = 60_000;
+/// Milliseconds between two words about how far it has come.
+const WORD_MS: Millis = 10_000;
+
+/// Where a file is on this machine, for who may have it; or why it is not to be had.
+pub type Here = Arc<dyn Fn(JobKey, &str) -> Result<PathBuf, String> + Send + Sync>;
+
+/// Where files come from.
+#[derive(Clone)]
+pub enum Source {
+    /// From a master elsewhere.
+    Master(Box<Dialer>),
+    /// From one in this process.
+    Here(Here),
+}
+
+/// What gets files. One at a time: they share the way to the master.
+pub struct Fetcher {
+    directory: PathBuf,
+    source: Source,
+    /// Whose turn it is, and the connection that the one before has left, with when.
+    turn: Mutex<Option<(Connection, Millis)>>,
+}
+
+/// Why there is no file yet.
+enum Failure {
+    /// It makes no sense to try again, and whose trouble that is.
+    Final(Blame, String),
+    /// It does, until there was no byte for so many milliseconds.
+    Later(String, Millis),
+    /// The connection that was left had ended meanwhile.
+    AtOnce,
+}
+
+/// Tells how many bytes are there, and what is in the way.
+pub type Tell<'a> = &'a (dyn Fn(u64, &str) + Send + Sync);
+
+/// How far a file has come.
+struct Progress<'a> {
+    have: u64,
+    /// Milliseconds that tries and pauses took since there was one more byte.
+    in_vain: Millis,
+    /// When it is told next.
+    word_at: Millis,
+    tell: Tell<'a>,
+}
+
+impl Progress<'_> {
+    fn say(&mut self, trouble: &str) {
+        let now = clock::steady();
+        if now >= self.word_at {
+            self.word_at = now + WORD_MS;
+            (self.tell)(self.have, trouble);
+        }
+    }
+}
+
+fn later(why: impl Into<String>) -> Failure {
+    Failure::Later(why.into(), PATIENCE_MS)
+}
+
+fn disk(error: &io::Error) -> Failure {
+    Failure::Final(Blame::Agent, format!("the agent's cache of files: {error}"))
+}
+
+impl Fetcher {
+    /// One that keeps files in this directory, which is made when it is needed.
+    #[must_use]
+    pub fn new(directory: PathBuf, source: Source) -> Self {
+        Self { directory, source, turn: Mutex::new(None) }
+    }
+
+    /// Where a file with this digest is, or was a moment ago. Its content is to be compared.
+    ///
+    /// # Errors
+    /// Why there is none, and whose trouble that is.
+    pub async fn get(&self, want: &Want, tell: Tell<'_>) -> Result<PathBuf, (Blame, String)> {
+        let dialer = match &self.source {
+            Source::Here(here) => {
+                let (here, want) = (Arc::clone(here), want.clone());
+                return unblock(move || here(want.key, &want.sha256)).await.map_err(|why| (Blame::Repository, why));
+            }
+            Source::Master(dialer) => dialer,
+        };
+        let (mut again, mut pause) = (want.again, PAUSE);
+        let mut progress = Progress { have: 0, in_vain: 0, word_at: clock::steady() + WORD_MS, tell };
+        loop {
+            let mut turn = self.turn.lock().await;
+            let begun = clock::steady();
+            let fetched = self.fetch(dialer, &mut turn, want, again, &mut progress).await;
+            drop(turn);
+            again = false;
+            match fetched {
+                Ok(path) => return Ok(path),
+                Err(Failure::Final(blame, why)) => return Err((blame, why)),
+                Err(Failure::AtOnce) => {}
+                Err(Failure::Later(why, patience)) => {
+                    if progress.in_vain == 0 {
+                        pause = PAUSE;
+                    }
+                    if progress.in_vain >= patience {
+                        let seconds = progress.in_vain / 1000;
+                        return Err((Blame::Repository, format!("nothing more of it came within {seconds} s: {why}")));
+                    }
+                    progress.say(&why);
+                    Timer::after(pause).await;
+                    pause = LONGEST_PAUSE.min(2 * pause);
+                    // At least something, so that the pause grows.
+                    progress.in_vain += clock::steady().saturating_sub(begun).max(1);
+                }
+            }
+        }
+    }
+
+    /// One try.
+    async fn fetch(
+        &self,
+        dialer: &Dialer,
+        turn: &mut Option<(Connection, Millis)>,
+        want: &Want,
+        again: bool,
+        progress: &mut Progress<'_>,
+    ) -> Result<PathBuf, Failure> {
+        let (directory, wanted) = (self.directory.clone(), want.clone());
+        let (file, from) = match unblock(move || look(&directory, &wanted, again)).await? {
+            Found::Whole(path) => return Ok(path),
+            Found::Part(file, length) => (file, length),
+        };
+        progress.have = from;
+        let left = turn.take().filter(|(_, until)| clock::steady() < *until);
+        let used = left.is_some();
+        let mut connection = match left {
+            Some((connection, _)) => connection,
+            None => dialer.connect().await.map_err(|error| later(error.to_string()))?,
+        };
+        let Want { key, sha256, size, .. } = want;
+        let path =
+            format!("/agent/v1/files/{}/{}/{sha256}{}", key.job, key.attempt, if want.again { "?again" } else { "" });
+        let range = if from > 0 { format!("range: bytes={from}-\r\n") } else { String::new() };
+        let asked = ask(&mut connection, &dialer.request(&path, &range)).await;
+        let (head, mut bytes) = match asked {
+            Err(_) if used => return Err(Failure::AtOnce),
+            asked => asked.map_err(|error| later(format!("asking the master for a file: {error}")))?,
+        };
+        let from = match (head.status, head.from) {
+            (200, _) => 0,
+            (206, Some(first)) if first == from => from,
+            _ => return Err(refused(head, bytes, &mut connection).await),
+        };
+        if head.length != Some(size - from) {
+            return Err(later("what stands before the master changes the length of its files"));
+        }
+        let (mut at, file) = (from, Arc::new(file));
+        progress.have = from;
+        while at < *size {
+            while bytes.len() < PIECE_BYTES && ((at + bytes.len() as u64) < *size) {
+                let mut piece = [0; 16 << 10];
+                match within(STALL, connection.read(&mut piece)).await {
+                    Some(Ok(count)) if count > 0 => bytes.extend_from_slice(piece.get(..count).unwrap_or_default()),
+                    // What came before the cut is kept.
+                    _ if !bytes.is_empty() => break,
+                    Some(Err(error)) => return Err(later(format!("the connection broke off: {error}"))),
+                    _ => return Err(later("the connection broke off")),
+                }
+            }
+            bytes.truncate(usize::try_from(size - at).unwrap_or(usize::MAX));
+            let (out, piece, offset) = (Arc::clone(&file), std::mem::take(&mut bytes), at);
+            at += piece.len() as u64;
+            unblock(move || out.write_all_at(&piece, offset)).await.map_err(|error| disk(&error))?;
+            (progress.have, progress.in_vain) = (at, 0);
+            progress.say("");
+        }
+        if head.stays {
+            *turn = Some((connection, clock::steady() + IDLE_MS));
+        }
+        let (directory, wanted) = (self.directory.clone(), want.clone());
+        match unblock(move || look(&directory, &wanted, false)).await? {
+            Found::Whole(path) => Ok(path),
+            Found::Part(..) => Err(later("the agent's cache of files is changed from elsewhere")),
+        }
+    }
+}
+
+/// What a response says before its body.
+struct Head {
+    status: u16,
+    length: Option<u64>,
+    /// The first byte of a part.
+    from: Option<u64>,
+    /// Whether the connection may be used again.
+    stays: bool,
+}
+
+/// Sends a request and reads the head of the response, with what of the body came with it.
+async fn ask(connection: &mut Connection, request: &str) -> io::Result<(Head, Vec<u8>)> {
+    let late = || Err(ErrorKind::TimedOut.into());
+    let exchange = async {
+        connection.write_all(request.as_bytes()).await?;
+        connection.flush().await?;
+        let mut bytes = Vec::new();
+        loop {
+            let mut piece = [0; 4096];
+            let count = connection.read(&mut piece).await?;
+            if count == 0 || bytes.len() > HEAD_BYTES {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+            bytes.extend_from_slice(piece.get(..count).unwrap_or_default());
+            if let Some((head, length)) = head(&bytes).map_err(|()| io::Error::from(ErrorKind::InvalidData))? {
+                bytes.drain(..length);
+                return Ok((head, bytes));
+            }
+        }
+    };
+    within(STALL, exchange).await.unwrap_or_else(late)
+}
+
+/// Reads the head of a response, if it is whole, and how long it is.
+fn head(bytes: &[u8]) -> Result<Option<(Head, usize)>, ()> {
+    let mut headers = [EMPTY_HEADER; HEADERS];
+    let mut response = httparse::Response::new(&mut headers);
+    let Status::Complete(length) = response.parse(bytes).map_err(drop)? else { return Ok(None) };
+    let mut head =
+        Head { status: response.code.unwrap_or(0), length: None, from: None, stays: response.version == Some(1) };
+    for header in response.headers.iter() {
+        let value = std::str::from_utf8(header.value).unwrap_or("").trim();
+        let named = |name: &str| header.name.eq_ignore_ascii_case(name);
+        if named("content-length") {
+            head.length = value.parse().ok();
+        } else if named("content-range") {
+            head.from = value.strip_prefix("bytes ").and_then(|range| range.split('-').next()?.parse().ok());
+        } else if named("connection") && value.eq_ignore_ascii_case("close") {
+            head.stays = false;
+        } else if named("transfer-encoding") || named("content-encoding") {
+            // Such a body has another length than its file.
+            head.length = None;
+        }
+    }
+    Ok(Some((head, length)))
+}
+
+/// What an answer without a file means.
+async fn refused(head: Head, mut bytes: Vec<u8>, connection: &mut Connection) -> Failure {
+    let length = head.length.unwrap_or(0).min(WORDS_BYTES);
+    let rest = length.saturating_sub(bytes.len() as u64);
+    let _ = within(STALL, connection.take(rest).read_to_end(&mut bytes)).await;
+    bytes.truncate(WORDS_BYTES as usize);
+    let words = plain(&String::from_utf8_lossy(&bytes));
+    match head.status {
+        410 => Failure::Final(Blame::Repository, format!("the master has it no more: {words}")),
+        404 => Failure::Later(format!("the master gives it to nobody by this attempt: {words}"), UNKNOWN_MS),
+        status => later(format!("the master answers with status {status}: {words}")),
+    }
+}
+
+/// What there is of a file.
+enum Found {
+    Whole(PathBuf),
+    Part(File, u64),
+}
+
+/// Looks for a file, all or a part of it, and makes room for what is still to come; `anew` throws away what is there.
+fn look(directory: &Path, want: &Want, anew: bool) -> Result<Found, Failure> {
+    find(directory, want, anew).unwrap_or_else(|error| Err(disk(&error)))
+}
+
+fn find(directory: &Path, want: &Want, anew: bool) -> io::Result<Result<Found, Failure>> {
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    let path = directory.join(&want.sha256);
+    let partial = directory.join(format!("{}{PARTIAL}", want.sha256));
+    if anew {
+        remove(&path)?;
+        remove(&partial)?;
+    }
+    match OpenOptions::new().write(true).open(&path) {
+        Ok(file) if file.metadata()?.len() == want.size => {
+            // It is in use now, and others are to go before it.
+            file.set_modified(SystemTime::now())?;
+            return Ok(Ok(Found::Whole(path)));
+        }
+        Ok(_) => remove(&path)?,
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&partial)?;
+    let mut length = file.metadata()?.len();
+    if length > want.size {
+        file.set_len(0)?;
+        length = 0;
+    }
+    if length == want.size {
+        fs::rename(&partial, &path)?;
+        return Ok(Ok(Found::Whole(path)));
+    }
+    // Another copy of it is made for the job.
+    let free = make_room(directory, &partial, want.size, (want.size - length).saturating_add(want.size))?;
+    if free < want.size - length {
+        let why = format!("a file of {} bytes is needed, and {free} are free in {}", want.size, directory.display());
+        return Ok(Err(Failure::Final(Blame::Agent, why)));
+    }
+    Ok(Ok(Found::Part(file, length)))
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Removes what was used longest ago until there is room for a file of this size in the cache, and so many bytes are free on
+/// the disk. Tells how many are.
+fn make_room(directory: &Path, but: &Path, size: u64, wanted: u64) -> io::Result<u64> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        // One that was removed meanwhile needs no more room.
+        if let Ok(state) = entry.metadata()
+            && entry.path() != but
+        {
+            files.push((state.modified()?, state.len(), entry.path()));
+        }
+    }
+    files.sort_unstable();
+    let mut sum = files.iter().map(|(_, length, _)| *length).fold(size, u64::saturating_add);
+    let free = || statvfs(directory).map(|space| space.f_bavail.saturating_mul(space.f_frsize));
+    for (_, length, path) in files {
+        if sum <= CACHE_BYTES && free()? >= wanted {
+            break;
+        }
+        remove(&path)?;
+        sum = sum.saturating_sub(length);
+    }
+    Ok(free()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn want(digit: &str, size: u64) -> Want {
+        Want::new(JobKey { job: 1, attempt: 1 }, &digit.repeat(64), size, false).expect("a digest")
+    }
+
+    #[test]
+    fn the_cache_is_bounded_and_what_was_used_longest_ago_goes_first() {
+        let directory = std::env::temp_dir().join(format!("sai-cache-bound-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&directory);
+        let make = |digit: &str, size: u64, age: u64| {
+            let want = want(digit, size);
+            assert!(matches!(find(&directory, &want, false).unwrap(), Ok(Found::Part(_, 0))));
+            let partial = directory.join(format!("{}{PARTIAL}", want.sha256));
+            // A file of holes is as long, and takes no room.
+            File::options().write(true).open(&partial).unwrap().set_len(size).unwrap();
+            assert!(matches!(find(&directory, &want, false).unwrap(), Ok(Found::Whole(_))));
+            let file = File::options().write(true).open(directory.join(&want.sha256)).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
+        };
+        let there = || {
+            let names = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name());
+            let mut names: Vec<String> = names.map(|name| name.to_str().unwrap()[..1].to_string()).collect();
+            names.sort_unstable();
+            names.concat()
+        };
+        make("1", CACHE_BYTES / 4, 30);
+        make("2", CACHE_BYTES / 4, 20);
+        make("3", CACHE_BYTES / 4, 10);
+        make("4", CACHE_BYTES / 4, 5);
+        assert_eq!(there(), "1234");
+        // The oldest has just been used.
+        assert!(matches!(find(&directory, &want("1", CACHE_BYTES / 4), false).unwrap(), Ok(Found::Whole(_))));
+        make("5", CACHE_BYTES / 4, 0);
+        assert_eq!(there(), "1345");
+        make("6", CACHE_BYTES, 0);
+        assert_eq!(there(), "6");
+        // One that is damaged, or longer than it should be, is fetched from its beginning.
+        assert!(matches!(find(&directory, &want("6", CACHE_BYTES), true).unwrap(), Ok(Found::Part(_, 0))));
+        assert_eq!(there(), "6");
+        fs::write(directory.join("7".repeat(64)), "four").unwrap();
+        assert!(matches!(find(&directory, &want("7", 3), false).unwrap(), Ok(Found::Part(_, 0))));
+        fs::write(directory.join(format!("{}{PARTIAL}", "7".repeat(64))), "fo").unwrap();
+        assert!(matches!(find(&directory, &want("7", 3), false).unwrap(), Ok(Found::Part(_, 2))));
+        let Ok(Err(Failure::Final(Blame::Agent, why))) = find(&directory, &want("8", u64::MAX / 4), false) else {
+            panic!("a file larger than the disk")
+        };
+        assert!(why.contains("are free in"), "{why}");
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn heads_are_read_whatever_stands_in_between_makes_of_them() {
+        let read = |text: &str| head(text.replace('\n', "\r\n").as_bytes()).ok().flatten();
+        let (whole, length) = read("HTTP/1.1 200 OK\nContent-Length: 7\n\nabc").expect("a head");
+        assert_eq!((whole.status, whole.length, whole.from, whole.stays), (200, Some(7), None, true));
+        assert_eq!(length, "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n".len());
+        let (part, _) = read("HTTP/1.1 206 x\ncontent-range: bytes 5-9/10\ncontent-length: 5\nConnection: close\n\n")
+            .expect("a head");
+        assert_eq!((part.status, part.length, part.from, part.stays), (206, Some(5), Some(5), false));
+        for changed in ["transfer-encoding: chunked", "content-encoding: gzip"] {
+            let (head, _) = read(&format!("HTTP/1.1 200 OK\ncontent-length: 7\n{changed}\n\n")).expect("a head");
+            assert_eq!(head.length, None, "{changed}");
+        }
+        assert!(!read("HTTP/1.0 200 OK\n\n").expect("a head").0.stays);
+        assert!(read("HTTP/1.1 200 OK\ncontent-len").is_none());
+        for wrong in ["", "no HTTP at all\n\n", "HTTP/1.1 -1 x\n\n", "\u{1}\n\n"] {
+            assert!(read(wrong).is_none(), "{wrong:?}");
+        }
+    }
+}
