@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::Duration;
 
 /// How long programs may take that are emulated, on a machine that is busy with other tests.
-const EMULATED: Duration = Duration::from_secs(100);
+const EMULATED: Duration = Duration::from_secs(300);
 /// What makes containers.
 const RUNNERS: [&str; 2] = ["nspawn", "bwrap"];
 /// By what names the one program of the system is called.

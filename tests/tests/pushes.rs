@@ -2,6 +2,7 @@
 
 use sai_tests::process::eventually;
 use sai_tests::repository::{git, run, saifile};
+use sai_tests::steady::steadily;
 use sai_tests::world::World;
 use std::ffi::OsStr;
 use std::fs;
@@ -12,6 +13,8 @@ use std::time::{Duration, Instant};
 const PLATFORM: &str = "linux-test-1/x86_64/gcc";
 /// Longest that an answer takes which nothing is waited for, on a machine that is busy with other tests.
 const SOON: Duration = Duration::from_secs(30);
+/// A hook waits for an answer for a few seconds, of which a machine that stands still for as long takes too many.
+const PAUSE: Duration = Duration::from_millis(300);
 
 /// Pushes, and returns what the terminal shows of it.
 fn push(world: &World, refspecs: &[&OsStr]) -> String {
@@ -33,6 +36,10 @@ fn main_branch() -> [&'static OsStr; 1] {
 
 #[test]
 fn a_push_is_told_where_it_is_shown_whatever_its_branches_are_called() {
+    steadily(PAUSE, told_where_it_is_shown);
+}
+
+fn told_where_it_is_shown() {
     let world = World::new("told");
     let _master = world.master();
     let _agent = world.agent("shed", &[PLATFORM], 2);
@@ -89,6 +96,10 @@ fn a_push_is_told_where_it_is_shown_whatever_its_branches_are_called() {
 
 #[test]
 fn a_branch_that_cannot_be_built_holds_up_no_other_of_its_push() {
+    steadily(PAUSE, one_that_cannot_be_built);
+}
+
+fn one_that_cannot_be_built() {
     let world = World::new("one-bad");
     let _master = world.master();
     let _agent = world.agent("shed", &[PLATFORM], 2);
@@ -150,6 +161,10 @@ fn a_branch_that_cannot_be_built_holds_up_no_other_of_its_push() {
 
 #[test]
 fn a_branch_without_a_saifile_is_silent() {
+    steadily(PAUSE, one_without_a_saifile);
+}
+
+fn one_without_a_saifile() {
     let world = World::new("silent");
     let _master = world.master();
     world.repository.write("README", "nothing to build\n");
@@ -214,6 +229,10 @@ fn twelve_quick_pushes_are_twelve_events() {
 
 #[test]
 fn a_repository_that_is_away_is_in_the_log_once_and_on_the_list() {
+    steadily(PAUSE, one_that_is_away);
+}
+
+fn one_that_is_away() {
     let mut world = World::new("away-once");
     world.set("repositories", &format!("{{\"project\": {{\"url\": {:?}, \"poll_s\": 1}}}}", world.repository.bare));
     let hidden = world.directory.join("hidden.git");
@@ -244,6 +263,10 @@ fn a_repository_that_is_away_is_in_the_log_once_and_on_the_list() {
 
 #[test]
 fn thirty_thousand_branches_are_looked_at_and_one_of_them_is_built() {
+    steadily(PAUSE, thirty_thousand_branches);
+}
+
+fn thirty_thousand_branches() {
     let world = World::new("thirty-thousand");
     world.repository.write(".sai.json", saifile(&["true"]));
     let revision = world.repository.commit("first");
