@@ -10,6 +10,7 @@ use common::*;
 use root::*;
 use sai_agent::container::{Bind, Network, Upper};
 use sai_core::job::{Fault, Outcome};
+use sai_core::record::Artifact;
 use std::fs;
 use std::path::Path;
 
@@ -48,6 +49,53 @@ fn steps_share_a_container_and_have_the_promised_environment() {
         assert_eq!(log.statuses(), [0, 0, 3]);
         assert_eq!((log.outcome(), log.verdict().fault), (Outcome::Failed, Fault::Job));
         assert_eq!(log.verdict().cause, "step 3 ended with status 3");
+    });
+}
+
+#[test]
+fn files_of_needs_are_the_jobs_own_in_a_container() {
+    use sai_agent::supervised::Progress;
+    use sai_core::ledger::Needed;
+    each_runner("container-needs", |world, container| {
+        let mut assignment = world.assignment(&[
+            "echo $SAI_NEEDS; cat $SAI_NEEDS/lib/linux/x86_64/a/file; $SAI_NEEDS/lib/linux/x86_64/a/tool; id -un",
+            "echo changed > $SAI_NEEDS/lib/linux/x86_64/a/file; rm -r $SAI_NEEDS/*; ls $SAI_NEEDS | wc -l",
+        ]);
+        let file = |stream: u16, path: &str, content: &str| {
+            let digest = sai_agent::digest::sha256(content.as_bytes());
+            let sha256: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            fs::write(world.path.join(&sha256), content).unwrap();
+            let size = content.len() as u64;
+            Artifact { stream, path: path.to_string(), size, sha256, executable: stream == 2 }
+        };
+        assignment.needs = Some(vec![Needed {
+            job: 1,
+            configuration: "lib".to_string(),
+            platform: "linux/x86_64".to_string(),
+            attempt: Some(1),
+            artifacts: vec![file(1, "a/file", "of lib\n"), file(2, "a/tool", "#!/bin/sh\necho ran\n")],
+        }]);
+        let directory = begin(world, container, &assignment);
+        let traces = Traces::of(&directory);
+        let held = hold(&directory);
+        while let Some(news) = smol::block_on(held.next()) {
+            if let Progress::Wants(want) = news {
+                held.answer(&want, Ok(&world.path.join(&want.sha256)));
+            }
+        }
+        finish(&directory);
+        traces.none_left();
+        let log = Log::of(&directory);
+        assert_eq!(log.outcome(), Outcome::Passed, "{:?}", log.verdict());
+        assert_eq!(log.text("stdout"), "/sai/needs\nof lib\nran\nsai\n0\n");
+        let kept: Vec<String> = assignment
+            .needs
+            .iter()
+            .flatten()
+            .flat_map(|need| &need.artifacts)
+            .map(|file| file.sha256.clone())
+            .collect();
+        assert_eq!(fs::read_to_string(world.path.join(&kept[0])).unwrap(), "of lib\n");
     });
 }
 

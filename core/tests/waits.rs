@@ -5,6 +5,7 @@ mod desk;
 use desk::{Desk, assigned, job, key, of, verdict};
 use sai_core::job::{Fault, JobId, JobState, Outcome};
 use sai_core::ledger::{JobRecord, Needed};
+use sai_core::limits::NEEDS_BYTES;
 use sai_core::ordered::Map;
 use sai_core::record::Artifact;
 use sai_core::scheduler::{Holding, Input, Output};
@@ -98,6 +99,33 @@ fn what_needs_a_job_that_did_not_pass_is_skipped_in_the_same_turn_by_the_first_o
     assert_eq!(changed(&out).len(), 10_000);
     let last = desk.record(10_000);
     assert_eq!((last.skipped, last.fault), (Some(1), Fault::Infrastructure));
+}
+
+#[test]
+fn a_job_whose_needs_have_more_files_than_an_assignment_can_name_is_told_so() {
+    let files = |count: u16, length: usize| -> Vec<Artifact> {
+        let path = |stream: u16| format!("{stream:0length$}");
+        let file = |stream| Artifact { stream, path: path(stream), size: 3, sha256: "0".repeat(64), executable: false };
+        (1..=count).map(file).collect()
+    };
+    for (length, expected) in [(10, "assigned"), (300, "failed")] {
+        let mut desk = Desk::new();
+        desk.up("a", 4);
+        desk.queue(vec![needing(1, &[]), needing(2, &[]), needing(3, &[1, 2]), needing(4, &[3])]);
+        for id in [1, 2] {
+            desk.give(Input::Kept(key(id, 1), 0, files(1023, length)));
+            end(&mut desk, id, Outcome::Passed);
+        }
+        let record = desk.record(3);
+        assert_eq!(standing(&desk, 3..=3), [expected], "{}", record.cause);
+        let size = miniserde::json::to_string(record.needs.as_ref().expect("needs")).len();
+        assert!(size <= NEEDS_BYTES, "{size}");
+        if expected == "failed" {
+            assert_eq!(record.fault, Fault::Spec);
+            assert!(record.cause.starts_with("the files of its needs take "), "{}", record.cause);
+            assert_eq!(standing(&desk, 4..=4), ["skipped"]);
+        }
+    }
 }
 
 #[test]

@@ -200,8 +200,15 @@ impl Stand {
             before
         });
         self.world.repository.write("more", "");
-        self.world.repository.push_saifile(&saifile(&["echo again"]));
-        assert_eq!(self.world.ended(2).jobs[0].state, "passed");
+        // A file goes the way of the link.
+        self.world.repository.push_saifile(
+            r#"{ "schema": "sai-1", "platforms": { "linux": { "build": "${cmake}" } }, "configurations": {
+                "lib": { "cmake": "head -c 3000000 /dev/urandom > big; sha256sum big > sum", "artifacts": "big, sum" },
+                "use": { "needs": "lib", "cmake": "cd $SAI_NEEDS/lib/linux; sha256sum -c sum" } } }"#,
+        );
+        let event = self.world.ended(2);
+        assert!(event.jobs.iter().all(|job| job.state == "passed"), "{:?}", event.jobs);
+        assert_eq!(self.world.log(event.jobs[1].id), b"big: OK\n");
         assert_eq!(connected(), last, "{:?}", agent.said());
     }
 

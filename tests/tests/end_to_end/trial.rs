@@ -90,6 +90,23 @@ fn a_trial_builds_what_was_asked_for_and_nothing_else() {
 }
 
 #[test]
+fn a_trial_takes_along_what_its_choice_needs_and_its_files() {
+    let world = project("try-needs");
+    world.repository.write(
+        ".sai.json",
+        r#"{ "schema": "sai-1", "platforms": { "linux": { "build": "${cmake}" } }, "configurations": {
+            "lib": { "cmake": "echo of lib > file", "artifacts": "file" },
+            "other": { "cmake": "echo of other" },
+            "use": { "needs": "lib", "cmake": "cat $SAI_NEEDS/lib/linux/file" } } }"#,
+    );
+    world.repository.commit("Needs");
+    let (status, out, err) = attempt(&world, &["--configuration", "use"]);
+    assert_eq!(status, 0, "{out}{err}");
+    assert!(out.contains("of lib") && !out.contains("of other"), "{out}{err}");
+    assert_eq!(err.matches(" begins: ").count(), 2, "{err}");
+}
+
+#[test]
 fn a_trial_that_no_platform_of_this_machine_serves_says_so() {
     let world = project("try-none");
     let (status, out, err) = attempt(&world, &["--configuration", "foreign"]);
