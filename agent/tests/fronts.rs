@@ -17,7 +17,7 @@ use sai_core::wire::Assignment;
 use smol::future::FutureExt as _;
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -179,8 +179,13 @@ fn pass(mut near: TcpStream, told: &Mutex<Vec<String>>) -> Option<()> {
     };
     near.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").ok()?;
     let (mut back, mut forth) = (far.try_clone().ok()?, near.try_clone().ok()?);
-    std::thread::spawn(move || std::io::copy(&mut back, &mut forth));
+    // The end of one direction is that of the same direction behind the proxy.
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut back, &mut forth);
+        let _ = forth.shutdown(Shutdown::Write);
+    });
     let _ = std::io::copy(&mut near, &mut far);
+    let _ = far.shutdown(Shutdown::Write);
     Some(())
 }
 

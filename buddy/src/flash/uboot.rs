@@ -416,6 +416,10 @@ impl Uboot {
                 self.type_bytes([INTERRUPT].to_vec(), out);
                 return self.type_once(now, line, within, tries + 1, out);
             }
+            // Nothing has been changed yet, and a console that hears nothing hears again after a reset.
+            if matches!(self.state, State::Probing { .. } | State::Asking) && self.entries < ENTRIES_MAX {
+                return self.enter(now, out);
+            }
             let text = format!("what is typed does not come back as it was: {line:?}; {}", self.said());
             return self.fail(Failure::new(Whose::Wiring, text), out);
         }
