@@ -58,6 +58,7 @@ fn wrong_tokens_lock_out_nobody_and_are_told_in_a_few_lines() {
     let _honest = Peer::join(&line, hello(1, &[PLATFORM], 1, &[]));
     let (status, body) = world.post("/api/v1/agents/honest/set-aside", Some("wrong"));
     assert!(status == 429 || status == 404, "{status} {body}");
+    master.await_line("a request with a wrong token");
     let told: Vec<String> = master.said().into_iter().filter(|line| line.contains("wrong token")).collect();
     assert_eq!(told.len(), 3, "one of each kind, and the counts a minute later: {told:?}");
     for what in ["a wrong token of an agent", "a sign-in with a wrong token", "a request with a wrong token"] {
