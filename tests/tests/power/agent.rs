@@ -49,8 +49,9 @@ impl<'a> Machine<'a> {
     fn cut(&mut self, random: &mut Random) {
         let kill = |wanted: &dyn Fn(&str) -> bool| {
             for line in self.world.survivors().into_iter().filter(|line| wanted(line)) {
-                let pid = line.split(':').next().and_then(|pid| Pid::from_raw(pid.parse().ok()?));
-                let _ = kill_process(pid.expect("a process"), Signal::KILL);
+                let pid = line.split(':').next().and_then(|pid| Pid::from_raw(pid.parse().ok()?)).expect("a process");
+                let _ = kill_process(pid, Signal::KILL);
+                thaw(pid);
             }
         };
         kill(&|line| line.contains(" --job "));
@@ -76,6 +77,16 @@ impl<'a> Machine<'a> {
             let alive = self.world.survivors();
             !alive.iter().any(|line| line.contains(" --job "))
         }
+    }
+}
+
+/// Lets a process go that its supervisor, killed just then, has left frozen: it does not end before that, and a machine without
+/// power has none.
+fn thaw(pid: Pid) {
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let group = groups.lines().find_map(|line| line.split_once(":freezer:")).map(|(_, group)| group);
+    if let Some(group) = group.filter(|group| group.starts_with("/sai-")) {
+        let _ = fs::write(format!("/sys/fs/cgroup/freezer{group}/freezer.state"), "THAWED");
     }
 }
 
