@@ -452,9 +452,10 @@ fn check_tests_run(script: &Path) {
     assert_eq!(mode & 0o111, 0o111, "tests/run can be executed");
     run(Command::new("bash").arg("-n").arg(script));
     let script = std::fs::read_to_string(script).expect("tests/run");
-    assert!(script.contains("cargo test --locked --workspace"), "{script}");
-    let packages = script.lines().find_map(|line| line.strip_prefix("packages=\"")).expect("a list of packages");
-    let packages: BTreeSet<&str> = packages.trim_end_matches('"').split(' ').collect();
+    let whole = |line: &str| line.starts_with("cargo test ") && line.ends_with(" --locked --workspace \"$@\"");
+    assert!(script.lines().any(whole), "{script}");
+    let packages = script.lines().filter_map(|line| line.strip_prefix("packages=\""));
+    let packages: BTreeSet<&str> = packages.flat_map(|packages| packages.trim_end_matches('"').split(' ')).collect();
     for (name, package) in programs_of_tests() {
         let listed = package.is_empty() || packages.contains(package);
         assert!(listed, "tests start {name}, but tests/run does not install {package}");
@@ -464,7 +465,7 @@ fn check_tests_run(script: &Path) {
 /// The programs that tests start by name, each with its Debian package; none for what every Debian has.
 fn programs_of_tests() -> Vec<(String, &'static str)> {
     let mut found = BTreeSet::new();
-    let mut directories = vec![root().join("tests"), root().join("master"), root().join("agent")];
+    let mut directories = ["tests", "master", "agent", "buddy"].map(|part| root().join(part)).to_vec();
     while let Some(directory) = directories.pop() {
         for entry in std::fs::read_dir(&directory).expect("a directory").flatten() {
             let path = entry.path();
@@ -484,6 +485,11 @@ fn programs_of_tests() -> Vec<(String, &'static str)> {
         "chromedriver" => "chromium-driver",
         "curl" => "curl",
         "gcc" => "gcc",
+        "rb" | "sb" => "lrzsz",
+        "stm32flash" => "stm32flash",
+        "avrdude" => "avrdude",
+        // tests/emulators installs it.
+        "qemu-system-aarch64" => "",
         "xz" => "xz-utils",
         "bwrap" => "bubblewrap",
         "debootstrap" => "debootstrap",
