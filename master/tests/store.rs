@@ -594,6 +594,25 @@ fn a_seal_tells_the_whole_from_the_damaged() {
 }
 
 #[test]
+fn streams_that_are_removed_while_they_wait_for_a_flush_hold_up_no_other() {
+    let place = Place::new();
+    let (store, reports) = with_job(&place.state());
+    let files = store.files();
+    // More than are flushed at once, then those that go, then one that stays.
+    let attempt = |attempt: u32| JobKey { attempt, ..KEY };
+    for (key, streams) in [(attempt(1), 100), (attempt(2), 200), (attempt(3), 1)] {
+        for stream in 1..=streams {
+            files.append(key, stream, 0, text(1));
+        }
+        files.flush(key);
+    }
+    let last = |report: &Report| matches!(report, Report::Appended { key, .. } if *key == attempt(3));
+    await_report(&reports, last);
+    files.remove(attempt(2));
+    await_flushed(&reports, attempt(3), 1);
+}
+
+#[test]
 fn files_that_are_kept_open_are_bounded() {
     let place = Place::new();
     let (store, _, reports) = open(&place.state());

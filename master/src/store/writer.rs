@@ -632,7 +632,9 @@ impl Writer {
             Outcome::Flushed(length, result) => {
                 self.in_flight -= 1;
                 self.flushed(name, length, result);
-                if let Some(next) = self.waiting.pop_front() {
+                // Of those that wait some may be gone, or durable, and use up no turn.
+                while self.in_flight < FLUSHES {
+                    let Some(next) = self.waiting.pop_front() else { break };
                     self.dispatch(next);
                 }
             }
