@@ -152,36 +152,21 @@ impl Library {
     /// A page of the list of events.
     pub fn events(&self, before: Option<EventId>, filter: Filter, limit: usize) -> EventsView {
         let mut view = EventsView { before, repositories: self.live().repositories.clone(), ..EventsView::default() };
-        let (mut below, mut looked_at, mut jobs_read) = (before, 0, 0);
         // One more than is shown tells whether there is one.
         let piece = if filter.is_narrow() { LOOKED_AT_ONCE } else { limit + 1 };
-        'all: loop {
-            let events = self.archive.events(below, filter.repository.as_deref(), piece);
-            let last = events.len() < piece;
-            for event in events {
-                if view.events.len() == limit || looked_at >= LOOKED_AT || jobs_read >= JOBS_READ {
-                    view.next = below;
-                    break 'all;
+        view.next = self.look_through(before, &filter, piece, |event| {
+            let listed = self.listed(event);
+            let mut read = 0;
+            if filter.is_of_jobs() {
+                read = listed.event.jobs;
+                let summed = listed.sum.is_some().then(|| self.archive.jobs(listed.event.id));
+                if !filter.takes_jobs(&listed, summed.as_ref().unwrap_or(&listed.jobs)) {
+                    return (read, false);
                 }
-                looked_at += 1;
-                below = Some(event.id);
-                if !filter.takes(&event) {
-                    continue;
-                }
-                let listed = self.listed(event);
-                if filter.is_of_jobs() {
-                    jobs_read += listed.event.jobs;
-                    let summed = listed.sum.is_some().then(|| self.archive.jobs(listed.event.id));
-                    if !filter.takes_jobs(&listed, summed.as_ref().unwrap_or(&listed.jobs)) {
-                        continue;
-                    }
-                }
-                view.events.push(listed);
             }
-            if last {
-                break;
-            }
-        }
+            view.events.push(listed);
+            (read, view.events.len() >= limit)
+        });
         view.filter = filter;
         view
     }
@@ -190,39 +175,55 @@ impl Library {
     pub fn history(&self, before: Option<EventId>, filter: Filter) -> HistoryView {
         let forge = filter.repository.as_ref().and_then(|repository| self.live().forge(repository));
         let mut view = HistoryView { forge, ..HistoryView::default() };
-        let (mut below, mut looked_at, mut jobs_read) = (before, 0, 0);
-        'all: loop {
-            let events = self.archive.events(below, filter.repository.as_deref(), LOOKED_AT_ONCE);
-            let last = events.len() < LOOKED_AT_ONCE;
-            for event in events {
-                if view.runs.len() == history::RUNS || looked_at >= LOOKED_AT || jobs_read >= JOBS_READ {
-                    view.next = below;
-                    break 'all;
-                }
-                looked_at += 1;
-                below = Some(event.id);
-                if !filter.takes(&event) {
-                    continue;
-                }
-                jobs_read += event.jobs;
-                let is = |name: &str, wanted: &Option<String>| wanted.as_deref() == Some(name);
-                let same = |job: &JobRecord| {
-                    (is(&job.configuration, &filter.configuration), is(&job.platform, &filter.platform))
-                };
-                let jobs = self.archive.jobs(event.id);
-                let Some(job) = jobs.iter().find(|job| same(job) == (true, true)).cloned() else { continue };
+        let is = |name: &str, wanted: &Option<String>| wanted.as_deref() == Some(name);
+        let same =
+            |job: &JobRecord| (is(&job.configuration, &filter.configuration), is(&job.platform, &filter.platform));
+        view.next = self.look_through(before, &filter, LOOKED_AT_ONCE, |event| {
+            let read = event.jobs;
+            let jobs = self.archive.jobs(event.id);
+            if let Some(job) = jobs.iter().find(|job| same(job) == (true, true)).cloned() {
                 if view.runs.is_empty() {
                     let beside = |job: &JobRecord| matches!(same(job), (true, false) | (false, true));
                     view.neighbours = jobs.into_iter().filter(beside).collect();
                 }
                 view.runs.push(Run { event, job });
             }
-            if last {
-                break;
-            }
-        }
+            (read, view.runs.len() >= history::RUNS)
+        });
         view.filter = filter;
         view
+    }
+
+    /// Hands out the events older than `before` that the filter takes, newest first and read `piece` at a time, until there
+    /// are enough or as many were looked at as one answer may cost. `take` says how many jobs it read, and whether it has
+    /// enough. Gives the event before which the next answer goes on, if there is one.
+    fn look_through(
+        &self,
+        before: Option<EventId>,
+        filter: &Filter,
+        piece: usize,
+        mut take: impl FnMut(EventRecord) -> (u32, bool),
+    ) -> Option<EventId> {
+        let (mut below, mut looked_at, mut jobs_read, mut enough) = (before, 0, 0, false);
+        loop {
+            let events = self.archive.events(below, filter.repository.as_deref(), piece);
+            let last = events.len() < piece;
+            for event in events {
+                if enough || looked_at >= LOOKED_AT || jobs_read >= JOBS_READ {
+                    return below;
+                }
+                looked_at += 1;
+                below = Some(event.id);
+                if filter.takes(&event) {
+                    let (read, has_enough) = take(event);
+                    jobs_read += read;
+                    enough = has_enough;
+                }
+            }
+            if last {
+                return None;
+            }
+        }
     }
 
     /// One event.
