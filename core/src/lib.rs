@@ -26,7 +26,6 @@ pub mod ledger;
 pub mod limits;
 pub mod look;
 pub mod matrix;
-pub mod multipart;
 pub mod named;
 pub mod ordered;
 pub mod pattern;

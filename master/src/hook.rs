@@ -11,14 +11,15 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use miniserde::Deserialize;
+use multer::bytes::Bytes;
 use ring::hmac;
 use sai_agent::digest::sha256;
 use sai_core::git_names::{REFERENCE_BYTES, check_ref, check_revision, is_null_revision, is_private, pushed_ref};
-use sai_core::multipart::one_file;
 use sai_core::ordered::{Map, Set};
 use sai_core::ref_name;
 use sai_core::replay::NONCE_BYTES;
 use sai_core::secret::Secret;
+use std::convert::Infallible;
 use subtle::ConstantTimeEq;
 
 /// Largest body of a hook, in bytes: a saifile of 1 MiB in base64 and what surrounds it.
@@ -330,10 +331,10 @@ fn notification(
         return error(401, UNSIGNED);
     };
     let part = file_part(request)?;
-    if !verify(algorithm, secret, part, hex) {
+    if !verify(algorithm, secret, &part, hex) {
         return error(401, UNSIGNED);
     }
-    let Some(told) = json::<Notification>(part) else {
+    let Some(told) = json::<Notification>(&part) else {
         return error(
             400,
             "expected valid JSON with schema, action, repository.name, ref, hash, nonce, saifile_len and saifile \
@@ -383,12 +384,25 @@ fn notification(
     }))
 }
 
-/// The bytes of the one file of a form.
-fn file_part<'a>(request: &HookRequest<'a>) -> Result<&'a [u8], HookError> {
-    let file = header(request, "content-type").and_then(|kind| one_file(kind, request.body));
-    file.ok_or_else(|| HookError {
-        status: 400,
-        text: "expected multipart/form-data with exactly one part, a file".to_string(),
+/// The bytes of the one file part of a multipart body, RFC 7578.
+fn file_part(request: &HookRequest<'_>) -> Result<Bytes, HookError> {
+    let expected =
+        || HookError { status: 400, text: "expected multipart/form-data with exactly one part, a file".to_string() };
+    let kind = header(request, "content-type").ok_or_else(expected)?;
+    let boundary = multer::parse_boundary(kind).map_err(|_| expected())?;
+    let body = smol::stream::once(Ok::<_, Infallible>(Bytes::copy_from_slice(request.body)));
+    // The body is in memory, so nothing here ever waits.
+    smol::block_on(async {
+        let mut parts = multer::Multipart::new(body, boundary);
+        let part = parts.next_field().await.ok().flatten().ok_or_else(expected)?;
+        if part.file_name().is_none() {
+            return Err(expected());
+        }
+        let bytes = part.bytes().await.map_err(|_| expected())?;
+        match parts.next_field().await {
+            Ok(None) => Ok(bytes),
+            _ => Err(expected()),
+        }
     })
 }
 

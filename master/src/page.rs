@@ -30,7 +30,7 @@ pub mod search;
 pub mod stable;
 pub mod stages;
 pub mod sums;
-pub mod tar;
+pub mod tarball;
 pub mod unit_list;
 pub mod units;
 pub mod views;

@@ -4,7 +4,7 @@ use super::cases;
 use super::library::StoredLog;
 use super::log::RawText;
 use super::route::field;
-use super::tar::{self, Tar};
+use super::tarball::{self, Tarball};
 use super::views::JobView;
 use super::whole::Whole;
 use super::{Answer, SANDBOX, SHOWN, html, job};
@@ -135,15 +135,17 @@ impl Answer<'_> {
         let Some(view) = self.library.job(id, attempt) else { return self.unknown() };
         let view = self.library.with_past(view);
         let (key, folder) = (view.key(), field(&self.request.query, "folder").unwrap_or_default());
-        let files: Vec<Artifact> = tar::within(view.artifacts(), &folder).cloned().collect();
+        let files: Vec<Artifact> = tarball::within(view.artifacts(), &folder).cloned().collect();
         if files.is_empty() {
             return self.error(404, "There are no files of this attempt in there, or they have been deleted.");
         }
         let at_s = view.job.ended_at.filter(|_| view.current()).unwrap_or(view.job.queued_at) / 1000;
         let library = self.library.clone();
-        let length = Tar::length(&files, at_s);
+        let Ok(length) = Tarball::length(&files, at_s) else {
+            return self.error(404, "The name of a file in there is none that an archive may hold.");
+        };
         let open = move |artifact: &Artifact| library.archive.artifact(key, artifact.stream);
-        let body = Body::Reader { reader: Box::new(Tar::new(files, at_s, Box::new(open))), length };
+        let body = Body::Reader { reader: Box::new(Tarball::new(files, at_s, Box::new(open))), length };
         download(&format!("job-{key}.tar"), Response { body, ..Response::empty(200) })
     }
 }

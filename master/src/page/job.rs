@@ -10,7 +10,7 @@ use super::layout::{
 use super::log::LogPage;
 use super::log_html::{self, Marks};
 use super::search::{Found, Query};
-use super::tar;
+use super::tarball;
 use super::units;
 use super::views::{JobView, Past, Visitor, coming_attempt, fault_word, job_took, reference_name};
 use sai_core::job::{Fault, JobId, JobState};
@@ -482,7 +482,7 @@ const FOLDERS: usize = 12;
 fn folders(list: &[Artifact]) -> Vec<&str> {
     let parents = list.iter().filter_map(|artifact| Some(artifact.path.rsplit_once('/')?.0));
     let folders = Set::from_iter(parents);
-    folders.into_iter().filter(|folder| tar::within(list, folder).count() < list.len()).take(FOLDERS).collect()
+    folders.into_iter().filter(|folder| tarball::within(list, folder).count() < list.len()).take(FOLDERS).collect()
 }
 
 /// The files of the attempt, replaced as a whole.
