@@ -1,9 +1,9 @@
 //! 169 MB that a step prints on a remote agent → the master's durable file; the floor writes them to a file and syncs it.
 //!
 //! Ours ends when the agent forgets the job, which the master lets it do only once the verdict behind the last byte is
-//! durable. Then a page of a million lines.
+//! durable. Then a page of a million lines, and searches in them.
 
-use sai_tests::figures::{epoch, heading, median, row, seconds, settle};
+use sai_tests::figures::{epoch, heading, median, ms, row, seconds, settle};
 use sai_tests::process::eventually;
 use sai_tests::repository::{run, saifile};
 use sai_tests::world::World;
@@ -112,12 +112,24 @@ fn page() {
     world.repository.push_saifile(&saifile(&["for i in $(seq 10); do seq 1 100000; done"]));
     agent.await_line("is done");
     let url = format!("https://127.0.0.1:{}/job/1", world.port);
-    let mut times = Vec::new();
-    for _ in 0..ROUNDS {
-        let time = run(Command::new("curl").args(["-ksSf", "-o", "/dev/null", "-w", "%{time_total}", &url]));
-        times.push(time.parse::<f64>().expect("a time"));
-    }
+    let asked = |url: &str| {
+        let curl = || run(Command::new("curl").args(["-ksSf", "-o", "/dev/null", "-w", "%{time_total}", url]));
+        median(&(0..ROUNDS).map(|_| curl().parse().expect("a time")).collect::<Vec<f64>>())
+    };
     heading("a page with a log of 1 000 000 lines");
-    let took = median(&times);
-    row("first screen, TLS handshake included", "", "", (took * 1e3, " ms"), Some(100.0));
+    let first = asked(&url);
+    row("first screen, TLS handshake included", "", "", (first * 1e3, " ms"), Some(100.0));
+    // Beside what grep takes to find as much in a file of the same lines.
+    let lines = world.directory.join("lines");
+    run(Command::new("sh").args(["-c", &format!("for i in $(seq 10); do seq 1 100000; done > {}", lines.display())]));
+    for (what, pattern, address) in [
+        ("a text", "777", "q=777"),
+        ("an expression, found in a tenth", "[0-9]7$", "q=%5B0-9%5D7%24&regex=1"),
+        ("what is nowhere", "error: .*x", "q=error%3A+.*x&regex=1"),
+    ] {
+        let grep = || seconds(|| drop(Command::new("grep").args(["-c", pattern]).arg(&lines).output().expect("grep")));
+        let floor = median(&(0..ROUNDS).map(|_| grep()).collect::<Vec<f64>>());
+        let found = asked(&format!("{url}?{address}"));
+        row(&format!("search: {what}"), &ms(floor), &ms(found), (found * 1e3, " ms"), Some(300.0));
+    }
 }

@@ -258,28 +258,6 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "a measurement, for an optimised build"]
-    fn a_million_lines_are_searched_at_once() {
-        let mut log = Vec::new();
-        encode(&Record::Channel(1, ChannelStart { name: "stdout".to_string() }), 0, &mut log);
-        let lines: String = (0..1_000_000)
-            .map(|number| format!("[{number:7}] cc -c -o build/objects/file-{number}.o src/module/file-{number}.c\n"))
-            .collect();
-        for part in lines.as_bytes().chunks(60_000) {
-            encode(&Record::Data(1, part.to_vec()), 0, &mut log);
-        }
-        for (text, regex, count) in
-            [("FILE-77", false, 11_111), ("file-[0-9]+7\\.c$", true, 99_999), ("error: .*x", true, 0)]
-        {
-            let query = Query { text: text.to_string(), case: false, regex };
-            let begun = std::time::Instant::now();
-            let found = search(|| Ok(Box::new(io::Cursor::new(log.clone()))), &query, None).unwrap();
-            eprintln!("{text}: {} of 1000000 lines, {} MiB, {:?}", found.count, log.len() >> 20, begun.elapsed());
-            assert!(found.count == count || regex, "{}", found.count);
-        }
-    }
-
-    #[test]
     fn odd_and_hostile_queries_are_refused_in_a_sentence() {
         for bad in ["(", "[z-a]", "a{1,99999999}", "((((a{1,99}){1,99}){1,99}){1,99})", "\\p{Greek}", "(?P<a", "*"] {
             let why = find(bad, false, true, None).unwrap_err();
