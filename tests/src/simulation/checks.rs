@@ -486,7 +486,8 @@ impl World {
 
     /// Looks at everything. True when trouble is over and all has come to its end.
     pub(super) fn inspect(&mut self) -> Outcome<bool> {
-        self.network.sweep();
+        let awaited: Vec<_> = self.hosts.iter().filter_map(|host| host.link).collect();
+        self.network.sweep(&awaited);
         if let Some(hub) = &self.master.hub {
             let scheduler = hub.scheduler();
             let mut away = Vec::new();

@@ -68,7 +68,7 @@ impl Temper {
         for weight in &mut weights {
             *weight *= random.below(4);
         }
-        let big = random.chance(25);
+        let big = random.chance(60);
         Self {
             weights,
             pace: random.pick(&[1_500, 6_000, 30_000]).unwrap_or(6_000),

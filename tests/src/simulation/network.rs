@@ -136,10 +136,11 @@ impl Network {
         living.map(|(link, _)| *link).collect()
     }
 
-    /// Drops links nobody can hear anything of any more.
-    pub(super) fn sweep(&mut self) {
-        self.links.retain(|_, link| {
-            link.to_agent.open
+    /// Drops links nobody can hear anything of any more, but those of which an agent has yet to learn that.
+    pub(super) fn sweep(&mut self, awaited: &[LinkId]) {
+        self.links.retain(|name, link| {
+            awaited.contains(name)
+                || link.to_agent.open
                 || link.to_master.open
                 || !link.to_agent.frames.is_empty()
                 || !link.to_master.frames.is_empty()
