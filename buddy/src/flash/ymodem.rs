@@ -35,6 +35,8 @@ const LAST_MS: Millis = 1_000;
 const IMPATIENCE_MS: Millis = 200;
 /// Milliseconds between being asked by `C` and the block: lrzsz's receiver throws away what comes sooner.
 const ASKED_MS: Millis = 50;
+/// Milliseconds after a block from which on a request for it says that the receiver had nothing of it. Damage is told at once.
+const LOST_MS: Millis = 500;
 /// Bytes of a name at most, so that name and length fit a short block.
 const NAME_BYTES: usize = 64;
 /// Bytes without a meaning that are taken before the first block is asked for: a loader prints some lines.
@@ -93,6 +95,10 @@ pub struct Sender {
     deadline: Option<Millis>,
     /// Whether the receiver has asked for what comes next, which waits for `deadline` alone.
     asked: bool,
+    /// Milliseconds between the answer to a block of data and the next one. lrzsz's receiver empties its tty after each answer, and
+    /// on a busy machine comes to that when a sender at the other end of a pty has answered long since. None are waited before a
+    /// block was lost so, since with most receivers none ever is.
+    pause: Millis,
     /// The byte before, while two of the same mean something.
     before: u8,
     junk: usize,
@@ -119,6 +125,7 @@ impl Sender {
             sent: 0,
             deadline: None,
             asked: false,
+            pause: 0,
             before: 0,
             junk: 0,
             strange: Vec::new(),
@@ -206,10 +213,6 @@ impl Sender {
 
     /// Takes one byte. Whether something was sent because of it, so that what came together with it is no answer to that.
     fn byte(&mut self, now: Millis, byte: u8, out: &mut Vec<Output>) -> bool {
-        if self.asked {
-            // It repeats itself, or says what it will say again.
-            return false;
-        }
         let before = std::mem::replace(&mut self.before, byte);
         if byte == CAN && before == CAN && self.state != State::Start {
             self.state = State::Over;
@@ -217,6 +220,10 @@ impl Sender {
             let text = format!("the board broke off the transfer at byte {} of {}", self.offset, self.image.len());
             out.push(Output::Failed(Failure::new(Whose::Board, text)));
             return true;
+        }
+        if self.asked {
+            // It repeats itself, or says what it will say again.
+            return false;
         }
         match (self.state, byte) {
             (State::Start | State::Ready | State::Batch, CRC) | (State::Ready, NAK) => {
@@ -235,8 +242,12 @@ impl Sender {
             (State::Data, ACK) => {
                 self.offset = self.end;
                 self.blocks = self.blocks.wrapping_add(1);
-                self.go_on(now, out);
-                return true;
+                if self.pause == 0 {
+                    self.go_on(now, out);
+                    return true;
+                }
+                self.asked = true;
+                self.deadline = Some(now + self.pause);
             }
             (State::End, ACK) => match self.kind {
                 Kind::Xmodem => self.done(out),
@@ -291,9 +302,17 @@ impl Sender {
             );
             self.fail(Whose::Wiring, text, out);
         } else {
+            self.was_lost(now);
             self.send(now, out);
         }
         true
+    }
+
+    /// Is slower from now on, if the block of data was lost as a whole.
+    fn was_lost(&mut self, now: Millis) {
+        if self.state == State::Data && now >= self.sent + LOST_MS {
+            self.pause = (self.pause * 4).clamp(2, ASKED_MS);
+        }
     }
 }
 
@@ -332,7 +351,10 @@ impl Flasher for Sender {
                 }
                 State::Ready => self.go_on(now, out),
                 // The receiver may have lost both the block and its own patience.
-                _ if self.tries < TRIES => self.send(now, out),
+                _ if self.tries < TRIES => {
+                    self.was_lost(now);
+                    self.send(now, out);
+                }
                 _ => {
                     let text = format!("no answer at byte {} of {}", self.offset, self.image.len());
                     self.fail(Whose::Wiring, text, out);

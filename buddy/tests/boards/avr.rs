@@ -96,7 +96,7 @@ fn our_client_and_stock_avrdude_leave_the_same_at_the_stock_optiboot() {
     let run = |board: &mut Board, settings, image: &[u8]| {
         let mut machine = Stk500::new(settings, image.to_vec()).expect("an image that may be one");
         let mut port = FilePort::new(open(&tty), || board.order("reset"));
-        flash(&mut machine, &mut port, Duration::from_secs(20), &mut |_| {})
+        flash(&mut machine, &mut port, Duration::from_secs(100), &mut |_| {})
     };
     let ours = program(3001, 1);
     let flashed = run(&mut board, wanted(0x1e_950f), &ours).expect("flashed");

@@ -152,7 +152,7 @@ fn over_a_pty(image: &[u8]) -> (Duration, Rom) {
     let mut machine = Stm32::new(settings(), image.to_vec()).expect("an image");
     let mut port = FilePort::new(open(&pty.path), || {});
     let began = Instant::now();
-    flash(&mut machine, &mut port, Duration::from_secs(20), &mut |_| {}).expect("flashed");
+    flash(&mut machine, &mut port, Duration::from_secs(100), &mut |_| {}).expect("flashed");
     (began.elapsed(), served.end())
 }
 

@@ -54,11 +54,11 @@ impl Board {
         let control = loop {
             match UnixStream::connect(directory.join("qmp")) {
                 Ok(control) if directory.join("tty").exists() => break control,
-                _ => assert!(began.elapsed() < Duration::from_secs(20), "QEMU does not start"),
+                _ => assert!(began.elapsed() < Duration::from_secs(100), "QEMU does not start"),
             }
             std::thread::sleep(Duration::from_millis(20));
         };
-        control.set_read_timeout(Some(Duration::from_secs(20))).expect("a time-out");
+        control.set_read_timeout(Some(Duration::from_secs(100))).expect("a time-out");
         let replies = BufReader::new(control.try_clone().expect("a copy"));
         let mut board = Board { child, directory, control, replies, runs: false };
         board.order("qmp_capabilities");

@@ -100,6 +100,41 @@ fn a_receiver_that_breaks_off_or_never_comes_ends_it() {
     }
 }
 
+#[test]
+fn a_sender_that_was_too_quick_is_slower_from_then_on() {
+    let mut sender = ymodem(&[7; 9000]);
+    let mut now = 0;
+    sender.handle(now, Input::Begin, &mut Vec::new());
+    let mut until_sent = |now: &mut Millis, bytes: &[u8]| {
+        let (mut out, began) = (Vec::new(), *now);
+        sender.handle(*now, Input::Bytes(bytes), &mut out);
+        while !out.iter().any(|output| matches!(output, Output::Send(_))) {
+            assert!(!matches!(out.last(), Some(Output::Failed(_))), "{out:?}");
+            *now = sender.deadline().expect("it waits for something");
+            sender.handle(*now, Input::Tick, &mut out);
+        }
+        *now - began
+    };
+    until_sent(&mut now, b"C");
+    until_sent(&mut now, b"\x06C");
+    assert_eq!(until_sent(&mut now, b"\x06"), 0, "nothing was lost");
+    now += 90;
+    until_sent(&mut now, b"\x15");
+    assert_eq!(until_sent(&mut now, b"\x06"), 0, "a block was damaged, which has nothing to do with when it came");
+    let pauses: Vec<Millis> = (0..4)
+        .map(|_| {
+            now += 3_000;
+            until_sent(&mut now, b"\x15");
+            until_sent(&mut now, b"\x06")
+        })
+        .collect();
+    assert_eq!(pauses, [2, 8, 32, 50], "blocks were lost");
+    // Who breaks off meanwhile is heard.
+    let mut out = Vec::new();
+    sender.handle(now, Input::Bytes(b"\x06\x18\x18"), &mut out);
+    assert!(matches!(out.as_slice(), [Output::Failed(_)]), "{out:?}");
+}
+
 /// `rb` at a pty, in a directory of its own.
 struct Rb {
     child: Child,
@@ -112,7 +147,7 @@ impl Rb {
         fs::create_dir_all(&directory).expect("a directory");
         let ends = (Stdio::from(open(&pty.path)), Stdio::from(open(&pty.path)));
         let child = Command::new("timeout")
-            .args(["25", "rb", "-b"])
+            .args(["110", "rb", "-b"])
             .current_dir(&directory)
             .stdin(ends.0)
             .stdout(ends.1)
@@ -137,6 +172,6 @@ fn rb_receives_what_was_sent_byte_for_byte() {
     let rb = Rb::new(&pty);
     let mut port = FilePort::new(pty.master.try_clone().expect("a copy"), || {});
     let mut sender = ymodem(&image);
-    flash(&mut sender, &mut port, Duration::from_secs(20), &mut |_| {}).expect("sent");
+    flash(&mut sender, &mut port, Duration::from_secs(100), &mut |_| {}).expect("sent");
     assert!(rb.received("fw.bin").expect("rb is content") == image);
 }
