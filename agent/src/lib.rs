@@ -9,6 +9,16 @@ pub fn say(line: &str) {
     terminal::tell("sai-agent", line);
 }
 
+/// Exit status: Sai has found a mistake of its own, in a build for tests.
+const EXIT_BUG: i32 = 70;
+
+/// A machine of the core has found something that cannot be, and somebody was told. It goes on; tests end with it.
+pub fn end_of_tests() {
+    if cfg!(debug_assertions) {
+        std::process::exit(EXIT_BUG);
+    }
+}
+
 pub mod artifacts;
 pub mod blocking;
 pub mod cache;

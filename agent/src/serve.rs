@@ -14,6 +14,7 @@ use crate::mirror;
 use crate::needs::fetch::{Fetcher, Source};
 use crate::offering::{Assigned, Offering};
 use crate::state::State;
+use sai_core::bug;
 use sai_core::job::{Blame, JobKey};
 use sai_core::limits::{CHUNK_BYTES, Millis, SLOTS, SPOOL_BYTES};
 use sai_core::ordered::Map;
@@ -465,6 +466,10 @@ where
             }
             Output::Prefetch(prefetch) => drop(self.prefetches.try_send(prefetch)),
             Output::Say(line) => self.say(&line),
+            Output::Bug(what) => {
+                self.say(&bug::sentence(what));
+                crate::end_of_tests();
+            }
         }
     }
 

@@ -31,6 +31,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitOptions, set_child_subreaper, wait};
+use sai_core::bug;
 use sai_core::job::Blame;
 use sai_core::limits::{Millis, RECORD_BYTES};
 use sai_core::ordered::Map;
@@ -439,6 +440,7 @@ impl Supervisor {
             // `log_output` takes it where the bytes are.
             Output::Keep(_) => {}
             Output::Record(record) => self.log(&record),
+            Output::Bug(what) => self.bug(what),
             Output::End(verdict) => {
                 if let Err(error) = self.executor.cleanup() {
                     self.log(&Record::Note(format!("cleaning up after the job: {error}")));
@@ -446,6 +448,14 @@ impl Supervisor {
                 self.log(&Record::Verdict(verdict));
             }
         }
+    }
+
+    /// Something was found that cannot be. Who looks at the job sees it in its log.
+    fn bug(&mut self, what: &str) {
+        let sentence = bug::sentence(what);
+        crate::say(&sentence);
+        self.log(&Record::Note(sentence));
+        crate::end_of_tests();
     }
 
     fn prepare(&mut self) {

@@ -10,6 +10,7 @@ mod needs;
 
 use self::door::{Contest, Twin};
 use self::intake::Intake;
+use crate::bug::Bugs;
 use crate::clock::Now;
 use crate::job::{Blame, EventId, JobId, JobKey, JobState};
 use crate::ledger::{AgentRecord, EventRecord, JobRecord};
@@ -203,6 +204,8 @@ pub enum Output {
     Say(String),
     /// Tell the operator this about an agent, who may cause it any number of times: see [`crate::few`].
     Complain(String, String),
+    /// Something was found that cannot be: a mistake of the hub's own, or of who carries it out.
+    Bug(&'static str),
 }
 
 /// What has changed for those who look.
@@ -262,6 +265,7 @@ pub struct Hub {
     passed_over: Map<String, u64>,
     plans: Map<EventId, Plan>,
     intakes: Map<JobKey, Intake>,
+    bugs: Bugs,
 }
 
 impl Hub {
@@ -303,6 +307,11 @@ impl Hub {
 
     /// Takes one input.
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
+        self.take(now, input, out);
+        self.bugs.tell(Output::Bug, out);
+    }
+
+    fn take(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
         match input {
             Input::Agent(record) => {
                 out.push(Output::Touch(Touch::Agent(record.name.clone())));
@@ -321,9 +330,10 @@ impl Hub {
             Input::Event(record, specs) => self.event(now, record, specs, out),
             Input::Restore(event, specs, jobs) => self.restore(now, event, specs, jobs, out),
             Input::Resume(key, lengths) => {
-                if let Some(intake) = self.intakes.get_mut(&key) {
-                    intake.streams = lengths.into_iter().take(STREAMS).map(StreamReceiver::at).collect();
-                }
+                let Some(intake) = self.intakes.get_mut(&key) else {
+                    return self.bugs.note("resume: nothing of this attempt may grow");
+                };
+                intake.streams = lengths.into_iter().take(STREAMS).map(StreamReceiver::at).collect();
             }
             Input::Replay(key, bytes) => self.fold(now, key, &bytes, out),
             Input::Rebuild(rebuild) => self.rebuild(now, rebuild, out),
@@ -373,11 +383,11 @@ impl Hub {
                     out.push(Output::Touch(Touch::Agent(agent)));
                 }
                 scheduler::Output::Adopt(agent, key) => {
-                    let lengths = self
-                        .intakes
-                        .get(&key)
-                        .map(|intake| intake.streams.iter().map(StreamReceiver::durable).collect())
-                        .unwrap_or_default();
+                    let Some(intake) = self.intakes.get(&key) else {
+                        self.bugs.note("adopt: nothing is taken of this attempt");
+                        continue;
+                    };
+                    let lengths = intake.streams.iter().map(StreamReceiver::durable).collect();
                     self.send(&agent, MasterMessage::Adopt(Adopt { key, lengths }), out);
                 }
                 scheduler::Output::Forget(agent, key) => {
@@ -393,17 +403,22 @@ impl Hub {
                 }
                 scheduler::Output::Holds(agent) => {
                     let grants = self.scheduler.grants(&agent);
-                    if let Some(record) = self.agents.get_mut(&agent) {
-                        record.grants = (!grants.is_empty()).then_some(grants);
-                        out.push(Output::Agent(record.clone()));
+                    match self.agents.get_mut(&agent) {
+                        Some(record) => {
+                            record.grants = (!grants.is_empty()).then_some(grants);
+                            out.push(Output::Agent(record.clone()));
+                        }
+                        None => self.bugs.note("holds: no such agent"),
                     }
                     out.push(Output::Touch(Touch::Agent(agent)));
                 }
+                scheduler::Output::Bug(what) => out.push(Output::Bug(what)),
             }
         }
     }
 
     fn changed(&mut self, now: Now, id: JobId, out: &mut Vec<Output>) {
+        // One that ended in this turn was told whole when it changed first.
         let Some(record) = self.scheduler.job(id).cloned() else { return };
         if record.state.ended() {
             self.schedule(now, scheduler::Input::Release(id), out);
@@ -463,6 +478,7 @@ impl Hub {
     }
 
     fn message(&mut self, now: Now, link: LinkId, message: AgentMessage, out: &mut Vec<Output>) {
+        // What a link says that was let go is not heard any more.
         let Some(name) = self.links.get(&link).cloned() else { return };
         let greeted = self.link_of(&name) == Some(link);
         match message {

@@ -8,6 +8,7 @@ extern crate alloc;
 
 pub mod axis;
 pub mod bench;
+pub mod bug;
 pub mod clock;
 pub mod ebb;
 pub mod escape;

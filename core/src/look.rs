@@ -46,6 +46,8 @@ pub enum LookInput {
 pub enum LookOutput {
     /// Look at the repository now, for pokes that named these references.
     Look(Set<String>),
+    /// Something was found that cannot be: a mistake of who carries it out.
+    Bug(&'static str),
 }
 
 /// Why a repository cannot be looked at.
@@ -122,11 +124,15 @@ impl LookSchedule {
                         self.budget_ms = (self.budget_ms + REFILL_MS).min(FRUITLESS_LOOKS * REFILL_MS);
                     }
                     self.poked |= more;
+                } else {
+                    out.push(LookOutput::Bug("found: no look is under way"));
                 }
             }
             LookInput::Failed(reason) => {
                 if let Some(named) = self.under_way.take() {
                     self.fail(now_ms, reason, named);
+                } else {
+                    out.push(LookOutput::Bug("failed: no look is under way"));
                 }
             }
             LookInput::Tick => {}
@@ -205,7 +211,10 @@ mod tests {
         let mut out = Vec::new();
         schedule.handle(now_ms, input, &mut out);
         assert!(out.len() <= 1);
-        out.pop().map(|LookOutput::Look(named)| named.into_iter().collect())
+        out.pop().map(|output| match output {
+            LookOutput::Look(named) => named.into_iter().collect(),
+            LookOutput::Bug(what) => alloc::vec![what.to_string()],
+        })
     }
 
     #[test]
@@ -311,7 +320,10 @@ mod tests {
         }
         assert_eq!(give(&mut schedule, 0, found(1)).unwrap().len(), NAMED_REFERENCES);
         give(&mut schedule, 0, found(1));
-        assert_eq!(give(&mut schedule, 0, LookInput::Failed("stray".to_string())), None);
+        let stray = LookInput::Failed("stray".to_string());
+        assert_eq!(give(&mut schedule, 0, stray), Some(alloc::vec!["failed: no look is under way".to_string()]));
+        let stray = give(&mut schedule, 0, found(1));
+        assert_eq!(stray, Some(alloc::vec!["found: no look is under way".to_string()]));
         assert_eq!(schedule.trouble(), None);
     }
 }

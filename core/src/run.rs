@@ -104,6 +104,8 @@ pub enum Output {
     Record(Record),
     /// Append this as the last record: nothing follows.
     End(Verdict),
+    /// Something was found that cannot be: a mistake of the run's own, or of who carries it out.
+    Bug(&'static str),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -236,18 +238,19 @@ impl Run {
     pub fn handle(&mut self, now: Millis, input: Input, out: &mut Vec<Output>) {
         match input {
             Input::Begin => {
-                if self.state == State::New {
-                    self.deadline = now.saturating_add(self.timeout_s.saturating_mul(1000));
-                    self.state = State::Preparing;
-                    out.push(Output::Prepare);
+                if self.state != State::New {
+                    return out.push(Output::Bug("begin: it has begun"));
                 }
+                self.deadline = now.saturating_add(self.timeout_s.saturating_mul(1000));
+                self.state = State::Preparing;
+                out.push(Output::Prepare);
             }
             Input::Printed { length } => self.printed(now, length, out),
             Input::NeedsReady => self.fetching = false,
             Input::Prepared => match self.state {
                 State::Preparing => self.next_step(out),
                 State::Stopping { what: Stopped::Prepare, .. } => self.kill(Stopped::Nothing, out),
-                _ => {}
+                state => self.late(state, "prepared: no checkout was asked for", out),
             },
             Input::PrepareFailed { fault, blame, why } => match self.state {
                 State::Preparing => {
@@ -259,7 +262,7 @@ impl Run {
                     self.kill(Stopped::Nothing, out);
                 }
                 State::Stopping { what: Stopped::Prepare, .. } => self.kill(Stopped::Nothing, out),
-                _ => {}
+                state => self.late(state, "prepare failed: no checkout was asked for", out),
             },
             Input::StepSpawned => match self.state {
                 State::Spawning => {
@@ -272,17 +275,19 @@ impl Run {
                     self.state = State::Stopping { what: Stopped::Step, kill_at };
                     out.push(Output::Terminate);
                 }
-                _ => {}
+                state => self.late(state, "spawned: no step was asked for", out),
             },
-            Input::SpawnFailed { blame, why } => {
-                if matches!(self.state, State::Spawning | State::Stopping { .. }) {
+            Input::SpawnFailed { blame, why } => match self.state {
+                State::Spawning | State::Stopping { .. } => {
                     let verdict = self.verdict_of(Outcome::Infra, Fault::Infrastructure, why, Some(self.step));
                     self.conclude(Verdict { trouble: blame.word(), ..verdict });
                     self.kill(Stopped::Nothing, out);
                 }
-            }
+                state => self.late(state, "spawn failed: no step was asked for", out),
+            },
             Input::StepExited { status, signalled, limit } => self.step_exited(status, signalled, limit, out),
             Input::Lost { why } => {
+                // Elsewhere it is what was asked for, or of no more use.
                 if matches!(self.state, State::Spawning | State::Running { .. } | State::Between) {
                     self.conclude(self.verdict_of(Outcome::Infra, Fault::Infrastructure, why, Some(self.step)));
                     self.kill(Stopped::Nothing, out);
@@ -334,13 +339,20 @@ impl Run {
                 out.push(ended);
                 self.state = State::Draining { what: Stopped::Nothing };
             }
-            _ => {}
+            state => self.late(state, "exited: no step runs", out),
+        }
+    }
+
+    /// What was reported in a state that does not wait for it: late, where the end was decided meanwhile, and else a mistake.
+    fn late(&self, state: State, what: &'static str, out: &mut Vec<Output>) {
+        if !matches!(state, State::Stopping { .. } | State::Draining { .. } | State::Ended) {
+            out.push(Output::Bug(what));
         }
     }
 
     fn drained(&mut self, now: Millis, out: &mut Vec<Output>) {
         if !matches!(self.state, State::Draining { .. }) {
-            return;
+            return out.push(Output::Bug("drained: nobody was killed"));
         }
         let wanted = match self.verdict.as_ref().map(|verdict| verdict.outcome) {
             None => true,
@@ -372,7 +384,7 @@ impl Run {
                 self.end(out);
             }
             (State::Stopping { what: Stopped::Collect, .. }, _) => self.kill(Stopped::Nothing, out),
-            _ => {}
+            (state, _) => self.late(state, "collected: no files were asked for", out),
         }
     }
 
@@ -572,7 +584,30 @@ mod tests {
         assert_eq!(step(&mut run, 9, exited(0)), [end(1, 0), Output::Kill]);
         assert_eq!(step(&mut run, 9, Input::Drained), [verdict(Outcome::Passed, Fault::Nobody, "", None, None)]);
         assert!(run.ended());
-        assert_eq!(step(&mut run, 9, Input::Drained), []);
+    }
+
+    #[test]
+    fn reports_of_what_was_not_asked_for_are_told() {
+        let spawn_failed = || Input::SpawnFailed { blame: Blame::Agent, why: "x".into() };
+        let prepare_failed =
+            || Input::PrepareFailed { fault: Fault::Infrastructure, blame: Blame::Agent, why: "x".into() };
+        let collected = || Input::ArtifactsCollected { trouble: None };
+        let mut run = Run::new(&assignment(&["a"]));
+        for input in [Input::Prepared, prepare_failed(), Input::StepSpawned, spawn_failed(), exited(0), collected()] {
+            let out = step(&mut run, 0, input.clone());
+            assert!(matches!(out.as_slice(), [Output::Bug(_)]), "{input:?}: {out:?}");
+        }
+        let mut run = running(&assignment(&["a"]));
+        for input in [Input::Begin, Input::Prepared, Input::StepSpawned, spawn_failed(), Input::Drained, collected()] {
+            let out = step(&mut run, 0, input.clone());
+            assert!(matches!(out.as_slice(), [Output::Bug(_)]), "{input:?}: {out:?}");
+        }
+        // Once the end was decided, they are late.
+        step(&mut run, 0, Input::Cancel { why: String::new() });
+        step(&mut run, 0, exited(143));
+        for input in [Input::Prepared, Input::StepSpawned, spawn_failed(), collected(), exited(0)] {
+            assert_eq!(step(&mut run, 0, input), []);
+        }
     }
 
     #[test]

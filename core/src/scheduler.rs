@@ -22,6 +22,7 @@ use self::again::no_longer_awaited;
 use self::needs::Open;
 use self::room::{Class, Filed, Offer, Wanted};
 use self::trouble::{Group, Met, Row};
+use crate::bug::Bugs;
 use crate::clock::Now;
 use crate::job::{Blame, Fault, JobId, JobKey, JobState, Outcome, Verdict};
 use crate::ledger::JobRecord;
@@ -180,6 +181,8 @@ pub enum Output {
     Cancel(String, JobKey, String),
     /// The agent's record is to hold its grants, as [`Scheduler::grants`] gives them.
     Holds(String),
+    /// Something was found that cannot be: a mistake of the scheduler's own, or of who carries it out.
+    Bug(&'static str),
 }
 
 #[derive(Clone, Debug)]
@@ -294,6 +297,7 @@ pub struct Scheduler {
     dependants: Map<JobId, Set<JobId>>,
     /// Attempts of jobs that were released last.
     released: Map<JobId, (u32, JobState)>,
+    bugs: Bugs,
 }
 
 impl Scheduler {
@@ -349,6 +353,11 @@ impl Scheduler {
 
     /// Takes one input.
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
+        self.take(now, input, out);
+        self.bugs.tell(Output::Bug, out);
+    }
+
+    fn take(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
         match input {
             Input::Queue(jobs) => self.queue(now, jobs, out),
             Input::Restore(record, timeout_s) => self.restore(now, record, timeout_s, out),
@@ -364,6 +373,7 @@ impl Scheduler {
             Input::AgentUp(greeting) => self.agent_up(now, greeting, out),
             Input::AgentOffer { agent, platforms, slots } => {
                 self.lift(&agent);
+                // One whose token was revoked meanwhile is not known any more.
                 if let Some(known) = self.agents.get_mut(&agent) {
                     known.offer.platforms = platforms;
                     known.slots = slots;
@@ -454,19 +464,6 @@ impl Scheduler {
         }
     }
 
-    /// Forgets an ended job, but for what it was that ended.
-    fn release(&mut self, id: JobId) {
-        if self.unfinished(id) {
-            return;
-        }
-        self.set_timer(id, None);
-        let Some(job) = self.jobs.remove(&id) else { return };
-        self.released.insert(id, (job.record.attempt, job.record.state));
-        if self.released.len() > RELEASED {
-            self.released.pop_first();
-        }
-    }
-
     fn insert(&mut self, now: Now, record: JobRecord, timeout_s: u64) {
         let job = Job {
             wanted: wanted(&record),
@@ -508,21 +505,33 @@ impl Scheduler {
                 }
                 self.resume(now, id, out);
             }
-            _ => {}
+            (JobState::Assigned | JobState::Running, None) => {
+                let why = "its record says that it is under way, and names no agent".to_string();
+                self.end(now, id, JobState::Infra, Fault::Infrastructure, why, out);
+            }
+            _ => {
+                self.jobs.remove(&id);
+                self.bugs.note("restore: the job has ended");
+            }
         }
     }
 
     fn hold_slot(&mut self, agent: &str, key: JobKey) {
         self.agents.get_or_default(agent.to_string()).runs.insert(key);
         self.file(agent);
-        if let Some(job) = self.jobs.get(&key.job) {
-            *self.running.get_or_default(job.record.repository.clone()) += 1;
-        }
+        let Some(job) = self.jobs.get(&key.job) else { return self.bugs.note("hold_slot: no such job") };
+        *self.running.get_or_default(job.record.repository.clone()) += 1;
     }
 
     fn free_slot(&mut self, now: Now, key: JobKey) -> Option<String> {
-        let job = self.jobs.get(&key.job)?;
-        let name = job.record.agent.clone()?;
+        let Some(job) = self.jobs.get(&key.job) else {
+            self.bugs.note("free_slot: no such job");
+            return None;
+        };
+        let Some(name) = job.record.agent.clone() else {
+            self.bugs.note("free_slot: nobody runs it");
+            return None;
+        };
         if self.agents.get_mut(&name).is_some_and(|agent| agent.runs.remove(&key)) {
             let repository = job.record.repository.clone();
             if let Some(count) = self.running.get_mut(&repository) {
@@ -530,9 +539,13 @@ impl Scheduler {
                 if *count == 0 {
                     self.running.remove(&repository);
                 }
+            } else {
+                self.bugs.note("free_slot: nothing of its repository runs");
             }
             self.units.lose(now.steady, self.policy.grace_ms, key);
             self.file(&name);
+        } else {
+            self.bugs.note("free_slot: its agent does not run it");
         }
         Some(name)
     }
@@ -549,7 +562,7 @@ impl Scheduler {
     }
 
     fn enqueue(&mut self, now: Now, id: JobId) {
-        let Some(job) = self.jobs.get(&id) else { return };
+        let Some(job) = self.jobs.get(&id) else { return self.bugs.note("enqueue: no such job") };
         if job.not_before <= now.steady {
             let queue = Self::queue_of(job);
             let offered = self.queues.contains_key(&queue)
@@ -562,6 +575,7 @@ impl Scheduler {
 
     /// An agent offers something new: queues that waited for it come among the others.
     fn offered(&mut self, name: &str) {
+        // Revoked meanwhile.
         let Some(agent) = self.agents.get(name) else { return };
         let found: Vec<Queue> = self.unoffered.keys().filter(|queue| agent.serves(queue.wanted())).cloned().collect();
         for queue in found {
@@ -572,7 +586,7 @@ impl Scheduler {
     }
 
     fn dequeue(&mut self, id: JobId) {
-        let Some(job) = self.jobs.get(&id) else { return };
+        let Some(job) = self.jobs.get(&id) else { return self.bugs.note("dequeue: no such job") };
         let queue = Self::queue_of(job);
         for queues in [&mut self.queues, &mut self.unoffered] {
             if let Some(ids) = queues.get_mut(&queue) {
@@ -639,6 +653,7 @@ impl Scheduler {
     }
 
     fn agent_down(&mut self, now: Now, name: &str) {
+        // Its link goes after its token was revoked.
         let Some(agent) = self.agents.get_mut(name) else { return };
         agent.connected = false;
         let runs: Vec<JobKey> = agent.runs.iter().copied().collect();
@@ -666,10 +681,11 @@ impl Scheduler {
     }
 
     fn started(&mut self, now: Now, key: JobKey, step: Option<u32>, out: &mut Vec<Output>) {
+        // What was given up says more for a while.
         if self.holder(key).is_none() {
             return;
         }
-        let Some(job) = self.jobs.get_mut(&key.job) else { return };
+        let Some(job) = self.jobs.get_mut(&key.job) else { return self.bugs.note("started: no such job") };
         let record = &mut job.record;
         let first = record.state == JobState::Assigned;
         if first {
@@ -685,6 +701,7 @@ impl Scheduler {
     fn ended(&mut self, now: Now, key: JobKey, verdict: Verdict, out: &mut Vec<Output>) {
         if self.holder(key).is_none() {
             let agent = self.job(key.job).and_then(|record| record.agent.clone());
+            // The attempt was given up meanwhile, and another one counts.
             if !agent.is_some_and(|agent| self.reclaim(key, &agent, out)) {
                 return;
             }
@@ -721,8 +738,11 @@ impl Scheduler {
 
     fn end(&mut self, now: Now, id: JobId, state: JobState, fault: Fault, cause: String, out: &mut Vec<Output>) {
         self.dequeue(id);
-        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Some(job) = self.jobs.get_mut(&id) else { return self.bugs.note("end: no such job") };
         let record = &mut job.record;
+        if record.state.ended() {
+            return self.bugs.note("end: the job has ended before");
+        }
         out.extend(no_longer_awaited(record).map(|(name, key)| Output::Forget(name, key)));
         record.state = state;
         record.ended_at = Some(now.wall);
@@ -732,21 +752,5 @@ impl Scheduler {
         self.unlink(id);
         out.push(Output::Changed(id));
         self.follow(now, id, out);
-    }
-
-    /// Trouble that ends an attempt and says nothing about its agent.
-    fn broken_quietly(&mut self, now: Now, key: JobKey, why: String, out: &mut Vec<Output>) {
-        self.again(now, key, why, 1, out);
-    }
-
-    fn impossible(&mut self, now: Now, id: JobId, why: String, out: &mut Vec<Output>) {
-        let Some(record) = self.job(id).filter(|record| !record.state.ended()) else { return };
-        let key = JobKey { job: id, attempt: record.attempt };
-        if self.holder(key).is_some()
-            && let Some(name) = self.free_slot(now, key)
-        {
-            out.push(Output::Forget(name, key));
-        }
-        self.end(now, id, JobState::Infra, Fault::Infrastructure, why, out);
     }
 }

@@ -4,6 +4,7 @@
 //! The session outlives links. On each new one it lists the attempts it holds, and sends of an attempt only after the
 //! master has said from where (`Adopt`), so that nothing is sent twice and nothing is left out.
 
+use crate::bug;
 use crate::job::{Blame, JobKey};
 use crate::limits::{CHUNK_BYTES, Millis, STREAMS, WINDOW_BYTES};
 use crate::ordered::{Map, Set};
@@ -24,6 +25,9 @@ pub const REDIAL_MOST_MS: Millis = 30_000;
 pub const CLONED_MS: Millis = 120_000;
 /// Milliseconds the master may take from the dial to its `Welcome`.
 pub const WELCOME_MS: Millis = 20_000;
+
+/// Notes that a greeting has at most when mistakes of our own are added: no more are shown.
+const NOTES: usize = 16;
 
 /// What the agent says of itself in each greeting.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -178,6 +182,8 @@ pub enum Output {
     },
     /// Tell the person at the terminal or in the journal.
     Say(String),
+    /// Something was found that cannot be: a mistake of the session's own, or of who carries it out.
+    Bug(&'static str),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -269,7 +275,12 @@ impl AgentSession {
     pub fn handle(&mut self, now: Millis, input: Input, out: &mut Vec<Output>) {
         match input {
             Input::Connected { mirrors } => self.connected(now, mirrors, out),
-            Input::Disconnected { jitter_permille } => self.disconnected(now, jitter_permille),
+            Input::Disconnected { jitter_permille } => {
+                if matches!(self.link, Link::Down { .. }) {
+                    self.bug("disconnected: no link was asked for", out);
+                }
+                self.disconnected(now, jitter_permille);
+            }
             Input::Message(message) => self.message(message, out),
             Input::Unknown(what) => {
                 self.passed_over = self.passed_over.saturating_add(1);
@@ -312,6 +323,15 @@ impl AgentSession {
         self.pump(out);
     }
 
+    /// Something was found that cannot be. The next greeting tells of it, since nobody may read what the agent prints.
+    fn bug(&mut self, what: &'static str, out: &mut Vec<Output>) {
+        let note = bug::sentence(what);
+        if !self.description.notes.contains(&note) && self.description.notes.len() < NOTES {
+            self.description.notes.push(note);
+        }
+        out.push(Output::Bug(what));
+    }
+
     fn tick(&mut self, now: Millis, out: &mut Vec<Output>) {
         match self.link {
             Link::Down { redial } if now >= redial => {
@@ -323,6 +343,7 @@ impl AgentSession {
                 // The edge answers with `Disconnected`; until then this deadline must not fire again at once.
                 self.link = Link::Dialling { until: now + WELCOME_MS };
             }
+            // Not yet.
             _ => {}
         }
     }
@@ -414,6 +435,7 @@ impl AgentSession {
                 }
             }
             (Link::Up, MasterMessage::Adopt(adopt)) => {
+                // The master goes by a greeting, and what it named may have been forgotten since.
                 let Some(held) = self.held.get_mut(&adopt.key) else { return };
                 held.adopted = true;
                 if let Some((blame, why)) = held.refused.clone() {
@@ -439,7 +461,9 @@ impl AgentSession {
                 }
             }
             (Link::Up, MasterMessage::Ack(ack)) => {
+                // What was flushed last of what was forgotten.
                 let Some(held) = self.held.get_mut(&ack.key) else { return };
+                // The master's mistake, of which nothing depends here.
                 let Some(stream) = held.streams.get_mut(usize::from(ack.stream)) else { return };
                 if !stream.ack(ack.length) {
                     out.push(Output::Close { why: "the master acknowledged bytes that do not exist".to_string() });
@@ -468,6 +492,7 @@ impl AgentSession {
     }
 
     fn grow(&mut self, key: JobKey, lengths: &[u64]) {
+        // A report about what was forgotten meanwhile.
         let Some(held) = self.held.get_mut(&key) else { return };
         let streams = lengths.len().min(STREAMS);
         if held.streams.len() < streams {
@@ -479,6 +504,7 @@ impl AgentSession {
     }
 
     fn refuse(&mut self, key: JobKey, blame: Blame, why: String, out: &mut Vec<Output>) {
+        // It was forgotten while it was begun.
         let Some(held) = self.held.get_mut(&key) else { return };
         held.refused = Some((blame, why.clone()));
         if held.adopted && self.link == Link::Up {
@@ -517,6 +543,7 @@ impl AgentSession {
                 }
             }
         }
+        // All is sent.
         let Some((key, stream)) = after.or(before) else { return };
         let next = self
             .held
@@ -527,6 +554,8 @@ impl AgentSession {
             self.cursor = (key, stream);
             self.writable = false;
             out.push(Output::SendData { key, stream, offset, length });
+        } else {
+            self.bug("pump: a stream that had more to send has not", out);
         }
     }
 }

@@ -41,6 +41,8 @@ pub enum Output {
         /// Processes that could not be killed.
         left: usize,
     },
+    /// Something was found that cannot be: a mistake of who carries it out.
+    Bug(&'static str),
 }
 
 /// How far it is.
@@ -96,8 +98,12 @@ impl Sweep {
                 self.state = State::Idle;
                 out.push(Output::Done { left });
             }
-            // What was on its way when something else had been decided.
-            (State::Idle, _) | (State::Killing { .. } | State::Draining { .. }, _) => {}
+            (State::Idle, Input::Left { .. }) => out.push(Output::Bug("left: nobody was killed")),
+            (State::Idle | State::Killing { .. }, Input::Read) => out.push(Output::Bug("read: nothing was to be read")),
+            // It is under way, or there is nothing to do; a look that came late is of no more use.
+            (State::Killing { .. } | State::Draining { .. }, Input::Begin)
+            | (State::Idle, Input::Tick)
+            | (State::Draining { .. }, Input::Left { .. }) => {}
         }
     }
 }
@@ -121,6 +127,8 @@ mod tests {
     fn killing_goes_on_until_a_look_finds_nobody() {
         let mut sweep = Sweep::default();
         assert_eq!((step(&mut sweep, 5, Input::Tick), sweep.deadline()), (vec![], None));
+        assert_eq!(step(&mut sweep, 5, left(1)), [Output::Bug("left: nobody was killed")]);
+        assert_eq!(step(&mut sweep, 5, Input::Read), [Output::Bug("read: nothing was to be read")]);
         assert_eq!(step(&mut sweep, 5, Input::Begin), []);
         assert_eq!((sweep.deadline(), sweep.is_under_way()), (Some(5), true));
         for now in [5, 7, 8] {

@@ -39,6 +39,8 @@ pub enum Output<Change, Release> {
     Release(Release),
     /// The disk is slow, or is not any more.
     Slow(bool),
+    /// Something was found that cannot be: a mistake of who carries it out.
+    Bug(&'static str),
 }
 
 /// A turn whose release waits.
@@ -100,6 +102,9 @@ impl<Change, Release> Turns<Change, Release> {
                 self.next.extend(changes);
                 self.turns.push_back(Turn { group, release });
             }
+            Input::Committed(group) if group >= self.group => {
+                out.push(Output::Bug("committed: a group that was not given out"));
+            }
             Input::Committed(group) => {
                 self.durable = self.durable.max(group);
                 self.at_disk.retain(|commit| commit.group > group);
@@ -149,6 +154,10 @@ mod tests {
     fn nothing_is_let_go_before_what_it_changes_is_durable() {
         let mut turns = Turns::default();
         assert_eq!(give(&mut turns, 0, turn("", 1)), [Output::Release(1)]);
+        assert_eq!(
+            give(&mut turns, 0, Input::Committed(1)),
+            [Output::Bug("committed: a group that was not given out")]
+        );
         assert_eq!(give(&mut turns, 0, turn("ab", 2)), [Output::Commit(1, vec!['a', 'b'])]);
         // One that changes nothing does not overtake.
         assert_eq!(give(&mut turns, 0, turn("", 3)), []);

@@ -41,6 +41,7 @@ impl Desk {
     fn give(&mut self, input: Input) -> Vec<Output> {
         let mut out = Vec::new();
         self.hub.handle(Now { steady: self.now, wall: 77 }, input, &mut out);
+        assert!(!out.iter().any(|output| matches!(output, Output::Bug(_))), "{out:?}");
         out
     }
 

@@ -108,6 +108,7 @@ impl Desk {
     fn give(&mut self, input: Input) -> Vec<Output> {
         let mut out = Vec::new();
         self.session.handle(self.now, input, &mut out);
+        assert!(!out.iter().any(|output| matches!(output, Output::Bug(_))), "{out:?}");
         out.retain(|output| !matches!(output, Output::Say(_)));
         out
     }
@@ -190,6 +191,7 @@ fn a_master_of_another_protocol_is_left() {
 fn redials_come_ever_later_and_spread_and_start_anew_after_a_welcome() {
     let mut waits = Vec::new();
     let mut desk = Desk::new();
+    assert_eq!(desk.give(Input::Tick), [Output::Dial]);
     for _ in 0..12 {
         desk.give(Input::Disconnected { jitter_permille: 1000 });
         let at = desk.session.deadline().expect("a redial");
@@ -201,11 +203,21 @@ fn redials_come_ever_later_and_spread_and_start_anew_after_a_welcome() {
     assert_eq!(waits[11], REDIAL_MOST_MS);
     desk.give(Input::Disconnected { jitter_permille: 0 });
     assert_eq!(desk.session.deadline(), Some(desk.now + REDIAL_MOST_MS / 2));
+    desk.now += REDIAL_MOST_MS;
+    desk.give(Input::Tick);
     desk.give(Input::Disconnected { jitter_permille: u32::MAX });
     assert_eq!(desk.session.deadline(), Some(desk.now + REDIAL_MOST_MS));
     desk.link();
     desk.give(Input::Disconnected { jitter_permille: 1000 });
     assert_eq!(desk.session.deadline(), Some(desk.now + 250));
+    let mut out = Vec::new();
+    desk.session.handle(desk.now, Input::Disconnected { jitter_permille: 1000 }, &mut out);
+    assert_eq!(out, [Output::Bug("disconnected: no link was asked for")]);
+    // The master shows it from the next greeting on.
+    let greeting = desk.give(Input::Connected { mirrors: Vec::new() });
+    let [Output::Send(AgentMessage::Hello(hello))] = greeting.as_slice() else { panic!("{greeting:?}") };
+    let notes = hello.notes.as_deref().unwrap_or_default();
+    assert!(notes.len() == 2 && notes[1].contains("(disconnected: no link was asked for)"), "{notes:?}");
 }
 
 #[test]

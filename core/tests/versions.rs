@@ -44,6 +44,7 @@ impl Desk {
     fn give(&mut self, input: hub::Input) -> Vec<hub::Output> {
         let mut out = Vec::new();
         self.0.handle(Now { steady: 1, wall: 1 }, input, &mut out);
+        assert!(!out.iter().any(|output| matches!(output, hub::Output::Bug(_))), "{out:?}");
         out
     }
 

@@ -156,6 +156,14 @@ fn jobs_cancelled_together_are_cancelled_and_one_alone_takes_its_dependants_alon
 }
 
 #[test]
+fn what_is_skipped_with_another_of_its_queueing_is_told_once() {
+    let mut desk = Desk::new();
+    let skipped = JobRecord { skipped: Some(9), cause: "c9 failed".to_string(), ..needing(1, &[]) };
+    assert_eq!(changed(&desk.queue(vec![skipped, needing(2, &[1]), needing(3, &[2])])), [1, 2, 3]);
+    assert_eq!(standing(&desk, 1..=3), ["skipped", "skipped", "skipped"]);
+}
+
+#[test]
 fn a_need_that_is_built_again_is_waited_for_again() {
     let mut desk = Desk::new();
     desk.up("a", 2);

@@ -384,6 +384,7 @@ impl Running {
                         crate::say(if slow { SLOW } else { "the disk of the ledger has answered" });
                         self.tell();
                     }
+                    turns::Output::Bug(what) => crate::live::tell_bug(&self.live, what),
                 }
             }
         }
@@ -428,6 +429,7 @@ impl Running {
                 }
                 Output::Say(text) => crate::say(&text),
                 Output::Complain(agent, text) => self.lines.say(agent, text),
+                Output::Bug(what) => crate::live::tell_bug(&self.live, what),
             }
         }
     }

@@ -4,13 +4,14 @@
 //! changed since it last looked. Touching a topic twice is touching it once, and a set that grows past its bound becomes
 //! "everything": a viewer's memory is bounded whatever the rate, and nobody waits for a viewer.
 
+use sai_core::bug;
 use sai_core::forge_page::ForgePage;
 use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::ordered::{Map, Set};
 use sai_core::scheduler::UnitRow;
 use smol::channel;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// Topics one viewer remembers one by one; past it, everything it watches is taken as changed. An event of a few hundred
 /// jobs then costs one whole fragment instead of hundreds of small ones.
@@ -105,6 +106,36 @@ pub struct Live {
     pub notices: Vec<String>,
     /// Durable length of each running attempt's log.
     pub log_lengths: Map<JobKey, u64>,
+    /// What machines of the core have found that cannot be, each once: a mistake in Sai.
+    pub bugs: Vec<&'static str>,
+    /// How often.
+    pub bugs_found: u64,
+}
+
+impl Live {
+    /// A machine has found what cannot be. Whether that is news.
+    pub fn note_bug(&mut self, what: &'static str) -> bool {
+        self.bugs_found = self.bugs_found.saturating_add(1);
+        let news = !self.bugs.contains(&what);
+        if news {
+            self.bugs.push(what);
+        }
+        news
+    }
+
+    /// Sentences for the top of every page, the mistakes of our own included.
+    pub fn all_notices(&self) -> Vec<String> {
+        self.notices.iter().cloned().chain(self.bugs.iter().map(|what| bug::sentence(what))).collect()
+    }
+}
+
+/// Tells people that a machine of the core has found what cannot be: in the log, once each, and wherever there are notices.
+pub fn tell_bug(live: &RwLock<Live>, what: &'static str) {
+    let news = live.write().unwrap_or_else(PoisonError::into_inner).note_bug(what);
+    if news {
+        crate::say(&bug::sentence(what));
+    }
+    sai_agent::end_of_tests();
 }
 
 /// What changed.
@@ -320,6 +351,20 @@ impl Drop for Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::{About, status};
+
+    #[test]
+    fn a_mistake_of_ours_is_on_every_page_once_and_counted() {
+        let mut live = Live { notices: vec!["full".to_string()], ..Live::default() };
+        assert!(live.note_bug("end: no such job"));
+        assert!(!live.note_bug("end: no such job"));
+        assert!(live.note_bug("due: no such job"));
+        let notices = live.all_notices();
+        assert_eq!((notices.len(), live.bugs_found), (3, 3));
+        assert!(notices[1].contains("(end: no such job)") && notices[1].contains("please report it"), "{notices:?}");
+        let about = About { url: String::new(), state: ".".into(), since: 0 };
+        assert!(status(&about, &[], &live).contains("notice\tSai contradicts itself (due: no such job)"));
+    }
     use smol::future::{block_on, poll_once};
 
     fn topics(dirty: &Dirty) -> Vec<Topic> {

@@ -53,8 +53,8 @@ pub fn status(about: &About, agents: &[AgentRecord], live: &Live) -> String {
     for repository in &live.repositories {
         let _ = writeln!(out, "repository\t{}: {}", repository.name, short(&repository.state));
     }
-    for notice in &live.notices {
-        let _ = writeln!(out, "notice\t{}", short(notice));
+    for notice in live.all_notices() {
+        let _ = writeln!(out, "notice\t{}", short(&notice));
     }
     out
 }

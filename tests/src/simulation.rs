@@ -314,6 +314,11 @@ impl World {
         Err(Violation { promise, seen, at: self.now - START })
     }
 
+    /// A machine says that it has found what cannot be.
+    fn contradicted<T>(&self, what: &'static str) -> Outcome<T> {
+        self.broken("no machine contradicts itself", what.to_string())
+    }
+
     /// This moment as the master's machine sees it.
     fn moment(&self) -> Now {
         let wall = self.now.saturating_add_signed(self.skew);

@@ -258,6 +258,33 @@ fn machines_have_one_surface() {
     none("what decides is changed by `handle` alone", found);
 }
 
+/// Lines that leave something undone without a word: neither a comment before it nor a bug that is told.
+fn silent(lines: &[&str]) -> Vec<String> {
+    let lines: Vec<&str> = lines.iter().map(|line| line.trim()).filter(|line| !line.is_empty()).collect();
+    let leaves = |line: &str| {
+        ["return", "continue", "return false", "return None"]
+            .iter()
+            .any(|word| line.ends_with(&format!("else {{ {word} }};")))
+    };
+    let pairs = lines.windows(2).filter(|pair| leaves(pair[1]) && !pair[0].starts_with("// "));
+    pairs.map(|pair| pair[1].to_string()).collect()
+}
+
+#[test]
+fn machines_leave_nothing_undone_without_a_word() {
+    let sources = sources();
+    let mut found = Vec::new();
+    for (name, _) in MACHINES {
+        let path = format!("core/src/{name}");
+        for source in sources.iter().filter(|source| source.is_in(&path)) {
+            let product = source.text.split("#[cfg(test)]").next().unwrap_or_default();
+            let lines: Vec<&str> = product.lines().collect();
+            found.extend(silent(&lines).into_iter().map(|line| format!("{}: {line}", source.path)));
+        }
+    }
+    none("what cannot be is told (`Output::Bug`), and what is usual says why", found);
+}
+
 #[test]
 fn the_agent_knows_nothing_of_the_master() {
     let agent: Vec<Source> = sources().into_iter().filter(|source| source.path.starts_with("agent/src/")).collect();
@@ -413,6 +440,8 @@ fn the_rules_are_able_to_fail() {
     ] {
         assert_ne!(odd_about(&machine.replace(from, to), "M"), [""; 0], "{to}");
     }
+    let line = "let Some(x) = y else { return };";
+    assert_eq!(silent(&["// Why.", line, "", line]), [line]);
     for (line, word, answer) in [
         ("use sled;", "sled", true),
         ("use sled::Tree;", "sled", true),

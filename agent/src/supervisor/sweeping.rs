@@ -34,6 +34,7 @@ impl Supervisor {
                     self.input(Input::Drained);
                     return;
                 }
+                Some(sweep::Output::Bug(what)) => return self.bug(what),
             };
         }
     }
@@ -67,7 +68,7 @@ impl Supervisor {
                     sweep::Input::Left { processes: descendants().len(), helping: false }
                 }
                 // Nobody will read what they have printed.
-                Some(sweep::Output::Drain | sweep::Output::Done { .. }) => {
+                Some(sweep::Output::Drain | sweep::Output::Done { .. } | sweep::Output::Bug(_)) => {
                     let _ = self.executor.cleanup();
                     std::process::exit(0);
                 }

@@ -62,8 +62,10 @@ impl Hub {
 
     /// A link that has greeted, or is no more, is not waited for.
     fn heard(&mut self, link: LinkId, agent: &str) {
-        let Some(waiting) = self.ungreeted.get_mut(agent) else { return };
-        let Some(index) = waiting.iter().position(|(other, _)| *other == link) else { return };
+        let waiting = self.ungreeted.get_mut(agent);
+        let index = waiting.as_ref().and_then(|waiting| waiting.iter().position(|(other, _)| *other == link));
+        // Most links that end have greeted.
+        let (Some(waiting), Some(index)) = (waiting, index) else { return };
         let (_, until) = waiting.remove(index);
         if waiting.is_empty() {
             self.ungreeted.remove(agent);
@@ -72,6 +74,7 @@ impl Hub {
     }
 
     pub(super) fn link_down(&mut self, now: Now, link: LinkId, out: &mut Vec<Output>) {
+        // The end of one that was dismissed is told afterwards.
         let Some(agent) = self.links.remove(&link) else { return };
         self.heard(link, &agent);
         if self.contests.get(&agent).is_some_and(|contest| contest.link == link) {
@@ -95,6 +98,7 @@ impl Hub {
     /// Lets a peer go, for the reason that it broke the rules if there is no other; what it runs is awaited as after any
     /// lost link. Nothing more is taken from the link and no job is given to it, although its end may be noticed later.
     pub(super) fn dismiss(&mut self, now: Now, link: LinkId, why: String, code: Option<Code>, out: &mut Vec<Output>) {
+        // What it said last may be as wrong as what it was dismissed for.
         let Some(agent) = self.links.get(&link) else { return };
         out.push(Output::Complain(agent.clone(), format!("agent {agent}: {why}")));
         out.push(Output::Send(link, MasterMessage::Bye(Bye { why, code: code.map(|code| code.word().to_string()) })));
@@ -103,6 +107,7 @@ impl Hub {
     }
 
     pub(super) fn revoke(&mut self, now: Now, name: &str, out: &mut Vec<Output>) {
+        // A person may name anybody.
         let Some(record) = self.agents.get_mut(name) else { return };
         record.revoked = true;
         out.push(Output::Agent(record.clone()));
@@ -136,7 +141,7 @@ impl Hub {
         }
         hello.host = plain(&hello.host);
         hello.version = plain(&hello.version);
-        let Some(record) = self.agents.get_mut(&name) else { return };
+        let Some(record) = self.agents.get_mut(&name) else { return self.bugs.note("hello: no such agent") };
         if record.identity.as_ref().is_some_and(|identity| *identity != hello.identity) {
             let why = format!(
                 "the token of {name} already belongs to another machine{}; if this one replaces it, revoke {name} and \
@@ -245,13 +250,17 @@ impl Hub {
         while let Some((_, name)) = self.contest_by.first().filter(|(until, _)| *until <= now.steady).cloned() {
             match self.end_contest(&name) {
                 Some(contest) => self.admit(now, contest.link, name, contest.hello, out),
-                None => _ = self.contest_by.pop_first(),
+                None => {
+                    self.contest_by.pop_first();
+                    self.bugs.note("door: a contest that is not under way");
+                }
             }
         }
     }
 
     /// An agent said something of a kind that is not known: nothing depends on it, and it is told now and then.
     pub(super) fn pass_over(&mut self, now: Now, link: LinkId, what: &str, out: &mut Vec<Output>) {
+        // Of a link that was let go.
         let Some(name) = self.links.get(&link).cloned() else { return };
         if self.link_of(&name) != Some(link) {
             self.dismiss(now, link, format!("{what} before the greeting"), None, out);
@@ -266,7 +275,7 @@ impl Hub {
     }
 
     fn admit(&mut self, now: Now, link: LinkId, name: String, hello: Hello, out: &mut Vec<Output>) {
-        let Some(record) = self.agents.get_mut(&name) else { return };
+        let Some(record) = self.agents.get_mut(&name) else { return self.bugs.note("admit: no such agent") };
         record.identity = Some(hello.identity.clone());
         record.host.clone_from(&hello.host);
         record.platforms.clone_from(&hello.platforms);

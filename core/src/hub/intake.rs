@@ -51,13 +51,16 @@ impl Hub {
     pub(super) fn data(&mut self, now: Now, link: LinkId, header: DataHeader, bytes: &[u8], out: &mut Vec<Output>) {
         let key = header.key;
         let speaker = self.links.get(&link).filter(|name| self.link_of(name) == Some(link));
+        // A link that has not greeted, or was let go, has nothing to send.
         let Some(speaker) = speaker else { return };
         if self.scheduler.holder(key) != Some(speaker.as_str()) {
             // Under way when the attempt was given up, or a lie: nothing is kept and nothing is acknowledged.
             return;
         }
         let index = usize::from(header.stream);
-        let Some(intake) = self.intakes.get_mut(&key) else { return };
+        let Some(intake) = self.intakes.get_mut(&key) else {
+            return self.bugs.note("data: nothing is taken of an attempt that is under way");
+        };
         if index >= STREAMS {
             self.dismiss(now, link, format!("stream {index}, of at most {STREAMS}"), None, out);
             return;
@@ -112,6 +115,7 @@ impl Hub {
 
     /// Lets an agent go that sends more than it may before it is acknowledged: its own count is never less than ours.
     fn check_window(&mut self, now: Now, link: LinkId, out: &mut Vec<Output>) {
+        // What it sent may have been the last that it was let say.
         let Some(name) = self.links.get(&link) else { return };
         let intakes = self.scheduler.runs(name).filter_map(|key| self.intakes.get(&key));
         let in_flight = intakes.map(|intake| intake.in_flight).filter(|(other, _)| *other == link);
@@ -123,6 +127,7 @@ impl Hub {
 
     /// Takes what a log says about its job.
     pub(super) fn fold(&mut self, now: Now, key: JobKey, bytes: &[u8], out: &mut Vec<Output>) {
+        // At a start, what follows the piece that ended the attempt.
         let Some(intake) = self.intakes.get_mut(&key) else { return };
         let (mut step, mut seen, mut artifacts, mut verdict) = (None, false, Vec::new(), None);
         let result = intake.decoder.push(bytes, |item| {
@@ -159,8 +164,11 @@ impl Hub {
     }
 
     pub(super) fn flushed(&mut self, now: Now, key: JobKey, stream: u16, length: u64, out: &mut Vec<Output>) {
+        // The disk goes on with what was given up.
         let Some(intake) = self.intakes.get_mut(&key) else { return };
-        let Some(receiver) = intake.streams.get_mut(usize::from(stream)) else { return };
+        let Some(receiver) = intake.streams.get_mut(usize::from(stream)) else {
+            return self.bugs.note("flushed: a stream of which nothing was appended");
+        };
         let before = receiver.durable();
         if receiver.flushed(length) {
             let length = receiver.durable();
@@ -173,9 +181,10 @@ impl Hub {
     }
 
     pub(super) fn sealed(&mut self, now: Now, key: JobKey, stream: u16, right: bool, out: &mut Vec<Output>) {
+        // The disk goes on with what was given up.
         let Some(intake) = self.intakes.get_mut(&key) else { return };
         let Some(sealed) = usize::from(stream).checked_sub(1).and_then(|index| intake.sealed.get_mut(index)) else {
-            return;
+            return self.bugs.note("sealed: a stream that was not announced");
         };
         if right {
             *sealed = Some(true);
@@ -193,6 +202,7 @@ impl Hub {
 
     /// Ends an attempt when its verdict and all it announced are durable.
     fn settle(&mut self, now: Now, key: JobKey, out: &mut Vec<Output>) {
+        // What was just taken may have ended it.
         let Some(intake) = self.intakes.get_mut(&key) else { return };
         for (artifact, sealed) in intake.artifacts.iter().zip(intake.sealed.iter_mut()) {
             let durable = intake.streams.get(usize::from(artifact.stream)).map_or(0, StreamReceiver::durable);
@@ -201,14 +211,13 @@ impl Hub {
                 out.push(Output::Seal(key, artifact.clone()));
             }
         }
+        // Artifacts may come first.
         let Some(log) = intake.streams.first() else { return };
         let complete = log.durable() == log.length() && intake.sealed.iter().all(|sealed| *sealed == Some(true));
-        if !complete || intake.verdict.is_none() {
-            return;
-        }
+        // More is to come, or to be flushed.
+        let Some(verdict) = intake.verdict.take_if(|_| complete) else { return };
         let log_bytes = log.durable();
-        let Some(intake) = self.intakes.remove(&key) else { return };
-        let Some(verdict) = intake.verdict else { return };
+        let Some(intake) = self.intakes.remove(&key) else { return self.bugs.note("settle: nothing is taken of it") };
         // Of a path collected more than once the last file counts.
         let artifacts =
             intake.artifacts.iter().enumerate().filter(|(index, artifact)| {

@@ -14,6 +14,7 @@ impl Hub {
         let number = |index: usize| event.first_job + index as u64;
         for record in jobs.iter_mut() {
             let index = record.id.checked_sub(event.first_job).and_then(|index| usize::try_from(index).ok());
+            // What its plan has not is told as impossible when it is to begin.
             let Some(spec) = index.and_then(|index| specs.get(index)) else { continue };
             let needed = |need: &u32| {
                 let other = specs.get(*need as usize)?;
@@ -45,8 +46,8 @@ impl Hub {
                 if under_way || mine.contains(&needed.job) {
                     continue;
                 }
-                // Of what has changed since it was read nothing is said, and then the job is not queued on it.
                 let other = others.get(&needed.job).filter(|other| self.scheduler.is_newest(other));
+                // Of what has changed since it was read nothing is said, and then the job is not queued on it.
                 let Some(other) = other else { continue };
                 match other.state {
                     JobState::Passed => {

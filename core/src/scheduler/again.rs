@@ -1,6 +1,6 @@
 //! Attempts that are given up, or taken back → jobs that are queued again, and those that somebody cancels.
 
-use super::{DOUBLINGS, Output, Scheduler};
+use super::{DOUBLINGS, Output, RELEASED, Scheduler};
 use crate::clock::Now;
 use crate::job::{Fault, JobId, JobKey, JobState};
 use crate::ledger::JobRecord;
@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 impl Scheduler {
     /// Queues a job again, `infra` troubles richer: none for an attempt that never began.
     pub(super) fn again(&mut self, now: Now, key: JobKey, why: String, infra: u32, out: &mut Vec<Output>) {
+        // Trouble of an attempt that was given up before.
         if self.holder(key).is_none() {
             return;
         }
@@ -25,7 +26,7 @@ impl Scheduler {
     /// away before another one begins.
     pub(super) fn orphaned(&mut self, now: Now, key: JobKey, why: String, out: &mut Vec<Output>) {
         if self.holder(key).is_none() || self.free_slot(now, key).is_none() {
-            return;
+            return self.bugs.note("orphaned: nobody runs it");
         }
         if let Some(job) = self.jobs.get_mut(&key.job) {
             job.record.awaited = Some(true);
@@ -35,6 +36,7 @@ impl Scheduler {
 
     /// Gives an attempt back to the agent that was not awaited any longer, if no other has been begun.
     pub(super) fn reclaim(&mut self, key: JobKey, name: &str, out: &mut Vec<Output>) -> bool {
+        // An agent may come with what ended long ago.
         let Some(job) = self.jobs.get_mut(&key.job) else { return false };
         let record = &mut job.record;
         let same = record.attempt == key.attempt && record.agent.as_deref() == Some(name);
@@ -57,7 +59,7 @@ impl Scheduler {
     pub(super) fn requeue(&mut self, now: Now, key: JobKey, why: String, infra: u32, out: &mut Vec<Output>) {
         let retry_ms = self.policy.retry_ms;
         let repository_ms = self.repository_wait(key.job);
-        let Some(job) = self.jobs.get_mut(&key.job) else { return };
+        let Some(job) = self.jobs.get_mut(&key.job) else { return self.bugs.note("requeue: no such job") };
         job.orphan = None;
         job.seen_since = None;
         if let Some((who, _)) = job.cancelled.take() {
@@ -85,6 +87,36 @@ impl Scheduler {
         out.push(Output::Changed(key.job));
     }
 
+    /// Forgets an ended job, but for what it was that ended.
+    pub(super) fn release(&mut self, id: JobId) {
+        if self.unfinished(id) {
+            return self.bugs.note("release: the job has not ended");
+        }
+        self.set_timer(id, None);
+        let Some(job) = self.jobs.remove(&id) else { return self.bugs.note("release: no such job") };
+        self.released.insert(id, (job.record.attempt, job.record.state));
+        if self.released.len() > RELEASED {
+            self.released.pop_first();
+        }
+    }
+
+    /// Trouble that ends an attempt and says nothing about its agent.
+    pub(super) fn broken_quietly(&mut self, now: Now, key: JobKey, why: String, out: &mut Vec<Output>) {
+        self.again(now, key, why, 1, out);
+    }
+
+    pub(super) fn impossible(&mut self, now: Now, id: JobId, why: String, out: &mut Vec<Output>) {
+        // It has ended meanwhile.
+        let Some(record) = self.job(id).filter(|record| !record.state.ended()) else { return };
+        let key = JobKey { job: id, attempt: record.attempt };
+        if self.holder(key).is_some()
+            && let Some(name) = self.free_slot(now, key)
+        {
+            out.push(Output::Forget(name, key));
+        }
+        self.end(now, id, JobState::Infra, Fault::Infrastructure, why, out);
+    }
+
     pub(super) fn cancel(&mut self, now: Now, ids: Vec<JobId>, who: &str, out: &mut Vec<Output>) {
         // Those that wait for others first, so that none is skipped for one that is cancelled with it.
         let (blocked, others): (Vec<JobId>, Vec<JobId>) = ids.into_iter().partition(|id| self.waits_for_others(*id));
@@ -96,6 +128,7 @@ impl Scheduler {
 
     pub(super) fn cancel_one(&mut self, now: Now, id: JobId, who: String, out: &mut Vec<Output>) {
         let until = self.cancel_until(now);
+        // It has ended while somebody asked for its end.
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let key = JobKey { job: id, attempt: job.record.attempt };
         match job.record.state {
@@ -108,7 +141,9 @@ impl Scheduler {
                 job.record.cause.clone_from(&who);
                 job.record.fault = Fault::Person;
                 job.cancelled = Some((who.clone(), until));
-                let Some(name) = job.record.agent.clone() else { return };
+                let Some(name) = job.record.agent.clone() else {
+                    return self.bugs.note("cancel: nobody runs what is under way");
+                };
                 self.rearm(id);
                 out.push(Output::Changed(id));
                 if self.agents.get(&name).is_some_and(|agent| agent.connected) {
@@ -117,6 +152,7 @@ impl Scheduler {
                     self.broken_quietly(now, key, who, out);
                 }
             }
+            // Ended, and not released yet.
             _ => {}
         }
     }

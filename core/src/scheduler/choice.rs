@@ -16,13 +16,19 @@ impl Scheduler {
         }
         while !self.queues.is_empty() && self.has_room() {
             self.choose_collector();
+            // None of those that wait fits an agent with room.
             let Some((id, name)) = self.choose(now) else { return };
             self.dequeue(id);
-            let Some(queue) = self.jobs.get(&id).map(Self::queue_of) else { return };
-            let (Some(job), Some(agent)) = (self.jobs.get_mut(&id), self.agents.get(&name)) else { return };
+            let (Some(job), Some(agent)) = (self.jobs.get_mut(&id), self.agents.get(&name)) else {
+                return self.bugs.note("dispatch: no such job, or agent");
+            };
+            let queue = Self::queue_of(job);
             job.ran_ms = 0;
             let place = agent.place(now.steady, &name, &job.wanted, &job.met).filter(|_| agent.told);
             let record = &mut job.record;
+            if record.state != JobState::Queued || record.blocked == Some(true) {
+                return self.bugs.note("dispatch: the job does not wait for an agent");
+            }
             record.offered = place.map(|place| unrooted(place).to_string());
             // From here on another attempt counts, whatever became of that one.
             out.extend(no_longer_awaited(record).map(|(name, key)| Output::Forget(name, key)));
@@ -55,6 +61,7 @@ impl Scheduler {
         for (queue, ids) in &self.queues {
             // Who collects goes before an older one that came back to its queue: else neither would be served.
             let collector = self.units.collector().filter(|id| ids.contains(id));
+            // A queue of which the last has gone is taken away.
             let Some(id) = collector.or(ids.first().copied()) else { continue };
             let rank = (queue.order, self.running.get(&queue.repository).copied().unwrap_or(0), id);
             let alone = queue.units.is_empty();

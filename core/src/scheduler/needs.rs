@@ -65,7 +65,7 @@ impl Scheduler {
 
     /// Writes down what a blocked job waits for. Those that have passed before are remembered too: they may be built again.
     fn link(&mut self, id: JobId) {
-        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Some(job) = self.jobs.get_mut(&id) else { return self.bugs.note("link: no such job") };
         for needed in job.record.needs.iter_mut().flatten() {
             let artifacts = Arc::new(core::mem::take(&mut needed.artifacts));
             match needed.attempt.take() {
@@ -78,7 +78,7 @@ impl Scheduler {
 
     /// A job waits for no others from now on.
     pub(super) fn unlink(&mut self, id: JobId) {
-        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Some(job) = self.jobs.get_mut(&id) else { return self.bugs.note("unlink: no such job") };
         job.record.blocked = None;
         job.open = Open::default();
         for needed in job.record.needs.iter().flatten() {
@@ -98,7 +98,10 @@ impl Scheduler {
     /// Blocks those of the jobs just taken that need what has not passed; gives those that are left.
     pub(super) fn block(&mut self, taken: Vec<JobId>) -> Vec<JobId> {
         for id in &taken {
-            let Some(job) = self.jobs.get_mut(id) else { continue };
+            let Some(job) = self.jobs.get_mut(id) else {
+                self.bugs.note("block: no such job");
+                continue;
+            };
             let open = job.record.needs.iter().flatten().any(|needed| needed.attempt.is_none());
             job.record.blocked = (open && job.record.skipped.is_none()).then_some(true);
             if job.record.blocked.is_some() {
@@ -130,7 +133,11 @@ impl Scheduler {
 
     /// Queues a job that was just taken, or says that it is blocked or skipped.
     pub(super) fn begin(&mut self, now: Now, id: JobId, out: &mut Vec<Output>) {
-        let Some(job) = self.jobs.get(&id) else { return };
+        let Some(job) = self.jobs.get(&id) else { return self.bugs.note("begin: no such job") };
+        if job.record.state.ended() {
+            // One that was taken with it has ended, and was followed.
+            return;
+        }
         if let Some(first) = job.record.skipped {
             let by = (first, job.record.fault, job.record.cause.clone());
             self.skip(now, id, by, out);
@@ -163,11 +170,20 @@ impl Scheduler {
         let mut ended = vec![id];
         while let Some(id) = ended.pop() {
             let dependants = self.dependants_of(id);
-            let Some(job) = self.jobs.get(&id).filter(|_| !dependants.is_empty()) else { continue };
+            if dependants.is_empty() {
+                continue;
+            }
+            let Some(job) = self.jobs.get(&id) else {
+                self.bugs.note("follow: no such job");
+                continue;
+            };
             if job.record.state == JobState::Passed {
                 let passed = (job.record.attempt, Arc::new(job.record.artifacts.clone()));
                 for dependant in dependants {
-                    let Some(job) = self.jobs.get_mut(&dependant) else { continue };
+                    let Some(job) = self.jobs.get_mut(&dependant) else {
+                        self.bugs.note("follow: no such dependant");
+                        continue;
+                    };
                     job.open.needs.remove(&id);
                     job.open.met.insert(id, passed.clone());
                     if job.open.needs.is_empty() && self.unblock(now, dependant, out) {
@@ -186,7 +202,10 @@ impl Scheduler {
 
     /// Queues a job of which all needs have passed, and pins which attempts those were. True if that ended it.
     fn unblock(&mut self, now: Now, id: JobId, out: &mut Vec<Output>) -> bool {
-        let Some(job) = self.jobs.get_mut(&id) else { return false };
+        let Some(job) = self.jobs.get_mut(&id) else {
+            self.bugs.note("unblock: no such job");
+            return false;
+        };
         let open = core::mem::take(&mut job.open);
         let record = &mut job.record;
         for needed in record.needs.iter_mut().flatten() {
@@ -203,7 +222,10 @@ impl Scheduler {
 
     /// Queues a job that needs no more. True if that ended it.
     fn ready(&mut self, now: Now, id: JobId, out: &mut Vec<Output>) -> bool {
-        let Some(job) = self.jobs.get_mut(&id) else { return false };
+        let Some(job) = self.jobs.get_mut(&id) else {
+            self.bugs.note("ready: no such job");
+            return false;
+        };
         let record = &mut job.record;
         let size = bytes(record.needs.as_deref().unwrap_or_default());
         let fits = size <= NEEDS_BYTES;
@@ -223,8 +245,11 @@ impl Scheduler {
 
     fn skip(&mut self, now: Now, id: JobId, by: (JobId, Fault, String), out: &mut Vec<Output>) {
         self.unlink(id);
-        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Some(job) = self.jobs.get_mut(&id) else { return self.bugs.note("skip: no such job") };
         let record = &mut job.record;
+        if record.state != JobState::Queued {
+            return self.bugs.note("skip: the job does not wait");
+        }
         record.state = JobState::Cancelled;
         record.ended_at = Some(now.wall);
         let (first, fault, cause) = by;

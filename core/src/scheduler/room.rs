@@ -114,9 +114,13 @@ impl Class {
 impl Scheduler {
     /// Takes an agent out of the file.
     pub(super) fn lift(&mut self, name: &str) {
+        // One that is new, or not known any more, is nowhere.
         let Some(agent) = self.agents.get_mut(name) else { return };
+        // It is lifted out already.
         let Some(filed) = agent.filed.take() else { return };
-        let Some(class) = self.classes.get_mut(&agent.offer) else { return };
+        let Some(class) = self.classes.get_mut(&agent.offer) else {
+            return self.bugs.note("lift: the agent is not where it was filed");
+        };
         class.take(agent, &filed);
         if class.known == 0 {
             self.classes.remove(&agent.offer);
@@ -126,6 +130,7 @@ impl Scheduler {
     /// Files an agent as it is now.
     pub(super) fn file(&mut self, name: &str) {
         self.lift(name);
+        // Its token was revoked before it said what it is filed for.
         let Some(agent) = self.agents.get_mut(name) else { return };
         let filed = Filed { name: name.into(), here: agent.connected, cost: agent.cost() };
         match self.classes.get_mut(&agent.offer) {
@@ -171,6 +176,7 @@ impl Scheduler {
                     }
                     let agent = self.agents.get(name.as_ref());
                     let place = agent.and_then(|agent| agent.place(now, name, wanted.platform, met));
+                    // None of its places is of use now: all are paused, or it is not known any more.
                     let Some(place) = place else { continue };
                     let found = (weight(met, name, place), cost + more, name.as_ref());
                     best = Some(best.map_or(found, |best| best.min(found)));
@@ -253,6 +259,7 @@ mod tests {
                 _ => Input::AgentLoad { agent, load_permille: random.below(3000) as u32 },
             };
             scheduler.handle(Now { steady: turn, wall: turn }, input, &mut out);
+            assert!(!out.drain(..).any(|output| matches!(output, super::super::Output::Bug(_))));
             for platform in ["linux", "linux-debian/x86_64", "rtos", "plan9"] {
                 let met: Vec<Met> = (0..random.below(4))
                     .map(|_| Met {

@@ -16,7 +16,7 @@ pub const CANCEL_FULL_MS: Millis = 2_000;
 
 impl Scheduler {
     pub(super) fn set_timer(&mut self, id: JobId, timer: Option<Millis>) {
-        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Some(job) = self.jobs.get_mut(&id) else { return self.bugs.note("set_timer: no such job") };
         if let Some(old) = job.timer.take() {
             self.timers.remove(&(old, id));
         }
@@ -28,7 +28,7 @@ impl Scheduler {
 
     /// Sets the job's one timer to whatever comes first for it.
     pub(super) fn rearm(&mut self, id: JobId) {
-        let Some(job) = self.jobs.get(&id) else { return };
+        let Some(job) = self.jobs.get(&id) else { return self.bugs.note("rearm: no such job") };
         let record = &job.record;
         let timer = match record.state {
             JobState::Queued if record.blocked == Some(true) => None,
@@ -58,13 +58,16 @@ impl Scheduler {
             if at > now.steady {
                 break;
             }
-            self.set_timer(id, None);
+            self.timers.pop_first();
             self.due(now, id, out);
         }
     }
 
     fn due(&mut self, now: Now, id: JobId, out: &mut Vec<Output>) {
-        let Some(job) = self.jobs.get(&id) else { return };
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.timer = None;
+        }
+        let Some(job) = self.jobs.get(&id) else { return self.bugs.note("due: no such job") };
         let record = &job.record;
         let key = JobKey { job: id, attempt: record.attempt };
         match record.state {
@@ -100,13 +103,13 @@ impl Scheduler {
                     }
                 }
             }
-            _ => {}
+            _ => self.bugs.note("due: the job has ended"),
         }
     }
 
     /// The agent of this job is connected from now on, or is not any more.
     pub(super) fn watch(&mut self, now: Now, id: JobId, connected: bool) {
-        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Some(job) = self.jobs.get_mut(&id) else { return self.bugs.note("watch: no such job") };
         if let Some(since) = job.seen_since.take() {
             job.ran_ms = job.ran_ms.saturating_add(now.steady.saturating_sub(since));
         }
@@ -130,6 +133,7 @@ impl Scheduler {
         let until = self.cancel_until(now);
         let held: Vec<JobId> = self.agents.values().flat_map(|agent| agent.runs.iter().map(|key| key.job)).collect();
         for id in held {
+            // Only what is cancelled has a moment to be moved.
             let Some((_, by)) = self.jobs.get_mut(&id).and_then(|job| job.cancelled.as_mut()) else { continue };
             *by = until.min(*by);
             self.rearm(id);

@@ -113,6 +113,7 @@ impl Job {
 
     /// Remembers that its last attempt met trouble where it was.
     pub(super) fn meet(&mut self, agent: Option<String>, blame: Blame) {
+        // A record of an older master does not say where that was.
         let Some(agent) = agent else { return };
         let met = Met { agent, platform: self.place(), blame };
         if !self.met.contains(&met) && self.met.len() < MET {
@@ -165,6 +166,7 @@ impl Agent {
 impl Scheduler {
     /// Trouble that is somebody's: counts it and ends the attempt.
     pub(super) fn broken(&mut self, now: Now, key: JobKey, blame: Blame, why: String, out: &mut Vec<Output>) {
+        // Of what was given up before.
         let Some(name) = self.holder(key).map(ToString::to_string) else { return };
         let agents = blame != Blame::Repository;
         let excused = agents && self.agents.get_mut(&name).is_some_and(|agent| agent.group.excuses(key));
@@ -187,7 +189,7 @@ impl Scheduler {
 
     /// Remembers that a job met trouble at an agent, and whose it was.
     fn trouble(&mut self, now: Now, name: &str, id: JobId, blame: Blame, why: &str) {
-        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Some(job) = self.jobs.get_mut(&id) else { return self.bugs.note("trouble: no such job") };
         if blame == Blame::Repository {
             let repository = job.record.repository.clone();
             if self.repositories.contains_key(&repository) || self.repositories.len() < REPOSITORIES {
@@ -197,7 +199,7 @@ impl Scheduler {
         }
         job.meet(Some(name.to_string()), blame);
         let platform = job.place();
-        let Some(agent) = self.agents.get_mut(name) else { return };
+        let Some(agent) = self.agents.get_mut(name) else { return self.bugs.note("trouble: no such agent") };
         let row = agent.row_of(&platform);
         row.add(why);
         self.pauses.extend(row.pause(now, &self.policy));
@@ -210,6 +212,7 @@ impl Scheduler {
             Outcome::Failed | Outcome::TimedOut => verdict.fault == Fault::Job,
             Outcome::Cancelled | Outcome::Infra | Outcome::Other(_) => false,
         };
+        // What its steps never came to says nothing.
         let Some(job) = self.jobs.get(&id).filter(|_| ran) else { return };
         self.repositories.remove(&job.record.repository);
         if let Some(agent) = self.agents.get_mut(name) {

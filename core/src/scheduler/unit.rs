@@ -47,7 +47,13 @@ impl Scheduler {
     }
 
     pub(super) fn grant_units(&mut self, now: Now, agent: &str, key: JobKey, queue: &Queue, out: &mut Vec<Output>) {
-        let Some(job) = self.jobs.get(&key.job).filter(|_| !queue.units.is_empty()) else { return };
+        if queue.units.is_empty() {
+            return;
+        }
+        let Some(job) = self.jobs.get(&key.job) else { return self.bugs.note("grant_units: no such job") };
+        if !self.units.fits(key.job, &queue.units) {
+            self.bugs.note("grant_units: more than is free");
+        }
         let timeout_s = job.timeout_s;
         self.units.grant(now, agent, queue.who(), key, &queue.units, timeout_s);
         out.push(Output::Holds(agent.to_string()));

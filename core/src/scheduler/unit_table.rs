@@ -147,6 +147,7 @@ impl Scheduler {
         let mut queues = Vec::new();
         let mut waiting = 0;
         for (queue, ids) in &self.queues {
+            // It wants none of this unit.
             let Some((_, amount)) = queue.units.iter().find(|(name, _)| name == unit) else { continue };
             if !self.units.possible(&queue.units) {
                 continue;

@@ -87,6 +87,7 @@ impl Desk {
     pub fn give(&mut self, input: Input) -> Vec<Output> {
         let mut out = Vec::new();
         self.scheduler.handle(self.moment(), input, &mut out);
+        assert!(!out.iter().any(|output| matches!(output, Output::Bug(_))), "{out:?}");
         out
     }
 
@@ -97,6 +98,7 @@ impl Desk {
         while let Some(due) = self.scheduler.deadline().filter(|due| *due <= until) {
             self.now = self.now.max(due);
             self.scheduler.handle(self.moment(), Input::Tick, &mut out);
+            assert!(!out.iter().any(|output| matches!(output, Output::Bug(_))), "{out:?}");
         }
         self.now = until;
         out

@@ -132,7 +132,7 @@ pub fn feed(events: &[EventView], repository: Option<&str>, now: u64) -> String 
 /// Figures of the master as it stands (OpenMetrics 1.0).
 pub fn metrics(library: &Library) -> String {
     let (mut connected, mut slots, mut running, mut aside, mut passed_over) = (0_u64, 0_u64, 0_u64, 0_u64, 0_u64);
-    let (agents, waiting) = {
+    let (agents, waiting, bugs) = {
         let live = library.live();
         passed_over += live.agents.values().map(|agent| agent.passed_over).sum::<u64>();
         for agent in live.agents.values().filter(|agent| agent.connected) {
@@ -141,7 +141,7 @@ pub fn metrics(library: &Library) -> String {
             running += agent.running.len() as u64;
             aside += u64::from(agent.set_aside.is_some());
         }
-        (live.agents.len() as u64, live.waiting.len() as u64)
+        (live.agents.len() as u64, live.waiting.len() as u64, live.bugs_found)
     };
     let mut out = String::new();
     for (name, help, value) in [
@@ -153,6 +153,7 @@ pub fn metrics(library: &Library) -> String {
         ("sai_jobs_queued", "Jobs that wait for an agent.", waiting),
         ("sai_viewers", "Pages that are open.", library.changes.watching() as u64),
         ("sai_passed_over", "Messages and frames of agents that were of no known kind.", passed_over),
+        ("sai_bugs", "Times that Sai has found a mistake of its own.", bugs),
     ] {
         out.push_str(&format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n"));
     }

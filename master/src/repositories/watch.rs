@@ -68,8 +68,11 @@ impl Watch {
             if let Some(input) = inputs.pop_front() {
                 schedule.handle(steady(), input, &mut outputs);
             }
-            if let Some(LookOutput::Look(named)) = outputs.pop() {
-                inputs.push_back(self.look(&named).await);
+            for output in outputs {
+                match output {
+                    LookOutput::Look(named) => inputs.push_back(self.look(&named).await),
+                    LookOutput::Bug(what) => crate::live::tell_bug(&self.shared.live, what),
+                }
             }
             if !inputs.is_empty() {
                 continue;

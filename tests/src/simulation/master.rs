@@ -123,6 +123,7 @@ impl World {
                     self.master.finished.insert(key);
                 }
                 Output::Touch(_) | Output::Say(_) | Output::Complain(..) => {}
+                Output::Bug(what) => return self.contradicted(what),
             }
         }
         self.check_turn(&rows, &turn.releases)?;
@@ -251,6 +252,7 @@ impl World {
                 }
                 turns::Output::Release(turn) => self.release_turn(turn)?,
                 turns::Output::Slow(_) => {}
+                turns::Output::Bug(what) => return self.contradicted(what),
             }
         }
         Ok(())

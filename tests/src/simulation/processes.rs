@@ -93,6 +93,7 @@ impl Processes {
                     Input::Left { processes, helping: false }
                 }
                 Some(Output::Drain) => Input::Read,
+                Some(Output::Bug(what)) => panic!("the sweep contradicts itself: {what}"),
                 Some(Output::Done { left }) => {
                     self.told = Some(left);
                     return None;
