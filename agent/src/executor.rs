@@ -15,7 +15,7 @@ pub use pipe::Pipe;
 
 use crate::cgroup::{Enclosure, enclose};
 use crate::git::Stop;
-use crate::job_directory::RunnerOptions;
+use crate::job_directory::{CGROUPS, RunnerOptions};
 use crate::mirror::Trouble;
 use rustix::process::Pid;
 use sai_core::job::JobKey;
@@ -25,8 +25,6 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-/// In a job directory: the list of the job's cgroups, one a line.
-pub(crate) const CGROUPS: &str = "cgroups";
 /// `PATH` of the steps when the agent has none itself.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 

@@ -29,11 +29,9 @@ use crate::cgroup;
 use crate::clean_start;
 use crate::container::Container;
 use crate::durable::{sync_directory, sync_files};
-use crate::executor::CGROUPS;
 use crate::process_tree::{Traces, boot, state};
 use crate::remove_tree::remove_tree;
 use crate::spool::{SpoolReader, SpoolWriter, recover};
-use crate::supervised::ask_to_vanish;
 use miniserde::{Deserialize, Serialize, json};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, WaitOptions, waitpid};
@@ -48,13 +46,15 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Name in the environment of each process of a job, by which what a killed supervisor left behind is found.
 pub const MARKER: &str = "SAI_JOB_MARKER";
+/// The list of the job's cgroups, one a line.
+pub(crate) const CGROUPS: &str = "cgroups";
 /// Name of the file with the credentials.
 const CREDENTIALS: &str = "credentials";
 /// Bytes of any of the small files that are read here.
@@ -513,6 +513,26 @@ pub(crate) fn listen(directory: &JobDirectory) -> io::Result<UnixListener> {
     match fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => UnixListener::bind(path),
+    }
+}
+
+pub(crate) fn connect(directory: &JobDirectory) -> io::Result<UnixStream> {
+    let (_open, path) = directory.control_path()?;
+    UnixStream::connect(path)
+}
+
+/// Asks the supervisor of an attempt to end its job at once, and waits until it is gone or the time is over.
+fn ask_to_vanish(directory: &JobDirectory, time: Duration) {
+    let Ok(mut socket) = connect(directory) else { return };
+    let begin = Instant::now();
+    if socket.set_read_timeout(Some(time)).is_err() || socket.write_all(b"X\n").is_err() {
+        return;
+    }
+    let mut buffer = [0; 4096];
+    while begin.elapsed() < time && matches!(socket.read(&mut buffer), Ok(read) if read > 0) {}
+    // Its socket is closed a moment before its lock.
+    while begin.elapsed() < time && matches!(directory.try_lock(), Ok(None)) {
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

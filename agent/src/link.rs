@@ -316,7 +316,7 @@ impl Dialer {
 
     async fn open(&self, purpose: Purpose) -> Result<Opened, DialError> {
         let limit = (self.timing.connect + self.timing.handshake) * TRIES;
-        let late = || Err(self.unreachable(&format_args!("no link within {}", seconds(limit))));
+        let late = || Err(self.unreachable(&format_args!("no link within {}", dial::seconds(limit))));
         within(limit, boxed(self.search(purpose))).await.unwrap_or_else(late)
     }
 
@@ -374,7 +374,7 @@ impl Dialer {
         match tunnel {
             Some(Ok(tcp)) => boxed(self.greet(tcp, host, purpose)).await,
             Some(Err(why)) => Err(self.unreachable(&why)),
-            None => Err(unreachable(format!("no answer within {}", seconds(self.timing.connect)))),
+            None => Err(unreachable(format!("no answer within {}", dial::seconds(self.timing.connect)))),
         }
     }
 
@@ -391,7 +391,7 @@ impl Dialer {
             }
         };
         within(self.timing.handshake, handshake).await.unwrap_or_else(|| {
-            let seconds = seconds(self.timing.handshake);
+            let seconds = dial::seconds(self.timing.handshake);
             Err(DialError::Unreachable(format!("{} took no link within {seconds}", self.address)))
         })
     }
@@ -453,14 +453,6 @@ pub(crate) fn plain(text: &str) -> String {
         out.push_str(word);
     }
     out.chars().take(REFUSAL_CHARACTERS).collect()
-}
-
-/// A time in seconds, with tenths where there are any. (Those of floating point cost 10 KB of program.)
-pub(crate) fn seconds(time: Duration) -> String {
-    match (time.as_secs(), time.subsec_millis() / 100) {
-        (whole, 0) => format!("{whole} s"),
-        (whole, tenths) => format!("{whole}.{tenths} s"),
-    }
 }
 
 /// Work in a place of its own: what waits for it would otherwise have room for all of its steps, several times over.
@@ -535,7 +527,7 @@ async fn drive<S: AsyncRead + AsyncWrite + Unpin + Send>(
         loop {
             let quiet = activity.quiet();
             let Some(left) = timing.dead.checked_sub(quiet).filter(|left| !left.is_zero()) else {
-                return format!("the other end was silent for {}", seconds(quiet));
+                return format!("the other end was silent for {}", dial::seconds(quiet));
             };
             // A frame may begin to stall at any time, so this looks up more often than silence alone would need.
             Timer::after(left.min(timing.ping)).await;

@@ -6,7 +6,7 @@
 //! about to be forgotten), and of the file that is wanted `H SHA256 PATH` (here it is), `P SHA256 BYTES WHY` (so far it has
 //! come, and what is in the way), `G SHA256 BLAME WHY` (it is not to be had). What one of them does not know it passes over.
 
-use crate::job_directory::{JobDirectory, reap};
+use crate::job_directory::{JobDirectory, connect, reap};
 use crate::needs::Want;
 use sai_core::job::{Blame, JobKey};
 use sai_core::limits::STREAMS;
@@ -143,26 +143,6 @@ pub async fn attach(directory: &JobDirectory) -> io::Result<Option<Supervised>> 
                 pause = ATTACH_PAUSE.min(2 * pause);
             }
         }
-    }
-}
-
-fn connect(directory: &JobDirectory) -> io::Result<UnixStream> {
-    let (_open, path) = directory.control_path()?;
-    UnixStream::connect(path)
-}
-
-/// Asks the supervisor of an attempt to end its job at once, and waits until it is gone or the time is over.
-pub(crate) fn ask_to_vanish(directory: &JobDirectory, time: Duration) {
-    let Ok(mut socket) = connect(directory) else { return };
-    let begin = Instant::now();
-    if socket.set_read_timeout(Some(time)).is_err() || socket.write_all(b"X\n").is_err() {
-        return;
-    }
-    let mut buffer = [0; 4096];
-    while begin.elapsed() < time && matches!(socket.read(&mut buffer), Ok(read) if read > 0) {}
-    // Its socket is closed a moment before its lock.
-    while begin.elapsed() < time && matches!(directory.try_lock(), Ok(None)) {
-        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

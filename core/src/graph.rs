@@ -10,7 +10,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::json::{At, Position, shown};
-use crate::matrix::JOBS_MAX;
+use crate::limits::JOBS_MAX;
 use crate::ordered::{Map, Set};
 use crate::platform;
 use crate::repo_spec::{Configuration, Need, RepoSpec, Warning};

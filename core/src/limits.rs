@@ -23,6 +23,9 @@ pub const WINDOW_BYTES: u64 = 4 << 20;
 /// Bytes of one log record's payload at most.
 pub const RECORD_BYTES: usize = 64 << 10;
 
+/// Jobs of an event at most: hundreds of configurations on tens of platforms, all of which a page can still sum up.
+pub const JOBS_MAX: usize = 10_000;
+
 /// Output channels one job may announce (stdout, stderr, serial ports, lines).
 pub const CHANNELS: usize = 64;
 

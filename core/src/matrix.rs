@@ -7,14 +7,13 @@ use alloc::vec::Vec;
 use crate::glob;
 use crate::graph::{self, Place};
 use crate::json::{At, Position, Spanned, shown};
+use crate::limits::JOBS_MAX;
 use crate::ordered::Map;
 use crate::platform::{self, NAME_MAX};
 use miniserde::{Deserialize, Serialize};
 
 use crate::repo_spec::{Configuration, IMPLIED_VALUES, Platform, RepoSpec, Token, Warning};
 
-/// Most jobs of an event.
-pub const JOBS_MAX: usize = 10_000;
 /// Longest build step once values are put in, in bytes: what a text may have before.
 pub const STEP_MAX: usize = crate::json::TEXT_MAX;
 /// Largest job, in bytes of its texts as JSON: its assignment must fit one frame of 1 MiB with room to spare.

@@ -7,7 +7,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use crate::graph;
-use crate::matrix::{JOBS_MAX, JobSpec};
+use crate::limits::JOBS_MAX;
+use crate::matrix::JobSpec;
 use miniserde::{Deserialize, Serialize, json};
 
 /// A plan as it is kept. Unknown keys are ignored, so that a later version may add some; new ones are optional.

@@ -4,7 +4,7 @@ use super::apt::{self, Apt};
 use super::emulation;
 use super::plan::{Request, Work};
 use super::scan::{self, Image, Scan, check_platform, scan};
-use super::staging::{Aside, MADE, Staging};
+use super::staging::{Aside, Staging};
 use super::trial;
 use super::users::{self, Use};
 use crate::container::Runner;
@@ -440,7 +440,7 @@ pub fn list(images: &Path) -> (Vec<Row>, Vec<String>) {
     let row = |image: Image| {
         let place = root.join(&image.platform);
         let changed = |name: &str| fs::metadata(place.join(name)).and_then(|about| about.modified()).ok();
-        let changed = [MADE, "env", "base", "layers"].into_iter().find_map(changed);
+        let changed = [trial::MADE, "env", "base", "layers"].into_iter().find_map(changed);
         let age = changed.and_then(|time| SystemTime::now().duration_since(time).ok()).unwrap_or_default();
         let shown = |layer: &PathBuf| layer.strip_prefix(&root).unwrap_or(layer).to_string_lossy().into_owned();
         Row {

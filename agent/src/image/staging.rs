@@ -3,7 +3,7 @@
 //! Nothing in a staging directory is ever offered. Whoever is killed leaves it to the next sweep, see `users`.
 
 use super::plan::Places;
-use super::trial;
+use super::trial::{self, MADE};
 use super::users::{NEW, OLD, is_abandoned, lock};
 use crate::durable::sync_directory;
 use crate::remove_tree::remove_tree;
@@ -13,8 +13,6 @@ use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-/// In a platform's directory: what its image was made of, and when, by the time of the file.
-pub const MADE: &str = ".made";
 /// Names tried for what is put aside. More are there only when as many old images are still in use.
 const OLD_NAMES: u32 = 1000;
 

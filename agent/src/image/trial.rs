@@ -6,7 +6,7 @@
 use crate::container::{Container, Network, Runner, Upper};
 use crate::executor::{Ended, Executor, Running, Step, Workspace, isolate};
 use crate::git::Stop;
-use crate::job_directory::RunnerOptions;
+use crate::job_directory::{CGROUPS, RunnerOptions};
 use sai_core::ordered::Map;
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -14,6 +14,8 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+/// In a platform's directory: what its image was made of, and when, by the time of the file.
+pub const MADE: &str = ".made";
 /// Both runners.
 pub const RUNNERS: [Runner; 2] = [Runner::Nspawn, Runner::Bwrap];
 /// Time for a step that does nothing.
@@ -126,13 +128,13 @@ pub fn found(text: &str, runner: Runner) -> Option<Result<(), String>> {
 /// Removes the cgroups of trials in a staging directory that somebody has left.
 pub fn sweep(staging: &Path) {
     for runner in RUNNERS {
-        let _ = crate::cgroup::remove(&place(staging, runner).join(crate::executor::CGROUPS));
+        let _ = crate::cgroup::remove(&place(staging, runner).join(CGROUPS));
     }
 }
 
 /// What people are told of an image whose place this is: a line for each runner that cannot run it.
 pub fn complaints(platform: &str, place: &Path) -> Vec<String> {
-    let text = fs::read_to_string(place.join(super::staging::MADE)).unwrap_or_default();
+    let text = fs::read_to_string(place.join(MADE)).unwrap_or_default();
     let failed = RUNNERS.into_iter().filter_map(|runner| Some((runner, found(&text, runner)?.err()?)));
     failed.map(|(runner, why)| format!("{platform} cannot be run by {}: {why}", runner.program())).collect()
 }
