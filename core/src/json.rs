@@ -5,6 +5,10 @@
 //! and means nothing. Reading is iterative and bounded: no input can exhaust the stack or take more than a small
 //! multiple of [`FILE_MAX`] of memory.
 
+mod written;
+
+pub use self::written::written;
+
 use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::String;

@@ -1,6 +1,7 @@
 //! Saifile → RepoSpec: the platforms and configurations that a `.sai.json` names, in file order, with what is wrong
 //! with it by line and column.
 
+mod boards;
 mod wants;
 
 use alloc::borrow::ToOwned;
@@ -30,6 +31,10 @@ pub const GLOBS_MAX: usize = 256;
 pub const NEEDS_MAX: usize = 256;
 /// Most units that a job may want: all of them are given in one decision.
 pub const UNITS_MAX: usize = 32;
+/// Most boards of a file.
+pub const BOARDS_MAX: usize = 1_000;
+/// Most steps of all boards of a file: each may have a pattern, and all of them are tried when it is read.
+pub const BOARD_STEPS_MAX: usize = 4_000;
 /// Bounds of the amount of a unit that a job may want.
 pub const AMOUNT_RANGE: core::ops::RangeInclusive<u32> = 1..=1_000;
 /// Most bytes in all `branches` of a file: all of them are held against the branch of each push.
@@ -71,6 +76,23 @@ pub struct Platform {
     pub units: Map<String, u32>,
     /// Whether steps are to be root, in a container.
     pub root: Option<bool>,
+    /// Boards on which what is built here is run, one after the other.
+    pub boards: Vec<Board>,
+}
+
+/// A board on which what was built is run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Board {
+    /// Where it stands.
+    pub at: Position,
+    /// The type of board that is wanted.
+    pub kind: String,
+    /// What else it must be known for.
+    pub tags: Vec<String>,
+    /// Paths of its images, artifacts of the job before.
+    pub images: Vec<String>,
+    /// All of it as [`json::written`] writes it; [`crate::trial::of`] reads it.
+    pub text: String,
 }
 
 /// A variant of the project, built on the platforms it selects.
@@ -102,6 +124,8 @@ pub struct Configuration {
     pub units: Map<String, u32>,
     /// Whether steps are to be root, in a container; stronger than the platform's.
     pub root: Option<bool>,
+    /// Boards on which what it builds is run; stronger than the platform's, and none where the list is empty.
+    pub boards: Option<Vec<Board>>,
 }
 
 /// What jobs of a configuration wait for: `NAME`, or `NAME@PLATFORM`. Which jobs that are is found by [`crate::graph`].
@@ -149,7 +173,8 @@ impl fmt::Display for Warning {
 pub fn read(bytes: &[u8]) -> Result<(RepoSpec, Vec<Warning>), Vec<At>> {
     let file = json::checked(bytes).map_err(|error| [error].to_vec())?;
     let tree = json::parse(bytes).map_err(|error| [error].to_vec())?;
-    let mut reader = Reader { file, tokens: 0, branches: 0, errors: Vec::new(), warnings: Vec::new() };
+    let mut reader =
+        Reader { file, tokens: 0, branches: 0, boards: 0, board_steps: 0, errors: Vec::new(), warnings: Vec::new() };
     let spec = reader.spec(&tree);
     json::sort(&mut reader.errors);
     let warnings = ordered::by_key(reader.warnings, |warning| (warning.line, warning.column));
@@ -165,6 +190,10 @@ struct Reader<'a> {
     tokens: usize,
     /// Bytes of `branches` so far.
     branches: usize,
+    /// Boards so far.
+    boards: usize,
+    /// Steps of boards so far.
+    board_steps: usize,
     errors: Vec<At>,
     warnings: Vec<Warning>,
 }
@@ -220,6 +249,7 @@ impl Reader<'_> {
         self.unique(&spec.configurations);
         self.unmatched(&spec);
         self.unused(&spec);
+        self.images(&spec);
         self.needs_as_value(&spec);
         spec
     }
@@ -290,6 +320,7 @@ impl Reader<'_> {
             env: Map::new(),
             units: Map::new(),
             root: None,
+            boards: Vec::new(),
         };
         // A platform whose build is wrong is kept, so that selectors naming it are not called wrong too.
         let mut broken = value.as_object().is_none();
@@ -306,7 +337,7 @@ impl Reader<'_> {
                 "step_timeout" => platform.step_timeout_s = self.seconds(value, &path),
                 "env" => platform.env = self.env(value, &path),
                 "units" => platform.units = self.units(value, &path),
-                "board" => self.warn(key.at, format!("{path}: not supported by this version, ignored")),
+                "board" if value.as_text().is_none() => platform.boards = self.boards(key.at, value, &path),
                 _ => self.warn(key.at, format!("{path}: unknown key, ignored")),
             }
         }
@@ -461,6 +492,7 @@ impl Reader<'_> {
             needs: Vec::new(),
             units: Map::new(),
             root: None,
+            boards: None,
         };
         for (key, value) in self.fields(value, &path) {
             let path = format!("{path}.{}", shown(&key.value));
@@ -489,7 +521,7 @@ impl Reader<'_> {
                 "root" if value.as_text().is_none() => configuration.root = self.boolean(value, &path),
                 "units" if value.as_text().is_none() => configuration.units = self.units(value, &path),
                 "board" if value.as_text().is_none() => {
-                    self.warn(key.at, format!("{path}: not supported by this version, ignored"));
+                    configuration.boards = Some(self.boards(key.at, value, &path));
                 }
                 other if value.as_text().is_some() || IMPLIED_VALUES.contains(&other) => {
                     if key.value.len() > NAME_MAX {

@@ -355,6 +355,11 @@ impl Reader {
         self.errors.push(at.expected(expected).about(path));
     }
 
+    /// All that was wrong, for who reads the rest of the file in another way.
+    pub fn into_errors(self) -> Vec<At> {
+        self.errors
+    }
+
     /// All that was wrong.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! `board` of a saifile → Trial: which board is wanted, what is flashed, and by what a run on it is judged.
 
 use crate::bench;
-use crate::json::{Value, shown};
+use crate::json::{self, Value, shown};
 use crate::limits::Millis;
 use crate::pattern::{self, Pattern};
 use crate::platform;
@@ -31,6 +31,8 @@ pub const BANNERS: u64 = 3;
 pub struct Trial {
     /// The type of board or rig that is wanted.
     pub kind: String,
+    /// What else it must be known for.
+    pub tags: Vec<String>,
     /// Images by target; an empty name is the board's first target.
     pub images: Vec<(String, String)>,
     /// Whether a board may be used that cannot be read back.
@@ -89,8 +91,14 @@ pub enum Step {
     Wait(Millis),
 }
 
-const KEYS: [&str; 13] = [
+/// What `${…}` may stand for besides what a step has captured: what is known of the image wherever a log is judged, and
+/// nothing that is secret, since a pattern is shown in logs and on pages.
+pub const VALUES: [&str; 5] = ["SAI_PROJECT", "SAI_REF", "SAI_COMMIT", "SAI_PLATFORM", "SAI_CONFIGURATION"];
+
+/// The keys of a `board`.
+pub const KEYS: [&str; 14] = [
     "type",
+    "tags",
     "flash",
     "unverified",
     "console",
@@ -117,6 +125,7 @@ pub fn read(reader: &mut Reader, value: &Value, path: &str) -> Trial {
     let steps = steps(reader, &section, &mut known);
     let trial = Trial {
         kind: reader.needed(&section, "type", platform::check_unit).unwrap_or_default(),
+        tags: tags(reader, &section),
         images: images(reader, &section),
         unverified: reader.boolean(&section, "unverified").unwrap_or(false),
         console: reader.checked(&section, "console", one_line),
@@ -137,6 +146,31 @@ pub fn read(reader: &mut Reader, value: &Value, path: &str) -> Trial {
         reader.lacking(&section, "one of the keys test, results, pass: what says that all is well");
     }
     trial
+}
+
+/// The trial that a text of [`crate::json::written`] says: it was read before, where it came from.
+///
+/// # Errors
+/// What was expected of it, by a version that writes such texts otherwise.
+pub fn of(text: &str) -> Result<Trial, String> {
+    let tree = json::parse(text.as_bytes()).map_err(|at| format!("board:{at}"))?;
+    let mut reader = Reader::new();
+    let trial = read(&mut reader, &tree, "");
+    reader.finish("board").map_err(|mut errors| errors.remove(0))?;
+    Ok(trial)
+}
+
+/// How many steps a `board` says that it has.
+pub fn steps_of(value: &Value) -> usize {
+    value.get("test").and_then(Value::as_array).map_or(0, <[Value]>::len)
+}
+
+fn tags(reader: &mut Reader, section: &Section<'_>) -> Vec<String> {
+    let tags = reader.checked_texts(section, "tags", platform::check_unit).unwrap_or_default();
+    if tags.len() > bench::TAGS_MAX {
+        reader.report(section, "tags", &format!("at most {} tags", bench::TAGS_MAX));
+    }
+    tags
 }
 
 fn pattern(reader: &mut Reader, section: &Section<'_>, key: &str) -> Option<Pattern> {
@@ -243,7 +277,7 @@ fn steps(reader: &mut Reader, section: &Section<'_>, known: &mut Vec<String>) ->
 
 /// What is put in for a name while a file is checked.
 fn value_of(name: &str, known: &[String]) -> Option<String> {
-    (name.starts_with("SAI_") || known.iter().any(|other| other == name)).then(String::new)
+    (VALUES.contains(&name) || known.iter().any(|other| other == name)).then(String::new)
 }
 
 fn pattern_text(reader: &mut Reader, value: &Value, path: &str, known: &[String]) -> Option<String> {
@@ -303,7 +337,8 @@ pub fn fill(text: &str, value: impl Fn(&str) -> Option<String>) -> Result<String
         match part {
             Part::Text(text) => out.push_str(text),
             Part::Name(name) => out.push_str(&value(name).ok_or_else(|| {
-                format!("${{SAI_…}}, or what a step before has captured, found ${{{}}}", shown(name))
+                let values = VALUES.join(", ");
+                format!("one of {values}, or what a step before has captured, found ${{{}}}", shown(name))
             })?),
         }
     }

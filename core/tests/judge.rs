@@ -396,7 +396,7 @@ fn a_trial_that_is_wrong_is_told_where() {
         ),
         (
             r#"{"type":"t","pass":"x","tests":[]}"#,
-            "F:1:24: board.tests: expected one of type, flash, unverified, console, identity, test, results, pass, fail, banner, banners, silent, timeout",
+            "F:1:24: board.tests: expected one of type, tags, flash, unverified, console, identity, test, results, pass, fail, banner, banners, silent, timeout",
         ),
         (
             r#"{"type":"t","results":"junit"}"#,
@@ -413,7 +413,7 @@ fn a_trial_that_is_wrong_is_told_where() {
         (r#"{"type":"t","test":[{"edge":"led"}]}"#, "F:1:21: board.test[0]: expected a key to: the level, 0 or 1"),
         (
             r#"{"type":"t","test":[{"send":"${x}"}]}"#,
-            "F:1:29: board.test[0].send: expected ${SAI_…}, or what a step before has captured, found ${x}",
+            "F:1:29: board.test[0].send: expected one of SAI_PROJECT, SAI_REF, SAI_COMMIT, SAI_PLATFORM, SAI_CONFIGURATION, or what a step before has captured, found ${x}",
         ),
         (
             r#"{"type":"t","test":[{"wait":"5"}]}"#,
@@ -422,7 +422,7 @@ fn a_trial_that_is_wrong_is_told_where() {
         (r#"{"type":"t","test":"x"}"#, "F:1:20: board.test: expected an array of at most 1000 steps"),
         (
             r#"{"type":"t","pass":"x","identity":"${ip}"}"#,
-            "F:1:35: board.identity: expected ${SAI_…}, or what a step before has captured, found ${ip}",
+            "F:1:35: board.identity: expected one of SAI_PROJECT, SAI_REF, SAI_COMMIT, SAI_PLATFORM, SAI_CONFIGURATION, or what a step before has captured, found ${ip}",
         ),
         (
             r#"{"type":"t","pass":"x","flash":"../x"}"#,

@@ -281,7 +281,7 @@ fn settings_of_platforms_and_configurations() {
         "platforms": { "p": { "build": "x", "timeout": 90, "step_timeout": "2m", "env": {"A": "1", "B": "1"} } },
         "configurations": {
             "c": { "timeout": "2h", "env": {"B": "2", "_c3": ""}, "priority": -5, "artifacts": " ./build//*.deb , a/**,," },
-            "d": { "step_timeout": " 15 m", "deps": [1], "board": {}, "needs": "c", "idle": 2, "pool": "x", "cmake": "" },
+            "d": { "step_timeout": " 15 m", "deps": [1], "board": [], "needs": "c", "idle": 2, "pool": "x", "cmake": "" },
         # },
             "e": {}
         },
@@ -291,7 +291,6 @@ fn settings_of_platforms_and_configurations() {
     assert_eq!(
         warnings,
         [
-            "6:58: configurations.d.board: not supported by this version, ignored",
             "6:85: configurations.d.idle: unknown key and no text, ignored",
             "6:96: configurations.d.pool: unknown key, and no build text uses it as a value",
             "10:9: extra: unknown key, ignored",
