@@ -13,6 +13,7 @@ pub mod clock;
 pub mod ebb;
 pub mod escape;
 pub mod few;
+pub mod flushes;
 pub mod forge_page;
 pub mod git_names;
 pub mod git_text;

@@ -486,6 +486,7 @@ impl Running {
             Report::Flushed { key, stream, length } => Input::Flushed(key, stream, length),
             Report::Sealed { key, stream, ok } => Input::Sealed(key, stream, ok),
             Report::Failed { key, why, .. } => Input::Unwritable(key, why),
+            Report::Bug(what) => return crate::live::tell_bug(&self.live, what),
             Report::Space { free_mib, low } => {
                 if low == self.space_hold.is_some() {
                     return;

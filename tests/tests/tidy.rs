@@ -40,6 +40,7 @@ const IMPORTERS: &[(&str, &[&str])] = &[
 const MACHINES: &[(&str, &str)] = &[
     ("ebb", "Ebb"),
     ("few", "Few"),
+    ("flushes", "Flushes"),
     ("hub", "Hub"),
     ("judge", "Judge"),
     ("look", "LookSchedule"),

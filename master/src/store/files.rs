@@ -18,7 +18,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 /// Bytes of a log in one LZ4 frame: large enough to pack well, small enough to unpack for one line.
 const PIECE_BYTES: usize = 1 << 20;
@@ -81,6 +81,8 @@ pub enum Report {
         /// Whether no new job should start. Bytes of running ones wait in the queue, unacknowledged, when it is full.
         low: bool,
     },
+    /// What is flushed when was decided by what cannot be: a mistake in Sai.
+    Bug(&'static str),
 }
 
 /// Takes reports.
@@ -676,17 +678,8 @@ impl Files {
     }
 }
 
-/// When unflushed bytes of a stream are made durable.
-pub(super) mod policy {
-    use super::Duration;
-
-    /// This many unflushed bytes are flushed at once: a flush of 1 MiB costs hardly more than one of a byte.
-    pub const BYTES: u64 = 1 << 20;
-    /// Fewer are flushed after this time: nobody notices, and a chatty job costs at most 20 flushes a second.
-    pub const DELAY: Duration = Duration::from_millis(50);
-    /// Below this much free space streams wait, so that records can still be written: the ledger's reserve twice.
-    pub const FLOOR_BYTES: u64 = 2 * super::super::ledger::RESERVE_BYTES;
-}
+/// Bytes of free space below which streams wait, so that records can still be written: the ledger's reserve twice.
+pub(super) const FLOOR_BYTES: u64 = 2 * super::ledger::RESERVE_BYTES;
 
 /// MiB, and whether that is low. Once low, an eighth more than the threshold is needed to end it, so that it does not
 /// flutter.

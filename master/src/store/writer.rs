@@ -1,15 +1,18 @@
 //! Operation → bytes in files → Report: one thread writes, a few flush side by side, one packs and unlinks.
 //!
 //! Several flushes at once are not for the processor: a journalling file system puts flushes that wait together into
-//! one commit, so that four threads finish several times as many small logs as one.
+//! one commit, so that four threads finish several times as many small logs as one. When which stream is flushed, and what
+//! follows, is decided in [`sai_core::flushes`].
 
 mod beside;
 
-use super::files::{Paths, Report, Reporter, free_bytes, judge_space, policy};
+use super::files::{FLOOR_BYTES, Paths, Report, Reporter, free_bytes, judge_space};
 use super::index::is_full;
 use super::lengths::Lengths;
+use sai_agent::clock::steady;
+use sai_core::flushes::{Flushes, Input, Name, Output};
 use sai_core::job::JobKey;
-use sai_core::ordered::{Map, Set};
+use sai_core::ordered::Map;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
@@ -23,8 +26,6 @@ use std::time::{Duration, Instant};
 const FLUSHERS: usize = 4;
 /// Streams whose file is kept open.
 const OPEN_FILES: usize = 256;
-/// Flushes handed out at once; each holds a file open.
-const FLUSHES: usize = 64;
 /// Bytes an operation counts in the queue besides its content, so that empty ones are bounded too.
 const OPERATION_BYTES: u64 = 64;
 /// Bytes written between two looks at the free space.
@@ -195,40 +196,21 @@ pub(super) fn start(shared: &Arc<Shared>) -> io::Result<Vec<JoinHandle<()>>> {
     Ok(threads)
 }
 
-/// What the writer knows about a stream that was used lately or is not all durable.
+/// What the writer holds of a stream that was used lately or is not all durable.
 struct Stream {
     file: Option<Arc<File>>,
-    /// Bytes in the file.
-    length: u64,
-    /// Durable bytes.
-    flushed: u64,
-    /// Its name may not be durable yet.
-    new: bool,
-    /// A flusher has it.
-    flushing: bool,
-    /// Somebody waits for it.
-    hurry: bool,
-    /// When its unflushed bytes are due.
-    due: Option<Instant>,
-    /// Length and digest to compare once it is durable.
-    seal: Option<(u64, [u8; 32])>,
-    /// That it is to be packed once it is durable, and whether files of its attempt that are not whole are unlinked then.
-    finish: Option<bool>,
+    /// What to compare it with once it is durable.
+    digest: Option<[u8; 32]>,
     /// When it was last used, counted in operations.
     used: u64,
 }
 
-type Name = (JobKey, u16);
-
 struct Writer {
     shared: Arc<Shared>,
     streams: Map<Name, Stream>,
-    due: Set<(Instant, Name)>,
+    flushes: Flushes,
     open: usize,
     used: u64,
-    in_flight: usize,
-    /// Ready to be flushed, but too many are under way.
-    waiting: VecDeque<Name>,
     /// No room: no append is tried before this time.
     stalled: Option<Instant>,
     looked: Option<Instant>,
@@ -242,11 +224,9 @@ impl Writer {
         Self {
             shared,
             streams: Map::new(),
-            due: Set::new(),
+            flushes: Flushes::default(),
             open: 0,
             used: 0,
-            in_flight: 0,
-            waiting: VecDeque::new(),
             stalled: None,
             looked: None,
             unlooked: 0,
@@ -270,10 +250,8 @@ impl Writer {
             if self.looked.is_none_or(|looked| now >= looked + LOOK_EVERY) {
                 self.look();
             }
-            while self.due.first().is_some_and(|(at, _)| *at <= now) {
-                if let Some((_, name)) = self.due.pop_first() {
-                    self.dispatch(name);
-                }
+            if self.flushes.deadline().is_some_and(|at| at <= steady()) {
+                self.decide(Input::Tick, None);
             }
             let mut queue = shared.lock();
             let removals = std::mem::take(&mut queue.removals);
@@ -292,13 +270,15 @@ impl Writer {
             if done.is_empty() && operation.is_none() && removals.is_empty() {
                 if queue.closing && (queue.operations.is_empty() || self.stalled.is_some()) {
                     drop(queue);
-                    if self.drained() {
+                    self.decide(Input::HurryAll, None);
+                    if self.flushes.is_idle() {
                         break;
                     }
                     queue = shared.lock();
                 }
                 if queue.done.is_empty() && queue.removals.is_empty() {
-                    let until = self.next_look().min(self.due.first().map_or(now + LOOK_EVERY, |(at, _)| *at));
+                    let due = self.flushes.deadline().map(|at| Duration::from_millis(at.saturating_sub(steady())));
+                    let until = self.next_look().min(now + due.unwrap_or(LOOK_EVERY));
                     let until = self.stalled.map_or(until, |stalled| until.min(stalled));
                     // An operation that came meanwhile has left its notification behind: look again before waiting.
                     if !may_write || queue.operations.is_empty() {
@@ -333,16 +313,6 @@ impl Writer {
         self.looked.map_or_else(Instant::now, |looked| looked + LOOK_EVERY)
     }
 
-    /// On closing: hurries what is left and says whether all is durable.
-    fn drained(&mut self) -> bool {
-        let names: Vec<Name> = self.streams.keys().copied().collect();
-        for name in names {
-            self.hurry(name);
-        }
-        let busy = |stream: &Stream| stream.flushing || stream.seal.is_some() || stream.flushed < stream.length;
-        !self.streams.values().any(busy)
-    }
-
     /// Drops what is queued for attempts that are to be removed.
     fn purge(&mut self, queue: &mut Queue, removals: &[JobKey]) {
         let mut freed = 0;
@@ -358,10 +328,7 @@ impl Writer {
 
     fn remove(&mut self, key: JobKey) {
         self.shared.lengths.finish(key);
-        let names: Vec<Name> = self.streams.range((key, 0)..=(key, u16::MAX)).map(|(name, _)| *name).collect();
-        for name in names {
-            self.forget(name);
-        }
+        self.decide(Input::Remove(key), None);
         let mut tasks = self.shared.tasks();
         tasks.packing.retain(|(packing, _)| *packing != key);
         tasks.removals.push_back(key);
@@ -372,9 +339,6 @@ impl Writer {
     fn forget(&mut self, name: Name) {
         if let Some(stream) = self.streams.remove(&name) {
             self.open -= usize::from(stream.file.is_some());
-            if let Some(at) = stream.due {
-                self.due.remove(&(at, name));
-            }
         }
     }
 
@@ -399,9 +363,9 @@ impl Writer {
                 match self.open(name, size == 0) {
                     Ok(()) => {
                         if let Some(stream) = self.streams.get_mut(&name) {
-                            stream.seal = Some((size, sha256));
+                            stream.digest = Some(sha256);
                         }
-                        self.hurry(name);
+                        self.decide(Input::Seal(name, size), None);
                     }
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {
                         self.say(Report::Sealed { key, stream, ok: false });
@@ -409,25 +373,10 @@ impl Writer {
                     Err(error) => self.failed(name, error),
                 }
             }
-            Operation::Flush { key } => {
-                let names: Vec<Name> = self.streams.range((key, 0)..=(key, u16::MAX)).map(|(name, _)| *name).collect();
-                for name in names {
-                    self.hurry(name);
-                }
-            }
+            Operation::Flush { key } => self.decide(Input::Hurry(key), None),
             Operation::Finish { key, prune } => {
                 self.shared.lengths.finish(key);
-                let files: Vec<Name> = self.streams.range((key, 1)..=(key, u16::MAX)).map(|(name, _)| *name).collect();
-                for file in files {
-                    self.forget(file);
-                }
-                let name = (key, 0);
-                if let Some(stream) = self.streams.get_mut(&name) {
-                    stream.finish = Some(prune);
-                    self.hurry(name);
-                } else {
-                    self.pack(key, prune);
-                }
+                self.decide(Input::Finish(key, prune), None);
             }
         }
         self.shared.queued.fetch_sub(bytes, Ordering::Relaxed);
@@ -458,21 +407,15 @@ impl Writer {
         let length = file.metadata()?.len();
         self.open += 1;
         let used = self.used;
-        let stream = self.streams.get_or_insert_with(name, || Stream {
-            file: None,
-            length,
-            // Bytes of an earlier process were synced when it asked for the lengths; flushing them again costs little.
-            flushed: length,
-            new: true,
-            flushing: false,
-            hurry: false,
-            due: None,
-            seal: None,
-            finish: None,
-            used,
-        });
-        stream.file = Some(Arc::new(file));
-        stream.used = used;
+        let file = Some(Arc::new(file));
+        match self.streams.get_mut(&name) {
+            Some(stream) => (stream.file, stream.used) = (file, used),
+            None => {
+                self.streams.insert(name, Stream { file, digest: None, used });
+                // Bytes of an earlier process were synced when it asked for the lengths; flushing them again costs little.
+                self.decide(Input::Opened(name, length), None);
+            }
+        }
         Ok(())
     }
 
@@ -480,10 +423,9 @@ impl Writer {
     fn evict(&mut self) {
         let oldest =
             self.streams.iter().filter(|(_, stream)| stream.file.is_some()).min_by_key(|(_, stream)| stream.used);
-        let Some((name, stream)) = oldest.map(|(name, stream)| (*name, stream)) else { return };
-        if stream.flushed == stream.length && !stream.flushing && stream.seal.is_none() && stream.finish.is_none() {
-            self.forget(name);
-        } else if let Some(stream) = self.streams.get_mut(&name) {
+        let Some(name) = oldest.map(|(name, _)| *name) else { return };
+        self.decide(Input::Closed(name), None);
+        if let Some(stream) = self.streams.get_mut(&name) {
             stream.file = None;
             self.open -= 1;
         }
@@ -501,15 +443,14 @@ impl Writer {
             self.failed(name, format!("cannot append: {error}"));
             return None;
         }
-        let stream = self.streams.get_mut(&name)?;
-        if stream.length != offset {
-            let why = format!("bytes from {offset} on, but the file has {}", stream.length);
-            self.failed(name, why);
+        let length = self.flushes.length(name).unwrap_or(0);
+        if length != offset {
+            self.failed(name, format!("bytes from {offset} on, but the file has {length}"));
             return None;
         }
         let mut written = 0;
         let mut trouble = None;
-        if let Some(file) = &stream.file {
+        if let Some(file) = self.streams.get(&name).and_then(|stream| stream.file.as_ref()) {
             while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
                 match file.write_at(rest, offset + written as u64) {
                     Ok(0) => trouble = Some(io::Error::from(io::ErrorKind::WriteZero)),
@@ -523,17 +464,9 @@ impl Writer {
             }
         }
         if written > 0 {
-            stream.length += written as u64;
-            let (length, unflushed) = (stream.length, stream.length - stream.flushed);
-            if stream.due.is_none() && !stream.flushing {
-                let at = Instant::now() + policy::DELAY;
-                stream.due = Some(at);
-                self.due.insert((at, name));
-            }
+            let length = offset + written as u64;
             self.say(Report::Appended { key: name.0, stream: name.1, length });
-            if unflushed >= policy::BYTES {
-                self.dispatch(name);
-            }
+            self.decide(Input::Appended(name, length), None);
         }
         match trouble {
             None => None,
@@ -554,7 +487,7 @@ impl Writer {
             return false;
         }
         self.unlooked = 0;
-        free_bytes(&self.shared.paths.state).is_ok_and(|free| free < policy::FLOOR_BYTES)
+        free_bytes(&self.shared.paths.state).is_ok_and(|free| free < FLOOR_BYTES)
     }
 
     /// Looks at the free space, and says it when it has to be said.
@@ -564,123 +497,59 @@ impl Writer {
         let Ok(free) = free_bytes(&self.shared.paths.state) else { return };
         let was_low = self.said.is_some_and(|(_, low, _)| low);
         let stalled = self.stalled.is_some();
-        let (free_mib, low) = judge_space(free, self.shared.low_mib, was_low, stalled || free < policy::FLOOR_BYTES);
+        let (free_mib, low) = judge_space(free, self.shared.low_mib, was_low, stalled || free < FLOOR_BYTES);
         if self.said.is_none_or(|(at, said, waited)| said != low || waited != stalled || now >= at + SAY_EVERY) {
             self.said = Some((now, low, stalled));
             self.say(Report::Space { free_mib, low });
         }
     }
 
-    /// Somebody waits for this stream.
-    fn hurry(&mut self, name: Name) {
-        if let Some(stream) = self.streams.get_mut(&name) {
-            stream.hurry = true;
-            self.dispatch(name);
-        }
-    }
-
-    /// Flushes a stream now, or does what waits for it to be durable.
-    fn dispatch(&mut self, name: Name) {
-        let Some(stream) = self.streams.get_mut(&name) else { return };
-        if let Some(at) = stream.due.take() {
-            self.due.remove(&(at, name));
-        }
-        if stream.flushing {
-            return;
-        }
-        if stream.flushed == stream.length && !(stream.new && stream.seal.is_some()) {
-            self.settle(name);
-            return;
-        }
-        if self.in_flight >= FLUSHES {
-            if !self.waiting.contains(&name) {
-                self.waiting.push_back(name);
-            }
-            return;
-        }
-        stream.flushing = true;
-        stream.hurry = false;
-        self.in_flight += 1;
-        let (file, length, new) = (stream.file.clone(), stream.length, stream.new);
-        let task = Task::Flush { key: name.0, stream: name.1, file, length, new };
-        self.shared.tasks().flushes.push_back(task);
-        self.shared.tasks_wake.notify_one();
-    }
-
-    /// A stream is durable to its end: seals it, or has it packed.
-    fn settle(&mut self, name: Name) {
-        let Some(stream) = self.streams.get_mut(&name) else { return };
-        stream.hurry = false;
-        if let Some((size, sha256)) = stream.seal {
-            if stream.length != size {
-                stream.seal = None;
-                self.say(Report::Sealed { key: name.0, stream: name.1, ok: false });
-                return;
-            }
-            stream.flushing = true;
-            self.shared.tasks().seals.push_back(Task::Seal { key: name.0, stream: name.1, sha256 });
-            self.shared.tasks_wake.notify_one();
-        } else if let Some(prune) = stream.finish {
-            self.forget(name);
-            self.pack(name.0, prune);
-        }
-    }
-
     fn take(&mut self, done: Done) {
         let name = (done.key, done.stream);
         match done.what {
-            Outcome::Flushed(length, result) => {
-                self.in_flight -= 1;
-                self.flushed(name, length, result);
-                // Of those that wait some may be gone, or durable, and use up no turn.
-                while self.in_flight < FLUSHES {
-                    let Some(next) = self.waiting.pop_front() else { break };
-                    self.dispatch(next);
-                }
-            }
-            Outcome::Sealed(result) => {
-                // Removed meanwhile: nobody wants to know.
-                if !self.streams.contains_key(&name) {
-                    return;
-                }
-                self.forget(name);
-                match result {
-                    Ok(ok) => self.say(Report::Sealed { key: name.0, stream: name.1, ok }),
-                    Err(error) => self.failed(name, format!("cannot read it back: {error}")),
-                }
-            }
+            Outcome::Flushed(length, Ok(())) => self.decide(Input::Flushed(name, length, true), None),
+            Outcome::Flushed(length, Err(error)) => self.decide(Input::Flushed(name, length, false), Some(error)),
+            Outcome::Sealed(Ok(equal)) => self.decide(Input::Compared(name, Some(equal)), None),
+            Outcome::Sealed(Err(error)) => self.decide(Input::Compared(name, None), Some(error)),
         }
     }
 
-    fn flushed(&mut self, name: Name, length: u64, result: io::Result<()>) {
-        let Some(stream) = self.streams.get_mut(&name) else { return };
-        stream.flushing = false;
-        match result {
-            Ok(()) => {
-                stream.flushed = length;
-                stream.new = false;
-                let unflushed = stream.length - length;
-                let (hurry, waited) = (stream.hurry, stream.seal.is_some() || stream.finish.is_some());
-                if unflushed > 0 && !hurry && unflushed < policy::BYTES {
-                    let at = Instant::now() + policy::DELAY;
-                    stream.due = Some(at);
-                    self.due.insert((at, name));
+    /// Tells the machine what happened, and carries out what it says. The trouble is that of what happened.
+    fn decide(&mut self, input: Input, mut trouble: Option<io::Error>) {
+        let mut outputs = Vec::new();
+        self.flushes.handle(steady(), input, &mut outputs);
+        for output in outputs {
+            match output {
+                Output::Flush { name: (key, stream), length, new } => {
+                    let file = self.streams.get(&(key, stream)).and_then(|stream| stream.file.clone());
+                    self.shared.tasks().flushes.push_back(Task::Flush { key, stream, file, length, new });
+                    self.shared.tasks_wake.notify_one();
                 }
-                self.say(Report::Flushed { key: name.0, stream: name.1, length });
-                if hurry || waited || unflushed >= policy::BYTES {
-                    self.dispatch(name);
+                Output::Durable((key, stream), length) => self.say(Report::Flushed { key, stream, length }),
+                Output::Compare((key, stream)) => {
+                    let sha256 = self.streams.get(&(key, stream)).and_then(|stream| stream.digest).unwrap_or_default();
+                    self.shared.tasks().seals.push_back(Task::Seal { key, stream, sha256 });
+                    self.shared.tasks_wake.notify_one();
                 }
-            }
-            Err(error) => {
-                // After a failed fdatasync the kernel may have dropped the pages (fsync(2)): what was not acknowledged
-                // is cut off, and its sender, who still has it, sends it again.
-                let durable = stream.flushed;
-                let cut = File::options().write(true).open(self.shared.paths.stream(name.0, name.1));
-                let cut = cut.and_then(|file| file.set_len(durable));
-                self.forget(name);
-                let cut = cut.err().map(|error| format!(", nor cut back: {error}")).unwrap_or_default();
-                self.failed(name, format!("cannot be made durable beyond {durable}: {error}{cut}"));
+                Output::Sealed((key, stream), Some(ok)) => self.say(Report::Sealed { key, stream, ok }),
+                Output::Sealed(name, None) => {
+                    self.failed(name, format!("cannot read it back: {}", shown(trouble.take())));
+                }
+                Output::Pack(key, prune) => self.pack(key, prune),
+                Output::CutBack(name, durable) => {
+                    let cut = File::options().write(true).open(self.shared.paths.stream(name.0, name.1));
+                    let cut = cut.and_then(|file| file.set_len(durable)).err();
+                    let cut = cut.map(|error| format!(", nor cut back: {error}")).unwrap_or_default();
+                    let why = shown(trouble.take());
+                    self.failed(name, format!("cannot be made durable beyond {durable}: {why}{cut}"));
+                }
+                Output::Forget(name) => self.forget(name),
+                Output::Bug(what) => self.say(Report::Bug(what)),
             }
         }
     }
+}
+
+fn shown(trouble: Option<io::Error>) -> String {
+    trouble.map(|error| error.to_string()).unwrap_or_default()
 }
