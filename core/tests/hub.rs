@@ -447,6 +447,7 @@ fn a_verdict_waits_for_every_artifact() {
     assert_eq!(words(&flushed(&mut desk, 1, 2)), ["ack"]);
     assert_eq!(words(&flushed(&mut desk, 1, 3)), ["ack", "seal"]);
     assert_eq!(words(&flushed(&mut desk, 0, end)), ["ack"]);
+    assert_eq!(words(&flushed(&mut desk, 2, 0)), [""; 0], "the name of an empty file is durable");
     assert_eq!(words(&desk.give(Input::Sealed(key(1, 1), 2, true))), [""; 0]);
     assert_eq!(words(&desk.give(Input::Sealed(key(1, 1), 1, true))), [""; 0]);
     assert_eq!(desk.wrong(Input::Sealed(key(1, 1), 9, true)), "sealed: a stream that was not announced");

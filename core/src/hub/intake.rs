@@ -166,6 +166,10 @@ impl Hub {
     pub(super) fn flushed(&mut self, now: Now, key: JobKey, stream: u16, length: u64, out: &mut Vec<Output>) {
         // The disk goes on with what was given up.
         let Some(intake) = self.intakes.get_mut(&key) else { return };
+        if length == 0 {
+            // The name of an empty file is durable, of which no byte was ever sent; it is compared next.
+            return;
+        }
         let Some(receiver) = intake.streams.get_mut(usize::from(stream)) else {
             return self.bugs.note("flushed: a stream of which nothing was appended");
         };
