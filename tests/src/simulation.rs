@@ -1,7 +1,7 @@
 //! Seed → a whole constellation in one thread: the real machines of the core, simulated edges, faults at any moment,
 //! and checks all along.
 //!
-//! The hub and the agents' sessions are the shipped ones. Around them are a virtual clock, links that delay, stall and
+//! The hub, the flushes of its files and the agents' sessions are the shipped ones. Around them are a virtual clock, links that delay, stall and
 //! break, a master's disk that forgets what was not flushed, job directories and supervisors that outlive their agent.
 //! Same seed, same world. First trouble is made for some virtual minutes; then it stops, and everything must come to
 //! its end.
@@ -17,6 +17,7 @@ mod master;
 mod network;
 mod processes;
 mod random;
+mod store;
 mod supervisor;
 mod waits;
 
@@ -108,6 +109,10 @@ pub struct Summary {
     pub granted: u64,
     /// Attempts that met a broken image.
     pub broken_images: u64,
+    /// Logs packed.
+    pub packs: u64,
+    /// Flushes that failed.
+    pub failed_flushes: u64,
 }
 
 impl Summary {
@@ -135,6 +140,8 @@ impl Summary {
         self.unblocked += other.unblocked;
         self.granted += other.granted;
         self.broken_images += other.broken_images;
+        self.packs += other.packs;
+        self.failed_flushes += other.failed_flushes;
     }
 }
 
@@ -157,8 +164,10 @@ enum Event {
     Committed(u64),
     /// A file was flushed to this length.
     Flushed(u64, JobKey, u16, usize),
-    /// An artifact was compared with this digest.
-    Compared(u64, JobKey, u16, String),
+    /// An artifact was compared with its digest.
+    Compared(u64, JobKey, u16),
+    /// Few bytes have waited long enough for a flush.
+    StoreTick(u64),
     /// A job directory's supervisor is to be started.
     Spawn(usize, u64, JobKey),
     /// A supervisor writes.
@@ -286,7 +295,8 @@ impl World {
             Event::MasterTick(boot) => self.master_tick(boot),
             Event::Committed(boot) => self.committed(boot),
             Event::Flushed(boot, key, stream, length) => self.flushed(boot, key, stream, length),
-            Event::Compared(boot, key, stream, digest) => self.compared(boot, key, stream, &digest),
+            Event::Compared(boot, key, stream) => self.compared(boot, key, stream),
+            Event::StoreTick(boot) => self.store_tick(boot),
             Event::Spawn(host, boot, key) => self.spawn(host, boot, key),
             Event::Grow(host, key) => self.grow(host, key),
             Event::Notice(host, boot, key) => self.notice(host, boot, key),

@@ -97,6 +97,8 @@ fn all_worlds_keep_every_promise() {
                 ("jobs whose needs had passed", sum.unblocked),
                 ("attempts that hold units", sum.granted),
                 ("attempts in broken images", sum.broken_images),
+                ("packed logs", sum.packs / 4),
+                ("flushes that failed", sum.failed_flushes),
             ] {
                 assert!(count >= least, "too few {what}: {sum:?}");
             }
@@ -184,6 +186,11 @@ fn a_greeting_that_hides_attempts_is_caught() {
 #[test]
 fn a_blocked_job_that_is_started_is_caught() {
     is_caught(Bug::BlockedStarted, &["needs first"]);
+}
+
+#[test]
+fn a_log_that_is_packed_before_it_is_durable_is_caught() {
+    is_caught(Bug::PackBeforeFlush, &["durable packs"]);
 }
 
 #[test]

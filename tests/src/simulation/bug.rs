@@ -36,11 +36,13 @@ pub enum Bug {
     DependantsLater,
     /// A starting master does not read what agents hold of units.
     UnitsForgotten,
+    /// A log is packed when its attempt has ended, without waiting for its last flush.
+    PackBeforeFlush,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::AckBeforeFlush,
         Self::NoRewindOnResume,
         Self::DoubleAssignment,
@@ -56,5 +58,6 @@ impl Bug {
         Self::BlockedStarted,
         Self::DependantsLater,
         Self::UnitsForgotten,
+        Self::PackBeforeFlush,
     ];
 }

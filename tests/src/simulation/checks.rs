@@ -584,6 +584,9 @@ impl World {
                 return self.broken("nothing is kept", format!("{} still holds {key}", host.name));
             }
         }
+        if !self.master.store.is_idle() {
+            return self.broken("nothing is kept", "bytes that never became durable".to_string());
+        }
         let durable = &self.master.durable.jobs;
         if *durable != self.master.latest.jobs {
             return self.broken("nothing is kept", "records that never became durable".to_string());

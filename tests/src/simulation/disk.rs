@@ -43,8 +43,6 @@ pub(super) struct File {
     pub(super) bytes: Vec<u8>,
     /// Length that outlives any crash.
     pub(super) flushed: usize,
-    /// Length that the flush under way will make durable.
-    pub(super) flushing: Option<usize>,
 }
 
 /// The files of all streams.
@@ -67,7 +65,6 @@ impl Files {
                 _ => random.below(beyond + 1),
             };
             file.bytes.truncate(file.flushed + kept as usize);
-            file.flushing = None;
         }
     }
 

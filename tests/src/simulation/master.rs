@@ -1,10 +1,11 @@
 //! The master's edge: what the hub says → commits, files, frames; a crash at any moment, and the start after it.
 
-use super::disk::{File, Files, Ledger, Row};
+use super::disk::{Files, Ledger, Row};
 use super::network::{Frame, Side};
-use super::supervisor::digest;
+use super::store::Store;
 use super::waits::{TIMEOUT_S, amounts};
 use super::{Bug, Event, Outcome, World};
+use sai_core::flushes;
 use sai_core::hub::{Hub, Input, LinkId, Output, Terms, may_still_grow};
 use sai_core::job::{JobId, JobKey};
 use sai_core::ledger::JobRecord;
@@ -49,6 +50,7 @@ pub(super) struct Master {
     /// The ledger with the turns that are still on their way into it: what the process itself reads.
     pub(super) latest: Ledger,
     pub(super) files: Files,
+    pub(super) store: Store,
     finished: BTreeSet<JobKey>,
     links: BTreeMap<LinkId, usize>,
     tick: Option<Millis>,
@@ -111,16 +113,18 @@ impl World {
                     if self.bug == Some(Bug::VerdictBeforeArtifacts) {
                         self.pretend_complete(key, &mut follow);
                     }
-                    // Every append has begun a flush already, so there is nothing to hurry here.
+                    self.master.store.ask(flushes::Input::Hurry(key));
                 }
                 Output::Seal(key, artifact) => {
                     self.summary.seals += 1;
-                    let wait = self.random.between(1, 50);
-                    let event = Event::Compared(self.master.boot, key, artifact.stream, artifact.sha256);
-                    self.after(wait, event);
+                    self.seal(key, artifact, &mut follow);
                 }
                 Output::Finish(key) => {
                     self.master.finished.insert(key);
+                    if self.bug == Some(Bug::PackBeforeFlush) {
+                        self.pack(key)?;
+                    }
+                    self.master.store.ask(flushes::Input::Finish(key, true));
                 }
                 Output::Touch(_) | Output::Say(_) | Output::Complain(..) => {}
                 Output::Bug(what) => return self.contradicted(what),
@@ -138,7 +142,7 @@ impl World {
         for input in follow {
             self.hub(input)?;
         }
-        Ok(())
+        self.work_store()
     }
 
     /// A record of the edge's own takes its place among the hub's, before what the hub says of it next.
@@ -185,42 +189,8 @@ impl World {
         if self.bug == Some(Bug::AckBeforeFlush) {
             follow.push(Input::Flushed(key, stream, length));
         }
-        self.flush(key, stream);
+        self.appended((key, stream), offset, length);
         Ok(())
-    }
-
-    /// Begins a flush unless one is under way or there is nothing to flush.
-    fn flush(&mut self, key: JobKey, stream: u16) {
-        let slow = self.master.slow;
-        let Some(file) = self.master.files.0.get_mut(&(key, stream)) else { return };
-        if file.flushing.is_some() || file.flushed == file.bytes.len() {
-            return;
-        }
-        let length = file.bytes.len();
-        file.flushing = Some(length);
-        let wait = self.random.between(1, slow);
-        self.after(wait, Event::Flushed(self.master.boot, key, stream, length));
-    }
-
-    pub(super) fn flushed(&mut self, boot: u64, key: JobKey, stream: u16, length: usize) -> Outcome {
-        if boot != self.master.boot {
-            return Ok(());
-        }
-        let Some(file) = self.master.files.0.get_mut(&(key, stream)) else { return Ok(()) };
-        file.flushing = None;
-        file.flushed = file.flushed.max(length);
-        self.flush(key, stream);
-        self.hub(Input::Flushed(key, stream, length as u64))
-    }
-
-    pub(super) fn compared(&mut self, boot: u64, key: JobKey, stream: u16, wanted: &str) -> Outcome {
-        if boot != self.master.boot {
-            return Ok(());
-        }
-        let empty = File::default();
-        let file = self.master.files.0.get(&(key, stream)).unwrap_or(&empty);
-        let right = digest(&file.bytes) == wanted || self.bug == Some(Bug::VerdictBeforeArtifacts);
-        self.hub(Input::Sealed(key, stream, right))
     }
 
     /// The planted bug: bytes that never came are counted as if they had, and written nowhere.
@@ -422,6 +392,7 @@ impl World {
         let after: usize = files.0.values().map(|file| file.bytes.len()).sum();
         self.summary.bytes_lost += (before - after) as u64;
         self.master.finished.clear();
+        self.master.store = Store::default();
         self.oracle.forget_waits();
         for link in std::mem::take(&mut self.master.links).into_keys() {
             self.network.set_open(link, Side::Master, false);
