@@ -8,6 +8,7 @@ pub mod stm32;
 pub mod uboot;
 pub mod ymodem;
 
+use sai_core::bug;
 use sai_core::limits::Millis;
 
 /// Most bytes of an image. It is held in memory, and would take two hours at 115 200 bits a second.
@@ -104,6 +105,8 @@ pub enum Whose {
     Image,
     /// That of what was asked of us, in settings.
     Tool,
+    /// Sai's own.
+    Sai,
 }
 
 impl Whose {
@@ -114,6 +117,7 @@ impl Whose {
             Whose::Wiring => "wiring",
             Whose::Image => "image",
             Whose::Tool => "tool",
+            Whose::Sai => "sai",
         }
     }
 }
@@ -130,6 +134,11 @@ pub struct Failure {
 impl Failure {
     pub(crate) fn new(whose: Whose, text: impl Into<String>) -> Self {
         Failure { whose, text: text.into() }
+    }
+
+    /// Something was found that cannot be: the image is given up, rather than a board be written by a guess.
+    pub(crate) fn bug(what: &str) -> Self {
+        Failure::new(Whose::Sai, bug::sentence(what))
     }
 }
 

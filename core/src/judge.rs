@@ -328,6 +328,7 @@ impl Judge {
     /// Goes on with the steps as far as what is known allows.
     fn advance(&mut self, now: u64, on_tick: bool, out: &mut Vec<Output>) {
         while !self.over && self.begun.is_some() && self.identified && self.awaited == Awaited::Nothing {
+            // All are done.
             let Some(step) = self.trial.steps.get(self.step).cloned() else { break };
             match step {
                 Step::Expect { pattern, console, within_ms } => {
@@ -338,8 +339,10 @@ impl Judge {
                         return self.end(Judgement::of(Word::TestFail, cause), out);
                     };
                     let by = self.since.saturating_add(within_ms.saturating_mul(1000));
+                    // The log has not named it yet.
                     let Some(channel) = self.channel(console.as_deref()) else { break };
                     let stream = self.streams.get_or_default(channel);
+                    // It has not come yet, and its limit is looked at elsewhere.
                     let Some((found, micros)) = stream.find(&pattern, by, on_tick) else { break };
                     for (name, bytes) in found.captures {
                         self.values.insert(name, bytes);
@@ -366,9 +369,11 @@ impl Judge {
                     out.push(Output::Play(name));
                 }
                 Step::Edge { line, to, within_ms } => {
+                    // The log has not named it yet.
                     let Some(channel) = self.names.get(format!("line:{line}").as_str()).copied() else { break };
                     let span = self.since..=self.since.saturating_add(within_ms.saturating_mul(1000));
                     let fits = |edge: &(u8, bool, u64)| edge.0 == channel && edge.1 == to && span.contains(&edge.2);
+                    // Nor has this come.
                     let Some(at) = self.edges.iter().position(fits) else { break };
                     let micros = self.edges[at].2;
                     self.edges.drain(..=at);

@@ -52,6 +52,9 @@ const MACHINES: &[(&str, &str)] = &[
     ("turns", "Turns"),
 ];
 
+/// Machines beside the core's: what brings images onto boards.
+const OF_BOARDS: [&str; 2] = ["buddy/src/flash", "buddy/src/sequence"];
+
 /// What else of the core has functions that change it, and what it is: values, and readers that go over something once.
 const VALUES: &[(&str, &str)] = &[
     ("named", "a list of what became of revisions"),
@@ -262,21 +265,23 @@ fn machines_have_one_surface() {
 /// Lines that leave something undone without a word: neither a comment before it nor a bug that is told.
 fn silent(lines: &[&str]) -> Vec<String> {
     let lines: Vec<&str> = lines.iter().map(|line| line.trim()).filter(|line| !line.is_empty()).collect();
-    let leaves = |line: &str| {
-        ["return", "continue", "return false", "return None"]
-            .iter()
-            .any(|word| line.ends_with(&format!("else {{ {word} }};")))
+    let silent = ["return", "continue", "break", "return false", "return None", "return Vec::new()", "return Ok(())"];
+    let leaves = |line: &str, next: Option<&&str>| {
+        let in_line = silent.iter().any(|word| line.ends_with(&format!("else {{ {word} }};")));
+        let below = next.and_then(|next| next.strip_suffix(';')).is_some_and(|next| silent.contains(&next));
+        in_line || (line.ends_with("else {") && line != "} else {" && below)
     };
-    let pairs = lines.windows(2).filter(|pair| leaves(pair[1]) && !pair[0].starts_with("// "));
-    pairs.map(|pair| pair[1].to_string()).collect()
+    let said = |index: usize| index.checked_sub(1).is_some_and(|before| lines[before].starts_with("// "));
+    let left = (0..lines.len()).filter(|index| leaves(lines[*index], lines.get(index + 1)) && !said(*index));
+    left.map(|index| lines[index].to_string()).collect()
 }
 
 #[test]
 fn machines_leave_nothing_undone_without_a_word() {
     let sources = sources();
     let mut found = Vec::new();
-    for (name, _) in MACHINES {
-        let path = format!("core/src/{name}");
+    let of_the_core = MACHINES.iter().map(|(name, _)| format!("core/src/{name}"));
+    for path in of_the_core.chain(OF_BOARDS.map(ToString::to_string)) {
         for source in sources.iter().filter(|source| source.is_in(&path)) {
             let product = source.text.split("#[cfg(test)]").next().unwrap_or_default();
             let lines: Vec<&str> = product.lines().collect();
@@ -443,6 +448,8 @@ fn the_rules_are_able_to_fail() {
     }
     let line = "let Some(x) = y else { return };";
     assert_eq!(silent(&["// Why.", line, "", line]), [line]);
+    let first = "let Some(x) = y else {";
+    assert_eq!(silent(&[first, "return;", "};", first, "self.bugs.note(z);", "return;", "};"]), [first]);
     for (line, word, answer) in [
         ("use sled;", "sled", true),
         ("use sled::Tree;", "sled", true),

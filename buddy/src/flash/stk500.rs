@@ -309,6 +309,7 @@ impl Flasher for Stk500 {
             Input::Entered if self.state == State::Entering => self.begin(now, Task::Sync(1), out),
             Input::Bytes(bytes) => {
                 for byte in bytes {
+                    // The byte before it has ended that, or what is awaited is a time.
                     let State::Talking(task) = self.state else { return };
                     /// More than any answer, less than a board can print in a second.
                     const KEPT: usize = 1024;

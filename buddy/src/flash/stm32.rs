@@ -270,7 +270,10 @@ impl Stm32 {
 
     /// Takes bytes that belong to a task. Whether some were taken from the beginning, and how many.
     fn talked(&mut self, now: Millis, task: Task, byte: u8, out: &mut Vec<Output>) {
-        let Some(expect) = self.exchanges.front().map(|exchange| exchange.expect) else { return };
+        let Some(expect) = self.exchanges.front().map(|exchange| exchange.expect) else {
+            let Failure { whose, text } = Failure::bug("talked: no exchange is under way");
+            return self.fail(whose, text, out);
+        };
         match expect {
             Expect::Ack => match byte {
                 ACK => self.answered(now, task, out),

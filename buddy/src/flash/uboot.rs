@@ -389,7 +389,7 @@ impl Uboot {
 
     /// The transfer goes on.
     fn sending(&mut self, now: Millis, input: Input<'_>, out: &mut Vec<Output>) {
-        let Some(sender) = &mut self.sender else { return };
+        let Some(sender) = &mut self.sender else { return self.fail(Failure::bug("sending: nothing is sent"), out) };
         let mut said = Vec::new();
         sender.handle(now, input, &mut said);
         self.deadline = sender.deadline();

@@ -110,6 +110,7 @@ impl Judge {
 
     /// All that becomes due, and when, in microseconds since the job began.
     pub(super) fn limits(&self) -> Vec<(u64, Limit)> {
+        // Before it has begun nothing can be late.
         let Some(begun) = self.begun else { return Vec::new() };
         let mut limits = [(begun.saturating_add(self.trial.timeout_ms.saturating_mul(1000)), Limit::All)].to_vec();
         if !self.anything {

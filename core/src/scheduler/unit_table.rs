@@ -168,6 +168,7 @@ impl Scheduler {
                 let turn = served.get(queue.who()).copied().unwrap_or_else(|| self.turn(queue, job).1);
                 Some(((Some(job) != collector, queue.order, turn, job), queue.who(), *amount, jobs))
             });
+            // No more of them wait.
             let Some(((first, _, _, job), who, amount, jobs)) = next.min_by_key(|(rank, ..)| *rank) else { break };
             jobs.pop();
             turn += 1;
