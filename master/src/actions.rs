@@ -8,6 +8,7 @@ use crate::live::Live;
 use crate::page::units::moment_text;
 use crate::page::views::coming_attempt;
 use crate::plans::{again, planned};
+use crate::rejudge;
 use crate::rights;
 use crate::sessions::digest_hex;
 use crate::status::{self, About};
@@ -56,6 +57,8 @@ pub enum Action {
     UserList,
     /// Delete what retention does not keep.
     Collect,
+    /// Judge a board's log once more, of a job and an attempt, by the saifile of this name and text, or by its event's.
+    Rejudge(JobId, Option<u32>, Option<(String, String)>),
     /// Tell how the master is.
     Status,
 }
@@ -85,10 +88,23 @@ impl Action {
             ["cancel", "event", id] => Self::CancelEvent(number(id)?),
             ["rebuild", "job", id] => Self::RebuildJob(number(id)?),
             ["rebuild", "following", id] => Self::RebuildFollowing(number(id)?),
+            ["rejudge", which, given @ ..] => {
+                let which = match which.parse::<JobKey>() {
+                    Ok(key) => (key.job, Some(key.attempt)),
+                    Err(_) => (number(which)?, None),
+                };
+                let saifile = match given {
+                    [] => None,
+                    ["saifile", name, text] => Some(((*name).to_string(), (*text).to_string())),
+                    _ => return Err("expected a job, as 12 or 12-1".to_string()),
+                };
+                Self::Rejudge(which.0, which.1, saifile)
+            }
             ["unit", "free", grant] => Self::FreeUnits(number(grant)?),
             ["rebuild", "event", id] => Self::RebuildEvent(number(id)?),
             ["agent", ..] => return Err("expected add, list, revoke, aside or back, and the agent's name".to_string()),
             ["user", ..] => return Err("expected add, list or revoke, and the user's name".to_string()),
+            ["rejudge"] => return Err("expected a job, as 12 or 12-1".to_string()),
             ["unit", ..] => return Err("expected free, and a grant's number".to_string()),
             ["rebuild", ..] => return Err("expected job, following or event, and its number".to_string()),
             ["cancel", ..] => return Err("expected job or event, and its number".to_string()),
@@ -233,6 +249,10 @@ impl Actions {
                 Ok(status::status(&self.about, &self.reader.agents(), &live))
             }
             Action::UserList => Ok(user_list(&self.reader)),
+            Action::Rejudge(job, attempt, saifile) => {
+                let reader = self.reader.clone();
+                unblock(move || rejudged(&reader, job, attempt, saifile.as_ref())).await
+            }
             Action::Collect => {
                 let (store, keep) = (self.store.clone(), self.keep());
                 unblock(move || collect(&store, keep)).await
@@ -405,6 +425,15 @@ fn user_list(reader: &Reader) -> String {
     reader.users().into_iter().filter(|user| !user.revoked).map(line).collect()
 }
 
+fn rejudged(
+    reader: &Reader,
+    job: JobId,
+    attempt: Option<u32>,
+    saifile: Option<&(String, String)>,
+) -> Result<String, String> {
+    rejudge::judge(reader, job, attempt, saifile.map(|(name, text)| (name.as_str(), text.as_bytes())))
+}
+
 /// Deletes what retention does not keep, all of it.
 ///
 /// # Errors
@@ -448,6 +477,7 @@ pub fn offline(
         Action::AgentList => (Vec::new(), status::agent_list(&reader.agents(), None)),
         Action::UserList => (Vec::new(), user_list(reader)),
         Action::Collect => (Vec::new(), collect(store, keep)?),
+        Action::Rejudge(job, attempt, saifile) => (Vec::new(), rejudged(reader, *job, *attempt, saifile.as_ref())?),
         _ => return Err("no master is running on this state directory".to_string()),
     };
     store.commit_now(changes).map_err(|error| error.to_string())?;

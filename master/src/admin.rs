@@ -17,8 +17,8 @@ use std::time::Duration;
 
 /// The socket's name in the state directory.
 const SOCKET: &str = "admin.sock";
-/// Bytes of a command line at most: the names of some ten thousand agents.
-const COMMAND_BYTES: u64 = 1 << 20;
+/// Bytes of a command line at most: a saifile, each byte of which may be an escape.
+const COMMAND_BYTES: u64 = 8 << 20;
 /// Commands carried out at once; more wait.
 const AT_ONCE: usize = 8;
 /// Time for a command to arrive, and for its answer to be taken.

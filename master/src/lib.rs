@@ -24,6 +24,8 @@ pub mod page;
 pub mod page_socket;
 pub mod places;
 pub mod plans;
+
+pub mod rejudge;
 pub mod reload;
 pub mod repositories;
 pub mod rights;

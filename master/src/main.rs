@@ -11,6 +11,7 @@ use options::{Failure, none_left, path, rest};
 use pico_args::Arguments;
 use sai_agent::fresh::Fresh;
 use sai_agent::terminal;
+use sai_core::json;
 use sai_core::limits::SLOTS;
 use sai_master::actions::{self, Action};
 use sai_master::builtin::BuiltinAgent;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         Some("export") => export(arguments),
         Some("import") => import(arguments),
         Some("cert") => certificate(arguments),
+        Some("rejudge") => rejudge(arguments),
         Some(word @ ("agent" | "user" | "unit" | "cancel" | "rebuild" | "gc" | "status")) => act(word, arguments),
         Some(word) => Err(Failure::Usage(format!("there is no command {word:?}"))),
     };
@@ -226,16 +228,26 @@ fn act(command: &str, mut arguments: Arguments) -> Result<ExitCode, Failure> {
     let words = rest(arguments)?;
     let words: Vec<String> = words.into_iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let words: Vec<&str> = std::iter::once(command).chain(words.iter().map(String::as_str)).collect();
-    let action = Action::parse(&words).map_err(Failure::Usage)?;
-    let Place { mut config, said, .. } = options::place(&asked)?;
-    over.apply(&mut config);
-    let answer = admin::ask(&config.state, &words).map_err(Failure::Infra)?;
-    let text = match answer {
+    let mut place = options::place(&asked)?;
+    over.apply(&mut place.config);
+    match perform(place, &words)? {
+        Some(text) => deliver(&format!("{}\n", text.trim_end())),
+        None => Ok(ExitCode::from(EXIT_FAILED)),
+    }
+}
+
+/// Has a running master do something, or does it to the state of one that is not running; none where it was to be said how one
+/// is that is not.
+fn perform(place: Place, words: &[&str]) -> Result<Option<String>, Failure> {
+    let action = Action::parse(words).map_err(Failure::Usage)?;
+    let Place { config, said, .. } = place;
+    let answer = admin::ask(&config.state, words).map_err(Failure::Infra)?;
+    Ok(Some(match answer {
         Some(answer) => answer.map_err(Failure::Failed)?,
         None if action == Action::Status => {
             expect_state(&config.state)?;
             deliver(&format!("not running\nstate\t{}\n", config.state.display()))?;
-            return Ok(ExitCode::from(EXIT_FAILED));
+            return Ok(None);
         }
         None => {
             // Who may build or act can be said before the first start, if it is said of which master: a join line or
@@ -255,8 +267,40 @@ fn act(command: &str, mut arguments: Arguments) -> Result<ExitCode, Failure> {
             fresh.keep();
             text
         }
-    };
-    deliver(&format!("{}\n", text.trim_end()))
+    }))
+}
+
+/// Judges a board's log once more.
+fn rejudge(mut arguments: Arguments) -> Result<ExitCode, Failure> {
+    let asked = options::asked(&mut arguments)?;
+    let file: Option<PathBuf> = arguments.opt_value_from_os_str("--saifile", path)?;
+    let words = rest(arguments)?;
+    let [job] = &words[..] else { return Err(Failure::Usage("expected one job, as 12 or 12-1".to_string())) };
+    let job = job.to_string_lossy();
+    let (mut name, mut text) = (String::new(), String::new());
+    if let Some(file) = &file {
+        let (given, bytes) = saifile(vec![file.clone().into_os_string()])?;
+        let good = String::from_utf8(bytes).ok().filter(|text| text.len() <= json::FILE_MAX);
+        text = good
+            .ok_or_else(|| Failure::Infra(format!("{given}: expected UTF-8, of at most {} bytes", json::FILE_MAX)))?;
+        name = given;
+    }
+    let mut words = vec!["rejudge", &job];
+    if file.is_some() {
+        words.extend(["saifile", &name, &text]);
+    }
+    // Where nothing was judged, nothing of the board's has failed.
+    let told = perform(options::place(&asked)?, &words).map_err(|failure| match failure {
+        Failure::Failed(why) => Failure::Infra(why),
+        other => other,
+    })?;
+    let text = told.unwrap_or_default();
+    deliver(&format!("{}\n", text.trim_end()))?;
+    Ok(match text.lines().next().and_then(|line| line.split_once('\t')) {
+        Some(("verdict", "passed")) => ExitCode::SUCCESS,
+        Some(("verdict", word)) if word != "infra" => ExitCode::from(EXIT_FAILED),
+        _ => ExitCode::from(EXIT_INFRA),
+    })
 }
 
 /// Prints the certificate, for those who are to check it.

@@ -8,6 +8,7 @@ pub mod ansi;
 pub mod api;
 pub mod assets;
 pub mod cases;
+pub mod console;
 pub mod event;
 pub mod events;
 mod files;
@@ -23,6 +24,7 @@ pub mod library;
 pub mod log;
 pub mod log_html;
 pub mod log_lines;
+pub mod made;
 pub mod notices;
 pub mod palette;
 pub mod route;
@@ -31,8 +33,10 @@ pub mod stable;
 pub mod stages;
 pub mod sums;
 pub mod tarball;
+pub mod timeline;
 pub mod unit_list;
 pub mod units;
+pub mod vcd;
 pub mod views;
 pub mod whole;
 
@@ -285,6 +289,9 @@ impl Answer<'_> {
                     Body::Reader { reader: Box::new(io::Read::take(log.reader, log.length)), length: log.length };
                 Ok(download(&format!("job-{key}.records"), Response { body, ..Response::empty(200) }))
             }),
+            Route::Console(id, attempt, name) => self.console(id, attempt, &name),
+            Route::Timeline(id, attempt) => self.timeline(id, attempt),
+            Route::Dump(id, attempt) => self.dump(id, attempt),
             Route::Artifact(id, attempt, stream) => self.artifact(id, attempt, stream, false),
             Route::View(id, attempt, stream) => self.artifact(id, attempt, stream, true),
             Route::Tar(id, attempt) => self.tar(id, attempt),

@@ -24,7 +24,7 @@ fn deed(action: &Action, of: &Objects<'_>) -> (Deed, Option<String>) {
         Action::CancelAttempt(key) => (Deed::Build, (of.job)(key.job)),
         Action::CancelEvent(id) | Action::RebuildEvent(id) => (Deed::Build, (of.event)(*id)),
         Action::FreeUnits(_) => (Deed::Build, None),
-        Action::Status | Action::AgentList => (Deed::Read, None),
+        Action::Status | Action::AgentList | Action::Rejudge(..) => (Deed::Read, None),
         Action::AgentAdd(_)
         | Action::AgentRevoke(_)
         | Action::SetAside(..)

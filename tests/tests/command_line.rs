@@ -10,8 +10,10 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 /// Every command of `sai-master`, and of `sai-agent`, that has a help of its own.
-const MASTER: &[&str] =
-    &["run", "try", "lint", "matrix", "status", "agent", "user", "cancel", "rebuild", "gc", "cert", "export", "import"];
+const MASTER: &[&str] = &[
+    "run", "try", "lint", "matrix", "status", "agent", "user", "cancel", "rebuild", "gc", "cert", "export", "import",
+    "unit", "rejudge",
+];
 const AGENT: &[&[&str]] = &[
     &["join"],
     &["image"],

@@ -487,6 +487,7 @@ fn programs_of_tests() -> Vec<(String, &'static str)> {
         "gcc" => "gcc",
         "rb" | "sb" => "lrzsz",
         "stm32flash" => "stm32flash",
+        "sigrok-cli" => "sigrok-cli",
         "avrdude" => "avrdude",
         // tests/emulators installs it.
         "qemu-system-aarch64" => "",

@@ -66,3 +66,22 @@ impl Reader<'_> {
         }
     }
 }
+
+impl RepoSpec {
+    /// The board that a job of this name on this platform is of, and its configuration's own name: `NAME/board` is the first of
+    /// a configuration's, `NAME/board-2` the next; a configuration's job itself stands for its first.
+    pub fn board_of(&self, job: &str, platform: &str) -> Option<(&str, &Board)> {
+        let find = |name: &str, index: usize| {
+            let configuration = self.configurations.iter().find(|one| one.name == name)?;
+            let there = || self.platforms.iter().find(|one| one.name == platform).map(|one| &one.boards);
+            let boards = configuration.boards.as_ref().or_else(there)?;
+            Some((configuration.name.as_str(), boards.get(index)?))
+        };
+        find(job, 0).or_else(|| {
+            let (name, which) = job.rsplit_once("/board")?;
+            let index =
+                if which.is_empty() { 0 } else { which.strip_prefix('-')?.parse::<usize>().ok()?.checked_sub(1)? };
+            find(name, index)
+        })
+    }
+}

@@ -20,6 +20,7 @@ of a master, running or not:
   cancel|rebuild job|event N
   unit free GRANT           take back what a lost job holds
                             end jobs, or run them again
+  rejudge JOB               what other rules make of a board's log
   gc                        delete what retention does not keep
   cert                      its certificate, for whoever is to check it
   export, import            all records as JSON lines, out and into an empty state
@@ -207,6 +208,28 @@ usage: sai-master rebuild job|following|event N [--config FILE] [--state DIR]
 exit status: 0 done, 1 it cannot be done, 2 a command line that is not understood
 
 example: sai-master rebuild job 120
+",
+    ),
+    (
+        "rejudge",
+        "\
+sai-master rejudge - judge the log of a board once more, without a board
+
+usage: sai-master rejudge JOB [--saifile FILE] [--config FILE] [--state DIR]
+
+  JOB   a job's number, for its last attempt, or JOB-ATTEMPT
+
+Prints lines of words divided by tabs: verdict, fault and cause, or `unknown` where other rules would have sent something else, since
+what would have come of that no log can tell; what is on record; whether the log is incomplete, and what of it was lost; test
+cases, and notes. Time reaches the judge by the log alone, so that the same rules give the same verdict.
+
+options:
+  --saifile FILE   take the job's `board` from this file [the event's own]
+
+exit status: 0 the verdict is passed, 1 it is another of the board's, 2 a command line that is not understood, 3 it cannot be known or
+judged, or is infra
+
+example: sai-master rejudge 12 --saifile .sai.json
 ",
     ),
     (

@@ -1,10 +1,14 @@
 //! Address of an attempt's log or file → its bytes, and what keeps a browser from trusting them.
 
 use super::cases;
+use super::console::Console;
 use super::library::StoredLog;
 use super::log::RawText;
+use super::made::{self, Made, Maker};
 use super::route::field;
 use super::tarball::{self, Tarball};
+use super::timeline::Timeline;
+use super::vcd::Dump;
 use super::views::JobView;
 use super::whole::Whole;
 use super::{Answer, SANDBOX, SHOWN, html, job};
@@ -69,6 +73,50 @@ impl Answer<'_> {
             .with("content-security-policy", SANDBOX)
             .with("x-content-type-options", "nosniff")
             .with("cache-control", "private, no-cache"))
+    }
+
+    /// A file that is made of the log: once to know its length, and again while it is sent.
+    fn made<M: Maker + 'static>(
+        &self,
+        key: JobKey,
+        log: StoredLog,
+        name: &str,
+        make: impl Fn() -> (Vec<u8>, M),
+        fits: impl FnOnce(&M) -> bool,
+    ) -> io::Result<Response> {
+        let made = |reader, (head, maker)| Made::new(Box::new(io::Read::take(reader, log.length)), head, maker);
+        let (length, maker) = made(log.reader, make()).measure()?;
+        if !fits(&maker) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let again = made(self.library.archive.log(key)?.reader, make());
+        let body = Body::Reader { reader: Box::new(again), length };
+        Ok(download(name, Response { body, ..Response::empty(200) }))
+    }
+
+    /// The bytes of a board's console.
+    pub(super) fn console(&self, id: JobId, attempt: Option<u32>, name: &str) -> Response {
+        self.stored(id, attempt, |key, log| {
+            let make = || (Vec::new(), Console::new(name));
+            self.made(key, log, &format!("job-{key}-{name}.log"), make, Console::is_there)
+        })
+    }
+
+    /// All that happened.
+    pub(super) fn timeline(&self, id: JobId, attempt: Option<u32>) -> Response {
+        self.stored(id, attempt, |key, log| {
+            self.made(key, log, &format!("job-{key}-timeline.json"), || Timeline::new(key), |_| true)
+        })
+    }
+
+    /// A board's lines.
+    pub(super) fn dump(&self, id: JobId, attempt: Option<u32>) -> Response {
+        self.stored(id, attempt, |key, log| {
+            let channels = made::channels(Box::new(io::Read::take(self.library.archive.log(key)?.reader, log.length)))?;
+            let Some(first) = Dump::new(&channels) else { return Err(io::ErrorKind::NotFound.into()) };
+            let make = || Dump::new(&channels).unwrap_or_else(|| first.clone());
+            self.made(key, log, &format!("job-{key}.vcd"), make, |_| true)
+        })
     }
 
     /// A file of an attempt: saved, or shown where a browser can without trusting it.

@@ -1,6 +1,7 @@
 //! JobView and its log → the page of one attempt of a job.
 
 use super::cases;
+use super::console::SERIAL;
 use super::first_error::FirstError;
 use super::history;
 use super::html::{Html, path_part};
@@ -12,6 +13,7 @@ use super::log_html::{self, Marks};
 use super::search::{Found, Query};
 use super::tarball;
 use super::units;
+use super::vcd::LINE;
 use super::views::{JobView, Past, Visitor, coming_attempt, fault_word, job_took, reference_name};
 use sai_core::job::{Fault, JobId, JobState};
 use sai_core::ordered::Set;
@@ -47,6 +49,7 @@ pub fn page(view: &JobView, log: &LogPage, marks: &Marks, visitor: &Visitor) -> 
                 let attempt = format!("/job/{}/{}", job.id, key.attempt);
                 html.element("a").href(format_args!("{attempt}/log")).text("Raw text");
                 html.element("a").href(format_args!("{attempt}/records")).text("Records");
+                of_a_board(html, &attempt, &log.channels);
             });
             search(html, view, marks);
             log_html::section(html, &log.pieces, key, marks);
@@ -59,6 +62,22 @@ pub fn page(view: &JobView, log: &LogPage, marks: &Marks, visitor: &Visitor) -> 
             }
         });
     })
+}
+
+/// What is made of the log of a board.
+fn of_a_board(html: &mut Html, attempt: &str, channels: &[String]) {
+    let consoles: Vec<&str> = channels.iter().filter_map(|name| name.strip_prefix(SERIAL)).collect();
+    let lines = channels.iter().any(|name| name.starts_with(LINE));
+    for console in &consoles {
+        let address = format!("{attempt}/console/{}", path_part(console));
+        html.element("a").href(address).attribute("title", "This console's bytes").name(console);
+    }
+    if lines || !consoles.is_empty() {
+        html.element("a").href(format_args!("{attempt}/timeline.json")).text("Timeline");
+    }
+    if lines {
+        html.element("a").href(format_args!("{attempt}/log.vcd")).text("Waveform");
+    }
 }
 
 /// What went wrong first, quoted.
@@ -538,7 +557,7 @@ mod tests {
     use sai_core::job::{Outcome, Verdict};
 
     fn log(pieces: Vec<Piece>) -> LogPage {
-        LogPage { pieces, lines: 3, offset: 77, ended: false, past: Past::default() }
+        LogPage { pieces, lines: 3, offset: 77, ended: false, past: Past::default(), channels: Vec::new() }
     }
 
     fn view(state: JobState) -> JobView {

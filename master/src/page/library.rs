@@ -354,9 +354,14 @@ impl Library {
     /// It is there but cannot be read.
     pub fn log(&self, key: JobKey, wanted: Wanted) -> io::Result<LogPage> {
         match read(|| Ok(self.archive.log(key)?.reader), wanted) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Ok(LogPage { pieces: Vec::new(), lines: 0, offset: 0, ended: false, past: Past::default() })
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(LogPage {
+                pieces: Vec::new(),
+                lines: 0,
+                offset: 0,
+                ended: false,
+                past: Past::default(),
+                channels: Vec::new(),
+            }),
             result => result,
         }
     }

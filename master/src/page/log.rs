@@ -143,6 +143,11 @@ impl Folder {
         Past { verdict: self.verdict.clone(), millis: self.micros / 1000, artifacts }
     }
 
+    /// Names of the channels that were announced.
+    fn channel_names(&self) -> Vec<String> {
+        self.channels.iter().map(|channel| channel.name.clone()).filter(|name| !name.is_empty()).collect()
+    }
+
     /// Lines begun so far.
     pub fn lines(&self) -> u64 {
         self.lines
@@ -440,6 +445,8 @@ pub struct LogPage {
     pub ended: bool,
     /// What it tells of its attempt.
     pub past: Past,
+    /// Names of its channels.
+    pub channels: Vec<String>,
 }
 
 /// Reads a log twice: to count, and to show.
@@ -478,7 +485,8 @@ pub fn read(open: impl Fn() -> io::Result<Box<dyn Read + Send>>, wanted: Wanted)
     pump(&mut *open()?, |bytes| folder.push(bytes))?;
     let pieces = folder.finish();
     let lines = lines.max(folder.lines());
-    Ok(LogPage { pieces, lines, offset: folder.offset(), ended: folder.ended(), past: folder.past() })
+    let channels = folder.channel_names();
+    Ok(LogPage { pieces, lines, offset: folder.offset(), ended: folder.ended(), past: folder.past(), channels })
 }
 
 /// What a log tells of its attempt.

@@ -21,6 +21,12 @@ pub enum Route {
     Log(JobId, Option<u32>),
     /// Its log as it is stored.
     Records(JobId, Option<u32>),
+    /// The bytes of a board's console, as they came.
+    Console(JobId, Option<u32>, String),
+    /// All that happened, as JSON.
+    Timeline(JobId, Option<u32>),
+    /// A board's lines, as a Value Change Dump.
+    Dump(JobId, Option<u32>),
     /// One of its files.
     Artifact(JobId, Option<u32>, u16),
     /// The same, shown instead of saved.
@@ -236,6 +242,9 @@ fn job(id: JobId, rest: &[&str]) -> Option<Route> {
         ([], _) => Route::Job(id, which),
         (["log"], _) => Route::Log(id, which),
         (["records"], _) => Route::Records(id, which),
+        (["console", name], _) if !name.is_empty() => Route::Console(id, which, decode(name, false)?),
+        (["timeline.json"], _) => Route::Timeline(id, which),
+        (["log.vcd"], _) => Route::Dump(id, which),
         (["tests"], _) => Route::Tests(id, which),
         (["artifacts.tar"], _) => Route::Tar(id, which),
         ([what @ ("artifact" | "view"), stream, _name], _) => {
@@ -294,6 +303,9 @@ mod tests {
             ("/api/v1/units", Route::Api(ApiRoute::Units)),
             ("/job/7/2/view/1/a%2Fb.html", Route::View(7, Some(2), 1)),
             ("/job/7/2/artifacts.tar", Route::Tar(7, Some(2))),
+            ("/job/7/2/console/main%201", Route::Console(7, Some(2), "main 1".to_string())),
+            ("/job/7/timeline.json", Route::Timeline(7, None)),
+            ("/job/7/2/log.vcd", Route::Dump(7, Some(2))),
             ("/job/7/tests", Route::Tests(7, None)),
             ("/api/v1/jobs/7/tests", Route::Api(ApiRoute::Tests(7))),
             ("/feed.atom", Route::Feed),
@@ -351,6 +363,10 @@ mod tests {
             "/job/1/artifact/1",
             "/job/1/artifact/1/../../../etc/passwd",
             "/job/1/0/cancel",
+            "/job/1/console",
+            "/job/1/console/",
+            "/job/1/console/a/b",
+            "/job/1/console/%ff",
             "/job/1/2/rebuild",
             "/job/1/2/rebuild-following",
             "/units/grant/x/free",
