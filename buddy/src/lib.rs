@@ -5,10 +5,27 @@
 #![deny(unsafe_code)]
 
 pub mod calls;
+pub mod console;
+pub mod desk;
 pub mod flash;
 pub mod flashing;
+pub mod frames;
+pub mod going_on;
+pub mod guard;
+pub mod history;
+pub mod keeping;
+pub mod levels;
+pub mod link;
+pub mod listening;
 pub mod listing;
+pub mod owner;
+pub mod pacing;
 pub mod ports;
+pub mod record;
 pub mod ring;
 pub mod sequence;
 pub mod serial;
+pub mod showing;
+pub mod telling;
+pub mod tool;
+pub mod visit;

@@ -2,7 +2,14 @@
 
 #![forbid(unsafe_code)]
 
+#[path = "main/commands.rs"]
+mod commands;
+#[path = "main/help.rs"]
+mod help;
+
+use self::help::{HELP, USAGE};
 use sai_buddy::listing;
+use sai_buddy::telling::tell;
 use sai_core::bench::{self, Bench};
 use sai_core::escape;
 use sai_core::json::FILE_MAX;
@@ -12,70 +19,67 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-const HELP: &str = "\
-Looks after the boards that hang off this machine, as a boards.json describes them.
-
-usage: sai-buddy FILE check
-       sai-buddy FILE list [--json]
-
-  check   say what is wrong with FILE, by line and column
-  list    name its boards and rigs: type, consoles, how each is flashed and powered, its modes and sequences
-
-  --json      for programs
-  --help      this text
-  --version   the version
-
-Exit status: 0 when all is well, 1 when FILE is wrong or cannot be read, 2 when the command line is.
-";
-
-/// The command line was wrong.
-const USAGE: u8 = 2;
+/// An exit status, and what is said with it.
+type Failure = (u8, String);
 
 fn main() -> ExitCode {
-    match run(pico_args::Arguments::from_env()) {
-        Ok(()) => ExitCode::SUCCESS,
+    match run(std::env::args_os().skip(1).collect()) {
+        Ok(status) => ExitCode::from(status),
         Err((status, text)) => {
-            let text = format!("sai-buddy: {}\n", escape::lines(text.trim_end()));
-            // There is nobody to tell that nobody can be told.
-            let _ = io::stderr().write_all(text.as_bytes());
+            tell(&text);
             ExitCode::from(status)
         }
     }
 }
 
-fn run(mut arguments: pico_args::Arguments) -> Result<(), (u8, String)> {
+fn usage(text: impl AsRef<str>) -> Failure {
+    (USAGE, format!("{}; see --help", text.as_ref()))
+}
+
+fn run(mut words: Vec<OsString>) -> Result<u8, Failure> {
+    // What comes after `--` is another's command line.
+    let command = match words.iter().position(|word| word == "--") {
+        Some(place) => words.split_off(place).into_iter().skip(1).collect(),
+        None => Vec::new(),
+    };
+    let mut arguments = pico_args::Arguments::from_vec(words);
     if arguments.contains(["-h", "--help"]) {
         return print(HELP);
     }
     if arguments.contains(["-V", "--version"]) {
         return print(&format!("sai-buddy {}\n", env!("CARGO_PKG_VERSION")));
     }
-    let json = arguments.contains("--json");
-    let usage = |text: String| (USAGE, format!("{text}; see --help"));
+    let given = commands::Given::new(&mut arguments, command)?;
     let words: Vec<OsString> = arguments.finish();
     if let Some(option) = words.iter().find(|word| word.to_string_lossy().starts_with('-')) {
         return Err(usage(format!("unknown option {}", option.to_string_lossy())));
     }
-    let [file, command] = words.as_slice() else {
-        return Err(usage("expected FILE and a command".to_string()));
-    };
-    let command = command.to_string_lossy();
-    match command.as_ref() {
-        "check" if json => Err(usage("`check` has no --json".to_string())),
-        "check" => {
-            let bench = read(file)?;
-            print(&format!("{}: {}\n", escape::line(&file.to_string_lossy()), listing::count(&bench)))
-        }
-        "list" => {
-            let bench = read(file)?;
-            print(&if json { listing::json(&bench) } else { listing::table(&bench) })
-        }
-        _ => Err(usage(format!("unknown command `{command}`: expected check or list"))),
+    match words.as_slice() {
+        [command] if command == "guard" => given.guard(),
+        [file, command, rest @ ..] => match (command.to_string_lossy().as_ref(), rest) {
+            ("check", []) => {
+                given.has_only("check", &[])?;
+                let bench = read(file)?;
+                print(&format!("{}: {}\n", escape::line(&file.to_string_lossy()), listing::count(&bench)))
+            }
+            ("list", []) => {
+                given.has_only("list", &["--json"])?;
+                let bench = read(file)?;
+                print(&if given.json { listing::json(&bench) } else { listing::table(&bench) })
+            }
+            (name @ ("check" | "list"), _) => Err(usage(format!("`{name}` takes no more words"))),
+            (name, [board, rest @ ..]) if commands::NAMES.contains(&name) && rest.len() < 2 => {
+                given.at_board(name, file, board, rest.first())
+            }
+            (name, _) if commands::NAMES.contains(&name) => Err(usage(format!("`{name}` expects BOARD"))),
+            (name, _) => Err(usage(format!("unknown command `{name}`"))),
+        },
+        _ => Err(usage("expected FILE and a command")),
     }
 }
 
 /// The bench that a file describes.
-fn read(file: &OsString) -> Result<Bench, (u8, String)> {
+fn read(file: &OsString) -> Result<Bench, Failure> {
     let name = file.to_string_lossy();
     let bytes = contents(&PathBuf::from(file)).map_err(|error| (1, format!("{name}: {error}")))?;
     bench::read(&name, &bytes).map_err(|errors| (1, errors.join("\n  ")))
@@ -89,10 +93,10 @@ fn contents(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Prints what was asked for. A reader that has gone wanted no more of it.
-fn print(text: &str) -> Result<(), (u8, String)> {
+fn print(text: &str) -> Result<u8, Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err((1, format!("standard output: {error}"))),
-        _ => Ok(()),
+        _ => Ok(0),
     }
 }

@@ -68,6 +68,8 @@ pub enum Why {
     Break,
     /// Nobody listened: the tty was gone.
     Away,
+    /// Whoever listened died with what it had read and not passed on.
+    Died,
 }
 
 /// The memory. See the file's first line.
@@ -83,7 +85,12 @@ pub struct Ring {
 impl Ring {
     /// A memory for so many bytes.
     pub fn new(room: usize) -> Self {
-        Ring { pieces: VecDeque::new(), room, held: 0, notes: 0, offset: 0 }
+        Ring::beginning(room, 0)
+    }
+
+    /// The same, of a channel that had so many bytes before.
+    pub fn beginning(room: usize, offset: u64) -> Self {
+        Ring { pieces: VecDeque::new(), room, held: 0, notes: 0, offset }
     }
 
     /// Bytes for a tty of so many bits a second: what it brings in three seconds, and no less than some screens.

@@ -42,6 +42,8 @@ struct Shared {
     more: Condvar,
     /// Wakes the thread up, to end.
     wake: OwnedFd,
+    /// Can be read where there is something to be taken, by whoever waits for other things too.
+    ready: OwnedFd,
 }
 
 #[derive(Debug)]
@@ -59,6 +61,13 @@ impl Shared {
         // Whoever failed with it left a ring that can be read.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Tells whoever waits that there is something to be taken.
+    fn tell(&self) {
+        self.more.notify_all();
+        // It fails where it was told often enough.
+        let _ = rustix::io::write(&self.ready, &1_u64.to_ne_bytes());
+    }
 }
 
 impl Serial {
@@ -69,15 +78,57 @@ impl Serial {
     pub fn open(console: &Console, places: &Places) -> io::Result<Self> {
         let path = find(console, places).map_err(io::Error::other)?;
         let path = path.ok_or_else(|| io::Error::new(ErrorKind::NotFound, "no tty is there"))?;
-        let tty = Arc::new(open_tty(&path, console)?);
-        let ring = Ring::new(Ring::room_for(console.settings.baud));
-        let state = State { ring, tty: Some(Arc::clone(&tty)), trouble: None, ends: false };
+        Self::begin(console, places, Some(open_tty(&path, console)?), 0)
+    }
+
+    /// Listens from now on at a tty that somebody else opened, whose channel had so many bytes; or looks for it where there is none.
+    ///
+    /// # Errors
+    /// It takes no such settings; the system has no more threads.
+    pub fn go_on(console: &Console, places: &Places, tty: Option<OwnedFd>, offset: u64) -> io::Result<Self> {
+        if let Some(tty) = &tty {
+            set_up(tty.as_fd(), console, "the tty")?;
+        }
+        Self::begin(console, places, tty.map(File::from), offset)
+    }
+
+    fn begin(console: &Console, places: &Places, tty: Option<File>, offset: u64) -> io::Result<Self> {
+        let tty = tty.map(Arc::new);
+        let ring = Ring::beginning(Ring::room_for(console.settings.baud), offset);
+        let state = State { ring, tty: tty.clone(), trouble: None, ends: false };
         let wake = eventfd(0, EventfdFlags::CLOEXEC)?;
-        let shared = Arc::new(Shared { state: Mutex::new(state), more: Condvar::new(), wake });
+        let ready = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let shared = Arc::new(Shared { state: Mutex::new(state), more: Condvar::new(), wake, ready });
         let (listening, console, places) = (Arc::clone(&shared), console.clone(), places.clone());
         let thread =
             thread::Builder::new().name("console".into()).spawn(move || listen(&listening, tty, &console, &places))?;
         Ok(Serial { shared, thread: Some(thread) })
+    }
+
+    /// Listens no longer: the tty, which stays open, and the bytes of the channel until then. What has not been taken still can be.
+    pub fn stop(&mut self) -> (Option<Arc<File>>, u64) {
+        self.end();
+        let state = self.shared.lock();
+        (state.tty.clone(), state.ring.offset())
+    }
+
+    fn end(&mut self) {
+        self.shared.lock().ends = true;
+        let _ = rustix::io::write(&self.shared.wake, &1_u64.to_ne_bytes());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+
+    /// Readable from when something can be taken until `rest`.
+    pub fn woken(&self) -> BorrowedFd<'_> {
+        self.shared.ready.as_fd()
+    }
+
+    /// Waits to be woken once more: to be said before what there is is taken, so that nothing that comes meanwhile is missed.
+    pub fn rest(&self) {
+        let mut count = [0; 8];
+        let _ = rustix::io::read(&self.shared.ready, &mut count);
     }
 
     /// Waits for the next piece, and no longer than this.
@@ -129,7 +180,23 @@ impl Serial {
         calls::set_lines(self.tty()?.as_fd(), dtr, rts)
     }
 
-    fn tty(&self) -> io::Result<Arc<File>> {
+    /// Sets another speed, as a tool asks for while it has the console.
+    ///
+    /// # Errors
+    /// The tty is gone, or takes no such speed.
+    pub fn set_baud(&self, baud: u32) -> io::Result<()> {
+        let tty = self.tty()?;
+        let mut termios = tcgetattr(&tty)?;
+        termios.set_speed(baud)?;
+        tcsetattr(&tty, OptionalActions::Now, &termios)?;
+        Ok(())
+    }
+
+    /// The tty, to be given to another process or waited for.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn tty(&self) -> io::Result<Arc<File>> {
         let tty = self.shared.lock().tty.clone();
         tty.ok_or_else(|| io::Error::new(ErrorKind::NotConnected, "the tty is gone"))
     }
@@ -137,11 +204,7 @@ impl Serial {
 
 impl Drop for Serial {
     fn drop(&mut self) {
-        self.shared.lock().ends = true;
-        let _ = rustix::io::write(&self.shared.wake, &1_u64.to_ne_bytes());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        self.end();
     }
 }
 
@@ -180,17 +243,7 @@ fn open_tty(path: &Path, console: &Console) -> io::Result<File> {
         )
     })?;
     let tty = calls::file_of(port);
-    let mut termios = tcgetattr(&tty)?;
-    // It checks parity on input, without a mark, which turns bytes that are slightly wrong into zeros.
-    termios.input_modes -= InputModes::INPCK | InputModes::PARMRK | InputModes::IGNBRK | InputModes::BRKINT;
-    termios.control_modes -= ControlModes::HUPCL;
-    tcsetattr(&tty, OptionalActions::Now, &termios)?;
-    let actual = tcgetattr(&tty)?;
-    let parity = actual.control_modes.contains(ControlModes::PARENB);
-    if parity != (settings.parity != bench::Parity::None) || actual.output_speed() != settings.baud {
-        let text = format!("{} takes no such settings: it has {} bits a second", path.display(), actual.output_speed());
-        return Err(io::Error::new(ErrorKind::Unsupported, text));
-    }
+    set_up(tty.as_fd(), console, &path.display().to_string())?;
     if console.dtr.is_some() || console.rts.is_some() {
         calls::set_lines(tty.as_fd(), console.dtr, console.rts)?;
     }
@@ -200,6 +253,24 @@ fn open_tty(path: &Path, console: &Console) -> io::Result<File> {
     Ok(File::from(tty))
 }
 
+/// Sets up what an open tty does with bytes, whatever was done to it before. Lines stay as they are.
+fn set_up(tty: BorrowedFd<'_>, console: &Console, name: &str) -> io::Result<()> {
+    let settings = &console.settings;
+    let mut termios = tcgetattr(tty)?;
+    // It checks parity on input, without a mark, which turns bytes that are slightly wrong into zeros.
+    termios.input_modes -= InputModes::INPCK | InputModes::PARMRK | InputModes::IGNBRK | InputModes::BRKINT;
+    termios.control_modes -= ControlModes::HUPCL;
+    termios.set_speed(settings.baud)?;
+    tcsetattr(tty, OptionalActions::Now, &termios)?;
+    let actual = tcgetattr(tty)?;
+    let parity = actual.control_modes.contains(ControlModes::PARENB);
+    if parity != (settings.parity != bench::Parity::None) || actual.output_speed() != settings.baud {
+        let text = format!("{name} takes no such settings: it has {} bits a second", actual.output_speed());
+        return Err(io::Error::new(ErrorKind::Unsupported, text));
+    }
+    Ok(())
+}
+
 /// Lets an adapter of FTDI's tell each byte after a millisecond instead of sixteen, where there is such a setting and we may.
 fn low_latency(path: &Path) {
     let name = path.file_name().unwrap_or_default();
@@ -207,8 +278,8 @@ fn low_latency(path: &Path) {
 }
 
 /// The thread: reads while the tty is there, and looks for it while it is not.
-fn listen(shared: &Shared, tty: Arc<File>, console: &Console, places: &Places) {
-    let mut tty = Some(tty);
+fn listen(shared: &Shared, mut tty: Option<Arc<File>>, console: &Console, places: &Places) {
+    let mut was_there = tty.is_some();
     loop {
         if let Some(open) = tty.take() {
             if read_all(shared, &open) {
@@ -218,7 +289,8 @@ fn listen(shared: &Shared, tty: Arc<File>, console: &Console, places: &Places) {
             state.tty = None;
             let (offset, ns) = (state.ring.offset(), monotonic_ns());
             state.ring.note(Piece::Unplugged { offset, ns });
-            shared.more.notify_all();
+            was_there = true;
+            shared.tell();
         }
         let mut fds = [PollFd::new(&shared.wake, PollFlags::IN)];
         if !matches!(poll(&mut fds, Some(&time(LOOK_AGAIN))), Ok(0)) && shared.lock().ends {
@@ -235,9 +307,11 @@ fn listen(shared: &Shared, tty: Arc<File>, console: &Console, places: &Places) {
                     let mut state = shared.lock();
                     state.tty = Some(Arc::clone(&open));
                     let (offset, ns) = (state.ring.offset(), monotonic_ns());
-                    state.ring.lose(ns, None, Why::Away);
+                    if was_there {
+                        state.ring.lose(ns, None, Why::Away);
+                    }
                     state.ring.note(Piece::Back { offset, ns, tty: path.display().to_string() });
-                    shared.more.notify_all();
+                    shared.tell();
                     tty = Some(open);
                     None
                 }
@@ -271,7 +345,7 @@ fn read_all(shared: &Shared, tty: &File) -> bool {
                     before = count_up(tty.as_fd(), before, ns, &mut state.ring);
                 }
                 drop(state);
-                shared.more.notify_all();
+                shared.tell();
             }
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
             Ok(_) | Err(_) => {
@@ -303,7 +377,8 @@ fn count_up(tty: BorrowedFd<'_>, before: Option<Counts>, ns: u64, ring: &mut Rin
     Some(now)
 }
 
-fn monotonic_ns() -> u64 {
+/// CLOCK_MONOTONIC, in nanoseconds.
+pub fn monotonic_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }

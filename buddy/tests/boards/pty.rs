@@ -7,7 +7,7 @@ use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use sai_buddy::flashing::{Event, Port};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,7 +43,7 @@ pub fn open(path: &str) -> File {
 }
 
 /// Whether there is something to read within this time.
-pub fn ready(file: &File, within: Duration) -> bool {
+pub fn ready(file: &impl AsFd, within: Duration) -> bool {
     let time = Timespec { tv_sec: within.as_secs() as i64, tv_nsec: i64::from(within.subsec_nanos()) };
     let mut fds = [PollFd::new(file, PollFlags::IN)];
     matches!(poll(&mut fds, Some(&time)), Ok(count) if count > 0)

@@ -1,0 +1,146 @@
+//! A board's consoles → all that they have from now on, whatever becomes of the board's owner meanwhile: each byte once, and what is
+//! missing as a number.
+
+use crate::frames::{Asked, Heard, Told};
+use crate::history::{Entry, stamp};
+use crate::ring::{Piece, Why};
+use crate::visit::{Visit, Whose};
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Time in which an owner that is gone must have been replaced.
+const REPLACED: Duration = Duration::from_secs(30);
+
+/// What a listener hears.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A console, by its number, had this.
+    Entry(u8, Entry),
+    /// An answer to something that was asked.
+    Told(Told),
+    /// The owner was replaced, and what was asked before may have to be asked again.
+    Replaced,
+}
+
+/// Somebody who listens.
+#[derive(Debug)]
+pub struct Listening {
+    whose: Whose,
+    console: Option<String>,
+    visit: Visit,
+    names: Vec<String>,
+    /// Bytes of each channel that were heard, with those that are known to be missing.
+    heard: Vec<u64>,
+    last_ns: u64,
+    waiting: Vec<Event>,
+}
+
+impl AsFd for Listening {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.visit.as_fd()
+    }
+}
+
+impl Listening {
+    /// Listens to one console or all of them, from now on or from what is kept.
+    ///
+    /// # Errors
+    /// The board has no owner that begins, or no such console.
+    pub fn new(whose: Whose, console: Option<String>, kept: bool) -> io::Result<Listening> {
+        let visit = Visit::begin(&whose)?;
+        let mut listening =
+            Listening { whose, console, visit, names: Vec::new(), heard: Vec::new(), last_ns: 0, waiting: Vec::new() };
+        listening.ask_names()?;
+        let console = listening.console.clone();
+        let asked = Asked { console, kept: Some(kept), ..Asked::new("listen") };
+        let status = listening.offsets()?;
+        listening.heard = if kept { vec![0; status.len()] } else { status };
+        listening.visit.ask(&asked)?;
+        Ok(listening)
+    }
+
+    /// The names of all consoles, in the order of their numbers.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The connection, to ask for other things.
+    pub fn visit(&self) -> &Visit {
+        &self.visit
+    }
+
+    fn ask_names(&mut self) -> io::Result<()> {
+        let (told, _) = self.visit.answer(&Asked::new("status"))?;
+        let consoles = told.status.map(|status| status.consoles).unwrap_or_default();
+        self.names = consoles.into_iter().map(|console| console.name).collect();
+        Ok(())
+    }
+
+    fn offsets(&self) -> io::Result<Vec<u64>> {
+        let (told, _) = self.visit.answer(&Asked::new("status"))?;
+        let consoles = told.status.map(|status| status.consoles).unwrap_or_default();
+        Ok(consoles.into_iter().map(|console| console.offset).collect())
+    }
+
+    /// The next event, if there is one within this time.
+    ///
+    /// # Errors
+    /// The owner is gone, and none takes its place.
+    pub fn next(&mut self, within: Duration) -> io::Result<Option<Event>> {
+        if !self.waiting.is_empty() {
+            return Ok(Some(self.waiting.remove(0)));
+        }
+        match self.visit.hear(within) {
+            Ok(None) => Ok(None),
+            Ok(Some((Heard::Told(told), _))) => Ok(Some(Event::Told(told))),
+            Ok(Some((Heard::Entry(console, entry), _))) => {
+                if let Some(heard) = self.heard.get_mut(usize::from(console)) {
+                    *heard = entry.end();
+                }
+                self.last_ns = stamp(&entry);
+                Ok(Some(Event::Entry(console, entry)))
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe) => {
+                self.come_again()?;
+                Ok(Some(Event::Replaced))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Listens to the owner that took the place of another, from where we are.
+    fn come_again(&mut self) -> io::Result<()> {
+        let before = self.visit.process();
+        let began = Instant::now();
+        self.visit = loop {
+            match Visit::begin(&self.whose) {
+                Ok(visit) => break visit,
+                Err(error) if began.elapsed() > REPLACED => return Err(error),
+                Err(_) => thread::sleep(Duration::from_millis(20)),
+            }
+        };
+        if self.visit.process() == before {
+            for (name, heard) in self.names.iter().zip(&self.heard) {
+                if self.console.as_ref().is_none_or(|console| console == name) {
+                    let (console, from) = (Some(name.clone()), Some(*heard));
+                    self.visit.ask(&Asked { console, from, ..Asked::new("listen") })?;
+                }
+            }
+            return Ok(());
+        }
+        // The one before died with what it had read and not told.
+        for (number, offset) in (0..).zip(&self.heard) {
+            let named = self.names.get(usize::from(number));
+            if self.console.is_none() || self.console.as_ref() == named {
+                let lost = Piece::Lost { offset: *offset, ns: self.last_ns, lost: None, why: Why::Died };
+                self.waiting.push(Event::Entry(number, Entry::Came(lost)));
+            }
+        }
+        self.ask_names()?;
+        self.heard = vec![0; self.names.len()];
+        let console = self.console.clone();
+        self.visit.ask(&Asked { console, kept: Some(true), ..Asked::new("listen") })
+    }
+}

@@ -1,0 +1,39 @@
+//! What `--help` prints.
+
+pub const HELP: &str = "\
+Looks after the boards that hang off this machine, as a boards.json describes them.
+
+usage: sai-buddy FILE check
+       sai-buddy FILE list [--json]
+       sai-buddy FILE console BOARD [CONSOLE] [--json]
+       sai-buddy FILE record BOARD [CONSOLE] [--kept] [--for TIME] [--json]
+       sai-buddy FILE tool BOARD [CONSOLE] [--limit TIME] -- COMMAND [ARGUMENT]...
+       sai-buddy FILE status|update|stop BOARD [--json]
+       sai-buddy FILE owner BOARD
+       sai-buddy guard [--update]
+
+  check    say what is wrong with FILE, by line and column
+  list     name its boards and rigs: type, consoles, how each is flashed and powered, its modes and sequences
+  console  type to a console and see what it says; Ctrl-] leaves, the recording goes on
+  record   print what consoles say; with --kept, what they said before too, as far as it was kept
+  tool     run COMMAND, which finds a tty for the console where it says {tty}: avrdude, stm32flash, esptool, ...
+  status   say which process owns the board, who writes to it, and what its consoles have had
+  update   let the board's owner go on as the program that lies at its place now, without a byte missing
+  stop     let the board's owner end, and its ttys be closed
+  owner    own BOARD: open its ttys and record them. The commands above start one where there is none
+  guard    hold what owners hold, so that no line moves when one dies; once a machine
+
+  --run DIR      where sockets lie (/run/sai-buddy, or below $XDG_RUNTIME_DIR)
+  --for TIME     end after this time, such as 10s
+  --limit TIME   kill COMMAND after this time (5m)
+  --kept         begin with what the owner has kept
+  --json         for programs: one object a line
+  --help         this text
+  --version      the version
+
+Exit status: 0 when all is well, 1 when something is wrong, 2 when the command line is. `record`: 3 when bytes are missing. `tool`:
+that of COMMAND, 124 when its time was over.
+";
+
+/// The command line was wrong.
+pub const USAGE: u8 = 2;

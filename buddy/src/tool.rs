@@ -1,0 +1,147 @@
+//! Program and arguments → the same, run with a tty of the board's owner in place of the board's, up to its end or its time limit, and
+//! nothing left of it.
+//!
+//! The owner never lets go of the tty itself: it passes on what both sides say and records it, follows the speed that the tool sets,
+//! and takes the pty away when the tool, or whoever started it, has ended.
+
+use crate::frames::Asked;
+use crate::visit::Visit;
+use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, waitpid};
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Words of a command that stand for the tty of the console.
+const TTY: &[u8] = b"{tty}";
+/// Time in which what was killed is gone.
+const GONE: Duration = Duration::from_secs(10);
+/// Time between two looks at whether a tool has ended.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// How a tool ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Its exit status; `None` where its time was over.
+    pub status: Option<ExitStatus>,
+    /// Bytes of the board that it did not read.
+    pub unread: u64,
+}
+
+/// Runs a tool. The visit is to be of nobody who listens.
+///
+/// # Errors
+/// Somebody else writes to the board; the program cannot be started.
+pub fn run(visit: &Visit, console: Option<&str>, argv: &[OsString], limit: Duration) -> io::Result<Ended> {
+    visit.answer(&Asked { name: Some("tool".into()), ..Asked::new("claim") })?;
+    let (told, _tty) = visit.answer(&Asked { console: console.map(Into::into), ..Asked::new("tool") })?;
+    let path = told.path.unwrap_or_default();
+    let words: Vec<OsString> = argv.iter().map(|word| with_tty(word, &path)).collect();
+    let status = run_whole(&words, limit);
+    // It is taken away from it in any case.
+    let (told, _) = visit.answer(&Asked::new("tool-ended"))?;
+    let _ = visit.answer(&Asked::new("release"))?;
+    Ok(Ended { status: status?, unread: told.unread.unwrap_or(0) })
+}
+
+/// A word with the path of the tty in it, where that is asked for: as part of one word, whatever is in it.
+fn with_tty(word: &OsStr, path: &str) -> OsString {
+    let mut bytes = word.as_bytes();
+    let mut whole = Vec::new();
+    while let Some(place) = bytes.windows(TTY.len()).position(|part| part == TTY) {
+        whole.extend_from_slice(&bytes[..place]);
+        whole.extend_from_slice(path.as_bytes());
+        bytes = &bytes[place + TTY.len()..];
+    }
+    whole.extend_from_slice(bytes);
+    OsString::from_vec(whole)
+}
+
+/// Runs a command up to its end or the limit, after which neither it nor anything that it has started is left.
+fn run_whole(words: &[OsString], limit: Duration) -> io::Result<Option<ExitStatus>> {
+    let (program, arguments) = words.split_first().ok_or_else(|| io::Error::other("expected a command"))?;
+    // What leaves its parents behind becomes ours. What we have started before, as an owner of the board, is no part of it.
+    set_child_subreaper(Some(getpid()))?;
+    let before = children(getpid());
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", program.to_string_lossy()));
+    let mut command = Command::new(program);
+    let mut child = command.args(arguments).stdin(Stdio::null()).process_group(0).spawn().map_err(named)?;
+    let began = Instant::now();
+    let status = loop {
+        match child.try_wait()? {
+            Some(status) => break Some(status),
+            None if began.elapsed() >= limit => break None,
+            None => thread::sleep(LOOK),
+        }
+    };
+    let began = Instant::now();
+    while sweep(&before) {
+        if began.elapsed() > GONE {
+            return Err(io::Error::other("processes of the tool cannot be killed"));
+        }
+        thread::sleep(LOOK);
+    }
+    Ok(status)
+}
+
+/// Kills all that descends from us but for these and what they have started. Whether something was left.
+fn sweep(others: &[Pid]) -> bool {
+    let left = descendants(others);
+    for process in &left {
+        let _ = kill_process(*process, Signal::KILL);
+    }
+    for process in &left {
+        // Those that are no children of ours become so when their parents have ended.
+        let _ = waitpid(Some(*process), WaitOptions::NOHANG);
+    }
+    !left.is_empty()
+}
+
+/// All processes that we or others of them have started, but for these and theirs.
+fn descendants(others: &[Pid]) -> Vec<Pid> {
+    /// As many as are looked at in one go; what is beyond is found in the next.
+    const MOST: usize = 4096;
+    let mut found = Vec::new();
+    let mut parents = vec![getpid()];
+    while let Some(parent) = parents.pop() {
+        for child in children(parent) {
+            if found.len() < MOST && !others.contains(&child) {
+                found.push(child);
+                parents.push(child);
+            }
+        }
+    }
+    found
+}
+
+/// What a process has started and is there, or not taken note of.
+fn children(parent: Pid) -> Vec<Pid> {
+    let tasks = fs::read_dir(format!("/proc/{}/task", parent.as_raw_nonzero())).into_iter().flatten().flatten();
+    let texts = tasks.map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default());
+    let texts: Vec<String> = texts.collect();
+    let words = texts.iter().flat_map(|text| text.split_whitespace());
+    words.filter_map(|word| Pid::from_raw(word.parse().ok()?)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tty_takes_its_place_in_any_word_and_nothing_else_is_read_into_one() {
+        for (word, expected) in [
+            ("{tty}", "/dev/pts/7"),
+            ("-P{tty}:x{tty}", "-P/dev/pts/7:x/dev/pts/7"),
+            ("a; $(b) {t} {tty", "a; $(b) {t} {tty"),
+            ("", ""),
+        ] {
+            assert_eq!(with_tty(OsStr::new(word), "/dev/pts/7"), expected);
+        }
+        let odd = OsStr::from_bytes(b"\xff{tty}");
+        assert_eq!(with_tty(odd, "t").as_bytes(), b"\xfft");
+    }
+}

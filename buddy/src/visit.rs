@@ -1,0 +1,197 @@
+//! A board's name → a connection to its owner, which is started with its guard where there is none, and found again where it was
+//! replaced.
+
+use crate::frames::{self, Asked, Heard, Told};
+use crate::guard;
+use crate::link::Link;
+use crate::owner;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Time within which an owner or guard that was started listens, and one that was asked answers: those before may have to be waited
+/// for, and machines stand still at times.
+const BEGINS: Duration = Duration::from_secs(30);
+/// Bytes of what one that did not begin has said.
+const SAID_BYTES: u64 = 4096;
+
+/// Which board is meant.
+#[derive(Clone, Debug)]
+pub struct Whose {
+    /// The file that describes the bench.
+    pub file: OsString,
+    /// The name of the board.
+    pub board: String,
+    /// The directory of sockets.
+    pub directory: PathBuf,
+}
+
+/// A connection to an owner.
+#[derive(Debug)]
+pub struct Visit {
+    link: Link,
+}
+
+impl AsFd for Visit {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.link.as_fd()
+    }
+}
+
+/// Whether nobody listens there.
+fn nobody(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused)
+}
+
+impl Visit {
+    /// Connects to an owner that is there.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn new(whose: &Whose) -> io::Result<Visit> {
+        Ok(Visit { link: Link::connect(&frames::socket(&whose.directory, &whose.board))? })
+    }
+
+    /// Connects to the owner, which is started where there is none.
+    ///
+    /// # Errors
+    /// It does not begin, and says why.
+    pub fn begin(whose: &Whose) -> io::Result<Visit> {
+        match Visit::new(whose) {
+            Err(error) if nobody(&error) => {}
+            other => return other,
+        }
+        begin_guard(&whose.directory)?;
+        let arguments = owner::arguments(&whose.file, &whose.board, &whose.directory);
+        start(&arguments, &whose.directory, &whose.board, || Visit::new(whose))
+    }
+
+    /// The process of the owner: an update leaves it as it is.
+    pub fn process(&self) -> i32 {
+        self.link.peer()
+    }
+
+    /// Asks for something.
+    ///
+    /// # Errors
+    /// The owner is gone, or reads nothing.
+    pub fn ask(&self, asked: &Asked) -> io::Result<()> {
+        let began = Instant::now();
+        loop {
+            match self.link.send(&asked.encode(), &[]) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock && began.elapsed() < BEGINS => {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// The next that the owner says, if it says something within this time; what is of no kind that is known is passed over.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` where the owner is gone.
+    pub fn hear(&self, within: Duration) -> io::Result<Option<(Heard, Vec<OwnedFd>)>> {
+        let began = Instant::now();
+        loop {
+            match self.link.receive() {
+                Ok(None) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(Some(message)) => {
+                    if let Some(heard) = Heard::decode(&message.bytes) {
+                        return Ok(Some((heard, message.files)));
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    let left = within.saturating_sub(began.elapsed());
+                    let time = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+                    match poll(&mut [PollFd::new(&self.link, PollFlags::IN)], Some(&time)) {
+                        Ok(0) if left.is_zero() => return Ok(None),
+                        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Asks for something and waits for the answer. What consoles have meanwhile is passed over.
+    ///
+    /// # Errors
+    /// Why it was refused, or that the owner is gone.
+    pub fn answer(&self, asked: &Asked) -> io::Result<(Told, Vec<OwnedFd>)> {
+        self.ask(asked)?;
+        self.answered(&asked.t)
+    }
+
+    /// Waits for the answer to something.
+    ///
+    /// # Errors
+    /// Why it was refused, or that the owner is gone.
+    pub fn answered(&self, to: &str) -> io::Result<(Told, Vec<OwnedFd>)> {
+        let began = Instant::now();
+        while let Some((heard, files)) = self.hear(BEGINS.saturating_sub(began.elapsed()))? {
+            match heard {
+                Heard::Told(told) if told.t == "refused" => {
+                    return Err(io::Error::new(ErrorKind::ResourceBusy, told.why.unwrap_or_default()));
+                }
+                Heard::Told(told) if told.to.as_deref() == Some(to) => return Ok((told, files)),
+                Heard::Told(_) | Heard::Entry(..) => {}
+            }
+        }
+        Err(io::Error::new(ErrorKind::TimedOut, "the owner of the board does not answer"))
+    }
+}
+
+/// Sees to it that a guard runs.
+fn begin_guard(directory: &Path) -> io::Result<()> {
+    let connect = || Link::connect(&guard::socket(directory));
+    match connect() {
+        Err(error) if nobody(&error) => {}
+        other => return other.map(drop),
+    }
+    let arguments = ["guard".into(), "--run".into(), directory.as_os_str().to_os_string()];
+    // No board has this name.
+    start(&arguments, directory, "guard.process", connect).map(drop)
+}
+
+/// Starts ourselves with other arguments, to stay when we end, and waits for what is to come of it.
+fn start<T>(
+    arguments: &[OsString],
+    directory: &Path,
+    name: &str,
+    mut ready: impl FnMut() -> io::Result<T>,
+) -> io::Result<T> {
+    crate::link::keep_private(directory)?;
+    let said = directory.join(format!("{name}.log"));
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&said)?);
+    let mut child = command.spawn()?;
+    let began = Instant::now();
+    loop {
+        match ready() {
+            Err(error) if nobody(&error) => {}
+            other => return other,
+        }
+        // Another one that was started at the same moment may be the one that listens.
+        let ended = child.try_wait()?.is_some();
+        if ended && let Ok(other) = ready() {
+            return Ok(other);
+        }
+        if ended || began.elapsed() > BEGINS {
+            let _ = child.kill();
+            let _ = child.wait();
+            let mut text = String::new();
+            File::open(&said)?.take(SAID_BYTES).read_to_string(&mut text)?;
+            let text = text.trim().trim_start_matches("sai-buddy: ").to_string();
+            return Err(io::Error::other(if text.is_empty() { format!("{name} does not begin") } else { text }));
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
