@@ -731,21 +731,36 @@ const UNIT_KEYS: &[&str] = &["Description", "Wants", "After", "ExecStart", "User
 #[test]
 fn units_are_understood_by_systemd() {
     let world = World::new("units");
-    for name in ["sai-master", "sai-agent"] {
+    for (name, program) in [
+        ("sai-master", "sai-master --"),
+        ("sai-agent", "sai-agent --"),
+        ("sai-guard", "sai-buddy guard --"),
+        ("sai-board@", "sai-buddy /etc/sai/boards.json owner %i --"),
+    ] {
         let unit = std::fs::read_to_string(root().join(format!("configs/{name}.service"))).expect("a unit");
-        for key in UNIT_KEYS {
+        // A guard wants nothing but to be there.
+        for key in UNIT_KEYS.iter().filter(|key| name != "sai-guard" || **key != "Wants") {
             assert!(unit.lines().any(|line| line.starts_with(&format!("{key}="))), "{name} has no {key}");
         }
         let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).expect("a command");
-        assert!(start.starts_with(&format!("/usr/local/bin/{name} --")), "{start}");
+        assert!(start.starts_with(&format!("/usr/local/bin/{program}")), "{start}");
         // The programs are not installed on a machine that only tests them.
         let copy = world.directory.join(format!("{name}.service"));
-        std::fs::write(&copy, unit.replace(&format!("/usr/local/bin/{name}"), "/bin/true")).expect("a unit");
+        let installed = program.split(' ').next().expect("a program");
+        std::fs::write(&copy, unit.replace(&format!("/usr/local/bin/{installed}"), "/bin/true")).expect("a unit");
         if name == "sai-agent" {
             let addition = world.directory.join("sai-agent.service.d");
             std::fs::create_dir(&addition).expect("a directory");
             let from = root().join("configs/sai-agent-containers.conf");
             std::fs::copy(from, addition.join("containers.conf")).expect("an addition to the unit");
+        }
+        if name == "sai-board@" {
+            // Its user is the guard's, and systemd checks templates by their instances alone.
+            std::fs::rename(&copy, world.directory.join("sai-board@b.service")).expect("an instance");
+            let guard = world.directory.join("sai-guard.service");
+            assert!(guard.exists() && unit.contains("\nUser=sai-boards\n"));
+            verify(&world.directory.join("sai-board@b.service"), name);
+            continue;
         }
         // Its head says how to make the user that it wants.
         let user = unit.lines().find_map(|line| line.strip_prefix("User=")).expect("a user");
@@ -762,14 +777,20 @@ fn units_are_understood_by_systemd() {
             let users = std::fs::read_to_string(etc.join("passwd")).expect("users");
             assert!(users.starts_with(&format!("{user}:")) && users.contains("/usr/sbin/nologin"), "{users}");
         }
-        match Command::new("systemd-analyze").arg("verify").arg(&copy).output() {
-            Ok(output) => {
-                let told = text(&output.stderr);
-                let about = told.lines().filter(|line| line.contains(&format!("{name}.service")));
-                assert_eq!(about.collect::<Vec<_>>(), Vec::<&str>::new());
-            }
-            Err(error) => eprintln!("systemd-analyze: {error}; {name}.service was not verified by it"),
+        verify(&copy, name);
+    }
+}
+
+/// Has systemd, where it is there, say what is wrong with a unit.
+fn verify(unit: &Path, name: &str) {
+    match Command::new("systemd-analyze").arg("verify").arg(unit).output() {
+        Ok(output) => {
+            let told = text(&output.stderr);
+            let about =
+                told.lines().filter(|line| line.contains(&format!("{name}.service")) || line.contains("@b.service"));
+            assert_eq!(about.collect::<Vec<_>>(), Vec::<&str>::new());
         }
+        Err(error) => eprintln!("systemd-analyze: {error}; {name}.service was not verified by it"),
     }
 }
 

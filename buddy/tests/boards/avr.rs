@@ -14,17 +14,17 @@ use std::time::Duration;
 const OPTIBOOT: &str = "/usr/share/arduino/hardware/arduino/avr/bootloaders/optiboot/optiboot_atmega328.hex";
 
 /// The board. It ends with what it is told through.
-struct Board {
+pub struct Board {
     child: Child,
     orders: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
-    directory: PathBuf,
-    tty: String,
+    pub directory: PathBuf,
+    pub tty: String,
 }
 
 impl Board {
-    fn new() -> Self {
-        let directory = std::env::temp_dir().join(format!("sai-avr-{}", std::process::id()));
+    pub fn new(name: &str) -> Self {
+        let directory = std::env::temp_dir().join(format!("sai-avr-{name}-{}", std::process::id()));
         fs::create_dir_all(&directory).expect("a directory");
         let program = directory.join("avr_board");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/avr_board.c");
@@ -56,7 +56,7 @@ impl Board {
         Board { child, orders, answers, directory, tty: tty.trim().to_string() }
     }
 
-    fn order(&mut self, order: &str) {
+    pub fn order(&mut self, order: &str) {
         writeln!(self.orders.as_mut().expect("it listens"), "{order}").expect("it listens");
         let mut line = String::new();
         while line.trim() != "ok" {
@@ -65,7 +65,7 @@ impl Board {
         }
     }
 
-    fn flash(&mut self) -> Vec<u8> {
+    pub fn flash(&mut self) -> Vec<u8> {
         self.order("save");
         fs::read(self.directory.join("flash")).expect("its flash")
     }
@@ -81,7 +81,7 @@ impl Drop for Board {
 }
 
 /// An image that stays where it begins when it runs.
-fn program(length: usize, last: u8) -> Vec<u8> {
+pub fn program(length: usize, last: u8) -> Vec<u8> {
     let mut program = image(length);
     program[..2].copy_from_slice(&[0xff, 0xcf]);
     program[length - 1] = last;
@@ -90,7 +90,7 @@ fn program(length: usize, last: u8) -> Vec<u8> {
 
 #[test]
 fn our_client_and_stock_avrdude_leave_the_same_at_the_stock_optiboot() {
-    let mut board = Board::new();
+    let mut board = Board::new("client");
     let tty = board.tty.clone();
     let wanted = |chip| Settings { baud: 115_200, address: 0, room: None, chip: Some(chip) };
     let run = |board: &mut Board, settings, image: &[u8]| {

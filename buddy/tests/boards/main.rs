@@ -13,5 +13,6 @@ mod rom;
 mod serial;
 mod stk500;
 mod stm32;
+mod tools;
 mod uboot;
 mod ymodem;

@@ -36,21 +36,30 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
 impl Rig {
     /// One whose board has so many consoles, `c0`, `c1`, … with more of the same object in each, and a guard that runs.
     pub fn new(name: &str, consoles: usize, more: &str) -> Rig {
+        let ptys: Vec<Pty> = (0..consoles).map(|_| Pty::new()).collect();
+        let paths: Vec<&str> = ptys.iter().map(|pty| pty.path.as_str()).collect();
+        let mut rig = Rig::at(name, &paths, more, "");
+        rig.ptys = ptys;
+        rig
+    }
+
+    /// One whose consoles are at these ttys, with more of the board's object behind them.
+    pub fn at(name: &str, ttys: &[&str], more: &str, board: &str) -> Rig {
         let top = std::env::temp_dir().join(format!("sai-rig-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&top);
         fs::create_dir_all(&top).expect("a directory");
-        let ptys: Vec<Pty> = (0..consoles).map(|_| Pty::new()).collect();
         let mut texts = Vec::new();
-        for (index, pty) in ptys.iter().enumerate() {
+        for (index, tty) in ttys.iter().enumerate() {
             let link = link(&top, index);
             let _ = fs::remove_file(&link);
-            symlink(&pty.path, &link).expect("a link");
+            symlink(tty, &link).expect("a link");
             texts.push(format!("\"c{index}\": {{ \"path\": \"{}\", {more} }}", link.display()));
         }
+        let consoles = texts.join(", ");
         let text =
-            format!("{{ \"boards\": {{ \"b\": {{ \"type\": \"t\", \"consoles\": {{ {} }} }} }} }}", texts.join(", "));
+            format!("{{ \"boards\": {{ \"b\": {{ \"type\": \"t\", \"consoles\": {{ {consoles} }}{board} }} }} }}");
         fs::write(top.join("boards.json"), text).expect("written");
-        let mut rig = Rig { top, ptys, guard: None, owner: None };
+        let mut rig = Rig { top, ptys: Vec::new(), guard: None, owner: None };
         rig.start_guard();
         rig
     }
@@ -84,6 +93,13 @@ impl Rig {
     pub fn well(&self, words: &[&str]) -> String {
         let output = self.run(words, &[]);
         assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    /// The same of a recording, from which something may be missing.
+    pub fn well_or_loss(&self, words: &[&str]) -> String {
+        let output = self.run(words, &[]);
+        assert!(matches!(output.status.code(), Some(0 | 3)), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 
