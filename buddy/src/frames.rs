@@ -34,7 +34,7 @@ pub struct Asked {
 /// What a client is told.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Told {
-    /// `granted`, `refused`, `tty` (with its file), `sent`, `failed`, `status`, `updating`.
+    /// `granted`, `refused`, `tty` (with its file), `sent`, `failed`, `status`, `updating`, `stopping`.
     pub t: String,
     /// To what: the `t` of the request.
     pub to: Option<String>,

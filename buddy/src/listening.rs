@@ -94,6 +94,9 @@ impl Listening {
         }
         match self.visit.hear(within) {
             Ok(None) => Ok(None),
+            Ok(Some((Heard::Told(told), _))) if told.t == "stopping" => {
+                Err(io::Error::other("the owner of the board was told to stop"))
+            }
             Ok(Some((Heard::Told(told), _))) => Ok(Some(Event::Told(told))),
             Ok(Some((Heard::Entry(console, entry), _))) => {
                 if let Some(heard) = self.heard.get_mut(usize::from(console)) {

@@ -390,7 +390,12 @@ impl Owner {
                 let names = self.stations.iter().map(|station| station.console.name.clone()).collect();
                 self.say_to_guard(&Said { names: Some(names), ..Said::new("lets-go") }, &[]);
                 self.answer(client, &Told::new("granted", to), None);
-                self.serve_one(client);
+                // Whoever listens would start another one in its place.
+                let clients: Vec<Client> = self.clients.keys().copied().collect();
+                for client in clients {
+                    self.answer(client, &Told::new("stopping", to), None);
+                    self.serve_one(client);
+                }
                 self.ends = true;
             }
         }

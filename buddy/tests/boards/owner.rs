@@ -183,6 +183,9 @@ fn a_guard_that_is_killed_is_given_all_of_it_again() {
     // What is let go is held by nobody.
     rig.well(&[&rig.file(), "stop", "b"]);
     until("the guard lets it go", || !open_files(rig.guard()).contains(&tty));
+    // Nor does who listens start another owner.
+    while recorder.next().is_some() {}
+    assert_eq!(recorder.child.wait().expect("it ends").code(), Some(1));
     assert_eq!(rig.run(&[&rig.file(), "status", "b"], &[]).status.code(), Some(1));
 }
 
