@@ -78,7 +78,7 @@ impl Default for Terms {
 }
 
 /// What happens to the hub.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Input {
     /// An agent that may join, from the ledger or newly added.
     Agent(AgentRecord),
@@ -100,6 +100,8 @@ pub enum Input {
     Event(EventRecord, Vec<JobSpec>),
     /// An event with unfinished jobs, from the ledger at start.
     Restore(EventRecord, Vec<JobSpec>, Vec<JobRecord>),
+    /// Unfinished jobs from the ledger, at start, that nothing can go on with, and why.
+    Lost(Vec<JobRecord>, String),
     /// At start, after `Restore`: the durable lengths of an attempt under way.
     Resume(JobKey, Vec<u64>),
     /// At start: the next durable bytes of its log.
@@ -329,6 +331,7 @@ impl Hub {
             Input::Unknown(link, what) => self.pass_over(now, link, &what, out),
             Input::Event(record, specs) => self.event(now, record, specs, out),
             Input::Restore(event, specs, jobs) => self.restore(now, event, specs, jobs, out),
+            Input::Lost(jobs, why) => self.schedule(now, scheduler::Input::Lost(jobs, why), out),
             Input::Resume(key, lengths) => {
                 let Some(intake) = self.intakes.get_mut(&key) else {
                     return self.bugs.note("resume: nothing of this attempt may grow");

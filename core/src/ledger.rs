@@ -221,6 +221,29 @@ pub struct AgentRecord {
     pub grants: Option<Vec<Grant>>,
 }
 
+impl AgentRecord {
+    /// One that is added at `added_at` with a token of this digest. Units that the machine had which was called so `before` are
+    /// still out.
+    pub fn added(name: String, token_sha256: String, added_at: u64, before: Option<&AgentRecord>) -> Self {
+        Self {
+            name,
+            token_sha256,
+            added_at,
+            identity: None,
+            seen_at: None,
+            revoked: false,
+            host: String::new(),
+            platforms: Vec::new(),
+            grants: before.and_then(|before| before.grants.clone()),
+        }
+    }
+
+    /// Whether its token lets anybody in.
+    pub fn may_join(&self) -> bool {
+        !self.revoked && !self.token_sha256.is_empty()
+    }
+}
+
 /// Somebody who may act (cancel, rebuild, delete).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserRecord {

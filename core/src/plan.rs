@@ -3,12 +3,15 @@
 //! What is restored or rebuilt reads the plan and never expands the saifile again: another version of Sai may understand a
 //! saifile otherwise, and the numbers of an event's jobs must go on meaning what they meant.
 
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use crate::graph;
+use crate::ledger::EventRecord;
 use crate::limits::JOBS_MAX;
 use crate::matrix::JobSpec;
+use crate::saifile;
 use miniserde::{Deserialize, Serialize, json};
 
 /// A plan as it is kept. Unknown keys are ignored, so that a later version may add some; new ones are optional.
@@ -38,4 +41,54 @@ pub fn read(bytes: &[u8]) -> Result<Vec<JobSpec>, String> {
         return Err("a plan of jobs that wait for one another".to_string());
     }
     Ok(plan.jobs)
+}
+
+/// What is kept of an event's plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// Its bytes.
+    Plan(Vec<u8>),
+    /// There is none, as of an event that a version without plans made: its saifile.
+    Saifile(Vec<u8>),
+    /// Nothing can be read, for this reason: a sentence without its end.
+    Nothing(String),
+}
+
+/// The jobs of an event.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Planned {
+    /// In the order of their numbers.
+    pub specs: Vec<JobSpec>,
+    /// Whether they were just read from the saifile: they are the event's plan from now on, and are to be kept.
+    pub new: bool,
+}
+
+/// The jobs of an event, by what is kept of its plan.
+///
+/// # Errors
+/// Why nothing can go on with it: a sentence for people.
+pub fn of(event: &EventRecord, kept: Kept) -> Result<Planned, String> {
+    let as_recorded = |found: usize| {
+        let recorded = event.jobs as usize;
+        if found == recorded { Ok(()) } else { Err(format!("{found} jobs, where {recorded} were made of it")) }
+    };
+    match kept {
+        Kept::Plan(bytes) => {
+            let specs = read(&bytes).map_err(|what| format!("its plan cannot be used: it is {what}"))?;
+            as_recorded(specs.len()).map_err(|what| format!("its plan cannot be used: it has {what}"))?;
+            Ok(Planned { specs, new: false })
+        }
+        Kept::Saifile(bytes) => {
+            let mut specs = saifile::read(&bytes, &event.reference).specs;
+            as_recorded(specs.len()).map_err(|what| {
+                format!(
+                    "it has no plan, and its saifile means something else to this version of Sai: {what}; push it again"
+                )
+            })?;
+            // The version that made it let such jobs begin at once, and may have done so.
+            specs.iter_mut().for_each(|spec| spec.needs.clear());
+            Ok(Planned { specs, new: true })
+        }
+        Kept::Nothing(why) => Err(why),
+    }
 }

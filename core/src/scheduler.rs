@@ -110,6 +110,8 @@ pub enum Input {
     Free(u64),
     /// An unfinished job from the ledger, at start.
     Restore(JobRecord, u64),
+    /// Unfinished jobs from the ledger, at start, that nothing can go on with, and why. All of an event come together.
+    Lost(Vec<JobRecord>, String),
     /// An agent has greeted.
     AgentUp(Greeting),
     /// An agent offers something else than before.
@@ -361,6 +363,7 @@ impl Scheduler {
         match input {
             Input::Queue(jobs) => self.queue(now, jobs, out),
             Input::Restore(record, timeout_s) => self.restore(now, record, timeout_s, out),
+            Input::Lost(records, why) => self.lose(now, records, &why, out),
             Input::Granted(agent, grants) => {
                 for grant in grants {
                     self.units.restore(now.steady, self.policy.grace_ms, &agent, grant);

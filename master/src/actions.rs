@@ -7,7 +7,7 @@ use crate::hub::{HubHandle, Request};
 use crate::live::Live;
 use crate::page::units::moment_text;
 use crate::page::views::coming_attempt;
-use crate::plans::{again, planned};
+use crate::plans::planned;
 use crate::rejudge;
 use crate::rights;
 use crate::sessions::digest_hex;
@@ -15,11 +15,12 @@ use crate::status::{self, About};
 use crate::store::{self, Change, Reader, Store};
 use sai_agent::blocking::unblock;
 use sai_agent::clock::wall;
-use sai_core::hub::{Input, Rebuild};
+use sai_core::hub::Input;
 use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::join::{Address, HOSTS_MOST, JoinLine, check_agent_name};
 use sai_core::ledger::{AgentRecord, JobRecord, UserRecord};
 use sai_core::ordered::Set;
+use sai_core::rebuild;
 use sai_core::retention::Policy;
 use sai_core::roles::Powers;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -313,10 +314,7 @@ impl Actions {
         let event = self.reader.event(event).ok_or_else(|| format!("there is no event {event}"))?;
         let specs = planned(&self.store, &self.reader, &event)?;
         let jobs = self.reader.jobs(event.id);
-        let chosen = again::choose(&event, &specs, &jobs, ids, following)?;
-        let (jobs, others) = jobs.into_iter().partition(|job| chosen.contains(&job.id));
-        let person = Some(who.to_string());
-        let rebuild = Rebuild { event, specs, jobs, others, person };
+        let rebuild = rebuild::of(event, specs, jobs, ids, following, Some(who.to_string()))?;
         self.hub.input(Input::Rebuild(rebuild)).await.map_err(|_| ENDING)?;
         self.done(who, what).await
     }
@@ -381,19 +379,8 @@ fn new_agent(reader: &Reader, name: &str) -> Result<(AgentRecord, String), Strin
         return Err(format!("there is an agent {name:?} already; revoke it first if this is to replace it"));
     }
     let token = new_token()?;
-    let record = AgentRecord {
-        name: name.to_string(),
-        token_sha256: digest_hex(&token),
-        added_at: wall(),
-        identity: None,
-        seen_at: None,
-        revoked: false,
-        host: String::new(),
-        platforms: Vec::new(),
-        // Those of the machine that had the name before are still out.
-        grants: reader.agent(name).and_then(|before| before.grants),
-    };
-    Ok((record, token))
+    let before = reader.agent(name);
+    Ok((AgentRecord::added(name.to_string(), digest_hex(&token), wall(), before.as_ref()), token))
 }
 
 /// A record and token for somebody who may act.

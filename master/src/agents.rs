@@ -57,7 +57,7 @@ impl Tokens {
     /// Lets an agent in from now on, unless it was revoked. One without a token (the built-in one) stays out.
     pub fn add(&self, agent: &AgentRecord) {
         if !agent.token_sha256.is_empty() {
-            let owner = Owner { name: agent.name.clone(), revoked: agent.revoked };
+            let owner = Owner { name: agent.name.clone(), revoked: !agent.may_join() };
             let mut owners = self.owners.write().unwrap_or_else(PoisonError::into_inner);
             owners.insert(agent.token_sha256.clone(), owner);
         }

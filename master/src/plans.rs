@@ -1,17 +1,31 @@
-//! An event from the ledger → its jobs as they were planned when it was made.
-//!
-//! Whatever goes on with an event or builds it again reads its plan. A saifile is expanded once: another version may find
-//! another number of jobs in it, and then none of their numbers would mean what they meant.
+//! An event from the ledger → its jobs as they were planned when it was made: what is kept of that is read here, and what it
+//! means is the core's to say.
 
-pub mod again;
-
-use crate::repositories::read_saifile;
 use crate::say;
 use crate::store::{Reader, Store};
+use sai_core::job::EventId;
 use sai_core::ledger::EventRecord;
 use sai_core::matrix::JobSpec;
-use sai_core::plan;
+use sai_core::plan::{self, Kept};
 use std::io::ErrorKind;
+
+/// What is kept of an event's plan.
+pub(crate) fn kept(reader: &Reader, event: EventId) -> Kept {
+    match reader.plan(event) {
+        Ok(bytes) => Kept::Plan(bytes),
+        Err(error) if error.kind() == ErrorKind::NotFound => reader
+            .saifile(event)
+            .map_or_else(|error| Kept::Nothing(format!("its saifile cannot be read: {error}")), Kept::Saifile),
+        Err(error) => Kept::Nothing(format!("its plan cannot be read: {error}")),
+    }
+}
+
+/// Keeps a plan that an event had none of.
+pub(crate) fn keep(store: &Store, event: EventId, specs: &[JobSpec]) {
+    if let Err(error) = store.files().put_plan(event, plan::write(specs).as_bytes()) {
+        say(&format!("event {event}: its plan cannot be kept: {error}"));
+    }
+}
 
 /// The jobs of an event, in the order of their numbers. One that a version without plans made gets its plan now, from its
 /// saifile.
@@ -19,31 +33,9 @@ use std::io::ErrorKind;
 /// # Errors
 /// Why it has none any more: a sentence for people.
 pub fn planned(store: &Store, reader: &Reader, event: &EventRecord) -> Result<Vec<JobSpec>, String> {
-    let as_recorded = |found: usize| {
-        let recorded = event.jobs as usize;
-        if found == recorded { Ok(()) } else { Err(format!("{found} jobs, where {recorded} were made of it")) }
-    };
-    match reader.plan(event.id) {
-        Ok(bytes) => {
-            let specs = plan::read(&bytes).map_err(|what| format!("its plan cannot be used: it is {what}"))?;
-            as_recorded(specs.len()).map_err(|what| format!("its plan cannot be used: it has {what}"))?;
-            Ok(specs)
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            let bytes = reader.saifile(event.id).map_err(|error| format!("its saifile cannot be read: {error}"))?;
-            let mut specs = read_saifile(&bytes, &event.reference).specs;
-            as_recorded(specs.len()).map_err(|what| {
-                format!(
-                    "it has no plan, and its saifile means something else to this version of Sai: {what}; push it again"
-                )
-            })?;
-            // The version that made it let such jobs begin at once, and may have done so.
-            specs.iter_mut().for_each(|spec| spec.needs.clear());
-            if let Err(error) = store.files().put_plan(event.id, plan::write(&specs).as_bytes()) {
-                say(&format!("event {}: its plan cannot be kept: {error}", event.id));
-            }
-            Ok(specs)
-        }
-        Err(error) => Err(format!("its plan cannot be read: {error}")),
+    let planned = plan::of(event, kept(reader, event.id))?;
+    if planned.new {
+        keep(store, event.id, &planned.specs);
     }
+    Ok(planned.specs)
 }

@@ -17,12 +17,11 @@ use sai_core::hub::Input;
 use sai_core::job::{EventId, JobId};
 use sai_core::ledger::{EventRecord, Source, TipRecord};
 use sai_core::look::NAMED_REFERENCES;
-use sai_core::matrix::{self, JobSpec};
 use sai_core::named::{NamedRevisions, Standing};
 use sai_core::ordered::{Map, Set};
 use sai_core::plan;
 use sai_core::push::KnownRefs;
-use sai_core::repo_spec;
+use sai_core::saifile::{self, Reading, SAIFILE};
 use smol::channel::Sender;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -34,9 +33,6 @@ use watch::Watch;
 
 /// Pokes and pushes that may wait for one repository's task. Pokes beyond it say nothing that those before did not.
 const WAITING: usize = 64;
-
-/// Name of the saifile in messages.
-const SAIFILE: &str = ".sai.json";
 
 /// Hands out the numbers of events and jobs.
 #[derive(Debug)]
@@ -55,36 +51,6 @@ impl Numbers {
     pub fn event(&self, jobs: usize) -> (EventId, JobId) {
         (self.event.fetch_add(1, Ordering::Relaxed), self.job.fetch_add(jobs as u64, Ordering::Relaxed))
     }
-}
-
-/// What a saifile asks for, or what is wrong with it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Reading {
-    /// The jobs, in order.
-    pub specs: Vec<JobSpec>,
-    /// Why there are none: lines as `FILE:LINE:COLUMN: …` or sentences.
-    pub errors: Vec<String>,
-    /// What was odd.
-    pub warnings: Vec<String>,
-}
-
-/// Reads a saifile for a push to `reference`.
-pub fn read_saifile(bytes: &[u8], reference: &str) -> Reading {
-    let mut reading = Reading::default();
-    match repo_spec::read(bytes) {
-        Err(errors) => reading.errors = errors.iter().map(|at| format!("{SAIFILE}:{at}")).collect(),
-        Ok((spec, warnings)) => {
-            reading.warnings = warnings.iter().map(|warning| format!("{SAIFILE}:{warning}")).collect();
-            match matrix::expand(&spec, reference) {
-                Err(at) => reading.errors.push(format!("{SAIFILE}:{at}")),
-                Ok(matrix) => {
-                    reading.warnings.extend(matrix.warnings.iter().map(|warning| format!("{SAIFILE}:{warning}")));
-                    reading.specs = matrix.jobs;
-                }
-            }
-        }
-    }
-    reading
 }
 
 /// What the tasks share.
@@ -121,7 +87,7 @@ impl Shared {
     ) -> Result<EventId, String> {
         let (file, reading) = match file {
             Ok(file) => {
-                let reading = read_saifile(&file.bytes, &tip.reference);
+                let reading = saifile::read(&file.bytes, &tip.reference);
                 (file, reading)
             }
             Err(why) => (Saifile::default(), Reading { errors: vec![why], ..Reading::default() }),

@@ -18,23 +18,25 @@ use crate::page::first_error::Remembered;
 use crate::page::library::Library;
 use crate::page::route::{ApiRoute, Route, route};
 use crate::page_socket::page_socket;
-use crate::plans::planned;
+use crate::plans::{keep, kept};
 use crate::repositories::{Numbers, Repositories, Shared};
 use crate::sessions::Sessions;
 use crate::status::About;
-use crate::store::{Options, Restored, Store};
+use crate::store::{LogReader, Options, Restored, Store};
 use crate::tls::{self, Identity, Sources};
 use crate::{admin, say, viewers};
 use sai_agent::blocking::{detach, unblock};
 use sai_agent::clock;
 use sai_agent::link::{Link, Timing};
-use sai_core::hub::{Hub, Input, Output, Terms, may_still_grow};
-use sai_core::job::{Fault, JobKey, JobState};
+use sai_core::bug;
+use sai_core::hub::{Hub, Output, Terms};
+use sai_core::job::JobKey;
 use sai_core::join::Address;
-use sai_core::ledger::{AgentRecord, JobRecord};
 use sai_core::ordered::Map;
+use sai_core::restart::{self, Ledger, Restart};
 use sai_core::scheduler::Policy;
 use sai_core::wire::REVOKED;
+use std::collections::VecDeque;
 use std::io::Read as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -42,8 +44,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
-/// Bytes of a restored log that are read and folded at a time.
-const REPLAY_BYTES: usize = 64 << 10;
 /// Time between two rounds of retention.
 const RETENTION: Duration = Duration::from_secs(3600);
 
@@ -293,79 +293,59 @@ pub(crate) fn rules(config: &Config) -> (Terms, Policy) {
     (terms, policy)
 }
 
-/// Makes the hub's machine what it was, from the records and the lengths of files alone.
+/// Makes the hub's machine what it was, from the records and the lengths of files alone, as the core says.
 fn restore(config: &Config, store: &Store, restored: &Restored) -> Result<(Hub, Vec<Output>), String> {
     let (terms, policy) = rules(config);
     let mut hub = Hub::new(terms, policy);
     let mut outputs = Vec::new();
     let now = clock::now();
-    for agent in &restored.agents {
-        hub.handle(now, Input::Agent(agent.clone()), &mut outputs);
-    }
-    // One that was added or revoked under this name, which earlier versions allowed, is not the one inside.
-    let is_inside =
-        |agent: &AgentRecord| agent.name == builtin::NAME && agent.token_sha256.is_empty() && !agent.revoked;
-    if config.builtin.is_some() && !restored.agents.iter().any(is_inside) {
-        let record = AgentRecord {
-            name: builtin::NAME.to_string(),
-            // No token has this digest: the built-in agent comes by no door.
-            token_sha256: String::new(),
-            added_at: now.wall,
-            identity: None,
-            seen_at: None,
-            revoked: false,
-            host: String::new(),
-            platforms: Vec::new(),
-            grants: None,
-        };
-        hub.handle(now, Input::Agent(record), &mut outputs);
-    }
     let reader = store.reader();
-    let mut lost = Vec::new();
-    for event in &restored.events {
-        let jobs: Vec<JobRecord> = restored.jobs.iter().filter(|job| job.event == event.id).cloned().collect();
-        let specs = match planned(store, &reader, event) {
-            Ok(specs) => specs,
-            Err(why) => {
-                say(&format!("event {}: {why}; its jobs end, as trouble of ours", event.id));
-                lost.extend(jobs.into_iter().map(|job| (job, why.clone())));
-                continue;
+    let ledger = Ledger {
+        agents: restored.agents.clone(),
+        inside: config.builtin.as_ref().map(|_| builtin::NAME.to_string()),
+        events: restored.events.clone(),
+        jobs: restored.jobs.clone(),
+    };
+    let mut machine = Restart::default();
+    let mut log: Option<(JobKey, LogReader)> = None;
+    let mut inputs = VecDeque::from([restart::Input::Ledger(ledger)]);
+    while let Some(input) = inputs.pop_front() {
+        let mut said = Vec::new();
+        machine.handle(now, input, &mut said);
+        for output in said {
+            match output {
+                restart::Output::Hub(input) => hub.handle(now, input, &mut outputs),
+                restart::Output::Plan(event) => inputs.push_back(restart::Input::Plan(kept(&reader, event.id))),
+                restart::Output::Keep(event, specs) => keep(store, event, &specs),
+                restart::Output::Lengths(key) => {
+                    let lengths = store.files().lengths(key).map_err(|error| unreadable(key, &error))?;
+                    inputs.push_back(restart::Input::Lengths(lengths));
+                }
+                restart::Output::Log(key, _, most) => {
+                    // What follows the last piece is asked for, so that no place needs to be looked for.
+                    let open = match log.take().filter(|(open, _)| *open == key) {
+                        Some(open) => Ok(open),
+                        None => reader.log(key).map(|reader| (key, reader)),
+                    };
+                    let mut bytes = vec![0; usize::try_from(most).unwrap_or(0)];
+                    let (key, mut open) = open.map_err(|error| unreadable(key, &error))?;
+                    open.read_exact(&mut bytes).map_err(|error| unreadable(key, &error))?;
+                    log = Some((key, open));
+                    inputs.push_back(restart::Input::Log(bytes));
+                }
+                restart::Output::Say(text) => say(&text),
+                restart::Output::Bug(what) => {
+                    say(&bug::sentence(what));
+                    sai_agent::end_of_tests();
+                }
             }
-        };
-        let under_way: Vec<JobKey> = jobs
-            .iter()
-            .filter(|job| may_still_grow(job))
-            .map(|job| JobKey { job: job.id, attempt: job.attempt })
-            .collect();
-        hub.handle(now, Input::Restore(event.clone(), specs, jobs), &mut outputs);
-        for key in under_way {
-            replay(&mut hub, store, key, &mut outputs).map_err(|error| format!("the log of job {key}: {error}"))?;
         }
-    }
-    for (job, cause) in lost.into_iter().filter(|(job, _)| !job.state.ended()) {
-        let (state, fault) = (JobState::Infra, Fault::Infrastructure);
-        outputs.push(Output::Job(JobRecord { state, fault, ended_at: Some(now.wall), cause, ..job }));
     }
     Ok((hub, outputs))
 }
 
-fn replay(hub: &mut Hub, store: &Store, key: JobKey, outputs: &mut Vec<Output>) -> std::io::Result<()> {
-    let lengths = store.files().lengths(key)?;
-    let mut log = lengths.first().copied().unwrap_or(0);
-    let now = clock::now();
-    hub.handle(now, Input::Resume(key, lengths), outputs);
-    if log == 0 {
-        return Ok(());
-    }
-    let mut reader = store.reader().log(key)?;
-    while log > 0 {
-        let most = usize::try_from(log).unwrap_or(REPLAY_BYTES).min(REPLAY_BYTES);
-        let mut bytes = vec![0; most];
-        reader.read_exact(&mut bytes)?;
-        log -= most as u64;
-        hub.handle(now, Input::Replay(key, bytes), outputs);
-    }
-    Ok(())
+fn unreadable(key: JobKey, error: &std::io::Error) -> String {
+    format!("the log of job {key}: {error}")
 }
 
 /// Who is let in where.

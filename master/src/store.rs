@@ -31,6 +31,7 @@ use rustix::io::Errno;
 use sai_agent::clock;
 use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::ledger::{ActionRecord, AgentRecord, EventRecord, JobRecord, TipRecord, UserRecord};
+use sai_core::lull::{self, Lull};
 use sai_core::retention::{Watch, Watched};
 use std::collections::VecDeque;
 use std::fmt;
@@ -220,7 +221,7 @@ pub enum Change {
 pub struct Restored {
     /// Events with jobs that have not ended, oldest first.
     pub events: Vec<EventRecord>,
-    /// All jobs of those events, by number.
+    /// All jobs of those events, by number, and those that have not ended although the record of their event is gone.
     pub jobs: Vec<JobRecord>,
     /// All agents, by name.
     pub agents: Vec<AgentRecord>,
@@ -452,31 +453,23 @@ impl Store {
 fn write_groups(inner: &Inner) {
     let mut broken: Option<StoreError> = None;
     // Events whose files the journal still carries.
-    let mut carried: Vec<EventId> = Vec::new();
+    let mut lull = Lull::default();
     loop {
         let mut commits = inner.commits();
-        let mut settle = carried.len() >= carried::AT_MOST;
-        while commits.queue.is_empty() && !settle {
-            if carried.is_empty() && commits.closing {
-                return;
-            }
-            if carried.is_empty() {
-                commits = inner.wake.wait(commits).unwrap_or_else(PoisonError::into_inner);
-            } else if commits.closing {
-                settle = true;
-            } else {
-                let waited = inner.wake.wait_timeout(commits, carried::QUIET).unwrap_or_else(PoisonError::into_inner);
-                settle = waited.1.timed_out();
-                commits = waited.0;
-            }
+        let mut due = None;
+        while commits.queue.is_empty() && due.is_none() {
+            let wait = lull.deadline().map(|at| Duration::from_millis(at.saturating_sub(clock::steady())));
+            (commits, due) = match wait {
+                None if commits.closing => return,
+                Some(_) if commits.closing => (commits, Some(lull::Input::Closing)),
+                None => (inner.wake.wait(commits).unwrap_or_else(PoisonError::into_inner), None),
+                Some(wait) if wait.is_zero() => (commits, Some(lull::Input::Tick)),
+                Some(wait) => (inner.wake.wait_timeout(commits, wait).unwrap_or_else(PoisonError::into_inner).0, None),
+            };
         }
-        if settle {
+        if let Some(input) = due {
             drop(commits);
-            let some: Vec<EventId> = carried.drain(..carried.len().min(carried::AT_ONCE)).collect();
-            if let Err(error) = settle_files(inner, &some) {
-                carried.clear();
-                broken.get_or_insert(error);
-            }
+            settle(inner, &mut lull, input, &mut broken);
             continue;
         }
         let (mut group, mut weight) = (Vec::new(), 0);
@@ -492,17 +485,32 @@ fn write_groups(inner: &Inner) {
             Some(error) => Err(error.clone()),
             None => write_group(inner, &group),
         };
-        match &result {
-            Ok(()) => {
-                carried.extend(group.iter().flat_map(|commit| &commit.changes).filter_map(|change| match change {
-                    Change::Files { event, .. } => Some(*event),
-                    _ => None,
-                }))
-            }
-            Err(error) => _ = broken.get_or_insert_with(|| error.clone()),
+        let carried = group.iter().flat_map(|commit| &commit.changes).filter_map(|change| match change {
+            Change::Files { event, .. } => Some(*event),
+            _ => None,
+        });
+        let written = result.is_ok().then(|| lull::Input::Written(carried.collect()));
+        if let Err(error) = &result {
+            broken.get_or_insert_with(|| error.clone());
         }
         for commit in group {
             (commit.then)(result.clone());
+        }
+        if let Some(input) = written {
+            settle(inner, &mut lull, input, &mut broken);
+        }
+    }
+}
+
+/// Flushes the files of those events that it is time for.
+fn settle(inner: &Inner, lull: &mut Lull, input: lull::Input, broken: &mut Option<StoreError>) {
+    let mut outputs = Vec::new();
+    lull.handle(clock::steady(), input, &mut outputs);
+    for lull::Output::Flush(events) in outputs {
+        if broken.is_none()
+            && let Err(error) = settle_files(inner, &events)
+        {
+            *broken = Some(error);
         }
     }
 }
@@ -651,7 +659,10 @@ fn restore(ledger: &Ledger) -> Result<Restored, StoreError> {
         if events.last().is_some_and(|event| event.id == job.event) {
             continue;
         }
-        let Some(event) = ledger.index.record::<EventRecord>(Kind::Event, job.event)? else { continue };
+        let Some(event) = ledger.index.record::<EventRecord>(Kind::Event, job.event)? else {
+            jobs.push(job);
+            continue;
+        };
         for id in event.first_job..event.first_job.saturating_add(u64::from(event.jobs)) {
             jobs.extend(ledger.index.record::<JobRecord>(Kind::Job, id)?);
         }

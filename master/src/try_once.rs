@@ -11,7 +11,6 @@ use self::tree::{Snapshot, Tree};
 use crate::config::{Builtin, Config, PORT, Repository};
 use crate::forge::Saifile;
 use crate::places;
-use crate::repositories::{Reading, read_saifile};
 use crate::startup::{self, Master};
 use async_signal::{Signal, Signals};
 use rustix::fs::{FlockOperation, flock};
@@ -22,6 +21,7 @@ use sai_core::hub::Input;
 use sai_core::job::JobId;
 use sai_core::ledger::Source;
 use sai_core::ordered::{Map, Set};
+use sai_core::saifile::{self, Reading};
 use smol::stream::StreamExt as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -187,7 +187,7 @@ async fn interrupted(
 
 /// What a saifile asks for.
 fn read(tree: &Tree, bytes: &[u8], reference: &str) -> Result<Reading, String> {
-    let reading = read_saifile(bytes, reference);
+    let reading = saifile::read(bytes, reference);
     if reading.errors.is_empty() {
         return Ok(reading);
     }

@@ -113,6 +113,8 @@ pub struct Summary {
     pub packs: u64,
     /// Flushes that failed.
     pub failed_flushes: u64,
+    /// Jobs that ended because a starting master found no plan of them.
+    pub lost: u64,
 }
 
 impl Summary {
@@ -142,6 +144,7 @@ impl Summary {
         self.broken_images += other.broken_images;
         self.packs += other.packs;
         self.failed_flushes += other.failed_flushes;
+        self.lost += other.lost;
     }
 }
 
@@ -208,8 +211,10 @@ struct World {
     master: Master,
     hosts: Vec<Host>,
     oracle: Oracle,
-    /// What each event's saifile gives, as a restarted master expands it anew.
+    /// What each event's saifile gives.
     saifiles: BTreeMap<EventId, (EventRecord, Vec<JobSpec>)>,
+    /// What the master's disk has of it.
+    plans: BTreeMap<EventId, Vec<u8>>,
     summary: Summary,
 }
 
@@ -256,6 +261,7 @@ impl World {
             hosts: Vec::new(),
             oracle: Oracle::new(orphan_ms),
             saifiles: BTreeMap::new(),
+            plans: BTreeMap::new(),
             summary: Summary::default(),
         };
         world.populate();

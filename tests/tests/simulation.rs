@@ -99,6 +99,7 @@ fn all_worlds_keep_every_promise() {
                 ("attempts in broken images", sum.broken_images),
                 ("packed logs", sum.packs / 4),
                 ("flushes that failed", sum.failed_flushes),
+                ("jobs whose plan was lost", sum.lost * 4),
             ] {
                 assert!(count >= least, "too few {what}: {sum:?}");
             }
@@ -201,4 +202,9 @@ fn dependants_in_a_later_commit_are_caught() {
 #[test]
 fn units_that_a_start_forgets_are_caught() {
     is_caught(Bug::UnitsForgotten, &["units"]);
+}
+
+#[test]
+fn a_job_that_a_start_overlooks_is_caught() {
+    is_caught(Bug::JobForgotten, &["no job lost"]);
 }

@@ -117,6 +117,17 @@ impl Scheduler {
         self.end(now, id, JobState::Infra, Fault::Infrastructure, why, out);
     }
 
+    /// Ends jobs that were never taken up again. Each ends by itself, since what it needs is lost with it.
+    pub(super) fn lose(&mut self, now: Now, records: Vec<JobRecord>, why: &str, out: &mut Vec<Output>) {
+        for record in records.into_iter().filter(|record| !record.state.ended()) {
+            let id = record.id;
+            if !self.unfinished(id) {
+                self.insert(now, record, 0);
+                self.end(now, id, JobState::Infra, Fault::Infrastructure, why.to_string(), out);
+            }
+        }
+    }
+
     pub(super) fn cancel(&mut self, now: Now, ids: Vec<JobId>, who: &str, out: &mut Vec<Output>) {
         // Those that wait for others first, so that none is skipped for one that is cancelled with it.
         let (blocked, others): (Vec<JobId>, Vec<JobId>) = ids.into_iter().partition(|id| self.waits_for_others(*id));

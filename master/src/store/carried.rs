@@ -1,8 +1,8 @@
 //! Saifile and plan of a new event → a line of the journal that has them too → after a power cut, the files again.
 //!
 //! A hook waits until its event is durable. Two files, their names and the record were three flushes of the disk one after the
-//! other; carried by the record's own group they are one. The files are flushed when nothing else is to be written, and
-//! another line says that they are durable. Lines without that one, at a start, are what a power cut may have taken.
+//! other; carried by the record's own group they are one. The files are flushed when the core says so (`lull`), and another
+//! line says that they are durable. Lines without that one, at a start, are what a power cut may have taken.
 
 use super::Change;
 use super::StoreError;
@@ -16,18 +16,10 @@ use sai_core::job::EventId;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// Bytes of saifile and plan together that are carried: nearly all are far smaller, and those that are not would be most of the
 /// journal. Their hooks wait for two more flushes.
 pub(super) const CARRIED_BYTES: usize = 16 << 10;
-/// How long nothing is to be written before the files of events are flushed: the next steps of their jobs are not to wait.
-pub(super) const QUIET: Duration = Duration::from_secs(1);
-/// Events whose files are flushed at once: a few milliseconds, should a commit come meanwhile.
-pub(super) const AT_ONCE: usize = 16;
-/// Events whose files may be carried. With more, some are flushed although there is no quiet: a start would take long.
-pub(super) const AT_MOST: usize = 256;
-
 /// The kind of such lines. A version that does not know it keeps them as it found them.
 const KIND: &str = "files";
 

@@ -38,11 +38,13 @@ pub enum Bug {
     UnitsForgotten,
     /// A log is packed when its attempt has ended, without waiting for its last flush.
     PackBeforeFlush,
+    /// A starting master overlooks a job that has not ended.
+    JobForgotten,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::AckBeforeFlush,
         Self::NoRewindOnResume,
         Self::DoubleAssignment,
@@ -59,5 +61,6 @@ impl Bug {
         Self::DependantsLater,
         Self::UnitsForgotten,
         Self::PackBeforeFlush,
+        Self::JobForgotten,
     ];
 }

@@ -6,7 +6,7 @@ use super::master::Release;
 use super::supervisor::{Written, last_of_each_path};
 use super::{BOUND_MS, Outcome, START, World};
 use sai_core::hub::LinkId;
-use sai_core::job::{self, JobId, JobKey, JobState, Verdict};
+use sai_core::job::{self, EventId, JobId, JobKey, JobState, Verdict};
 use sai_core::ledger::JobRecord;
 use sai_core::limits::{CHUNK_BYTES, INFRA_ATTEMPTS, Millis, WINDOW_BYTES};
 use sai_core::platform::serves;
@@ -48,6 +48,8 @@ pub(super) struct Oracle {
     pub(super) passed: BTreeSet<JobKey>,
     /// Until when attempts count as holding units whose agents say nothing.
     pub(super) units_until: BTreeMap<JobKey, Millis>,
+    /// Events whose plan is damaged.
+    pub(super) lost: BTreeSet<EventId>,
     /// Where jobs met trouble, agents and what they offer, and whether that was a broken image.
     pub(super) met: BTreeMap<JobId, BTreeMap<(String, String), bool>>,
 }
@@ -66,6 +68,7 @@ impl Oracle {
             orphan_ms,
             passed: BTreeSet::new(),
             units_until: BTreeMap::new(),
+            lost: BTreeSet::new(),
             met: BTreeMap::new(),
         }
     }
@@ -153,7 +156,7 @@ impl World {
     }
 
     /// A record as the hub decides on it.
-    pub(super) fn check_decision(&self, record: &JobRecord) -> Outcome {
+    pub(super) fn check_decision(&mut self, record: &JobRecord) -> Outcome {
         let Some(hub) = &self.master.hub else { return Ok(()) };
         match record.state {
             JobState::Expired => {
@@ -162,6 +165,7 @@ impl World {
                     return self.broken("expiry", format!("job {} expired, an agent could serve it", record.id));
                 }
             }
+            JobState::Infra if self.oracle.lost.contains(&record.event) => self.summary.lost += 1,
             JobState::Infra if record.infra < INFRA_ATTEMPTS => {
                 return self.broken("retries", format!("job {} ended after {} troubles", record.id, record.infra));
             }

@@ -3,6 +3,7 @@
 use super::random::Random;
 use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::ledger::{AgentRecord, EventRecord, JobRecord};
+use sai_core::restart;
 use std::collections::BTreeMap;
 
 /// A record to make durable.
@@ -22,6 +23,19 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
+    /// What a starting master reads of it.
+    pub(super) fn unfinished(&self) -> restart::Ledger {
+        let unfinished = |event: &EventId| {
+            let jobs = self.jobs.values().filter(|job| job.event == *event);
+            jobs.clone().any(|job| !job.state.ended()).then(|| jobs.cloned().collect::<Vec<_>>())
+        };
+        let found: Vec<_> =
+            self.events.values().filter_map(|event| Some((event.clone(), unfinished(&event.id)?))).collect();
+        let (events, jobs): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+        let agents = self.agents.values().cloned().collect();
+        restart::Ledger { agents, inside: None, events, jobs: jobs.concat() }
+    }
+
     pub(super) fn apply(&mut self, row: Row) {
         match row {
             Row::Event(record) => {

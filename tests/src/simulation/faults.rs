@@ -11,7 +11,8 @@ use sai_core::ledger::{AgentRecord, EventRecord, JobRecord, Source};
 use sai_core::limits::Millis;
 use sai_core::matrix::JobSpec;
 use sai_core::ordered::Map;
-use sai_master::plans::again::choose;
+use sai_core::plan::{self, Kept, Planned};
+use sai_core::rebuild;
 
 /// Platforms that machines offer.
 const OFFERED: [&str; 3] = ["linux-debian-12/x86_64/gcc", "linux-debian-12/aarch64/gcc", "freebsd-14/x86_64/clang"];
@@ -95,18 +96,8 @@ fn identity(random: &mut Random) -> String {
     format!("{:016x}{:016x}", random.next(), random.next())
 }
 
-fn agent_record(name: &str) -> AgentRecord {
-    AgentRecord {
-        name: name.to_string(),
-        token_sha256: "0".repeat(64),
-        added_at: START,
-        identity: None,
-        seen_at: None,
-        revoked: false,
-        host: String::new(),
-        platforms: Vec::new(),
-        grants: None,
-    }
+fn agent_record(name: &str, before: Option<&AgentRecord>) -> AgentRecord {
+    AgentRecord::added(name.to_string(), "0".repeat(64), START, before)
 }
 
 impl World {
@@ -115,7 +106,7 @@ impl World {
         self.master.slow = if self.temper.big { 2_000 } else { self.random.between(2, 60) };
         for index in 0..self.random.between(1, 4) {
             let name = format!("agent{index}");
-            self.master.durable.agents.insert(name.clone(), agent_record(&name));
+            self.master.durable.agents.insert(name.clone(), agent_record(&name, None));
             self.join(name, index);
         }
         if self.random.chance(250) {
@@ -205,6 +196,7 @@ impl World {
             jobs: jobs as u32,
         };
         self.saifiles.insert(id, (event.clone(), specs.clone()));
+        self.plans.insert(id, plan::write(&specs).into_bytes());
         if self.bug == Some(Bug::BlockedStarted) {
             specs.iter_mut().for_each(|spec| spec.needs.clear());
         }
@@ -258,17 +250,18 @@ impl World {
         let ended: Vec<JobRecord> =
             self.master.durable.jobs.values().filter(|record| record.state.ended()).cloned().collect();
         let Some(record) = self.random.pick(&ended) else { return Ok(()) };
-        let Some((event, specs)) = self.saifiles.get(&record.event).cloned() else { return Ok(()) };
+        let Some(event) = self.master.durable.events.get(&record.event).cloned() else { return Ok(()) };
+        let kept = Kept::Plan(self.plans.get(&event.id).cloned().unwrap_or_default());
+        let Ok(Planned { specs, .. }) = plan::of(&event, kept) else { return Ok(()) };
         let all = self.random.chance(300);
         let jobs: Vec<JobRecord> =
             self.master.durable.jobs.values().filter(|other| other.event == event.id).cloned().collect();
         let asked: Vec<JobId> = jobs.iter().map(|other| other.id).filter(|id| all || *id == record.id).collect();
-        let Ok(chosen) = choose(&event, &specs, &jobs, &asked, self.random.chance(300)) else { return Ok(()) };
-        let (jobs, others) = jobs.into_iter().partition(|other| chosen.contains(&other.id));
+        let following = self.random.chance(300);
         let person = self.random.chance(500).then(|| "anna".to_string());
+        let Ok(rebuild) = rebuild::of(event, specs, jobs, &asked, following, person) else { return Ok(()) };
         // Between reading the records and asking for the rebuild anything may happen.
         let wait = if self.random.chance(300) { self.random.below(20_000) } else { 0 };
-        let rebuild = Rebuild { event, specs, jobs, others, person };
         self.after(wait, Event::Rebuild(self.master.boot, rebuild));
         Ok(())
     }
@@ -292,8 +285,7 @@ impl World {
             for old in self.hosts.iter_mut().filter(|host| host.name == name) {
                 old.scrapped = true;
             }
-            let grants = self.master.latest.agents.get(&name).and_then(|before| before.grants.clone());
-            let record = AgentRecord { grants, ..agent_record(&name) };
+            let record = agent_record(&name, self.master.latest.agents.get(&name));
             self.write(Row::Agent(record.clone()))?;
             self.hub(Input::Agent(record))?;
             self.join(name, host as u64);

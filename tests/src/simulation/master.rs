@@ -6,10 +6,12 @@ use super::store::Store;
 use super::waits::{TIMEOUT_S, amounts};
 use super::{Bug, Event, Outcome, World};
 use sai_core::flushes;
-use sai_core::hub::{Hub, Input, LinkId, Output, Terms, may_still_grow};
-use sai_core::job::{JobId, JobKey};
-use sai_core::ledger::JobRecord;
+use sai_core::hub::{self, Hub, Input, LinkId, Output, Terms};
+use sai_core::job::{EventId, JobId, JobKey};
+use sai_core::ledger::AgentRecord;
 use sai_core::limits::Millis;
+use sai_core::plan::Kept;
+use sai_core::restart::{self, Restart};
 use sai_core::turns::{self, Turns};
 use sai_core::wire::{DataHeader, MasterMessage};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -320,7 +322,7 @@ impl World {
     pub(super) fn accept(&mut self, link: LinkId) -> Outcome {
         let Some(host) = self.network.host(link) else { return Ok(()) };
         let name = self.hosts[host].name.clone();
-        let good = self.master.latest.agents.get(&name).is_some_and(|record| !record.revoked);
+        let good = self.master.latest.agents.get(&name).is_some_and(AgentRecord::may_join);
         if self.hosts[host].link != Some(link) {
             return Ok(());
         }
@@ -416,40 +418,51 @@ impl World {
         self.master.hub = Some(Hub::new(terms, self.policy.clone()));
         self.master.files.recover();
         self.master.held_until = 0;
-        for mut record in self.master.durable.agents.clone().into_values() {
-            record.grants.take_if(|_| self.bug == Some(Bug::UnitsForgotten));
-            self.hub(Input::Agent(record))?;
+        let mut ledger = self.master.durable.unfinished();
+        if self.bug == Some(Bug::UnitsForgotten) {
+            ledger.agents.iter_mut().for_each(|record| record.grants = None);
         }
-        let mut events: BTreeMap<_, Vec<JobRecord>> = BTreeMap::new();
-        for record in self.master.durable.jobs.values() {
-            events.entry(record.event).or_default().push(record.clone());
+        if self.bug == Some(Bug::JobForgotten) {
+            let last = ledger.jobs.iter().rposition(|record| !record.state.ended());
+            last.map(|last| ledger.jobs.remove(last));
         }
-        events.retain(|_, jobs| jobs.iter().any(|record| !record.state.ended()));
-        let mut live = Vec::new();
-        for (event, jobs) in events {
-            for record in &jobs {
-                if may_still_grow(record) {
-                    live.push(JobKey { job: record.id, attempt: record.attempt });
+        let mut machine = Restart::default();
+        let mut inputs = VecDeque::from([restart::Input::Ledger(ledger)]);
+        while let Some(input) = inputs.pop_front() {
+            let mut said = Vec::new();
+            machine.handle(self.moment(), input, &mut said);
+            for output in said {
+                match output {
+                    restart::Output::Hub(hub::Input::Replay(..)) if self.bug == Some(Bug::NoReplayAtStart) => {}
+                    restart::Output::Hub(input) => self.hub(input)?,
+                    restart::Output::Plan(event) => inputs.push_back(restart::Input::Plan(self.kept_plan(event.id))),
+                    restart::Output::Keep(..) => {}
+                    restart::Output::Lengths(key) => {
+                        inputs.push_back(restart::Input::Lengths(self.master.files.lengths(key)));
+                    }
+                    restart::Output::Log(key, at, most) => {
+                        let log = self.master.files.0.get(&(key, 0)).map_or(&[][..], |file| &file.bytes);
+                        let rest = log.get(at as usize..).unwrap_or_default();
+                        let length = self.random.between(1, most).min(rest.len() as u64) as usize;
+                        inputs.push_back(restart::Input::Log(rest[..length].to_vec()));
+                    }
+                    restart::Output::Say(text) => self.note(|| text),
+                    restart::Output::Bug(what) => return self.contradicted(what),
                 }
-            }
-            let Some((event, specs)) = self.saifiles.get(&event).cloned() else { continue };
-            self.hub(Input::Restore(event, specs, jobs))?;
-        }
-        for key in live {
-            let lengths = self.master.files.lengths(key);
-            self.hub(Input::Resume(key, lengths))?;
-            if self.bug == Some(Bug::NoReplayAtStart) {
-                continue;
-            }
-            let log = self.master.files.0.get(&(key, 0)).map_or(Vec::new(), |file| file.bytes.clone());
-            let mut rest = log.as_slice();
-            while !rest.is_empty() {
-                let length = self.random.between(1, 1 + rest.len().min(200_000) as u64) as usize;
-                let (piece, after) = rest.split_at(length.min(rest.len()));
-                rest = after;
-                self.hub(Input::Replay(key, piece.to_vec()))?;
             }
         }
         Ok(())
+    }
+
+    /// What a starting master finds of an event's plan: hardly ever it is damaged, and then for good.
+    fn kept_plan(&mut self, event: EventId) -> Kept {
+        if self.random.chance(20) {
+            self.note(|| format!("the plan of event {event} is DAMAGED"));
+            self.oracle.lost.insert(event);
+            self.plans.insert(event, b"{".to_vec());
+        }
+        self.plans
+            .get(&event)
+            .map_or_else(|| Kept::Nothing("it is not there".to_string()), |plan| Kept::Plan(plan.clone()))
     }
 }

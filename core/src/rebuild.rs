@@ -1,15 +1,33 @@
 //! Jobs that somebody wants to run again → those that run: with what was skipped because of them, or all that need them.
 
-use sai_core::job::{JobId, JobState};
-use sai_core::ledger::{EventRecord, JobRecord};
-use sai_core::matrix::JobSpec;
-use sai_core::ordered::{Map, Set};
+use crate::hub::Rebuild;
+use crate::job::{JobId, JobState};
+use crate::ledger::{EventRecord, JobRecord};
+use crate::matrix::JobSpec;
+use crate::ordered::{Map, Set};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
-/// The jobs of an event that are to run, by number.
+/// What `person` asks for: those of these jobs of an event that have ended, with all that need them if `following`.
 ///
 /// # Errors
 /// None of them has ended, or one needs a job that did not pass: a sentence for people.
-pub fn choose(
+pub fn of(
+    event: EventRecord,
+    specs: Vec<JobSpec>,
+    jobs: Vec<JobRecord>,
+    ids: &[JobId],
+    following: bool,
+    person: Option<String>,
+) -> Result<Rebuild, String> {
+    let chosen = choose(&event, &specs, &jobs, ids, following)?;
+    let (jobs, others) = jobs.into_iter().partition(|job| chosen.contains(&job.id));
+    Ok(Rebuild { event, specs, jobs, others, person })
+}
+
+/// The jobs of an event that are to run, by number.
+fn choose(
     event: &EventRecord,
     specs: &[JobSpec],
     jobs: &[JobRecord],
