@@ -63,9 +63,9 @@ pub(super) struct Master {
 }
 
 impl Master {
-    /// Whether nothing is on its way to the disk's records.
+    /// Whether nothing is on its way to the disk's records and files.
     pub(super) fn idle(&self) -> bool {
-        self.hub.is_some() && self.turns.is_empty()
+        self.hub.is_some() && self.turns.is_empty() && self.store.is_idle()
     }
 
     /// A rebuild takes back what a cancel promised, even one that is not durable yet.
