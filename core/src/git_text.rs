@@ -130,7 +130,7 @@ pub fn author_and_subject(printed: &[u8]) -> Option<(String, String)> {
 }
 
 /// What is shown of a commit.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Commit {
     /// The first line of its message, at most [`SHOWN_CHARACTERS`].
     pub subject: String,

@@ -395,7 +395,10 @@ impl Hub {
                 }
                 scheduler::Output::Forget(agent, key) => {
                     // An agent may claim to hold what is another's: it is told to forget it, and the other goes on.
-                    if self.scheduler.holder(key).is_none() && self.intakes.remove(&key).is_some() {
+                    // What somebody else is still awaited with is kept for that one, too.
+                    let of_another = self.scheduler.awaited(key).is_some_and(|awaited| awaited != agent);
+                    let over = self.scheduler.holder(key).is_none() && !of_another;
+                    if over && self.intakes.remove(&key).is_some() {
                         out.push(Output::Finish(key));
                     }
                     self.send(&agent, MasterMessage::Forget(Forget { key }), out);

@@ -56,5 +56,6 @@ pub mod trial;
 pub mod turns;
 pub mod units;
 pub mod versions;
+pub mod watch;
 pub mod wire;
 pub mod words;

@@ -236,6 +236,24 @@ fn who_claims_anothers_attempt_does_not_end_it() {
 }
 
 #[test]
+fn who_claims_what_another_is_awaited_with_takes_nothing_of_it() {
+    let (mut desk, a, front) = running();
+    flushed(&mut desk, 0, front.len());
+    desk.give(Input::LinkDown(a));
+    desk.now += Policy::default().orphan_ms;
+    let out = desk.give(Input::Tick);
+    assert_eq!((records(&out)[0].state, records(&out)[0].awaited), (JobState::Queued, Some(true)));
+    // It offers nothing that the job wants.
+    let link = desk.link("b");
+    let greeting = Hello { platforms: Vec::new(), ..hello("b", &[key(1, 1)]) };
+    let out = desk.give(Input::Message(link, AgentMessage::Hello(greeting)));
+    assert_eq!(words(&out), ["agent", "welcome", "forget"]);
+    let (back, out) = desk.up("a", &[key(1, 1)]);
+    let adopt = MasterMessage::Adopt(Adopt { key: key(1, 1), lengths: vec![front.len() as u64] });
+    assert!(sent(&out).contains(&(back, adopt)), "what it left here is still taken for its: {out:?}");
+}
+
+#[test]
 fn a_dismissed_link_is_over_at_once() {
     let mut desk = Desk::new();
     let (a, _) = desk.up("a", &[]);

@@ -2,6 +2,9 @@
 
 mod watch;
 
+pub use sai_core::watch::Answer;
+
+use self::watch::Watch;
 use crate::config::{Config, Repository};
 use crate::forge::{Forge, Saifile};
 use crate::hook::VerifiedPush;
@@ -17,11 +20,10 @@ use sai_core::hub::Input;
 use sai_core::job::{EventId, JobId};
 use sai_core::ledger::{EventRecord, Source, TipRecord};
 use sai_core::look::NAMED_REFERENCES;
-use sai_core::named::{NamedRevisions, Standing};
 use sai_core::ordered::{Map, Set};
 use sai_core::plan;
 use sai_core::push::KnownRefs;
-use sai_core::saifile::{self, Reading, SAIFILE};
+use sai_core::saifile::{self, Reading};
 use smol::channel::Sender;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -29,7 +31,6 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use watch::Watch;
 
 /// Pokes and pushes that may wait for one repository's task. Pokes beyond it say nothing that those before did not.
 const WAITING: usize = 64;
@@ -146,17 +147,6 @@ impl Shared {
     }
 }
 
-/// What is known of a push soon after its hook.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// What became of it.
-    Standing(Standing),
-    /// It was known before.
-    Known,
-    /// The repository cannot be looked at for now.
-    Unreachable,
-}
-
 /// Whom to tell.
 type Reply = Option<Sender<Answer>>;
 
@@ -253,8 +243,9 @@ impl Repositories {
         let task = Task { calls, first: first.clone(), configured: true };
         self.tasks.write().unwrap_or_else(PoisonError::into_inner).insert(repository.name.clone(), task);
         let (shared, repository) = (self.shared.clone(), repository.clone());
-        let (named, waiting) = (NamedRevisions::default(), Vec::new());
-        let watch = Watch { shared, repository, known, first, named, waiting };
+        let machine = sai_core::watch::Watch::restored(known);
+        let (replies, commits) = (Map::new(), Map::new());
+        let watch = Watch { shared, repository, machine, first, replies, waiters: 0, file: None, commits };
         detach(watch.run(receiver));
     }
 

@@ -10,6 +10,7 @@ mod bug;
 mod checks;
 mod disk;
 mod faults;
+mod forge;
 mod host;
 mod images;
 mod liar;
@@ -35,6 +36,7 @@ use sai_core::ledger::EventRecord;
 use sai_core::limits::Millis;
 use sai_core::matrix::JobSpec;
 use sai_core::scheduler::Policy;
+use sai_core::watch;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -115,6 +117,14 @@ pub struct Summary {
     pub failed_flushes: u64,
     /// Jobs that ended because a starting master found no plan of them.
     pub lost: u64,
+    /// Looks at repositories that were made to their end.
+    pub looks: u64,
+    /// Questions that a forge did not answer.
+    pub failed_looks: u64,
+    /// Hooks that nobody heard.
+    pub lost_hooks: u64,
+    /// Revisions told as passed by a later push.
+    pub superseded: u64,
 }
 
 impl Summary {
@@ -145,6 +155,10 @@ impl Summary {
         self.packs += other.packs;
         self.failed_flushes += other.failed_flushes;
         self.lost += other.lost;
+        self.looks += other.looks;
+        self.failed_looks += other.failed_looks;
+        self.lost_hooks += other.lost_hooks;
+        self.superseded += other.superseded;
     }
 }
 
@@ -181,6 +195,14 @@ enum Event {
     StartMaster,
     /// Somebody pushes.
     Push,
+    /// A hook tells of a push to a repository, or somebody asks for a look.
+    Hook(usize, Option<(String, String)>),
+    /// What the watch of a repository asks reaches who is to answer it.
+    Asked(u64, usize, watch::Output),
+    /// An answer reaches the watch of a repository.
+    Told(u64, usize, watch::Input),
+    /// The time that the watch of a repository waits for has come.
+    WatchTick(u64, usize),
     /// Somebody cancels, rebuilds, holds, sets aside, revokes.
     Person,
     /// What somebody asked to be rebuilt reaches the hub.
@@ -210,6 +232,7 @@ struct World {
     network: Network,
     master: Master,
     hosts: Vec<Host>,
+    forges: Vec<forge::Forge>,
     oracle: Oracle,
     /// What each event's saifile gives.
     saifiles: BTreeMap<EventId, (EventRecord, Vec<JobSpec>)>,
@@ -259,6 +282,7 @@ impl World {
             network: Network::default(),
             master: Master::default(),
             hosts: Vec::new(),
+            forges: Vec::new(),
             oracle: Oracle::new(orphan_ms),
             saifiles: BTreeMap::new(),
             plans: BTreeMap::new(),
@@ -309,6 +333,10 @@ impl World {
             Event::StartAgent(host) => self.start_agent(host),
             Event::StartMaster => self.start_master(),
             Event::Push => self.push(),
+            Event::Hook(forge, push) => self.hook(forge, push),
+            Event::Asked(boot, forge, question) => self.asked(boot, forge, question),
+            Event::Told(boot, forge, answer) => self.told(boot, forge, answer),
+            Event::WatchTick(boot, forge) => self.watch_tick(boot, forge),
             Event::Person => self.person(),
             Event::Rebuild(boot, rebuild) => self.rebuilt(boot, rebuild),
             Event::Trouble => self.trouble(),

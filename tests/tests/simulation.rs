@@ -100,6 +100,10 @@ fn all_worlds_keep_every_promise() {
                 ("packed logs", sum.packs / 4),
                 ("flushes that failed", sum.failed_flushes),
                 ("jobs whose plan was lost", sum.lost * 4),
+                ("looks", sum.looks / 4),
+                ("looks at forges that were down", sum.failed_looks),
+                ("hooks that nobody heard", sum.lost_hooks),
+                ("pushes that were passed", sum.superseded * 4),
             ] {
                 assert!(count >= least, "too few {what}: {sum:?}");
             }
@@ -171,7 +175,8 @@ fn a_start_without_reading_the_logs_is_caught() {
 
 #[test]
 fn durations_by_the_clock_on_the_wall_are_caught() {
-    is_caught(Bug::DurationsOfTheWall, &["orphans", "everything ends", "progress", "expiry", "no idling"]);
+    let promises = ["orphans", "everything ends", "progress", "expiry", "no idling", "pushes are seen"];
+    is_caught(Bug::DurationsOfTheWall, &promises);
 }
 
 #[test]
@@ -207,4 +212,14 @@ fn units_that_a_start_forgets_are_caught() {
 #[test]
 fn a_job_that_a_start_overlooks_is_caught() {
     is_caught(Bug::JobForgotten, &["no job lost"]);
+}
+
+#[test]
+fn a_look_that_is_never_repeated_is_caught() {
+    is_caught(Bug::LookNeverRepeated, &["pushes are seen", "everything ends"]);
+}
+
+#[test]
+fn a_unit_that_is_given_twice_is_caught() {
+    is_caught(Bug::UnitGivenTwice, &["units"]);
 }

@@ -52,6 +52,7 @@ const MACHINES: &[(&str, &str)] = &[
     ("session", "AgentSession"),
     ("sweep", "Sweep"),
     ("turns", "Turns"),
+    ("watch", "Watch"),
 ];
 
 /// Machines beside the core's: what brings images onto boards.

@@ -34,6 +34,13 @@ impl Scheduler {
         self.requeue(now, key, why, 1, out);
     }
 
+    /// The agent that is believed if it comes back with this attempt, which was given up: no other has been begun.
+    pub fn awaited(&self, key: JobKey) -> Option<&str> {
+        let record = &self.jobs.get(&key.job)?.record;
+        let awaited = record.state == JobState::Queued && record.awaited == Some(true) && record.attempt == key.attempt;
+        if awaited { record.agent.as_deref() } else { None }
+    }
+
     /// Gives an attempt back to the agent that was not awaited any longer, if no other has been begun.
     pub(super) fn reclaim(&mut self, key: JobKey, name: &str, out: &mut Vec<Output>) -> bool {
         // An agent may come with what ended long ago.

@@ -40,11 +40,15 @@ pub enum Bug {
     PackBeforeFlush,
     /// A starting master overlooks a job that has not ended.
     JobForgotten,
+    /// A look that is due is not made.
+    LookNeverRepeated,
+    /// The master takes twice as much of each unit as there is for what there is.
+    UnitGivenTwice,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::AckBeforeFlush,
         Self::NoRewindOnResume,
         Self::DoubleAssignment,
@@ -62,5 +66,7 @@ impl Bug {
         Self::UnitsForgotten,
         Self::PackBeforeFlush,
         Self::JobForgotten,
+        Self::LookNeverRepeated,
+        Self::UnitGivenTwice,
     ];
 }

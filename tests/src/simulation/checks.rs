@@ -249,7 +249,7 @@ impl World {
                 self.oracle.bound.extend(record.identity.clone().map(|identity| (record.name.clone(), identity)));
                 return Ok(());
             }
-            Row::Event(_) => return Ok(()),
+            Row::Event(_) | Row::Tip(..) => return Ok(()),
         };
         if !record.state.ended() {
             return Ok(());
@@ -490,6 +490,7 @@ impl World {
 
     /// Looks at everything. True when trouble is over and all has come to its end.
     pub(super) fn inspect(&mut self) -> Outcome<bool> {
+        self.check_pushes(false)?;
         let awaited: Vec<_> = self.hosts.iter().filter_map(|host| host.link).collect();
         self.network.sweep(&awaited);
         if let Some(hub) = &self.master.hub {
@@ -549,7 +550,10 @@ impl World {
                 .collect();
             return self.broken(
                 "everything ends",
-                format!("unfinished: {waiting:?}; not forgotten: {leaks:?}; units held: {held}"),
+                format!(
+                    "unfinished: {waiting:?}; not forgotten: {leaks:?}; units held: {held}; all looks made: {}",
+                    self.watches_are_idle()
+                ),
             );
         }
         Ok(false)
@@ -562,12 +566,16 @@ impl World {
     }
 
     fn events_are_idle(&self) -> bool {
-        let asked = self.events.values().any(|event| matches!(event, super::Event::Push | super::Event::Rebuild(..)));
-        !asked && self.master.idle()
+        let asked = self
+            .events
+            .values()
+            .any(|event| matches!(event, super::Event::Push | super::Event::Hook(..) | super::Event::Rebuild(..)));
+        !asked && self.master.idle() && self.watches_are_idle()
     }
 
     /// The last look, when all is quiet.
     pub(super) fn farewell(&mut self) -> Outcome {
+        self.check_pushes(true)?;
         for record in &self.oracle.decided {
             self.check_decided(record)?;
         }

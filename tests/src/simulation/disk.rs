@@ -3,6 +3,7 @@
 use super::random::Random;
 use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::ledger::{AgentRecord, EventRecord, JobRecord};
+use sai_core::push::RefChange;
 use sai_core::restart;
 use std::collections::BTreeMap;
 
@@ -12,6 +13,8 @@ pub(super) enum Row {
     Event(EventRecord),
     Job(JobRecord),
     Agent(AgentRecord),
+    /// What was seen of a repository's ref.
+    Tip(String, RefChange),
 }
 
 /// The master's small records.
@@ -20,6 +23,8 @@ pub(super) struct Ledger {
     pub(super) events: BTreeMap<EventId, EventRecord>,
     pub(super) jobs: BTreeMap<JobId, JobRecord>,
     pub(super) agents: BTreeMap<String, AgentRecord>,
+    /// By repository and ref.
+    pub(super) tips: BTreeMap<(String, String), String>,
 }
 
 impl Ledger {
@@ -36,6 +41,11 @@ impl Ledger {
         restart::Ledger { agents, inside: None, events, jobs: jobs.concat() }
     }
 
+    /// Whether the branches of a repository were ever looked at.
+    pub(super) fn has_looked(&self, repository: &str) -> bool {
+        self.tips.contains_key(&(repository.to_string(), "refs/heads/".to_string()))
+    }
+
     pub(super) fn apply(&mut self, row: Row) {
         match row {
             Row::Event(record) => {
@@ -46,6 +56,12 @@ impl Ledger {
             }
             Row::Agent(record) => {
                 self.agents.insert(record.name.clone(), record);
+            }
+            Row::Tip(repository, (reference, Some(revision))) => {
+                self.tips.insert((repository, reference), revision);
+            }
+            Row::Tip(repository, (reference, None)) => {
+                self.tips.remove(&(repository, reference));
             }
         }
     }

@@ -7,7 +7,7 @@ use super::random::Random;
 use super::{Bug, Event, Outcome, START, World};
 use sai_core::hub::{Input, LinkId, Rebuild};
 use sai_core::job::JobId;
-use sai_core::ledger::{AgentRecord, EventRecord, JobRecord, Source};
+use sai_core::ledger::{AgentRecord, EventRecord, JobRecord};
 use sai_core::limits::Millis;
 use sai_core::matrix::JobSpec;
 use sai_core::ordered::Map;
@@ -18,7 +18,6 @@ use sai_core::rebuild;
 const OFFERED: [&str; 3] = ["linux-debian-12/x86_64/gcc", "linux-debian-12/aarch64/gcc", "freebsd-14/x86_64/clang"];
 /// Platforms that jobs want; the last is offered by nobody.
 const WANTED: [&str; 5] = ["linux/x86_64", "linux-debian-12", "linux-debian/aarch64", "freebsd", "plan9/mips"];
-const REPOSITORIES: [&str; 3] = ["alpha", "beta", "gamma"];
 
 /// What can break.
 #[derive(Clone, Copy, Debug)]
@@ -125,6 +124,7 @@ impl World {
             self.hosts.push(twin);
             self.after(4_000, Event::StartAgent(self.hosts.len() - 1));
         }
+        self.found_forges();
         self.master.latest = self.master.durable.clone();
         self.after(0, Event::StartMaster);
         for _ in 0..self.temper.pushes {
@@ -152,13 +152,8 @@ impl World {
         self.after(wait, Event::StartAgent(self.hosts.len() - 1));
     }
 
-    pub(super) fn push(&mut self) -> Outcome {
-        if self.master.hub.is_none() {
-            self.after(2_000, Event::Push);
-            return Ok(());
-        }
-        let id = self.master.latest.events.keys().next_back().map_or(1, |last| last + 1);
-        let first_job = self.master.latest.jobs.keys().next_back().map_or(1, |last| last + 1);
+    /// What a push asks for.
+    pub(super) fn random_specs(&mut self) -> Vec<JobSpec> {
         let jobs = if self.temper.big { 2 } else { self.random.between(1, 5) };
         let graph = self.random.chance(500);
         let mut specs = Vec::new();
@@ -179,28 +174,17 @@ impl World {
                 units: self.random_units(),
             });
         }
-        let repository = self.random.pick(&REPOSITORIES).unwrap_or("alpha").to_string();
-        let event = EventRecord {
-            id,
-            url: format!("https://forge.example/{repository}"),
-            repository,
-            reference: "refs/heads/main".to_string(),
-            revision: "0123456789abcdef0123456789abcdef01234567".to_string(),
-            subject: "Change something".to_string(),
-            author: "Anna".to_string(),
-            source: Source::Poke,
-            at: self.now,
-            errors: Vec::new(),
-            warnings: Vec::new(),
-            first_job,
-            jobs: jobs as u32,
-        };
-        self.saifiles.insert(id, (event.clone(), specs.clone()));
-        self.plans.insert(id, plan::write(&specs).into_bytes());
+        specs
+    }
+
+    /// Writes down what an event's jobs are; gives them as the hub is told.
+    pub(super) fn keep_plan(&mut self, event: &EventRecord, mut specs: Vec<JobSpec>) -> Vec<JobSpec> {
+        self.saifiles.insert(event.id, (event.clone(), specs.clone()));
+        self.plans.insert(event.id, plan::write(&specs).into_bytes());
         if self.bug == Some(Bug::BlockedStarted) {
             specs.iter_mut().for_each(|spec| spec.needs.clear());
         }
-        self.hub(Input::Event(event, specs))
+        specs
     }
 
     pub(super) fn person(&mut self) -> Outcome {
@@ -243,7 +227,11 @@ impl World {
         let of_it = self.master.latest.jobs.values().filter(|record| record.event == event);
         let jobs: Vec<JobId> = of_it.map(|record| record.id).filter(|id| whole || *id == job).collect();
         self.oracle.asked.extend(jobs.iter().copied());
-        self.hub_for(Input::Cancel(jobs, "anna cancelled it".to_string()), attempt.map(|attempt| (job, attempt)))
+        self.hub_for(
+            Input::Cancel(jobs, "anna cancelled it".to_string()),
+            attempt.map(|attempt| (job, attempt)),
+            Vec::new(),
+        )
     }
 
     fn rebuild(&mut self) -> Outcome {
@@ -286,7 +274,7 @@ impl World {
                 old.scrapped = true;
             }
             let record = agent_record(&name, self.master.latest.agents.get(&name));
-            self.write(Row::Agent(record.clone()))?;
+            self.write(vec![Row::Agent(record.clone())])?;
             self.hub(Input::Agent(record))?;
             self.join(name, host as u64);
             let new = self.hosts.len() - 1;
@@ -360,6 +348,7 @@ impl World {
             return Ok(());
         }
         self.calm = Some(self.now);
+        self.calm_forges();
         // Somebody gives the copy of a machine up: which of two is let in is nobody's to say.
         for host in 0..self.hosts.len() {
             if self.hosts[host].is_copy {

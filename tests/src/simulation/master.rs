@@ -13,6 +13,7 @@ use sai_core::limits::Millis;
 use sai_core::plan::Kept;
 use sai_core::restart::{self, Restart};
 use sai_core::turns::{self, Turns};
+use sai_core::watch;
 use sai_core::wire::{DataHeader, MasterMessage};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -26,6 +27,8 @@ pub(super) enum Release {
 struct Turn {
     releases: Vec<Release>,
     cancel: Option<Cancel>,
+    /// The watch of a repository that waits to hear of it.
+    settled: Option<usize>,
 }
 
 /// A cancel that the person is told has been taken.
@@ -77,10 +80,15 @@ impl Master {
 impl World {
     /// One turn of the hub.
     pub(super) fn hub(&mut self, input: Input) -> Outcome {
-        self.hub_for(input, None)
+        self.hub_for(input, None, Vec::new())
     }
 
-    pub(super) fn hub_for(&mut self, input: Input, cancel: Option<(JobId, u32)>) -> Outcome {
+    /// One turn of the hub, with other records in the same commit.
+    pub(super) fn hub_with(&mut self, input: Input, more: Vec<Row>) -> Outcome {
+        self.hub_for(input, None, more)
+    }
+
+    pub(super) fn hub_for(&mut self, input: Input, cancel: Option<(JobId, u32)>, more: Vec<Row>) -> Outcome {
         let now = self.moment();
         let Some(hub) = self.master.hub.as_mut() else { return Ok(()) };
         let mut out = Vec::new();
@@ -132,6 +140,7 @@ impl World {
                 Output::Bug(what) => return self.contradicted(what),
             }
         }
+        more.into_iter().for_each(|row| self.row(&mut rows, row));
         self.check_turn(&rows, &turn.releases)?;
         let jobs = rows.iter().filter(|row| matches!(row, Row::Job(_))).count();
         if self.bug == Some(Bug::DependantsLater) && jobs > 1 {
@@ -147,11 +156,17 @@ impl World {
         self.work_store()
     }
 
-    /// A record of the edge's own takes its place among the hub's, before what the hub says of it next.
-    pub(super) fn write(&mut self, row: Row) -> Outcome {
+    /// Records of the edge's own take their place among the hub's, before what the hub says of them next.
+    pub(super) fn write(&mut self, rows: Vec<Row>) -> Outcome {
         let mut changes = Vec::new();
-        self.row(&mut changes, row);
+        rows.into_iter().for_each(|row| self.row(&mut changes, row));
         self.turns(turns::Input::Turn { changes, release: Turn::default() })
+    }
+
+    /// A repository's watch hears when all turns before are durable.
+    pub(super) fn settle_watch(&mut self, forge: usize) -> Outcome {
+        let release = Turn { settled: Some(forge), ..Turn::default() };
+        self.turns(turns::Input::Turn { changes: Vec::new(), release })
     }
 
     fn row(&mut self, rows: &mut Vec<Row>, row: Row) {
@@ -259,6 +274,9 @@ impl World {
         }
         for release in turn.releases {
             self.release(release)?;
+        }
+        if let Some(forge) = turn.settled {
+            self.after(0, Event::Told(self.master.boot, forge, watch::Input::Settled));
         }
         Ok(())
     }
@@ -394,6 +412,7 @@ impl World {
         let after: usize = files.0.values().map(|file| file.bytes.len()).sum();
         self.summary.bytes_lost += (before - after) as u64;
         self.master.finished.clear();
+        self.crash_watches();
         self.master.store = Store::default();
         self.oracle.forget_waits();
         for link in std::mem::take(&mut self.master.links).into_keys() {
@@ -414,7 +433,11 @@ impl World {
             return Ok(());
         }
         self.note(|| "MASTER START".to_string());
-        let terms = Terms { version: "sim".to_string(), timeout_s: TIMEOUT_S, units: amounts(), ..Terms::default() };
+        let mut units = amounts();
+        if self.bug == Some(Bug::UnitGivenTwice) {
+            units = units.into_iter().map(|(unit, amount)| (unit, 2 * amount)).collect();
+        }
+        let terms = Terms { version: "sim".to_string(), timeout_s: TIMEOUT_S, units, ..Terms::default() };
         self.master.hub = Some(Hub::new(terms, self.policy.clone()));
         self.master.files.recover();
         self.master.held_until = 0;
@@ -451,7 +474,7 @@ impl World {
                 }
             }
         }
-        Ok(())
+        self.start_watches()
     }
 
     /// What a starting master finds of an event's plan: hardly ever it is damaged, and then for good.
