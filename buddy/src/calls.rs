@@ -5,7 +5,7 @@ use rustix::ioctl::{Getter, Setter, ioctl};
 use serialport::TTYPort;
 use std::ffi::c_int;
 use std::io;
-use std::os::fd::{BorrowedFd, FromRawFd as _, IntoRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd as _, IntoRawFd as _, OwnedFd};
 
 /// `TIOCM_DTR` and `TIOCM_RTS`.
 const DTR: c_int = 0x002;
@@ -16,6 +16,15 @@ const RTS: c_int = 0x004;
 pub fn file_of(port: TTYPort) -> OwnedFd {
     // SAFETY: the port gives up its open file, which nothing else closes.
     unsafe { OwnedFd::from_raw_fd(port.into_raw_fd()) }
+}
+
+/// A copy of an open file that its owner shows by number alone.
+///
+/// # Errors
+/// There are too many open files.
+pub fn copy_of(owner: &impl AsRawFd) -> io::Result<OwnedFd> {
+    // SAFETY: the owner is borrowed, and keeps its file open as long as it is.
+    unsafe { BorrowedFd::borrow_raw(owner.as_raw_fd()) }.try_clone_to_owned()
 }
 
 /// What a UART has counted since it was opened first.

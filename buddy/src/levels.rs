@@ -1,13 +1,11 @@
 //! An open file and levels → these levels at its pins: all that a guard, or an owner that was given the file, needs of it.
 
-use crate::calls;
-use std::io::{self, ErrorKind};
+use crate::{calls, lines};
+use std::io;
 use std::os::fd::BorrowedFd;
 
 /// A tty: DTR and RTS are bits of it.
 pub const TTY: &str = "tty";
-/// A file with a byte for each level, `0` or `1`: a bench without wires, for tests.
-pub const FILE: &str = "file";
 /// The bit of DTR in a tty's levels.
 pub const DTR: u64 = 1;
 /// The bit of RTS in a tty's levels.
@@ -21,14 +19,6 @@ pub fn set(what: &str, file: BorrowedFd<'_>, mask: u64, levels: u64) -> io::Resu
     let level = |bit: u64| (mask & bit != 0).then_some(levels & bit != 0);
     match what {
         TTY => calls::set_lines(file, level(DTR), level(RTS)),
-        FILE => {
-            for place in 0..u64::from(u64::BITS) {
-                if let Some(level) = level(1 << place) {
-                    rustix::io::pwrite(file, if level { b"1" } else { b"0" }, place)?;
-                }
-            }
-            Ok(())
-        }
-        _ => Err(io::Error::new(ErrorKind::Unsupported, format!("{what:?} has no levels that are known"))),
+        _ => lines::set(what, file, mask, levels),
     }
 }

@@ -15,6 +15,7 @@ pub mod guard;
 pub mod history;
 pub mod keeping;
 pub mod levels;
+pub mod lines;
 pub mod link;
 pub mod listening;
 pub mod listing;

@@ -31,6 +31,9 @@ const IMPORTERS: &[(&str, &[&str])] = &[
     ("async_tungstenite", &["agent/src/link", "master/src/front"]),
     ("nix", &["agent/src/calls", "agent/src/clean_start"]),
     ("async_signal", &["agent/src/main", "agent/src/clean_start", "master/src/main", "master/src/try_once"]),
+    ("gpio_cdev", &["buddy/src/lines/cdev_v1"]),
+    ("gpiocdev", &["buddy/src/lines"]),
+    ("gpiocdev_uapi", &["buddy/src/lines"]),
     ("serialport", &["buddy/src/calls", "buddy/src/serial"]),
     ("pico_args", &["agent/src/main", "buddy/src/main", "master/src/main"]),
 ];
