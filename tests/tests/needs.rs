@@ -60,6 +60,28 @@ fn an_event_goes_on_and_is_built_again_by_its_plan_whatever_its_saifile_would_gi
 }
 
 #[test]
+fn jobs_whose_plan_is_damaged_end_as_trouble_of_ours_when_the_master_starts() {
+    let world = World::new("lost-plan");
+    let mut master = world.master();
+    // Nobody offers what they want, so that they wait; one waits for the other.
+    let both = file("true", "\"a\": {}, \"b\": {\"needs\": \"a\"}");
+    world.repository.push_saifile(&both);
+    eventually("the push becomes an event", || world.event(1));
+    // A start puts back what a power cut may have taken of a new event's files. After one nothing does.
+    master.kill();
+    master = world.master();
+    master.kill();
+    fs::write(world.state().join("saifiles/1.plan.json"), "{").expect("written");
+    let _master = world.master();
+    let ends = || {
+        let jobs = world.event(1).map(|event| event.jobs).unwrap_or_default();
+        jobs.into_iter().map(|job| (job.state, job.attempt)).collect::<Vec<_>>()
+    };
+    let lost = || ("infra".to_string(), 0);
+    eventually("they have ended", || (ends() == [lost(), lost()]).then_some(()));
+}
+
+#[test]
 fn what_needs_a_job_waits_for_it_and_is_skipped_or_built_again_with_it() {
     let world = World::new("needs");
     let _master = world.master();
