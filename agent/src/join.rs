@@ -86,6 +86,7 @@ fn hello(state: &State, config: &Config, jobs: Vec<JobKey>) -> Hello {
         protocol_newest: Some(Span::OURS.newest),
         can: None,
         rooted: None,
+        boards: None,
     }
 }
 

@@ -255,7 +255,7 @@ fn from_standard_input() -> Result<String, Failure> {
 fn offer(config: &Config, state: &State, file: &Path) -> Result<Offering, String> {
     let (offering, lines) = Offering::look(config.platforms.as_deref(), config.slots, &config.containers, state)?;
     lines.iter().for_each(|line| say(line));
-    let Offer { platforms, slots, rooted } = offering.offer();
+    let Offer { platforms, slots, rooted, .. } = offering.offer();
     if platforms.is_empty() {
         return Err(format!("this machine has no name of a platform: set platforms in {}", file.display()));
     }

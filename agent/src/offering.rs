@@ -79,7 +79,7 @@ impl Offering {
         let machine = describe::machine();
         let root = self.containers.as_ref().is_some_and(|containers| containers.root);
         let rooted = Some(image::names(self.images(), &[], &machine)).filter(|names| root && !names.is_empty());
-        Offer { platforms: image::names(self.images(), &self.host, &machine), slots: self.slots, rooted }
+        Offer { platforms: image::names(self.images(), &self.host, &machine), slots: self.slots, rooted, boards: None }
     }
 
     /// Where a job is to run, in this slot: in the platform that the master has named, or else in one that serves what is
@@ -247,7 +247,10 @@ mod tests {
         let host = vec!["c".to_owned()];
         let mut offering = Offering { host, slots: 2, containers: Some(containers), notes: Vec::new() };
         let rooted = Some(["a", "b"].map(String::from).to_vec());
-        assert_eq!(offering.offer(), Offer { platforms: ["a", "b", "c"].map(String::from).to_vec(), slots: 2, rooted });
+        assert_eq!(
+            offering.offer(),
+            Offer { platforms: ["a", "b", "c"].map(String::from).to_vec(), slots: 2, rooted, boards: None }
+        );
         let Ok(Assigned::Container(container, directory)) = offering.assigned("a", None, false, 1) else {
             panic!("no container")
         };

@@ -432,7 +432,7 @@ fn offers_change_while_it_runs_and_fetching_ahead_makes_the_mirror_warm() {
         let link = links.recv().await.expect("a link");
         attend(&mut master, &link, usize::MAX, |master| master.loads.len() == 1).await;
         assert!(master.loads[0].free_mib > 0);
-        let offer = Offer { platforms: vec!["linux/other".to_owned()], slots: 5, rooted: None };
+        let offer = Offer { platforms: vec!["linux/other".to_owned()], slots: 5, rooted: None, boards: None };
         let offering = Offering { host: offer.platforms.clone(), slots: offer.slots, ..Offering::default() };
         controls.send(Control::Offer(offering)).await.expect("an agent");
         attend(&mut master, &link, usize::MAX, |master| master.offers.len() == 1).await;

@@ -10,6 +10,7 @@ mod needs;
 
 use self::door::{Contest, Twin};
 use self::intake::Intake;
+use crate::bench::TAGS_MAX;
 use crate::bug::Bugs;
 use crate::clock::Now;
 use crate::job::{Blame, EventId, JobId, JobKey, JobState};
@@ -22,7 +23,9 @@ use crate::record::Artifact;
 use crate::scheduler::{self, Policy, Scheduler};
 use crate::secret::CloneUrl;
 use crate::stream::StreamReceiver;
+use crate::units::OfferedBoard;
 use crate::versions::Can;
+use crate::wire::AtBoard;
 use crate::wire::{
     Adopt, AgentMessage, Assignment, Cancel, DataHeader, Forget, Hello, Load, MasterMessage, Prefetch, Units, Unread,
 };
@@ -473,6 +476,11 @@ impl Hub {
             needs: record.needs.clone(),
             root: record.root,
             offered: record.offered.clone(),
+            board: spec.board.as_ref().zip(record.given.as_ref()).map(|(spec, given)| AtBoard {
+                name: given.name.clone(),
+                grant: given.grant,
+                trial: spec.trial.clone(),
+            }),
         })
     }
 
@@ -504,13 +512,15 @@ impl Hub {
                 let slots = offer.slots.min(SLOTS);
                 let rooted = offer.rooted.map(good_platforms);
                 let all = offered(&platforms, rooted.as_deref());
+                let boards = good_boards(offer.boards);
                 if let Some(connected) = self.connected.get_mut(&name) {
                     connected.hello.platforms.clone_from(&platforms);
                     connected.hello.slots = slots;
                     connected.hello.rooted = rooted;
+                    connected.hello.boards = (!boards.is_empty()).then(|| boards.clone());
                 }
                 out.push(Output::Touch(Touch::Agent(name.clone())));
-                let input = scheduler::Input::AgentOffer { agent: name, platforms: all, slots };
+                let input = scheduler::Input::AgentOffer { agent: name, platforms: all, slots, boards };
                 self.schedule(now, input, out);
             }
             AgentMessage::Pong(pong) => self.pong(now, &name, pong.number, out),
@@ -522,9 +532,17 @@ impl Hub {
                 }
             }
             AgentMessage::Units(units) => {
-                // Of boards nothing is known yet.
-                if let (None, Units::FREE, Some(key)) = (&units.board, units.state.as_str(), units.holder) {
-                    self.schedule(now, scheduler::Input::Returned(name, key), out);
+                let free = units.state == Units::FREE;
+                match (units.board, units.holder) {
+                    (Some(board), _) => {
+                        out.push(Output::Touch(Touch::Agent(name.clone())));
+                        let free = free.then(|| units.grant.unwrap_or(0));
+                        let busy = units.why.filter(|_| free.is_none()).map(|why| plain(&why));
+                        self.schedule(now, scheduler::Input::Board { agent: name, board, free, busy }, out);
+                    }
+                    (None, Some(key)) if free => self.schedule(now, scheduler::Input::Returned(name, key), out),
+                    // Words of a later version.
+                    (None, _) => {}
                 }
             }
         }
@@ -645,6 +663,21 @@ fn plain(text: &str) -> String {
 fn offered(platforms: &[String], rooted: Option<&[String]>) -> Vec<String> {
     let rooted = rooted.into_iter().flatten().map(|name| platform::as_root(name));
     platforms.iter().cloned().chain(rooted).collect()
+}
+
+/// Boards that an agent may offer: more than hang at one machine.
+const BOARDS: usize = 64;
+
+/// What is taken of the boards that an agent says it offers.
+fn good_boards(boards: Option<Vec<OfferedBoard>>) -> Vec<OfferedBoard> {
+    let mut good: Map<String, OfferedBoard> = Map::new();
+    for board in boards.unwrap_or_default().into_iter().take(BOARDS) {
+        let names = [&board.name, &board.kind].into_iter().chain(&board.tags);
+        if board.tags.len() <= TAGS_MAX && names.into_iter().all(|name| platform::check_unit(name).is_ok()) {
+            good.insert(board.name.clone(), board);
+        }
+    }
+    good.into_values().collect()
 }
 
 fn good_platforms(mut platforms: Vec<String>) -> Vec<String> {

@@ -7,7 +7,7 @@ use crate::job::{EventId, Fault, JobId, JobState, Verdict};
 use crate::ordered::Map;
 use crate::record::Artifact;
 use crate::roles::Powers;
-use crate::units::Grant;
+use crate::units::{GivenBoard, Grant, WantedBoard};
 use crate::words::{Word, written_as_words};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -142,6 +142,10 @@ pub struct JobRecord {
     pub person: Option<String>,
     /// Which of its agent's platforms its last attempt ran in; absent where the agent chose by itself.
     pub offered: Option<String>,
+    /// The board that it wants: it is run there, and takes no slot. Absent for what runs in a platform of an agent.
+    pub board: Option<WantedBoard>,
+    /// The board that its last attempt was given.
+    pub given: Option<GivenBoard>,
 }
 
 impl JobRecord {
@@ -177,6 +181,8 @@ impl JobRecord {
             units: None,
             person: None,
             offered: None,
+            board: None,
+            given: None,
         }
     }
 

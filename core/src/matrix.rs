@@ -10,6 +10,7 @@ use crate::json::{At, Position, Spanned, shown};
 use crate::limits::JOBS_MAX;
 use crate::ordered::Map;
 use crate::platform::{self, NAME_MAX};
+use crate::units::WantedBoard;
 use miniserde::{Deserialize, Serialize};
 
 use crate::repo_spec::{Configuration, IMPLIED_VALUES, Platform, RepoSpec, Token, Warning};
@@ -47,6 +48,17 @@ pub struct JobSpec {
     pub needs: Vec<u32>,
     /// How much of which units it occupies while it runs.
     pub units: Map<String, u32>,
+    /// The board that it runs at; absent where it has steps, and in plans of older masters.
+    pub board: Option<BoardSpec>,
+}
+
+/// What is done at a board.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoardSpec {
+    /// The board that is wanted.
+    pub wanted: WantedBoard,
+    /// `board` of the saifile, as [`crate::trial::of`] reads it.
+    pub trial: String,
 }
 
 /// The jobs of an event, and what is remarkable about them.
@@ -152,6 +164,7 @@ fn jobs(spec: &RepoSpec, built: impl Fn(&Configuration) -> bool) -> Result<Matri
             root: configuration.root.or(platform.root).filter(|root| *root),
             needs,
             units,
+            board: None,
         });
     }
     Ok(Matrix { jobs, warnings })

@@ -534,6 +534,7 @@ mod tests {
             needs: None,
             root: None,
             offered: None,
+            board: None,
         }
     }
 

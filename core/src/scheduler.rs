@@ -5,6 +5,7 @@
 //! told by its next greeting.
 
 mod again;
+mod boards;
 mod choice;
 mod needs;
 mod room;
@@ -14,11 +15,13 @@ mod unit;
 mod unit_table;
 mod waiting;
 
+pub use self::boards::BoardRow;
 pub use self::needs::skipped_by;
 pub use self::time::CANCEL_FULL_MS;
 pub use self::unit_table::{Holder, Holding, UnitRow, Waiter};
 
 use self::again::no_longer_awaited;
+use self::boards::Board;
 use self::needs::Open;
 use self::room::{Class, Filed, Offer, Wanted};
 use self::trouble::{Group, Met, Row};
@@ -30,7 +33,7 @@ use crate::limits::{JOB_TIMEOUT_S, Millis};
 use crate::ordered::{Map, Set};
 use crate::platform::as_root;
 use crate::record::Artifact;
-use crate::units::{Grant, Units, Wants};
+use crate::units::{Grant, OfferedBoard, Units, WantedBoard, Wants};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -92,6 +95,8 @@ pub struct Greeting {
     pub mirrors: Vec<String>,
     /// Attempts it still holds.
     pub holds: Vec<JobKey>,
+    /// Boards that it offers.
+    pub boards: Vec<OfferedBoard>,
 }
 
 /// What happens to the scheduler.
@@ -122,6 +127,19 @@ pub enum Input {
         platforms: Vec<String>,
         /// Jobs at once.
         slots: u32,
+        /// Boards it offers.
+        boards: Vec<OfferedBoard>,
+    },
+    /// An agent says of a board how it stands.
+    Board {
+        /// The agent's name.
+        agent: String,
+        /// The board's, at that agent.
+        board: String,
+        /// That it is free, and the latest grant that the agent knows of it.
+        free: Option<u64>,
+        /// Else who has it, where that is no job.
+        busy: Option<String>,
     },
     /// An agent's load, see [`crate::wire::Load`].
     AgentLoad {
@@ -221,6 +239,9 @@ struct Agent {
     mirrors: Set<String>,
     connected: bool,
     runs: Set<JobKey>,
+    boards: Map<String, Board>,
+    /// Those that it runs at boards, which take no slots.
+    at_boards: Set<JobKey>,
     aside: bool,
     /// Troubles in a row of each platform that it offers, or that jobs wanted where it chooses by itself.
     rows: Map<String, Row>,
@@ -251,6 +272,7 @@ struct Queue {
     /// Who asked, where that is not the repository.
     person: Option<String>,
     units: Wants,
+    board: Option<WantedBoard>,
 }
 
 impl Queue {
@@ -295,6 +317,10 @@ pub struct Scheduler {
     repositories: Map<String, Row>,
     hold: Option<String>,
     units: Units,
+    /// Agents that offer boards.
+    benches: Set<String>,
+    /// The largest number of a grant of a board that was given, or told of.
+    last_board_grant: u64,
     /// Blocked jobs, by what they need.
     dependants: Map<JobId, Set<JobId>>,
     /// Attempts of jobs that were released last.
@@ -374,13 +400,14 @@ impl Scheduler {
             Input::Returned(agent, key) => self.returned(&agent, key, out),
             Input::Free(number) => self.free_units(number, out),
             Input::AgentUp(greeting) => self.agent_up(now, greeting, out),
-            Input::AgentOffer { agent, platforms, slots } => {
+            Input::Board { agent, board, free, busy } => self.board_said(&agent, &board, free, busy),
+            Input::AgentOffer { agent, platforms, slots, boards } => {
                 self.lift(&agent);
                 // One whose token was revoked meanwhile is not known any more.
                 if let Some(known) = self.agents.get_mut(&agent) {
                     known.offer.platforms = platforms;
                     known.slots = slots;
-                    known.drop_rows();
+                    self.set_boards(&agent, boards);
                 }
                 self.file(&agent);
                 self.offered(&agent);
@@ -488,6 +515,7 @@ impl Scheduler {
     fn restore(&mut self, now: Now, record: JobRecord, timeout_s: u64, out: &mut Vec<Output>) {
         let (id, state) = (record.id, record.state);
         let (key, agent) = (JobKey { job: id, attempt: record.attempt }, record.agent.clone());
+        self.last_board_grant = self.last_board_grant.max(record.given.as_ref().map_or(0, |given| given.grant));
         self.insert(now, record, timeout_s);
         match (state, agent) {
             (JobState::Assigned | JobState::Running, Some(agent)) => {
@@ -520,7 +548,11 @@ impl Scheduler {
     }
 
     fn hold_slot(&mut self, agent: &str, key: JobKey) {
-        self.agents.get_or_default(agent.to_string()).runs.insert(key);
+        let known = self.agents.get_or_default(agent.to_string());
+        known.runs.insert(key);
+        if self.jobs.get(&key.job).is_some_and(|job| job.record.board.is_some()) {
+            known.at_boards.insert(key);
+        }
         self.file(agent);
         let Some(job) = self.jobs.get(&key.job) else { return self.bugs.note("hold_slot: no such job") };
         *self.running.get_or_default(job.record.repository.clone()) += 1;
@@ -535,7 +567,7 @@ impl Scheduler {
             self.bugs.note("free_slot: nobody runs it");
             return None;
         };
-        if self.agents.get_mut(&name).is_some_and(|agent| agent.runs.remove(&key)) {
+        if self.agents.get_mut(&name).is_some_and(|agent| agent.leave(key)) {
             let repository = job.record.repository.clone();
             if let Some(count) = self.running.get_mut(&repository) {
                 *count -= 1;
@@ -561,6 +593,7 @@ impl Scheduler {
             needs: job.asks().needs,
             person: job.record.person.clone(),
             units: wants(&job.record),
+            board: job.record.board.clone(),
         }
     }
 
@@ -568,8 +601,8 @@ impl Scheduler {
         let Some(job) = self.jobs.get(&id) else { return self.bugs.note("enqueue: no such job") };
         if job.not_before <= now.steady {
             let queue = Self::queue_of(job);
-            let offered = self.queues.contains_key(&queue)
-                || (!self.unoffered.contains_key(&queue) && self.is_offered(queue.wanted()));
+            let offered =
+                self.queues.contains_key(&queue) || (!self.unoffered.contains_key(&queue) && self.offers(&queue));
             let queues = if offered { &mut self.queues } else { &mut self.unoffered };
             queues.get_or_default(queue).insert(id);
         }
@@ -580,7 +613,7 @@ impl Scheduler {
     fn offered(&mut self, name: &str) {
         // Revoked meanwhile.
         let Some(agent) = self.agents.get(name) else { return };
-        let found: Vec<Queue> = self.unoffered.keys().filter(|queue| agent.serves(queue.wanted())).cloned().collect();
+        let found: Vec<Queue> = self.unoffered.keys().filter(|queue| agent.suits(queue)).cloned().collect();
         for queue in found {
             if let Some(ids) = self.unoffered.remove(&queue) {
                 self.queues.get_or_default(queue).extend(ids);
@@ -607,13 +640,15 @@ impl Scheduler {
         let agent = self.agents.get_or_default(name.clone());
         agent.offer = Offer { platforms: greeting.platforms, needs: greeting.needs };
         agent.told = greeting.told;
-        agent.drop_rows();
         agent.slots = greeting.slots;
         agent.mirrors = Set::from_iter(greeting.mirrors);
         agent.connected = true;
         let mine: Vec<JobKey> = agent.runs.iter().copied().collect();
         let holds = Set::from_iter(greeting.holds.iter().copied());
         agent.group.greet(&holds);
+        // What was said of its boards on another link says nothing now.
+        agent.boards.clear();
+        self.set_boards(&name, greeting.boards);
         self.file(&name);
         self.offered(&name);
         for key in &holds {
@@ -653,34 +688,6 @@ impl Scheduler {
         for key in gone {
             self.returned(&name, key, out);
         }
-    }
-
-    fn agent_down(&mut self, now: Now, name: &str) {
-        // Its link goes after its token was revoked.
-        let Some(agent) = self.agents.get_mut(name) else { return };
-        agent.connected = false;
-        let runs: Vec<JobKey> = agent.runs.iter().copied().collect();
-        self.file(name);
-        for key in runs {
-            self.watch(now, key.job, false);
-            if let Some(job) = self.jobs.get_mut(&key.job) {
-                job.orphan = Some(now.steady.saturating_add(self.policy.orphan_ms));
-            }
-            self.rearm(key.job);
-        }
-    }
-
-    fn agent_revoked(&mut self, now: Now, name: &str, out: &mut Vec<Output>) {
-        self.agent_down(now, name);
-        let runs: Vec<JobKey> = self.runs(name).collect();
-        for key in runs {
-            self.broken_quietly(now, key, format!("{name}'s token was revoked"), out);
-        }
-        if self.units.revoke(name) {
-            out.push(Output::Holds(name.to_string()));
-        }
-        self.lift(name);
-        self.agents.remove(name);
     }
 
     fn started(&mut self, now: Now, key: JobKey, step: Option<u32>, out: &mut Vec<Output>) {

@@ -299,7 +299,7 @@ impl AgentSession {
             Input::Gone { key } => {
                 if self.leaving.remove(&key) && self.is_up() && self.master_can(Can::Units) {
                     let (board, state, holder, grant) = (None, Units::FREE.to_string(), Some(key), None);
-                    out.push(Output::Send(AgentMessage::Units(Units { board, state, holder, grant })));
+                    out.push(Output::Send(AgentMessage::Units(Units { board, state, holder, grant, why: None })));
                 }
             }
             Input::Offer(offer) => {
@@ -372,6 +372,7 @@ impl AgentSession {
             protocol_newest: Some(Span::OURS.newest),
             can: Some(versions::told()),
             rooted: about.rooted.clone(),
+            boards: None,
         })));
     }
 
@@ -415,7 +416,7 @@ impl AgentSession {
                     )));
                     if self.offer_changed {
                         let Description { platforms, slots, rooted, .. } = self.description.clone();
-                        out.push(Output::Send(AgentMessage::Offer(Offer { platforms, slots, rooted })));
+                        out.push(Output::Send(AgentMessage::Offer(Offer { platforms, slots, rooted, boards: None })));
                     }
                     if let Some(load) = self.load.clone() {
                         out.push(Output::Send(AgentMessage::Load(load)));

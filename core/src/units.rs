@@ -11,6 +11,7 @@ use crate::limits::Millis;
 use crate::ordered::Map;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::fmt;
 use miniserde::{Deserialize, Serialize};
 
 /// Who was served how long ago is remembered of so many pairs of a unit and somebody; of more, those of longest ago go first.
@@ -18,6 +19,49 @@ const SERVED: usize = 4096;
 
 /// What a job wants, by the units' names in order.
 pub type Wants = Vec<(String, u32)>;
+
+/// A board as an agent offers it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfferedBoard {
+    /// Its name, unique at the agent.
+    pub name: String,
+    /// What it is wanted as.
+    pub kind: String,
+    /// What else it is known for.
+    pub tags: Vec<String>,
+}
+
+/// The board that a job wants.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct WantedBoard {
+    /// Its type.
+    pub kind: String,
+    /// What else it must be known for.
+    pub tags: Vec<String>,
+}
+
+impl WantedBoard {
+    /// Whether a board is one.
+    pub fn is_met_by(&self, offered: &OfferedBoard) -> bool {
+        self.kind == offered.kind && self.tags.iter().all(|tag| offered.tags.contains(tag))
+    }
+}
+
+impl fmt::Display for WantedBoard {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "a board of type {}", self.kind)?;
+        if self.tags.is_empty() { Ok(()) } else { write!(out, " with {}", self.tags.join(", ")) }
+    }
+}
+
+/// The board that an attempt was given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GivenBoard {
+    /// Its name at the attempt's agent.
+    pub name: String,
+    /// Number of the grant; a later one has a larger number.
+    pub grant: u64,
+}
 
 /// Units that an attempt occupies. Kept with its agent's record, which outlives the job's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,9 +176,8 @@ impl Units {
         wants.iter().map(turn).max().unwrap_or(0)
     }
 
-    /// Gives an attempt all that it wants.
-    pub(crate) fn grant(&mut self, now: Now, agent: &str, who: &str, key: JobKey, wants: &Wants, timeout_s: u64) {
-        self.last += 1;
+    /// It is somebody's turn with something that is not given here.
+    pub(crate) fn serve(&mut self, who: &str, wants: &Wants) {
         self.turn += 1;
         for (unit, _) in wants {
             self.served.insert((unit.clone(), who.to_string()), self.turn);
@@ -143,6 +186,12 @@ impl Units {
             let oldest = self.served.iter().min_by_key(|(_, turn)| **turn).map(|(pair, _)| pair.clone());
             oldest.map(|pair| self.served.remove(&pair));
         }
+    }
+
+    /// Gives an attempt all that it wants.
+    pub(crate) fn grant(&mut self, now: Now, agent: &str, who: &str, key: JobKey, wants: &Wants, timeout_s: u64) {
+        self.last += 1;
+        self.serve(who, wants);
         if self.collector() == Some(key.job) {
             self.let_go();
         }

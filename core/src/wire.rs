@@ -10,6 +10,7 @@ use crate::ledger::Needed;
 use crate::limits::CHUNK_BYTES;
 use crate::ordered::Map;
 use crate::secret::CloneUrl;
+use crate::units::OfferedBoard;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -146,6 +147,8 @@ pub struct Hello {
     pub can: Option<Vec<String>>,
     /// See [`Offer::rooted`].
     pub rooted: Option<Vec<String>>,
+    /// See [`Offer::boards`].
+    pub boards: Option<Vec<OfferedBoard>>,
 }
 
 /// The agent's load changed enough to tell.
@@ -167,6 +170,9 @@ pub struct Offer {
     /// The platforms of which it takes jobs whose steps are root in a container; absent when there are none, and from older
     /// agents.
     pub rooted: Option<Vec<String>>,
+    /// The boards that jobs may run at, none of which is given before [`Units`] called it free on this link; absent when there
+    /// are none, and from older agents.
+    pub boards: Option<Vec<OfferedBoard>>,
 }
 
 /// The agent cannot start what it was assigned: trouble of its own, nothing of the job has run.
@@ -197,8 +203,11 @@ pub struct Units {
     pub state: String,
     /// The attempt that holds it, or held it until now.
     pub holder: Option<JobKey>,
-    /// Number of the grant that this is about, where there is one.
+    /// Number of the grant that this is about, where there is one. Of a board that is free: the latest that the agent knows
+    /// of it.
     pub grant: Option<u64>,
+    /// Who has a board that is not free and that no job holds, for people; absent from older agents.
+    pub why: Option<String>,
 }
 
 impl Units {
@@ -278,6 +287,19 @@ pub struct Assignment {
     /// The one of the agent's own platforms in which the job is to run; absent from older masters, and for agents that do
     /// not say that they know this key. Such an agent chooses one that serves `platform`.
     pub offered: Option<String>,
+    /// The board that the job runs at; absent where it runs in a platform, and never sent to who offers no boards.
+    pub board: Option<AtBoard>,
+}
+
+/// A board, and what is to be done there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AtBoard {
+    /// Its name at the agent.
+    pub name: String,
+    /// Number of the grant, for [`Units`].
+    pub grant: u64,
+    /// `board` of the saifile, as [`crate::trial::of`] reads it.
+    pub trial: String,
 }
 
 /// The master holds these attempts for this agent: go on sending from these lengths.

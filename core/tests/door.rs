@@ -94,6 +94,7 @@ fn hello(instance: Option<u32>) -> Hello {
         protocol_newest: None,
         can: None,
         rooted: None,
+        boards: None,
     }
 }
 
@@ -287,6 +288,7 @@ fn running() -> (Desk, LinkId) {
         root: None,
         needs: Vec::new(),
         units: Map::new(),
+        board: None,
     };
     let event = EventRecord {
         id: 1,

@@ -5,11 +5,13 @@ use sai_core::hub::{Hub, Input, LinkId, Output, Rebuild, Terms};
 use sai_core::job::{Fault, JobId, JobKey, JobState, Outcome, Verdict};
 use sai_core::ledger::{AgentRecord, EventRecord, JobRecord, Source};
 use sai_core::limits::{Millis, PROTOCOL};
-use sai_core::matrix::JobSpec;
+use sai_core::matrix::{BoardSpec, JobSpec};
 use sai_core::ordered::Map;
 use sai_core::record::{self, Artifact, ChannelStart, Record};
 use sai_core::scheduler::Policy;
-use sai_core::wire::{Ack, Adopt, AgentMessage, DataHeader, Hello, Load, MasterMessage, Offer, Refuse};
+use sai_core::units::{OfferedBoard, WantedBoard};
+use sai_core::versions;
+use sai_core::wire::{Ack, Adopt, AgentMessage, AtBoard, DataHeader, Hello, Load, MasterMessage, Offer, Refuse, Units};
 
 const GCC: &str = "linux-debian-12/x86_64/gcc";
 
@@ -38,6 +40,7 @@ fn hello(agent: &str, jobs: &[JobKey]) -> Hello {
         protocol_newest: None,
         can: None,
         rooted: None,
+        boards: None,
     }
 }
 
@@ -68,6 +71,7 @@ fn spec() -> JobSpec {
         root: None,
         needs: Vec::new(),
         units: Map::new(),
+        board: None,
     }
 }
 
@@ -370,7 +374,8 @@ fn what_an_agent_says_of_itself_is_bounded() {
     let kept = (said.host.chars().count(), said.version.chars().count(), said.slots, said.mirrors.len());
     assert_eq!(kept, (500, 500, 256, 4096));
     assert_eq!(said.platforms, [GCC]);
-    let offer = Offer { platforms: vec![GCC.to_string(), "a b".to_string()], slots: u32::MAX, rooted: None };
+    let offer =
+        Offer { platforms: vec![GCC.to_string(), "a b".to_string()], slots: u32::MAX, rooted: None, boards: None };
     desk.give(Input::Message(link, AgentMessage::Offer(offer)));
     let said = &desk.hub.connected().get("a").unwrap().hello;
     assert_eq!((said.platforms.len(), said.slots), (1, 256));
@@ -720,4 +725,46 @@ fn those_with_a_warm_mirror_and_a_free_slot_fetch_ahead() {
     assert_eq!(out, [Output::Send(a, MasterMessage::Prefetch(prefetch.clone()))]);
     desk.push(1);
     assert_eq!(desk.give(Input::Expected(prefetch)), [], "it is busy");
+}
+
+#[test]
+fn a_board_is_offered_called_free_and_given_with_what_is_to_be_done_there() {
+    let mut desk = Desk::new();
+    let link = desk.link("a");
+    let offered =
+        |name: &str, kind: &str| OfferedBoard { name: name.to_string(), kind: kind.to_string(), tags: Vec::new() };
+    // What cannot be a name is nothing that a job could be given.
+    let boards = Some(vec![offered("bench-1", "uno"), offered("../x", "uno"), offered("y", "a b")]);
+    desk.give(Input::Message(
+        link,
+        AgentMessage::Hello(Hello { boards, can: Some(versions::told()), ..hello("a", &[]) }),
+    ));
+    assert_eq!(desk.hub.connected().get("a").and_then(|one| one.hello.boards.as_ref()).map(Vec::len), Some(1));
+    let wanted = WantedBoard { kind: "uno".to_string(), tags: Vec::new() };
+    let trial = r#"{"type":"uno","pass":"OK"}"#.to_string();
+    let board = Some(BoardSpec { wanted: wanted.clone(), trial: trial.clone() });
+    let out = desk.give(Input::Event(event(1), vec![JobSpec { steps: Vec::new(), board, ..spec() }]));
+    let record = records(&out).pop().expect("a record");
+    assert_eq!((record.board, record.given), (Some(wanted), None));
+    let units = |state: &str, grant| {
+        let board = Some("bench-1".to_string());
+        AgentMessage::Units(Units {
+            board,
+            state: state.to_string(),
+            holder: None,
+            grant,
+            why: Some("a\u{7}b".to_string()),
+        })
+    };
+    assert_eq!(sent(&desk.give(Input::Message(link, units("in use", None)))), []);
+    assert!(desk.hub.scheduler().waiting(0, 1).is_some_and(|why| why.contains("busy: a b")));
+    let out = desk.give(Input::Message(link, units(Units::FREE, Some(4))));
+    let [(to, MasterMessage::Assign(assignment))] = &sent(&out)[..] else { panic!("{out:?}") };
+    assert_eq!((*to, &assignment.steps), (link, &Vec::new()));
+    assert_eq!(assignment.board, Some(AtBoard { name: "bench-1".to_string(), grant: 5, trial }));
+    let record = records(&out).pop().expect("a record");
+    assert_eq!(record.given.map(|given| given.grant), Some(5), "it is on record before it is given");
+    // Of one that was let go, and of an agent that offers none, nothing is heard.
+    let (other, _) = desk.up("b", &[]);
+    assert_eq!(sent(&desk.give(Input::Message(other, units(Units::FREE, Some(9))))), []);
 }

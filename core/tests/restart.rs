@@ -26,6 +26,7 @@ fn spec(needs: &[u32]) -> JobSpec {
         root: None,
         needs: needs.to_vec(),
         units: Map::new(),
+        board: None,
     }
 }
 

@@ -71,6 +71,7 @@ fn only_agents_that_can_get_them_and_others_are_told_why_they_wait() {
         agent: "able".to_string(),
         platforms: platforms.iter().map(ToString::to_string).collect(),
         slots: 1,
+        boards: Vec::new(),
     };
     desk.give(offer(&[OFFERED]));
     let out = desk.give(Input::Ended(key(1, 1), verdict(Outcome::Passed)));

@@ -531,7 +531,12 @@ fn slots_that_shrink_end_nothing_and_are_not_filled() {
     let mut desk = Desk::new();
     desk.up("a", 3);
     desk.queue((1..=4).map(job).collect());
-    let offer = |slots| Input::AgentOffer { agent: "a".to_string(), platforms: vec![GCC.to_string()], slots };
+    let offer = |slots| Input::AgentOffer {
+        agent: "a".to_string(),
+        platforms: vec![GCC.to_string()],
+        slots,
+        boards: Vec::new(),
+    };
     assert_eq!(desk.give(offer(1)), []);
     assert_eq!(desk.scheduler.runs("a").count(), 3);
     for id in 1..=2 {

@@ -49,6 +49,7 @@ fn greeting(jobs: &[JobKey]) -> Output {
         protocol_newest: Some(PROTOCOL),
         can: Some(versions::told()),
         rooted: None,
+        boards: None,
     }))
 }
 
@@ -72,6 +73,7 @@ fn assignment(key: JobKey) -> Assignment {
         needs: None,
         root: None,
         offered: None,
+        board: None,
     }
 }
 
@@ -129,7 +131,7 @@ impl Desk {
 #[test]
 fn an_offer_that_changes_while_the_greeting_is_answered_is_not_lost() {
     let mut desk = Desk::new();
-    let offer = Offer { platforms: vec!["freebsd/x86_64/clang".to_string()], slots: 5, rooted: None };
+    let offer = Offer { platforms: vec!["freebsd/x86_64/clang".to_string()], slots: 5, rooted: None, boards: None };
     desk.give(Input::Connected { mirrors: Vec::new() });
     assert_eq!(desk.give(Input::Offer(offer.clone())), []);
     assert_eq!(desk.hear(welcome()), [Output::Send(AgentMessage::Offer(offer))]);

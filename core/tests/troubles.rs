@@ -109,6 +109,7 @@ fn an_image_that_is_made_anew_begins_anew() {
         agent: "a".to_string(),
         platforms: platforms.iter().map(ToString::to_string).collect(),
         slots: 1,
+        boards: Vec::new(),
     };
     desk.give(offer(&[GOOD]));
     assert_eq!(desk.paused("a"), "");

@@ -190,6 +190,7 @@ fn agents_that_cannot_fetch_files_get_no_job_that_needs_others() {
             told: true,
             mirrors: Vec::new(),
             holds: Vec::new(),
+            boards: Vec::new(),
         })
     };
     assert_eq!(assigned(&desk.give(greeting("old", false))), [("old", key(1, 1))]);

@@ -5,8 +5,9 @@ use sai_core::ledger::Needed;
 use sai_core::limits::CHUNK_BYTES;
 use sai_core::ordered::Map;
 use sai_core::record::Artifact;
+use sai_core::units::OfferedBoard;
 use sai_core::wire::{
-    Ack, Adopt, AgentMessage, Assignment, Bye, Cancel, DATA_HEADER_BYTES, DataHeader, Forget, Hello, Load,
+    Ack, Adopt, AgentMessage, Assignment, AtBoard, Bye, Cancel, DATA_HEADER_BYTES, DataHeader, Forget, Hello, Load,
     MasterMessage, Offer, Prefetch, Refuse, Unread, Welcome,
 };
 
@@ -31,9 +32,14 @@ fn agent_messages() -> Vec<AgentMessage> {
             protocol_newest: None,
             can: None,
             rooted: None,
+            boards: Some(vec![OfferedBoard {
+                name: ODD.to_string(),
+                kind: ODD.to_string(),
+                tags: vec![ODD.to_string()],
+            }]),
         }),
         AgentMessage::Load(Load { load_permille: 0, free_mib: u64::MAX }),
-        AgentMessage::Offer(Offer { platforms: Vec::new(), slots: 0, rooted: None }),
+        AgentMessage::Offer(Offer { platforms: Vec::new(), slots: 0, rooted: None, boards: None }),
         AgentMessage::Refuse(Refuse { key: KEY, why: ODD.to_string(), trouble: Some(ODD.to_string()) }),
     ]
 }
@@ -67,6 +73,7 @@ fn master_messages() -> Vec<MasterMessage> {
             }]),
             root: None,
             offered: None,
+            board: Some(AtBoard { name: ODD.to_string(), grant: u64::MAX, trial: ODD.to_string() }),
         }),
         MasterMessage::Adopt(Adopt { key: KEY, lengths: vec![0, u64::MAX] }),
         MasterMessage::Adopt(Adopt { key: KEY, lengths: Vec::new() }),

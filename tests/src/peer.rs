@@ -35,6 +35,7 @@ pub fn hello(identity: u128, platforms: &[&str], slots: u32, jobs: &[JobKey]) ->
         protocol_newest: None,
         can: None,
         rooted: None,
+        boards: None,
     }
 }
 

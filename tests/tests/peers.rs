@@ -146,7 +146,12 @@ fn nobody_speaks_for_the_job_of_another() {
         assert!(forger.say(AgentMessage::Refuse(Refuse { key, why: "no".to_string(), trouble: None })));
     }
     // What it said has been read when its next word has an effect.
-    forger.say(AgentMessage::Offer(Offer { platforms: vec!["other-read/x86_64".to_string()], slots: 4, rooted: None }));
+    forger.say(AgentMessage::Offer(Offer {
+        platforms: vec!["other-read/x86_64".to_string()],
+        slots: 4,
+        rooted: None,
+        boards: None,
+    }));
     eventually("the forger was heard", || {
         world.agents().iter().any(|agent| agent.platforms == ["other-read/x86_64"]).then_some(())
     });
@@ -276,7 +281,7 @@ fn a_flood_of_words_keeps_nobody_waiting() {
     eventually("the honest agent builds", || world.event(1).filter(|event| event.jobs[0].state == "running"));
     let before = master.resident_kib();
     let many: Vec<String> = (0..5000).map(|number| format!("other-{number}/x86_64/gcc")).collect();
-    let offer = AgentMessage::Offer(Offer { platforms: many, slots: u32::MAX, rooted: None }).encode();
+    let offer = AgentMessage::Offer(Offer { platforms: many, slots: u32::MAX, rooted: None, boards: None }).encode();
     for round in 0..50 {
         assert!(flooder.text(offer.clone()));
         for load in 0..100 {

@@ -174,7 +174,7 @@ fn an_agent_of_a_version_that_is_not_written_yet_loses_nothing() {
     };
     let mut count = 0;
     peer.text(format!(
-        r#"{{"t":"hello","protocol":1,"protocol_newest":9,"can":["pass-over","units","a{}"],"version":"9.9.9","identity":"{}","host":"bench","platforms":["linux"],"slots":1,"cores":1,"memory_mib":1,"mirrors":[],"jobs":[],"boards":[{{"type":"nucleo"}}]}}"#,
+        r#"{{"t":"hello","protocol":1,"protocol_newest":9,"can":["pass-over","units","a{}"],"version":"9.9.9","identity":"{}","host":"bench","platforms":["linux"],"slots":1,"cores":1,"memory_mib":1,"mirrors":[],"jobs":[],"rigs":[{{"type":"nucleo"}}]}}"#,
         "x".repeat(100),
         "ab".repeat(16)
     ));

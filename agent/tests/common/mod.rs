@@ -96,6 +96,7 @@ impl World {
             needs: None,
             root: None,
             offered: None,
+            board: None,
         }
     }
 

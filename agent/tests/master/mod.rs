@@ -269,5 +269,6 @@ pub fn assignment(job: u64, repository: &(String, String), steps: &[&str]) -> As
         needs: None,
         root: None,
         offered: None,
+        board: None,
     }
 }

@@ -1,6 +1,8 @@
 //! Links and greetings → which agent is connected: one machine a name, whichever link it comes by.
 
-use super::{Connected, Hub, LinkId, MIRRORS, NOTES, Output, Touch, WORDS, good_platforms, offered, plain};
+use super::{
+    Connected, Hub, LinkId, MIRRORS, NOTES, Output, Touch, WORDS, good_boards, good_platforms, offered, plain,
+};
 use crate::clock::Now;
 use crate::ledger::AgentRecord;
 use crate::limits::{Millis, PROTOCOL, SLOTS};
@@ -153,6 +155,7 @@ impl Hub {
         }
         hello.platforms = good_platforms(hello.platforms);
         hello.rooted = hello.rooted.map(good_platforms);
+        hello.boards = Some(good_boards(hello.boards)).filter(|boards| !boards.is_empty());
         hello.slots = hello.slots.min(SLOTS);
         hello.notes = hello.notes.map(|notes| notes.iter().take(NOTES).map(|note| plain(note)).collect());
         hello.mirrors.retain(|name| name.len() <= WORDS);
@@ -295,6 +298,7 @@ impl Hub {
             told: Can::Offered.is_in(hello.can.as_deref()),
             mirrors: hello.mirrors.clone(),
             holds: hello.jobs.clone(),
+            boards: hello.boards.clone().unwrap_or_default(),
         };
         let shared = Span::OURS.shared(Span::of(hello.protocol, hello.protocol_newest));
         let welcome = Welcome {

@@ -29,6 +29,7 @@ impl Hub {
             let needs: Vec<Needed> = spec.needs.iter().filter_map(needed).collect();
             record.needs = (!needs.is_empty()).then_some(needs);
             record.units = (!spec.units.is_empty()).then(|| spec.units.clone());
+            record.board = spec.board.as_ref().map(|board| board.wanted.clone());
             (record.skipped, record.blocked) = (None, None);
         }
         self.meet(jobs, others);

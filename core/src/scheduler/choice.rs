@@ -14,17 +14,18 @@ impl Scheduler {
         if self.hold.is_some() {
             return;
         }
-        while !self.queues.is_empty() && self.has_room() {
+        while !self.queues.is_empty() && (self.has_room() || self.has_board()) {
             self.choose_collector();
             // None of those that wait fits an agent with room.
-            let Some((id, name)) = self.choose(now) else { return };
+            let Some((id, name, board)) = self.choose(now) else { return };
             self.dequeue(id);
             let (Some(job), Some(agent)) = (self.jobs.get_mut(&id), self.agents.get(&name)) else {
                 return self.bugs.note("dispatch: no such job, or agent");
             };
             let queue = Self::queue_of(job);
             job.ran_ms = 0;
-            let place = agent.place(now.steady, &name, &job.wanted, &job.met).filter(|_| agent.told);
+            let alone = agent.told && board.is_none();
+            let place = agent.place(now.steady, &name, &job.wanted, &job.met).filter(|_| alone);
             let record = &mut job.record;
             if record.state != JobState::Queued || record.blocked == Some(true) {
                 return self.bugs.note("dispatch: the job does not wait for an agent");
@@ -41,7 +42,15 @@ impl Scheduler {
             record.verdict = None;
             record.artifacts.clear();
             record.log_bytes = 0;
+            record.given = None;
             let key = JobKey { job: id, attempt: record.attempt };
+            if let Some(board) = board {
+                let given = self.give_board(&name, &board);
+                if let Some(job) = self.jobs.get_mut(&id) {
+                    job.record.given = given;
+                }
+                self.units.serve(queue.who(), &queue.wants());
+            }
             self.hold_slot(&name, key);
             self.grant_units(now, &name, key, &queue, out);
             self.watch(now, id, true);
@@ -51,11 +60,12 @@ impl Scheduler {
         }
     }
 
-    /// The next job and its agent: the highest priority first; among equals the repository with the fewest jobs
-    /// running, then the oldest job. A job that wants units comes into question only if all of them are free, and of those
-    /// that want the same one only that whose turn it is.
-    fn choose(&self, now: Now) -> Option<(JobId, String)> {
-        let mut best: Option<((i32, u32, JobId), String)> = None;
+    /// The next job, its agent, and the board that it is given there: the highest priority first; among equals the repository
+    /// with the fewest jobs running, then the oldest job. A job that wants units comes into question only if all of them are
+    /// free, and of those that want the same one, or boards of one type, only that whose turn it is.
+    fn choose(&self, now: Now) -> Option<(JobId, String, Option<String>)> {
+        type Found<'a> = (&'a str, Option<&'a str>);
+        let mut best: Option<((i32, u32, JobId), Found<'_>)> = None;
         let mut agents: Map<(&str, Wanted<'_>), Option<&str>> = Map::new();
         let mut turns = Vec::new();
         for (queue, ids) in &self.queues {
@@ -64,33 +74,36 @@ impl Scheduler {
             // A queue of which the last has gone is taken away.
             let Some(id) = collector.or(ids.first().copied()) else { continue };
             let rank = (queue.order, self.running.get(&queue.repository).copied().unwrap_or(0), id);
-            let alone = queue.units.is_empty();
+            let alone = queue.units.is_empty() && queue.board.is_none();
             let later = alone && best.as_ref().is_some_and(|(other, _)| *other <= rank);
-            if later || (!alone && !self.units.fits(id, &queue.units)) {
+            if later || !self.units.fits(id, &queue.units) {
                 continue;
             }
             let met = self.jobs.get(&id).map_or(&[][..], |job| &job.met);
             let found = || self.agent_for(now.steady, &queue.repository, queue.wanted(), met);
-            let agent = match met {
-                [_, ..] => found(),
-                [] => *agents.get_or_insert_with((queue.repository.as_str(), queue.wanted()), found),
+            let agent: Option<Found<'_>> = match (&queue.board, met) {
+                (Some(board), _) => self.board_for(now.steady, board, met).map(|(agent, board)| (agent, Some(board))),
+                (None, [_, ..]) => found().map(|agent| (agent, None)),
+                (None, []) => {
+                    let known = agents.get_or_insert_with((queue.repository.as_str(), queue.wanted()), found);
+                    known.map(|agent| (agent, None))
+                }
             };
             match agent {
-                Some(agent) if alone => best = Some((rank, agent.to_string())),
-                Some(agent) => turns.push((self.turn(queue, id), rank, queue, agent)),
+                Some(agent) if alone => best = Some((rank, agent)),
+                Some(agent) => turns.push((self.turn(queue, id), rank, queue.wants(), agent)),
                 None => {}
             }
         }
         turns.sort_unstable_by_key(|(turn, ..)| *turn);
-        let mut taken: Set<&str> = Set::new();
-        for (_, rank, queue, agent) in turns {
-            let mut units = queue.units.iter().map(|(unit, _)| unit.as_str());
-            let first = !units.clone().any(|unit| taken.contains(unit));
+        let mut taken: Set<String> = Set::new();
+        for (_, rank, wants, agent) in turns {
+            let first = !wants.iter().any(|(unit, _)| taken.contains(unit.as_str()));
             if first && best.as_ref().is_none_or(|(other, _)| rank < *other) {
-                best = Some((rank, agent.to_string()));
+                best = Some((rank, agent));
             }
-            taken.extend(&mut units);
+            taken.extend(wants.into_iter().map(|(unit, _)| unit));
         }
-        best.map(|((_, _, id), agent)| (id, agent))
+        best.map(|((_, _, id), (agent, board))| (id, agent.to_string(), board.map(ToString::to_string)))
     }
 }

@@ -69,7 +69,7 @@ pub(super) struct Filed {
 impl Agent {
     /// What it costs to give it a job, if it has room for one. Pauses are of platforms, and looked at apart.
     fn cost(&self) -> Option<u64> {
-        let busy = self.runs.len() as u64;
+        let busy = self.runs.len().saturating_sub(self.at_boards.len()) as u64;
         let room = self.connected && !self.aside && busy < u64::from(self.slots.min(SLOTS));
         let load = u64::from(self.load_permille.min(2000)) / 2;
         room.then(|| busy * FULL_PERMILLE / u64::from(self.slots.max(1)) + load)
@@ -251,8 +251,9 @@ mod tests {
                     told: random.below(2) == 0,
                     mirrors: repositories.iter().filter(|_| random.below(3) == 0).map(ToString::to_string).collect(),
                     holds: Vec::new(),
+                    boards: Vec::new(),
                 }),
-                1 => Input::AgentOffer { agent, platforms, slots: random.below(4) as u32 },
+                1 => Input::AgentOffer { agent, platforms, slots: random.below(4) as u32, boards: Vec::new() },
                 2 => Input::AgentDown(agent),
                 3 if random.below(4) == 0 => Input::AgentRevoked(agent),
                 4 => Input::SetAside { agent, aside: random.below(2) == 0 },

@@ -7,7 +7,7 @@ use crate::job::{Blame, Fault, JobId, JobKey, JobState};
 use crate::limits::Millis;
 use crate::platform::described;
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 /// Milliseconds that an agent has to end a cancelled job while the master's disk is full. What it still has to say may find
@@ -74,13 +74,17 @@ impl Scheduler {
             JobState::Queued if now.steady >= job.waits_since.saturating_add(self.policy.expire_ms) => {
                 let (wanted, wants) = (job.asks(), wants(record));
                 let possible = self.units.possible(&wants);
-                if possible && self.is_served(wanted) {
+                if possible && self.is_here(&Self::queue_of(job)) {
                     // It waits for its turn, which will come; look again in as long a time, but never at once.
                     self.set_timer(id, Some(now.steady.saturating_add(self.policy.expire_ms.max(1_000))));
                 } else {
                     let platform = described(wanted.platform);
                     let cause = match possible {
                         false => self.lacking(&wants),
+                        true if record.board.is_some() => {
+                            let board = record.board.as_ref().map(ToString::to_string).unwrap_or_default();
+                            format!("no agent that offers {board} came in time")
+                        }
                         true if wanted.needs => {
                             format!("no agent that offers {platform} and fetches files came in time")
                         }
@@ -105,6 +109,35 @@ impl Scheduler {
             }
             _ => self.bugs.note("due: the job has ended"),
         }
+    }
+
+    pub(super) fn agent_down(&mut self, now: Now, name: &str) {
+        // Its link goes after its token was revoked.
+        let Some(agent) = self.agents.get_mut(name) else { return };
+        agent.connected = false;
+        let runs: Vec<JobKey> = agent.runs.iter().copied().collect();
+        self.file(name);
+        for key in runs {
+            self.watch(now, key.job, false);
+            if let Some(job) = self.jobs.get_mut(&key.job) {
+                job.orphan = Some(now.steady.saturating_add(self.policy.orphan_ms));
+            }
+            self.rearm(key.job);
+        }
+    }
+
+    pub(super) fn agent_revoked(&mut self, now: Now, name: &str, out: &mut Vec<Output>) {
+        self.agent_down(now, name);
+        let runs: Vec<JobKey> = self.runs(name).collect();
+        for key in runs {
+            self.broken_quietly(now, key, format!("{name}'s token was revoked"), out);
+        }
+        if self.units.revoke(name) {
+            out.push(Output::Holds(name.to_string()));
+        }
+        self.lift(name);
+        self.agents.remove(name);
+        self.benches.remove(name);
     }
 
     /// The agent of this job is connected from now on, or is not any more.

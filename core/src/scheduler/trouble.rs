@@ -6,6 +6,7 @@
 //! platform is the one that was offered and used, not the one that was wanted: a broken image that serves `linux` takes
 //! no other image away from jobs that want just that.
 
+use super::boards::place_of;
 use super::{Agent, DOUBLINGS, Job, Output, Policy, Scheduler};
 use crate::clock::Now;
 use crate::job::{Blame, Fault, JobId, JobKey, Outcome, Verdict};
@@ -105,6 +106,9 @@ impl Job {
     /// one where its agent chose by itself.
     fn place(&self) -> String {
         match &self.record.offered {
+            _ if self.record.given.is_some() => {
+                self.record.given.as_ref().map(|given| place_of(&given.name)).unwrap_or_default()
+            }
             Some(offered) if self.record.root == Some(true) => as_root(offered),
             Some(offered) => offered.clone(),
             None => self.wanted.clone(),
@@ -146,12 +150,13 @@ impl Agent {
 
     /// Forgets the troubles of what is not offered any more: an image of that name is another one.
     pub(super) fn drop_rows(&mut self) {
-        let Self { offer, told, rows, .. } = self;
+        let Self { offer, told, rows, boards, .. } = self;
+        let board = |place: &str| boards.keys().any(|name| place_of(name) == place);
         let offered = |platform: &str| match told {
             true => offer.platforms.iter().any(|offered| offered == platform),
             false => offer.platforms.iter().any(|offered| serves(offered, platform)),
         };
-        rows.retain(|platform, _| offered(platform));
+        rows.retain(|platform, _| offered(platform) || board(platform));
     }
 
     fn row_of(&mut self, platform: &str) -> &mut Row {

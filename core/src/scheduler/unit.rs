@@ -23,7 +23,7 @@ impl Scheduler {
     }
 
     pub(super) fn turn(&self, queue: &Queue, id: JobId) -> Turn {
-        (queue.order, self.units.served(queue.who(), &queue.units), id)
+        (queue.order, self.units.served(queue.who(), &queue.wants()), id)
     }
 
     /// An agent's word that nothing of an attempt runs there any more.
@@ -94,6 +94,6 @@ impl Scheduler {
 
     /// Whether a job of this queue could be started if others were not there.
     fn could(&self, queue: &Queue) -> bool {
-        self.units.possible(&queue.units) && self.is_served(queue.wanted())
+        self.units.possible(&queue.units) && self.is_here(queue)
     }
 }

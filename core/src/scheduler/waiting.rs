@@ -88,6 +88,9 @@ impl Scheduler {
                 return Some(why);
             }
         }
+        if let Some(board) = &record.board {
+            return Some(self.board_reason(now, job, board));
+        }
         Some(match standing(job.asks()) {
             Standing::Away(why) => why,
             Standing::Here(why) => match ahead() {
@@ -248,7 +251,7 @@ impl Scheduler {
 }
 
 /// A span of time, milliseconds → `100 s`, `90 min`, `27 h`, `27 h 46 min`, `7 days`.
-fn span(millis: u64) -> String {
+pub(super) fn span(millis: u64) -> String {
     let minutes = millis / 60_000;
     match (minutes / 60, minutes % 60) {
         (0, 0 | 1) => format!("{} s", millis / 1000),

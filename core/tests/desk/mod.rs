@@ -134,6 +134,7 @@ impl Desk {
             told: self.told,
             mirrors: own(mirrors),
             holds: holds.to_vec(),
+            boards: Vec::new(),
         }))
     }
 

@@ -172,6 +172,7 @@ impl World {
                 root: None,
                 needs: (0..index as u32).filter(|_| graph && self.random.chance(450)).collect(),
                 units: self.random_units(),
+                board: None,
             });
         }
         specs

@@ -431,6 +431,6 @@ impl World {
         here.slots = slots;
         here.slots_ever = here.slots_ever.max(slots);
         let platforms = here.platforms.clone();
-        self.session(host, Input::Offer(Offer { platforms, slots, rooted: None }))
+        self.session(host, Input::Offer(Offer { platforms, slots, rooted: None, boards: None }))
     }
 }

@@ -1,0 +1,249 @@
+//! Boards that agents offer and jobs that want one → which job is given which board, and which are free again.
+//!
+//! Nothing that is decided here frees a board: it is given only where its agent, on this link, has called it free at its latest
+//! grant or a later one. Numbers of grants are larger than any that an agent has said, so that what it said before it heard of a
+//! grant never counts after it. A job at a board takes no slot, and none begins while its agent offers no slots.
+
+use super::trouble::{Met, weight};
+use super::{Agent, Job, Queue, Scheduler};
+use crate::job::{JobId, JobKey};
+use crate::limits::Millis;
+use crate::ordered::Map;
+use crate::units::{GivenBoard, OfferedBoard, WantedBoard, Wants};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+/// Boards that are named where a job waits for one: more would not be read.
+const SHOWN: usize = 3;
+
+/// A board as its agent told of it on its present link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Board {
+    offered: OfferedBoard,
+    /// Number of the latest grant on this link.
+    latest: u64,
+    free: bool,
+    /// Who has it, where that is no job.
+    busy: Option<String>,
+}
+
+/// What a board's troubles are counted under, among those of its agent's platforms. No platform has a blank in its name.
+pub(super) fn place_of(board: &str) -> String {
+    format!("board {board}")
+}
+
+/// A board that is offered, and how it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BoardRow {
+    /// Its agent.
+    pub agent: String,
+    /// What its agent says of it.
+    pub offered: OfferedBoard,
+    /// The job that has it, if one has.
+    pub job: Option<JobId>,
+    /// Whether it can be given.
+    pub free: bool,
+    /// How it stands, for people.
+    pub what: String,
+}
+
+impl Queue {
+    /// What is wanted, the type of a board among it: those that want one of the same take turns.
+    pub(super) fn wants(&self) -> Wants {
+        let board = self.board.iter().map(|board| (place_of(&board.kind), 1));
+        self.units.iter().cloned().chain(board).collect()
+    }
+}
+
+impl Agent {
+    /// Offers these boards from now on. What it said of those that were there before stands if they are the same.
+    pub(super) fn set_boards(&mut self, offered: Vec<OfferedBoard>) {
+        let mut before = core::mem::take(&mut self.boards);
+        for offered in offered {
+            let same = before.remove(&offered.name).filter(|known| known.offered == offered);
+            let board = same.unwrap_or(Board { latest: 0, free: false, busy: None, offered });
+            self.boards.insert(board.offered.name.clone(), board);
+        }
+    }
+
+    fn boards_like<'a>(&'a self, wanted: &WantedBoard) -> impl Iterator<Item = &'a Board> {
+        // What it is to put there is another job's.
+        self.boards.values().filter(move |board| self.offer.needs && wanted.is_met_by(&board.offered))
+    }
+
+    /// Why it is given no job at a board, if so.
+    fn keeps_its_boards(&self) -> Option<&'static str> {
+        match self {
+            Self { connected: false, .. } => Some("its agent is away"),
+            Self { aside: true, .. } => Some("its agent is set aside"),
+            Self { slots: 0, .. } => Some("its agent takes no jobs now"),
+            _ => None,
+        }
+    }
+
+    /// It does not run an attempt any more; false if it did not before.
+    pub(super) fn leave(&mut self, key: JobKey) -> bool {
+        self.at_boards.remove(&key);
+        self.runs.remove(&key)
+    }
+
+    /// Whether it offers what this queue's jobs want.
+    pub(super) fn suits(&self, queue: &Queue) -> bool {
+        match &queue.board {
+            Some(board) => self.boards_like(board).next().is_some(),
+            None => self.serves(queue.wanted()),
+        }
+    }
+}
+
+impl Scheduler {
+    /// Whether an agent has offered what this queue's jobs want, connected or not.
+    pub(super) fn offers(&self, queue: &Queue) -> bool {
+        match &queue.board {
+            Some(_) => self.bench_agents().any(|(_, agent)| agent.suits(queue)),
+            None => self.is_offered(queue.wanted()),
+        }
+    }
+
+    /// Whether a connected agent offers it.
+    pub(super) fn is_here(&self, queue: &Queue) -> bool {
+        match &queue.board {
+            Some(_) => self.bench_agents().any(|(_, agent)| agent.connected && agent.suits(queue)),
+            None => self.is_served(queue.wanted()),
+        }
+    }
+
+    /// Agents that offer boards: of thousands there are few.
+    fn bench_agents(&self) -> impl Iterator<Item = (&str, &Agent)> {
+        self.benches.iter().filter_map(|name| Some((name.as_str(), self.agents.get(name)?)))
+    }
+
+    /// An agent offers these boards from now on.
+    pub(super) fn set_boards(&mut self, name: &str, boards: Vec<OfferedBoard>) {
+        let Some(agent) = self.agents.get_mut(name) else { return self.bugs.note("set_boards: no such agent") };
+        agent.set_boards(boards);
+        agent.drop_rows();
+        if agent.boards.is_empty() {
+            self.benches.remove(name);
+        } else {
+            self.benches.insert(name.to_string());
+        }
+    }
+
+    /// An agent says of a board that it is free at a grant, or who has it.
+    pub(super) fn board_said(&mut self, agent: &str, name: &str, free: Option<u64>, busy: Option<String>) {
+        // Of a board that it does not offer nothing is to be known.
+        let Some(board) = self.agents.get_mut(agent).and_then(|agent| agent.boards.get_mut(name)) else { return };
+        match free {
+            Some(grant) => {
+                self.last_board_grant = self.last_board_grant.max(grant);
+                // What was said before the latest grant was heard of says nothing of it.
+                if grant >= board.latest {
+                    (board.free, board.busy) = (true, None);
+                }
+            }
+            None => (board.free, board.busy) = (false, busy),
+        }
+    }
+
+    /// Whether any board at all can be given.
+    pub(super) fn has_board(&self) -> bool {
+        let free = |agent: &Agent| agent.keeps_its_boards().is_none() && agent.boards.values().any(|board| board.free);
+        self.bench_agents().any(|(_, agent)| free(agent))
+    }
+
+    /// The board that a job is given: where it met no trouble, of an agent with few others under way.
+    pub(super) fn board_for<'a>(
+        &'a self,
+        now: Millis,
+        wanted: &WantedBoard,
+        met: &[Met],
+    ) -> Option<(&'a str, &'a str)> {
+        let mut best: Option<(u32, usize, &'a str, &'a str)> = None;
+        for (name, agent) in self.bench_agents().filter(|(_, agent)| agent.keeps_its_boards().is_none()) {
+            for board in agent.boards_like(wanted).filter(|board| board.free) {
+                let place = place_of(&board.offered.name);
+                if agent.rows.get(&place).is_some_and(|row| row.paused(now)) {
+                    continue;
+                }
+                let found = (weight(met, name, &place), agent.at_boards.len(), name, board.offered.name.as_str());
+                best = Some(best.map_or(found, |best| best.min(found)));
+            }
+        }
+        best.map(|(_, _, agent, board)| (agent, board))
+    }
+
+    /// Gives a board away.
+    pub(super) fn give_board(&mut self, agent: &str, name: &str) -> Option<GivenBoard> {
+        let board = self.agents.get_mut(agent).and_then(|agent| agent.boards.get_mut(name));
+        let Some(board) = board.filter(|board| board.free) else {
+            self.bugs.note("give_board: it is not free");
+            return None;
+        };
+        self.last_board_grant += 1;
+        (board.latest, board.free) = (self.last_board_grant, false);
+        Some(GivenBoard { name: name.to_string(), grant: self.last_board_grant })
+    }
+
+    /// All boards, by agent and name.
+    pub fn boards(&self, now: Millis) -> Vec<BoardRow> {
+        let mut held: Map<(&str, &str), JobId> = Map::new();
+        for (name, agent) in self.bench_agents() {
+            for key in &agent.at_boards {
+                let given = self.jobs.get(&key.job).and_then(|job| job.record.given.as_ref());
+                held.extend(given.map(|given| ((name, given.name.as_str()), key.job)));
+            }
+        }
+        let mut rows = Vec::new();
+        for (name, agent) in self.bench_agents() {
+            for (board, known) in &agent.boards {
+                let job = held.get(&(name, board.as_str())).copied();
+                let pause = agent.rows.get(&place_of(board)).and_then(|row| row.describe(now));
+                let kept = agent.keeps_its_boards();
+                let what = match (kept, job, &known.busy, pause) {
+                    (Some(kept), ..) => kept.to_string(),
+                    (None, Some(job), ..) => format!("job {job} is there"),
+                    (None, None, Some(busy), _) => format!("busy: {busy}"),
+                    (None, None, None, Some((row, seconds))) => format!("{row}; no job for {seconds} s"),
+                    (None, None, None, None) if known.free => "free".to_string(),
+                    (None, None, None, None) => "its agent has not called it free yet".to_string(),
+                };
+                let free = what == "free";
+                rows.push(BoardRow { agent: name.to_string(), offered: known.offered.clone(), job, free, what });
+            }
+        }
+        rows
+    }
+
+    /// Why a job does not get a board now.
+    pub(super) fn board_reason(&self, now: Millis, job: &Job, wanted: &WantedBoard) -> String {
+        let rows = self.boards(now);
+        let (fitting, others): (Vec<&BoardRow>, Vec<&BoardRow>) = rows
+            .iter()
+            .filter(|row| wanted.is_met_by(&row.offered))
+            .partition(|row| self.agents.get(&row.agent).is_some_and(|agent| agent.offer.needs));
+        if fitting.is_empty() {
+            let end = super::waiting::span(self.policy.expire_ms);
+            let old = if others.is_empty() { "" } else { " and is new enough to fetch what other jobs made" };
+            return format!("no agent has offered {wanted}{old} yet; expires {end} after it was queued");
+        }
+        let told = |row: &&BoardRow| format!("{}/{} ({})", row.agent, row.offered.name, row.what);
+        let mut told: Vec<String> = fitting.iter().take(SHOWN).map(told).collect();
+        if fitting.len() > SHOWN {
+            told.push(format!("{} more", fitting.len() - SHOWN));
+        }
+        let queue = Self::queue_of(job);
+        let same = |other: &Queue| other.board.as_ref().is_some_and(|board| board.kind == wanted.kind);
+        let before = self.queues.iter().filter(|(other, _)| same(other) && other.order <= queue.order);
+        let before = before.map(|(other, ids)| match other.order < queue.order {
+            true => ids.len(),
+            false => ids.range(..job.record.id).count(),
+        });
+        let place = before.sum::<usize>() + 1;
+        format!(
+            "wants {wanted}: {}; place {place} by priority and age, and each repository or person in turn",
+            told.join(", ")
+        )
+    }
+}

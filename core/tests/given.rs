@@ -1,0 +1,237 @@
+//! Boards that agents offer and jobs that want one: which is given to whom, when it is free again, and why a job waits for one.
+
+mod desk;
+
+use desk::{Desk, GCC, assigned, job, key, of, verdict};
+use sai_core::job::{JobId, JobState, Outcome};
+use sai_core::ledger::JobRecord;
+use sai_core::scheduler::{Greeting, Input, Output};
+use sai_core::units::{GivenBoard, OfferedBoard, WantedBoard};
+
+fn offered(name: &str, kind: &str, tags: &[&str]) -> OfferedBoard {
+    let tags = tags.iter().map(ToString::to_string).collect();
+    OfferedBoard { name: name.to_string(), kind: kind.to_string(), tags }
+}
+
+/// A job of this repository that wants a board.
+fn wants(id: JobId, repository: &str, kind: &str, tags: &[&str]) -> JobRecord {
+    let tags = tags.iter().map(ToString::to_string).collect();
+    let board = Some(WantedBoard { kind: kind.to_string(), tags });
+    JobRecord { board, configuration: "fw/board".to_string(), ..of(id, repository) }
+}
+
+trait Bench {
+    fn bench(
+        &mut self,
+        agent: &str,
+        slots: u32,
+        boards: &[OfferedBoard],
+        holds: &[sai_core::job::JobKey],
+    ) -> Vec<Output>;
+    fn free(&mut self, agent: &str, board: &str, grant: u64) -> Vec<Output>;
+    fn given(&self, id: JobId) -> Option<GivenBoard>;
+}
+
+impl Bench for Desk {
+    fn bench(
+        &mut self,
+        agent: &str,
+        slots: u32,
+        boards: &[OfferedBoard],
+        holds: &[sai_core::job::JobKey],
+    ) -> Vec<Output> {
+        self.give(Input::AgentUp(Greeting {
+            agent: agent.to_string(),
+            platforms: vec![GCC.to_string()],
+            slots,
+            needs: true,
+            told: true,
+            mirrors: Vec::new(),
+            holds: holds.to_vec(),
+            boards: boards.to_vec(),
+        }))
+    }
+
+    fn free(&mut self, agent: &str, board: &str, grant: u64) -> Vec<Output> {
+        let (agent, board) = (agent.to_string(), board.to_string());
+        self.give(Input::Board { agent, board, free: Some(grant), busy: None })
+    }
+
+    fn given(&self, id: JobId) -> Option<GivenBoard> {
+        self.record(id).given
+    }
+}
+
+fn end(desk: &mut Desk, id: JobId, outcome: Outcome) -> Vec<Output> {
+    let attempt = desk.record(id).attempt;
+    desk.give(Input::Ended(key(id, attempt), verdict(outcome)))
+}
+
+#[test]
+fn a_board_is_given_only_where_its_agent_called_it_free_at_the_latest_grant() {
+    let mut desk = Desk::new();
+    desk.queue(vec![wants(1, "alpha", "uno", &[]), wants(2, "alpha", "uno", &[])]);
+    assert_eq!(assigned(&desk.bench("a", 1, &[offered("bench-1", "uno", &[])], &[])), [], "not called free yet");
+    assert!(desk.waiting(1).contains("a/bench-1 (its agent has not called it free yet)"), "{}", desk.waiting(1));
+    // Numbers are larger than what the agent remembers of earlier ones.
+    assert_eq!(assigned(&desk.free("a", "bench-1", 57)), [("a", key(1, 1))]);
+    assert_eq!(desk.given(1), Some(GivenBoard { name: "bench-1".to_string(), grant: 58 }));
+    // What it said before it heard of that one, and what a verdict says, frees nothing.
+    assert_eq!(assigned(&desk.free("a", "bench-1", 57)), []);
+    assert_eq!(assigned(&end(&mut desk, 1, Outcome::Passed)), []);
+    assert_eq!(assigned(&desk.free("b", "bench-1", 90)), [], "of another agent");
+    assert_eq!(assigned(&desk.free("a", "bench-2", 90)), [], "of no board of its");
+    assert_eq!(assigned(&desk.free("a", "bench-1", 58)), [("a", key(2, 1))]);
+    assert!(desk.given(2).expect("a board").grant > 58);
+}
+
+#[test]
+fn a_job_at_a_board_takes_no_slot_and_begins_nowhere_without_any() {
+    let mut desk = Desk::new();
+    desk.bench("a", 1, &[offered("b1", "uno", &[]), offered("b2", "uno", &[])], &[]);
+    desk.free("a", "b1", 0);
+    desk.free("a", "b2", 0);
+    let out = desk.queue(vec![wants(1, "alpha", "uno", &[]), wants(2, "alpha", "uno", &[]), job(3), job(4)]);
+    let mut all = assigned(&out);
+    all.sort_unstable();
+    assert_eq!(all, [("a", key(1, 1)), ("a", key(2, 1)), ("a", key(3, 1))], "two at boards, and one in the slot");
+    end(&mut desk, 1, Outcome::Passed);
+    let boards = vec![offered("b1", "uno", &[]), offered("b2", "uno", &[])];
+    let offer = |slots| Input::AgentOffer {
+        agent: "a".to_string(),
+        platforms: vec![GCC.to_string()],
+        slots,
+        boards: boards.clone(),
+    };
+    desk.give(offer(0));
+    let free = desk.free("a", "b1", 99);
+    assert_eq!(assigned(&free), []);
+    assert_eq!(assigned(&desk.queue(vec![wants(5, "alpha", "uno", &[])])), []);
+    assert!(desk.waiting(5).contains("a/b1 (its agent takes no jobs now)"), "{}", desk.waiting(5));
+    assert_eq!(assigned(&desk.give(offer(1))), [("a", key(5, 1))], "what was said of the same boards stands");
+}
+
+#[test]
+fn types_and_tags_are_met_and_what_nobody_offers_expires() {
+    let mut desk = Desk::new();
+    desk.up("old", 4);
+    desk.queue(vec![wants(1, "alpha", "uno", &["leds"]), wants(2, "alpha", "esp32", &[])]);
+    assert_eq!(desk.record(1).state, JobState::Queued, "an agent without boards gets none");
+    let why = desk.waiting(1);
+    assert_eq!(why, "no agent has offered a board of type uno with leds yet; expires 100 s after it was queued");
+    desk.bench("a", 1, &[offered("plain", "uno", &[]), offered("lit", "uno", &["leds", "x"])], &[]);
+    assert_eq!(assigned(&desk.free("a", "plain", 0)), []);
+    assert_eq!(assigned(&desk.free("a", "lit", 0)), [("a", key(1, 1))]);
+    assert_eq!(desk.given(1).expect("a board").name, "lit");
+    desk.pass(100_000);
+    let record = desk.record(2);
+    assert_eq!(record.state, JobState::Expired);
+    assert_eq!(record.cause, "no agent that offers a board of type esp32 came in time");
+}
+
+#[test]
+fn each_repository_has_its_turn_with_boards_of_a_type() {
+    let mut desk = Desk::new();
+    desk.bench("a", 1, &[offered("b", "uno", &[])], &[]);
+    let jobs = (1..=50).map(|id| wants(id, "alpha", "uno", &[])).collect();
+    desk.queue(jobs);
+    desk.queue(vec![
+        wants(60, "beta", "uno", &[]),
+        JobRecord { person: Some("ann".to_string()), ..wants(61, "alpha", "uno", &[]) },
+    ]);
+    let mut order = Vec::new();
+    let mut grant = 0;
+    for _ in 0..4 {
+        let out = desk.free("a", "b", grant);
+        let [(_, begun)] = assigned(&out)[..] else { panic!("one is next: {out:?}") };
+        order.push(begun.job);
+        grant = desk.given(begun.job).expect("a board").grant;
+        end(&mut desk, begun.job, Outcome::Passed);
+    }
+    assert_eq!(order, [1, 60, 61, 2]);
+    // A higher priority goes before all of them.
+    desk.queue(vec![JobRecord { priority: 1, ..wants(70, "alpha", "uno", &[]) }]);
+    assert_eq!(assigned(&desk.free("a", "b", grant)), [("a", key(70, 1))]);
+}
+
+#[test]
+fn an_agent_that_does_not_come_back_keeps_its_boards_and_its_jobs_go_elsewhere() {
+    let mut desk = Desk::new();
+    let boards = [offered("b", "uno", &[])];
+    desk.bench("a", 1, &boards, &[]);
+    desk.free("a", "b", 3);
+    desk.queue(vec![wants(1, "alpha", "uno", &[]), wants(2, "alpha", "uno", &[])]);
+    assert_eq!(desk.given(1).expect("a board").grant, 4);
+    desk.give(Input::AgentDown("a".to_string()));
+    assert!(desk.waiting(2).contains("a/b (its agent is away)"), "{}", desk.waiting(2));
+    desk.pass(10_000);
+    assert_eq!(desk.record(1).state, JobState::Queued);
+    desk.bench("c", 1, &boards, &[]);
+    desk.pass(60_000);
+    assert_eq!(assigned(&desk.free("c", "b", 0)), [("c", key(1, 2))]);
+    // It comes back with what was given up: the board is not free before it says so.
+    let out = desk.bench("a", 1, &boards, &[key(1, 1)]);
+    assert!(out.contains(&Output::Forget("a".to_string(), key(1, 1))), "{out:?}");
+    assert_eq!(assigned(&out), []);
+    assert_eq!(assigned(&desk.free("a", "b", 4)), [("a", key(2, 1))]);
+    assert!(desk.given(2).expect("a board").grant > desk.given(1).expect("a board").grant);
+}
+
+#[test]
+fn a_master_that_starts_again_gives_nothing_that_is_held() {
+    let mut desk = Desk::new();
+    let boards = [offered("b", "uno", &[])];
+    desk.bench("a", 1, &boards, &[]);
+    desk.free("a", "b", 7);
+    desk.queue(vec![wants(1, "alpha", "uno", &[]), wants(2, "alpha", "uno", &[])]);
+    let records = [desk.record(1), desk.record(2)];
+    let mut desk = Desk::new();
+    for record in records {
+        desk.give(Input::Restore(record, 60));
+    }
+    let out = desk.bench("a", 1, &boards, &[key(1, 1)]);
+    assert!(out.contains(&Output::Adopt("a".to_string(), key(1, 1))), "{out:?}");
+    assert!(desk.waiting(2).contains("a/b (job 1 is there)"), "{}", desk.waiting(2));
+    end(&mut desk, 1, Outcome::Passed);
+    assert_eq!(assigned(&desk.free("a", "b", 8)), [("a", key(2, 1))]);
+    assert_eq!(desk.given(2), Some(GivenBoard { name: "b".to_string(), grant: 9 }));
+}
+
+#[test]
+fn trouble_is_counted_at_the_board_and_takes_nothing_else_away() {
+    let mut desk = Desk::new();
+    desk.bench("a", 1, &[offered("bad", "uno", &[])], &[]);
+    let mut grant = 0;
+    for id in 1..=3 {
+        desk.queue(vec![wants(id, &format!("r{id}"), "uno", &[])]);
+        assert_eq!(assigned(&desk.free("a", "bad", grant)), [("a", key(id, 1))]);
+        grant = desk.given(id).expect("a board").grant;
+        end(&mut desk, id, Outcome::Infra);
+        desk.give(Input::Cancel(vec![id], "somebody".to_string()));
+    }
+    assert_eq!(assigned(&desk.free("a", "bad", grant)), []);
+    assert_eq!(
+        assigned(&desk.queue(vec![wants(4, "alpha", "uno", &[]), job(5)])),
+        [("a", key(5, 1))],
+        "slots are none the worse"
+    );
+    assert!(desk.waiting(4).contains("a/bad (had trouble 3 times in a row"), "{}", desk.waiting(4));
+    assert!(desk.paused("a").contains("board bad"), "{}", desk.paused("a"));
+    // Another board of the type is given at once, and the bad one when its pause is over.
+    desk.bench("c", 1, &[offered("good", "uno", &[])], &[]);
+    assert_eq!(assigned(&desk.free("c", "good", 0)), [("c", key(4, 1))]);
+    desk.queue(vec![wants(6, "alpha", "uno", &[])]);
+    assert_eq!(assigned(&desk.pass(30_000)), [("a", key(6, 1))]);
+}
+
+#[test]
+fn a_board_in_local_use_is_busy_and_by_whom() {
+    let mut desk = Desk::new();
+    desk.bench("a", 1, &[offered("b", "uno", &[])], &[]);
+    desk.free("a", "b", 0);
+    let busy = Some("ann, sai-buddy".to_string());
+    desk.give(Input::Board { agent: "a".to_string(), board: "b".to_string(), free: None, busy });
+    desk.queue(vec![wants(1, "alpha", "uno", &[])]);
+    assert!(desk.waiting(1).contains("a/b (busy: ann, sai-buddy); place 1 by priority"), "{}", desk.waiting(1));
+    assert_eq!(assigned(&desk.free("a", "b", 0)), [("a", key(1, 1))]);
+}
