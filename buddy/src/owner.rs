@@ -9,7 +9,7 @@ mod handing;
 mod station;
 
 use self::clients::Seat;
-use self::handing::{Known, Told as Handed};
+use self::handing::{Driven, Known, Told as Handed};
 use self::station::{Says, Station};
 use crate::desk::{self, Client, Desk, Mode};
 use crate::frames::{self, Status, Told};
@@ -18,6 +18,7 @@ use crate::guard::{self, Said};
 use crate::history::History;
 use crate::keeping::Thing;
 use crate::levels;
+use crate::lines::{self, Outputs};
 use crate::link::{Link, Listener};
 use crate::ports::{Places, find};
 use crate::serial::{Serial, monotonic_ns};
@@ -63,6 +64,8 @@ struct Owner {
     /// The refusal of a guard that was told last.
     guard_said: String,
     stations: Vec<Station>,
+    /// Its lines that are driven.
+    lines: Vec<Outputs>,
     clients: BTreeMap<Client, Seat>,
     next: Client,
     desk: Desk,
@@ -120,6 +123,11 @@ fn tty_thing(board: &Board, console: &Console) -> Thing {
     Thing { name: console.name.clone(), what: levels::TTY.into(), mask, safe }
 }
 
+fn lines_thing(lines: &Outputs) -> Thing {
+    let group = lines.group();
+    Thing { name: group.name.clone(), what: lines.what().into(), mask: group.mask(), safe: group.safe() }
+}
+
 /// Connects to the guard and takes what it holds of the board.
 fn take_back(setup: &Setup) -> io::Result<(Link, Vec<(Thing, OwnedFd)>)> {
     let began = Instant::now();
@@ -147,12 +155,13 @@ impl Owner {
     fn new(setup: Setup, program: PathBuf) -> io::Result<Owner> {
         let listener = Listener::new(&frames::socket(&setup.directory, &setup.board.name))?;
         let (guard, given) = take_back(&setup)?;
-        let mut given: BTreeMap<String, OwnedFd> = given.into_iter().map(|(thing, file)| (thing.name, file)).collect();
+        let mut given: BTreeMap<String, (String, OwnedFd)> =
+            given.into_iter().map(|(thing, file)| (thing.name, (thing.what, file))).collect();
         let mut stations = Vec::new();
         for console in &setup.board.consoles {
             let named = |error: io::Error| io::Error::new(error.kind(), format!("console {}: {error}", console.name));
             let serial = match given.remove(&console.name) {
-                Some(tty) => Serial::go_on(console, &setup.places, Some(tty), 0),
+                Some((_, tty)) => Serial::go_on(console, &setup.places, Some(tty), 0),
                 None => match find(console, &setup.places).map_err(io::Error::other) {
                     Ok(None) => Serial::go_on(console, &setup.places, None, 0),
                     Ok(Some(_)) => Serial::open(console, &setup.places),
@@ -162,11 +171,27 @@ impl Owner {
             let history = History::new(console.settings.baud);
             stations.push(Station::new(console.clone(), serial.map_err(named)?, history));
         }
+        let mut driven = Vec::new();
+        for group in lines::driven(&setup.board) {
+            let name = group.name.clone();
+            driven.push(match given.remove(&name) {
+                Some((what, file)) => {
+                    // The guard has set them so when the owner before died, by what its bench said.
+                    let levels = group.safe();
+                    let mut held = Outputs::go_on(group, what, file, levels);
+                    held.make_safe()?;
+                    held
+                }
+                None => Outputs::request(group, &setup.places)
+                    .map_err(|error| io::Error::new(error.kind(), format!("lines {name}: {error}")))?,
+            });
+        }
         // What the bench no longer has is let go.
         if !given.is_empty() {
             Said { names: Some(given.into_keys().collect()), ..Said::new("lets-go") }.send(&guard, &[])?;
         }
         let mut owner = Owner::of(setup, program, listener, stations, Desk::default());
+        owner.lines = driven;
         owner.guard = Some(guard);
         owner.leave_all();
         Ok(owner)
@@ -181,6 +206,7 @@ impl Owner {
             guard_at: 0,
             guard_said: String::new(),
             stations,
+            lines: Vec::new(),
             clients: BTreeMap::new(),
             next: 0,
             desk,
@@ -203,6 +229,17 @@ impl Owner {
             let tty = if console.tty { Some(file()?) } else { None };
             before.insert(console.name.clone(), (tty, console.offset, entries));
         }
+        let mut held = BTreeMap::new();
+        for lines in known.lines.iter().flatten() {
+            held.insert(lines.name.clone(), (lines.what.clone(), file()?, lines.levels));
+        }
+        let mut driven = Vec::new();
+        for group in lines::driven(&setup.board) {
+            driven.push(match held.remove(&group.name) {
+                Some((what, file, levels)) => Outputs::go_on(group, what, file, levels),
+                None => Outputs::request(group, &setup.places)?,
+            });
+        }
         let mut stations = Vec::new();
         for console in &setup.board.consoles {
             let (tty, offset, entries) = before.remove(&console.name).unwrap_or_default();
@@ -215,7 +252,8 @@ impl Owner {
         }
         let mut owner = Owner::of(setup, program, listener, stations, Desk::going_on(known.mode()));
         owner.guard = guard;
-        let gone: Vec<String> = before.into_keys().collect();
+        owner.lines = driven;
+        let gone: Vec<String> = before.into_keys().chain(held.into_keys()).collect();
         if !gone.is_empty() {
             owner.say_to_guard(&Said { names: Some(gone), ..Said::new("lets-go") }, &[]);
         }
@@ -296,9 +334,15 @@ impl Owner {
     fn leave_all(&mut self) {
         let held = self.stations.iter().filter_map(|station| Some((&station.console, station.serial.tty().ok()?)));
         let held: Vec<_> = held.map(|(console, tty)| (tty_thing(&self.setup.board, console), tty)).collect();
-        let files: Vec<BorrowedFd<'_>> = held.iter().map(|(_, tty)| tty.as_fd()).collect();
-        let things = held.iter().map(|(thing, _)| thing.clone()).collect();
-        self.say_to_guard(&Said { things: Some(things), ..Said::new("leaves") }, &files);
+        let mut files: Vec<BorrowedFd<'_>> = held.iter().map(|(_, tty)| tty.as_fd()).collect();
+        files.extend(self.lines.iter().map(Outputs::file));
+        let mut things: Vec<Thing> = held.iter().map(|(thing, _)| thing.clone()).collect();
+        things.extend(self.lines.iter().map(lines_thing));
+        if let Some(guard) = &self.guard
+            && (Said { things: Some(things), ..Said::new("leaves") }).send(guard, &files).is_err()
+        {
+            self.guard = None;
+        }
     }
 
     fn say_to_guard(&mut self, said: &Said, files: &[BorrowedFd<'_>]) {
@@ -387,7 +431,11 @@ impl Owner {
             }
             desk::Output::Update(client) => self.update(client),
             desk::Output::Stop(client) => {
-                let names = self.stations.iter().map(|station| station.console.name.clone()).collect();
+                for lines in &mut self.lines {
+                    let _ = lines.make_safe();
+                }
+                let ttys = self.stations.iter().map(|station| station.console.name.clone());
+                let names = ttys.chain(self.lines.iter().map(|lines| lines.group().name.clone())).collect();
                 self.say_to_guard(&Said { names: Some(names), ..Said::new("lets-go") }, &[]);
                 self.answer(client, &Told::new("granted", to), None);
                 // Whoever listens would start another one in its place.
@@ -468,12 +516,19 @@ impl Owner {
             Mode::Reached(mode) => Some(mode.clone()),
             Mode::Unknown | Mode::Moving => None,
         };
-        let known = Known { mode, guard: self.guard.is_some(), consoles: consoles.collect() };
+        let driven = self.lines.iter().map(|lines| Driven {
+            name: lines.group().name.clone(),
+            what: lines.what().into(),
+            levels: lines.levels(),
+        });
+        let (consoles, driven) = (consoles.collect(), Some(driven.collect()));
+        let known = Known { mode, guard: self.guard.is_some(), consoles, lines: driven };
         let histories: Vec<&History> = self.stations.iter().map(|station| &station.history).collect();
         let bytes = handing::encode(&known, &histories);
         let mut files: Vec<BorrowedFd<'_>> = self.listener.files().to_vec();
         files.extend(self.guard.as_ref().map(Link::as_fd));
         files.extend(held.iter().filter_map(|(tty, _)| Some(tty.as_ref()?.as_fd())));
+        files.extend(self.lines.iter().map(Outputs::file));
         let arguments = arguments(&self.setup.file, &self.setup.board.name, &self.setup.directory);
         let error = going_on::go_on(&self.program, &arguments, &bytes, &files);
         tell(&format!("board {}: its owner goes on as it is: {error}", self.setup.board.name));

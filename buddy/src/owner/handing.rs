@@ -15,6 +15,19 @@ pub struct Known {
     pub guard: bool,
     /// The consoles.
     pub consoles: Vec<Told>,
+    /// The lines that are driven, whose files are behind those of the ttys.
+    pub lines: Option<Vec<Driven>>,
+}
+
+/// Lines that are driven by one file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Driven {
+    /// What they have in common.
+    pub name: String,
+    /// What the file is.
+    pub what: String,
+    /// The levels at the pins.
+    pub levels: u64,
 }
 
 /// One console.
@@ -91,7 +104,7 @@ mod tests {
         history.push(Entry::Came(Piece::Lost { offset: 10, ns: 2, lost: Some(4), why: Why::Full }), true);
         let told = Told { name: "main".into(), offset: 14, tty: true, entries: 2 };
         let empty = Told { name: "other".into(), offset: 0, tty: false, entries: 0 };
-        let known = Known { mode: Some("run".into()), guard: true, consoles: vec![told, empty] };
+        let known = Known { mode: Some("run".into()), guard: true, consoles: vec![told, empty], lines: None };
         let bytes = encode(&known, &[&history, &History::new(9_600)]);
         let (other, entries) = decode(&bytes).expect("as it was");
         assert_eq!(other, known);

@@ -331,3 +331,39 @@ fn a_console_is_typed_to_and_left_and_one_at_a_time_writes() {
     assert!(recorded.contains("\"writer\":\"console\",\"length\":10"), "{recorded}");
     assert!(!recorded.contains("print env\",\"lost\""), "{recorded}");
 }
+
+#[test]
+fn lines_of_a_board_are_safe_when_its_owner_dies_and_where_they_were_when_it_is_updated() {
+    let name = format!("sai-lines-{}", std::process::id());
+    let out = std::path::PathBuf::from(format!("/dev/shm/{name}.out"));
+    let pty = crate::pty::Pty::new();
+    let board = format!(
+        ", \"lines\": {{ \"nrst\": {{ \"chip\": \"levels:{name}\", \"line\": 17, \"active_low\": true, \"safe\": 0 }}, \
+         \"boot0\": {{ \"chip\": \"levels:{name}\", \"line\": 27, \"safe\": 0 }} }}"
+    );
+    let mut rig = Rig::at("lines", &[&pty.path], "\"baud\": 115200", &board);
+    let levels = || fs::read_to_string(&out).expect("levels");
+    rig.start_owner();
+    assert_eq!(levels(), "10");
+    until("the guard holds the lines", || open_files(rig.guard()).contains(&out));
+    // The board is in the middle of something.
+    fs::write(&out, "01").expect("moved");
+    rig.well(&[&rig.file(), "update", "b"]);
+    rig.well(&["guard", "--update"]);
+    until("they go on", || rig.status().contains("\"guarded\":true"));
+    rig.kill_guard();
+    until("it is noticed", || rig.status().contains("\"guarded\":false"));
+    assert_eq!(levels(), "01", "an update or the guard's death moved a line");
+    rig.start_guard();
+    until("the guard holds the lines", || open_files(rig.guard()).contains(&out));
+    assert_eq!(levels(), "01", "a new guard moved a line");
+    rig.kill_owner();
+    until("levels are safe", || levels() == "10");
+    assert!(open_files(rig.guard()).contains(&out), "the guard has let them go");
+    // The next owner has the lines without opening anything: a file of that name would be another one.
+    fs::remove_file(&out).expect("removed");
+    rig.start_owner();
+    assert!(!out.exists(), "the owner has requested the lines once more");
+    rig.well(&[&rig.file(), "stop", "b"]);
+    until("the guard lets go", || !open_files(rig.guard()).iter().any(|file| file.to_string_lossy().contains(&name)));
+}
