@@ -31,6 +31,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitOptions, set_child_subreaper, wait};
+use sai_core::backlog::{self, Backlog};
 use sai_core::bug;
 use sai_core::job::Blame;
 use sai_core::limits::{Millis, RECORD_BYTES};
@@ -55,10 +56,6 @@ const BATCH_BYTES: usize = 512 << 10;
 const SMALL_READ_BYTES: usize = 8 << 10;
 /// That pause. A line that comes alone never waits, one that follows another at most this long.
 const PAUSE: Duration = Duration::from_micros(800);
-/// Time between two tries to write to a full disk.
-const DISK_PAUSE: Duration = Duration::from_secs(1);
-/// Time a finished job waits for room on the disk for its last records.
-const DISK_TIME: Duration = Duration::from_secs(60);
 /// Agents that may be connected at once: one, and those that are just going.
 const AGENTS: usize = 4;
 /// Messages of a helper thread that wait to be looked at.
@@ -115,8 +112,9 @@ struct Supervisor {
 
     spool: SpoolWriter,
     batch: Vec<u8>,
-    disk_full_since: Option<Instant>,
-    acked: u64,
+    backlog: Backlog,
+    /// Whether there was no room for the verdict for too long.
+    given_up: bool,
     lengths: Vec<u64>,
     /// Artifacts whose announcement is in the batch.
     announcing: Vec<Artifact>,
@@ -167,6 +165,7 @@ impl Supervisor {
         thread("children", move || watch_children(&tokens, &child_wake))?;
         Ok(Self {
             run: Run::new(&assignment),
+            backlog: Backlog::new(options.spool_bytes),
             environment: environment(&assignment, &options, &executor.seen(&workspace), &marker),
             collector: Some(Box::new(Collector::new(directory.path(), executor.root(), &assignment.artifacts))),
             pipes: executor.outputs()?,
@@ -182,11 +181,10 @@ impl Supervisor {
             decided: Vec::new(),
             spool,
             batch: Vec::with_capacity(BATCH_BYTES + 4 * RECORD_BYTES),
-            disk_full_since: None,
-            acked: 0,
             lengths: vec![0],
             announcing: Vec::new(),
             announced: [false; 3],
+            given_up: false,
             closed: false,
             buffer: vec![0; RECORD_BYTES],
             pause_until: None,
@@ -227,7 +225,7 @@ impl Supervisor {
             if self.run.ended() && self.batch.is_empty() {
                 return self.finish();
             }
-            if self.run.ended() && self.disk_full_since.is_some_and(|since| since.elapsed() > DISK_TIME) {
+            if self.given_up {
                 return Err(io::Error::other("no room on the disk for the verdict"));
             }
             self.wait()?;
@@ -237,19 +235,11 @@ impl Supervisor {
         }
     }
 
-    /// Whether more output may be read: there is room for it in the spool, or no process is left that could print without end.
-    fn may_read(&self) -> bool {
-        let unacked = (self.spool.length() + self.batch.len() as u64).saturating_sub(self.acked);
-        self.disk_full_since.is_none() && unacked < self.options.spool_bytes
-    }
-
     fn wait(&mut self) -> io::Result<()> {
         let mut time = Duration::from_secs(3600);
-        for deadline in [self.run.deadline(), self.sweep.deadline()].into_iter().flatten() {
+        let deadlines = [self.run.deadline(), self.sweep.deadline(), self.backlog.deadline()];
+        for deadline in deadlines.into_iter().flatten() {
             time = time.min(Duration::from_millis(deadline.saturating_sub(self.now())));
-        }
-        if self.disk_full_since.is_some() {
-            time = time.min(DISK_PAUSE);
         }
         // With a step that has ended there is no reason to wait for more to come together.
         if self.exited.is_some() {
@@ -260,7 +250,7 @@ impl Supervisor {
         if paused {
             time = time.min(pause.unwrap_or_default());
         }
-        let reading = self.may_read() && !paused;
+        let reading = self.backlog.may_read() && !paused;
         let mut wanted = vec![PollFd::new(&self.wake, PollFlags::IN), PollFd::new(&self.listener, PollFlags::IN)];
         for agent in &self.agents {
             let flags = if agent.is_behind() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
@@ -371,19 +361,12 @@ impl Supervisor {
         encode(record, self.micros(), &mut self.batch);
     }
 
-    /// Writes the batch to the spool and tells the agents.
+    /// Writes the batch to the spool, as the backlog decides, and tells the agents.
     fn flush(&mut self) {
+        let waiting = backlog::Input::Waiting { bytes: self.batch.len() as u64, last: self.closed };
+        self.tell_backlog(waiting);
         if !self.batch.is_empty() {
-            match self.spool.append(&self.batch) {
-                Ok(()) => {
-                    self.disk_full_since = None;
-                    self.batch.clear();
-                }
-                Err(_) => {
-                    self.disk_full_since.get_or_insert_with(Instant::now);
-                    return;
-                }
-            }
+            return;
         }
         for artifact in std::mem::take(&mut self.announcing) {
             let ready = self.artifact_path(&format!("{}.ready", artifact.stream));
@@ -399,6 +382,25 @@ impl Supervisor {
             agent.tell(&self.lengths);
         }
         self.agents.retain(|agent| !agent.gone);
+    }
+
+    /// Tells the backlog something, and carries out what it says.
+    fn tell_backlog(&mut self, input: backlog::Input) {
+        let (mut decided, mut next) = (Vec::new(), Some(input));
+        while let Some(input) = next.take() {
+            self.backlog.handle(self.now(), input, &mut decided);
+            for output in std::mem::take(&mut decided) {
+                match output {
+                    backlog::Output::Write if self.spool.append(&self.batch).is_ok() => {
+                        self.batch.clear();
+                        next = Some(backlog::Input::Written);
+                    }
+                    backlog::Output::Write => next = Some(backlog::Input::Refused),
+                    backlog::Output::GiveUp => self.given_up = true,
+                    backlog::Output::Bug(what) => self.bug(what),
+                }
+            }
+        }
     }
 
     fn artifact_path(&self, name: &str) -> PathBuf {
@@ -530,7 +532,7 @@ impl Supervisor {
 
     fn look_at_events(&mut self) {
         // With a full disk the helper waits, as the job does.
-        while self.disk_full_since.is_none() {
+        while !self.backlog.is_full() {
             let Ok(event) = self.events.try_recv() else { return };
             match event {
                 Event::Note(text) => self.log(&Record::Note(text)),
@@ -627,7 +629,7 @@ impl Supervisor {
             match line.split_at_checked(2) {
                 Some(("A ", length)) => {
                     if let Ok(length) = length.parse::<u64>() {
-                        self.acked = self.acked.max(length.min(self.spool.length()));
+                        self.tell_backlog(backlog::Input::Acked(length));
                     }
                 }
                 Some(("C ", why)) => self.input(Input::Cancel { why: why.to_string() }),

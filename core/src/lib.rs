@@ -7,11 +7,13 @@
 extern crate alloc;
 
 pub mod axis;
+pub mod backlog;
 pub mod bench;
 pub mod bug;
 pub mod clock;
 pub mod ebb;
 pub mod escape;
+pub mod fetching;
 pub mod few;
 pub mod flushes;
 pub mod forge_page;

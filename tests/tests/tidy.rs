@@ -41,7 +41,9 @@ const IMPORTERS: &[(&str, &[&str])] = &[
 /// The machines of the core: the module and the type. They decide, so they have one surface: `handle` with the time and an
 /// input, and `deadline` where they want to hear of the time. Nothing else changes them, from wherever.
 const MACHINES: &[(&str, &str)] = &[
+    ("backlog", "Backlog"),
     ("ebb", "Ebb"),
+    ("fetching", "Fetching"),
     ("few", "Few"),
     ("flushes", "Flushes"),
     ("hub", "Hub"),

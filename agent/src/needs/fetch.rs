@@ -9,6 +9,8 @@ use crate::clock;
 use crate::link::{Connection, Dialer, plain, within};
 use httparse::{EMPTY_HEADER, Status};
 use rustix::fs::statvfs;
+use sai_core::bug;
+use sai_core::fetching::{Failure, Fetching, Input, Output};
 use sai_core::job::{Blame, JobKey};
 use sai_core::limits::Millis;
 use smol::Timer;
@@ -36,17 +38,6 @@ const PIECE_BYTES: usize = 128 << 10;
 const STALL: Duration = Duration::from_secs(60);
 /// Time for which a connection is kept for the next file: shorter than masters and proxies do.
 const IDLE_MS: Millis = 20_000;
-/// Pauses between two tries: the first, and the longest.
-const PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
-/// Milliseconds without one more byte, however often it is tried, until a file is given up: as long as a master may be away
-/// to be updated, and a bit.
-const PATIENCE_MS: Millis = 600_000;
-/// The same where the master says that this attempt is not held here: so it says until it knows us again.
-const UNKNOWN_MS: Millis = 60_000;
-/// Milliseconds between two words about how far it has come.
-const WORD_MS: Millis = 10_000;
-
 /// Where a file is on this machine, for who may have it; or why it is not to be had.
 pub type Here = Arc<dyn Fn(JobKey, &str) -> Result<PathBuf, String> + Send + Sync>;
 
@@ -68,44 +59,49 @@ pub struct Fetcher {
 }
 
 /// Why there is no file yet.
-enum Failure {
-    /// It makes no sense to try again, and whose trouble that is.
-    Final(Blame, String),
-    /// It does, until there was no byte for so many milliseconds.
-    Later(String, Millis),
-    /// The connection that was left had ended meanwhile.
-    AtOnce,
+enum Failed {
+    /// It makes no sense to try again here, and whose trouble that is.
+    Here(Blame, String),
+    /// What that means is decided in the core; the sentence is for people.
+    There(Failure, String),
 }
 
 /// Tells how many bytes are there, and what is in the way.
 pub type Tell<'a> = &'a (dyn Fn(u64, &str) + Send + Sync);
 
-/// How far a file has come.
+/// How far a file has come, and who decides how it goes on.
 struct Progress<'a> {
     have: u64,
-    /// Milliseconds that tries and pauses took since there was one more byte.
-    in_vain: Millis,
-    /// When it is told next.
-    word_at: Millis,
+    machine: Fetching,
     tell: Tell<'a>,
 }
 
 impl Progress<'_> {
-    fn say(&mut self, trouble: &str) {
-        let now = clock::steady();
-        if now >= self.word_at {
-            self.word_at = now + WORD_MS;
-            (self.tell)(self.have, trouble);
+    /// Tells the machine something, and carries out what it says but for what is to be done next.
+    fn next(&mut self, input: Input, trouble: &str) -> Option<Output> {
+        let mut decided = Vec::new();
+        self.machine.handle(clock::steady(), input, &mut decided);
+        let mut next = None;
+        for output in decided {
+            match output {
+                Output::Tell => (self.tell)(self.have, trouble),
+                Output::Bug(what) => {
+                    crate::say(&bug::sentence(what));
+                    crate::end_of_tests();
+                }
+                Output::Ask { .. } | Output::GiveUp { .. } => next = Some(output),
+            }
         }
+        next
     }
 }
 
-fn later(why: impl Into<String>) -> Failure {
-    Failure::Later(why.into(), PATIENCE_MS)
+fn later(why: impl Into<String>) -> Failed {
+    Failed::There(Failure::Later, why.into())
 }
 
-fn disk(error: &io::Error) -> Failure {
-    Failure::Final(Blame::Agent, format!("the agent's cache of files: {error}"))
+fn disk(error: &io::Error) -> Failed {
+    Failed::Here(Blame::Agent, format!("the agent's cache of files: {error}"))
 }
 
 impl Fetcher {
@@ -127,31 +123,35 @@ impl Fetcher {
             }
             Source::Master(dialer) => dialer,
         };
-        let (mut again, mut pause) = (want.again, PAUSE);
-        let mut progress = Progress { have: 0, in_vain: 0, word_at: clock::steady() + WORD_MS, tell };
+        let mut progress = Progress { have: 0, machine: Fetching::new(want.again), tell };
+        let (mut next, mut trouble) = (progress.next(Input::Begin, ""), String::new());
         loop {
-            let mut turn = self.turn.lock().await;
-            let begun = clock::steady();
-            let fetched = self.fetch(dialer, &mut turn, want, again, &mut progress).await;
-            drop(turn);
-            again = false;
-            match fetched {
-                Ok(path) => return Ok(path),
-                Err(Failure::Final(blame, why)) => return Err((blame, why)),
-                Err(Failure::AtOnce) => {}
-                Err(Failure::Later(why, patience)) => {
-                    if progress.in_vain == 0 {
-                        pause = PAUSE;
-                    }
-                    if progress.in_vain >= patience {
-                        let seconds = progress.in_vain / 1000;
-                        return Err((Blame::Repository, format!("nothing more of it came within {seconds} s: {why}")));
-                    }
-                    progress.say(&why);
-                    Timer::after(pause).await;
-                    pause = LONGEST_PAUSE.min(2 * pause);
-                    // At least something, so that the pause grows.
-                    progress.in_vain += clock::steady().saturating_sub(begun).max(1);
+            match next {
+                Some(Output::Ask { anew }) => {
+                    let mut turn = self.turn.lock().await;
+                    progress.next(Input::Asked, "");
+                    let fetched = self.fetch(dialer, &mut turn, want, anew, &mut progress).await;
+                    drop(turn);
+                    next = match fetched {
+                        Ok(path) => return Ok(path),
+                        Err(Failed::Here(blame, why)) => return Err((blame, why)),
+                        Err(Failed::There(failure, why)) => {
+                            trouble = why;
+                            progress.next(Input::Failed(failure), &trouble)
+                        }
+                    };
+                }
+                Some(Output::GiveUp { in_vain: 0 }) => return Err((Blame::Repository, trouble)),
+                Some(Output::GiveUp { in_vain }) => {
+                    let seconds = in_vain / 1000;
+                    return Err((Blame::Repository, format!("nothing more of it came within {seconds} s: {trouble}")));
+                }
+                _ => {
+                    let Some(deadline) = progress.machine.deadline() else {
+                        return Err((Blame::Agent, "nobody asks for it any more".to_string()));
+                    };
+                    Timer::after(Duration::from_millis(deadline.saturating_sub(clock::steady()))).await;
+                    next = progress.next(Input::Tick, &trouble);
                 }
             }
         }
@@ -163,11 +163,11 @@ impl Fetcher {
         dialer: &Dialer,
         turn: &mut Option<(Connection, Millis)>,
         want: &Want,
-        again: bool,
+        anew: bool,
         progress: &mut Progress<'_>,
-    ) -> Result<PathBuf, Failure> {
+    ) -> Result<PathBuf, Failed> {
         let (directory, wanted) = (self.directory.clone(), want.clone());
-        let (file, from) = match unblock(move || look(&directory, &wanted, again)).await? {
+        let (file, from) = match unblock(move || look(&directory, &wanted, anew)).await? {
             Found::Whole(path) => return Ok(path),
             Found::Part(file, length) => (file, length),
         };
@@ -184,7 +184,9 @@ impl Fetcher {
         let range = if from > 0 { format!("range: bytes={from}-\r\n") } else { String::new() };
         let asked = ask(&mut connection, &dialer.request(&path, &range)).await;
         let (head, mut bytes) = match asked {
-            Err(_) if used => return Err(Failure::AtOnce),
+            Err(_) if used => {
+                return Err(Failed::There(Failure::Stale, "connections to the master end at once".to_string()));
+            }
             asked => asked.map_err(|error| later(format!("asking the master for a file: {error}")))?,
         };
         let from = match (head.status, head.from) {
@@ -212,8 +214,8 @@ impl Fetcher {
             let (out, piece, offset) = (Arc::clone(&file), std::mem::take(&mut bytes), at);
             at += piece.len() as u64;
             unblock(move || out.write_all_at(&piece, offset)).await.map_err(|error| disk(&error))?;
-            (progress.have, progress.in_vain) = (at, 0);
-            progress.say("");
+            progress.have = at;
+            progress.next(Input::More, "");
         }
         if head.stays {
             *turn = Some((connection, clock::steady() + IDLE_MS));
@@ -284,17 +286,19 @@ fn head(bytes: &[u8]) -> Result<Option<(Head, usize)>, ()> {
 }
 
 /// What an answer without a file means.
-async fn refused(head: Head, mut bytes: Vec<u8>, connection: &mut Connection) -> Failure {
+async fn refused(head: Head, mut bytes: Vec<u8>, connection: &mut Connection) -> Failed {
     let length = head.length.unwrap_or(0).min(WORDS_BYTES);
     let rest = length.saturating_sub(bytes.len() as u64);
     let _ = within(STALL, connection.take(rest).read_to_end(&mut bytes)).await;
     bytes.truncate(WORDS_BYTES as usize);
     let words = plain(&String::from_utf8_lossy(&bytes));
-    match head.status {
-        410 => Failure::Final(Blame::Repository, format!("the master has it no more: {words}")),
-        404 => Failure::Later(format!("the master gives it to nobody by this attempt: {words}"), UNKNOWN_MS),
-        status => later(format!("the master answers with status {status}: {words}")),
-    }
+    let failure = Failure::of_status(head.status);
+    let what = match failure {
+        Failure::Gone => "the master has it no more".to_string(),
+        Failure::Unknown => "the master gives it to nobody by this attempt".to_string(),
+        Failure::Later | Failure::Stale => format!("the master answers with status {}", head.status),
+    };
+    Failed::There(failure, format!("{what}: {words}"))
 }
 
 /// What there is of a file.
@@ -304,11 +308,11 @@ enum Found {
 }
 
 /// Looks for a file, all or a part of it, and makes room for what is still to come; `anew` throws away what is there.
-fn look(directory: &Path, want: &Want, anew: bool) -> Result<Found, Failure> {
+fn look(directory: &Path, want: &Want, anew: bool) -> Result<Found, Failed> {
     find(directory, want, anew).unwrap_or_else(|error| Err(disk(&error)))
 }
 
-fn find(directory: &Path, want: &Want, anew: bool) -> io::Result<Result<Found, Failure>> {
+fn find(directory: &Path, want: &Want, anew: bool) -> io::Result<Result<Found, Failed>> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     let path = directory.join(&want.sha256);
     let partial = directory.join(format!("{}{PARTIAL}", want.sha256));
@@ -340,7 +344,7 @@ fn find(directory: &Path, want: &Want, anew: bool) -> io::Result<Result<Found, F
     let free = make_room(directory, &partial, want.size, (want.size - length).saturating_add(want.size))?;
     if free < want.size - length {
         let why = format!("a file of {} bytes is needed, and {free} are free in {}", want.size, directory.display());
-        return Ok(Err(Failure::Final(Blame::Agent, why)));
+        return Ok(Err(Failed::Here(Blame::Agent, why)));
     }
     Ok(Ok(Found::Part(file, length)))
 }
@@ -424,7 +428,7 @@ mod tests {
         assert!(matches!(find(&directory, &want("7", 3), false).unwrap(), Ok(Found::Part(_, 0))));
         fs::write(directory.join(format!("{}{PARTIAL}", "7".repeat(64))), "fo").unwrap();
         assert!(matches!(find(&directory, &want("7", 3), false).unwrap(), Ok(Found::Part(_, 2))));
-        let Ok(Err(Failure::Final(Blame::Agent, why))) = find(&directory, &want("8", u64::MAX / 4), false) else {
+        let Ok(Err(Failed::Here(Blame::Agent, why))) = find(&directory, &want("8", u64::MAX / 4), false) else {
             panic!("a file larger than the disk")
         };
         assert!(why.contains("are free in"), "{why}");

@@ -41,7 +41,7 @@ impl Supervisor {
 
     /// Reads what the pipes hold, which is bounded by their size. Tells whether all of it has had room on the disk.
     fn drain(&mut self) -> bool {
-        while self.disk_full_since.is_none() {
+        while !self.backlog.is_full() {
             let read: usize = (0..self.pipes.len()).map(|at| self.read_pipe(at)).sum();
             if read == 0 {
                 return true;
