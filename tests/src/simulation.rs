@@ -1,7 +1,7 @@
 //! Seed → a whole constellation in one thread: the real machines of the core, simulated edges, faults at any moment,
 //! and checks all along.
 //!
-//! The hub, the flushes of its files and the agents' sessions are the shipped ones. Around them are a virtual clock, links that delay, stall and
+//! The hub, the flushes of its files, the agents' sessions, and of each attempt its run, its sweep and its backlog are the shipped ones. Around them are a virtual clock, links that delay, stall and
 //! break, a master's disk that forgets what was not flushed, job directories and supervisors that outlive their agent.
 //! Same seed, same world. First trouble is made for some virtual minutes; then it stops, and everything must come to
 //! its end.
@@ -125,6 +125,10 @@ pub struct Summary {
     pub lost_hooks: u64,
     /// Revisions told as passed by a later push.
     pub superseded: u64,
+    /// Turns of supervisors that waited for room on their disk.
+    pub full_disks: u64,
+    /// Attempts given up since there was no room for their verdict.
+    pub given_up: u64,
 }
 
 impl Summary {
@@ -159,6 +163,8 @@ impl Summary {
         self.failed_looks += other.failed_looks;
         self.lost_hooks += other.lost_hooks;
         self.superseded += other.superseded;
+        self.full_disks += other.full_disks;
+        self.given_up += other.given_up;
     }
 }
 

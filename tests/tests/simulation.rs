@@ -104,6 +104,8 @@ fn all_worlds_keep_every_promise() {
                 ("looks at forges that were down", sum.failed_looks),
                 ("hooks that nobody heard", sum.lost_hooks),
                 ("pushes that were passed", sum.superseded * 4),
+                ("waits for an agent's disk", sum.full_disks),
+                ("verdicts that found no room", sum.given_up * 20),
             ] {
                 assert!(count >= least, "too few {what}: {sum:?}");
             }
@@ -197,6 +199,16 @@ fn a_blocked_job_that_is_started_is_caught() {
 #[test]
 fn a_log_that_is_packed_before_it_is_durable_is_caught() {
     is_caught(Bug::PackBeforeFlush, &["durable packs"]);
+}
+
+#[test]
+fn a_failed_step_that_is_not_heard_of_is_caught() {
+    is_caught(Bug::StatusUnheard, &["a failed step"]);
+}
+
+#[test]
+fn output_that_a_full_disk_loses_is_caught() {
+    is_caught(Bug::FullDiskDrops, &["all output"]);
 }
 
 #[test]

@@ -44,11 +44,15 @@ pub enum Bug {
     LookNeverRepeated,
     /// The master takes twice as much of each unit as there is for what there is.
     UnitGivenTwice,
+    /// A supervisor takes every step for one that went well.
+    StatusUnheard,
+    /// A supervisor drops what finds no room on its disk.
+    FullDiskDrops,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::AckBeforeFlush,
         Self::NoRewindOnResume,
         Self::DoubleAssignment,
@@ -68,5 +72,7 @@ impl Bug {
         Self::JobForgotten,
         Self::LookNeverRepeated,
         Self::UnitGivenTwice,
+        Self::StatusUnheard,
+        Self::FullDiskDrops,
     ];
 }

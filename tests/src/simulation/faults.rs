@@ -29,6 +29,7 @@ enum Fault {
     PowerLoss,
     Scrap,
     Disk,
+    AgentDisk,
     Slots,
     Clock,
 }
@@ -36,7 +37,7 @@ enum Fault {
 /// Milliseconds by which a clock is set: hours, as by a wrong time zone, and years, as by a machine without a battery.
 const STEPS: [i64; 5] = [-315_576_000_000, -7_200_000, 0, 7_200_000, 315_576_000_000];
 
-const FAULTS: [Fault; 9] = [
+const FAULTS: [Fault; 10] = [
     Fault::Cut,
     Fault::Stall,
     Fault::MasterCrash,
@@ -44,6 +45,7 @@ const FAULTS: [Fault; 9] = [
     Fault::PowerLoss,
     Fault::Scrap,
     Fault::Disk,
+    Fault::AgentDisk,
     Fault::Slots,
     Fault::Clock,
 ];
@@ -64,7 +66,7 @@ pub(super) struct Temper {
 
 impl Temper {
     pub(super) fn new(random: &mut Random) -> Self {
-        let mut weights = [10, 6, 5, 5, 1, 1, 4, 2, 3];
+        let mut weights = [10, 6, 5, 5, 1, 1, 4, 2, 2, 3];
         for weight in &mut weights {
             *weight *= random.below(4);
         }
@@ -312,6 +314,10 @@ impl World {
             Some(Fault::PowerLoss) => self.lose_host(host, false),
             Some(Fault::Scrap) if self.random.chance(300) => self.lose_host(host, true),
             Some(Fault::Disk) => self.master.slow = self.random.pick(&[5, 50, 1_000, 8_000]).unwrap_or(50),
+            Some(Fault::AgentDisk) => {
+                let longest = self.random.pick(&[2_000, 60_000, 400_000]).unwrap_or(2_000);
+                self.hosts[host].full_until = self.now + self.random.between(500, longest);
+            }
             Some(Fault::Slots) => {
                 let slots = self.random.below(4) as u32;
                 self.offer(host, slots)?;
@@ -362,6 +368,7 @@ impl World {
         for host in 0..self.hosts.len() {
             let name = self.hosts[host].name.clone();
             self.hosts[host].bad = None;
+            self.hosts[host].full_until = 0;
             self.hub(Input::SetAside(name, false))?;
             if self.hosts[host].slots == 0 {
                 self.offer(host, 1)?;

@@ -8,7 +8,7 @@ use sai_core::hub::LinkId;
 use sai_core::job::{Blame, JobKey};
 use sai_core::limits::Millis;
 use sai_core::session::{AgentSession, Description, Input, Output};
-use sai_core::wire::{AgentMessage, DataHeader, MasterMessage, Offer};
+use sai_core::wire::{AgentMessage, Assignment, DataHeader, MasterMessage, Offer};
 use std::collections::BTreeMap;
 
 /// What is on an agent's disk of one attempt, and the process that goes on writing it.
@@ -18,6 +18,7 @@ pub(super) struct Directory {
     /// Length of the log's front that the spool has dropped.
     pub(super) trimmed: u64,
     pub(super) supervisor: Option<Supervisor>,
+    assignment: Option<Box<Assignment>>,
 }
 
 /// What a link has carried of one stream: sent up to, acknowledged up to.
@@ -47,6 +48,8 @@ pub(super) struct Host {
     /// Whether the master has told it for good that it is not wanted.
     pub(super) ended: bool,
     pub(super) boot: u64,
+    /// Until when its disk is full.
+    pub(super) full_until: Millis,
     pub(super) session: Option<AgentSession>,
     pub(super) link: Option<LinkId>,
     pub(super) directories: BTreeMap<JobKey, Directory>,
@@ -70,6 +73,7 @@ impl Host {
             scrapped: false,
             ended: false,
             boot: 0,
+            full_until: 0,
             session: None,
             link: None,
             directories: BTreeMap::new(),
@@ -121,7 +125,8 @@ impl World {
                             Input::StartFailed { key, blame: Blame::Agent, why: "the disk is full".to_string() },
                         )?;
                     } else {
-                        self.hosts[host].directories.insert(key, Directory::default());
+                        let directory = Directory { assignment: Some(Box::new(assignment)), ..Directory::default() };
+                        self.hosts[host].directories.insert(key, directory);
                         let wait = self.random.between(1, 30);
                         let boot = self.hosts[host].boot;
                         self.after(wait, Event::Spawn(host, boot, key));
@@ -130,7 +135,7 @@ impl World {
                 Output::Cancel { key, .. } => {
                     let supervisor = self.hosts[host].directories.get_mut(&key);
                     if let Some(supervisor) = supervisor.and_then(|directory| directory.supervisor.as_mut()) {
-                        supervisor.cancel(&mut self.random);
+                        supervisor.cancel(&mut self.random, now);
                     }
                 }
                 Output::Trim { key, log } => self.trim(host, key, log)?,
@@ -154,6 +159,7 @@ impl World {
         self.check_trim(host, key, log)?;
         if let Some(directory) = self.hosts[host].directories.get_mut(&key) {
             directory.trimmed = directory.trimmed.max(log);
+            directory.supervisor.iter_mut().for_each(|supervisor| supervisor.acked(self.now, log));
         }
         Ok(())
     }
@@ -309,7 +315,9 @@ impl World {
         self.check_spawn(host, key)?;
         self.summary.attempts += 1;
         let big = self.temper.big;
-        let supervisor = Supervisor::new(&mut self.random, key, big);
+        let directory = self.hosts[host].directories.get(&key);
+        let Some(assignment) = directory.and_then(|directory| directory.assignment.as_ref()) else { return Ok(()) };
+        let supervisor = Supervisor::new(&mut self.random, self.now, assignment, big);
         self.supervise(host, key, supervisor);
         Ok(())
     }
@@ -326,21 +334,37 @@ impl World {
     pub(super) fn grow(&mut self, host: usize, key: JobKey) -> Outcome {
         let Some(directory) = self.hosts[host].directories.get_mut(&key) else { return Ok(()) };
         let Some(supervisor) = directory.supervisor.as_mut() else { return Ok(()) };
-        let pace = supervisor.pace;
-        if supervisor.is_at_its_end() && !self.may_end(host, key)? {
+        let killing = supervisor.is_killing();
+        if killing && !self.may_end(host, key)? {
             return Ok(());
         }
+        let (now, bug, full) = (self.now, self.bug, self.hosts[host].full_until > self.now);
         let Some(directory) = self.hosts[host].directories.get_mut(&key) else { return Ok(()) };
         let Some(supervisor) = directory.supervisor.as_mut() else { return Ok(()) };
-        let Some(written) = supervisor.write(&mut self.random) else { return Ok(()) };
-        let stream = usize::from(written.stream);
-        if directory.lengths.len() <= stream {
-            directory.lengths.resize(stream + 1, 0);
+        if killing {
+            supervisor.swept(&mut self.random, now);
         }
-        directory.lengths[stream] += written.bytes.len() as u64;
-        self.oracle.produce(key, written);
-        let wait = self.random.between(1, pace);
-        self.after(wait, Event::Grow(host, key));
+        let turn = supervisor.turn(&mut self.random, now, full, bug);
+        if let Some((promise, seen)) = turn.broken {
+            return self.broken(promise, format!("{key}: {seen}"));
+        }
+        self.summary.full_disks += u64::from(full && supervisor.waits_for_disk());
+        if turn.given_up {
+            self.summary.given_up += 1;
+            let buried = Supervisor::stillborn(&mut self.random, Some(supervisor));
+            *supervisor = buried;
+        }
+        for written in turn.written {
+            let stream = usize::from(written.stream);
+            if directory.lengths.len() <= stream {
+                directory.lengths.resize(stream + 1, 0);
+            }
+            directory.lengths[stream] += written.bytes.len() as u64;
+            self.oracle.produce(key, written);
+        }
+        if let Some(wait) = turn.wait.or(turn.given_up.then_some(1_000)) {
+            self.after(wait, Event::Grow(host, key));
+        }
         let boot = self.hosts[host].boot;
         let wait = self.random.below(40);
         self.after(wait, Event::Notice(host, boot, key));
@@ -388,7 +412,7 @@ impl World {
                 let why = "the agent died before the job began".to_string();
                 self.session(host, Input::StartFailed { key, blame: Blame::Agent, why })?;
             } else if unborn {
-                let supervisor = Supervisor::stillborn(&mut self.random);
+                let supervisor = Supervisor::stillborn(&mut self.random, None);
                 self.oracle.begin(host, key, false);
                 self.supervise(host, key, supervisor);
             }
