@@ -22,6 +22,7 @@ pub mod listing;
 pub mod owner;
 pub mod pacing;
 pub mod ports;
+pub mod power;
 pub mod record;
 pub mod ring;
 pub mod sequence;
