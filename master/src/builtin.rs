@@ -16,12 +16,16 @@ use sai_agent::needs::fetch::Source;
 use sai_agent::offering::Offering;
 use sai_agent::serve::{Control, Ended, Settings, serve};
 use sai_agent::state::State;
+use smol::Timer;
 use smol::channel::Sender;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// The name under which it is known.
 pub const NAME: &str = "built-in";
+/// Time between two looks at what it still has.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// The way to the running one, which ends with the process.
 pub struct BuiltinAgent {
@@ -38,6 +42,16 @@ impl BuiltinAgent {
         match unblock(move || look(&settings, &state)).await {
             Ok(offering) => drop(self.controls.send(Control::Offer(offering)).await),
             Err(why) => tell(&format!("nothing changes: {why}")),
+        }
+    }
+
+    /// Waits, for so long at most, until it has nothing of any job any more: all of them are at the master, and what they left
+    /// on this machine is removed.
+    pub async fn emptied(&self, within: Duration) {
+        let (jobs, begun) = (self.state.jobs(), Instant::now());
+        let is_empty = || std::fs::read_dir(&jobs).is_ok_and(|mut entries| entries.next().is_none());
+        while begun.elapsed() < within && !is_empty() {
+            Timer::after(LOOK).await;
         }
     }
 

@@ -30,11 +30,14 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Hexadecimal digits of a repository's path that name its state: enough for all that one user has.
 const NAME_DIGITS: usize = 8;
 /// The file in a state that the trial which is under way there has locked.
 const LOCK: &str = "trial.lock";
+/// Time for the agent to remove what its jobs left: it takes milliseconds, and what is left is removed by the next trial.
+const LEAVE_TIME: Duration = Duration::from_secs(5);
 const ENDING: &str = "the master is ending";
 
 /// What to try.
@@ -162,7 +165,15 @@ async fn build(
         crate::say(&format!("the page stays at {page} until you interrupt this"));
         signals.next().await;
     }
+    leave_nothing(master).await;
     Ok(ExitCode::from(verdict))
+}
+
+/// Lets the agent remove what its jobs left, which nobody may ever start it again for.
+async fn leave_nothing(master: &Master) {
+    if let Some(agent) = &master.builtin {
+        agent.emptied(LEAVE_TIME).await;
+    }
 }
 
 /// Ends the jobs: they run under supervisors that would outlive us, and whoever interrupts a trial wants them gone.
@@ -177,6 +188,7 @@ async fn interrupted(
     master.hub.input(Input::Cancel(jobs.iter().copied().collect(), why)).await.map_err(|_| ENDING)?;
     let ended = async {
         follower.follow().await;
+        leave_nothing(master).await;
     };
     let again = async {
         signals.next().await;

@@ -31,6 +31,8 @@ fn attempt(world: &World, words: &[&str]) -> (i32, String, String) {
     let mut all = vec!["try", path.as_str(), "--state", state.as_str()];
     all.extend(words);
     let result = sai_master(&all);
+    let left = world.job_directories(&world.directory.join("try/agent"));
+    assert!(left.is_empty(), "{left:?}");
     leaves_nothing(|| world.job_processes());
     result
 }
