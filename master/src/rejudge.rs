@@ -5,10 +5,11 @@
 
 use crate::page::console::SERIAL;
 use crate::page::made;
+use crate::page::views::fault_word;
 use crate::store::Reader;
 use sai_core::axis::{CaseResult, Entry, Mark};
 use sai_core::escape;
-use sai_core::job::{Fault, JobKey, Verdict};
+use sai_core::job::{JobKey, Verdict};
 use sai_core::judge::{Input, Judge, Output};
 use sai_core::ledger::{EventRecord, JobRecord};
 use sai_core::ordered::Map;
@@ -221,7 +222,7 @@ impl Hearing {
             match output {
                 Output::Verdict(judgement) => {
                     self.end = format!("verdict\t{}\n", judgement.word.text());
-                    let _ = writeln!(self.end, "fault\t{}", fault_word(judgement.word.fault()));
+                    let _ = writeln!(self.end, "fault\t{}", fault_word(&judgement.word.fault()));
                     if !judgement.cause.is_empty() {
                         let _ = writeln!(self.end, "cause\t{}", escape::line(&judgement.cause));
                     }
@@ -271,14 +272,5 @@ impl Hearing {
         self.notes.put("note", &mut text);
         self.cases.put("case", &mut text);
         text
-    }
-}
-
-fn fault_word(fault: Fault) -> &'static str {
-    match fault {
-        Fault::Nobody => "nobody",
-        Fault::Job => "job",
-        Fault::Infrastructure => "infrastructure",
-        _ => "other",
     }
 }

@@ -169,7 +169,7 @@ fn the_same_rules_give_the_same_verdict_and_others_theirs_or_none() {
     // What was lost may be what is missing: nobody's failure, and told.
     let (status, text) = told(&shop.rejudge("2", None));
     assert_eq!(status, Some(3), "{text}");
-    assert!(text.starts_with("verdict\tinfra\nfault\tinfrastructure\ncause\t"), "{text}");
+    assert!(text.starts_with("verdict\tinfra\nfault\tthe infrastructure\ncause\t"), "{text}");
     assert!(
         text.contains(
             "incomplete\tthe log does not have all that came\nlost\tserial:main\t17\tfrom 40\tthe reader was late\n"
@@ -177,11 +177,11 @@ fn the_same_rules_give_the_same_verdict_and_others_theirs_or_none() {
         "{text}"
     );
     let (status, text) = told(&shop.rejudge("3", None));
-    assert!(status == Some(1) && text.starts_with("verdict\tno-boot\nfault\tjob\n"), "{text}");
+    assert!(status == Some(1) && text.starts_with("verdict\tno-boot\nfault\tthe job itself\n"), "{text}");
     // Stricter about what came.
     let (status, text) = told(&shop.rejudge("1", Some(&saifile(&KEYS.replace("PANIC", "subtracts")))));
     assert!(
-        status == Some(1) && text.starts_with("verdict\ttest-fail\nfault\tjob\ncause\t`fail` was found in"),
+        status == Some(1) && text.starts_with("verdict\ttest-fail\nfault\tthe job itself\ncause\t`fail` was found in"),
         "{text}"
     );
     // Something else would have been sent.
