@@ -7,7 +7,7 @@ use crate::listening::{Event, Listening};
 use crate::ring::Piece;
 use crate::showing;
 use crate::telling::tell;
-use crate::visit::Whose;
+use crate::visit::{Whose, gone};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
@@ -113,11 +113,7 @@ pub fn run(wanted: Wanted) -> io::Result<()> {
             if state.writes && !bytes.is_empty() {
                 let (console, text) = (Some(state.console.clone()), Some(latin(bytes)));
                 state.on_the_way = bytes.len();
-                match listening.visit().ask(&Asked { console, text, ..Asked::new("send") }) {
-                    // Whoever takes its place is told of by what is heard next.
-                    Err(error) if error.kind() != ErrorKind::BrokenPipe => return Err(error),
-                    _ => {}
-                }
+                ask(&listening, &Asked { console, text, ..Asked::new("send") })?;
             }
             open = count > 0 && !leaves;
         }
@@ -131,7 +127,15 @@ pub fn run(wanted: Wanted) -> io::Result<()> {
 fn claim(listening: &Listening) -> io::Result<()> {
     // A person types passwords.
     let name = Some("console".to_string());
-    listening.visit().ask(&Asked { name, secret: Some(true), ..Asked::new("claim") })
+    ask(listening, &Asked { name, secret: Some(true), ..Asked::new("claim") })
+}
+
+/// Asks an owner; whoever takes the place of one that is gone is told of by what is heard next.
+fn ask(listening: &Listening, asked: &Asked) -> io::Result<()> {
+    match listening.visit().ask(asked) {
+        Err(error) if gone(&error) => Ok(()),
+        other => other,
+    }
 }
 
 impl State {

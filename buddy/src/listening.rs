@@ -1,17 +1,19 @@
 //! A board's consoles → all that they have from now on, whatever becomes of the board's owner meanwhile: each byte once, and what is
 //! missing as a number.
 
-use crate::frames::{Asked, Heard, Told};
+use crate::frames::{Asked, ConsoleStatus, Heard, Told};
 use crate::history::{Entry, stamp};
 use crate::ring::{Piece, Why};
-use crate::visit::{Visit, Whose};
-use std::io::{self, ErrorKind};
+use crate::visit::{Visit, Whose, gone};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// Time in which an owner that is gone must have been replaced.
 const REPLACED: Duration = Duration::from_secs(30);
+/// Time between two looks for the one that replaces it.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// What a listener hears.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,15 +52,11 @@ impl Listening {
     /// The board has no owner that begins, or no such console.
     pub fn new(whose: Whose, console: Option<String>, kept: bool) -> io::Result<Listening> {
         let visit = Visit::begin(&whose)?;
-        let mut listening =
-            Listening { whose, console, visit, names: Vec::new(), heard: Vec::new(), last_ns: 0, waiting: Vec::new() };
-        listening.ask_names()?;
-        let console = listening.console.clone();
-        let asked = Asked { console, kept: Some(kept), ..Asked::new("listen") };
-        let status = listening.offsets()?;
-        listening.heard = if kept { vec![0; status.len()] } else { status };
-        listening.visit.ask(&asked)?;
-        Ok(listening)
+        let consoles = consoles(&visit)?;
+        visit.ask(&Asked { console: console.clone(), kept: Some(kept), ..Asked::new("listen") })?;
+        let heard = consoles.iter().map(|console| if kept { 0 } else { console.offset }).collect();
+        let names = consoles.into_iter().map(|console| console.name).collect();
+        Ok(Listening { whose, console, visit, names, heard, last_ns: 0, waiting: Vec::new() })
     }
 
     /// The names of all consoles, in the order of their numbers.
@@ -69,19 +67,6 @@ impl Listening {
     /// The connection, to ask for other things.
     pub fn visit(&self) -> &Visit {
         &self.visit
-    }
-
-    fn ask_names(&mut self) -> io::Result<()> {
-        let (told, _) = self.visit.answer(&Asked::new("status"))?;
-        let consoles = told.status.map(|status| status.consoles).unwrap_or_default();
-        self.names = consoles.into_iter().map(|console| console.name).collect();
-        Ok(())
-    }
-
-    fn offsets(&self) -> io::Result<Vec<u64>> {
-        let (told, _) = self.visit.answer(&Asked::new("status"))?;
-        let consoles = told.status.map(|status| status.consoles).unwrap_or_default();
-        Ok(consoles.into_iter().map(|console| console.offset).collect())
     }
 
     /// The next event, if there is one within this time.
@@ -105,7 +90,7 @@ impl Listening {
                 self.last_ns = stamp(&entry);
                 Ok(Some(Event::Entry(console, entry)))
             }
-            Err(error) if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe) => {
+            Err(error) if gone(&error) => {
                 self.come_again()?;
                 Ok(Some(Event::Replaced))
             }
@@ -113,26 +98,34 @@ impl Listening {
         }
     }
 
-    /// Listens to the owner that took the place of another, from where we are.
+    /// Listens to the owner that took the place of another, from where we are; also where that one is replaced at once.
     fn come_again(&mut self) -> io::Result<()> {
         let before = self.visit.process();
         let began = Instant::now();
-        self.visit = loop {
-            match Visit::begin(&self.whose) {
-                Ok(visit) => break visit,
-                Err(error) if began.elapsed() > REPLACED => return Err(error),
-                Err(_) => thread::sleep(Duration::from_millis(20)),
+        loop {
+            match self.come_to_next(before) {
+                Err(_) if began.elapsed() < REPLACED => thread::sleep(LOOK),
+                other => return other,
             }
-        };
-        if self.visit.process() == before {
+        }
+    }
+
+    /// Asks an owner for all that comes after what was heard; of the one that was heard before this is known.
+    fn come_to_next(&mut self, before: i32) -> io::Result<()> {
+        let visit = Visit::begin(&self.whose)?;
+        if visit.process() == before {
             for (name, heard) in self.names.iter().zip(&self.heard) {
                 if self.console.as_ref().is_none_or(|console| console == name) {
                     let (console, from) = (Some(name.clone()), Some(*heard));
-                    self.visit.ask(&Asked { console, from, ..Asked::new("listen") })?;
+                    visit.ask(&Asked { console, from, ..Asked::new("listen") })?;
                 }
             }
+            self.visit = visit;
             return Ok(());
         }
+        let names = names(&visit)?;
+        let console = self.console.clone();
+        visit.ask(&Asked { console, kept: Some(true), ..Asked::new("listen") })?;
         // The one before died with what it had read and not told.
         for (number, offset) in (0..).zip(&self.heard) {
             let named = self.names.get(usize::from(number));
@@ -141,9 +134,18 @@ impl Listening {
                 self.waiting.push(Event::Entry(number, Entry::Came(lost)));
             }
         }
-        self.ask_names()?;
-        self.heard = vec![0; self.names.len()];
-        let console = self.console.clone();
-        self.visit.ask(&Asked { console, kept: Some(true), ..Asked::new("listen") })
+        self.heard = vec![0; names.len()];
+        (self.visit, self.names) = (visit, names);
+        Ok(())
     }
+}
+
+/// What an owner says of its consoles.
+fn consoles(visit: &Visit) -> io::Result<Vec<ConsoleStatus>> {
+    let (told, _) = visit.answer(&Asked::new("status"))?;
+    Ok(told.status.map(|status| status.consoles).unwrap_or_default())
+}
+
+fn names(visit: &Visit) -> io::Result<Vec<String>> {
+    Ok(consoles(visit)?.into_iter().map(|console| console.name).collect())
 }

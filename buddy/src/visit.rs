@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 /// Time within which an owner or guard that was started listens, and one that was asked answers: those before may have to be waited
 /// for, and machines stand still at times.
 const BEGINS: Duration = Duration::from_secs(30);
+/// Time between two looks whether one that begins listens.
+const LOOK: Duration = Duration::from_millis(5);
 /// Bytes of what one that did not begin has said.
 const SAID_BYTES: u64 = 4096;
 
@@ -49,6 +51,11 @@ fn nobody(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused)
 }
 
+/// Whether whoever listened there is gone: a process that was killed may let others connect for a moment, and die then.
+pub fn gone(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
+}
+
 impl Visit {
     /// Connects to an owner that is there.
     ///
@@ -58,18 +65,31 @@ impl Visit {
         Ok(Visit { link: Link::connect(&frames::socket(&whose.directory, &whose.board))? })
     }
 
-    /// Connects to the owner, which is started where there is none.
+    /// Connects to the owner, which is started where there is none, and answers.
     ///
     /// # Errors
     /// It does not begin, and says why.
     pub fn begin(whose: &Whose) -> io::Result<Visit> {
-        match Visit::new(whose) {
-            Err(error) if nobody(&error) => {}
-            other => return other,
+        let answering = || {
+            let visit = Visit::new(whose)?;
+            visit.answer(&Asked::new("status"))?;
+            Ok(visit)
+        };
+        let began = Instant::now();
+        loop {
+            let found = match answering() {
+                Err(error) if nobody(&error) => {
+                    begin_guard(&whose.directory)?;
+                    let arguments = owner::arguments(&whose.file, &whose.board, &whose.directory);
+                    start(&arguments, &whose.directory, &whose.board, answering)
+                }
+                other => other,
+            };
+            match found {
+                Err(error) if gone(&error) && began.elapsed() < BEGINS => thread::sleep(LOOK),
+                other => return other,
+            }
         }
-        begin_guard(&whose.directory)?;
-        let arguments = owner::arguments(&whose.file, &whose.board, &whose.directory);
-        start(&arguments, &whose.directory, &whose.board, || Visit::new(whose))
     }
 
     /// The process of the owner: an update leaves it as it is.
@@ -192,6 +212,6 @@ fn start<T>(
             let text = text.trim().trim_start_matches("sai-buddy: ").to_string();
             return Err(io::Error::other(if text.is_empty() { format!("{name} does not begin") } else { text }));
         }
-        thread::sleep(Duration::from_millis(5));
+        thread::sleep(LOOK);
     }
 }

@@ -3,9 +3,10 @@
 use crate::pty::ready;
 use crate::rig::{LONG, Rig, open_files, until};
 use miniserde::json::{Number, Value, from_str};
+use sai_buddy::frames;
 use sai_buddy::guard::Said;
 use sai_buddy::keeping::Thing;
-use sai_buddy::link::Link;
+use sai_buddy::link::{Link, Listener};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
@@ -163,6 +164,24 @@ fn an_owner_that_is_killed_is_replaced_by_one_that_opens_nothing() {
             rustix::process::kill_process(process.expect("a process"), rustix::process::Signal::KILL).expect("killed");
         }
     }
+}
+
+#[test]
+fn an_owner_that_dies_as_it_is_found_is_replaced() {
+    let rig = Rig::new("dying", 1, "\"baud\": 115200");
+    // A process that is killed has sockets until it is gone, and others connect to them: this one is us.
+    let dying = Listener::new(&frames::socket(&rig.sockets(), "b")).expect("a socket");
+    let mut recorder =
+        rig.command(&[&rig.file(), "record", "b", "c0"], &["--for", "100ms"]).spawn().expect("a recorder");
+    let mut met = 0;
+    until("it is met", || {
+        met += usize::from(dying.accept().is_ok());
+        met == 3
+    });
+    drop(dying);
+    assert!(recorder.wait().expect("ended").success());
+    assert!(rig.status().contains("\"there\":true"));
+    rig.well(&[&rig.file(), "stop", "b"]);
 }
 
 #[test]
