@@ -1,6 +1,7 @@
 //! Needs of configurations × places of jobs → which job waits for which: names resolved, cycles found.
 //!
-//! A *place* is a job before its texts are put together: a configuration and a platform, as indexes into the file's. The
+//! A *place* is a job before its texts are put together: a configuration and a platform, as indexes into the file's, and the
+//! board where it is of one. What is run at a board needs what is built there, and follows it at once in the order. The
 //! graph is made for the places of every ref, so that what is wrong with it does not depend on who pushes which branch;
 //! a push then takes the part that its branch builds.
 
@@ -13,7 +14,7 @@ use crate::json::{At, Position, shown};
 use crate::limits::JOBS_MAX;
 use crate::ordered::{Map, Set};
 use crate::platform;
-use crate::repo_spec::{Configuration, Need, RepoSpec, Warning};
+use crate::repo_spec::{Configuration, Need, RepoSpec, Warning, board_named, job_name};
 
 /// Most needs of all jobs of an event together: each is kept until it is met, some 20 for each of 10 000 jobs.
 pub const EDGES_MAX: usize = 200_000;
@@ -27,6 +28,15 @@ pub struct Place {
     pub configuration: usize,
     /// Index of its platform.
     pub platform: usize,
+    /// Index of its board among those of its configuration on its platform; none for what is built.
+    pub board: Option<usize>,
+}
+
+impl Place {
+    /// Name of the job, as needs and people have it.
+    pub fn name(&self, spec: &RepoSpec) -> String {
+        job_name(&spec.configurations[self.configuration].name, self.board)
+    }
 }
 
 /// Which job waits for which.
@@ -42,6 +52,13 @@ pub struct Graph {
 /// The file's fault, at the need that names nothing or closes a cycle, or at the configuration with too many.
 pub fn link(spec: &RepoSpec, places: &[Place]) -> Result<Graph, At> {
     let mut graph = Graph { needs: vec![Vec::new(); places.len()] };
+    let mut built = 0;
+    for (index, place) in places.iter().enumerate() {
+        match place.board {
+            None => built = index as u32,
+            Some(_) => graph.needs[index].push(built),
+        }
+    }
     let Some(first) = spec.configurations.iter().find(|configuration| !configuration.needs.is_empty()) else {
         return Ok(graph);
     };
@@ -66,13 +83,14 @@ pub fn link(spec: &RepoSpec, places: &[Place]) -> Result<Graph, At> {
     for (index, configuration) in spec.configurations.iter().enumerate() {
         for need in &configuration.needs {
             let candidates = candidates(spec, places, &named, configuration, need, &range)?;
-            // They are in the order of their platforms, as all places of a configuration are.
+            // They are in the order of their platforms, as all places of a configuration are, and one of each.
             let on = |platform: usize| {
                 candidates
                     .binary_search_by_key(&platform, |place| places[*place].platform)
                     .map(|found| candidates[found])
             };
-            for waits in range(index) {
+            // What is run at boards waits for its build, which waits for these.
+            for waits in range(index).filter(|place| places[*place].board.is_none()) {
                 // The same platform where the need is built on it, the very entry before those of the same name, else all.
                 let platform = places[waits].platform;
                 let mut met: Vec<usize> = on(platform).into_iter().collect();
@@ -109,23 +127,32 @@ fn candidates(
     range: &impl Fn(usize) -> core::ops::Range<usize>,
 ) -> Result<Vec<usize>, At> {
     let wrong = |expected: String| Err(need.at.expected(expected).about(&needs_of(configuration)));
+    let find = |name: &str| {
+        let whole = named.get(name).map(|index| (*index, None));
+        whole.or_else(|| board_named(name).and_then(|(name, board)| Some((*named.get(name)?, Some(board)))))
+    };
     // A name may have an `@` in it; no platform has.
-    let whole = named.get(need.text.as_str()).map(|index| (*index, None));
+    let whole = find(&need.text).map(|found| (found, None));
     let parts = need.text.rsplit_once('@');
-    let parted = parts.and_then(|(name, platform)| Some((*named.get(name)?, Some(platform))));
-    let Some((wanted, platform)) = whole.or(parted) else {
+    let parted = parts.and_then(|(name, platform)| Some((find(name)?, Some(platform))));
+    let Some(((wanted, board), platform)) = whole.or(parted) else {
         return wrong(format!("the name of a configuration of this file, found `{}`", shown(&need.text)));
     };
     let serves = |index: &usize| match platform {
         None => true,
         Some(name) => platform::serves(&spec.platforms[places[*index].platform].name, name),
     };
-    let found: Vec<usize> = range(wanted).filter(serves).collect();
+    let found: Vec<usize> = range(wanted).filter(|index| places[*index].board == board).filter(serves).collect();
     match platform {
         _ if !found.is_empty() => Ok(found),
         Some(platform) => {
+            let name = job_name(&spec.configurations[wanted].name, board);
+            let done = if board.is_some() { "run" } else { "built" };
+            wrong(format!("a platform on which `{}` is {done}, found `{}`", shown(&name), shown(platform)))
+        }
+        None if board.is_some() => {
             let name = &spec.configurations[wanted].name;
-            wrong(format!("a platform on which `{}` is built, found `{}`", shown(name), shown(platform)))
+            wrong(format!("a board on which `{}` is run, found `{}`", shown(name), shown(&need.text)))
         }
         None => wrong(format!("a configuration that is built on some platform, found `{}`", shown(&need.text))),
     }
@@ -169,16 +196,17 @@ fn acyclic(spec: &RepoSpec, places: &[Place], graph: &Graph) -> Result<(), At> {
         place = next(place);
     }
     let configuration = |place: usize| &spec.configurations[places[place].configuration];
-    // It is told from the configuration that comes first in the file, whichever was met first.
+    // It is told from the configuration that comes first in the file, whichever was met first: that is never what is run at a
+    // board, which waits for its build alone.
     let (first, _) = cycle.iter().enumerate().min_by_key(|(_, place)| **place).unwrap_or((0, &inside));
     cycle.rotate_left(first);
     let at = configuration(cycle[0]).needs.first().map_or(Position::START, |need| need.at);
     let mut names: Vec<String> =
-        cycle.iter().take(SHOWN_MAX).map(|place| shown(&configuration(*place).name).to_string()).collect();
+        cycle.iter().take(SHOWN_MAX).map(|place| shown(&places[*place].name(spec)).to_string()).collect();
     if cycle.len() > SHOWN_MAX {
         names.push("…".to_string());
     }
-    names.push(shown(&configuration(cycle[0]).name).to_string());
+    names.push(shown(&places[cycle[0]].name(spec)).to_string());
     let expected = format!("needs without a cycle, found {}", names.join(" → "));
     Err(at.expected(expected).about(&needs_of(configuration(cycle[0]))))
 }
@@ -213,7 +241,7 @@ pub fn take(
             }
             let gone = needs().find(|need| stays[*need] == Some(false));
             if let Some(need) = gone {
-                missing.get_or_insert_with(places[place].configuration, || places[need].configuration);
+                missing.get_or_insert_with(places[place].configuration, || need);
             }
             stays[place] = Some(gone.is_none());
         }
@@ -224,10 +252,11 @@ pub fn take(
     let warning = |(waits, need): (&usize, &usize)| {
         let configuration = &spec.configurations[*waits];
         let Position { line, column, .. } = configuration.needs.first().map_or(configuration.at, |need| need.at);
-        let need = shown(&spec.configurations[*need].name);
+        let need = places[*need].name(spec);
         let text = format!(
-            "{}: `{need}` is not built on this branch, so what needs it is not built either",
-            needs_of(configuration)
+            "{}: `{}` is not built on this branch, so what needs it is not built either",
+            needs_of(configuration),
+            shown(&need)
         );
         Warning { line, column, text }
     };

@@ -564,7 +564,7 @@ impl Hub {
                 configuration: spec.configuration.clone(),
                 priority: spec.priority,
                 root: spec.root,
-                steps: spec.steps.len() as u32,
+                steps: spec.steps_shown() as u32,
                 ..JobRecord::queued(record.first_job + index as u64, record.id, &record.repository, now.wall)
             });
         }

@@ -1,4 +1,5 @@
-//! RepoSpec × ref → Vec<JobSpec>: each configuration on each platform it selects, its values put into the steps.
+//! RepoSpec × ref → Vec<JobSpec>: each configuration on each platform it selects, its values put into the steps, and after
+//! each of those the boards on which what it built is run.
 
 use alloc::format;
 use alloc::string::String;
@@ -13,7 +14,7 @@ use crate::platform::{self, NAME_MAX};
 use crate::units::WantedBoard;
 use miniserde::{Deserialize, Serialize};
 
-use crate::repo_spec::{Configuration, IMPLIED_VALUES, Platform, RepoSpec, Token, Warning};
+use crate::repo_spec::{Board, Configuration, IMPLIED_VALUES, Platform, RepoSpec, Token, Warning};
 
 /// Longest build step once values are put in, in bytes: what a text may have before.
 pub const STEP_MAX: usize = crate::json::TEXT_MAX;
@@ -22,6 +23,9 @@ pub const JOB_TEXT_MAX: usize = crate::limits::STEPS_BYTES;
 /// Most bytes of build text in all jobs of an event together: 10 000 jobs of 3 KiB, six times what is usual. Without
 /// it a file of 1 MiB could ask for gigabytes.
 pub const EVENT_TEXT_MAX: usize = 32 * 1024 * 1024;
+
+/// Seconds that a job at a board may take before its trial begins: 32 MiB over a line of 115 200 baud, and then some.
+pub const BEFORE_RESET_S: u64 = 60 * 60;
 
 /// A job that a push asks for: what to do, and where.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,6 +56,16 @@ pub struct JobSpec {
     pub board: Option<BoardSpec>,
 }
 
+/// Steps of a job at a board, as its log has them.
+pub const BOARD_STEPS: [&str; 3] = ["images", "flash", "test"];
+
+impl JobSpec {
+    /// How many steps its log will have.
+    pub fn steps_shown(&self) -> usize {
+        if self.board.is_some() { BOARD_STEPS.len() } else { self.steps.len() }
+    }
+}
+
 /// What is done at a board.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BoardSpec {
@@ -64,7 +78,7 @@ pub struct BoardSpec {
 /// The jobs of an event, and what is remarkable about them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Matrix {
-    /// In file order of configurations, inside each in file order of platforms.
+    /// In file order of configurations, inside each in file order of platforms, and what is run at boards after its build.
     pub jobs: Vec<JobSpec>,
     /// Why there are none or fewer, where the ref is the reason.
     pub warnings: Vec<Warning>,
@@ -121,6 +135,17 @@ fn jobs(spec: &RepoSpec, built: impl Fn(&Configuration) -> bool) -> Result<Matri
             let path = format!("configurations.{}", shown(&configuration.name));
             Err(configuration.at.expected(expected).about(&path))
         };
+        if let Some(index) = place.board {
+            let Some(board) = boards(configuration, platform).get(index) else { continue };
+            let text = json_length(&board.text);
+            event_text += text;
+            if text > JOB_TEXT_MAX || event_text > EVENT_TEXT_MAX {
+                let most = format!("at most {JOB_TEXT_MAX} bytes of a board, {EVENT_TEXT_MAX} of all jobs of a push");
+                return wrong(most);
+            }
+            jobs.push(at_board(place.name(spec), configuration, platform, board, needs));
+            continue;
+        }
         let mut steps = Vec::new();
         for step in &platform.steps {
             match substitute(step, &configuration.values) {
@@ -172,24 +197,63 @@ fn jobs(spec: &RepoSpec, built: impl Fn(&Configuration) -> bool) -> Result<Matri
 
 /// The places of the jobs, in their order.
 fn places(spec: &RepoSpec, built: impl Fn(&Configuration) -> bool) -> Result<Vec<Place>, At> {
+    let too_many = |configuration: &Configuration| {
+        let path = format!("configurations.{}", shown(&configuration.name));
+        let expected = format!("at most {JOBS_MAX} jobs of a push");
+        Err(configuration.at.expected(expected).about(&path))
+    };
     let mut places = Vec::new();
     for (index, configuration) in spec.configurations.iter().enumerate().filter(|(_, one)| built(one)) {
         for (platform, _) in spec.platforms.iter().enumerate().filter(|(_, one)| selects(&configuration.selector, one))
         {
             if places.len() >= JOBS_MAX {
-                let path = format!("configurations.{}", shown(&configuration.name));
-                let expected = format!("at most {JOBS_MAX} jobs of a push");
-                return Err(configuration.at.expected(expected).about(&path));
+                return too_many(configuration);
             }
-            places.push(Place { configuration: index, platform });
+            places.push(Place { configuration: index, platform, board: None });
+            let boards = 0..boards(configuration, &spec.platforms[platform]).len();
+            places.extend(boards.map(|board| Place { configuration: index, platform, board: Some(board) }));
+        }
+        // Boards of the last platform may have been some too many: there are at most so many in a file.
+        if places.len() > JOBS_MAX {
+            return too_many(configuration);
         }
     }
     Ok(places)
 }
 
+/// The boards on which what a configuration builds on a platform is run.
+fn boards<'a>(configuration: &'a Configuration, platform: &'a Platform) -> &'a [Board] {
+    configuration.boards.as_ref().unwrap_or(&platform.boards)
+}
+
+/// The job of a board. What its build occupies and is given is not its: it has no steps of its own.
+fn at_board(
+    name: String,
+    configuration: &Configuration,
+    platform: &Platform,
+    board: &Board,
+    needs: Vec<u32>,
+) -> JobSpec {
+    let wanted = WantedBoard { kind: board.kind.clone(), tags: board.tags.clone() };
+    JobSpec {
+        platform: platform.name.clone(),
+        configuration: name,
+        steps: Vec::new(),
+        env: Map::new(),
+        artifacts: Vec::new(),
+        timeout_s: Some(board.timeout_s + BEFORE_RESET_S),
+        step_timeout_s: None,
+        priority: configuration.priority,
+        root: None,
+        needs,
+        units: Map::new(),
+        board: Some(BoardSpec { wanted, trial: board.text.clone() }),
+    }
+}
+
 /// Whether a selector selects a platform: from whether it is a default one, token by token; the first positive match
 /// ends the scan.
-fn selects(selector: &[Token], platform: &Platform) -> bool {
+pub(crate) fn selects(selector: &[Token], platform: &Platform) -> bool {
     let mut selected = platform.default;
     let mut not = false;
     for token in selector {

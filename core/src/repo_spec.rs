@@ -4,6 +4,8 @@
 mod boards;
 mod wants;
 
+pub use self::boards::{board_named, job_name};
+
 use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::String;
@@ -76,7 +78,7 @@ pub struct Platform {
     pub units: Map<String, u32>,
     /// Whether steps are to be root, in a container.
     pub root: Option<bool>,
-    /// Boards on which what is built here is run, one after the other.
+    /// Boards on which what is built here is run.
     pub boards: Vec<Board>,
 }
 
@@ -91,6 +93,8 @@ pub struct Board {
     pub tags: Vec<String>,
     /// Paths of its images, artifacts of the job before.
     pub images: Vec<String>,
+    /// Seconds that a run on it may take from the reset on.
+    pub timeout_s: u64,
     /// All of it as [`json::written`] writes it; [`crate::trial::of`] reads it.
     pub text: String,
 }
@@ -250,6 +254,7 @@ impl Reader<'_> {
         self.unmatched(&spec);
         self.unused(&spec);
         self.images(&spec);
+        self.names_of_boards(&spec);
         self.needs_as_value(&spec);
         spec
     }
@@ -337,7 +342,7 @@ impl Reader<'_> {
                 "step_timeout" => platform.step_timeout_s = self.seconds(value, &path),
                 "env" => platform.env = self.env(value, &path),
                 "units" => platform.units = self.units(value, &path),
-                "board" if value.as_text().is_none() => platform.boards = self.boards(key.at, value, &path),
+                "board" if value.as_text().is_none() => platform.boards = self.boards(value, &path),
                 _ => self.warn(key.at, format!("{path}: unknown key, ignored")),
             }
         }
@@ -521,7 +526,7 @@ impl Reader<'_> {
                 "root" if value.as_text().is_none() => configuration.root = self.boolean(value, &path),
                 "units" if value.as_text().is_none() => configuration.units = self.units(value, &path),
                 "board" if value.as_text().is_none() => {
-                    configuration.boards = Some(self.boards(key.at, value, &path));
+                    configuration.boards = Some(self.boards(value, &path));
                 }
                 other if value.as_text().is_some() || IMPLIED_VALUES.contains(&other) => {
                     if key.value.len() > NAME_MAX {

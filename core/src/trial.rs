@@ -13,6 +13,8 @@ use alloc::vec::Vec;
 
 /// Most steps of a trial.
 pub const STEPS_MAX: usize = 1_000;
+/// Most images of a board: each is held against the globs of all that is built for it.
+pub const IMAGES_MAX: usize = 32;
 /// Longest text that one step sends, in bytes: a script of a screenful.
 pub const SEND_BYTES: usize = 4096;
 /// Milliseconds a trial may take from the reset on, unless it says otherwise.
@@ -199,9 +201,12 @@ fn images(reader: &mut Reader, section: &Section<'_>) -> Vec<(String, String)> {
         images.push((String::new(), file.to_string()));
         return images;
     }
-    for (target, value, path) in
-        reader.entries(section, "flash", "the path of an image, or an object of such by target")
-    {
+    let entries = reader.entries(section, "flash", "the path of an image, or an object of such by target");
+    if entries.len() > IMAGES_MAX {
+        reader.wrong(value, &path, &format!("at most {IMAGES_MAX} images"));
+        return images;
+    }
+    for (target, value, path) in entries {
         let file = value.as_text().unwrap_or_default();
         check_file(reader, value, &path, file);
         images.push((target.value.clone(), file.to_string()));

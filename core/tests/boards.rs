@@ -51,7 +51,9 @@ fn what_the_documentation_shows_is_as_it_says() {
         text.lines().filter_map(|line| line.strip_prefix("    ")).map(|line| format!("{line}\n")).collect();
     let (spec, warnings) = repo_spec::read(shown.as_bytes()).expect("a good file");
     assert_eq!(spec.configurations[0].boards.as_ref().map(Vec::len), Some(1));
-    assert_eq!(warnings.len(), 1, "that it is not run: {warnings:?}");
+    assert_eq!(warnings, []);
+    let jobs = sai_core::matrix::expand(&spec, "main").expect("jobs").jobs;
+    assert_eq!(jobs.iter().map(|job| job.configuration.as_str()).collect::<Vec<_>>(), ["fw", "fw/board"]);
     let mut keys = text.lines().filter(|line| line.starts_with("| `")).flat_map(|line| line.split('|').nth(1));
     for key in sai_core::trial::KEYS {
         assert!(keys.clone().any(|told| told.contains(&format!("`{key}`"))), "{key}");
@@ -156,4 +158,173 @@ fn what_all_boards_of_a_file_cost_has_a_bound() {
     assert!(read(&deep).expect_err("too deep")[0].contains("test[0].expect: expected a regular expression"));
     deep = "[".repeat(40) + &"]".repeat(40);
     assert!(read(&deep).is_err());
+}
+
+/// A file of two platforms, the second of which has a board of its own, and these configurations.
+fn two(platform: &str, configurations: &str) -> String {
+    format!(
+        "{{\"schema\": \"sai-1\", \"platforms\": {{\"linux-a\": {{\"build\": \"a\"}},\n\
+         \"linux-b\": {{\"build\": \"b\"{platform}}}}},\n\"configurations\": {{\n{configurations}}} }}"
+    )
+}
+
+const UNO: &str = r#"{"type": "uno", "flash": "a.hex", "pass": "OK", "timeout": "90s"}"#;
+
+/// `CONFIGURATION@PLATFORM` of each job, and after `:` the numbers of those that it needs; after `;` the warnings.
+fn jobs(file: &str, branch: &str) -> Result<String, String> {
+    let (spec, mut warnings) = repo_spec::read(file.as_bytes())
+        .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
+    let matrix = sai_core::matrix::expand(&spec, branch).map_err(|error| error.to_string())?;
+    warnings.extend(matrix.warnings);
+    let line = |job: &sai_core::matrix::JobSpec| format!("{}@{}:{:?}", job.configuration, job.platform, job.needs);
+    let mut lines: Vec<String> = matrix.jobs.iter().map(line).collect();
+    lines.extend(warnings.iter().map(|warning| format!(";{warning}")));
+    Ok(lines.join(" "))
+}
+
+#[test]
+fn what_is_run_at_a_board_follows_its_build_and_waits_for_nothing_else() {
+    let file = two(
+        "",
+        &format!(
+            "\"lint\": {{}},\n\"fw\": {{\"needs\": \"lint\", \"artifacts\": \"*.hex\", \"priority\": 3, \"units\": [\"licence\"], \
+             \"env\": {{\"A\": \"1\"}}, \"board\": [{UNO}, {UNO}]}}"
+        ),
+    );
+    assert_eq!(
+        jobs(&file, "main").unwrap(),
+        "lint@linux-a:[] lint@linux-b:[] fw@linux-a:[0] fw/board@linux-a:[2] fw/board-2@linux-a:[2] \
+         fw@linux-b:[1] fw/board@linux-b:[5] fw/board-2@linux-b:[5]"
+    );
+    let (spec, _) = repo_spec::read(file.as_bytes()).unwrap();
+    let jobs = sai_core::matrix::expand(&spec, "main").unwrap().jobs;
+    let job = &jobs[3];
+    let board = job.board.as_ref().expect("a board");
+    assert_eq!((board.wanted.kind.as_str(), job.priority, job.root), ("uno", 3, None));
+    // What its build occupies and is given is not its, and it may take as long as its trial and what is before that.
+    assert!(job.steps.is_empty() && job.env.is_empty() && job.artifacts.is_empty() && job.units.is_empty());
+    assert_eq!(job.timeout_s, Some(90 + sai_core::matrix::BEFORE_RESET_S));
+    assert_eq!(trial::of(&board.trial).expect("a trial").timeout_ms, 90_000);
+    // It is kept and read again as the same, and a stored log finds its rules by the job's name.
+    assert_eq!(sai_core::plan::read(sai_core::plan::write(&jobs).as_bytes()), Ok(jobs.clone()));
+    for (name, found) in
+        [("fw/board", true), ("fw/board-2", true), ("fw/board-1", false), ("fw/board-02", false), ("fw/board-3", false)]
+    {
+        assert_eq!(spec.board_of(name, "linux-a").is_some(), found, "{name}");
+    }
+}
+
+#[test]
+fn jobs_may_need_what_is_run_at_a_board() {
+    let fw = format!("\"fw\": {{\"artifacts\": \"*\", \"board\": [{UNO}, {UNO}]}}");
+    let needs = |needs: &str| jobs(&two("", &format!("{fw}, \"next\": {{\"needs\": \"{needs}\"}}")), "main");
+    let next = |needs: &str| -> String {
+        let found = self::jobs(&two("", &format!("{fw}, \"next\": {{\"needs\": \"{needs}\"}}")), "main").unwrap();
+        found.split_once("next@").expect("the next").1.to_string()
+    };
+    assert_eq!(next("fw"), "linux-a:[0] next@linux-b:[3]");
+    assert_eq!(next("fw/board"), "linux-a:[1] next@linux-b:[4]");
+    assert_eq!(next("fw/board-2@linux-b, fw"), "linux-a:[0, 5] next@linux-b:[3, 5]");
+    for (wrong, expected) in [
+        ("fw/board-3", "4:191: configurations.next.needs: expected a board on which `fw` is run, found `fw/board-3`"),
+        (
+            "fw/board@plan9",
+            "4:191: configurations.next.needs: expected a platform on which `fw/board` is run, found `plan9`",
+        ),
+        (
+            "gw/board",
+            "4:191: configurations.next.needs: expected the name of a configuration of this file, found `gw/board`",
+        ),
+        ("next/board", "4:191: configurations.next.needs: expected a board on which `next` is run, found `next/board`"),
+    ] {
+        assert_eq!(needs(wrong), Err(expected.to_string()));
+    }
+    // What a build needs of its own board never comes.
+    let own = format!("\"fw\": {{\"needs\": \"fw/board\", \"artifacts\": \"*\", \"board\": {UNO}}}");
+    assert_eq!(
+        jobs(&two("", &own), "main"),
+        Err("4:18: configurations.fw.needs: expected needs without a cycle, found fw → fw/board → fw".to_string())
+    );
+    // With its build goes what is run at the board, and what needs that.
+    let other = format!(
+        "\"fw\": {{\"branches\": \"release\", \"artifacts\": \"*\", \"board\": {UNO}}},\n\"x\": {{\"needs\": \"fw/board\"}}"
+    );
+    assert_eq!(
+        jobs(&two("", &other), "main").unwrap(),
+        ";5:17: configurations.x.needs: `fw/board` is not built on this branch, so what needs it is not built either"
+    );
+    assert!(jobs(&two("", &other), "release").unwrap().starts_with("fw@linux-a:[] fw/board@linux-a:[0] fw@linux-b"));
+}
+
+#[test]
+fn boards_of_a_platform_are_for_all_that_is_built_there_and_says_nothing_else() {
+    let board = format!(", \"board\": {UNO}");
+    let own = r#"{"type": "own", "flash": "b.bin", "pass": "OK"}"#;
+    let file = two(
+        &board,
+        &format!(
+            "\"a\": {{\"artifacts\": \"*.hex\"}}, \"b\": {{\"artifacts\": \"b.bin\", \"board\": {own}}}, \"none\": {{\"board\": []}}, \
+             \"elsewhere\": {{\"platforms\": \"none linux-a\"}}"
+        ),
+    );
+    assert_eq!(
+        jobs(&file, "main").unwrap(),
+        "a@linux-a:[] a@linux-b:[] a/board@linux-b:[1] b@linux-a:[] b/board@linux-a:[3] b@linux-b:[] b/board@linux-b:[5] \
+         none@linux-a:[] none@linux-b:[] elsewhere@linux-a:[]"
+    );
+    let wrong = jobs(&two(&board, "\"a\": {\"artifacts\": \"*.hex\"}, \"b\": {}"), "main");
+    assert_eq!(
+        wrong,
+        Err("2:36: platforms.linux-b.board.flash: expected a file that the artifacts of `b` keep, which is built there (or an \
+             empty list as its `board`), found `a.hex`"
+            .to_string())
+    );
+}
+
+#[test]
+fn no_configuration_is_called_as_a_run_at_a_board() {
+    let named = |name: &str, boards: &str| {
+        jobs(&two("", &format!("\"fw\": {{\"artifacts\": \"*\", \"board\": [{boards}]}}, \"{name}\": {{}}")), "main")
+            .err()
+    };
+    let expected = |name: &str| {
+        Some(format!("4:105: configurations.{name}: expected another name, which the run of `fw` at a board has"))
+    };
+    assert_eq!(named("fw/board", UNO), expected("fw/board"));
+    assert_eq!(named("fw/board-2", UNO), None, "there is no second");
+    assert_eq!(named("gw/board", UNO), None);
+    assert_eq!(named("fw/board", ""), None);
+    let on_platform =
+        two(&format!(", \"board\": {UNO}"), "\"fw\": {\"artifacts\": \"*\"}, \"fw/board\": {\"board\": []}");
+    assert!(jobs(&on_platform, "main").expect_err("one name for two").contains("expected another name"));
+}
+
+#[test]
+fn what_boards_of_a_push_cost_has_a_bound() {
+    // Each board of a platform is a job of each configuration: 3 334 × (1 + 2) are too many.
+    let configurations: Vec<String> =
+        (0..3_334).map(|index| format!("\"c{index}\": {{\"artifacts\": \"*\"}}")).collect();
+    let file = format!(
+        "{{\"platforms\": {{\"p\": {{\"build\": \"b\", \"board\": [{UNO}, {UNO}]}}}}, \"configurations\": {{{}}}}}",
+        configurations.join(", ")
+    );
+    assert!(jobs(&file, "main").expect_err("too many").contains("expected at most 10000 jobs of a push"));
+    // So is the text of one, over and over.
+    let long = format!(
+        "{{\"type\": \"uno\", \"test\": [{}]}}",
+        vec![format!("{{\"send\": \"{}\"}}", "x".repeat(4000)); 50].join(",")
+    );
+    let file = format!(
+        "{{\"platforms\": {{\"p\": {{\"build\": \"b\", \"board\": {long}}}}}, \"configurations\": {{{}}}}}",
+        configurations[..1000].join(", ")
+    );
+    assert!(
+        jobs(&file, "main")
+            .expect_err("too long")
+            .contains("expected at most 524288 bytes of a board, 33554432 of all")
+    );
+    let images: Vec<String> = (0..33).map(|index| format!("\"t{index}\": \"x\"")).collect();
+    let errors = read(&format!("{{\"type\": \"t\", \"pass\": \"OK\", \"flash\": {{{}}}}}", images.join(",")))
+        .expect_err("too many");
+    assert!(errors[0].contains("configurations.fw.board.flash: expected at most 32 images"), "{errors:?}");
 }

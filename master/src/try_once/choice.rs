@@ -104,13 +104,18 @@ impl Offered {
                 && (trial.platforms.is_empty() || trial.platforms.iter().any(|wanted| serves(&spec.platform, wanted)))
         };
         let (mut chosen, mut unasked) = (Vec::new(), 0);
+        let mut at_boards = Vec::new();
         let mut foreign: Map<String, Vec<&str>> = Map::new();
         for (index, spec) in specs.iter().enumerate() {
             match (asked(spec), here(spec)) {
+                (true, _) if spec.board.is_some() => at_boards.push(label(&spec.configuration, &spec.platform)),
                 (true, true) => chosen.push(index),
                 (true, false) => foreign.get_or_default(wanted(spec)).push(&spec.configuration),
                 (false, _) => unasked += 1,
             }
+        }
+        if let ([first, ..], true, true) = (&at_boards[..], chosen.is_empty(), foreign.is_empty()) {
+            return Err(format!("{first} is run at a board, and a trial has none; a push runs it"));
         }
         let roots = specs.iter().any(|spec| asked(spec) && spec.root == Some(true));
         if chosen.is_empty() {
@@ -130,6 +135,10 @@ impl Offered {
         unasked -= self.take_along(specs, &mut chosen, &mut left);
         if unasked > 0 {
             left.push(format!("not built: {unasked} that were not asked for"));
+        }
+        if let [first, more @ ..] = &at_boards[..] {
+            let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+            left.push(format!("not run: {first}{more}: at a board, and a trial has none"));
         }
         for (platform, configurations) in foreign.iter().take(LINES) {
             let shown: Vec<String> = configurations.iter().take(LINES).map(|name| escape::line(name)).collect();
@@ -155,7 +164,9 @@ impl Offered {
     /// Takes along what the chosen jobs need, and leaves out those that need what cannot be built here. Gives how many of
     /// those that were not asked for are built after all.
     fn take_along(&self, specs: &[JobSpec], chosen: &mut Vec<usize>, left: &mut Vec<String>) -> usize {
-        let here = |index: usize| self.names().any(|platform| serves(platform, &specs[index].platform));
+        let here = |index: usize| {
+            specs[index].board.is_none() && self.names().any(|platform| serves(platform, &specs[index].platform))
+        };
         let asked = chosen.clone();
         let mut along: Set<usize> = Set::new();
         for start in &asked {
@@ -168,11 +179,14 @@ impl Offered {
                 None => along.extend(all.iter().copied()),
                 Some(foreign) => {
                     let (job, need) = (&specs[*start], &specs[*foreign]);
+                    let why = match need.board {
+                        Some(_) => "which is run at a board".to_string(),
+                        None => format!("and this machine serves no {}", need.platform),
+                    };
                     left.push(format!(
-                        "not built: {}: it needs {}, and this machine serves no {}",
+                        "not built: {}: it needs {}, {why}",
                         label(&job.configuration, &job.platform),
                         escape::line(&need.configuration),
-                        need.platform
                     ));
                 }
             }
@@ -200,4 +214,44 @@ fn usual_images() -> Option<ContainerSettings> {
         let some = settings.images.as_deref().is_some_and(|images| !platforms(images).is_empty());
         (usable && some).then_some(settings)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sai_core::saifile;
+
+    #[test]
+    fn what_is_run_at_boards_is_left_out_and_named() {
+        let text = br#"{"schema": "sai-1", "platforms": {"linux": {"build": "b"}}, "configurations": {
+            "fw": {"artifacts": "*", "board": {"type": "uno", "flash": "a", "pass": "OK"}}, "next": {"needs": "fw/board"}}}"#;
+        let specs = saifile::read(text, "main").specs;
+        let offered = Offered {
+            host: vec!["linux".to_string()],
+            containers: ContainerSettings::default(),
+            images: Vec::new(),
+            rootless: None,
+        };
+        let trial = |configurations: &[&str]| Trial {
+            path: PathBuf::new(),
+            dirty: false,
+            configurations: configurations.iter().map(ToString::to_string).collect(),
+            platforms: Vec::new(),
+            offer: Vec::new(),
+            images: None,
+            state: None,
+            artifacts: None,
+            stay: false,
+            slots: None,
+        };
+        let all = offered.choose(&trial(&[]), &specs).expect("some are tried");
+        let told = [
+            "not built: next linux: it needs fw/board, which is run at a board",
+            "not run: fw/board linux: at a board, and a trial has none",
+        ];
+        assert_eq!(all.chosen, [0]);
+        assert!(told.iter().all(|line| all.left.iter().any(|left| left == line)), "{:?}", all.left);
+        let why = offered.choose(&trial(&["fw/board"]), &specs).err();
+        assert_eq!(why.as_deref(), Some("fw/board linux is run at a board, and a trial has none; a push runs it"));
+    }
 }
