@@ -235,3 +235,68 @@ fn a_board_in_local_use_is_busy_and_by_whom() {
     assert!(desk.waiting(1).contains("a/b (busy: ann, sai-buddy); place 1 by priority"), "{}", desk.waiting(1));
     assert_eq!(assigned(&desk.free("a", "b", 0)), [("a", key(1, 1))]);
 }
+
+#[test]
+fn one_repositorys_troubles_take_a_board_away_from_that_one_alone() {
+    let mut desk = Desk::new();
+    desk.bench("a", 1, &[offered("b", "uno", &[])], &[]);
+    let mut grant = 0;
+    let mut trouble = |desk: &mut Desk, id: JobId, repository: &str| {
+        desk.queue(vec![wants(id, repository, "uno", &[])]);
+        assert_eq!(assigned(&desk.free("a", "b", grant)), [("a", key(id, 1))]);
+        grant = desk.given(id).expect("a board").grant;
+        end(desk, id, Outcome::Infra);
+        desk.give(Input::Cancel(vec![id], "somebody".to_string()));
+        grant
+    };
+    trouble(&mut desk, 1, "hostile");
+    trouble(&mut desk, 2, "hostile");
+    let grant = trouble(&mut desk, 3, "hostile");
+    desk.queue(vec![wants(4, "hostile", "uno", &[]), wants(5, "honest", "uno", &[])]);
+    assert_eq!(assigned(&desk.free("a", "b", grant)), [("a", key(5, 1))], "the younger one, of another repository");
+    let grant = desk.given(5).expect("a board").grant;
+    end(&mut desk, 5, Outcome::Passed);
+    assert_eq!(assigned(&desk.free("a", "b", grant)), [], "that it works for others does not end it");
+    let why = desk.waiting(4);
+    assert!(
+        why.contains("a/b (had trouble 3 times in a row") && why.contains("all of this repository; no job of it"),
+        "{why}"
+    );
+    let paused = desk.paused("a");
+    assert!(paused.contains("board b had trouble 3 times in a row") && paused.contains("all of hostile"), "{paused}");
+    assert_eq!(assigned(&desk.pass(30_000)), [("a", key(4, 1))]);
+    // Once more, and it waits twice as long; a success of its own ends that.
+    let grant = desk.given(4).expect("a board").grant;
+    end(&mut desk, 4, Outcome::Infra);
+    desk.free("a", "b", grant);
+    assert_eq!(assigned(&desk.pass(30_000)), []);
+    assert_eq!(assigned(&desk.pass(30_000)), [("a", key(4, 2))]);
+    let grant = desk.given(4).expect("a board").grant;
+    end(&mut desk, 4, Outcome::Passed);
+    desk.queue(vec![wants(6, "hostile", "uno", &[])]);
+    assert_eq!(assigned(&desk.free("a", "b", grant)), [("a", key(6, 1))]);
+    assert_eq!(desk.paused("a"), "");
+}
+
+#[test]
+fn three_troubles_of_two_repositories_set_a_board_aside_for_all() {
+    let mut desk = Desk::new();
+    desk.bench("a", 1, &[offered("b", "uno", &[])], &[]);
+    let mut grant = 0;
+    for (id, repository) in [(1, "alpha"), (2, "alpha"), (3, "alpha"), (4, "beta")] {
+        desk.queue(vec![wants(id, repository, "uno", &[])]);
+        let begun = assigned(&desk.free("a", "b", grant)).iter().map(|(_, key)| key.job).collect::<Vec<_>>();
+        assert_eq!(begun, [id], "of {repository}");
+        grant = desk.given(id).expect("a board").grant;
+        end(&mut desk, id, Outcome::Infra);
+        desk.give(Input::Cancel(vec![id], "somebody".to_string()));
+    }
+    desk.free("a", "b", grant);
+    assert_eq!(assigned(&desk.queue(vec![wants(5, "gamma", "uno", &[])])), []);
+    assert!(desk.waiting(5).contains("a/b (had trouble 3 times in a row"), "two of alpha count: {}", desk.waiting(5));
+    assert_eq!(assigned(&desk.pass(30_000)), [("a", key(5, 1))]);
+    // Another board that has its name has none of its troubles.
+    desk.queue(vec![wants(6, "alpha", "esp32", &[])]);
+    desk.bench("a", 1, &[offered("b", "esp32", &[])], &[]);
+    assert_eq!(assigned(&desk.free("a", "b", 99)), [("a", key(6, 1))]);
+}

@@ -4,8 +4,9 @@
 //! grant or a later one. Numbers of grants are larger than any that an agent has said, so that what it said before it heard of a
 //! grant never counts after it. A job at a board takes no slot, and none begins while its agent offers no slots.
 
-use super::trouble::{Met, weight};
-use super::{Agent, Job, Queue, Scheduler};
+use super::trouble::{Met, Row, TROUBLES, weight};
+use super::{Agent, Job, Policy, Queue, Scheduler};
+use crate::clock::Now;
 use crate::job::{JobId, JobKey};
 use crate::limits::Millis;
 use crate::ordered::Map;
@@ -14,11 +15,14 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+/// Repositories whose troubles at one board are counted at most.
+const REPOSITORIES: usize = 64;
+
 /// Boards that are named where a job waits for one: more would not be read.
 const SHOWN: usize = 3;
 
 /// A board as its agent told of it on its present link.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct Board {
     offered: OfferedBoard,
     /// Number of the latest grant on this link.
@@ -26,6 +30,26 @@ pub(super) struct Board {
     free: bool,
     /// Who has it, where that is no job.
     busy: Option<String>,
+    /// Troubles in a row of each repository there: those of one take it away from that one alone.
+    troubles: Map<String, Row>,
+}
+
+impl Board {
+    /// One more trouble of a repository there. Gives how many in a row that makes, and the end of the pause that it brings.
+    fn trouble(&mut self, now: Now, repository: &str, why: &str, policy: &Policy) -> (u32, Option<Millis>) {
+        if self.troubles.len() >= REPOSITORIES && !self.troubles.contains_key(repository) {
+            let oldest = self.troubles.iter().min_by_key(|(_, row)| row.until()).map(|(name, _)| name.clone());
+            oldest.map(|name| self.troubles.remove(&name));
+        }
+        let row = self.troubles.get_or_default(repository.to_string());
+        row.add(why);
+        (row.count(), row.pause(now, policy))
+    }
+
+    /// Why a repository gets it not now, where it is paused for that one alone, and for how many seconds.
+    fn paused_for(&self, now: Millis, repository: &str) -> Option<(String, u64)> {
+        self.troubles.get(repository)?.describe(now)
+    }
 }
 
 /// What a board's troubles are counted under, among those of its agent's platforms. No platform has a blank in its name.
@@ -62,7 +86,11 @@ impl Agent {
         let mut before = core::mem::take(&mut self.boards);
         for offered in offered {
             let same = before.remove(&offered.name).filter(|known| known.offered == offered);
-            let board = same.unwrap_or(Board { latest: 0, free: false, busy: None, offered });
+            if same.is_none() {
+                // Troubles of another one that had its name are not its.
+                self.rows.remove(&place_of(&offered.name));
+            }
+            let board = same.unwrap_or(Board { latest: 0, free: false, busy: None, troubles: Map::new(), offered });
             self.boards.insert(board.offered.name.clone(), board);
         }
     }
@@ -80,6 +108,47 @@ impl Agent {
             Self { slots: 0, .. } => Some("its agent takes no jobs now"),
             _ => None,
         }
+    }
+
+    /// Trouble at one of its boards. One repository's set that board aside for it alone; those of at least two, three in all, for
+    /// everybody. As many as pause one repository do not count for the others: it would keep them from it by itself. Gives
+    /// the ends of the pauses that this brings.
+    pub(super) fn trouble_at(
+        &mut self,
+        now: Now,
+        name: &str,
+        repository: &str,
+        why: &str,
+        policy: &Policy,
+    ) -> Vec<Millis> {
+        // One that is not offered any more is given to nobody.
+        let Some(board) = self.boards.get_mut(name) else { return Vec::new() };
+        let (count, pause) = board.trouble(now, repository, why, policy);
+        let mut ends: Vec<Millis> = pause.into_iter().collect();
+        if count < TROUBLES {
+            let row = self.row_of(&place_of(name));
+            row.add(why);
+            // Two of one are fewer than make a pause, so that there are others among as many as do.
+            ends.extend(row.pause(now, policy));
+        }
+        ends
+    }
+
+    /// A job of this repository had none at a board.
+    pub(super) fn no_trouble_at(&mut self, name: &str, repository: &str) {
+        if let Some(board) = self.boards.get_mut(name) {
+            board.troubles.remove(repository);
+        }
+    }
+
+    /// Boards that repositories do not get for a while, each in a sentence.
+    pub(super) fn paused_boards(&self, now: Millis) -> impl Iterator<Item = String> {
+        self.boards.iter().flat_map(move |(name, board)| {
+            board.troubles.iter().filter_map(move |(repository, row)| {
+                let (row, seconds) = row.describe(now)?;
+                Some(format!("board {name} {row}, all of {repository}; no job of that there for {seconds} s"))
+            })
+        })
     }
 
     /// It does not run an attempt any more; false if it did not before.
@@ -157,6 +226,7 @@ impl Scheduler {
     pub(super) fn board_for<'a>(
         &'a self,
         now: Millis,
+        repository: &str,
         wanted: &WantedBoard,
         met: &[Met],
     ) -> Option<(&'a str, &'a str)> {
@@ -164,7 +234,8 @@ impl Scheduler {
         for (name, agent) in self.bench_agents().filter(|(_, agent)| agent.keeps_its_boards().is_none()) {
             for board in agent.boards_like(wanted).filter(|board| board.free) {
                 let place = place_of(&board.offered.name);
-                if agent.rows.get(&place).is_some_and(|row| row.paused(now)) {
+                let paused = agent.rows.get(&place).is_some_and(|row| row.paused(now));
+                if paused || board.paused_for(now, repository).is_some() {
                     continue;
                 }
                 let found = (weight(met, name, &place), agent.at_boards.len(), name, board.offered.name.as_str());
@@ -228,7 +299,17 @@ impl Scheduler {
             let old = if others.is_empty() { "" } else { " and is new enough to fetch what other jobs made" };
             return format!("no agent has offered {wanted}{old} yet; expires {end} after it was queued");
         }
-        let told = |row: &&BoardRow| format!("{}/{} ({})", row.agent, row.offered.name, row.what);
+        let told = |row: &&BoardRow| {
+            let board = self.agents.get(&row.agent).and_then(|agent| agent.boards.get(&row.offered.name));
+            let own = board.filter(|_| row.free).and_then(|board| board.paused_for(now, &job.record.repository));
+            match own {
+                Some((why, seconds)) => format!(
+                    "{}/{} ({why}, all of this repository; no job of it for {seconds} s)",
+                    row.agent, row.offered.name
+                ),
+                None => format!("{}/{} ({})", row.agent, row.offered.name, row.what),
+            }
+        };
         let mut told: Vec<String> = fitting.iter().take(SHOWN).map(told).collect();
         if fitting.len() > SHOWN {
             told.push(format!("{} more", fitting.len() - SHOWN));

@@ -82,7 +82,10 @@ impl Scheduler {
             let met = self.jobs.get(&id).map_or(&[][..], |job| &job.met);
             let found = || self.agent_for(now.steady, &queue.repository, queue.wanted(), met);
             let agent: Option<Found<'_>> = match (&queue.board, met) {
-                (Some(board), _) => self.board_for(now.steady, board, met).map(|(agent, board)| (agent, Some(board))),
+                (Some(board), _) => {
+                    let found = self.board_for(now.steady, &queue.repository, board, met);
+                    found.map(|(agent, board)| (agent, Some(board)))
+                }
                 (None, [_, ..]) => found().map(|agent| (agent, None)),
                 (None, []) => {
                     let known = agents.get_or_insert_with((queue.repository.as_str(), queue.wanted()), found);

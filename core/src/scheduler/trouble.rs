@@ -18,7 +18,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 /// Troubles in a row after which there is a pause.
-const TROUBLES: u32 = 3;
+pub(super) const TROUBLES: u32 = 3;
 /// Repositories whose troubles are counted at most: more than one master is configured for.
 const REPOSITORIES: usize = 4096;
 /// Places where a job met trouble that are remembered: more than it is tried at.
@@ -39,13 +39,22 @@ impl Row {
         now < self.until
     }
 
-    fn add(&mut self, why: &str) {
+    pub(super) fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// When its pause ends, or ended.
+    pub(super) fn until(&self) -> Millis {
+        self.until
+    }
+
+    pub(super) fn add(&mut self, why: &str) {
         self.count = self.count.saturating_add(1);
         self.why = why.chars().take(WHY).collect();
     }
 
     /// Begins a pause if the row is long enough for one; gives its end.
-    fn pause(&mut self, now: Now, policy: &Policy) -> Option<Millis> {
+    pub(super) fn pause(&mut self, now: Now, policy: &Policy) -> Option<Millis> {
         let more = self.count.checked_sub(TROUBLES)?;
         self.until = now.steady.saturating_add(policy.aside_ms << more.min(DOUBLINGS));
         Some(self.until)
@@ -159,7 +168,7 @@ impl Agent {
         rows.retain(|platform, _| offered(platform) || board(platform));
     }
 
-    fn row_of(&mut self, platform: &str) -> &mut Row {
+    pub(super) fn row_of(&mut self, platform: &str) -> &mut Row {
         if self.rows.len() >= PLATFORMS && !self.rows.contains_key(platform) {
             let oldest = self.rows.iter().min_by_key(|(_, row)| row.until).map(|(name, _)| name.clone());
             oldest.map(|name| self.rows.remove(&name));
@@ -205,6 +214,11 @@ impl Scheduler {
         job.meet(Some(name.to_string()), blame);
         let platform = job.place();
         let Some(agent) = self.agents.get_mut(name) else { return self.bugs.note("trouble: no such agent") };
+        if let Some(given) = &job.record.given {
+            let ends = agent.trouble_at(now, &given.name, &job.record.repository, why, &self.policy);
+            self.pauses.extend(ends);
+            return;
+        }
         let row = agent.row_of(&platform);
         row.add(why);
         self.pauses.extend(row.pause(now, &self.policy));
@@ -222,6 +236,9 @@ impl Scheduler {
         self.repositories.remove(&job.record.repository);
         if let Some(agent) = self.agents.get_mut(name) {
             agent.rows.remove(&job.place());
+            if let Some(given) = &job.record.given {
+                agent.no_trouble_at(&given.name, &job.record.repository);
+            }
         }
     }
 
@@ -245,6 +262,7 @@ impl Scheduler {
             let (row, seconds) = row.describe(now)?;
             Some(format!("{} {row}; no job of it for {seconds} s", described(platform)))
         });
-        lines.collect()
+        let boards = self.agents.get(agent).into_iter().flat_map(|agent| agent.paused_boards(now));
+        lines.chain(boards).collect()
     }
 }
