@@ -202,6 +202,12 @@ impl JobRecord {
             _ => self.state.word(),
         }
     }
+
+    /// What was found at its end, in a finer word than that of its state.
+    pub fn finding(&self) -> Option<&str> {
+        let finding = self.verdict.as_ref()?.verdict.as_ref()?;
+        (self.state.ended() && finding.word != self.word()).then_some(finding.word.as_str())
+    }
 }
 
 /// An agent that may join.

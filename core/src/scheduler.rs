@@ -15,7 +15,7 @@ mod unit;
 mod unit_table;
 mod waiting;
 
-pub use self::boards::BoardRow;
+pub use self::boards::{BoardHolder, BoardRow};
 pub use self::needs::skipped_by;
 pub use self::time::CANCEL_FULL_MS;
 pub use self::unit_table::{Holder, Holding, UnitRow, Waiter};

@@ -17,7 +17,7 @@ use sai_core::job::JobKey;
 use sai_core::ledger::ActionRecord;
 use sai_core::limits::Millis;
 use sai_core::ordered::{Map, Set};
-use sai_core::scheduler::UnitRow;
+use sai_core::scheduler::{BoardRow, UnitRow};
 use sai_core::turns::{self, Turns};
 use sai_core::wire::MasterMessage;
 use smol::channel::{Receiver, Sender, TrySendError};
@@ -559,6 +559,10 @@ impl Running {
             let like = |(one, other): (&UnitRow, &UnitRow)| one.is_much_like(other);
             units = table.len() != live.unit_table.len() || !table.iter().zip(&live.unit_table).all(like);
             live.unit_table = table;
+            let boards = self.hub.scheduler().boards(now);
+            let like = |(one, other): (&BoardRow, &BoardRow)| one.is_much_like(other);
+            units |= boards.len() != live.boards.len() || !boards.iter().zip(&live.boards).all(like);
+            live.boards = boards;
             let troubles = live.repositories.iter().filter_map(|repository| {
                 let trouble = self.hub.scheduler().repository_trouble(&repository.name)?;
                 Some((repository.name.clone(), trouble))

@@ -8,7 +8,7 @@ use sai_core::bug;
 use sai_core::forge_page::ForgePage;
 use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::ordered::{Map, Set};
-use sai_core::scheduler::UnitRow;
+use sai_core::scheduler::{BoardRow, UnitRow};
 use smol::channel;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -102,6 +102,8 @@ pub struct Live {
     pub units: Vec<String>,
     /// The same, and who waits, for the page.
     pub unit_table: Vec<UnitRow>,
+    /// Boards that agents offer.
+    pub boards: Vec<BoardRow>,
     /// Sentences for the top of every page, such as "no new jobs: the disk is nearly full".
     pub notices: Vec<String>,
     /// Durable length of each running attempt's log.

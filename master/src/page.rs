@@ -320,8 +320,10 @@ impl Answer<'_> {
                 self.html(200, agents::page(&view, &self.visitor))
             }
             Route::Units => {
-                let table = library.live().unit_table.clone();
-                self.html(200, unit_list::page(&table, &self.visitor))
+                let live = library.live();
+                let (table, boards) = (live.unit_table.clone(), live.boards.clone());
+                drop(live);
+                self.html(200, unit_list::page(&table, &boards, &self.visitor))
             }
             Route::SignOut => self.may_act().unwrap_or_else(|| self.sign_out()),
             Route::Do(action) => self.act(action),
@@ -444,7 +446,10 @@ impl Answer<'_> {
                 api::tests(&library.cases(&view))
             }),
             ApiRoute::Agents => Some(api::agents(&library.agents(false).agents)),
-            ApiRoute::Units => Some(api::units(&library.live().unit_table)),
+            ApiRoute::Units => {
+                let live = library.live();
+                Some(api::units(&live.unit_table, &live.boards))
+            }
             ApiRoute::Repositories => Some(api::repositories(&library.live().repositories)),
             ApiRoute::Log(id) => {
                 let from = number_field(query, "from").unwrap_or(0);

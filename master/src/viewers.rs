@@ -203,8 +203,10 @@ fn changed(library: &Library, shown: &Shown, who: Option<String>, dirty: Option<
         Shown::Event { id, .. } => changed_event(library, *id, dirty, visitor.now),
         Shown::Agents { .. } => changed_agents(library, &visitor),
         Shown::Units => {
-            let table = library.live().unit_table.clone();
-            vec![Fragment::new("units", |html| unit_list::list(html, &table, &visitor)).part(u64::MAX)]
+            let live = library.live();
+            let (table, boards) = (live.unit_table.clone(), live.boards.clone());
+            drop(live);
+            vec![Fragment::new("units", |html| unit_list::list(html, &table, &boards, &visitor)).part(u64::MAX)]
         }
         Shown::Job { .. } => Vec::new(),
     }

@@ -51,7 +51,7 @@ impl Reader<'_> {
         // What is compiled is let go: of a thousand boards it would be too much.
         let timeout_s = trial.timeout_ms.div_ceil(1000);
         let text = json::written(value);
-        good.then(|| Board { at: value.at, kind: trial.kind, tags: trial.tags, images, timeout_s, text })
+        good.then_some(Board { at: value.at, kind: trial.kind, tags: trial.tags, images, timeout_s, text })
     }
 
     /// Images travel as what their job keeps, so that those which no `artifacts` keep would never come.

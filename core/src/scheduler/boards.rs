@@ -7,7 +7,7 @@
 use super::trouble::{Met, Row, TROUBLES, weight};
 use super::{Agent, Job, Policy, Queue, Scheduler};
 use crate::clock::Now;
-use crate::job::{JobId, JobKey};
+use crate::job::JobKey;
 use crate::limits::Millis;
 use crate::ordered::Map;
 use crate::units::{GivenBoard, OfferedBoard, WantedBoard, Wants};
@@ -64,12 +64,44 @@ pub struct BoardRow {
     pub agent: String,
     /// What its agent says of it.
     pub offered: OfferedBoard,
-    /// The job that has it, if one has.
-    pub job: Option<JobId>,
+    /// The attempt that has it, if one has.
+    pub holder: Option<BoardHolder>,
     /// Whether it can be given.
     pub free: bool,
     /// How it stands, for people.
     pub what: String,
+    /// Seconds for which no job gets it after trouble.
+    pub pause_s: Option<u64>,
+    /// Jobs that wait and would do with it.
+    pub waiting: usize,
+}
+
+/// An attempt at a board.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BoardHolder {
+    /// The attempt.
+    pub key: JobKey,
+    /// Number of its grant.
+    pub grant: u64,
+    /// Since when, Unix milliseconds.
+    pub since: u64,
+    /// Until when at most, Unix milliseconds, unless its agent is away meanwhile.
+    pub until: u64,
+}
+
+impl BoardRow {
+    /// Whether the same is to be said of it, but for time that passes.
+    pub fn is_much_like(&self, other: &Self) -> bool {
+        self.pause_s.is_some() == other.pause_s.is_some() && Self { pause_s: other.pause_s, ..self.clone() } == *other
+    }
+
+    /// How it stands in a sentence.
+    pub fn told(&self) -> String {
+        match self.pause_s {
+            Some(seconds) => format!("{}; no job for {seconds} s", self.what),
+            None => self.what.clone(),
+        }
+    }
 }
 
 impl Queue {
@@ -259,29 +291,45 @@ impl Scheduler {
 
     /// All boards, by agent and name.
     pub fn boards(&self, now: Millis) -> Vec<BoardRow> {
-        let mut held: Map<(&str, &str), JobId> = Map::new();
+        let mut held: Map<(&str, &str), BoardHolder> = Map::new();
         for (name, agent) in self.bench_agents() {
             for key in &agent.at_boards {
-                let given = self.jobs.get(&key.job).and_then(|job| job.record.given.as_ref());
-                held.extend(given.map(|given| ((name, given.name.as_str()), key.job)));
+                let job = self.jobs.get(&key.job);
+                held.extend(job.and_then(|job| {
+                    let given = job.record.given.as_ref()?;
+                    let since = job.record.assigned_at.unwrap_or(job.record.queued_at);
+                    let until = since.saturating_add(job.timeout_s.saturating_mul(1000));
+                    Some(((name, given.name.as_str()), BoardHolder { key: *key, grant: given.grant, since, until }))
+                }));
             }
         }
+        let queues = || self.queues.iter().filter_map(|(queue, ids)| Some((queue.board.as_ref()?, ids.len())));
+        let wanted: Vec<(&WantedBoard, usize)> = if self.benches.is_empty() { Vec::new() } else { queues().collect() };
         let mut rows = Vec::new();
         for (name, agent) in self.bench_agents() {
             for (board, known) in &agent.boards {
-                let job = held.get(&(name, board.as_str())).copied();
+                let holder = held.get(&(name, board.as_str())).cloned();
                 let pause = agent.rows.get(&place_of(board)).and_then(|row| row.describe(now));
                 let kept = agent.keeps_its_boards();
-                let what = match (kept, job, &known.busy, pause) {
-                    (Some(kept), ..) => kept.to_string(),
-                    (None, Some(job), ..) => format!("job {job} is there"),
-                    (None, None, Some(busy), _) => format!("busy: {busy}"),
-                    (None, None, None, Some((row, seconds))) => format!("{row}; no job for {seconds} s"),
-                    (None, None, None, None) if known.free => "free".to_string(),
-                    (None, None, None, None) => "its agent has not called it free yet".to_string(),
+                let (what, pause_s) = match (kept, &holder, &known.busy, pause) {
+                    (Some(kept), ..) => (kept.to_string(), None),
+                    (None, Some(holder), ..) => (format!("job {} is there", holder.key.job), None),
+                    (None, None, Some(busy), _) => (format!("busy: {busy}"), None),
+                    (None, None, None, Some((row, seconds))) => (row, Some(seconds)),
+                    (None, None, None, None) if known.free => ("free".to_string(), None),
+                    (None, None, None, None) => ("its agent has not called it free yet".to_string(), None),
                 };
-                let free = what == "free";
-                rows.push(BoardRow { agent: name.to_string(), offered: known.offered.clone(), job, free, what });
+                let idle = kept.is_none() && holder.is_none() && known.busy.is_none() && pause_s.is_none();
+                let fitting = wanted.iter().filter(|(wanted, _)| wanted.is_met_by(&known.offered));
+                rows.push(BoardRow {
+                    agent: name.to_string(),
+                    free: idle && known.free,
+                    waiting: fitting.map(|(_, count)| count).sum(),
+                    offered: known.offered.clone(),
+                    holder,
+                    what,
+                    pause_s,
+                });
             }
         }
         rows
@@ -307,7 +355,7 @@ impl Scheduler {
                     "{}/{} ({why}, all of this repository; no job of it for {seconds} s)",
                     row.agent, row.offered.name
                 ),
-                None => format!("{}/{} ({})", row.agent, row.offered.name, row.what),
+                None => format!("{}/{} ({})", row.agent, row.offered.name, row.told()),
             }
         };
         let mut told: Vec<String> = fitting.iter().take(SHOWN).map(told).collect();

@@ -11,7 +11,7 @@ use miniserde::{Serialize, json};
 use sai_core::git_names::without_credentials;
 use sai_core::ledger::JobRecord;
 use sai_core::ordered::Map;
-use sai_core::scheduler::{Holder, UnitRow, Waiter};
+use sai_core::scheduler::{BoardRow, Holder, Holding, UnitRow, Waiter};
 
 /// One event.
 #[derive(Serialize)]
@@ -148,8 +148,9 @@ struct Agents<'a> {
 /// One unit: so much of something.
 #[derive(Serialize)]
 struct Unit<'a> {
-    name: &'a str,
-    /// A word: amount.
+    /// Of a board it is AGENT/BOARD.
+    name: String,
+    /// A word: amount or board.
     kind: &'a str,
     amount: u32,
     free: u32,
@@ -157,6 +158,12 @@ struct Unit<'a> {
     /// The jobs that wait for it, the next one first; not all of them.
     waiting: Vec<Waiting<'a>>,
     waiting_count: u64,
+    /// Of a board: its agent, its type, what else it is known for, and how it stands in a sentence.
+    agent: Option<&'a str>,
+    #[serde(rename = "type")]
+    board_type: Option<&'a str>,
+    tags: Option<&'a [String]>,
+    standing: Option<String>,
 }
 
 /// An attempt that holds some of a unit.
@@ -383,13 +390,43 @@ pub fn agents(agents: &[AgentView]) -> String {
 
 fn unit_json(row: &UnitRow) -> Unit<'_> {
     Unit {
-        name: &row.name,
+        name: row.name.clone(),
         kind: "amount",
         amount: row.amount,
         free: row.free,
         held: row.holders.iter().map(held_json).collect(),
         waiting: row.waiters.iter().map(waiting_json).collect(),
         waiting_count: row.waiting as u64,
+        agent: None,
+        board_type: None,
+        tags: None,
+        standing: None,
+    }
+}
+
+fn board_json(row: &BoardRow) -> Unit<'_> {
+    let held = row.holder.iter().map(|holder| Held {
+        grant: holder.grant,
+        job: holder.key.job,
+        attempt: holder.key.attempt,
+        agent: &row.agent,
+        amount: 1,
+        since: moment(holder.since),
+        until: moment(holder.until),
+        state: Holding::Granted.word(),
+    });
+    Unit {
+        name: format!("{}/{}", row.agent, row.offered.name),
+        kind: "board",
+        amount: 1,
+        free: u32::from(row.free),
+        held: held.collect(),
+        waiting: Vec::new(),
+        waiting_count: row.waiting as u64,
+        agent: Some(&row.agent),
+        board_type: Some(&row.offered.kind),
+        tags: Some(&row.offered.tags),
+        standing: Some(row.told()),
     }
 }
 
@@ -411,8 +448,8 @@ fn waiting_json(waiter: &Waiter) -> Waiting<'_> {
 }
 
 /// `GET /api/v1/units`: `{"units":[…]}`.
-pub fn units(table: &[UnitRow]) -> String {
-    json::to_string(&Units { units: table.iter().map(unit_json).collect() })
+pub fn units(table: &[UnitRow], boards: &[BoardRow]) -> String {
+    json::to_string(&Units { units: table.iter().map(unit_json).chain(boards.iter().map(board_json)).collect() })
 }
 
 /// `GET /api/v1/repositories`: `{"repositories":[…]}`.

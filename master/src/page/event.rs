@@ -3,7 +3,7 @@
 use super::events::{about, elsewhere, problems};
 use super::grid;
 use super::html::Html;
-use super::layout::{Here, Layout, ask, badge, button, hint, moment, state_badge, subject, titled, took};
+use super::layout::{Here, Layout, ask, badge, button, hint, job_badge, moment, subject, titled, took};
 use super::stages;
 use super::views::{EventView, Visitor, job_took, went_wrong};
 use sai_core::roles::Deed;
@@ -102,7 +102,7 @@ pub fn wrong(html: &mut Html, view: &EventView, now: u64) {
         html.element("ul").with(|html| {
             for job in wrong.iter().take(WRONG_JOBS) {
                 html.element("li").class(job.standing().class()).with(|html| {
-                    state_badge(html, job.standing());
+                    job_badge(html, job);
                     html.element("a").href(format_args!("/job/{}", job.id)).with(|html| {
                         html.name(&job.configuration);
                         html.element("span").class("on").name(&job.platform);

@@ -185,7 +185,7 @@ pub fn bar(html: &mut Html, view: &EventView) {
 /// One job as a row of the event's table.
 pub fn job_row(html: &mut Html, view: &EventView, job: &JobRecord, now: u64) {
     html.element("tr").id(format_args!("job-{}", job.id)).class(job.standing().class()).with(|html| {
-        html.element("td").class("state").with(|html| super::layout::state_badge(html, job.standing()));
+        html.element("td").class("state").with(|html| super::layout::job_badge(html, job));
         html.element("td").class("what").with(|html| {
             html.element("a").href(format_args!("/job/{}", job.id)).with(|html| {
                 html.name(&job.configuration);

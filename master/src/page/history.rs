@@ -2,7 +2,7 @@
 
 use super::filter::Filter;
 use super::html::Html;
-use super::layout::{Here, Layout, moment, revision, state_badge, subject, took};
+use super::layout::{Here, Layout, job_badge, moment, revision, subject, took};
 use super::units;
 use super::views::{Visitor, job_took, went_wrong};
 use sai_core::forge_page::ForgePage;
@@ -183,7 +183,7 @@ fn plot(html: &mut Html, runs: &[Run], now: u64) {
                     .attribute("width", 8)
                     .attribute("height", height)
                     .with(|html| {
-                        let word = run.job.word();
+                        let word = run.job.finding().unwrap_or(run.job.word());
                         html.element("title").show(format_args!("{}: {word}", units::span(*millis)));
                     });
             }
@@ -227,7 +227,7 @@ fn table(html: &mut Html, view: &HistoryView, now: u64) {
         html.element("tbody").with(|html| {
             for Run { event, job } in &view.runs {
                 html.element("tr").with(|html| {
-                    html.element("td").with(|html| state_badge(html, job.standing()));
+                    html.element("td").with(|html| job_badge(html, job));
                     html.element("td").class("what").with(|html| {
                         html.element("a").href(format_args!("/job/{}", job.id)).name(subject(event));
                     });
@@ -248,6 +248,36 @@ fn table(html: &mut Html, view: &HistoryView, now: u64) {
 mod tests {
     use super::super::views::tests::{event, job};
     use super::*;
+    use sai_core::job::{Fault, Finding, Outcome, Verdict};
+
+    #[test]
+    fn what_was_found_is_beside_how_it_ended() {
+        let finding = Some(Finding { word: "no-boot".to_string(), what: None });
+        let verdict = Verdict {
+            outcome: Outcome::Failed,
+            fault: Fault::Job,
+            cause: "it does not boot".to_string(),
+            step: None,
+            status: None,
+            trouble: None,
+            verdict: finding,
+        };
+        let run = |id: u64, state, verdict: &Verdict| {
+            let job = JobRecord { verdict: Some(verdict.clone()), ..job(id, "linux", "fw/board", state) };
+            Run { event: event(id, 1), job }
+        };
+        let passed = Finding { word: "passed".to_string(), what: None };
+        let passed = Verdict { verdict: Some(passed), outcome: Outcome::Passed, ..verdict.clone() };
+        // That of an attempt before says nothing of one under way.
+        let runs = vec![
+            run(3, JobState::Queued, &verdict),
+            run(2, JobState::Passed, &passed),
+            run(1, JobState::Failed, &verdict),
+        ];
+        let text = page(&HistoryView { runs, ..HistoryView::default() }, &Visitor::default());
+        assert!(text.contains("badge failed\">failed</span> <b class=\"finding\"><bdi>no-boot</bdi></b>"), "{text}");
+        assert_eq!(text.matches("class=\"finding\"").count(), 1, "{text}");
+    }
 
     #[test]
     fn flakiness_is_what_passed_and_failed_of_one_revision_or_passed_again() {

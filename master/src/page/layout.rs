@@ -148,6 +148,15 @@ pub fn badge(html: &mut Html, word: &str) {
     html.element("span").class(format_args!("badge {word}")).text(word);
 }
 
+/// How a job stands, and what was found in a finer word.
+pub fn job_badge(html: &mut Html, job: &JobRecord) {
+    state_badge(html, job.standing());
+    if let Some(word) = job.finding() {
+        html.text(" ");
+        html.element("b").class("finding").name(word);
+    }
+}
+
 /// The same for a job's state.
 pub fn state_badge(html: &mut Html, state: JobState) {
     html.element("span").class(format_args!("badge {}", state.class())).text(state.word());

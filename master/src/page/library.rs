@@ -128,7 +128,7 @@ impl Library {
     /// Somebody who looks, now.
     pub fn visitor(&self, who: Option<String>) -> Visitor {
         let live = self.live();
-        let (notices, units) = (live.all_notices(), !live.unit_table.is_empty());
+        let (notices, units) = (live.all_notices(), !live.unit_table.is_empty() || !live.boards.is_empty());
         let of = |who: &String| self.archive.users().into_iter().find(|user| user.name == *who && !user.revoked);
         let powers = who.as_ref().and_then(of).and_then(|user| user.powers);
         Visitor { who, powers, now: now(), notices, units, ..Visitor::default() }

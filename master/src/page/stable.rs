@@ -68,16 +68,21 @@ pub fn artifact(
 /// A picture of how a branch stands: of its newest event that has ended.
 pub fn badge(library: &Library, repository: &str, branch: &str) -> String {
     let view = |event: &EventRecord| Some(library.listed(event.clone())).filter(|view| view.standing().ended());
-    let word = newest(library, repository, branch, view).map_or("unknown", |view| view.standing().word());
-    let colour = match word {
+    let newest = newest(library, repository, branch, view);
+    let standing = newest.as_ref().map_or("unknown", |view| view.standing().word());
+    let colour = match standing {
         "passed" => "#19742f",
         "failed" | "invalid" => "#c02a26",
         _ => "#59636e",
     };
     let label: String = branch.chars().take(BADGE_CHARACTERS).collect();
+    let word = match newest.as_ref().and_then(EventView::finding) {
+        Some(finding) => format!("{standing}: {}", finding.chars().take(BADGE_CHARACTERS).collect::<String>()),
+        None => standing.to_string(),
+    };
     // Letters of the one font that all systems name are at most so wide; texts are fitted to what is reckoned here.
     let width = |text: &str| 12 + 7 * text.chars().count();
-    let (left, right) = (width(&label), width(word));
+    let (left, right) = (width(&label), width(&word));
     let mut html = Html::new();
     html.element("svg")
         .attribute("xmlns", "http://www.w3.org/2000/svg")
@@ -91,7 +96,7 @@ pub fn badge(library: &Library, repository: &str, branch: &str) -> String {
                 let rect = html.element("rect").attribute("x", x).attribute("width", width);
                 rect.attribute("height", 20).attribute("fill", fill).empty();
             }
-            for (x, width, text) in [(0, left, label.as_str()), (left, right, word)] {
+            for (x, width, text) in [(0, left, label.as_str()), (left, right, word.as_str())] {
                 html.element("text")
                     .attribute("x", x + width / 2)
                     .attribute("y", 14)

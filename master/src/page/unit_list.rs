@@ -1,51 +1,98 @@
-//! Units as they stand → the page of who holds what, until when at most, and who waits in which order.
+//! Units and boards as they stand → the page of who holds what, until when at most, and who waits in which order.
 
 use super::html::{Html, path_part};
 use super::layout::{Here, Layout, ask, badge, hint, moment};
 use super::units;
 use super::views::Visitor;
 use sai_core::roles::Deed;
-use sai_core::scheduler::{Holder, Holding, UnitRow};
+use sai_core::scheduler::{BoardRow, Holder, Holding, UnitRow};
 
 /// Units that the page shows: a configuration has some.
 const SHOWN: usize = 200;
 
 /// The page.
-pub fn page(table: &[UnitRow], visitor: &Visitor) -> String {
+pub fn page(table: &[UnitRow], boards: &[BoardRow], visitor: &Visitor) -> String {
     let live = Some("/live?page=units".to_string());
     Layout { title: "Units", state: None, here: Here::Units, visitor, live }.page(|html| {
         html.element("div").class("heading").with(|html| html.element("h1").text("Units"));
         if !visitor.may(Deed::Build, None) {
             hint(html, visitor, "a builder", "free what a lost agent holds");
         }
-        list(html, table, visitor);
+        list(html, table, boards, visitor);
     })
 }
 
-/// The table, replaced as a whole.
-pub fn list(html: &mut Html, table: &[UnitRow], visitor: &Visitor) {
+/// The tables, replaced as a whole.
+pub fn list(html: &mut Html, table: &[UnitRow], boards: &[BoardRow], visitor: &Visitor) {
     html.element("div").id("units").with(|html| {
-        if table.is_empty() {
+        if table.is_empty() && boards.is_empty() {
             html.element("p").class("empty").text(
                 "No units. “units” in the master's configuration says which there are, such as {\"licences\": 2}.",
             );
             return;
         }
-        html.element("section").class("panel jobs").with(|html| {
-            html.element("table").with(|html| {
-                html.element("thead").with(|html| {
-                    html.element("tr").with(|html| {
-                        for column in ["State", "Unit", "Kind", "Amount", "Held by", "Next in turn"] {
-                            html.element("th").attribute("scope", "col").text(column);
-                        }
-                    });
+        let units = ["State", "Unit", "Kind", "Amount", "Held by", "Next in turn"];
+        panel(html, &units, table, |html, unit| row(html, unit, visitor));
+        let of_boards = ["State", "Board", "Type", "Agent", "How it stands", "Waiting"];
+        panel(html, &of_boards, boards, |html, board| board_row(html, board, visitor));
+    });
+}
+
+fn panel<T>(html: &mut Html, columns: &[&str], rows: &[T], row: impl Fn(&mut Html, &T)) {
+    if rows.is_empty() {
+        return;
+    }
+    html.element("section").class("panel jobs").with(|html| {
+        html.element("table").with(|html| {
+            html.element("thead").with(|html| {
+                html.element("tr").with(|html| {
+                    for column in columns {
+                        html.element("th").attribute("scope", "col").text(column);
+                    }
                 });
-                html.element("tbody").with(|html| table.iter().take(SHOWN).for_each(|unit| row(html, unit, visitor)));
             });
-            if table.len() > SHOWN {
-                html.element("p").class("muted").show(format_args!("and {} more", table.len() - SHOWN));
+            html.element("tbody").with(|html| rows.iter().take(SHOWN).for_each(|one| row(html, one)));
+        });
+        if rows.len() > SHOWN {
+            html.element("p").class("muted").show(format_args!("and {} more", rows.len() - SHOWN));
+        }
+    });
+}
+
+fn board_row(html: &mut Html, board: &BoardRow, visitor: &Visitor) {
+    let BoardRow { agent, offered, holder, free, waiting, .. } = board;
+    let id = format_args!("board-{}-{}", path_part(agent), path_part(&offered.name)).to_string();
+    html.element("tr").id(id).with(|html| {
+        let state = match (free, holder) {
+            (true, _) => "free",
+            (false, Some(_)) => "busy",
+            (false, None) => "away",
+        };
+        html.element("td").class("state").with(|html| badge(html, state));
+        html.element("td").class("what").with(|html| html.element("b").name(&offered.name));
+        html.element("td").with(|html| {
+            html.name(&offered.kind);
+            if !offered.tags.is_empty() {
+                html.text(" with ").name(&offered.tags.join(", "));
             }
         });
+        html.element("td").with(|html| {
+            html.element("a").href(format_args!("/agents#agent-{}", path_part(agent))).name(agent);
+        });
+        html.element("td").class("why").with(|html| match holder {
+            Some(holder) => {
+                let key = holder.key;
+                html.element("a")
+                    .href(format_args!("/job/{}/{}", key.job, key.attempt))
+                    .show(format_args!("job {key}"));
+                html.text(", since ");
+                moment(html, holder.since, visitor.now);
+                let left = units::span(holder.until.saturating_sub(visitor.now));
+                html.text(", for ").show(format_args!("{left} more at most"));
+            }
+            None => _ = html.name(&board.told()),
+        });
+        html.element("td").show(units::count(*waiting as u64));
     });
 }
 
@@ -135,7 +182,8 @@ fn waiters(html: &mut Html, unit: &UnitRow) {
 mod tests {
     use super::*;
     use sai_core::job::JobKey;
-    use sai_core::scheduler::Waiter;
+    use sai_core::scheduler::{BoardHolder, Waiter};
+    use sai_core::units::OfferedBoard;
 
     fn unit(holding: Holding) -> UnitRow {
         let key = JobKey { job: 7, attempt: 2 };
@@ -153,7 +201,7 @@ mod tests {
     #[test]
     fn a_unit_is_told_with_its_holders_and_whose_turn_is_next() {
         let visitor = Visitor { now: 5_000, ..Visitor::default() };
-        let text = page(&[unit(Holding::Granted)], &visitor);
+        let text = page(&[unit(Holding::Granted)], &[], &visitor);
         for part in [
             "1 of 2 free",
             "<a href=\"/job/7/2\">job 7-2</a>",
@@ -165,15 +213,57 @@ mod tests {
             assert!(text.contains(part), "{part}: {text}");
         }
         assert!(!text.contains("<form method=\"post\" action=\"/units") && !text.contains("rock<"), "{text}");
-        assert!(page(&[], &visitor).contains("No units."));
+        assert!(page(&[], &[], &visitor).contains("No units."));
+    }
+
+    #[test]
+    fn boards_are_told_with_who_has_them_or_why_nobody_gets_them() {
+        let board = |name: &str, holder: Option<BoardHolder>, what: &str, pause_s| BoardRow {
+            agent: "rock<5>".to_string(),
+            offered: OfferedBoard { name: name.to_string(), kind: "uno".to_string(), tags: vec!["leds".to_string()] },
+            free: what == "free",
+            what: what.to_string(),
+            waiting: 3,
+            holder,
+            pause_s,
+        };
+        let key = JobKey { job: 7, attempt: 2 };
+        let holder = BoardHolder { key, grant: 4, since: 1_000, until: 95_000 };
+        let boards = [
+            board("b-1", Some(holder), "job 7 is there", None),
+            board("b-2", None, "free", None),
+            board("b-3", None, "had trouble 3 times in a row, last: <b>", Some(17)),
+        ];
+        let text = page(&[], &boards, &Visitor { now: 5_000, ..Visitor::default() });
+        for part in [
+            "<a href=\"/job/7/2\">job 7-2</a>",
+            "1 min 30 s more at most",
+            "badge busy",
+            "badge free",
+            "had trouble 3 times in a row, last: &lt;b&gt;; no job for 17 s",
+            "leds",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(!text.contains("No units.") && !text.contains("rock<") && !text.contains("/units/grant"), "{text}");
+        let told = crate::page::api::units(&[], &boards);
+        for part in [
+            "\"name\":\"rock<5>/b-1\",\"kind\":\"board\",\"amount\":1,\"free\":0,\"held\":[{\"grant\":4,\"job\":7,\"attempt\":2",
+            "\"name\":\"rock<5>/b-2\",\"kind\":\"board\",\"amount\":1,\"free\":1",
+            "\"waiting_count\":3,\"agent\":\"rock<5>\",\"type\":\"uno\",\"tags\":[\"leds\"],\"standing\":\"free\"",
+        ] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+        let later = BoardRow { pause_s: Some(16), ..boards[2].clone() };
+        assert!(boards[2].is_much_like(&later) && !boards[2].is_much_like(&boards[1]), "time alone is no news");
     }
 
     #[test]
     fn freeing_asks_first_and_says_what_it_means() {
         let visitor = Visitor { who: Some("ann".to_string()), ..Visitor::default() };
-        let text = page(&[unit(Holding::Revoked)], &visitor);
+        let text = page(&[unit(Holding::Revoked)], &[], &visitor);
         assert!(text.contains("action=\"/units/grant/12/free\"") && text.contains("Free grant 12"), "{text}");
         assert!(text.contains("token is revoked") && text.contains("is used twice"), "{text}");
-        assert!(page(&[unit(Holding::Granted)], &visitor).contains("Its job runs"));
+        assert!(page(&[unit(Holding::Granted)], &[], &visitor).contains("Its job runs"));
     }
 }

@@ -195,6 +195,13 @@ impl EventView {
         }
     }
 
+    /// What was found, in a finer word than how it stands, where all of its jobs that went wrong agree.
+    pub fn finding(&self) -> Option<&str> {
+        let mut wrong = self.jobs.iter().filter(|job| went_wrong(job.standing()));
+        let word = wrong.next()?.finding()?;
+        wrong.all(|job| job.finding() == Some(word)).then_some(word)
+    }
+
     /// For how long any of its jobs was queued or under way, up to `now`, milliseconds. What lies between a first build
     /// and a later rebuild does not count.
     pub fn took(&self, now: u64) -> Option<u64> {
