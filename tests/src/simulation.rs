@@ -6,6 +6,7 @@
 //! Same seed, same world. First trouble is made for some virtual minutes; then it stops, and everything must come to
 //! its end.
 
+mod benches;
 mod bug;
 mod checks;
 mod disk;
@@ -109,6 +110,8 @@ pub struct Summary {
     pub unblocked: u64,
     /// Attempts started that hold units.
     pub granted: u64,
+    /// Attempts started at boards.
+    pub at_boards: u64,
     /// Attempts that met a broken image.
     pub broken_images: u64,
     /// Logs packed.
@@ -155,6 +158,7 @@ impl Summary {
         self.skipped += other.skipped;
         self.unblocked += other.unblocked;
         self.granted += other.granted;
+        self.at_boards += other.at_boards;
         self.broken_images += other.broken_images;
         self.packs += other.packs;
         self.failed_flushes += other.failed_flushes;

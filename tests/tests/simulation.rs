@@ -96,6 +96,7 @@ fn all_worlds_keep_every_promise() {
                 ("skipped jobs", sum.skipped),
                 ("jobs whose needs had passed", sum.unblocked),
                 ("attempts that hold units", sum.granted),
+                ("attempts at boards", sum.at_boards),
                 ("attempts in broken images", sum.broken_images),
                 ("packed logs", sum.packs / 4),
                 ("flushes that failed", sum.failed_flushes),
@@ -229,6 +230,11 @@ fn a_job_that_a_start_overlooks_is_caught() {
 #[test]
 fn a_look_that_is_never_repeated_is_caught() {
     is_caught(Bug::LookNeverRepeated, &["pushes are seen", "everything ends"]);
+}
+
+#[test]
+fn a_board_that_is_called_free_while_it_is_held_is_caught() {
+    is_caught(Bug::BoardFreeWhileHeld, &["boards"]);
 }
 
 #[test]

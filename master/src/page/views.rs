@@ -466,6 +466,32 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn an_event_has_a_finer_word_where_all_that_went_wrong_have_it() {
+        let found = |id: u64, state: JobState, word: &str| {
+            let finding = Some(sai_core::job::Finding { word: word.to_string(), what: None });
+            let (outcome, fault) = (sai_core::job::Outcome::Failed, sai_core::job::Fault::Job);
+            let cause = String::new();
+            let end = sai_core::job::Verdict {
+                outcome,
+                fault,
+                cause,
+                step: None,
+                status: None,
+                trouble: None,
+                verdict: finding,
+            };
+            JobRecord { verdict: Some(end), ..job(id, "linux", "fw/board", state) }
+        };
+        let passed = job(1000, "linux", "fw", JobState::Passed);
+        let view = |jobs: Vec<JobRecord>| EventView::new(event(1, jobs.len() as u32), jobs, &Live::default());
+        let boot = |id| found(id, JobState::Failed, "no-boot");
+        assert_eq!(view(vec![passed.clone(), boot(1001), boot(1002)]).finding(), Some("no-boot"));
+        assert_eq!(view(vec![boot(1001), found(1002, JobState::Failed, "silent")]).finding(), None);
+        assert_eq!(view(vec![boot(1001), job(1002, "linux", "x", JobState::Failed)]).finding(), None);
+        assert_eq!(view(vec![passed, found(1001, JobState::Queued, "no-boot")]).finding(), None);
+    }
+
+    #[test]
     fn an_event_stands_as_its_jobs_do() {
         use JobState::*;
         assert_eq!(standing(&[]), Standing::Empty);

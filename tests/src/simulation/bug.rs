@@ -44,6 +44,8 @@ pub enum Bug {
     LookNeverRepeated,
     /// The master takes twice as much of each unit as there is for what there is.
     UnitGivenTwice,
+    /// An agent calls a board free that it has just given to an attempt.
+    BoardFreeWhileHeld,
     /// A supervisor takes every step for one that went well.
     StatusUnheard,
     /// A supervisor drops what finds no room on its disk.
@@ -52,7 +54,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::AckBeforeFlush,
         Self::NoRewindOnResume,
         Self::DoubleAssignment,
@@ -72,6 +74,7 @@ impl Bug {
         Self::JobForgotten,
         Self::LookNeverRepeated,
         Self::UnitGivenTwice,
+        Self::BoardFreeWhileHeld,
         Self::StatusUnheard,
         Self::FullDiskDrops,
     ];

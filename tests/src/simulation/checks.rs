@@ -122,9 +122,10 @@ impl World {
             MasterMessage::Assign(assignment) => {
                 let (Some(hub), Some(host)) = (&self.master.hub, self.network.host(link)) else { return Ok(()) };
                 let name = &self.hosts[host].name;
-                let runs = hub.scheduler().runs(name).count();
+                let runs = hub.scheduler().runs(name).filter(|key| !self.is_at_board(*key)).count();
                 let slots = hub.connected().get(name).map_or(0, |connected| connected.hello.slots);
-                if runs as u64 > u64::from(slots) {
+                // One that came back with more than it offers now may still be given a board.
+                if assignment.board.is_none() && runs as u64 > u64::from(slots) {
                     return self.broken("slots", format!("{name} has {slots}, and {runs} attempts"));
                 }
                 let key = assignment.key;
@@ -159,6 +160,13 @@ impl World {
     pub(super) fn check_decision(&mut self, record: &JobRecord) -> Outcome {
         let Some(hub) = &self.master.hub else { return Ok(()) };
         match record.state {
+            JobState::Expired if record.board.is_some() => {
+                let wanted = record.board.as_ref();
+                let mut here = hub.connected().values().filter_map(|connected| connected.hello.boards.as_ref());
+                if here.any(|boards| boards.iter().any(|one| wanted.is_some_and(|wanted| wanted.is_met_by(one)))) {
+                    return self.broken("expiry", format!("job {} expired, a board for it is there", record.id));
+                }
+            }
             JobState::Expired => {
                 let mut here = hub.connected().values().flat_map(|connected| &connected.hello.platforms);
                 if here.any(|offered| serves(offered, &record.platform)) {
@@ -202,6 +210,7 @@ impl World {
         let due = hub.deadline().is_some_and(|due| due <= self.now);
         let ready = scheduler.jobs().filter(|record| {
             record.standing() == JobState::Queued
+                && record.board.is_none()
                 && !due
                 && scheduler.waiting(self.now, record.id).is_some_and(|why| {
                     !["tried again", "no job is started", "wants", "what it wants"]
@@ -209,6 +218,12 @@ impl World {
                         .any(|begin| why.starts_with(begin))
                 })
         });
+        let free_board = |why: &String| why.starts_with("wants a board") && why.contains("(free)");
+        for record in scheduler.jobs().filter(|record| record.board.is_some() && !due) {
+            if let Some(why) = scheduler.waiting(self.now, record.id).filter(free_board) {
+                return self.broken("no idling", format!("job {} waits for a board: {why}", record.id));
+            }
+        }
         let assigned: Vec<_> = releases
             .iter()
             .filter_map(|release| match release {
@@ -224,13 +239,17 @@ impl World {
                 if !serving.any(|offered| free(&offered)) {
                     continue;
                 }
-                let runs = scheduler.runs(name).count() as u64;
+                let runs = scheduler.runs(name).filter(|key| !self.is_at_board(*key)).count() as u64;
                 if runs < u64::from(connected.hello.slots) && scheduler.aside(name).is_none() {
                     let why = scheduler.waiting(self.now, record.id);
                     return self.broken("no idling", format!("job {} waits, {name} could take it: {why:?}", record.id));
                 }
                 for (link, key) in &assigned {
                     let first = scheduler.job(key.job).map_or(i32::MAX, |first| first.priority);
+                    // What is at a board took no slot away.
+                    if self.is_at_board(*key) {
+                        continue;
+                    }
                     // Who wants units may have had to leave them to one that collects.
                     if *link == connected.link && record.priority > first && record.units.is_none() {
                         return self.broken("priority", format!("{key} went before job {} at {name}", record.id));
@@ -449,8 +468,9 @@ impl World {
         if self.oracle.attempts.contains_key(&key) {
             return self.broken("started once", format!("{key} is started again at {}", here.name));
         }
-        if !here.liar && here.directories.len() >= here.slots_ever as usize {
-            let (slots, runs) = (here.slots_ever, here.directories.len());
+        let runs = here.directories.keys().filter(|key| !self.is_at_board(**key)).count();
+        if !here.liar && !self.is_at_board(key) && runs >= here.slots_ever as usize {
+            let slots = here.slots_ever;
             return self.broken("slots", format!("{} never had more than {slots} and holds {runs}", here.name));
         }
         if !self.oracle.welcomed.contains(&here.identity) {

@@ -147,7 +147,9 @@ impl World {
         }
         let slots = self.random.between(1, 3) as u32;
         let identity = identity(&mut self.random);
-        self.hosts.push(Host::new(name, identity, platforms, slots));
+        let mut host = Host::new(name, identity, platforms, slots);
+        host.bench = self.random_bench();
+        self.hosts.push(host);
         self.break_image();
         let latest = if self.random.chance(200) { self.temper.quiet_after } else { 3_000 };
         let wait = self.random.below(latest);
@@ -174,7 +176,7 @@ impl World {
                 root: None,
                 needs: (0..index as u32).filter(|_| graph && self.random.chance(450)).collect(),
                 units: self.random_units(),
-                board: None,
+                board: self.random_board(),
             });
         }
         specs

@@ -1,5 +1,6 @@
 //! An agent's edge: what its session says → frames, job directories, supervisors; crashes, and the start after them.
 
+use super::benches::Bench;
 use super::images::BROKEN_IMAGE;
 use super::network::{Frame, Side};
 use super::supervisor::Supervisor;
@@ -37,6 +38,7 @@ pub(super) struct Host {
     /// The one of them in which nothing runs.
     pub(super) bad: Option<String>,
     pub(super) slots: u32,
+    pub(super) bench: Bench,
     /// The most it has ever offered.
     pub(super) slots_ever: u32,
     /// Whether it tells lies.
@@ -68,6 +70,7 @@ impl Host {
             bad: None,
             slots,
             slots_ever: slots,
+            bench: Bench::default(),
             liar: false,
             is_copy: false,
             scrapped: false,
@@ -115,15 +118,18 @@ impl World {
                 Output::Start(assignment) => {
                     let key = assignment.key;
                     self.check_start(host, key)?;
+                    self.check_board(host, &assignment)?;
                     let bad = &self.hosts[host].bad;
                     if bad.is_some() && *bad == assignment.offered {
                         let why = BROKEN_IMAGE.to_string();
                         self.session(host, Input::StartFailed { key, blame: Blame::Platform, why })?;
+                        self.leave_board(host, key);
                     } else if self.random.chance(30) {
                         self.session(
                             host,
                             Input::StartFailed { key, blame: Blame::Agent, why: "the disk is full".to_string() },
                         )?;
+                        self.leave_board(host, key);
                     } else {
                         let directory = Directory { assignment: Some(Box::new(assignment)), ..Directory::default() };
                         self.hosts[host].directories.insert(key, directory);
@@ -143,6 +149,7 @@ impl World {
                     self.check_forget(host, key)?;
                     self.summary.forgotten += 1;
                     self.hosts[host].directories.remove(&key);
+                    self.leave_board(host, key);
                     self.hosts[host].carried.retain(|(other, _), _| *other != key);
                     self.session(host, Input::Gone { key })?;
                 }
@@ -217,6 +224,7 @@ impl World {
     fn agent_says(&mut self, host: usize, message: AgentMessage) -> Outcome {
         let Some(link) = self.hosts[host].link else { return Ok(()) };
         let mut message = message;
+        self.offer_boards(host, &mut message);
         if let (Some(Bug::SilentGreeting), AgentMessage::Hello(hello)) = (self.bug, &mut message) {
             hello.jobs.clear();
         }
@@ -304,7 +312,12 @@ impl World {
                 adopt.lengths[stream] = *sent;
             }
         }
-        self.session(host, Input::Message(message))
+        let welcome = matches!(message, MasterMessage::Welcome(_));
+        self.session(host, Input::Message(message))?;
+        if welcome {
+            self.call_boards_free(host);
+        }
+        Ok(())
     }
 
     /// The job directory is made; its supervisor starts.
@@ -364,6 +377,10 @@ impl World {
         }
         if let Some(wait) = turn.wait.or(turn.given_up.then_some(1_000)) {
             self.after(wait, Event::Grow(host, key));
+        }
+        let ended = self.hosts[host].directories.get(&key).and_then(|directory| directory.supervisor.as_ref());
+        if ended.is_some_and(Supervisor::has_ended) {
+            self.leave_board(host, key);
         }
         let boot = self.hosts[host].boot;
         let wait = self.random.below(40);
@@ -447,6 +464,7 @@ impl World {
         self.crash_agent(host);
         self.hosts[host].scrapped |= for_good;
         self.hosts[host].directories.clear();
+        self.hosts[host].bench.lose_memory();
     }
 
     /// The agent offers another number of slots.
