@@ -1,7 +1,7 @@
 //! Calls on ttys that no crate wraps safely → safe functions: the one place of this crate where something is unsafe.
 #![allow(unsafe_code, reason = "no crate wraps these calls")]
 
-use rustix::ioctl::{Getter, Setter, ioctl};
+use rustix::ioctl::{Getter, NoArg, Setter, ioctl};
 use serialport::TTYPort;
 use std::ffi::c_int;
 use std::io;
@@ -86,4 +86,14 @@ pub fn set_lines(tty: BorrowedFd<'_>, dtr: Option<bool>, rts: Option<bool>) -> i
     // SAFETY: TIOCMSET reads one int, and writes nothing.
     unsafe { ioctl(tty, Setter::<0x5418, c_int>::new(bits)) }?;
     Ok(())
+}
+
+/// Begins or ends a break condition: `TIOCSBRK`, `TIOCCBRK`.
+///
+/// # Errors
+/// The driver knows of none.
+pub fn set_break(tty: BorrowedFd<'_>, on: bool) -> io::Result<()> {
+    // SAFETY: neither takes an argument.
+    let set = unsafe { if on { ioctl(tty, NoArg::<0x5427>::new()) } else { ioctl(tty, NoArg::<0x5428>::new()) } };
+    Ok(set?)
 }

@@ -85,6 +85,8 @@ pub struct Desk {
     writer: Option<Writer>,
     tool: Option<Client>,
     mode: Mode,
+    /// Whether a tool was broken off while lines were moved: what they reach says nothing.
+    broken: bool,
     /// Who waits for the owner to become another program.
     update: Option<Client>,
 }
@@ -146,6 +148,8 @@ impl Desk {
                 self.ask(client, Output::OpenTool(client), out);
                 if out.get(asked) == Some(&Output::OpenTool(client)) {
                     self.tool = Some(client);
+                    // It may write to the board's memory, or reset it.
+                    self.mode = Mode::Unknown;
                 }
             }
             Input::ToolEnded(client) if self.tool == Some(client) => {
@@ -161,7 +165,10 @@ impl Desk {
                     self.mode = Mode::Moving;
                 }
             }
-            Input::Moved(mode) => self.mode = mode.map_or(Mode::Unknown, Mode::Reached),
+            Input::Moved(mode) => {
+                let broken = std::mem::take(&mut self.broken);
+                self.mode = mode.filter(|_| !broken).map_or(Mode::Unknown, Mode::Reached);
+            }
             Input::Update(client) => {
                 if let Some(before) = self.update.replace(client) {
                     out.push(Output::Refuse(before, "another asks for it".into()));
@@ -199,7 +206,8 @@ impl Desk {
         let why = match (&self.writer, self.tool) {
             (None, _) => "it has not said that it writes".to_string(),
             (Some(writer), _) if writer.client != client => self.taken(writer),
-            (_, Some(_)) => "a tool has the tty".to_string(),
+            // A tool's own client plays the resets that the tool cannot.
+            (_, Some(_)) if !matches!(output, Output::Move(..)) => "a tool has the tty".to_string(),
             _ if self.mode == Mode::Moving => "lines are being moved".to_string(),
             _ => return out.push(output),
         };
@@ -209,6 +217,11 @@ impl Desk {
     fn give_up(&mut self, client: Client, out: &mut Vec<Output>) {
         if self.tool == Some(client) {
             self.tool = None;
+            // Half an image may be on the board, wherever its lines are.
+            match self.mode {
+                Mode::Moving => self.broken = true,
+                Mode::Unknown | Mode::Reached(_) => self.mode = Mode::Unknown,
+            }
             out.push(Output::CloseTool);
         }
         if self.writer.as_ref().is_some_and(|writer| writer.client == client) {
@@ -256,14 +269,49 @@ mod tests {
         let mut desk = desk();
         assert_eq!(give(&mut desk, Input::Tool(1)), [Output::OpenTool(1)]);
         let busy = Output::Refuse(1, "a tool has the tty".into());
-        for input in [Input::Send(1), Input::Tool(1), Input::Move(1, Some("run".into()))] {
+        for input in [Input::Send(1), Input::Tool(1)] {
             assert_eq!(give(&mut desk, input), std::slice::from_ref(&busy));
         }
+        // The resets of a tool are played by its client.
+        assert_eq!(give(&mut desk, Input::Move(1, None)), [Output::Move(1, None)]);
+        give(&mut desk, Input::Moved(None));
         assert!(matches!(&give(&mut desk, Input::ToolEnded(2))[..], [Output::Refuse(2, _)]));
         assert_eq!(give(&mut desk, Input::ToolEnded(1)), [Output::CloseTool, Output::Grant(1)]);
         assert_eq!(give(&mut desk, Input::Tool(1)), [Output::OpenTool(1)]);
         // The tty is closed before anybody else may write.
         assert_eq!(give(&mut desk, Input::Gone(1)), [Output::CloseTool, Output::DropSent]);
+    }
+
+    #[test]
+    fn a_tool_that_is_broken_off_leaves_a_mode_that_nobody_knows() {
+        let run = Some("run".to_string());
+        let mut desk = desk();
+        give(&mut desk, Input::Move(1, run.clone()));
+        give(&mut desk, Input::Moved(run.clone()));
+        give(&mut desk, Input::Tool(1));
+        assert_eq!(*desk.mode(), Mode::Unknown);
+        give(&mut desk, Input::Move(1, run.clone()));
+        give(&mut desk, Input::Moved(run.clone()));
+        assert_eq!(*desk.mode(), Mode::Reached("run".into()));
+        give(&mut desk, Input::Gone(1));
+        assert_eq!(*desk.mode(), Mode::Unknown);
+        // The way that was begun ends after its client, and says nothing of what is on the board.
+        give(&mut desk, Input::Came(2, 102));
+        give(&mut desk, Input::Claim(2, "job".into()));
+        give(&mut desk, Input::Tool(2));
+        give(&mut desk, Input::Move(2, run.clone()));
+        give(&mut desk, Input::Gone(2));
+        assert_eq!(*desk.mode(), Mode::Moving);
+        give(&mut desk, Input::Moved(run.clone()));
+        assert_eq!(*desk.mode(), Mode::Unknown);
+        // One that ends as it should leaves the mode that was reached last.
+        give(&mut desk, Input::Came(3, 103));
+        give(&mut desk, Input::Claim(3, "job".into()));
+        give(&mut desk, Input::Tool(3));
+        give(&mut desk, Input::Move(3, run.clone()));
+        give(&mut desk, Input::Moved(run));
+        give(&mut desk, Input::ToolEnded(3));
+        assert_eq!(*desk.mode(), Mode::Reached("run".into()));
     }
 
     #[test]

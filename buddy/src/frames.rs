@@ -15,7 +15,7 @@ pub const SEND_BYTES: usize = 1024;
 /// What a client asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asked {
-    /// `listen`, `claim`, `release`, `send`, `tool`, `tool-ended`, `play`, `mode`, `status`, `update`, `stop`.
+    /// `listen`, `claim`, `release`, `send`, `tool`, `tool-ended`, `play`, `mode`, `power`, `status`, `update`, `stop`.
     pub t: String,
     /// The console.
     pub console: Option<String>,
@@ -23,7 +23,7 @@ pub struct Asked {
     pub from: Option<u64>,
     /// In `listen`: from the oldest that is kept.
     pub kept: Option<bool>,
-    /// In `claim`: what it writes as. In `play` and `mode`: of what name.
+    /// In `claim`: what it writes as. In `play` and `mode`: of what name. In `power`: `on`, `off` or `cycle`.
     pub name: Option<String>,
     /// In `claim`: that nobody reads what it sends, but how much it is.
     pub secret: Option<bool>,
@@ -34,7 +34,7 @@ pub struct Asked {
 /// What a client is told.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Told {
-    /// `granted`, `refused`, `tty` (with its file), `sent`, `failed`, `status`, `updating`, `stopping`.
+    /// `granted`, `refused`, `tty` (with its file), `sent`, `failed`, `reached`, `status`, `updating`, `stopping`.
     pub t: String,
     /// To what: the `t` of the request.
     pub to: Option<String>,
@@ -46,6 +46,8 @@ pub struct Told {
     pub sent: Option<u64>,
     /// In the answer to `tool-ended`: bytes that the tool did not read.
     pub unread: Option<u64>,
+    /// In `reached`: a mode that the board has passed through, or is in.
+    pub mode: Option<String>,
     /// In `status`.
     pub status: Option<Status>,
 }

@@ -6,13 +6,15 @@
 
 mod clients;
 mod handing;
+mod moving;
 mod station;
 
 use self::clients::Seat;
 use self::handing::{Driven, Known, Told as Handed};
+use self::moving::Moving;
 use self::station::{Says, Station};
 use crate::desk::{self, Client, Desk, Mode};
-use crate::frames::{self, Status, Told};
+use crate::frames::{self, Asked, Status, Told};
 use crate::going_on;
 use crate::guard::{self, Said};
 use crate::history::History;
@@ -73,6 +75,8 @@ struct Owner {
     writer: (String, bool),
     /// The console that a tool has.
     tool: Option<usize>,
+    /// The lines that are on their way.
+    moving: Option<Moving>,
     ends: bool,
 }
 
@@ -212,6 +216,7 @@ impl Owner {
             desk,
             writer: (String::new(), false),
             tool: None,
+            moving: None,
             ends: false,
         }
     }
@@ -263,6 +268,7 @@ impl Owner {
     /// Waits for something to happen, and does what is to be done about it.
     fn turn(&mut self) -> io::Result<()> {
         self.stations_turn();
+        self.moving_turn();
         self.serve();
         self.look_for_guard();
         let happened = self.wait()?;
@@ -424,10 +430,9 @@ impl Owner {
                     station.drop_sent(now(), (&self.writer.0, self.writer.1), &mut says);
                 }
             }
-            desk::Output::Move(client, _) => {
-                let why = Some("it is not moved from here".to_string());
-                self.answer(client, &Told { why, ..Told::new("refused", to) }, None);
-                self.happens(desk::Input::Moved(None));
+            desk::Output::Move(client, mode) => {
+                let way = self.clients.get_mut(&client).and_then(|seat| seat.way.take());
+                self.begin_moving(client, way, mode);
             }
             desk::Output::Update(client) => self.update(client),
             desk::Output::Stop(client) => {
@@ -559,4 +564,12 @@ impl Owner {
 /// The arguments of an owner's command line.
 pub fn arguments(file: &OsString, board: &str, directory: &Path) -> [OsString; 5] {
     [file.clone(), "owner".into(), board.into(), "--run".into(), directory.as_os_str().to_os_string()]
+}
+
+/// Whether a board has what a `play`, `mode` or `power` asks for.
+///
+/// # Errors
+/// It has not, and what it has.
+pub fn can_move(board: &Board, asked: &Asked) -> Result<(), String> {
+    moving::way(board, asked).map(drop)
 }

@@ -150,6 +150,25 @@ impl Visit {
         self.answered(&asked.t)
     }
 
+    /// Has lines or power moved, and waits until they are: an owner that lives always comes to the end of it. Each mode that is reached
+    /// on the way is told.
+    ///
+    /// # Errors
+    /// Why it was refused, or a step could not be done; that the owner is gone.
+    pub fn moves(&self, asked: &Asked, reached: &mut dyn FnMut(&str)) -> io::Result<()> {
+        self.ask(asked)?;
+        loop {
+            let Some((Heard::Told(told), _)) = self.hear(BEGINS)? else { continue };
+            match told.t.as_str() {
+                _ if told.to.as_deref() != Some(asked.t.as_str()) && told.t != "refused" => {}
+                "refused" => return Err(io::Error::new(ErrorKind::ResourceBusy, told.why.unwrap_or_default())),
+                "failed" => return Err(io::Error::other(told.why.unwrap_or_default())),
+                "reached" => reached(told.mode.as_deref().unwrap_or_default()),
+                _ => return Ok(()),
+            }
+        }
+    }
+
     /// Waits for the answer to something.
     ///
     /// # Errors

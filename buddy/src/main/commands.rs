@@ -17,7 +17,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// The commands that are about one board.
-pub const NAMES: [&str; 7] = ["console", "record", "tool", "status", "update", "stop", "owner"];
+pub const NAMES: [&str; 10] =
+    ["console", "record", "tool", "status", "update", "stop", "owner", "play", "mode", "power"];
+/// Those that move lines or power.
+const MOVES: [&str; 3] = ["play", "mode", "power"];
 /// Time that a tool has unless it is said.
 const TOOL: Duration = Duration::from_secs(300);
 /// Time in which a guard says what becomes of its update.
@@ -130,12 +133,16 @@ impl Given {
             "console" => &["--run", "--json"],
             "record" => &["--run", "--json", "--kept", "--for"],
             "tool" => &["--run", "--limit", "-- COMMAND"],
-            "status" => &["--run", "--json"],
+            "status" | "play" | "mode" | "power" => &["--run", "--json"],
             "owner" => &["--run", going_on::FLAG],
             _ => &["--run"],
         };
         self.has_only(name, options)?;
-        if console.is_some() && !["console", "record", "tool"].contains(&name) {
+        if MOVES.contains(&name) && console.is_none() {
+            let what = if name == "power" { "on, off or cycle" } else { "a name" };
+            return Err(usage(format!("`{name}` expects BOARD and {what}")));
+        }
+        if console.is_some() && !MOVES.contains(&name) && !["console", "record", "tool"].contains(&name) {
             return Err(usage(format!("`{name}` is about all of a board")));
         }
         let bench = read(file)?;
@@ -145,7 +152,13 @@ impl Given {
             return Err((1, format!("no board {board:?}: expected one of {}", names.join(", "))));
         };
         let console = console.map(|console| console.to_string_lossy().into_owned());
-        if let Some(name) = &console
+        if let Some(what) = &console
+            && MOVES.contains(&name)
+        {
+            // What is no name is told before an owner is started for it.
+            let asked = Asked { name: Some(what.clone()), ..Asked::new(name) };
+            owner::can_move(&found, &asked).map_err(|text| (1, text))?;
+        } else if let Some(name) = &console
             && found.console(name).is_none()
         {
             let names: Vec<&str> = found.consoles.iter().map(|console| console.name.as_str()).collect();
@@ -185,6 +198,20 @@ impl Given {
                     None => Err((OVER, format!("it was killed after {} ms", limit.as_millis()))),
                 }
             }
+            "play" | "mode" | "power" => {
+                let visit = Visit::begin(&whose).map_err(trouble)?;
+                visit.answer(&Asked { name: Some(name.into()), ..Asked::new("claim") }).map_err(trouble)?;
+                let asked = Asked { name: console, ..Asked::new(name) };
+                let mut printed = Ok(0);
+                // What cannot be told keeps nothing from being done.
+                let moved = visit.moves(&asked, &mut |mode| {
+                    if printed.is_ok() {
+                        printed = print(&reached(mode, self.json));
+                    }
+                });
+                moved.map_err(|error| (1, format!("board {board}: {error}")))?;
+                printed
+            }
             "status" => {
                 let (told, _) = there()?.answer(&Asked::new("status")).map_err(trouble)?;
                 let status = told.status.ok_or_else(|| (1, "the owner says nothing".to_string()))?;
@@ -199,6 +226,15 @@ impl Given {
 fn code(status: ExitStatus) -> u8 {
     let signal = status.signal().map(|signal| 128 + signal);
     u8::try_from(status.code().or(signal).unwrap_or(1)).unwrap_or(1)
+}
+
+/// A mode that was reached, for people or programs.
+fn reached(mode: &str, json: bool) -> String {
+    #[derive(miniserde::Serialize)]
+    struct Reached<'a> {
+        reached: &'a str,
+    }
+    if json { miniserde::json::to_string(&Reached { reached: mode }) + "\n" } else { format!("reached {mode}\n") }
 }
 
 fn table(status: &Status) -> String {

@@ -8,6 +8,9 @@ usage: sai-buddy FILE check
        sai-buddy FILE console BOARD [CONSOLE] [--json]
        sai-buddy FILE record BOARD [CONSOLE] [--kept] [--for TIME] [--json]
        sai-buddy FILE tool BOARD [CONSOLE] [--limit TIME] -- COMMAND [ARGUMENT]...
+       sai-buddy FILE play BOARD SEQUENCE [--json]
+       sai-buddy FILE mode BOARD MODE [--json]
+       sai-buddy FILE power BOARD on|off|cycle [--json]
        sai-buddy FILE status|update|stop BOARD [--json]
        sai-buddy FILE owner BOARD
        sai-buddy guard [--update]
@@ -17,6 +20,9 @@ usage: sai-buddy FILE check
   console  type to a console and see what it says; Ctrl-] leaves, the recording goes on
   record   print what consoles say; with --kept, what they said before too, as far as it was kept
   tool     run COMMAND, which finds a tty for the console where it says {tty}: avrdude, stm32flash, esptool, ...
+  play     move lines and power as a sequence of the board says; what mode it is in is not known then
+  mode     bring the board into MODE, by way of those that it leads through
+  power    switch the board on or off, or off and on
   status   say which process owns the board, who writes to it, and what its consoles have had
   update   let the board's owner go on as the program that lies at its place now, without a byte missing
   stop     let the board's owner end, and its ttys be closed

@@ -1,5 +1,6 @@
 //! The clients of an owner: what they ask is given to its desk, and each is sent what it has not had yet, as fast as it reads.
 
+use super::moving::{self, Moving, Way};
 use super::{Owner, now};
 use crate::desk::{Client, Input};
 use crate::frames::{self, Asked, SEND_BYTES, Told};
@@ -26,11 +27,14 @@ pub struct Seat {
     full: bool,
     /// The console that it wants for a tool.
     pub tool_console: Option<usize>,
+    /// What it wants moved.
+    pub way: Option<Way>,
 }
 
 impl Seat {
     pub fn new(link: Link, consoles: usize) -> Self {
-        Seat { link, places: vec![None; consoles], answers: VecDeque::new(), full: false, tool_console: None }
+        let places = vec![None; consoles];
+        Seat { link, places, answers: VecDeque::new(), full: false, tool_console: None, way: None }
     }
 
     /// Whether it reads this console.
@@ -67,6 +71,7 @@ impl Owner {
     /// Waits until something has happened, or it is time for something.
     pub(super) fn wait(&mut self) -> io::Result<Happened> {
         let mut deadline = self.stations.iter().filter_map(|station| station.deadline()).min();
+        deadline = deadline.into_iter().chain(self.moving.as_ref().and_then(Moving::deadline)).min();
         if self.guard.is_none() {
             deadline = deadline.into_iter().chain([self.guard_at]).min();
         }
@@ -92,6 +97,8 @@ impl Owner {
                 fds.push(PollFd::new(&tool.master, flags));
             }
         }
+        let switched = self.moving.as_ref().and_then(Moving::woken);
+        fds.extend(switched.map(|ended| PollFd::from_borrowed_fd(ended, PollFlags::IN)));
         fds.extend(ttys.iter().map(|tty| PollFd::new(&**tty, PollFlags::OUT)));
         match poll(&mut fds, timeout.as_ref()) {
             Err(rustix::io::Errno::INTR) => return Ok(Happened::default()),
@@ -204,8 +211,18 @@ impl Owner {
                 self.happens(Input::Tool(client));
             }
             "tool-ended" => self.happens(Input::ToolEnded(client)),
-            "mode" => self.happens(Input::Move(client, asked.name)),
-            "play" => self.happens(Input::Move(client, None)),
+            "mode" | "play" | "power" => match moving::way(&self.setup.board, &asked) {
+                Ok(way) => {
+                    let mode = asked.name.filter(|_| asked.t == "mode");
+                    if let Some(seat) = self.clients.get_mut(&client) {
+                        seat.way = Some(way);
+                    }
+                    self.happens(Input::Move(client, mode));
+                }
+                Err(why) => {
+                    self.answer(client, &Told { why: Some(why), ..Told::new("refused", &asked.t) }, None);
+                }
+            },
             "update" => self.happens(Input::Update(client)),
             "stop" => self.happens(Input::Stop(client)),
             other => {

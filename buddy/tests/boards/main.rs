@@ -4,6 +4,7 @@
 mod avr;
 mod console;
 mod line;
+mod moves;
 mod optiboot;
 mod owner;
 mod pty;

@@ -1,0 +1,249 @@
+//! A sequence, a mode or a switch of power that a client asks for → lines and supplies moved, one step after the other, while consoles
+//! go on.
+//!
+//! What was begun is brought to its end even where the client has gone: lines that stay halfway are worse than those that nobody asked
+//! for any more.
+
+use super::{Owner, now};
+use crate::desk::{self, Client};
+use crate::frames::{Asked, Told};
+use crate::sequence::{Input, Output, Sequence};
+use crate::{calls, power};
+use sai_core::bench::{Board, OFF_MS, Signal, Step, Supply, Switch, Wire};
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
+use std::thread;
+
+/// What a client wants moved.
+#[derive(Debug)]
+pub struct Way {
+    /// The word of its request.
+    pub word: &'static str,
+    sequence: Sequence,
+}
+
+/// What is being moved.
+#[derive(Debug)]
+pub struct Moving {
+    client: Client,
+    way: Way,
+    /// The mode that it is the way to.
+    mode: Option<String>,
+    /// A supply that is being switched.
+    switching: Option<Switching>,
+    /// What has kept a step from being done.
+    why: Option<String>,
+}
+
+/// A thread that switches a supply: commands and requests take their time, and consoles do not wait for them.
+#[derive(Debug)]
+struct Switching {
+    /// Hung up when there is something to be taken.
+    ended: UnixStream,
+    told: Receiver<io::Result<()>>,
+}
+
+impl Moving {
+    /// When it goes on by itself.
+    pub fn deadline(&self) -> Option<u64> {
+        self.way.sequence.deadline()
+    }
+
+    /// What is to be waited for.
+    pub fn woken(&self) -> Option<BorrowedFd<'_>> {
+        self.switching.as_ref().map(|switching| switching.ended.as_fd())
+    }
+}
+
+/// The names of a board's sequences or modes, for an error.
+fn expected<'a>(names: impl Iterator<Item = &'a String>) -> String {
+    let names: Vec<&str> = names.map(String::as_str).collect();
+    if names.is_empty() { "it has none".into() } else { format!("expected one of {}", names.join(", ")) }
+}
+
+/// The switch of this name.
+///
+/// # Errors
+/// It is none.
+fn switch(name: &str) -> Result<Switch, String> {
+    match name {
+        "on" => Ok(Switch::On),
+        "off" => Ok(Switch::Off),
+        "cycle" => Ok(Switch::Cycle),
+        _ => Err(format!("power {name:?}: expected on, off or cycle")),
+    }
+}
+
+/// What a request of one of the words `play`, `mode` and `power` asks of a board.
+///
+/// # Errors
+/// The board has nothing of this name.
+pub fn way(board: &Board, asked: &Asked) -> Result<Way, String> {
+    let off_ms = board.power.as_ref().map_or(OFF_MS, |power| power.off_ms);
+    let name = asked.name.as_deref().unwrap_or_default();
+    match asked.t.as_str() {
+        "mode" => {
+            let way = board.way_to(name).ok_or_else(|| {
+                format!("board {} has no mode {name:?}: {}", board.name, expected(board.modes.keys()))
+            })?;
+            Ok(Way { word: "mode", sequence: Sequence::way(&way, off_ms) })
+        }
+        "power" => {
+            let switch = switch(name)?;
+            if board.power.is_none() {
+                return Err(format!("board {} has no \"power\" in its bench", board.name));
+            }
+            Ok(Way { word: "power", sequence: Sequence::new(&[Step::Power(switch)], off_ms) })
+        }
+        _ => {
+            let steps = board.play(name).ok_or_else(|| {
+                format!("board {} has no sequence {name:?}: {}", board.name, expected(board.sequences.keys()))
+            })?;
+            Ok(Way { word: "play", sequence: Sequence::new(&steps, off_ms) })
+        }
+    }
+}
+
+impl Owner {
+    /// Begins to move what a client was granted.
+    pub(super) fn begin_moving(&mut self, client: Client, way: Option<Way>, mode: Option<String>) {
+        let Some(way) = way else { return self.happens(desk::Input::Moved(None)) };
+        self.moving = Some(Moving { client, way, mode, switching: None, why: None });
+        self.move_on(Input::Begin);
+    }
+
+    /// Goes on where time has come, or where a supply has been switched.
+    pub(super) fn moving_turn(&mut self) {
+        let Some(moving) = &mut self.moving else { return };
+        let Some(switching) = &moving.switching else { return self.move_on(Input::Tick) };
+        let result = match switching.told.try_recv() {
+            Err(TryRecvError::Empty) => return,
+            Ok(result) => result,
+            Err(TryRecvError::Disconnected) => Err(io::Error::other("what switches the power has failed")),
+        };
+        moving.switching = None;
+        let input = self.done(result);
+        self.move_on(input);
+    }
+
+    fn done(&mut self, result: io::Result<()>) -> Input {
+        match (result, &mut self.moving) {
+            (Err(error), Some(moving)) => {
+                moving.why = Some(error.to_string());
+                Input::Failed
+            }
+            _ => Input::Done,
+        }
+    }
+
+    fn move_on(&mut self, first: Input) {
+        let mut next = Some(first);
+        // A board has no more than so many steps.
+        while let Some(input) = next.take() {
+            let Some(moving) = &mut self.moving else { return };
+            let (client, word) = (moving.client, moving.way.word);
+            let mut out = Vec::new();
+            moving.way.sequence.handle(now(), input, &mut out);
+            for output in out {
+                match output {
+                    Output::Set(levels) => {
+                        let result = self.set(&levels);
+                        next = Some(self.done(result));
+                    }
+                    Output::Power(on) => {
+                        if let Some(result) = self.switch(on) {
+                            next = Some(self.done(result));
+                        }
+                    }
+                    Output::Reached(mode) => {
+                        self.answer(client, &Told { mode: Some(mode), ..Told::new("reached", word) }, None);
+                    }
+                    Output::Over => return self.moved(),
+                }
+            }
+        }
+    }
+
+    fn moved(&mut self) {
+        let Some(moving) = self.moving.take() else { return };
+        let (told, mode) = match moving.why {
+            None => (Told::new("granted", moving.way.word), moving.mode),
+            // Lines stay where the last step that was done has left them.
+            why => (Told { why, ..Told::new("failed", moving.way.word) }, None),
+        };
+        self.answer(moving.client, &told, None);
+        self.happens(desk::Input::Moved(mode));
+    }
+
+    /// Gives lines these levels, as the board means them.
+    fn set(&mut self, levels: &[(String, bool)]) -> io::Result<()> {
+        for lines in &mut self.lines {
+            let name = &lines.group().name.clone();
+            lines.set(levels).map_err(|error| io::Error::new(error.kind(), format!("lines {name}: {error}")))?;
+        }
+        for station in &self.stations {
+            let console = &station.console.name;
+            let (mut dtr, mut rts, mut sent) = (None, None, None);
+            for (name, level) in levels {
+                let Some(line) = self.setup.board.line(name) else { continue };
+                match &line.wire {
+                    Wire::Signal(of, signal) if of == console => {
+                        let level = Some(*level != line.active_low);
+                        match signal {
+                            Signal::Dtr => dtr = level,
+                            Signal::Rts => rts = level,
+                            Signal::Break => sent = level,
+                        }
+                    }
+                    Wire::Signal(..) | Wire::Gpio(..) | Wire::UsbPort(_) => {}
+                }
+            }
+            let named = |error: io::Error| io::Error::new(error.kind(), format!("console {console}: {error}"));
+            if dtr.is_some() || rts.is_some() {
+                station.serial.set_lines(dtr, rts).map_err(named)?;
+            }
+            if let Some(on) = sent {
+                station.serial.tty().and_then(|tty| calls::set_break(tty.as_fd(), on)).map_err(named)?;
+            }
+        }
+        for (name, level) in levels {
+            if let Some(line) = self.setup.board.line(name)
+                && let Wire::UsbPort(port) = &line.wire
+            {
+                power::usb_port(port, *level != line.active_low, &self.setup.places)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Switches the power: what came of it, where that is known at once.
+    fn switch(&mut self, on: bool) -> Option<io::Result<()>> {
+        let Some(supply) = self.setup.board.power.as_ref().map(|power| power.by.clone()) else {
+            return Some(Err(io::Error::other("the board has no \"power\" in its bench")));
+        };
+        if let Supply::Line(line) = &supply {
+            return Some(self.set(&[(line.clone(), on)]));
+        }
+        let places = self.setup.places.clone();
+        let (tell, told) = sync_channel(1);
+        let begun = UnixStream::pair().and_then(|(ended, ends)| {
+            thread::Builder::new().name("power".into()).spawn(move || {
+                let mut no_line = |_: &str, _: bool| Err(io::Error::other("a line is not switched from here"));
+                let _ = tell.send(power::switch(&supply, on, &places, &mut no_line));
+                // It is there before the other end is woken.
+                drop(ends);
+            })?;
+            Ok(ended)
+        });
+        match (begun, &mut self.moving) {
+            (Ok(ended), Some(moving)) => {
+                moving.switching = Some(Switching { ended, told });
+                None
+            }
+            (Ok(_), None) => None,
+            (Err(error), _) => Some(Err(error)),
+        }
+    }
+}
