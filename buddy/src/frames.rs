@@ -27,6 +27,10 @@ pub struct Asked {
     pub name: Option<String>,
     /// In `claim`: that nobody reads what it sends, but how much it is.
     pub secret: Option<bool>,
+    /// In `tool`: bits a second from the beginning, where they are not the console's.
+    pub baud: Option<u32>,
+    /// In `tool`: whether parity is even, whatever the console's is; a pty keeps none, so that no tool can say it there.
+    pub even: Option<bool>,
     /// In `send`: bytes, each the character of its number.
     pub text: Option<String>,
 }

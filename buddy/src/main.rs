@@ -4,6 +4,8 @@
 
 #[path = "main/commands.rs"]
 mod commands;
+#[path = "main/flash.rs"]
+mod flash;
 #[path = "main/help.rs"]
 mod help;
 
@@ -68,6 +70,8 @@ fn run(mut words: Vec<OsString>) -> Result<u8, Failure> {
                 print(&if given.json { listing::json(&bench) } else { listing::table(&bench) })
             }
             (name @ ("check" | "list"), _) => Err(usage(format!("`{name}` takes no more words"))),
+            ("flash", [board, images @ ..]) if !images.is_empty() => given.flash(file, board, images),
+            ("flash", _) => Err(usage("`flash` expects BOARD and [TARGET=]IMAGE...")),
             (name, [board, rest @ ..]) if commands::NAMES.contains(&name) && rest.len() < 2 => {
                 given.at_board(name, file, board, rest.first())
             }

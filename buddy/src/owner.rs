@@ -456,11 +456,12 @@ impl Owner {
 
     fn open_tool(&mut self, client: Client) {
         let index = self.clients.get(&client).and_then(|seat| seat.tool_console).unwrap_or(0);
+        let settings = self.clients.get(&client).map(|seat| seat.tool_settings).unwrap_or_default();
         let writer = (self.writer.0.as_str(), self.writer.1);
         let opened = match self.stations.get_mut(index) {
             Some(station) => {
                 station.drop_sent(now(), writer, &mut Vec::new());
-                station.open_tool()
+                station.open_tool(settings)
             }
             None => Err(io::Error::new(ErrorKind::NotFound, "the board has no console")),
         };

@@ -192,6 +192,19 @@ impl Serial {
         Ok(())
     }
 
+    /// Sets another parity, which a pty has not.
+    ///
+    /// # Errors
+    /// The tty is gone.
+    pub fn set_parity(&self, parity: bench::Parity) -> io::Result<()> {
+        let tty = self.tty()?;
+        let mut termios = tcgetattr(&tty)?;
+        termios.control_modes.set(ControlModes::PARENB, parity != bench::Parity::None);
+        termios.control_modes.set(ControlModes::PARODD, parity == bench::Parity::Odd);
+        tcsetattr(&tty, OptionalActions::Now, &termios)?;
+        Ok(())
+    }
+
     /// The tty, to be given to another process or waited for.
     ///
     /// # Errors

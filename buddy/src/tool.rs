@@ -38,13 +38,22 @@ pub struct Ended {
 /// Somebody else writes to the board; the program cannot be started.
 pub fn run(visit: &Visit, console: Option<&str>, argv: &[OsString], limit: Duration) -> io::Result<Ended> {
     visit.answer(&Asked { name: Some("tool".into()), ..Asked::new("claim") })?;
+    let ended = run_held(visit, console, argv, limit);
+    let _ = visit.answer(&Asked::new("release"))?;
+    ended
+}
+
+/// The same for somebody who is the one that writes already, and stays so.
+///
+/// # Errors
+/// The program cannot be started; the owner is gone.
+pub fn run_held(visit: &Visit, console: Option<&str>, argv: &[OsString], limit: Duration) -> io::Result<Ended> {
     let (told, _tty) = visit.answer(&Asked { console: console.map(Into::into), ..Asked::new("tool") })?;
     let path = told.path.unwrap_or_default();
     let words: Vec<OsString> = argv.iter().map(|word| with_tty(word, &path)).collect();
     let status = run_whole(&words, limit);
     // It is taken away from it in any case.
     let (told, _) = visit.answer(&Asked::new("tool-ended"))?;
-    let _ = visit.answer(&Asked::new("release"))?;
     Ok(Ended { status: status?, unread: told.unread.unwrap_or(0) })
 }
 

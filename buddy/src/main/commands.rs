@@ -33,6 +33,7 @@ const OVER: u8 = 124;
 /// What was given beside words.
 pub struct Given {
     pub json: bool,
+    pub unverified: bool,
     kept: bool,
     update: bool,
     goes_on: bool,
@@ -43,7 +44,7 @@ pub struct Given {
 }
 
 /// What went wrong at a board.
-fn trouble(error: io::Error) -> Failure {
+pub fn trouble(error: io::Error) -> Failure {
     (1, error.to_string())
 }
 
@@ -62,6 +63,7 @@ impl Given {
             .map_err(|error| usage(format!("--run: {error}")))?;
         Ok(Given {
             json: arguments.contains("--json"),
+            unverified: arguments.contains("--unverified"),
             kept: arguments.contains("--kept"),
             update: arguments.contains("--update"),
             goes_on: arguments.contains(going_on::FLAG),
@@ -77,6 +79,7 @@ impl Given {
         let given = [
             ("--json", self.json),
             ("--kept", self.kept),
+            ("--unverified", self.unverified),
             ("--update", self.update),
             (going_on::FLAG, self.goes_on),
             ("--for", self.time.is_some()),
@@ -90,7 +93,8 @@ impl Given {
         }
     }
 
-    fn directory(&self) -> PathBuf {
+    /// The directory of sockets.
+    pub fn directory(&self) -> PathBuf {
         self.directory.clone().unwrap_or_else(link::directory)
     }
 

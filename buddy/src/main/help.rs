@@ -8,6 +8,7 @@ usage: sai-buddy FILE check
        sai-buddy FILE console BOARD [CONSOLE] [--json]
        sai-buddy FILE record BOARD [CONSOLE] [--kept] [--for TIME] [--json]
        sai-buddy FILE tool BOARD [CONSOLE] [--limit TIME] -- COMMAND [ARGUMENT]...
+       sai-buddy FILE flash BOARD [TARGET=]IMAGE... [--unverified] [--json]
        sai-buddy FILE play BOARD SEQUENCE [--json]
        sai-buddy FILE mode BOARD MODE [--json]
        sai-buddy FILE power BOARD on|off|cycle [--json]
@@ -20,6 +21,7 @@ usage: sai-buddy FILE check
   console  type to a console and see what it says; Ctrl-] leaves, the recording goes on
   record   print what consoles say; with --kept, what they said before too, as far as it was kept
   tool     run COMMAND, which finds a tty for the console where it says {tty}: avrdude, stm32flash, esptool, ...
+  flash    bring images to their places, the first one's where no TARGET is said, and see that they are there
   play     move lines and power as a sequence of the board says; what mode it is in is not known then
   mode     bring the board into MODE, by way of those that it leads through
   power    switch the board on or off, or off and on
@@ -32,6 +34,7 @@ usage: sai-buddy FILE check
   --run DIR      where sockets lie (/run/sai-buddy, or below $XDG_RUNTIME_DIR)
   --for TIME     end after this time, such as 10s
   --limit TIME   kill COMMAND after this time (5m)
+  --unverified   allow a board that does not tell whether an image is there
   --kept         begin with what the owner has kept
   --json         for programs: one object a line
   --help         this text

@@ -27,6 +27,8 @@ pub struct Seat {
     full: bool,
     /// The console that it wants for a tool.
     pub tool_console: Option<usize>,
+    /// The speed that it wants then, and whether even parity.
+    pub tool_settings: (Option<u32>, bool),
     /// What it wants moved.
     pub way: Option<Way>,
 }
@@ -34,7 +36,8 @@ pub struct Seat {
 impl Seat {
     pub fn new(link: Link, consoles: usize) -> Self {
         let places = vec![None; consoles];
-        Seat { link, places, answers: VecDeque::new(), full: false, tool_console: None, way: None }
+        let (tool_console, tool_settings) = (None, (None, false));
+        Seat { link, places, answers: VecDeque::new(), full: false, tool_console, tool_settings, way: None }
     }
 
     /// Whether it reads this console.
@@ -207,6 +210,7 @@ impl Owner {
             "tool" => {
                 if let Some(seat) = self.clients.get_mut(&client) {
                     seat.tool_console = Some(console);
+                    seat.tool_settings = (asked.baud, asked.even.unwrap_or(false));
                 }
                 self.happens(Input::Tool(client));
             }

@@ -10,7 +10,7 @@ use rustix::fs::{Mode, OFlags, fcntl_setfl, open};
 use rustix::io::Errno;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
-use sai_core::bench::Console;
+use sai_core::bench::{Console, Parity};
 use sai_core::limits::Millis;
 use std::fs::File;
 use std::io;
@@ -34,6 +34,7 @@ pub struct Tool {
     /// Held open, so that a tool may close and open it as often as it likes.
     slave: OwnedFd,
     baud: u32,
+    even: bool,
     /// What it has not read yet.
     pub unread: Vec<u8>,
     lost: u64,
@@ -202,21 +203,27 @@ impl Station {
     ///
     /// # Errors
     /// The system has no more of them.
-    pub fn open_tool(&mut self) -> io::Result<(String, OwnedFd)> {
+    pub fn open_tool(&mut self, (baud, even): (Option<u32>, bool)) -> io::Result<(String, OwnedFd)> {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
         fcntl_setfl(&master, OFlags::RDWR | OFlags::NONBLOCK)?;
         grantpt(&master)?;
         unlockpt(&master)?;
         let path = ptsname(&master, Vec::new())?;
         let slave = open(&path, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?;
-        let baud = self.console.settings.baud;
+        let baud = baud.unwrap_or(self.console.settings.baud);
+        if baud != self.console.settings.baud {
+            self.serial.set_baud(baud)?;
+        }
+        if even {
+            self.serial.set_parity(Parity::Even)?;
+        }
         let mut termios = tcgetattr(&slave)?;
         termios.make_raw();
         termios.set_speed(baud)?;
         tcsetattr(&slave, OptionalActions::Now, &termios)?;
         let path = path.into_string().map_err(|_| io::Error::other("a pty without a name"))?;
         let copy = slave.try_clone()?;
-        self.tool = Some(Tool { master, slave, baud, unread: Vec::new(), lost: 0 });
+        self.tool = Some(Tool { master, slave, baud, even, unread: Vec::new(), lost: 0 });
         Ok((path, copy))
     }
 
@@ -256,6 +263,9 @@ impl Station {
         let Some(tool) = self.tool.take() else { return 0 };
         if tool.baud != self.console.settings.baud {
             let _ = self.serial.set_baud(self.console.settings.baud);
+        }
+        if tool.even {
+            let _ = self.serial.set_parity(self.console.settings.parity);
         }
         self.writing.clear();
         self.stuck = None;

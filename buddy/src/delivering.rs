@@ -1,0 +1,250 @@
+//! Images for places of a board → the images there, brought by its owner's tty, or whose fault it is that they are not.
+//!
+//! All that can be told from lengths is told before anything is erased. Who is killed in the middle leaves a mode that nobody knows.
+
+use crate::flash::stk500::{self, Stk500};
+use crate::flash::stm32::{self, Stm32};
+use crate::flash::uboot::{self, Uboot};
+use crate::flash::{self, Failure, IMAGE_BYTES, Output, Whose};
+use crate::flashing::{Event, Port, flash};
+use crate::frames::{Asked, Heard};
+use crate::tool;
+use crate::visit::Visit;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use sai_core::bench::{Board, Console, Flash, Flasher, Target};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// An image, and where it belongs.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// Its file.
+    pub path: PathBuf,
+    /// Its place.
+    pub target: Target,
+    bytes: Vec<u8>,
+}
+
+impl Image {
+    /// Reads one: no more of it than any board takes.
+    ///
+    /// # Errors
+    /// It cannot be read, or cannot fit.
+    pub fn read(path: &Path, target: &Target) -> Result<Image, Failure> {
+        let named = |text: String| Failure { whose: Whose::Image, text: format!("{}: {text}", path.display()) };
+        let mut bytes = Vec::new();
+        let file = File::open(path).map_err(|error| named(error.to_string()))?;
+        file.take(IMAGE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| named(error.to_string()))?;
+        flash::check_length(bytes.len() as u64, target.size).map_err(|failure| named(failure.text))?;
+        Ok(Image { path: path.to_path_buf(), target: target.clone(), bytes })
+    }
+}
+
+/// Whether what is flashed like this is found to be there.
+pub fn verifies(with: &Flasher) -> bool {
+    match with {
+        Flasher::Uboot(uboot) => uboot.verifies,
+        Flasher::Stm32 | Flasher::Optiboot => true,
+        Flasher::Tool { verifies, .. } => *verifies,
+    }
+}
+
+/// The board's tty through its owner.
+struct Through<'a> {
+    visit: &'a Visit,
+    tty: File,
+    mode: Option<&'a str>,
+    /// Whether it is entered without anything being moved.
+    entered: bool,
+    pace: Duration,
+}
+
+impl Port for Through<'_> {
+    fn wait(&mut self, buffer: &mut [u8], within: Duration) -> io::Result<Event> {
+        if std::mem::take(&mut self.entered) {
+            return Ok(Event::Entered);
+        }
+        let began = Instant::now();
+        loop {
+            match self.visit.hear(Duration::ZERO)? {
+                Some((Heard::Told(told), _)) => match (told.t.as_str(), told.to.as_deref()) {
+                    ("refused" | "failed", _) => return Err(io::Error::other(told.why.unwrap_or_default())),
+                    ("granted", Some("mode")) => return Ok(Event::Entered),
+                    _ => {}
+                },
+                Some(_) => {}
+                None => {
+                    let left = within.saturating_sub(began.elapsed());
+                    let time = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+                    let mut fds = [PollFd::new(&self.tty, PollFlags::IN), PollFd::new(self.visit, PollFlags::IN)];
+                    match poll(&mut fds, Some(&time)) {
+                        Err(rustix::io::Errno::INTR) => continue,
+                        other => other?,
+                    };
+                    let [tty, visit] = fds.map(|fd| fd.revents());
+                    if !tty.is_empty() {
+                        return self.tty.read(buffer).map(Event::Bytes);
+                    }
+                    if visit.is_empty() && began.elapsed() >= within {
+                        return Ok(Event::Nothing);
+                    }
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.tty.write_all(bytes)
+    }
+
+    fn type_slowly(&mut self, bytes: &[u8]) -> io::Result<()> {
+        for byte in bytes {
+            self.tty.write_all(&[*byte])?;
+            thread::sleep(self.pace);
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self) -> io::Result<()> {
+        match self.mode {
+            Some(mode) => self.visit.ask(&Asked { name: Some(mode.into()), ..Asked::new("mode") }),
+            None => {
+                self.entered = true;
+                Ok(())
+            }
+        }
+    }
+}
+
+fn gone(error: io::Error) -> Failure {
+    Failure { whose: Whose::Wiring, text: error.to_string() }
+}
+
+/// Brings images to their places, each in turn. Whether all were found to be there.
+///
+/// # Errors
+/// Why one is not.
+pub fn deliver(
+    visit: &Visit,
+    board: &Board,
+    how: &Flash,
+    images: Vec<Image>,
+    tell: &mut dyn FnMut(&Image, &Output),
+) -> Result<bool, Failure> {
+    let limit = Duration::from_secs(how.timeout_s);
+    let began = Instant::now();
+    let console = how.console.as_deref().and_then(|name| board.console(name));
+    let baud = how.baud.or(console.map(|console| console.settings.baud)).unwrap_or(0);
+    // Those that cannot fit are refused here, all before the first is begun.
+    let mut jobs: Vec<(Image, Option<Box<dyn flash::Flasher>>)> = Vec::new();
+    for image in images {
+        let machine = machine(how, baud, &image)?;
+        jobs.push((image, machine));
+    }
+    visit.answer(&Asked { name: Some("flash".into()), ..Asked::new("claim") }).map_err(gone)?;
+    let mut verified = true;
+    for (image, machine) in jobs {
+        let left = limit.saturating_sub(began.elapsed());
+        verified &= match machine {
+            Some(mut machine) => {
+                let asked = Asked {
+                    console: how.console.clone(),
+                    baud: Some(baud),
+                    // ST's loaders talk like this whatever the board says itself.
+                    even: Some(how.with == Flasher::Stm32),
+                    ..Asked::new("tool")
+                };
+                let (_, mut files) = visit.answer(&asked).map_err(gone)?;
+                let tty = files.pop().ok_or_else(|| gone(io::Error::other("the owner gives no tty")))?;
+                let pace = Duration::from_millis(console.map_or(0, |console: &Console| console.pace_ms));
+                let (tty, mode) = (File::from(tty), how.mode.as_deref());
+                let mut port = Through { visit, tty, mode, entered: false, pace };
+                let flashed = flash(machine.as_mut(), &mut port, left, &mut |output| tell(&image, output))?;
+                visit.answer(&Asked::new("tool-ended")).map_err(gone)?;
+                flashed.verified
+            }
+            None => {
+                if let Some(mode) = &how.mode {
+                    let asked = Asked { name: Some(mode.clone()), ..Asked::new("mode") };
+                    visit.moves(&asked, &mut |_| {}).map_err(gone)?;
+                }
+                let words = words(how, baud, &image);
+                let ended = tool::run_held(visit, how.console.as_deref(), &words, left).map_err(gone)?;
+                match ended.status {
+                    Some(status) if status.success() => verifies(&how.with),
+                    Some(status) => {
+                        let text = format!("the tool ended with {status}");
+                        return Err(Failure { whose: Whose::Board, text });
+                    }
+                    None => {
+                        let text = format!("flashing took longer than {} seconds", how.timeout_s);
+                        return Err(Failure { whose: Whose::Board, text });
+                    }
+                }
+            }
+        };
+    }
+    if let Some(mode) = &how.then {
+        let asked = Asked { name: Some(mode.clone()), ..Asked::new("mode") };
+        visit.moves(&asked, &mut |_| {}).map_err(gone)?;
+    }
+    Ok(verified)
+}
+
+/// What speaks to the board's loader, unless a tool does.
+fn machine(how: &Flash, baud: u32, image: &Image) -> Result<Option<Box<dyn flash::Flasher>>, Failure> {
+    let (address, room, chip) = (image.target.address, image.target.size, how.chip_id);
+    let bytes = image.bytes.clone();
+    Ok(Some(match &how.with {
+        Flasher::Stm32 => {
+            let settings = stm32::Settings { baud, address, room, chip, all: false, go: how.then.is_none() };
+            Box::new(Stm32::new(settings, bytes)?)
+        }
+        Flasher::Optiboot => Box::new(Stk500::new(stk500::Settings { baud, address, room, chip }, bytes)?),
+        Flasher::Uboot(uboot) => {
+            let name = image.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let settings = uboot::Settings { uboot: uboot.clone(), target: image.target.clone(), name };
+            Box::new(Uboot::new(settings, bytes)?)
+        }
+        Flasher::Tool { .. } => return Ok(None),
+    }))
+}
+
+/// The words of a tool's command, with what is known here in them; the tty is put in where it is opened.
+fn words(how: &Flash, baud: u32, image: &Image) -> Vec<OsString> {
+    let Flasher::Tool { argv, .. } = &how.with else { return Vec::new() };
+    let with = |word: &String| -> OsString {
+        if word == "{image}" {
+            return image.path.clone().into_os_string();
+        }
+        // What was put in is not looked at again.
+        let mut whole = OsString::new();
+        let mut rest = word.as_str();
+        while let Some(place) = rest.find('{') {
+            let (before, from) = rest.split_at(place);
+            whole.push(before);
+            let known: [(&str, OsString); 3] = [
+                ("{image}", image.path.clone().into_os_string()),
+                ("{baud}", baud.to_string().into()),
+                ("{target}", image.target.place.clone().into()),
+            ];
+            match known.into_iter().find(|(name, _)| from.starts_with(name)) {
+                Some((name, value)) => {
+                    whole.push(value);
+                    rest = from.get(name.len()..).unwrap_or_default();
+                }
+                None => {
+                    whole.push("{");
+                    rest = from.get(1..).unwrap_or_default();
+                }
+            }
+        }
+        whole.push(rest);
+        whole
+    };
+    argv.iter().map(with).collect()
+}
