@@ -11,7 +11,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-/// A line for programs: what is not said is absent.
+/// A line for programs: what is not said is null.
 #[derive(Default, miniserde::Serialize)]
 struct Line<'a> {
     image: Option<String>,

@@ -3,6 +3,7 @@
 
 mod avr;
 mod console;
+mod delivering;
 mod line;
 mod moves;
 mod optiboot;

@@ -1,0 +1,137 @@
+//! Boards flashed by `sai-buddy flash` through their owners: an emulated ATmega328P with the stock optiboot, whose resets are its
+//! bench's modes.
+
+use crate::avr::{Board, program};
+use crate::rig::{Rig, until};
+use std::fs;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+/// The emulated board on a bench. Its power supply is a file that asks for a reset.
+struct Bench {
+    board: Board,
+    rig: Rig,
+    reset: PathBuf,
+}
+
+impl Bench {
+    fn new(name: &str, flash: &str) -> Bench {
+        let board = Board::new(name);
+        let reset = board.directory.join("reset");
+        let more = format!(
+            r#", "modes": {{ "loader": {{ "do": ["power on"] }}, "run": {{ "do": ["power off"] }} }},
+            "power": {{ "off": ["true"], "on": ["sh", "-c", "touch {reset}; while test -e {reset}; do sleep 0.01; done"] }},
+            "flash": {{ {flash}, "mode": "loader", "then": "run" }}"#,
+            reset = reset.display()
+        );
+        let rig = Rig::at(&format!("flash-{name}"), &[&board.tty], "\"baud\": 115200", &more);
+        Bench { board, rig, reset }
+    }
+
+    /// Flashes an image, and resets the board as it is asked to: the exit status, and what is said.
+    fn flash(&mut self, words: &[&str]) -> (Option<i32>, String) {
+        let file = self.rig.file();
+        let mut all = vec![file.as_str(), "flash", "b"];
+        all.extend(words);
+        let mut command = self.rig.command(&all, &[]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+        until("it ends", || {
+            self.reset();
+            child.try_wait().expect("waited for").is_some()
+        });
+        let output = child.wait_with_output().expect("it ends");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        (output.status.code(), said)
+    }
+
+    fn reset(&mut self) {
+        if self.reset.exists() {
+            self.board.order("reset");
+            fs::remove_file(&self.reset).expect("removed");
+        }
+    }
+
+    fn image(&self, name: &str, bytes: &[u8]) -> String {
+        let path = self.board.directory.join(name);
+        fs::write(&path, bytes).expect("written");
+        path.display().to_string()
+    }
+}
+
+#[test]
+fn an_avr_is_flashed_through_its_owner_and_nothing_is_erased_where_it_must_not_be() {
+    let mut bench = Bench::new(
+        "owner",
+        r#""with": "optiboot", "chip_id": "0x1e950f", "targets": { "app": "0x0", "data": "0x6000" }"#,
+    );
+    let ours = program(3001, 1);
+    let image = bench.image("ours.bin", &ours);
+    let (status, said) = bench.flash(&[&image]);
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains(": write\n") && said.ends_with("flashed and verified\n"), "{said}");
+    assert!(bench.board.flash()[..3001] == ours);
+    assert!(bench.rig.status().contains("\"mode\":\"run\""), "{}", bench.rig.status());
+    let json = bench.flash(&["--json", &format!("app={image}")]);
+    assert!(json.0 == Some(0) && json.1.ends_with("\"verified\":true}\n"), "{json:?}");
+    // What cannot be one is told before anything is asked of the board.
+    for (words, expected) in [
+        (bench.image("none.bin", &[]), "image: "),
+        (bench.image("large.bin", &[0; 300_000]), "image: "),
+        ("boot=x.bin".into(), "no target \"boot\": expected one of app, data"),
+        ("missing.bin".into(), "missing.bin"),
+    ] {
+        let (status, said) = bench.flash(&[&words]);
+        assert!(status == Some(1) && said.contains(expected), "{words}: {said}");
+    }
+    // Of two, the first is not begun where the second cannot fit.
+    let (other, large) = (bench.image("other.bin", &program(3001, 2)), bench.image("large.bin", &[0; 250_000]));
+    let (status, said) = bench.flash(&[&format!("app={other}"), &format!("data={large}")]);
+    assert!(status == Some(1) && said.contains("image: "), "{said}");
+    assert!(bench.rig.status().contains("\"mode\":\"run\""));
+    assert!(bench.board.flash()[..3001] == ours);
+}
+
+#[test]
+fn another_chip_in_the_slot_keeps_what_it_has_and_its_mode_is_not_known() {
+    let mut bench = Bench::new("other-chip", r#""with": "optiboot", "chip_id": "0x1e9705""#);
+    let before = bench.board.flash();
+    let image = bench.image("ours.bin", &program(3001, 1));
+    let (status, said) = bench.flash(&[&image]);
+    assert!(status == Some(1) && said.contains("wiring: ") && said.contains("0x1e950f, not 0x1e9705"), "{said}");
+    assert!(bench.board.flash() == before);
+    until("the tool is closed", || bench.rig.status().contains("\"writer\":null"));
+    assert!(!bench.rig.status().contains("\"mode\":\""), "{}", bench.rig.status());
+}
+
+#[test]
+fn a_client_that_is_killed_in_the_middle_leaves_a_mode_that_nobody_knows() {
+    let mut bench = Bench::new("killed", r#""with": "optiboot""#);
+    let image = bench.image("ours.bin", &program(20_000, 1));
+    let file = bench.rig.file();
+    let mut command = bench.rig.command(&[&file, "flash", "b", &image, "--json"], &[]);
+    let log = bench.board.directory.join("said");
+    let mut child = command.stdout(fs::File::create(&log).expect("a file")).spawn().expect("it runs");
+    until("it is written", || {
+        bench.reset();
+        fs::read_to_string(&log).unwrap_or_default().contains("\"write\"")
+    });
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+    until("the tool is closed", || bench.rig.status().contains("\"writer\":null"));
+    assert!(!bench.rig.status().contains("\"mode\":\""), "{}", bench.rig.status());
+    let (status, said) = bench.flash(&[&image]);
+    assert_eq!(status, Some(0), "{said}");
+    assert!(bench.rig.status().contains("\"mode\":\"run\""));
+}
+
+#[test]
+fn a_tool_that_verifies_nothing_must_be_allowed_to() {
+    let flash = r#""with": "argv", "argv": ["sh", "-c", "test -c $0 && cat \"$1\" > \"$1.there\"", "{tty}", "{image}"], "verifies": false"#;
+    let mut bench = Bench::new("unverified", flash);
+    let image = bench.image("an image; $(false).bin", b"image");
+    let (status, said) = bench.flash(&[&image]);
+    assert!(status == Some(1) && said.contains("--unverified allows that"), "{said}");
+    let (status, said) = bench.flash(&["--unverified", &image]);
+    assert!(status == Some(0) && said.ends_with("flashed, unverified\n"), "{said}");
+    assert_eq!(fs::read(format!("{image}.there")).expect("what the tool wrote"), b"image");
+}
