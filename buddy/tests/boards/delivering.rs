@@ -2,7 +2,9 @@
 //! bench's modes.
 
 use crate::avr::{Board, program};
+use crate::pty::{Pty, Served};
 use crate::rig::{Rig, until};
+use crate::rom::Rom;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -134,4 +136,37 @@ fn a_tool_that_verifies_nothing_must_be_allowed_to() {
     let (status, said) = bench.flash(&["--unverified", &image]);
     assert!(status == Some(0) && said.ends_with("flashed, unverified\n"), "{said}");
     assert_eq!(fs::read(format!("{image}.there")).expect("what the tool wrote"), b"image");
+}
+
+#[test]
+fn an_stm32_is_flashed_by_the_lines_of_its_board_and_another_chip_keeps_what_it_has() {
+    let name = format!("sai-flash-stm32-{}", std::process::id());
+    let out = PathBuf::from(format!("/dev/shm/{name}.out"));
+    let bytes = crate::line::image(5_000);
+    for (chip, status) in [("0x0413", 0), ("0x0431", 1)] {
+        let pty = Pty::new();
+        let served = Served::new(Rom::new(0x413), pty.master.try_clone().expect("a copy"));
+        let more = format!(
+            r#", "lines": {{ "boot0": {{ "chip": "levels:{name}", "line": 27, "safe": 0 }} }},
+            "modes": {{ "loader": {{ "do": ["boot0 1"], "settle": "20ms" }}, "run": {{ "do": ["boot0 0"] }} }},
+            "flash": {{ "with": "stm32", "mode": "loader", "then": "run", "chip_id": "{chip}",
+                "targets": {{ "app": "0x08000000" }} }}"#
+        );
+        let rig = Rig::at(&format!("stm32-{chip}"), &[&pty.path], "\"baud\": 115200", &more);
+        let image = rig.top.join("image.bin");
+        fs::write(&image, &bytes).expect("written");
+        let output = rig.run(&[&rig.file(), "flash", "b", &image.display().to_string()], &[]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(status), "{said}");
+        let rom = served.end();
+        let levels = fs::read_to_string(&out).expect("levels");
+        if status == 0 {
+            assert!(rom.flash[..5_000] == bytes && rom.overwritten == 0);
+            assert!(levels == "0" && rig.status().contains("\"mode\":\"run\""), "{levels} {}", rig.status());
+        } else {
+            assert!(said.contains("wiring: "), "{said}");
+            assert_eq!(rom.erased, 0);
+        }
+    }
+    let _ = fs::remove_file(&out);
 }
