@@ -1,4 +1,4 @@
-//! Command line → what `sai-buddy` is asked for: whether a bench is described well, and which boards it has.
+//! Command line → what `sai-buddy` is asked for: whether a bench is described well, which boards it has, and what is done at one.
 
 #![forbid(unsafe_code)]
 
