@@ -93,7 +93,10 @@ pub struct Judge {
     anything: bool,
     identified: bool,
     step: usize,
+    /// From when on a step is late.
     since: u64,
+    /// From when on an edge is one that it waits for: what a sequence brings about comes before its end.
+    edges_from: u64,
     awaited: Awaited,
     /// The machine's clock when the job began, which the stamps of edges are of.
     origin_ns: Option<u64>,
@@ -136,6 +139,7 @@ impl Judge {
             anything: false,
             step: 0,
             since: 0,
+            edges_from: 0,
             awaited: Awaited::Nothing,
             origin_ns: None,
             unsent: VecDeque::new(),
@@ -227,7 +231,7 @@ impl Judge {
             }
             self.identified = self.identity.is_none();
             self.begun = Some(now);
-            self.since = now;
+            (self.since, self.edges_from) = (now, now);
             for stream in self.streams.values_mut() {
                 stream.forget();
             }
@@ -289,6 +293,7 @@ impl Judge {
         if found && !self.identified {
             self.identified = true;
             self.since = self.since.max(micros);
+            self.edges_from = self.since;
         }
     }
 
@@ -320,9 +325,12 @@ impl Judge {
 
     /// The step is done.
     fn next(&mut self, now: u64) {
-        self.awaited = Awaited::Nothing;
+        let played = matches!(core::mem::replace(&mut self.awaited, Awaited::Nothing), Awaited::Played(_));
         self.step += 1;
         self.since = self.since.max(now);
+        if !played {
+            self.edges_from = now;
+        }
     }
 
     /// Goes on with the steps as far as what is known allows.
@@ -366,12 +374,13 @@ impl Judge {
                 Step::Play(name) => {
                     self.awaited = Awaited::Played(name.clone());
                     self.since = self.since.max(now);
+                    self.edges_from = self.since;
                     out.push(Output::Play(name));
                 }
                 Step::Edge { line, to, within_ms } => {
                     // The log has not named it yet.
                     let Some(channel) = self.names.get(format!("line:{line}").as_str()).copied() else { break };
-                    let span = self.since..=self.since.saturating_add(within_ms.saturating_mul(1000));
+                    let span = self.edges_from..=self.since.saturating_add(within_ms.saturating_mul(1000));
                     let fits = |edge: &(u8, bool, u64)| edge.0 == channel && edge.1 == to && span.contains(&edge.2);
                     // Nor has this come.
                     let Some(at) = self.edges.iter().position(fits) else { break };

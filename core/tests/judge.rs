@@ -190,6 +190,34 @@ fn a_dialog_passes_when_all_of_it_came_in_order() {
 }
 
 #[test]
+fn what_a_sequence_brings_about_may_come_before_its_end_and_not_before_its_beginning() {
+    for (before, during, after) in [(true, false, false), (false, true, false), (false, false, true)] {
+        let mut board = dialog();
+        board.works = false;
+        board.print("login: \n").pass(100);
+        if before {
+            board.edge(true);
+        }
+        board.pass(100);
+        let sent = Entry::Sent(MAIN, Sent::of(WRITER, b"root\n"));
+        board.entry(sent);
+        assert_eq!(board.out.last(), Some(&Output::Play("press".to_string())));
+        board.pass(100);
+        if during {
+            board.edge(true);
+        }
+        board.pass(2000).mark(What::Play, "press");
+        board.pass(900);
+        if after {
+            board.edge(true);
+        }
+        board.print("ALL OK\n").pass(700);
+        let fails = (Word::TestFail, "step 4: `led` did not change to 1");
+        assert_eq!(board.verdict(), Some(if before { fails } else { (Word::Passed, "") }), "{during} {after}");
+    }
+}
+
+#[test]
 fn each_way_to_end_has_its_word() {
     // Nothing at all.
     let mut board = dialog();
