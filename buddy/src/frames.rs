@@ -15,7 +15,7 @@ pub const SEND_BYTES: usize = 1024;
 /// What a client asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asked {
-    /// `listen`, `claim`, `release`, `send`, `tool`, `tool-ended`, `play`, `mode`, `power`, `status`, `update`, `stop`.
+    /// `listen`, `claim`, `release`, `send`, `tool`, `tool-ended`, `play`, `mode`, `power`, `status`, `moment`, `update`, `stop`.
     pub t: String,
     /// The console.
     pub console: Option<String>,
@@ -38,7 +38,7 @@ pub struct Asked {
 /// What a client is told.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Told {
-    /// `granted`, `refused`, `tty` (with its file), `sent`, `failed`, `reached`, `status`, `updating`, `stopping`.
+    /// `granted`, `refused`, `tty` (with its file), `sent`, `failed`, `reached`, `status`, `moment`, `updating`, `stopping`.
     pub t: String,
     /// To what: the `t` of the request.
     pub to: Option<String>,
@@ -46,6 +46,10 @@ pub struct Told {
     pub why: Option<String>,
     /// The path of a tty.
     pub path: Option<String>,
+    /// In `tty`: bytes of the channel before the first that the tool is given.
+    pub offset: Option<u64>,
+    /// In `moment`, behind all that the consoles had which the client listens to: up to when, CLOCK_MONOTONIC in nanoseconds.
+    pub ns: Option<u64>,
     /// In `sent` and `failed`: how many bytes went out.
     pub sent: Option<u64>,
     /// In the answer to `tool-ended`: bytes that the tool did not read.

@@ -468,7 +468,8 @@ impl Owner {
         match opened {
             Ok((path, file)) => {
                 self.tool = Some(index);
-                let told = Told { path: Some(path), ..Told::new("tty", "tool") };
+                let offset = self.stations.get(index).map(|station| station.history.end());
+                let told = Told { path: Some(path), offset, ..Told::new("tty", "tool") };
                 self.answer(client, &told, Some(file));
             }
             Err(error) => {

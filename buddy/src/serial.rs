@@ -347,11 +347,11 @@ fn read_all(shared: &Shared, tty: &File) -> bool {
         if fds[0].revents().is_empty() {
             continue;
         }
-        let read = rustix::io::read(tty, &mut buffer);
-        let ns = monotonic_ns();
-        match read {
+        match rustix::io::read(tty, &mut buffer) {
             Ok(count) if count > 0 => {
                 let mut state = shared.lock();
+                // Whoever takes what there is, after a moment, has all with a stamp before it.
+                let ns = monotonic_ns();
                 state.ring.push(ns, buffer.get(..count).unwrap_or_default());
                 if ns.saturating_sub(counted) >= COUNTS_NS {
                     counted = ns;
@@ -362,7 +362,8 @@ fn read_all(shared: &Shared, tty: &File) -> bool {
             }
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
             Ok(_) | Err(_) => {
-                count_up(tty.as_fd(), before, ns, &mut shared.lock().ring);
+                let mut state = shared.lock();
+                count_up(tty.as_fd(), before, monotonic_ns(), &mut state.ring);
                 return false;
             }
         }
@@ -398,6 +399,11 @@ pub fn monotonic_ns() -> u64 {
 /// CLOCK_REALTIME since 1970, in nanoseconds.
 pub fn realtime_ns() -> u64 {
     nanoseconds(ClockId::Realtime)
+}
+
+/// CLOCK_BOOTTIME, in nanoseconds.
+pub fn boottime_ns() -> u64 {
+    nanoseconds(ClockId::Boottime)
 }
 
 fn nanoseconds(clock: ClockId) -> u64 {

@@ -113,11 +113,13 @@ pub enum What {
     Back,
     /// The machine slept: nothing was seen in that time.
     Suspend,
+    /// Bytes came that were not sent so, as their bits tell, or a break: boards do that while they are switched.
+    Noise,
     /// A later version's word.
     Other(Word),
 }
 
-written_as_words!(What: Reset, Play, Mode, Power, Unplugged, Back, Suspend);
+written_as_words!(What: Reset, Play, Mode, Power, Unplugged, Back, Suspend, Noise);
 
 /// Something was done to the board, or happened to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

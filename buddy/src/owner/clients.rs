@@ -6,6 +6,7 @@ use crate::desk::{Client, Input};
 use crate::frames::{self, Asked, SEND_BYTES, Told};
 use crate::history::Place;
 use crate::link::Link;
+use crate::serial::monotonic_ns;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -31,13 +32,16 @@ pub struct Seat {
     pub tool_settings: (Option<u32>, bool),
     /// What it wants moved.
     pub way: Option<Way>,
+    /// The moment up to which it wants to have all, in nanoseconds.
+    moment: Option<u64>,
 }
 
 impl Seat {
     pub fn new(link: Link, consoles: usize) -> Self {
         let places = vec![None; consoles];
+        let answers = VecDeque::new();
         let (tool_console, tool_settings) = (None, (None, false));
-        Seat { link, places, answers: VecDeque::new(), full: false, tool_console, tool_settings, way: None }
+        Seat { link, places, answers, full: false, tool_console, tool_settings, way: None, moment: None }
     }
 
     /// Whether it reads this console.
@@ -156,6 +160,16 @@ impl Owner {
             let mut next = *place;
             seat.full |= station.history.next(&mut next).is_some();
         }
+        if let Some(ns) = seat.moment.filter(|_| !seat.full && !broken) {
+            let told = Told { ns: Some(ns), ..Told::new("moment", "moment") };
+            match seat.link.send(&told.encode(), &[]) {
+                Ok(()) => seat.moment = None,
+                Err(error) => {
+                    seat.full = error.kind() == ErrorKind::WouldBlock;
+                    broken = !seat.full;
+                }
+            }
+        }
         if broken {
             self.gone(client);
         }
@@ -197,6 +211,14 @@ impl Owner {
             "status" => {
                 let status = Some(self.status());
                 self.answer(client, &Told { status, ..Told::new("status", "status") }, None);
+            }
+            "moment" => {
+                // What was stamped before this is in the ring by now, or in what readers have had.
+                let ns = monotonic_ns();
+                self.stations_turn();
+                if let Some(seat) = self.clients.get_mut(&client) {
+                    seat.moment = Some(ns);
+                }
             }
             "claim" => {
                 let name = asked.name.clone().unwrap_or_default();
