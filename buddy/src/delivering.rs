@@ -53,6 +53,11 @@ pub fn verifies(with: &Flasher) -> bool {
     }
 }
 
+/// The place of this name; an empty one is the first.
+pub fn target<'a>(how: &'a Flash, name: &str) -> Option<&'a Target> {
+    how.targets.iter().find(|target| name.is_empty() || target.name == name)
+}
+
 /// The board's tty through its owner.
 struct Through<'a> {
     visit: &'a Visit,
@@ -61,6 +66,8 @@ struct Through<'a> {
     /// Whether it is entered without anything being moved.
     entered: bool,
     pace: Duration,
+    /// Bytes of the board that were taken.
+    taken: u64,
 }
 
 impl Port for Through<'_> {
@@ -87,7 +94,9 @@ impl Port for Through<'_> {
                     };
                     let [tty, visit] = fds.map(|fd| fd.revents());
                     if !tty.is_empty() {
-                        return self.tty.read(buffer).map(Event::Bytes);
+                        let count = self.tty.read(buffer)?;
+                        self.taken += count as u64;
+                        return Ok(Event::Bytes(count));
                     }
                     if visit.is_empty() && began.elapsed() >= within {
                         return Ok(Event::Nothing);
@@ -124,7 +133,17 @@ fn gone(error: io::Error) -> Failure {
     Failure { whose: Whose::Wiring, text: error.to_string() }
 }
 
-/// Brings images to their places, each in turn. Whether all were found to be there.
+/// What became of images that are there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivered {
+    /// Whether all were found to be there.
+    pub verified: bool,
+    /// The console by which they came, and bytes of its channel up to the last that the loader said: what follows is said by what was
+    /// brought, where the loader starts it. `None` where a tool has flashed, which does not tell.
+    pub said: Option<(String, u64)>,
+}
+
+/// Brings images to their places, each in turn, and the board into the mode that follows. Whether all were found to be there.
 ///
 /// # Errors
 /// Why one is not.
@@ -135,6 +154,25 @@ pub fn deliver(
     images: Vec<Image>,
     tell: &mut dyn FnMut(&Image, &Output),
 ) -> Result<bool, Failure> {
+    let delivered = bring(visit, board, how, images, tell)?;
+    if let Some(mode) = &how.then {
+        let asked = Asked { name: Some(mode.clone()), ..Asked::new("mode") };
+        visit.moves(&asked, &mut |_| {}).map_err(gone)?;
+    }
+    Ok(delivered.verified)
+}
+
+/// The same, and the board stays as its loader leaves it.
+///
+/// # Errors
+/// Why one is not there.
+pub fn bring(
+    visit: &Visit,
+    board: &Board,
+    how: &Flash,
+    images: Vec<Image>,
+    tell: &mut dyn FnMut(&Image, &Output),
+) -> Result<Delivered, Failure> {
     let limit = Duration::from_secs(how.timeout_s);
     let began = Instant::now();
     let console = how.console.as_deref().and_then(|name| board.console(name));
@@ -146,7 +184,7 @@ pub fn deliver(
         jobs.push((image, machine));
     }
     visit.answer(&Asked { name: Some("flash".into()), ..Asked::new("claim") }).map_err(gone)?;
-    let mut verified = true;
+    let (mut verified, mut said) = (true, None);
     for (image, machine) in jobs {
         let left = limit.saturating_sub(began.elapsed());
         verified &= match machine {
@@ -158,16 +196,19 @@ pub fn deliver(
                     even: Some(how.with == Flasher::Stm32),
                     ..Asked::new("tool")
                 };
-                let (_, mut files) = visit.answer(&asked).map_err(gone)?;
+                let (told, mut files) = visit.answer(&asked).map_err(gone)?;
                 let tty = files.pop().ok_or_else(|| gone(io::Error::other("the owner gives no tty")))?;
                 let pace = Duration::from_millis(console.map_or(0, |console: &Console| console.pace_ms));
                 let (tty, mode) = (File::from(tty), how.mode.as_deref());
-                let mut port = Through { visit, tty, mode, entered: false, pace };
+                let mut port = Through { visit, tty, mode, entered: false, pace, taken: 0 };
                 let flashed = flash(machine.as_mut(), &mut port, left, &mut |output| tell(&image, output))?;
+                let named = console.map(|console| console.name.clone());
+                said = named.zip(told.offset.map(|offset| offset + port.taken));
                 visit.answer(&Asked::new("tool-ended")).map_err(gone)?;
                 flashed.verified
             }
             None => {
+                said = None;
                 if let Some(mode) = &how.mode {
                     let asked = Asked { name: Some(mode.clone()), ..Asked::new("mode") };
                     visit.moves(&asked, &mut |_| {}).map_err(gone)?;
@@ -188,11 +229,7 @@ pub fn deliver(
             }
         };
     }
-    if let Some(mode) = &how.then {
-        let asked = Asked { name: Some(mode.clone()), ..Asked::new("mode") };
-        visit.moves(&asked, &mut |_| {}).map_err(gone)?;
-    }
-    Ok(verified)
+    Ok(Delivered { verified, said })
 }
 
 /// What speaks to the board's loader, unless a tool does.

@@ -59,7 +59,8 @@ impl Group {
         lines.fold(0, |bits, (place, line)| bits | (u64::from(level(line) != line.active_low) << place))
     }
 
-    fn place(&self, line: &str) -> Option<usize> {
+    /// The place of a line in it.
+    pub fn place(&self, line: &str) -> Option<usize> {
         self.lines.iter().position(|other| other.name == line)
     }
 }

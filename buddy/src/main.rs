@@ -8,6 +8,8 @@ mod commands;
 mod flash;
 #[path = "main/help.rs"]
 mod help;
+#[path = "main/test.rs"]
+mod test;
 
 use self::help::{HELP, USAGE};
 use sai_buddy::listing;
@@ -72,6 +74,8 @@ fn run(mut words: Vec<OsString>) -> Result<u8, Failure> {
             (name @ ("check" | "list"), _) => Err(usage(format!("`{name}` takes no more words"))),
             ("flash", [board, images @ ..]) if !images.is_empty() => given.flash(file, board, images),
             ("flash", _) => Err(usage("`flash` expects BOARD and [TARGET=]IMAGE...")),
+            ("test", [board, saifile, configuration]) => given.test(file, [board, saifile, configuration]),
+            ("test", _) => Err(usage("`test` expects BOARD SAIFILE CONFIGURATION")),
             (name, [board, rest @ ..]) if commands::NAMES.contains(&name) && rest.len() < 2 => {
                 given.at_board(name, file, board, rest.first())
             }

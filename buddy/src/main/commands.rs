@@ -40,6 +40,9 @@ pub struct Given {
     time: Option<Duration>,
     limit: Option<Duration>,
     directory: Option<PathBuf>,
+    /// Where a log goes, and which is judged again.
+    pub record: Option<OsString>,
+    pub again: Option<OsString>,
     command: Vec<OsString>,
 }
 
@@ -58,9 +61,11 @@ impl Given {
             Ok(parsed.transpose()?.map(Duration::from_millis))
         };
         let (time, limit) = (time("--for")?, time("--limit")?);
-        let directory: Option<OsString> = arguments
-            .opt_value_from_os_str("--run", |word| Ok::<_, String>(word.to_os_string()))
-            .map_err(|error| usage(format!("--run: {error}")))?;
+        let mut word = |name: &'static str| -> Result<Option<OsString>, Failure> {
+            let word = arguments.opt_value_from_os_str(name, |word| Ok::<_, String>(word.to_os_string()));
+            word.map_err(|error| usage(format!("{name}: {error}")))
+        };
+        let (directory, record, again) = (word("--run")?, word("--record")?, word("--again")?);
         Ok(Given {
             json: arguments.contains("--json"),
             unverified: arguments.contains("--unverified"),
@@ -70,6 +75,8 @@ impl Given {
             time,
             limit,
             directory: directory.map(PathBuf::from),
+            record,
+            again,
             command,
         })
     }
@@ -85,6 +92,8 @@ impl Given {
             ("--for", self.time.is_some()),
             ("--limit", self.limit.is_some()),
             ("--run", self.directory.is_some()),
+            ("--record", self.record.is_some()),
+            ("--again", self.again.is_some()),
             ("-- COMMAND", !self.command.is_empty()),
         ];
         match given.iter().find(|(option, given)| *given && !options.contains(option)) {

@@ -9,6 +9,7 @@ usage: sai-buddy FILE check
        sai-buddy FILE record BOARD [CONSOLE] [--kept] [--for TIME] [--json]
        sai-buddy FILE tool BOARD [CONSOLE] [--limit TIME] -- COMMAND [ARGUMENT]...
        sai-buddy FILE flash BOARD [TARGET=]IMAGE... [--unverified] [--json]
+       sai-buddy FILE test BOARD SAIFILE CONFIGURATION [--record LOG | --again LOG] [--json]
        sai-buddy FILE play BOARD SEQUENCE [--json]
        sai-buddy FILE mode BOARD MODE [--json]
        sai-buddy FILE power BOARD on|off|cycle [--json]
@@ -22,6 +23,7 @@ usage: sai-buddy FILE check
   record   print what consoles say; with --kept, what they said before too, as far as it was kept
   tool     run COMMAND, which finds a tty for the console where it says {tty}: avrdude, stm32flash, esptool, ...
   flash    bring images to their places, the first one's where no TARGET is said, and see that they are there
+  test     flash and judge the board as CONFIGURATION of SAIFILE says under \"board\", images beside SAIFILE; prints TAP
   play     move lines and power as a sequence of the board says; what mode it is in is not known then
   mode     bring the board into MODE, by way of those that it leads through
   power    switch the board on or off, or off and on
@@ -36,12 +38,14 @@ usage: sai-buddy FILE check
   --limit TIME   kill COMMAND after this time (5m)
   --unverified   allow a board that does not tell whether an image is there
   --kept         begin with what the owner has kept
+  --record LOG   keep all that happens at the board in LOG
+  --again LOG    judge LOG, which was kept so, and leave the board alone
   --json         for programs: one object a line
   --help         this text
   --version      the version
 
 Exit status: 0 when all is well, 1 when something is wrong, 2 when the command line is. `record`: 3 when bytes are missing. `tool`:
-that of COMMAND, 124 when its time was over.
+that of COMMAND, 124 when its time was over. `test`: 1 when the board does not pass, 3 when that is the fault of the bench, or ours.
 ";
 
 /// The command line was wrong.

@@ -65,6 +65,12 @@ impl Board {
         }
     }
 
+    /// Pulls its cable: the other end of the pty is gone.
+    pub fn cut(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     pub fn flash(&mut self) -> Vec<u8> {
         self.order("save");
         fs::read(self.directory.join("flash")).expect("its flash")

@@ -11,8 +11,9 @@ use std::process::Stdio;
 
 /// The emulated board on a bench. Its power supply is a file that asks for a reset.
 struct Bench {
-    board: Board,
+    // Its owner ends before its tty does, whose number another one may have then.
     rig: Rig,
+    board: Board,
     reset: PathBuf,
 }
 

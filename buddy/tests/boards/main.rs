@@ -16,5 +16,6 @@ mod serial;
 mod stk500;
 mod stm32;
 mod tools;
+mod trying;
 mod uboot;
 mod ymodem;

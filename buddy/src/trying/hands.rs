@@ -1,0 +1,154 @@
+//! What a trial wants done at its board → the same done through the board's owner, by a thread of its own: whoever listens does not
+//! wait for a loader.
+
+use crate::delivering::{self, Delivered, Image};
+use crate::flash::{self, Failure};
+use crate::frames::{Asked, Heard, SEND_BYTES, latin};
+use crate::visit::{Visit, Whose};
+use sai_core::bench::{Board, Flash};
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// Time within which bytes that were given to an owner are on the wire: those of a paced console take a while.
+const SENT: Duration = Duration::from_secs(60);
+
+/// What is wanted.
+#[derive(Debug)]
+pub enum Order {
+    /// The images are to get onto the board.
+    Flash(Vec<Image>),
+    /// A mode is to be reached, or a sequence to be played: `mode` or `play`, and its name.
+    Move(&'static str, String),
+    /// Bytes are to go to a console.
+    Send(String, Vec<u8>),
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub enum Report {
+    /// An image is so far.
+    Flashing(String, flash::Output),
+    /// The images are there, or are not.
+    Flashed(Result<Delivered, Failure>),
+    /// Lines were moved.
+    Moved(&'static str, String, io::Result<()>),
+    /// Bytes went out.
+    Sent(io::Result<()>),
+}
+
+/// See the file's first line. They let go of the board when they are dropped, after what was begun has ended.
+#[derive(Debug)]
+pub struct Hands {
+    orders: Option<Sender<Order>>,
+    reports: Receiver<Report>,
+    /// Readable where there is a report.
+    woken: UnixStream,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Hands {
+    /// Takes hold of a board.
+    ///
+    /// # Errors
+    /// It has no owner that begins, or somebody else writes to it.
+    pub fn new(whose: &Whose, board: Board) -> io::Result<Hands> {
+        let visit = Visit::begin(whose)?;
+        visit.answer(&Asked { name: Some(sai_core::judge::WRITER.into()), ..Asked::new("claim") })?;
+        let (give, orders) = channel();
+        let (tell, reports) = channel();
+        let (woken, wake) = UnixStream::pair()?;
+        woken.set_nonblocking(true)?;
+        wake.set_nonblocking(true)?;
+        let report = move |report: Report| {
+            // Where nobody takes it any more, nobody is to be woken.
+            let _ = tell.send(report);
+            let _ = rustix::io::write(&wake, &[0]);
+        };
+        let thread = thread::Builder::new().name("hands".into()).spawn(move || {
+            for order in &orders {
+                carry_out(&visit, &board, order, &report);
+            }
+        })?;
+        Ok(Hands { orders: Some(give), reports, woken, thread: Some(thread) })
+    }
+
+    /// Has something done, after what was asked for before.
+    pub fn ask(&self, order: Order) {
+        if let Some(orders) = &self.orders {
+            let _ = orders.send(order);
+        }
+    }
+
+    /// Can be read where there is a report.
+    pub fn woken(&self) -> BorrowedFd<'_> {
+        self.woken.as_fd()
+    }
+
+    /// The next report, if there is one.
+    pub fn report(&self) -> Option<Report> {
+        let mut bytes = [0; 64];
+        let _ = rustix::io::read(&self.woken, &mut bytes);
+        self.reports.try_recv().ok()
+    }
+}
+
+impl Drop for Hands {
+    fn drop(&mut self) {
+        drop(self.orders.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn carry_out(visit: &Visit, board: &Board, order: Order, report: &dyn Fn(Report)) {
+    let claim = |name: &str| visit.answer(&Asked { name: Some(name.into()), ..Asked::new("claim") }).map(drop);
+    report(match order {
+        Order::Flash(images) => {
+            let how: Option<&Flash> = board.flash.as_ref();
+            let flashed = match how {
+                Some(how) => delivering::bring(visit, board, how, images, &mut |image, output| {
+                    report(Report::Flashing(image.path.display().to_string(), output.clone()));
+                }),
+                None => Err(Failure { whose: flash::Whose::Tool, text: "the board has no \"flash\"".into() }),
+            };
+            // What is sent from here on is the judge's.
+            let flashed = flashed.and_then(|flashed| match claim(sai_core::judge::WRITER) {
+                Ok(()) => Ok(flashed),
+                Err(error) => Err(Failure { whose: flash::Whose::Wiring, text: error.to_string() }),
+            });
+            Report::Flashed(flashed)
+        }
+        Order::Move(word, name) => {
+            let asked = Asked { name: Some(name.clone()), ..Asked::new(word) };
+            let moved = visit.moves(&asked, &mut |_| {});
+            Report::Moved(word, name, moved)
+        }
+        Order::Send(console, bytes) => Report::Sent(send(visit, &console, &bytes)),
+    });
+}
+
+fn send(visit: &Visit, console: &str, bytes: &[u8]) -> io::Result<()> {
+    for piece in bytes.chunks(SEND_BYTES) {
+        visit.ask(&Asked { console: Some(console.into()), text: Some(latin(piece)), ..Asked::new("send") })?;
+        let began = Instant::now();
+        loop {
+            let left = SENT.saturating_sub(began.elapsed());
+            let Some((heard, _)) = visit.hear(left)? else {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "the owner of the board sends nothing"));
+            };
+            // What else is said is no answer to this.
+            let Heard::Told(told) = heard else { continue };
+            match (told.t.as_str(), told.to.as_deref()) {
+                ("sent", Some("send")) => break,
+                ("failed" | "refused", Some("send")) => return Err(io::Error::other(told.why.unwrap_or_default())),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,282 @@
+//! Boards tried from the command line: an emulated ATmega328P that is flashed through the stock optiboot and prints results, and a
+//! loader whose flash is worn. Each log is judged once more, and comes to the same verdict.
+
+use crate::avr::Board;
+use crate::pty::{Pty, Served};
+use crate::rig::{LONG, Rig};
+use crate::rom::Rom;
+use sai_buddy::frames::{Asked, Heard};
+use sai_buddy::history::stamp;
+use sai_buddy::visit::{Visit, Whose};
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// An emulated AVR on a bench, whose supply is a file that asks for a reset, and the saifile of what is tried there.
+struct Bench {
+    // Its owner ends before its tty does, whose number another one may have then.
+    rig: Rig,
+    board: Board,
+    reset: PathBuf,
+}
+
+const KEYS: &str = r#""type": "t", "flash": "fw.bin", "identity": "^fw ${SAI_COMMIT}$", "banner": "^fw ",
+    "test": [{ "expect": "login: $", "within": "100s" }, { "send": "root\n" }, { "expect": "hello (?P<who>\\w+)", "within": "100s" }],
+    "results": "tap", "pass": "^ALL DONE""#;
+
+/// Writes the saifile. What must come has time to, and what must not is not waited for long.
+fn saifile(path: &Path, case: &str) {
+    let silent = if case == "SILENT" { "2s" } else { "100s" };
+    let timeout = if case == "NO_BOOT" { "2s" } else { "100s" };
+    let keys = format!(r#"{KEYS}, "silent": "{silent}", "timeout": "{timeout}""#);
+    let text = format!(
+        r#"{{ "schema": "sai-1", "platforms": {{ "linux-debian-12": {{ "build": "make" }} }},
+        "configurations": {{ "fw": {{ "artifacts": "*.bin", "board": {{ {keys} }} }} }} }}"#
+    );
+    fs::write(path.join(".sai.json"), text).expect("written");
+}
+
+/// Builds a program that prints as its case says.
+fn build(case: &str, version: &str, image: &Path) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/avr_program.c");
+    let program = image.with_extension("elf");
+    let built = Command::new("avr-gcc")
+        .args(["-mmcu=atmega328p", "-Os", "-Wall", "-Wextra", "-Werror"])
+        .args([format!("-DCASE={case}"), format!("-DVERSION=\"{version}\"")])
+        .arg(source)
+        .arg("-o")
+        .arg(&program)
+        .status();
+    assert!(built.expect("avr-gcc").success(), "the program cannot be built");
+    let made = Command::new("avr-objcopy").args(["-O", "binary"]).arg(&program).arg(image).status();
+    assert!(made.expect("avr-objcopy").success(), "no image can be made of it");
+}
+
+impl Bench {
+    fn new(name: &str, then: &str) -> Bench {
+        let board = Board::new(name);
+        let reset = board.directory.join("reset");
+        let more = format!(
+            r#", "modes": {{ "loader": {{ "do": ["power on"] }}, "run": {{ "do": ["power on"] }} }},
+            "power": {{ "off": ["true"], "on": ["sh", "-c", "touch {reset}; while test -e {reset}; do sleep 0.01; done"] }},
+            "flash": {{ "with": "optiboot", "mode": "loader"{then} }}"#,
+            reset = reset.display()
+        );
+        let rig = Rig::at(&format!("try-{name}"), &[&board.tty], "\"baud\": 115200", &more);
+        Bench { board, rig, reset }
+    }
+
+    /// Tries the board, and judges the log again: the exit status, and what is said.
+    fn tries(&mut self, case: &str, each: &mut dyn FnMut(&mut Board, &str)) -> (Option<i32>, String) {
+        saifile(&self.rig.top, case);
+        build(case, "1.0", &self.rig.top.join("fw.bin"));
+        let (file, saifile) = (self.rig.file(), self.rig.top.join(".sai.json").display().to_string());
+        let log = self.rig.top.join("log").display().to_string();
+        let words = [file.as_str(), "test", "b", &saifile, "fw"];
+        let said = self.rig.top.join("said");
+        let out = fs::File::create(&said).expect("a file");
+        let mut command = self.rig.command(&words, &["--record", &log]);
+        command.env("SAI_COMMIT", "1.0").stdout(out).stderr(Stdio::inherit());
+        let mut child = command.spawn().expect("it runs");
+        let began = Instant::now();
+        let status = loop {
+            if self.reset.exists() {
+                self.board.order("reset");
+                fs::remove_file(&self.reset).expect("removed");
+            }
+            let text = fs::read_to_string(&said).expect("what it says");
+            each(&mut self.board, &text);
+            if let Some(status) = child.try_wait().expect("waited for") {
+                break status.code();
+            }
+            assert!(began.elapsed() < LONG, "{case} is not judged: {text}");
+            thread::sleep(Duration::from_millis(5));
+        };
+        let text = fs::read_to_string(&said).expect("what it says");
+        assert_eq!(again(&self.rig, &words, &log), (status, points(&text)), "{text}");
+        (status, text)
+    }
+}
+
+/// The test points of a text, which is all that is the same in a log that is judged again.
+fn points(text: &str) -> Vec<String> {
+    text.lines().filter(|line| !line.starts_with('#')).map(ToString::to_string).collect()
+}
+
+fn again(rig: &Rig, words: &[&str], log: &str) -> (Option<i32>, Vec<String>) {
+    let output = rig.command(words, &["--again", log]).env("SAI_COMMIT", "1.0").output().expect("it runs");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    (output.status.code(), points(&String::from_utf8_lossy(&output.stdout)))
+}
+
+#[test]
+fn an_avr_that_its_loader_starts_is_judged_from_its_first_byte_on() {
+    let mut bench = Bench::new("starts", "");
+    let passes = "ok 1 - boots # SKIP\nok 2 - counts\nok 3 - verdict: passed\n1..3\n";
+    for (case, status, end) in [
+        ("PASS", 0, passes),
+        ("FAIL", 1, "not ok 2 - counts\n# | fw 1.0\n# | login: hello root\n"),
+        ("NO_BOOT", 1, "not ok 1 - verdict: no-boot: something came, and not the identity of what was flashed\n1..1\n"),
+        ("RESULT_LOST", 1, "not ok 3 - verdict: result-lost: 2 results came of 3\n1..3\n"),
+        ("PASS", 0, passes),
+    ] {
+        let (found, text) = bench.tries(case, &mut |_, _| ());
+        assert!(found == Some(status) && text.contains(end), "{case}: {found:?} {text}");
+    }
+}
+
+#[test]
+fn an_avr_that_is_reset_is_silent_or_boots_again_and_again() {
+    let mut bench = Bench::new("resets", r#", "then": "run""#);
+    for (case, end) in [
+        ("SILENT", "not ok 1 - verdict: silent: nothing came after the reset\n1..1\n"),
+        ("BOOT_LOOP", "not ok 1 - verdict: boot-loop: its banner came 3 times\n1..1\n"),
+    ] {
+        let (found, text) = bench.tries(case, &mut |_, _| ());
+        assert!(found == Some(1) && text.ends_with(end), "{case}: {found:?} {text}");
+    }
+    let (found, text) = bench.tries("PASS", &mut |_, _| ());
+    assert!(found == Some(0) && text.ends_with("verdict: passed\n1..3\n"), "{text}");
+}
+
+#[test]
+fn a_console_that_is_cut_is_nobodys_failure_but_ours() {
+    let mut bench = Bench::new("cut", "");
+    let (mut cut, link) = (false, bench.rig.link(0));
+    let (found, text) = bench.tries("WAIT", &mut |board, said| {
+        if !cut && said.contains("ok 1 - waits\n") {
+            // The number of its tty may be another one's then.
+            fs::remove_file(&link).expect("removed");
+            board.cut();
+            cut = true;
+        }
+    });
+    assert!(found == Some(3) && text.contains("verdict: infra: "), "{found:?} {text}");
+}
+
+#[test]
+fn an_image_that_does_not_stay_on_its_board_is_judged_by_nothing_that_runs_there() {
+    let pty = Pty::new();
+    let mut rom = Rom::new(0x413);
+    rom.worn = Some(2_000);
+    let served = Served::new(rom, pty.master.try_clone().expect("a copy"));
+    let more = r#", "modes": { "run": { "do": ["wait 1ms"] } },
+        "flash": { "with": "stm32", "mode": "run", "then": "run", "chip_id": "0x0413", "targets": { "app": "0x08000000" } }"#;
+    let rig = Rig::at("try-worn", &[&pty.path], "\"baud\": 115200", more);
+    saifile(&rig.top, "");
+    fs::write(rig.top.join("fw.bin"), vec![0; 5_000]).expect("written");
+    let (saifile, log) = (rig.top.join(".sai.json").display().to_string(), rig.top.join("log").display().to_string());
+    let file = rig.file();
+    let words = [file.as_str(), "test", "b", &saifile, "fw"];
+    let output = rig.command(&words, &["--record", &log]).env("SAI_COMMIT", "1.0").output().expect("it runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.code() == Some(3) && text.contains("not ok 1 - verdict: flash-failed: "), "{text}");
+    assert_eq!(again(&rig, &words, &log), (Some(3), points(&text)));
+    assert!(served.end().erased > 0);
+}
+
+/// A board with a key and a LED, both files of memory: when its key is pressed the LED goes on, unless it is broken.
+fn with_led(name: &str, broken: bool) -> (Option<i32>, String) {
+    let levels = format!("sai-try-{name}-{}", std::process::id());
+    let at = |end: &str| PathBuf::from(format!("/dev/shm/{levels}{end}"));
+    let pty = Pty::new();
+    let more = format!(
+        r#", "lines": {{ "nrst": {{ "chip": "levels:{levels}", "line": 1, "active_low": true, "safe": 0 }},
+            "key": {{ "chip": "levels:{levels}", "line": 2, "safe": 0 }},
+            "led": {{ "chip": "levels:{levels}", "line": 3, "direction": "in" }} }},
+        "sequences": {{ "reset": ["nrst 1", "wait 50ms", "nrst 0"], "press": ["key 1", "wait 80ms", "key 0"] }}"#
+    );
+    let rig = Rig::at(&format!("try-{name}"), &[&pty.path], "\"baud\": 115200", &more);
+    let text = r#"{ "schema": "sai-1", "platforms": { "linux": { "build": "make" } }, "configurations": { "fw": { "board": {
+        "type": "t", "test": [{ "expect": "READY", "within": "100s" }, { "play": "press" }, { "edge": "led", "to": 1, "within": "WITHIN" }],
+        "silent": "100s" } } } }"#;
+    fs::write(rig.top.join(".sai.json"), text.replace("WITHIN", if broken { "1s" } else { "100s" })).expect("written");
+    let (file, saifile, log) = (rig.file(), rig.top.join(".sai.json"), rig.top.join("log"));
+    let (saifile, log) = (saifile.display().to_string(), log.display().to_string());
+    let words = [file.as_str(), "test", "b", &saifile, "fw"];
+    let mut command = rig.command(&words, &["--record", &log]);
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("it runs");
+    // What the board does: a reset is seen by its pin, which is low then.
+    let (mut console, mut was_reset, mut pressed) = (pty.master.try_clone().expect("a copy"), false, false);
+    let began = Instant::now();
+    while child.try_wait().expect("waited for").is_none() {
+        let pins = fs::read_to_string(at(".out")).unwrap_or_default();
+        if was_reset && pins.starts_with('1') {
+            console.write_all(b"READY\r\n").expect("written");
+        }
+        was_reset = pins.starts_with('0');
+        if !broken && !pressed && pins.ends_with('1') {
+            pressed = true;
+            let mut led = fs::File::options().write(true).open(at(".in")).expect("the LED");
+            led.write_all(b"a1 ").expect("written");
+        }
+        assert!(began.elapsed() < LONG, "it is not judged");
+        thread::sleep(Duration::from_millis(2));
+    }
+    let output = child.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(again(&rig, &words, &log), (output.status.code(), points(&said)), "{said}");
+    for end in [".out", ".in"] {
+        let _ = fs::remove_file(at(end));
+    }
+    (output.status.code(), said)
+}
+
+#[test]
+fn a_key_that_is_pressed_is_seen_at_a_led_or_is_said_not_to_be() {
+    let (status, said) = with_led("led", false);
+    assert_eq!((status, points(&said)), (Some(0), vec!["ok 1 - verdict: passed".into(), "1..1".into()]), "{said}");
+    let (status, said) = with_led("dark", true);
+    assert!(status == Some(1) && said.contains("verdict: test-fail: step 3: `led` did not change to 1\n"), "{said}");
+}
+
+#[test]
+fn nothing_is_older_than_a_moment_that_was_told_before_it() {
+    let mut rig = Rig::new("moments", 2, "\"baud\": 115200");
+    rig.start_owner();
+    let (file, directory) = (rig.file().into(), rig.sockets());
+    let visit = Visit::new(&Whose { file, board: "b".into(), directory }).expect("an owner");
+    visit.answer(&Asked { kept: Some(true), ..Asked::new("listen") }).expect("heard");
+    let ends = Arc::new(AtomicBool::new(false));
+    let writers: Vec<_> = rig.ptys.iter().map(|pty| pty.master.try_clone().expect("a copy")).collect();
+    let write = |mut tty: fs::File| {
+        let ends = Arc::clone(&ends);
+        thread::spawn(move || {
+            while !ends.load(Ordering::Relaxed) {
+                let _ = tty.write_all(b"0123456789");
+                thread::sleep(Duration::from_micros(200));
+            }
+        })
+    };
+    let writers: Vec<_> = writers.into_iter().map(write).collect();
+    let (mut moments, mut last, mut entries) = (0, 0, 0);
+    let began = Instant::now();
+    while moments < 300 || entries < 300 {
+        assert!(began.elapsed() < LONG, "{moments} moments and {entries} entries");
+        if moments * 3 <= entries {
+            visit.ask(&Asked::new("moment")).expect("asked");
+            moments += 1;
+        }
+        match visit.hear(Duration::from_secs(1)).expect("an owner") {
+            Some((Heard::Told(told), _)) => {
+                let ns = told.ns.expect("a moment");
+                assert!(ns >= last, "{ns} after {last}");
+                last = ns;
+            }
+            Some((Heard::Entry(_, entry), _)) => {
+                entries += 1;
+                assert!(stamp(&entry) >= last, "{} after the moment {last}", stamp(&entry));
+            }
+            None => {}
+        }
+    }
+    ends.store(true, Ordering::Relaxed);
+    for writer in writers {
+        writer.join().expect("it ends while its console is read");
+    }
+}
