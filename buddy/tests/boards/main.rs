@@ -1,7 +1,9 @@
 //! What is done at boards: their consoles, and the protocols that they are flashed by, against the tools and loaders that people have, and over lines that change, lose and
 //! double bytes.
 
+mod arm;
 mod avr;
+mod booting;
 mod console;
 mod delivering;
 mod line;

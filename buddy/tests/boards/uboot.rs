@@ -1,5 +1,6 @@
 //! U-Boot on an emulated Arm board, with its NOR flash in a file: the countdown stopped, an image sent, written and summed up.
 
+use crate::arm::{Board, PLACE};
 use crate::console::{Console, PLACE as CONSOLE_PLACE};
 use crate::line::{carry, faults, image};
 use crate::pty::{FilePort, open};
@@ -8,97 +9,8 @@ use sai_buddy::flash::{Failure, Flashed, Output, Whose};
 use sai_buddy::flashing::{Event, Port, flash};
 use sai_core::bench;
 use sai_core::pattern::Pattern;
-use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-
-/// Where U-Boot has the second bank of NOR flash, and where in it images belong: behind the environment.
-const BANK: u64 = 0x0400_0000;
-const PLACE: u32 = 0x0410_0000;
-
-/// The board. It is stopped until it is entered.
-struct Board {
-    child: Child,
-    directory: PathBuf,
-    control: UnixStream,
-    replies: BufReader<UnixStream>,
-    runs: bool,
-}
-
-impl Board {
-    fn new(name: &str) -> Self {
-        let directory = std::env::temp_dir().join(format!("sai-uboot-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&directory);
-        fs::create_dir_all(&directory).expect("a directory");
-        let nor = directory.join("nor");
-        // An erased flash, but for where nothing is looked at.
-        let mut file = File::create(&nor).expect("a file");
-        file.write_all(&vec![0xff; 2 << 20]).expect("written");
-        file.set_len(64 << 20).expect("as long as the bank");
-        let at = |name: &str| directory.join(name).display().to_string();
-        let child = Command::new("qemu-system-aarch64")
-            .args(["-M", "virt,acpi=off", "-cpu", "cortex-a53", "-m", "128", "-nodefaults", "-display", "none", "-S"])
-            .args(["-bios", "/usr/lib/u-boot/qemu_arm64/u-boot.bin"])
-            .args(["-drive", &format!("if=pflash,format=raw,index=1,file={}", at("nor"))])
-            .args(["-chardev", &format!("pty,id=s,path={}", at("tty")), "-serial", "chardev:s"])
-            .args(["-qmp", &format!("unix:{},server=on,wait=off", at("qmp"))])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("QEMU");
-        let began = Instant::now();
-        let control = loop {
-            match UnixStream::connect(directory.join("qmp")) {
-                Ok(control) if directory.join("tty").exists() => break control,
-                _ => assert!(began.elapsed() < Duration::from_secs(100), "QEMU does not start"),
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        };
-        control.set_read_timeout(Some(Duration::from_secs(100))).expect("a time-out");
-        let replies = BufReader::new(control.try_clone().expect("a copy"));
-        let mut board = Board { child, directory, control, replies, runs: false };
-        board.order("qmp_capabilities");
-        board
-    }
-
-    fn order(&mut self, name: &str) {
-        writeln!(self.control, "{{\"execute\":\"{name}\"}}").expect("QEMU listens");
-        let mut line = String::new();
-        while !line.starts_with("{\"return\"") {
-            line.clear();
-            assert!(self.replies.read_line(&mut line).expect("an answer to an order") > 0, "QEMU is gone");
-        }
-    }
-
-    fn reset(&mut self) {
-        self.order(if self.runs { "system_reset" } else { "cont" });
-        self.runs = true;
-    }
-
-    fn tty(&self) -> String {
-        let link = self.directory.join("tty");
-        fs::canonicalize(link).expect("a pty").display().to_string()
-    }
-
-    /// What is in the flash, from a place on.
-    fn holds(&self, place: u32, length: usize) -> Vec<u8> {
-        let nor = fs::read(self.directory.join("nor")).expect("the flash");
-        let from = (u64::from(place) - BANK) as usize;
-        nor[from..from + length].to_vec()
-    }
-}
-
-impl Drop for Board {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = fs::remove_dir_all(Path::new(&self.directory));
-    }
-}
+use std::io;
+use std::time::Duration;
 
 fn settings(write: &[&str], verifies: bool) -> Settings {
     let pattern = |text| Pattern::new(text).expect("a pattern");
@@ -170,7 +82,7 @@ fn run(
 
 #[test]
 fn an_image_gets_into_the_nor_flash_of_a_real_u_boot() {
-    let mut board = Board::new("nor");
+    let mut board = Board::new("nor", &[]);
     let image = image(5000);
     // Changed and lost on the way: in the header, in the first block of data and in the third.
     let noise = ([40, 700].to_vec(), [2500].to_vec());

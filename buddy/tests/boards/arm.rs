@@ -1,0 +1,193 @@
+//! An emulated Arm board with the stock U-Boot, its console a pty, its two banks of NOR flash files; and programs for it.
+
+use sai_buddy::flash::uboot::crc32;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Where the second bank of NOR flash is, which begins with U-Boot's environment, and where in it images belong.
+const BANK: u64 = 0x0400_0000;
+pub const PLACE: u32 = 0x0410_0000;
+/// Bytes of a bank.
+const BANK_BYTES: u64 = 64 << 20;
+/// Bytes of the environment (`CONFIG_ENV_SIZE`).
+const ENVIRONMENT_BYTES: usize = 0x4_0000;
+const UBOOT: &str = "/usr/lib/u-boot/qemu_arm64/u-boot.bin";
+
+/// What QEMU is told through. The board is stopped until it is reset for the first time.
+struct Control {
+    orders: UnixStream,
+    replies: BufReader<UnixStream>,
+    runs: bool,
+}
+
+impl Control {
+    fn order(&mut self, name: &str) {
+        writeln!(self.orders, "{{\"execute\":\"{name}\"}}").expect("QEMU listens");
+        let mut line = String::new();
+        while !line.starts_with("{\"return\"") {
+            line.clear();
+            assert!(self.replies.read_line(&mut line).expect("an answer to an order") > 0, "QEMU is gone");
+        }
+    }
+
+    fn reset(&mut self) {
+        if std::mem::replace(&mut self.runs, true) {
+            self.order("system_reset");
+        }
+        self.order("cont");
+    }
+}
+
+/// The board.
+pub struct Board {
+    child: Child,
+    pub directory: PathBuf,
+    control: Arc<Mutex<Control>>,
+}
+
+impl Board {
+    /// One whose U-Boot knows these variables, and whose second bank is erased else.
+    pub fn new(name: &str, variables: &[&str]) -> Self {
+        Board::with(name, variables, true)
+    }
+
+    /// The same, whose second bank may have its write protection soldered on.
+    pub fn with(name: &str, variables: &[&str], writable: bool) -> Self {
+        let directory = std::env::temp_dir().join(format!("sai-uboot-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir_all(&directory).expect("a directory");
+        let bank = |name: &str, start: &[u8]| {
+            let file = File::create(directory.join(name)).expect("a file");
+            file.write_all_at(start, 0).expect("written");
+            file.set_len(BANK_BYTES).expect("as long as the bank");
+        };
+        bank("nor-1", &fs::read(UBOOT).expect("U-Boot"));
+        // An erased flash, but for where nothing is looked at.
+        let mut start = vec![0xff; 2 << 20];
+        if !variables.is_empty() {
+            let mut text = (variables.join("\0") + "\0\0").into_bytes();
+            text.resize(ENVIRONMENT_BYTES - 4, 0xff);
+            start[..4].copy_from_slice(&crc32(&text).to_le_bytes());
+            start[4..ENVIRONMENT_BYTES].copy_from_slice(&text);
+        }
+        bank("nor-2", &start);
+        let at = |name: &str| directory.join(name).display().to_string();
+        let second = format!("if=pflash,format=raw,index=1,readonly={},file=", if writable { "off" } else { "on" });
+        let child = Command::new("qemu-system-aarch64")
+            .args(["-M", "virt,acpi=off", "-cpu", "cortex-a53", "-m", "128", "-nodefaults", "-display", "none", "-S"])
+            .args(["-drive", &("if=pflash,format=raw,index=0,file=".to_string() + &at("nor-1"))])
+            .args(["-drive", &(second + &at("nor-2"))])
+            .args(["-chardev", &format!("pty,id=s,path={}", at("tty")), "-serial", "chardev:s"])
+            .args(["-qmp", &format!("unix:{},server=on,wait=off", at("qmp"))])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("QEMU");
+        let began = Instant::now();
+        let orders = loop {
+            match UnixStream::connect(directory.join("qmp")) {
+                Ok(orders) if directory.join("tty").exists() => break orders,
+                _ => assert!(began.elapsed() < Duration::from_secs(100), "QEMU does not start"),
+            }
+            thread::sleep(Duration::from_millis(20));
+        };
+        orders.set_read_timeout(Some(Duration::from_secs(100))).expect("a time-out");
+        let replies = BufReader::new(orders.try_clone().expect("a copy"));
+        let mut control = Control { orders, replies, runs: false };
+        control.order("qmp_capabilities");
+        Board { child, directory, control: Arc::new(Mutex::new(control)) }
+    }
+
+    pub fn reset(&self) {
+        self.control.lock().expect("its control").reset();
+    }
+
+    /// A socket in the network, there until the test ends: the board stands still without it, and starts anew with it.
+    pub fn supply(&self) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let control = Arc::clone(&self.control);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { continue };
+                let (mut request, mut buffer) = (Vec::new(), [0; 1024]);
+                while !request.ends_with(b"\r\n\r\n") {
+                    match stream.read(&mut buffer) {
+                        Ok(count) if count > 0 => request.extend_from_slice(&buffer[..count]),
+                        _ => break,
+                    }
+                }
+                let mut control = control.lock().expect("its control");
+                match request.starts_with(b"GET /on ") {
+                    true => control.reset(),
+                    false => control.order("stop"),
+                }
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            }
+        });
+        url
+    }
+
+    pub fn tty(&self) -> String {
+        let link = self.directory.join("tty");
+        fs::canonicalize(link).expect("a pty").display().to_string()
+    }
+
+    /// The machine goes, and its console with it.
+    pub fn cut(&mut self) {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("ended");
+    }
+
+    /// What is in the flash, from a place on.
+    pub fn holds(&self, place: u32, length: usize) -> Vec<u8> {
+        let (name, start) = if u64::from(place) < BANK { ("nor-1", 0) } else { ("nor-2", BANK) };
+        let mut bytes = vec![0; length];
+        let file = File::open(self.directory.join(name)).expect("the flash");
+        file.read_exact_at(&mut bytes, u64::from(place) - start).expect("so much of it");
+        bytes
+    }
+}
+
+impl Drop for Board {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(Path::new(&self.directory));
+    }
+}
+
+/// A program for the board as U-Boot's `bootm` takes one (its `image.h`: the legacy header, a standalone program for arm64). It says
+/// the text, in which 1 resets the board, 2 waits for a byte, and the end is an idle processor.
+pub fn program(text: &[u8]) -> Vec<u8> {
+    const LOAD: u32 = 0x4040_0000;
+    let directory = std::env::temp_dir().join(format!("sai-arm-program-{}-{:p}", std::process::id(), text));
+    fs::create_dir_all(&directory).expect("a directory");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/arm_program.S");
+    let (object, bare) = (directory.join("o"), directory.join("bin"));
+    let run = |command: &mut Command| assert!(command.status().expect("binutils").success(), "{command:?}");
+    run(Command::new("aarch64-linux-gnu-as").arg(source).arg("-o").arg(&object));
+    run(Command::new("aarch64-linux-gnu-objcopy").args(["-O", "binary"]).args([&object, &bare]));
+    let mut program = fs::read(&bare).expect("the program");
+    fs::remove_dir_all(directory).expect("removed");
+    program.extend_from_slice(text);
+    program.push(0);
+    let number = |number: u32| number.to_be_bytes();
+    let mut header = [number(0x2705_1956), number(0), number(0), number(program.len() as u32)].concat();
+    header.extend([number(LOAD), number(LOAD), number(crc32(&program))].concat());
+    // U-Boot's own kind of system, arm64, standalone, not compressed.
+    header.extend([17, 22, 1, 0]);
+    header.resize(64, 0);
+    let sum = number(crc32(&header));
+    header[4..8].copy_from_slice(&sum);
+    [header, program].concat()
+}
