@@ -7,10 +7,12 @@
 //! come back through the socket: the front fetches them from [`Bodies`], so that no worker waits for a client.
 
 mod bodies;
+pub mod encoding;
 pub mod range;
 
 pub use bodies::{Bodies, Claim};
 
+use encoding::Asked;
 use range::Selection;
 use sai_agent::blocking::{detach, unblock};
 use std::fs::{self, File};
@@ -350,14 +352,20 @@ impl Shared {
             Err(_) => return,
             Ok((request, claim)) => {
                 let bodiless = request.method == "HEAD";
-                let response = catch_unwind(AssertUnwindSafe(|| (self.handler)(request)))
+                let asked = Asked::of(&request);
+                let answer = || {
+                    let response = (self.handler)(request);
+                    // What is sent may be a tenth of it.
+                    if matches!(response.body, Body::Bytes(_)) && response.body.length() >= LARGE_BYTES {
+                        self.give_back_soon();
+                    }
+                    encoding::encode(&asked, response)
+                };
+                let response = catch_unwind(AssertUnwindSafe(answer))
                     .unwrap_or_else(|_| Response::text(500, "the master failed to answer; this is a bug"));
                 (response, claim.filter(|_| !bodiless))
             }
         };
-        if matches!(response.body, Body::Bytes(_)) && response.body.length() >= LARGE_BYTES {
-            self.give_back_soon();
-        }
         let short = matches!(&response.body, Body::Bytes(bytes) if bytes.len() <= INLINE_BYTES);
         if let Some(number) = claim.filter(|_| !short && !matches!(response.status, 204 | 304)) {
             let length = response.body.length();

@@ -21,6 +21,7 @@ const IMPORTERS: &[(&str, &[&str])] = &[
     ("time", &["master/src/page/units"]),
     ("multer", &["master/src/hook"]),
     ("tar", &["master/src/page/tarball"]),
+    ("flate2", &["master/src/http/encoding"]),
     // In the modules of TLS this is the module of rustls that uses it.
     ("ring", &["agent/src/digest", "agent/src/pin", "master/src/hook", "master/src/tls"]),
     ("rcgen", &["master/src/tls"]),

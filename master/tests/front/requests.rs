@@ -1,7 +1,7 @@
 //! Ordinary requests, as curl and our own client send them.
 
 use crate::steady::steadily;
-use crate::support::{BIG, read_response, soon, world};
+use crate::support::{BIG, TEXT, read_response, soon, world};
 use smol::io::AsyncWriteExt as _;
 use std::time::Duration;
 
@@ -108,6 +108,34 @@ fn ranges_of_files_are_sent() {
 fn large_responses_are_streamed_whole() {
     let world = world(|_| ());
     assert_eq!(world.curl_text("-o /dev/null -w %{size_download}", "/big"), BIG.to_string());
+}
+
+#[test]
+fn texts_are_packed_for_who_takes_that_and_files_are_not() {
+    let world = world(|_| ());
+    let text = "t".repeat(TEXT);
+    assert_eq!(world.curl_text("", "/text"), text.clone() + "\n");
+    assert_eq!(world.curl_text("--compressed", "/text"), text + "\n");
+    let size = |arguments: &str, path: &str| -> usize {
+        world.curl_text(&format!("{arguments} -o /dev/null -w %{{size_download}}"), path).parse().unwrap()
+    };
+    assert_eq!(size("", "/text"), TEXT + 1);
+    assert!(size("-H accept-encoding:gzip", "/text") < TEXT / 50);
+    assert_eq!(size("-H accept-encoding:gzip;q=0", "/text"), TEXT + 1);
+    // Head and body say the same, and HEAD says what GET would.
+    let heads = ["-D - -o /dev/null", "-I"].map(|how| {
+        let head = world.curl_text(&format!("{how} -H accept-encoding:gzip"), "/text").to_ascii_lowercase();
+        assert!(head.contains("content-encoding: gzip\r\n") && head.contains("vary: accept-encoding\r\n"), "{head}");
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).map(str::to_owned);
+        length.expect("a length")
+    });
+    assert_eq!(heads[0], heads[1]);
+    // A file keeps its tag, its ranges and its bytes.
+    let head = world.curl_text("-D - -H accept-encoding:gzip", "/file").to_ascii_lowercase();
+    assert!(head.contains("etag: \"tag\"") && !head.contains("gzip") && head.ends_with("0123456789"), "{head}");
+    assert_eq!(world.curl_text("-H accept-encoding:gzip -r 2-4", "/file"), "234");
+    let unchanged = "-H accept-encoding:gzip -H if-none-match:\"tag\" -o /dev/null -w %{http_code}";
+    assert_eq!(world.curl_text(unchanged, "/file"), "304");
 }
 
 #[test]
