@@ -23,16 +23,23 @@ fn icon(colour: &str) -> String {
     include_str!("../assets/icon.svg").replace("</svg>", &dot)
 }
 
-fn all() -> &'static [Asset; 6] {
-    static ALL: OnceLock<[Asset; 6]> = OnceLock::new();
+/// A style sheet without comments, line ends and what stands before a line: each line of it ends where a rule may.
+fn compact(sheet: &str) -> String {
+    let lines = sheet.lines().map(str::trim).filter(|line| !(line.starts_with("/*") && line.ends_with("*/")));
+    lines.collect()
+}
+
+fn all() -> &'static [Asset; 7] {
+    static ALL: OnceLock<[Asset; 7]> = OnceLock::new();
     ALL.get_or_init(|| {
         let asset = |name, content_type, content: String| {
             let version = digest_hex(&content).chars().take(12).collect();
             Asset { name, content_type, content, version }
         };
-        let sheet = format!("{}{}", include_str!("../assets/page.css"), palette::css());
         [
-            asset("page.css", "text/css; charset=utf-8", sheet),
+            asset("page.css", "text/css; charset=utf-8", compact(include_str!("../assets/page.css"))),
+            // Logs alone have colours of their own.
+            asset("palette.css", "text/css; charset=utf-8", palette::css()),
             asset("live.js", "text/javascript; charset=utf-8", include_str!("../assets/live.js").to_string()),
             asset("icon.svg", "image/svg+xml", include_str!("../assets/icon.svg").to_string()),
             asset("icon-passed.svg", "image/svg+xml", icon("#2da44e")),
@@ -52,5 +59,34 @@ pub fn address(name: &str) -> String {
     match find(name) {
         Some(asset) => format!("/assets/{name}?v={}", asset.version),
         None => format!("/assets/{name}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes that a style sheet or script may have.
+    const MOST: usize = 20_000;
+
+    #[test]
+    fn sheets_and_script_are_small() {
+        for name in ["page.css", "palette.css", "live.js"] {
+            let length = find(name).unwrap().content.len();
+            assert!(length <= MOST, "{name} has {length} bytes");
+        }
+    }
+
+    #[test]
+    fn a_sheet_is_the_same_on_one_line() {
+        let source = include_str!("../assets/page.css");
+        for line in source.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            assert!(line.ends_with(['{', '}', ';', ',']) || line.ends_with("*/"), "{line}");
+            assert_eq!(line.starts_with("/*"), line.ends_with("*/"), "{line}");
+            assert_eq!(line.matches("/*").count(), usize::from(line.starts_with("/*")), "{line}");
+        }
+        let sheet = &find("page.css").unwrap().content;
+        assert!(!sheet.contains("/*") && !sheet.contains('\n'));
+        assert_eq!(sheet.matches('{').count(), sheet.matches('}').count());
     }
 }

@@ -1,5 +1,6 @@
 //! JobView and its log → the page of one attempt of a job.
 
+use super::assets;
 use super::cases;
 use super::console::SERIAL;
 use super::first_error::FirstError;
@@ -38,6 +39,7 @@ pub fn page(view: &JobView, log: &LogPage, marks: &Marks, visitor: &Visitor) -> 
         }
         artifacts(html, view);
         html.element("section").class("panel output").attribute("aria-label", "Log").with(|html| {
+            html.element("link").attribute("rel", "stylesheet").href(assets::address("palette.css")).empty();
             html.element("div").class("tools").with(|html| {
                 html.element("h2").text("Log");
                 html.element("span").class("muted").id("lines").show(format_args!("{} lines", units::count(log.lines)));

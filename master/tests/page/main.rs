@@ -160,8 +160,9 @@ fn every_page_answers_with_a_strict_policy() {
 #[test]
 fn assets_last_as_long_as_their_address() {
     let world = world(true);
-    let page = text(world.get("/"));
-    for name in ["page.css", "live.js", "icon.svg"] {
+    let page = text(world.get("/job/1000"));
+    assert!(!text(world.get("/")).contains("palette.css"), "logs alone have colours of their own");
+    for name in ["page.css", "palette.css", "live.js", "icon.svg"] {
         let at = page.find(&format!("/assets/{name}?v=")).unwrap();
         let address = page[at..].split('"').next().unwrap();
         let response = world.get(address);
