@@ -99,6 +99,12 @@ impl Browser {
         self.command("/execute/sync", &format!("{{\"script\": {}, \"args\": []}}", json::to_string(body)))
     }
 
+    /// The text that a script's body returns in the page, or that its promise becomes.
+    pub fn text_of(&self, body: &str) -> String {
+        let value = self.script(body);
+        text(Some(&value)).unwrap_or_else(|| panic!("no text, but {value:?}"))
+    }
+
     /// What an expression is in the page, as text; nothing for null and undefined.
     pub fn text(&self, expression: &str) -> Option<String> {
         text(Some(&self.script(&format!("const value = {expression}; return value == null ? null : String(value);"))))

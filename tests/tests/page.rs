@@ -7,6 +7,7 @@ use sai_tests::process::{Process, eventually};
 use sai_tests::world::World;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Lines that the long job prints: more than a page shows, with numbers of six digits.
 const LINES: u64 = 120_000;
@@ -161,6 +162,93 @@ const CONTRAST: &str = r#"(() => {
     }
     return [...low].join("; ");
 })()"#;
+
+/// Names of the pages and of what axe-core finds on each, in a page that it was read into. The rows of a log look all the
+/// same, so that the first are enough.
+const AXE: &str = r#"
+    const rows = [".lines > div:nth-of-type(n+40)"];
+    const asked = { exclude: document.querySelector(rows[0]) ? [rows] : [] };
+    const wanted = RULES.length ? { runOnly: { type: "rule", values: RULES } } : {};
+    return axe.run(asked.exclude.length ? asked : document, { ...wanted, resultTypes: ["violations"] }).then((found) => found.violations
+        .map((one) => one.id + " (" + one.help + "): " + one.nodes.slice(0, 3).map((node) => node.html.slice(0, 160)).join(" | "))
+        .join("\n"));
+"#;
+
+/// The program of axe-core.
+fn axe() -> String {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/axe/axe.min.js.xz");
+    let unpacked = Command::new("xz").arg("-dc").arg(&file).output().expect("xz");
+    assert!(unpacked.status.success(), "{}: {unpacked:?}", file.display());
+    String::from_utf8(unpacked.stdout).expect("UTF-8")
+}
+
+#[test]
+fn axe_finds_nothing_on_any_page_in_both_themes() {
+    let scene = Scene::new("page-axe");
+    let axe = axe();
+    let (broken, hostile, patient) = (scene.job("broken"), scene.job("hostile"), scene.job("patient"));
+    let pages = [
+        "/".to_string(),
+        "/?configuration=broken&state=failed".to_string(),
+        "/event/1".to_string(),
+        format!("/job/{broken}"),
+        format!("/job/{broken}/1?q=error"),
+        format!("/job/{hostile}"),
+        format!("/job/{patient}"),
+        format!("/job/{hostile}/tests"),
+        "/history?repository=project&configuration=broken&platform=linux".to_string(),
+        "/agents".to_string(),
+        "/units".to_string(),
+        "/nothing".to_string(),
+        "/sign-in".to_string(),
+    ];
+    let mut found = Vec::new();
+    let look = |address: &str, who: &str, found: &mut Vec<String>| {
+        scene.browser.script(&format!("{axe}; return null;"));
+        // Only colours differ between the themes.
+        for (scheme, rules) in [("light", "[]"), ("dark", "[\"color-contrast\"]")] {
+            scene.media(&format!("[{{\"name\": \"prefers-color-scheme\", \"value\": {scheme:?}}}]"));
+            let said = scene.browser.text_of(&AXE.replace("RULES", rules));
+            found.extend(said.lines().map(|line| format!("{address} {who}, {scheme}: {line}")));
+        }
+    };
+    for address in &pages {
+        scene.open(address);
+        look(address, "to a stranger", &mut found);
+    }
+    scene.browser.type_into("#token", &scene.token);
+    scene.browser.click("main form button");
+    scene.browser.until("document.querySelector('.who')");
+    for address in ["/", "/agents", "/units", "/event/1"].map(str::to_string).iter().chain([&pages[3], &pages[6]]) {
+        scene.open(address);
+        look(address, "to an admin", &mut found);
+    }
+    // What opens: questions, filters, the list of keys.
+    for (open, address) in [("document.querySelector('.find summary').click()", "/"), ("1", pages[6].as_str())] {
+        scene.open(address);
+        scene
+            .browser
+            .script(&format!("{open}; for (const one of document.querySelectorAll('details')) one.open = true;"));
+        if open == "1" {
+            scene.press("?");
+            scene.browser.until("document.querySelector('#keys').open");
+        }
+        look(address, "with all of it opened", &mut found);
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+    // It does find what is wrong.
+    scene.open("/agents");
+    scene.browser.script(&format!("{axe}; return null;"));
+    scene.browser.script(
+        "document.querySelector('main').insertAdjacentHTML('beforeend', \
+         '<img src=\"/assets/icon.svg\"><input><p id=pale>too pale</p>'); \
+         document.querySelector('#pale').style.color = '#ccc'; document.querySelector('#pale').style.background = '#fff';",
+    );
+    let said = scene.browser.text_of(&AXE.replace("RULES", "[]"));
+    for rule in ["image-alt", "label", "color-contrast"] {
+        assert!(said.lines().any(|line| line.starts_with(rule)), "{rule}: {said}");
+    }
+}
 
 fn place() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/page")
