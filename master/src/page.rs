@@ -325,6 +325,7 @@ impl Answer<'_> {
                 drop(live);
                 self.html(200, unit_list::page(&table, &boards, &self.visitor))
             }
+            Route::ApiHome => self.redirect("/api/v1/openapi.json"),
             Route::SignOut => self.may_act().unwrap_or_else(|| self.sign_out()),
             Route::Do(action) => self.act(action),
             Route::AddAgent => {
@@ -434,6 +435,7 @@ impl Answer<'_> {
             _ => {}
         }
         let found = match route {
+            ApiRoute::Description => Some(api::DESCRIPTION.to_owned()),
             ApiRoute::Events => {
                 let limit = number_field(query, "limit").unwrap_or(EVENTS as u64).clamp(1, API_EVENTS) as usize;
                 let view = library.events(number_field(query, "before"), Filter::of(query), limit);

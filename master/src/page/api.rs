@@ -13,6 +13,9 @@ use sai_core::ledger::JobRecord;
 use sai_core::ordered::Map;
 use sai_core::scheduler::{BoardRow, Holder, Holding, UnitRow, Waiter};
 
+/// `GET /api/v1/openapi.json`: all of this for programs, as OpenAPI 3.1 has it. A test holds each address and key to it.
+pub const DESCRIPTION: &str = include_str!("../assets/openapi.json");
+
 /// One event.
 #[derive(Serialize)]
 struct Event<'a> {

@@ -67,6 +67,8 @@ pub enum Route {
     Do(Action),
     /// A new agent by form; its name is in the body.
     AddAgent,
+    /// The API's own address, which leads to its description.
+    ApiHome,
     /// The API.
     Api(ApiRoute),
     /// The path is ours, but not with this method; it takes the named ones.
@@ -78,6 +80,8 @@ pub enum Route {
 /// What is asked of the API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ApiRoute {
+    /// What all of this is, for programs.
+    Description,
     /// The events.
     Events,
     /// One event and its jobs.
@@ -224,6 +228,7 @@ fn find(parts: &[&str]) -> Option<Route> {
         ["event", id, "cancel"] => Route::Do(Action::CancelEvent(number(id)?)),
         ["event", id, "rebuild"] => Route::Do(Action::RebuildEvent(number(id)?)),
         ["job", id, rest @ ..] => job(number(id)?, rest)?,
+        ["api", "v1"] => Route::ApiHome,
         ["api", "v1", rest @ ..] => Route::Api(api(rest)?),
         _ => return None,
     })
@@ -264,6 +269,7 @@ fn job(id: JobId, rest: &[&str]) -> Option<Route> {
 
 fn api(parts: &[&str]) -> Option<ApiRoute> {
     Some(match parts {
+        ["openapi.json"] => ApiRoute::Description,
         ["events"] => ApiRoute::Events,
         ["events", id] => ApiRoute::Event(number(id)?),
         ["events", id, "cancel"] => ApiRoute::Do(Action::CancelEvent(number(id)?)),
@@ -301,6 +307,8 @@ mod tests {
             ("/agents", Route::Agents),
             ("/units", Route::Units),
             ("/api/v1/units", Route::Api(ApiRoute::Units)),
+            ("/api/v1/openapi.json", Route::Api(ApiRoute::Description)),
+            ("/api/v1", Route::ApiHome),
             ("/job/7/2/view/1/a%2Fb.html", Route::View(7, Some(2), 1)),
             ("/job/7/2/artifacts.tar", Route::Tar(7, Some(2))),
             ("/job/7/2/console/main%201", Route::Console(7, Some(2), "main 1".to_string())),

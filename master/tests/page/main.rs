@@ -4,6 +4,7 @@ mod board;
 mod finding;
 mod many;
 mod memory;
+mod openapi;
 mod roles;
 
 use memory::{Log, Memory, event, job, user};
