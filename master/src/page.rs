@@ -7,6 +7,7 @@ pub mod agents;
 pub mod ansi;
 pub mod api;
 pub mod assets;
+pub mod audit;
 pub mod cases;
 pub mod console;
 pub mod event;
@@ -50,6 +51,7 @@ use log::Wanted;
 use log_html::Marks;
 use route::{Action, ApiRoute, Route, agent_name, field, lines_field, local_address, number_field, route};
 use sai_agent::clock::steady;
+use sai_core::roles::Deed;
 use search::Query;
 use std::io;
 use std::sync::Arc;
@@ -325,6 +327,7 @@ impl Answer<'_> {
                 drop(live);
                 self.html(200, unit_list::page(&table, &boards, &self.visitor))
             }
+            Route::Audit => self.audit(),
             Route::ApiHome => self.redirect("/api/v1/openapi.json"),
             Route::SignOut => self.may_act().unwrap_or_else(|| self.sign_out()),
             Route::Do(action) => self.act(action),
@@ -338,6 +341,18 @@ impl Answer<'_> {
             Route::WrongMethod(allow) => self.error(405, &format!("This address takes {allow}.")).with("allow", allow),
             _ => self.unknown(),
         }
+    }
+
+    fn audit(&self) -> Response {
+        if self.visitor.who.is_none() {
+            return self.redirect(&self.visitor.sign_in());
+        }
+        if !self.visitor.may(Deed::Administer, None) {
+            return self.error(403, "It takes an admin to read what people did.");
+        }
+        let query = self.request.query.as_str();
+        let view = self.library.audit(number_field(query, "before"), audit::Wanted::of(query), audit::SHOWN);
+        self.html(200, audit::page(&view, &self.visitor))
     }
 
     fn job(&self, mut view: JobView) -> Response {
@@ -451,6 +466,13 @@ impl Answer<'_> {
             ApiRoute::Units => {
                 let live = library.live();
                 Some(api::units(&live.unit_table, &live.boards))
+            }
+            // As for the page: what admins did is for admins.
+            ApiRoute::Actions if self.visitor.who.is_none() => return wrong(401, "only the signed-in may read this"),
+            ApiRoute::Actions if !self.visitor.may(Deed::Administer, None) => return wrong(403, "this takes an admin"),
+            ApiRoute::Actions => {
+                let limit = number_field(query, "limit").unwrap_or(audit::SHOWN as u64).clamp(1, API_EVENTS) as usize;
+                Some(api::actions(&library.audit(number_field(query, "before"), audit::Wanted::of(query), limit)))
             }
             ApiRoute::Repositories => Some(api::repositories(&library.live().repositories)),
             ApiRoute::Log(id) => {

@@ -736,9 +736,9 @@ impl Reader {
         self.inner.ledger.index.all(Kind::User).unwrap_or_default()
     }
 
-    /// At most `limit` actions, newest first.
-    pub fn actions(&self, limit: usize) -> Vec<ActionRecord> {
-        self.inner.ledger.index.newest(Kind::Action, 0, u64::MAX, limit).unwrap_or_default()
+    /// At most `limit` actions with numbers below `before`, newest first.
+    pub fn actions(&self, before: Option<u64>, limit: usize) -> Vec<ActionRecord> {
+        self.inner.ledger.index.newest(Kind::Action, 0, before.unwrap_or(u64::MAX), limit).unwrap_or_default()
     }
 
     /// An event's saifile as it was pushed.

@@ -219,7 +219,7 @@ fn axe_finds_nothing_on_any_page_in_both_themes() {
     scene.browser.type_into("#token", &scene.token);
     scene.browser.click("main form button");
     scene.browser.until("document.querySelector('.who')");
-    for address in ["/", "/agents", "/units", "/event/1"].map(str::to_string).iter().chain([&pages[3], &pages[6]]) {
+    for address in ["/", "/agents", "/audit", "/event/1"].map(str::to_string).iter().chain([&pages[3], &pages[6]]) {
         scene.open(address);
         look(address, "to an admin", &mut found);
     }

@@ -39,7 +39,7 @@ pub fn page(view: &AgentsView, visitor: &Visitor) -> String {
             hint(html, visitor, "an admin", "add, set aside or revoke agents");
         }
         repositories(html, view);
-        actions(html, view, visitor.now);
+        actions(html, view, visitor);
     })
 }
 
@@ -238,7 +238,7 @@ fn repositories(html: &mut Html, view: &AgentsView) {
     });
 }
 
-fn actions(html: &mut Html, view: &AgentsView, now: u64) {
+fn actions(html: &mut Html, view: &AgentsView, visitor: &Visitor) {
     if view.actions.is_empty() {
         return;
     }
@@ -249,10 +249,13 @@ fn actions(html: &mut Html, view: &AgentsView, now: u64) {
                 html.element("li").with(|html| {
                     html.element("b").name(&action.who);
                     html.element("span").class("cause").name(&action.what);
-                    html.element("span").class("took").with(|html| moment(html, action.at, now));
+                    html.element("span").class("took").with(|html| moment(html, action.at, visitor.now));
                 });
             }
         });
+        if visitor.may(Deed::Administer, None) {
+            html.element("p").class("hint").with(|html| _ = html.element("a").href("/audit").text("All of it"));
+        }
     });
 }
 

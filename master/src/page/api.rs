@@ -3,6 +3,7 @@
 //! Times are RFC 3339 in UTC, durations milliseconds, sizes bytes; what is not known is `null`. Fields may be added,
 //! none is renamed or removed within `v1`.
 
+use super::audit::AuditView;
 use super::cases::{Cases, case_word};
 use super::units::moment;
 use super::views::{AgentView, EventView, JobView, job_took, source_word};
@@ -205,6 +206,22 @@ struct Units<'a> {
 #[derive(Serialize)]
 struct Repositories<'a> {
     repositories: Vec<Repository<'a>>,
+}
+
+/// What people did; those before are asked for with `?before=` the given number.
+#[derive(Serialize)]
+struct Actions<'a> {
+    actions: Vec<Deed<'a>>,
+    before: Option<u64>,
+}
+
+/// One thing that somebody did.
+#[derive(Serialize)]
+struct Deed<'a> {
+    id: u64,
+    at: String,
+    who: &'a str,
+    what: &'a str,
 }
 
 /// Test cases.
@@ -453,6 +470,17 @@ fn waiting_json(waiter: &Waiter) -> Waiting<'_> {
 /// `GET /api/v1/units`: `{"units":[…]}`.
 pub fn units(table: &[UnitRow], boards: &[BoardRow]) -> String {
     json::to_string(&Units { units: table.iter().map(unit_json).chain(boards.iter().map(board_json)).collect() })
+}
+
+/// `GET /api/v1/actions`: `{"actions":[…],"before":N or null}`.
+pub fn actions(view: &AuditView) -> String {
+    let actions = view.actions.iter().map(|action| Deed {
+        id: action.id,
+        at: moment(action.at),
+        who: &action.who,
+        what: &action.what,
+    });
+    json::to_string(&Actions { actions: actions.collect(), before: view.next })
 }
 
 /// `GET /api/v1/repositories`: `{"repositories":[…]}`.

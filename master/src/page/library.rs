@@ -72,8 +72,8 @@ pub trait Archive: Send + Sync {
     fn agents(&self) -> Vec<AgentRecord>;
     /// People who may act.
     fn users(&self) -> Vec<UserRecord>;
-    /// What people did, newest first.
-    fn actions(&self, limit: usize) -> Vec<ActionRecord>;
+    /// What people did, newest first, of numbers below `before`.
+    fn actions(&self, before: Option<u64>, limit: usize) -> Vec<ActionRecord>;
     /// The log of an attempt.
     ///
     /// # Errors
@@ -389,7 +389,7 @@ impl Library {
         });
         let (mut agents, away): (Vec<AgentView>, Vec<AgentView>) = agents.partition(AgentView::connected);
         agents.extend(away);
-        let actions = if with_actions { self.archive.actions(ACTIONS) } else { Vec::new() };
+        let actions = if with_actions { self.archive.actions(None, ACTIONS) } else { Vec::new() };
         AgentsView { agents, repositories, actions }
     }
 }
@@ -419,8 +419,8 @@ impl Archive for Reader {
         self.users()
     }
 
-    fn actions(&self, limit: usize) -> Vec<ActionRecord> {
-        self.actions(limit)
+    fn actions(&self, before: Option<u64>, limit: usize) -> Vec<ActionRecord> {
+        self.actions(before, limit)
     }
 
     fn log(&self, key: JobKey) -> io::Result<StoredLog> {

@@ -51,6 +51,8 @@ pub enum Route {
     Agents,
     /// The units.
     Units,
+    /// What people did.
+    Audit,
     /// The form.
     SignIn,
     /// A token in the form.
@@ -96,6 +98,8 @@ pub enum ApiRoute {
     Agents,
     /// The units.
     Units,
+    /// What people did.
+    Actions,
     /// The repositories.
     Repositories,
     /// An action.
@@ -213,6 +217,7 @@ fn find(parts: &[&str]) -> Option<Route> {
         }
         ["agents"] => Route::Agents,
         ["units"] => Route::Units,
+        ["audit"] => Route::Audit,
         ["units", "grant", grant, "free"] => Route::Do(Action::FreeUnits(number(grant)?)),
         ["agents", "add"] => Route::AddAgent,
         ["agents", name, what] => {
@@ -283,6 +288,7 @@ fn api(parts: &[&str]) -> Option<ApiRoute> {
         ["agents"] => ApiRoute::Agents,
         ["units"] => ApiRoute::Units,
         ["units", "grant", grant, "free"] => ApiRoute::Do(Action::FreeUnits(number(grant)?)),
+        ["actions"] => ApiRoute::Actions,
         ["repositories"] => ApiRoute::Repositories,
         _ => return None,
     })
@@ -306,6 +312,8 @@ mod tests {
             ("/api/v1/jobs/7/log", Route::Api(ApiRoute::Log(7))),
             ("/agents", Route::Agents),
             ("/units", Route::Units),
+            ("/audit", Route::Audit),
+            ("/api/v1/actions", Route::Api(ApiRoute::Actions)),
             ("/api/v1/units", Route::Api(ApiRoute::Units)),
             ("/api/v1/openapi.json", Route::Api(ApiRoute::Description)),
             ("/api/v1", Route::ApiHome),

@@ -1,5 +1,6 @@
 //! Requests and viewers against a library: most of them with an archive in memory, whose every moment a test can choose.
 
+mod audit;
 mod board;
 mod finding;
 mod many;

@@ -107,8 +107,9 @@ impl Archive for Memory {
         self.change(|held| held.users.clone())
     }
 
-    fn actions(&self, limit: usize) -> Vec<ActionRecord> {
-        self.change(|held| held.actions.iter().rev().take(limit).cloned().collect())
+    fn actions(&self, before: Option<u64>, limit: usize) -> Vec<ActionRecord> {
+        let older = |action: &&ActionRecord| before.is_none_or(|before| action.id < before);
+        self.change(|held| held.actions.iter().rev().filter(older).take(limit).cloned().collect())
     }
 
     fn log(&self, key: JobKey) -> io::Result<StoredLog> {

@@ -5,7 +5,7 @@ use super::{World, header, text, world};
 use miniserde::json::{self, Array, Number, Object, Value};
 use sai_core::forge_page::{ForgePage, Kind};
 use sai_core::job::{Fault, Finding, JobKey, JobState, Outcome, Verdict};
-use sai_core::ledger::{AgentRecord, EventRecord, Needed, Source, UserRecord};
+use sai_core::ledger::{ActionRecord, AgentRecord, EventRecord, Needed, Source, UserRecord};
 use sai_core::ordered::Map;
 use sai_core::record::Artifact;
 use sai_core::roles::Powers;
@@ -234,6 +234,9 @@ fn fill(world: &World, tests: &Path) {
                 grants: None,
             });
         }
+        held.actions = [1, 2]
+            .map(|id| ActionRecord { id, at: 1_000, who: "ann".to_string(), what: "did it".to_string() })
+            .to_vec();
         held.users
             .push(UserRecord { powers: Some(Powers::parse(&["reader"], 0).unwrap()), ..user("rea", "rea's token") });
     });
@@ -345,8 +348,10 @@ fn each_key_and_word_of_the_api_is_described_as_it_is() {
             for (method, operation) in members(methods) {
                 if method == "get" {
                     answer(&mut description, operation, world.get(&address));
-                    let stranger = [("authorization", "Bearer nobody's")];
-                    answer(&mut description, operation, world.ask("GET", &address, &stranger, ""));
+                    for who in ["nobody", "ann", "rea"].map(by) {
+                        let by = [("authorization", who.as_str())];
+                        answer(&mut description, operation, world.ask("GET", &address, &by, ""));
+                    }
                     continue;
                 }
                 for headers in [&[("authorization", by("ann"))][..], &[("authorization", by("rea"))], &[]] {
@@ -359,8 +364,11 @@ fn each_key_and_word_of_the_api_is_described_as_it_is() {
     let refused = world.ask("POST", "/api/v1/jobs/1001/cancel", &[("authorization", &by("ann"))], "");
     assert_eq!(refused.status, 409);
     answer(&mut description, member(member(&paths, "/jobs/{id}/cancel"), "post"), refused);
-    let list = member(member(&paths, "/events"), "get");
-    answer(&mut description, list, world.get("/api/v1/events?limit=1"));
+    let ann = by("ann");
+    for list in ["/events", "/actions"] {
+        let first = world.ask("GET", &format!("/api/v1{list}?limit=1"), &[("authorization", &ann)], "");
+        answer(&mut description, member(member(&paths, list), "get"), first);
+    }
     std::fs::remove_file(&tests).unwrap();
     let missing: Vec<_> = description.everything().difference(&description.met).cloned().collect();
     assert!(missing.is_empty(), "described, and never said: {missing:?}");

@@ -39,7 +39,7 @@ fn a_restart_finds_every_record() {
     assert_eq!(reader.events(None, None, 10), [event(2, "hello", "main", 3, 1), event(1, "hello", "main", 1, 2)]);
     assert_eq!(reader.job(3), Some(job(3, 2, JobState::Failed)));
     assert_eq!(reader.jobs(1), restored.jobs);
-    assert_eq!(reader.actions(5), [action(1)]);
+    assert_eq!(reader.actions(None, 5), [action(1)]);
     drop(store);
     assert_eq!(reader.event(1), None, "a reader does not keep a closed store open");
 }
@@ -109,7 +109,9 @@ fn commits_are_released_in_order_also_from_inside_a_release() {
     for id in 1..=10_000 {
         assert_eq!(released.recv_timeout(PATIENCE).expect("it comes"), (id, Ok(())));
     }
-    await_that("the commits from inside", || store.reader().actions(1).first().is_some_and(|last| last.id == 20_000));
+    await_that("the commits from inside", || {
+        store.reader().actions(None, 1).first().is_some_and(|last| last.id == 20_000)
+    });
 }
 
 #[test]
