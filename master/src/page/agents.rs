@@ -254,7 +254,7 @@ fn actions(html: &mut Html, view: &AgentsView, visitor: &Visitor) {
             }
         });
         if visitor.may(Deed::Administer, None) {
-            html.element("p").class("hint").with(|html| _ = html.element("a").href("/audit").text("All of it"));
+            html.element("p").class("hint").with(|html| html.element("a").href("/audit").text("All of it"));
         }
     });
 }
