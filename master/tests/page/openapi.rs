@@ -9,7 +9,8 @@ use sai_core::ledger::{ActionRecord, AgentRecord, EventRecord, Needed, Source, U
 use sai_core::ordered::Map;
 use sai_core::record::Artifact;
 use sai_core::roles::Powers;
-use sai_core::scheduler::{Holder, Holding, UnitRow, Waiter};
+use sai_core::scheduler::{BoardHolder, BoardRow, Holder, Holding, UnitRow, Waiter};
+use sai_core::units::OfferedBoard;
 use sai_master::http::Response;
 use sai_master::live::{LiveAgent, LiveRepository};
 use sai_master::page::filter::Filter;
@@ -272,6 +273,16 @@ fn fill(world: &World, tests: &Path) {
         holders: [Holding::Granted, Holding::Away, Holding::GivenUp, Holding::Revoked].map(holder).to_vec(),
         waiters: vec![Waiter { job: 9001, amount: 1, who: "hello".to_string(), collects: true }],
         waiting: 1,
+    });
+    let offered = OfferedBoard { name: "nucleo".into(), kind: "stm32".into(), tags: vec!["usb".into()] };
+    live.boards.push(BoardRow {
+        agent: "rock".to_string(),
+        offered,
+        holder: Some(BoardHolder { key: JobKey { job: 1000, attempt: 2 }, grant: 9, since: 1_000, until: 2_000 }),
+        free: false,
+        what: "held by a job".to_string(),
+        pause_s: None,
+        waiting: 0,
     });
     let url = "https://git.example/hello".to_string();
     let forge = ForgePage::new(Some(Kind::Gitea), None, &url);
