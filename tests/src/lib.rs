@@ -1,6 +1,7 @@
 //! Sai as a user meets it: whole processes, real git, real kills; and a simulated constellation.
 #![forbid(unsafe_code)]
 
+pub mod avr;
 pub mod browser;
 pub mod cross;
 pub mod figures;

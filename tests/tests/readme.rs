@@ -7,6 +7,7 @@
 //! board is done here, by the board's program under emulation.
 
 use rustix::process::{Pid, Signal, kill_process};
+use sai_tests::avr::Avr;
 use sai_tests::cross;
 use sai_tests::process::{Process, eventually, program};
 use sai_tests::repository::{git, run, saifile};
@@ -71,6 +72,7 @@ struct Stranger {
     master: Option<Process>,
     agent: Option<Process>,
     join_line: String,
+    board: Option<Avr>,
 }
 
 impl Stranger {
@@ -95,7 +97,7 @@ impl Stranger {
         commit_all(&own);
         std::fs::write(own.join("new"), "not committed yet\n").expect("a file");
         run(git(&directory).args(["clone", "--quiet", "--bare"]).arg(&own).arg(place("srv/git").join("hello.git")));
-        Self { world, clone, own, master: None, agent: None, join_line: String::new() }
+        Self { world, clone, own, master: None, agent: None, join_line: String::new(), board: None }
     }
 
     /// A command or file with the stranger's places in it.
@@ -148,6 +150,18 @@ impl Stranger {
             std::fs::write(self.own.join(".sai.json"), text).expect("a saifile");
             return;
         }
+        if text.contains("\"boards\"") {
+            // What is said of a real one can be meant.
+            sai_core::bench::read("README.md", text.as_bytes()).expect("a bench");
+            // A pty stands for its port, and has no DTR.
+            let board = Avr::new(&self.world.directory);
+            let (port, wiring) = ("\"path\": \"/dev/ttyACM0\", \"wiring\": \"arduino\" } },", "} },");
+            assert!(text.contains(port), "{text}");
+            let emulated = format!("\"path\": \"{}\" {wiring} {},", board.tty, board.resets());
+            std::fs::write(self.clone.join("boards.json"), text.replace(port, &emulated)).expect("a bench");
+            self.board = Some(board);
+            return;
+        }
         let file = self.world.directory.join("etc/sai/master.json");
         let text = self.local(text);
         sai_master::config::read("README.md", text.as_bytes()).expect("a configuration");
@@ -155,6 +169,11 @@ impl Stranger {
         if self.master.is_some() {
             self.start_master("sudo sai-master");
         }
+    }
+
+    /// Does what a line says of boards; owner and guard are the test's own.
+    fn buddy(&self, line: &str) -> String {
+        self.run(&format!("{line} --run {}", self.world.directory.join("boards").display()))
     }
 
     /// Does what a line says of images, where somebody may: nobody becomes root for it.
@@ -321,6 +340,27 @@ impl Stranger {
                 eventually("it is built again", || {
                     self.world.event(1).filter(|event| event.jobs[0].attempt > before && event.jobs[0].ended())
                 });
+            }
+            "sudo install target/release/sai-buddy /usr/local/bin/" => {
+                let built = program("sai-buddy").parent().expect("a directory").display().to_string();
+                self.run(&line.replace("target/release", &built));
+            }
+            "make -C docs/first-board" => drop(self.run(line)),
+            "sai-buddy boards.json check" => assert_eq!(self.run(line), "boards.json: 1 board"),
+            "sai-buddy boards.json test uno docs/first-board/.sai.json hello" => {
+                // simavr loses bytes between its threads, and resets, where the machine is busy.
+                let line = format!("{line} --run {}", self.world.directory.join("boards").display());
+                let try_it = || text(&self.shell(&line).output().expect("a shell").stdout);
+                let passed = "ok 1 - boots\nok 2 - adds\nok 3 - verdict: passed\n1..3\n";
+                assert!((0..4).any(|_| try_it().contains(passed)), "{}", try_it());
+            }
+            "sai-buddy boards.json list" => assert!(self.run(line).starts_with("uno: arduino-uno\n"), "{line}"),
+            "sai-buddy boards.json record uno --kept --for 1s" => {
+                let said = self.buddy(line);
+                assert!(said.contains("ok 2 - adds"), "{said}");
+            }
+            "sai-buddy boards.json play uno reset" | "sai-buddy boards.json stop uno" => {
+                assert_eq!(self.buddy(line), "")
             }
             "sudo sai-master unit free 1" => self.free_a_unit(line),
             "sudo sai-master export > records.jsonl" => {
@@ -489,6 +529,7 @@ fn programs_of_tests() -> Vec<(String, &'static str)> {
         "stm32flash" => "stm32flash",
         "sigrok-cli" => "sigrok-cli",
         "avrdude" => "avrdude",
+        "avr-gcc" | "avr-objcopy" => "gcc-avr",
         // tests/emulators installs it.
         "qemu-system-aarch64" => "",
         "xz" => "xz-utils",
@@ -515,12 +556,34 @@ fn programs_of_tests() -> Vec<(String, &'static str)> {
     found.into_iter().map(|name| (name.clone(), package(&name))).collect()
 }
 
+/// Where the README tells of boards, which need no master.
+const BOARDS: &str = "## Your first board\n";
+
+/// The README without what it tells of boards, and that.
+fn parts() -> (String, String) {
+    let text = readme();
+    let (before, boards) = text.split_once(BOARDS).expect("a section on boards");
+    let (boards, after) = boards.split_once("\n## ").expect("a section behind it");
+    (format!("{before}\n## {after}"), boards.to_string())
+}
+
 #[test]
 fn every_command_of_the_readme_works() {
+    let commands = follow(&parts().0);
+    assert!(commands >= 20, "only {commands} commands were found");
+}
+
+#[test]
+fn the_first_board_of_the_readme_passes() {
+    let commands = follow(&parts().1);
+    assert!(commands >= 8, "only {commands} commands were found");
+}
+
+/// Does what a text says, from top to bottom; gives how many commands there were.
+fn follow(text: &str) -> usize {
     let mut stranger = Stranger::new();
-    let text = readme();
     let mut commands = 0;
-    for block in blocks(&text) {
+    for block in blocks(text) {
         match block {
             Block::Picture => {}
             Block::File(text) => stranger.file(&text),
@@ -532,7 +595,7 @@ fn every_command_of_the_readme_works() {
             }
         }
     }
-    assert!(commands >= 20, "only {commands} commands were found");
+    commands
 }
 
 /// Whether a text of the README, in which `…` stands for anything, is in this output.
