@@ -15,7 +15,7 @@ pub const SEND_BYTES: usize = 1024;
 /// What a client asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asked {
-    /// `listen`, `claim`, `release`, `send`, `tool`, `tool-ended`, `play`, `mode`, `power`, `status`, `moment`, `update`, `stop`.
+    /// `listen`, `claim`, `release`, `send`, `tool`, `tool-ended`, `play`, `mode`, `power`, `pulse`, `status`, `moment`, `update`, `stop`.
     pub t: String,
     /// The console.
     pub console: Option<String>,
@@ -23,7 +23,7 @@ pub struct Asked {
     pub from: Option<u64>,
     /// In `listen`: from the oldest that is kept.
     pub kept: Option<bool>,
-    /// In `claim`: what it writes as. In `play` and `mode`: of what name. In `power`: `on`, `off` or `cycle`.
+    /// In `claim`: what it writes as. In `play`, `mode` and `pulse`: of what name. In `power`: `on`, `off` or `cycle`.
     pub name: Option<String>,
     /// In `claim`: that nobody reads what it sends, but how much it is.
     pub secret: Option<bool>,
@@ -38,7 +38,7 @@ pub struct Asked {
 /// What a client is told.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Told {
-    /// `granted`, `refused`, `tty` (with its file), `sent`, `failed`, `reached`, `status`, `moment`, `updating`, `stopping`.
+    /// `granted`, `refused`, `tty` (with its file), `sent`, `failed`, `reached`, `set`, `status`, `moment`, `updating`, `stopping`.
     pub t: String,
     /// To what: the `t` of the request.
     pub to: Option<String>,
@@ -48,7 +48,7 @@ pub struct Told {
     pub path: Option<String>,
     /// In `tty`: bytes of the channel before the first that the tool is given.
     pub offset: Option<u64>,
-    /// In `moment`, behind all that the consoles had which the client listens to: up to when, CLOCK_MONOTONIC in nanoseconds.
+    /// In `set`, before a line is moved: when, CLOCK_MONOTONIC in nanoseconds. In `moment`, behind all that the consoles had which the client listens to: up to when, CLOCK_MONOTONIC in nanoseconds.
     pub ns: Option<u64>,
     /// In `sent` and `failed`: how many bytes went out.
     pub sent: Option<u64>,

@@ -34,3 +34,4 @@ pub mod telling;
 pub mod tool;
 pub mod trying;
 pub mod visit;
+pub mod walking;

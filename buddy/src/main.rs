@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+#[path = "main/check.rs"]
+mod check;
 #[path = "main/commands.rs"]
 mod commands;
 #[path = "main/flash.rs"]
@@ -15,7 +17,6 @@ use self::help::{HELP, USAGE};
 use sai_buddy::listing;
 use sai_buddy::telling::tell;
 use sai_core::bench::{self, Bench};
-use sai_core::escape;
 use sai_core::json::FILE_MAX;
 use std::ffi::OsString;
 use std::fs::File;
@@ -61,17 +62,15 @@ fn run(mut words: Vec<OsString>) -> Result<u8, Failure> {
     match words.as_slice() {
         [command] if command == "guard" => given.guard(),
         [file, command, rest @ ..] => match (command.to_string_lossy().as_ref(), rest) {
-            ("check", []) => {
-                given.has_only("check", &[])?;
-                let bench = read(file)?;
-                print(&format!("{}: {}\n", escape::line(&file.to_string_lossy()), listing::count(&bench)))
-            }
+            ("check", []) => given.check(file, None),
+            ("check", [board]) => given.check(file, Some(board)),
             ("list", []) => {
                 given.has_only("list", &["--json"])?;
                 let bench = read(file)?;
                 print(&if given.json { listing::json(&bench) } else { listing::table(&bench) })
             }
-            (name @ ("check" | "list"), _) => Err(usage(format!("`{name}` takes no more words"))),
+            ("check", _) => Err(usage("`check` expects one BOARD, or none")),
+            ("list", _) => Err(usage("`list` takes no more words")),
             ("flash", [board, images @ ..]) if !images.is_empty() => given.flash(file, board, images),
             ("flash", _) => Err(usage("`flash` expects BOARD and [TARGET=]IMAGE...")),
             ("test", [board, saifile, configuration]) => given.test(file, [board, saifile, configuration]),

@@ -55,6 +55,42 @@ pub fn find(console: &Console, places: &Places) -> Result<Option<PathBuf>, Strin
     Ok(Some(path))
 }
 
+/// Something at a USB port that has ttys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Adapter {
+    /// The port.
+    pub port: String,
+    /// Vendor and product, as `0403:6001`.
+    pub product: String,
+    /// Its serial number; empty where it has none.
+    pub serial: String,
+    /// The names of its ttys, in the order of its interfaces.
+    pub ttys: Vec<String>,
+}
+
+/// All that has ttys, in the order of ports.
+pub fn adapters(places: &Places) -> Vec<Adapter> {
+    let mut found: Vec<(PathBuf, String)> = Vec::new();
+    for entry in fs::read_dir(places.sys.join("class/tty")).into_iter().flatten().flatten() {
+        let device = fs::canonicalize(entry.path()).ok().and_then(|path| usb_device(&path));
+        found.extend(device.map(|device| (device, entry.file_name().to_string_lossy().into_owned())));
+    }
+    found.sort();
+    let mut adapters: Vec<Adapter> = Vec::new();
+    for (device, tty) in found {
+        let port = device.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        match adapters.last_mut().filter(|last| last.port == port) {
+            Some(last) => last.ttys.push(tty),
+            None => {
+                let said = |file: &str| fs::read_to_string(device.join(file)).unwrap_or_default().trim().to_string();
+                let product = format!("{}:{}", said("idVendor"), said("idProduct"));
+                adapters.push(Adapter { port, product, serial: said("serial"), ttys: vec![tty] });
+            }
+        }
+    }
+    adapters
+}
+
 /// The tty at an interface of what is plugged into a port, and the device in sysfs.
 fn at_port(places: &Places, port: &str, interface: u8) -> Option<(String, PathBuf)> {
     let mut found: Vec<(u8, String, PathBuf)> = Vec::new();

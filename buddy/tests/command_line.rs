@@ -77,9 +77,14 @@ fn what_is_wrong_is_told_by_place_and_status() {
 
 #[test]
 fn a_wrong_command_line_is_told_apart() {
-    for arguments in
-        [&[][..], &["x"], &["x", "dance"], &["x", "check", "--json"], &["x", "check", "y"], &["x", "list", "--yaml"]]
-    {
+    for arguments in [
+        &[][..],
+        &["x"],
+        &["x", "dance"],
+        &["x", "check", "--json"],
+        &["x", "check", "y", "z"],
+        &["x", "list", "--yaml"],
+    ] {
         let output = buddy(arguments);
         assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{arguments:?}");
         assert!(text(&output.stderr).contains("see --help"), "{arguments:?}");

@@ -3,7 +3,7 @@
 pub const HELP: &str = "\
 Looks after the boards that hang off this machine, as a boards.json describes them.
 
-usage: sai-buddy FILE check
+usage: sai-buddy FILE check [BOARD]
        sai-buddy FILE list [--json]
        sai-buddy FILE console BOARD [CONSOLE] [--json]
        sai-buddy FILE record BOARD [CONSOLE] [--kept] [--for TIME] [--json]
@@ -17,7 +17,8 @@ usage: sai-buddy FILE check
        sai-buddy FILE owner BOARD
        sai-buddy guard [--update]
 
-  check    say what is wrong with FILE, by line and column
+  check    say what is wrong with FILE, by line and column; with BOARD, go through its wiring with you: which USB device leaves
+           and which console goes quiet as cables are pulled and lines moved. Writes FILE where it says otherwise, or begins it
   list     name its boards and rigs: type, consoles, how each is flashed and powered, its modes and sequences
   console  type to a console and see what it says; Ctrl-] leaves, the recording goes on
   record   print what consoles say; with --kept, what they said before too, as far as it was kept

@@ -237,7 +237,7 @@ impl Owner {
                 self.happens(Input::Tool(client));
             }
             "tool-ended" => self.happens(Input::ToolEnded(client)),
-            "mode" | "play" | "power" => match moving::way(&self.setup.board, &asked) {
+            "mode" | "play" | "power" | "pulse" => match moving::way(&self.setup.board, &asked) {
                 Ok(way) => {
                     let mode = asked.name.filter(|_| asked.t == "mode");
                     if let Some(seat) = self.clients.get_mut(&client) {

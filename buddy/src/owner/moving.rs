@@ -8,13 +8,18 @@ use super::{Owner, now};
 use crate::desk::{self, Client};
 use crate::frames::{Asked, Told};
 use crate::sequence::{Input, Output, Sequence};
+use crate::serial::monotonic_ns;
 use crate::{calls, power};
-use sai_core::bench::{Board, OFF_MS, Signal, Step, Supply, Switch, Wire};
+use sai_core::bench::{Board, OFF_MS, Signal, Step, Supply, Switch, Use, Wire};
+use sai_core::limits::Millis;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::thread;
+
+/// Milliseconds for which a pulse takes a line from its safe level: long enough for a board to go quiet that prints now and then.
+const PULSE_MS: Millis = 1_500;
 
 /// What a client wants moved.
 #[derive(Debug)]
@@ -76,7 +81,7 @@ fn switch(name: &str) -> Result<Switch, String> {
     }
 }
 
-/// What a request of one of the words `play`, `mode` and `power` asks of a board.
+/// What a request of one of the words `play`, `mode`, `power` and `pulse` asks of a board.
 ///
 /// # Errors
 /// The board has nothing of this name.
@@ -96,6 +101,16 @@ pub fn way(board: &Board, asked: &Asked) -> Result<Way, String> {
                 return Err(format!("board {} has no \"power\" in its bench", board.name));
             }
             Ok(Way { word: "power", sequence: Sequence::new(&[Step::Power(switch)], off_ms) })
+        }
+        "pulse" => {
+            let line = board.lines.iter().find(|line| line.name == name);
+            let safe = line.and_then(|line| match line.use_as {
+                Use::Output { safe, .. } => Some(safe),
+                Use::Input { .. } => None,
+            });
+            let safe = safe.ok_or_else(|| format!("board {} has no line {name:?} that is driven", board.name))?;
+            let set = |level: bool| Step::Set(vec![(name.to_string(), level)]);
+            Ok(Way { word: "pulse", sequence: Sequence::new(&[set(!safe), Step::Wait(PULSE_MS), set(safe)], off_ms) })
         }
         _ => {
             let steps = board.play(name).ok_or_else(|| {
@@ -149,6 +164,10 @@ impl Owner {
             for output in out {
                 match output {
                     Output::Set(levels) => {
+                        if word == "pulse" {
+                            let told = Told { ns: Some(monotonic_ns()), ..Told::new("set", word) };
+                            self.answer(client, &told, None);
+                        }
                         let result = self.set(&levels);
                         next = Some(self.done(result));
                     }

@@ -20,4 +20,5 @@ mod stm32;
 mod tools;
 mod trying;
 mod uboot;
+mod walking;
 mod ymodem;
