@@ -25,14 +25,17 @@ struct Bench {
     reset: PathBuf,
 }
 
+/// How often a case is tried.
+const TRIES: usize = 4;
+
 const KEYS: &str = r#""type": "t", "flash": "fw.bin", "identity": "^fw ${SAI_COMMIT}$", "banner": "^fw ",
-    "test": [{ "expect": "login: $", "within": "100s" }, { "send": "root\n" }, { "expect": "hello (?P<who>\\w+)", "within": "100s" }],
+    "test": [{ "expect": "login: $", "within": "15s" }, { "send": "root\n" }, { "expect": "hello (?P<who>\\w+)", "within": "15s" }],
     "results": "tap", "pass": "^ALL DONE""#;
 
 /// Writes the saifile. What must come has time to, and what must not is not waited for long.
 fn saifile(path: &Path, case: &str) {
-    let silent = if case == "SILENT" { "2s" } else { "100s" };
-    let timeout = if case == "NO_BOOT" { "2s" } else { "100s" };
+    let silent = if case == "SILENT" { "2s" } else { "10s" };
+    let timeout = if case == "NO_BOOT" { "2s" } else { "30s" };
     let keys = format!(r#"{KEYS}, "silent": "{silent}", "timeout": "{timeout}""#);
     let text = format!(
         r#"{{ "schema": "sai-1", "platforms": {{ "linux-debian-12": {{ "build": "make" }} }},
@@ -69,6 +72,19 @@ impl Bench {
         );
         let rig = Rig::at(&format!("try-{name}"), &[&board.tty], "\"baud\": 115200", &more);
         Bench { board, rig, reset }
+    }
+
+    /// Tries the board until it ends like this: simavr loses bytes between its threads, and resets, where the machine is busy.
+    fn ends(&mut self, case: &str, status: i32, end: &str, each: &mut dyn FnMut(&mut Board, &str)) {
+        let mut said = Vec::new();
+        while said.len() < TRIES {
+            let (found, text) = self.tries(case, each);
+            if found == Some(status) && text.contains(end) {
+                return;
+            }
+            said.push(format!("{case}: {found:?} {text}"));
+        }
+        panic!("{end} did not come: {said:?}");
     }
 
     /// Tries the board, and judges the log again: the exit status, and what is said.
@@ -125,8 +141,7 @@ fn an_avr_that_its_loader_starts_is_judged_from_its_first_byte_on() {
         ("RESULT_LOST", 1, "not ok 3 - verdict: result-lost: 2 results came of 3\n1..3\n"),
         ("PASS", 0, passes),
     ] {
-        let (found, text) = bench.tries(case, &mut |_, _| ());
-        assert!(found == Some(status) && text.contains(end), "{case}: {found:?} {text}");
+        bench.ends(case, status, end, &mut |_, _| ());
     }
 }
 
@@ -137,26 +152,31 @@ fn an_avr_that_is_reset_is_silent_or_boots_again_and_again() {
         ("SILENT", "not ok 1 - verdict: silent: nothing came after the reset\n1..1\n"),
         ("BOOT_LOOP", "not ok 1 - verdict: boot-loop: its banner came 3 times\n1..1\n"),
     ] {
-        let (found, text) = bench.tries(case, &mut |_, _| ());
-        assert!(found == Some(1) && text.ends_with(end), "{case}: {found:?} {text}");
+        bench.ends(case, 1, end, &mut |_, _| ());
     }
-    let (found, text) = bench.tries("PASS", &mut |_, _| ());
-    assert!(found == Some(0) && text.ends_with("verdict: passed\n1..3\n"), "{text}");
+    bench.ends("PASS", 0, "verdict: passed\n1..3\n", &mut |_, _| ());
 }
 
 #[test]
 fn a_console_that_is_cut_is_nobodys_failure_but_ours() {
     let mut bench = Bench::new("cut", "");
     let (mut cut, link) = (false, bench.rig.link(0));
-    let (found, text) = bench.tries("WAIT", &mut |board, said| {
-        if !cut && said.contains("ok 1 - waits\n") {
-            // The number of its tty may be another one's then.
-            fs::remove_file(&link).expect("removed");
-            board.cut();
-            cut = true;
+    for _ in 0..TRIES {
+        let (found, text) = bench.tries("WAIT", &mut |board, said| {
+            if !cut && said.contains("ok 1 - waits\n") {
+                // The number of its tty may be another one's then.
+                fs::remove_file(&link).expect("removed");
+                board.cut();
+                cut = true;
+            }
+        });
+        if cut {
+            assert!(found == Some(3) && text.contains("verdict: infra: "), "{found:?} {text}");
+            assert!(text.contains("console c0 was unplugged"), "{text}");
+            return;
         }
-    });
-    assert!(found == Some(3) && text.contains("verdict: infra: "), "{found:?} {text}");
+    }
+    panic!("it never waited to be cut");
 }
 
 #[test]
