@@ -4,12 +4,14 @@
 //! changed since it last looked. Touching a topic twice is touching it once, and a set that grows past its bound becomes
 //! "everything": a viewer's memory is bounded whatever the rate, and nobody waits for a viewer.
 
+use sai_agent::clock::wall;
 use sai_core::bug;
 use sai_core::forge_page::ForgePage;
 use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::ordered::{Map, Set};
 use sai_core::scheduler::{BoardRow, UnitRow};
 use smol::channel;
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -19,6 +21,10 @@ const DIRTY_TOPICS: usize = 64;
 
 /// Changed jobs that are remembered one by one for who keeps sums of them, half a megabyte; past it all count as changed.
 const CHANGED_JOBS: usize = 65_536;
+
+/// Changes of jobs whose moment is remembered, 400 KB: those of the time between a page's making and its first question,
+/// also on a master whose jobs change hundreds of times a second.
+const MOMENTS: usize = 16_384;
 
 /// An agent as it is now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -206,6 +212,34 @@ struct Watcher {
 pub struct Changes {
     watchers: Mutex<Watchers>,
     jobs: Mutex<ChangedJobs>,
+    moments: Mutex<Moments>,
+}
+
+/// When jobs changed, Unix milliseconds, as long as that is remembered.
+struct Moments {
+    all: VecDeque<(u64, JobId)>,
+    /// Up to when changes may have been forgotten.
+    forgotten: u64,
+}
+
+impl Default for Moments {
+    /// Of what was before this process nothing is known.
+    fn default() -> Self {
+        Self { all: VecDeque::new(), forgotten: wall() }
+    }
+}
+
+/// When each job changed last, as far as that is remembered.
+pub struct Touched {
+    last: Map<JobId, u64>,
+    forgotten: u64,
+}
+
+impl Touched {
+    /// The moment up to which a job may have changed, Unix milliseconds.
+    pub fn last(&self, job: JobId) -> u64 {
+        self.last.get(&job).copied().unwrap_or(self.forgotten)
+    }
 }
 
 /// Jobs that have changed since they were asked for last.
@@ -261,6 +295,12 @@ impl Changes {
         (!changed.all).then_some(changed.jobs)
     }
 
+    /// When the jobs changed that changed lately.
+    pub fn touched(&self) -> Touched {
+        let moments = lock(&self.moments);
+        Touched { last: moments.all.iter().map(|(at, job)| (*job, *at)).collect(), forgotten: moments.forgotten }
+    }
+
     /// Says that `topic` changed. Never blocks for long and never waits for a viewer.
     pub fn touch(&self, topic: Topic) {
         if let Topic::Job(job) = topic {
@@ -270,6 +310,14 @@ impl Changes {
                 if changed.jobs.len() > CHANGED_JOBS {
                     *changed = ChangedJobs { jobs: Set::new(), all: true };
                 }
+            }
+            drop(changed);
+            let mut moments = lock(&self.moments);
+            moments.all.push_back((wall(), job));
+            if moments.all.len() > MOMENTS
+                && let Some((at, _)) = moments.all.pop_front()
+            {
+                moments.forgotten = at;
             }
         }
         let watchers = lock(&self.watchers);
@@ -404,6 +452,22 @@ mod tests {
         assert!(dirty.all && dirty.topics.is_empty());
         changes.touch(Topic::Event(7));
         assert_eq!(topics(&block_on(watch.changed())), [Topic::Event(7)]);
+    }
+
+    #[test]
+    fn moments_of_changes_are_bounded_and_never_too_early() {
+        let changes = Changes::new();
+        let begun = wall();
+        changes.touch(Topic::Job(7));
+        let touched = changes.touched();
+        assert!(touched.last(7) >= begun && touched.last(8) <= touched.last(7));
+        let before = touched.last(7);
+        for job in 0..MOMENTS as u64 {
+            changes.touch(Topic::Job(1000 + job));
+        }
+        // The first is forgotten, and so may be others: any may have changed up to then.
+        let touched = changes.touched();
+        assert!(touched.last(7) >= before && touched.last(8) >= before && touched.last.len() == MOMENTS);
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub mod log;
 pub mod log_html;
 pub mod log_lines;
 pub mod made;
+pub mod narrow;
 pub mod notices;
 pub mod palette;
 pub mod route;
@@ -49,6 +50,7 @@ use filter::Filter;
 use library::{EVENTS, Library, now};
 use log::Wanted;
 use log_html::Marks;
+use narrow::Narrow;
 use route::{Action, ApiRoute, Route, agent_name, field, lines_field, local_address, number_field, route};
 use sai_agent::clock::steady;
 use sai_core::roles::Deed;
@@ -277,7 +279,7 @@ impl Answer<'_> {
                 let view = library.history(number_field(query, "before"), filter);
                 self.html(200, history::page(&view, &self.visitor))
             }
-            Route::Event(id) => match library.event(id) {
+            Route::Event(id) => match library.event_page(id, Narrow::of(&self.request.query)) {
                 Some(view) => self.html(200, event::page(&view, &self.visitor)),
                 None => self.unknown(),
             },

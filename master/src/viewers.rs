@@ -10,9 +10,10 @@ use crate::page::filter::Filter;
 use crate::page::html::Html;
 use crate::page::library::{EVENTS, Library};
 use crate::page::log::{Folder, Piece};
+use crate::page::narrow::Narrow;
 use crate::page::route::{field, key_field, number_field};
 use crate::page::views::Visitor;
-use crate::page::{agents, event, events, grid, job, log_html, stages, sums, unit_list};
+use crate::page::{agents, event, events, grid, job, log_html, stages, unit_list};
 use crate::rooms::{Part, Render};
 use miniserde::{Serialize, json};
 use sai_agent::blocking::unblock;
@@ -54,7 +55,7 @@ pub trait Socket: Send {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Shown {
     Events { repository: Option<String>, since: u64 },
-    Event { id: EventId, since: u64 },
+    Event { id: EventId, since: u64, narrow: Narrow },
     Job { key: JobKey, from: u64 },
     Agents { since: u64 },
     Units,
@@ -69,7 +70,7 @@ impl Shown {
         }
         let since = number_field(query, "since").unwrap_or(0);
         if let Some(id) = number_field(query, "event") {
-            return Some(Self::Event { id, since });
+            return Some(Self::Event { id, since, narrow: Narrow::of(query) });
         }
         if let Some(key) = key_field(query, "job") {
             return Some(Self::Job { key, from: number_field(query, "from").unwrap_or(0) });
@@ -159,11 +160,11 @@ async fn fragments(
     let deed = if matches!(shown, Shown::Agents { .. }) { Deed::Administer } else { Deed::Build };
     let who = who.filter(|who| library.visitor(Some(who.clone())).may(deed, None)).map(|_| String::new());
     let (scope, key, since) = match &shown {
-        Shown::Event { id, since } => {
+        Shown::Event { id, since, narrow } => {
             let (library, id) = (library.clone(), *id);
             let Some(record) = unblock(move || library.archive.event(id)).await else { return Ok(()) };
             let jobs = record.first_job..record.first_job + u64::from(record.jobs);
-            (Scope::Event(id, jobs), format!("event {id}"), *since)
+            (Scope::Event(id, jobs), format!("event {id}{}", narrow.fields()), *since)
         }
         Shown::Agents { since } => (Scope::Agents, format!("agents {}", who.is_some()), *since),
         Shown::Units => (Scope::Units, format!("units {}", who.is_some()), 0),
@@ -200,7 +201,7 @@ fn changed(library: &Library, shown: &Shown, who: Option<String>, dirty: Option<
     let visitor = library.visitor(who);
     match shown {
         Shown::Events { repository, .. } => changed_events(library, repository.as_deref(), dirty, visitor.now),
-        Shown::Event { id, .. } => changed_event(library, *id, dirty, visitor.now),
+        Shown::Event { id, narrow, .. } => changed_event(library, *id, narrow, dirty, visitor.now),
         Shown::Agents { .. } => changed_agents(library, &visitor),
         Shown::Units => {
             let live = library.live();
@@ -258,22 +259,37 @@ fn changed_events(library: &Library, repository: Option<&str>, dirty: Option<&Di
         .collect()
 }
 
-fn changed_event(library: &Library, id: EventId, dirty: Option<&Dirty>, now: u64) -> Vec<Part> {
-    let Some(view) = library.event(id) else { return Vec::new() };
+fn changed_event(library: &Library, id: EventId, narrow: &Narrow, dirty: Option<&Dirty>, now: u64) -> Vec<Part> {
+    // Taken first: what is touched while the records are read counts as later than they are.
+    let touched = library.changes.touched();
+    let Some(view) = library.event_page(id, narrow.clone()) else { return Vec::new() };
+    let mut parts = vec![Fragment::new("event-head", |html| event::head(html, &view, now)).part(u64::MAX)];
+    if narrow.is_empty() {
+        parts.push(Fragment::new("event-wrong", |html| event::wrong(html, &view, now)).part(u64::MAX));
+    }
+    if let Some(sum) = view.summary() {
+        // What has not changed since it was told is not told again, so that of a change a row or two are.
+        for group in &sum.platforms.shown {
+            parts.push(Fragment::new(grid::platform_id(group), |html| grid::platform(html, id, group)).part(u64::MAX));
+        }
+        for group in &sum.configurations.shown {
+            let row = Fragment::new(grid::configuration_id(group), |html| grid::configuration(html, id, group));
+            parts.push(row.part(u64::MAX));
+        }
+        return parts;
+    }
+    if narrow.is_empty() && stages::any(&view) {
+        parts.push(Fragment::new("event-needs", |html| stages::section(html, &view)).part(u64::MAX));
+    }
     let wanted: Option<Set<JobId>> = dirty.filter(|dirty| !dirty.all).map(|dirty| {
         let job = |topic: &Topic| if let Topic::Job(id) = topic { Some(*id) } else { None };
         Set::from_iter(dirty.topics.iter().filter_map(job))
     });
-    let mut parts = vec![
-        Fragment::new("event-head", |html| event::head(html, &view, now)).part(u64::MAX),
-        Fragment::new("event-wrong", |html| event::wrong(html, &view, now)).part(u64::MAX),
-    ];
-    if stages::any(&view) {
-        parts.push(Fragment::new("event-needs", |html| stages::section(html, &view)).part(u64::MAX));
-    }
     for job in view.jobs.iter().filter(|job| wanted.as_ref().is_none_or(|ids| ids.contains(&job.id))) {
-        let (_, fresh) = sums::span(job);
-        parts.push(Fragment::new(format!("cell-{}", job.id), |html| grid::chip(html, job, true)).part(fresh));
+        let fresh = touched.last(job.id);
+        if narrow.is_empty() {
+            parts.push(Fragment::new(format!("cell-{}", job.id), |html| grid::chip(html, job, true)).part(fresh));
+        }
         parts.push(Fragment::new(format!("job-{}", job.id), |html| grid::job_row(html, &view, job, now)).part(fresh));
     }
     parts

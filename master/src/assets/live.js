@@ -66,8 +66,18 @@
       if (fresh.dataset.title) document.title = fresh.dataset.title;
       if (fresh.dataset.icon) document.getElementById("icon").setAttribute("href", fresh.dataset.icon);
     }
-    times();
-    tick();
+    later();
+  }
+
+  // What the server told is true when it comes; what goes on is looked after once a frame, however much came.
+  let due = false;
+  function later() {
+    if (due) return;
+    due = true;
+    requestAnimationFrame(() => {
+      due = false;
+      tick();
+    });
   }
 
   function lines(html) {

@@ -4,21 +4,20 @@ use super::events::{about, elsewhere, problems};
 use super::grid;
 use super::html::Html;
 use super::layout::{Here, Layout, ask, badge, button, hint, job_badge, moment, subject, titled, took};
+use super::narrow::Narrow;
 use super::stages;
+use super::sums::WRONG_JOBS;
 use super::views::{EventView, Visitor, job_took, went_wrong};
 use sai_core::roles::Deed;
 
 /// The table of all jobs is open at once up to this many; the grid above has them all anyway.
 const OPEN_ROWS: usize = 60;
 
-/// Jobs that went wrong listed at the top; more of them means that one cause is behind them.
-const WRONG_JOBS: usize = 25;
-
 /// The page.
 pub fn page(view: &EventView, visitor: &Visitor) -> String {
     let event = &view.event;
     let title = format!("{} · {}", subject(event), event.repository);
-    let live = Some(format!("/live?event={}&since={}", event.id, visitor.now));
+    let live = Some(format!("/live?event={}&since={}{}", event.id, visitor.now, view.narrow.fields()));
     let state = Some(view.standing().word());
     Layout { title: &title, state, here: Here::Elsewhere, visitor, live }.page(|html| {
         head(html, view, visitor.now);
@@ -32,37 +31,73 @@ pub fn page(view: &EventView, visitor: &Visitor) -> String {
             button(html, format_args!("/event/{}/rebuild", event.id), "rebuild", "Rebuild");
         });
         problems(html, view, usize::MAX);
-        wrong(html, view, visitor.now);
+        if view.total() == 0 && event.errors.is_empty() {
+            html.element("p").class("empty").text("Nothing to build for this ref.");
+        } else if !view.narrow.is_empty() {
+            chosen(html, view, visitor.now);
+        } else if let Some(sum) = &view.sum {
+            wrong(html, view, visitor.now);
+            grid::sums(html, event.id, sum);
+        } else {
+            wrong(html, view, visitor.now);
+            all(html, view, visitor.now);
+        }
+    })
+}
+
+/// All jobs of an event that has not too many.
+fn all(html: &mut Html, view: &EventView, now: u64) {
+    if view.jobs.is_empty() {
+        return;
+    }
+    html.element("section").class("panel").attribute("aria-label", "Jobs by platform").with(|html| {
+        grid::named(html, view, true);
+    });
+    stages::section(html, view);
+    html.element("details").class("panel jobs").flag("open", view.jobs.len() <= OPEN_ROWS).with(|html| {
+        html.element("summary").with(|html| {
+            html.element("h2").text("All jobs");
+        });
+        table(html, view, now);
+    });
+}
+
+/// The jobs that were chosen.
+fn chosen(html: &mut Html, view: &EventView, now: u64) {
+    html.element("section").class("panel jobs").with(|html| {
+        html.element("h2").name(&view.narrow.words());
+        html.element("p").class("line").with(|html| {
+            html.element("a").href(format_args!("/event/{}", view.event.id)).text("The whole event");
+        });
         if view.jobs.is_empty() {
-            if event.errors.is_empty() {
-                html.element("p").class("empty").text("Nothing to build for this ref.");
-            }
+            html.element("p").class("empty").text("No job of this event is one of these.");
             return;
         }
-        html.element("section").class("panel").attribute("aria-label", "Jobs by platform").with(|html| {
-            grid::named(html, view, true);
-        });
-        stages::section(html, view);
-        html.element("details").class("panel jobs").flag("open", view.jobs.len() <= OPEN_ROWS).with(|html| {
-            html.element("summary").with(|html| {
-                html.element("h2").text("All jobs");
+        table(html, view, now);
+        if let Some(from) = view.more {
+            let next = Narrow { from: Some(from), ..view.narrow.clone() };
+            html.element("nav").class("pager").attribute("aria-label", "Pages").with(|html| {
+                html.element("a").href(next.address(view.event.id)).attribute("rel", "next").text("More of them");
             });
-            html.element("table").with(|html| {
-                html.element("thead").with(|html| {
-                    html.element("tr").with(|html| {
-                        for column in ["State", "Job", "Agent", "Took", "Why"] {
-                            html.element("th").attribute("scope", "col").text(column);
-                        }
-                    });
-                });
-                html.element("tbody").with(|html| {
-                    for job in &view.jobs {
-                        grid::job_row(html, view, job, visitor.now);
-                    }
-                });
+        }
+    });
+}
+
+fn table(html: &mut Html, view: &EventView, now: u64) {
+    html.element("table").with(|html| {
+        html.element("thead").with(|html| {
+            html.element("tr").with(|html| {
+                for column in ["State", "Job", "Agent", "Took", "Why"] {
+                    html.element("th").attribute("scope", "col").text(column);
+                }
             });
         });
-    })
+        html.element("tbody").with(|html| {
+            for job in &view.jobs {
+                grid::job_row(html, view, job, now);
+            }
+        });
+    });
 }
 
 /// The head, replaced as a whole when a job changes.
@@ -113,8 +148,12 @@ pub fn wrong(html: &mut Html, view: &EventView, now: u64) {
                     }
                 });
             }
-            if wrong.len() > WRONG_JOBS {
-                html.element("li").class("muted").show(format_args!("and {} more", wrong.len() - WRONG_JOBS));
+            let all: usize = view.counts().iter().filter(|(state, _)| went_wrong(*state)).map(|(_, count)| count).sum();
+            if all > WRONG_JOBS {
+                html.element("li").class("muted").with(|html| {
+                    let address = Narrow::wrong().address(view.event.id);
+                    html.element("a").href(address).show(format_args!("and {} more", all - WRONG_JOBS));
+                });
             }
         });
     });

@@ -1,9 +1,11 @@
 //! An event's jobs → its grid of platforms and configurations: small cells in the list, named ones on its own page.
 
 use super::html::Html;
-use super::sums::{Counts, Sum};
+use super::narrow::Narrow;
+use super::sums::{Counts, Group, Sum};
 use super::units;
-use super::views::{EventView, job_took, went_wrong};
+use super::views::{EventView, job_took};
+use sai_core::job::EventId;
 use sai_core::ledger::JobRecord;
 use sai_core::ordered::Map;
 
@@ -82,19 +84,64 @@ pub fn compact(html: &mut Html, view: &EventView) {
 
 /// What a grid would be too large for: how many jobs of each platform are in which state, those that went wrong first.
 fn summed(html: &mut Html, sum: &Sum) {
-    let bad = |counts: &Counts| counts.iter().any(|(state, _)| went_wrong(*state));
-    let (first, rest): (Vec<_>, Vec<_>) = sum.platforms.iter().partition(|(_, counts)| bad(counts));
     html.element("div").class("grid").with(|html| {
-        for (platform, counts) in first.iter().chain(&rest).take(SUMMED_ROWS) {
+        for group in sum.platforms.shown.iter().take(SUMMED_ROWS) {
             html.element("div").class("row").with(|html| {
-                html.element("span").class("platform").name(platform);
-                html.element("span").class("cells").with(|html| numbers(html, counts));
+                html.element("span").class("platform").name(&group.name);
+                html.element("span").class("cells").with(|html| numbers(html, &group.counts));
             });
         }
     });
-    if sum.platforms.len() > SUMMED_ROWS {
-        html.element("p").class("muted").show(format_args!("and {} more platforms", sum.platforms.len() - SUMMED_ROWS));
+    if sum.platforms.total > SUMMED_ROWS {
+        html.element("p").class("muted").show(format_args!("and {} more platforms", sum.platforms.total - SUMMED_ROWS));
     }
+}
+
+/// The same on the event's own page, for configurations too; each leads to its jobs, and is replaced by itself.
+pub fn sums(html: &mut Html, event: EventId, sum: &Sum) {
+    let sides = [
+        ("Platforms", "platforms", &sum.platforms, platform as fn(&mut Html, EventId, &Group)),
+        ("Configurations", "configurations", &sum.configurations, configuration),
+    ];
+    for (title, what, groups, one) in sides {
+        html.element("section").class("panel").with(|html| {
+            html.element("h2").text(title);
+            html.element("div")
+                .class("grid")
+                .with(|html| groups.shown.iter().for_each(|group| one(html, event, group)));
+            let more = groups.total - groups.shown.len();
+            if more > 0 {
+                html.element("p").class("muted").show(format_args!("and {more} more {what}"));
+            }
+        });
+    }
+}
+
+/// What the row of a platform is known by.
+pub fn platform_id(group: &Group) -> String {
+    format!("platform-{}", group.at)
+}
+
+/// The row of a platform.
+pub fn platform(html: &mut Html, event: EventId, group: &Group) {
+    sum_row(html, platform_id(group), Narrow::platform(&group.name).address(event), group);
+}
+
+/// What the row of a configuration is known by.
+pub fn configuration_id(group: &Group) -> String {
+    format!("configuration-{}", group.at)
+}
+
+/// The row of a configuration.
+pub fn configuration(html: &mut Html, event: EventId, group: &Group) {
+    sum_row(html, configuration_id(group), Narrow::configuration(&group.name).address(event), group);
+}
+
+fn sum_row(html: &mut Html, id: String, address: String, group: &Group) {
+    html.element("div").id(id).class("row").with(|html| {
+        html.element("a").class("platform").href(address).name(&group.name);
+        html.element("span").class("cells").with(|html| numbers(html, &group.counts));
+    });
 }
 
 /// A small cell. It can be pointed at but is no stop of the tab key: hundreds of them would stand in the way, and the

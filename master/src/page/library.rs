@@ -6,6 +6,7 @@ use super::first_error::{Finder, FirstError, Remembered};
 use super::history::{self, HistoryView, Run};
 use super::log::{LogPage, Wanted, past, read};
 use super::log_lines::lines;
+use super::narrow::Narrow;
 use super::route::Action;
 use super::search::SEARCHED_BYTES;
 use super::sums::{SUMMED_JOBS, Sums};
@@ -229,13 +230,37 @@ impl Library {
     /// One event.
     pub fn event(&self, id: EventId) -> Option<EventView> {
         let mut view = self.view(self.archive.event(id)?);
-        if view.forge.is_some() {
-            let event = &view.event;
-            let earlier = self.archive.events(Some(id), Some(&event.repository), COMPARED);
-            let same = |earlier: &EventRecord| earlier.reference == event.reference;
-            view.previous = earlier.into_iter().find(same).map(|earlier| earlier.revision);
-            view.previous.take_if(|previous| *previous == view.event.revision);
+        view.previous = self.previous(&view);
+        Some(view)
+    }
+
+    /// What an event's ref named before, where the two can be compared at the forge.
+    fn previous(&self, view: &EventView) -> Option<String> {
+        let (event, _) = (&view.event, view.forge.as_ref()?);
+        let earlier = self.archive.events(Some(event.id), Some(&event.repository), COMPARED);
+        let earlier = earlier.into_iter().find(|earlier| earlier.reference == event.reference)?;
+        Some(earlier.revision).filter(|revision| *revision != event.revision)
+    }
+
+    /// One event as its page shows it: of many jobs those that are chosen, up to as many as one page lists; those that went
+    /// wrong if none are.
+    pub fn event_page(&self, id: EventId, narrow: Narrow) -> Option<EventView> {
+        let event = self.archive.event(id)?;
+        if event.jobs <= SUMMED_JOBS && narrow.is_empty() {
+            return self.event(id);
         }
+        let sum = self.sums.of(&*self.archive, &self.changes, &event);
+        let mut jobs = if narrow.is_empty() {
+            sum.wrong.iter().filter_map(|id| self.archive.job(*id)).collect()
+        } else {
+            let mut jobs = self.archive.jobs(id);
+            jobs.retain(|job| narrow.takes(job));
+            jobs
+        };
+        let more = jobs.get(SUMMED_JOBS as usize).map(|job| job.id);
+        jobs.truncate(SUMMED_JOBS as usize);
+        let mut view = EventView { sum: Some(sum), narrow, more, ..EventView::new(event, jobs, &self.live()) };
+        view.previous = self.previous(&view);
         Some(view)
     }
 

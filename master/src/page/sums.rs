@@ -4,17 +4,24 @@
 //! for each job, which are read anew job by job as they change, and of one that has ended its sum alone.
 
 use super::library::Archive;
-use super::views::STATES;
+use super::views::{STATES, went_wrong};
 use crate::live::Changes;
 use sai_core::job::{JobId, JobState};
 use sai_core::ledger::{EventRecord, JobRecord};
 use sai_core::ordered::{Map, Set};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Jobs from which on an event is summed up in the list; up to it each has its cell there.
-pub const SUMMED_JOBS: u32 = 400;
+/// Jobs from which on an event is summed up; up to it each has its cell. It is also how many jobs one page lists: what
+/// changes of an event of so many still is sent as some 30 KB, and is drawn within a few frames.
+pub const SUMMED_JOBS: u32 = 300;
 
-/// Jobs of events under way that are remembered at most, some 10 MB: two pages of the largest events.
+/// Platforms, and configurations, of an event that are told of at most: more are no longer looked through.
+const GROUPS: usize = 100;
+
+/// Jobs that went wrong which are named of an event; more of them means that one cause is behind them.
+pub const WRONG_JOBS: usize = 25;
+
+/// Jobs of events under way that are remembered at most, some 20 MB: two pages of the largest events.
 const CELLS: usize = 400_000;
 
 /// Ended events whose sums are remembered at most, some kilobytes each.
@@ -30,10 +37,53 @@ pub struct Sum {
     pub jobs: usize,
     /// All of them.
     pub counts: Counts,
-    /// Those of each platform, in matrix order.
-    pub platforms: Vec<(String, Counts)>,
+    /// Those of each platform.
+    pub platforms: Groups,
+    /// Those of each configuration.
+    pub configurations: Groups,
+    /// The first of those that went wrong.
+    pub wrong: Vec<JobId>,
     /// From when to when any of its jobs was queued or under way, in order and apart from each other; `u64::MAX` is now.
     pub spans: Vec<(u64, u64)>,
+}
+
+/// Jobs that have a platform or a configuration in common.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Group {
+    /// Its place in the matrix, from 0: the same for as long as there is the event.
+    pub at: usize,
+    /// What they have in common.
+    pub name: String,
+    /// How they stand.
+    pub counts: Counts,
+}
+
+/// All platforms, or all configurations, of an event.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Groups {
+    /// Those to be told of: those with jobs that went wrong come first, else in the order of the matrix.
+    pub shown: Vec<Group>,
+    /// How many there are.
+    pub total: usize,
+}
+
+impl Groups {
+    fn of(names: &[String], members: impl Iterator<Item = (u32, JobState)>) -> Self {
+        let mut states: Vec<Vec<JobState>> = vec![Vec::new(); names.len()];
+        for (at, state) in members {
+            if let Some(states) = states.get_mut(at as usize) {
+                states.push(state);
+            }
+        }
+        let (bad, good): (Vec<_>, Vec<_>) =
+            states.into_iter().enumerate().partition(|(_, states)| states.iter().any(|state| went_wrong(*state)));
+        let shown = bad
+            .into_iter()
+            .chain(good)
+            .take(GROUPS)
+            .filter_map(|(at, states)| Some(Group { at, name: names.get(at)?.clone(), counts: counts(states) }));
+        Self { shown: shown.collect(), total: names.len() }
+    }
 }
 
 /// Times from when to when jobs were queued or under way → the same without what they have in common.
@@ -71,10 +121,32 @@ pub fn counts(states: impl IntoIterator<Item = JobState>) -> Counts {
 /// What is remembered of one job.
 #[derive(Clone, Copy)]
 struct Cell {
+    id: JobId,
     /// Index of its platform.
     platform: u32,
+    /// Index of its configuration.
+    configuration: u32,
     state: JobState,
     span: (u64, u64),
+}
+
+/// Names, each once, and the index of each.
+#[derive(Default)]
+struct Names {
+    names: Vec<String>,
+    numbers: Map<String, u32>,
+}
+
+impl Names {
+    fn number(&mut self, name: &str) -> u32 {
+        if let Some(number) = self.numbers.get(name) {
+            return *number;
+        }
+        let number = u32::try_from(self.names.len()).unwrap_or(u32::MAX);
+        self.names.push(name.to_string());
+        self.numbers.insert(name.to_string(), number);
+        number
+    }
 }
 
 /// What is remembered of an event.
@@ -85,6 +157,7 @@ struct Sheet {
     /// Empty when it has ended: then it is read as a whole if it changes.
     cells: Vec<Cell>,
     platforms: Vec<String>,
+    configurations: Vec<String>,
     /// Jobs that have changed since they were read.
     stale: Set<JobId>,
     sum: Arc<Sum>,
@@ -96,20 +169,18 @@ impl Sheet {
     fn read(archive: &dyn Archive, event: &EventRecord) -> Self {
         let mut sheet = Self { first_job: event.first_job, ..Self::default() };
         sheet.end_job = event.first_job.saturating_add(u64::from(event.jobs));
-        let (mut numbers, mut whole) = (Map::<String, u32>::new(), true);
+        let (mut platforms, mut configurations, mut whole) = (Names::default(), Names::default(), true);
         for job in archive.jobs(event.id) {
-            let next = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
-            let platform = match numbers.get(&job.platform) {
-                Some(number) => *number,
-                None => {
-                    sheet.platforms.push(job.platform.clone());
-                    numbers.insert(job.platform.clone(), next);
-                    next
-                }
-            };
             whole &= job.id == event.first_job + sheet.cells.len() as u64;
-            sheet.cells.push(Cell { platform, state: job.standing(), span: span(&job) });
+            sheet.cells.push(Cell {
+                id: job.id,
+                platform: platforms.number(&job.platform),
+                configuration: configurations.number(&job.configuration),
+                state: job.standing(),
+                span: span(&job),
+            });
         }
+        (sheet.platforms, sheet.configurations) = (platforms.names, configurations.names);
         sheet.add_up();
         if !whole {
             // A record is lost, so that places say nothing of numbers.
@@ -133,23 +204,20 @@ impl Sheet {
     }
 
     fn add_up(&mut self) {
-        let mut states: Vec<Vec<JobState>> = vec![Vec::new(); self.platforms.len()];
-        for cell in &self.cells {
-            if let Some(states) = states.get_mut(cell.platform as usize) {
-                states.push(cell.state);
-            }
-        }
-        let platforms = self.platforms.iter().cloned().zip(states.into_iter().map(counts)).collect();
+        let cells = &self.cells;
+        let wrong = cells.iter().filter(|cell| went_wrong(cell.state)).map(|cell| cell.id);
         self.sum = Arc::new(Sum {
-            jobs: self.cells.len(),
-            counts: counts(self.cells.iter().map(|cell| cell.state)),
-            platforms,
-            spans: union(self.cells.iter().map(|cell| cell.span).collect()),
+            jobs: cells.len(),
+            counts: counts(cells.iter().map(|cell| cell.state)),
+            platforms: Groups::of(&self.platforms, cells.iter().map(|cell| (cell.platform, cell.state))),
+            configurations: Groups::of(&self.configurations, cells.iter().map(|cell| (cell.configuration, cell.state))),
+            wrong: wrong.take(WRONG_JOBS).collect(),
+            spans: union(cells.iter().map(|cell| cell.span).collect()),
         });
         if self.cells.iter().all(|cell| cell.state.ended()) {
             // It changes no more, unless it is built again, and then as a whole.
             self.cells = Vec::new();
-            self.platforms = Vec::new();
+            (self.platforms, self.configurations) = (Vec::new(), Vec::new());
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::cases::Cases;
 use super::filter::Filter;
 use super::html::path_part;
+use super::narrow::Narrow;
 use super::sums::{self, Counts, Sum};
 use crate::live::{Live, LiveAgent, LiveRepository};
 use sai_core::forge_page::ForgePage;
@@ -117,12 +118,16 @@ pub const STATES: [JobState; 11] = [
 pub struct EventView {
     /// The event.
     pub event: EventRecord,
-    /// Its jobs, in matrix order.
+    /// Its jobs, in matrix order: those that are listed, where there are too many to list all.
     pub jobs: Vec<JobRecord>,
     /// Why those wait that wait.
     pub waiting: Map<JobId, String>,
-    /// In place of the jobs, where there are too many to list them.
+    /// What is said of all of them, where not all are listed.
     pub sum: Option<Arc<Sum>>,
+    /// Which are listed, where that is chosen.
+    pub narrow: Narrow,
+    /// From which number on there are more that were chosen.
+    pub more: Option<JobId>,
     /// Where its repository's pages are at its forge.
     pub forge: Option<ForgePage>,
     /// What the same ref named before, if that is known and asked for.
@@ -134,12 +139,17 @@ impl EventView {
     pub fn new(event: EventRecord, jobs: Vec<JobRecord>, live: &Live) -> Self {
         let waiting = Map::from_iter(jobs.iter().filter_map(|job| Some((job.id, live.waiting.get(&job.id)?.clone()))));
         let forge = live.forge(&event.repository);
-        Self { event, jobs, waiting, sum: None, forge, previous: None }
+        Self { event, jobs, waiting, sum: None, narrow: Narrow::default(), more: None, forge, previous: None }
     }
 
     /// An event as the list shows it whose jobs are too many.
     pub fn summed(event: EventRecord, sum: Arc<Sum>, live: &Live) -> Self {
         Self { sum: Some(sum), ..Self::new(event, Vec::new(), live) }
+    }
+
+    /// What stands in place of its jobs, if none were chosen of too many.
+    pub fn summary(&self) -> Option<&Sum> {
+        self.sum.as_deref().filter(|_| self.narrow.is_empty())
     }
 
     /// How many jobs it has.

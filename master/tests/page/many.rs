@@ -6,6 +6,7 @@ use sai_core::job::{EventId, JobState};
 use sai_core::ledger::EventRecord;
 use sai_master::live::{LiveAgent, Topic};
 use sai_master::page::library::now;
+use smol::channel::Receiver;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -58,10 +59,89 @@ fn a_large_event_is_summed_up_and_its_sum_follows_each_job() {
     assert!(page.contains("1 failed") && page.contains("1 timed-out"), "{page}");
 }
 
+/// What comes within a moment.
+fn heard(messages: &Receiver<String>) -> Vec<String> {
+    let mut all = Vec::new();
+    std::thread::sleep(Duration::from_secs(2));
+    while let Ok(message) = messages.try_recv() {
+        all.push(message);
+    }
+    all
+}
+
+#[test]
+fn of_an_event_of_five_thousand_jobs_a_change_is_a_row_of_each_side() {
+    let world = world(true);
+    large(&world, 2, 5000);
+    world
+        .memory
+        .change(|held| held.jobs.values_mut().for_each(|job| (job.state, job.ended_at) = (JobState::Queued, None)));
+    let begun = Instant::now();
+    let page = text(world.get("/event/2"));
+    let took = begun.elapsed();
+    assert!(page.len() < 100_000, "{} bytes", page.len());
+    assert!(
+        page.contains("id=\"platform-19\"") && page.contains("id=\"configuration-99\"") && !page.contains("id=\"job-")
+    );
+    assert!(page.contains("and 150 more configurations") && page.contains("href=\"/event/2?configuration=c99\""));
+    let at = page.find("/live?event=").unwrap();
+    let address = page[at..].split('"').next().unwrap().replace("&amp;", "&");
+    let (messages, _task) = watch(&world, &address, 5000);
+    hear(&messages, "configuration-99");
+    heard(&messages);
+    let before = whole_readings(&world);
+    world.memory.job_state(200_003, JobState::Failed, now());
+    world.library.changes.touch(Topic::Job(200_003));
+    let parts = heard(&messages);
+    let told: Vec<&str> = parts.iter().map(|part| part.split('"').nth(7).unwrap()).collect();
+    assert_eq!(told, ["event-head", "event-wrong", "platform-3", "configuration-0"]);
+    let bytes: usize = parts.iter().map(String::len).sum();
+    println!("page of 5 000 jobs: made in {took:?}, {} bytes; a change: {bytes} bytes", page.len());
+    assert!(bytes <= 50_000, "{bytes} bytes for one change");
+    assert_eq!(whole_readings(&world), before, "one job is read, not the event");
+    // What went wrong is listed, and so is what is chosen; more than a page lists goes on on the next.
+    assert!(text(world.get("/event/2?state=wrong")).contains("id=\"job-200003\""));
+    let page = text(world.get("/event/2?platform=p3%2Fx"));
+    assert_eq!((page.matches("id=\"job-").count(), page.contains("More of them")), (250, false));
+    let page = text(world.get("/event/2?state=queued"));
+    assert_eq!(page.matches("id=\"job-").count(), 300);
+    assert!(page.contains("href=\"/event/2?state=queued&amp;from=200301\""), "the failed one is not among them");
+    assert!(text(world.get("/event/2?platform=none")).contains("No job of this event is one of these."));
+}
+
+#[test]
+fn who_opens_a_page_is_told_of_no_job_that_merely_waits() {
+    let world = world(true);
+    large(&world, 2, 300);
+    world
+        .memory
+        .change(|held| held.jobs.values_mut().for_each(|job| (job.state, job.ended_at) = (JobState::Queued, None)));
+    // Tests are quicker than clocks: the page is one of a later millisecond than the beginning of all.
+    std::thread::sleep(Duration::from_millis(5));
+    for query in ["", "?platform=p3%2Fx"] {
+        let page = text(world.get(&format!("/event/2{query}")));
+        let at = page.find("/live?event=").unwrap();
+        let address = page[at..].split('"').next().unwrap().replace("&amp;", "&");
+        // Between the making of the page and its first question one of the jobs begins.
+        world.memory.job_state(200_003, JobState::Running, now());
+        world.library.changes.touch(Topic::Job(200_003));
+        world.library.changes.touch(Topic::Job(200_004));
+        let (messages, _task) = watch(&world, &address, 5000);
+        hear(&messages, "job-200003");
+        let parts = heard(&messages);
+        assert!(parts.len() <= 2, "{} parts beside it", parts.len());
+        assert!(parts.iter().all(|part| part.contains("-200004")), "{parts:?}");
+        // One that comes back after a break knows of nothing, and is told all.
+        let since = address.split('=').nth(2).unwrap().split('&').next().unwrap();
+        let (messages, _task) = watch(&world, &address.replace(since, "0"), 5000);
+        hear(&messages, "job-200283");
+    }
+}
+
 #[test]
 fn what_many_look_at_is_made_once() {
     let world = world(true);
-    large(&world, 2, 1000);
+    large(&world, 2, 300);
     let lookers: Vec<_> =
         (0..500).map(|_| watch(&world, &format!("/live?event=2&since={}", now() + 100_000_000), 100)).collect();
     for (messages, _) in &lookers {

@@ -2,6 +2,8 @@
 //!
 //! The pictures are in `target/page`.
 
+mod large;
+
 use sai_tests::browser::Browser;
 use sai_tests::process::{Process, eventually};
 use sai_tests::world::World;

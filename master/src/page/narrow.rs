@@ -1,0 +1,137 @@
+//! Query of an event's page ↔ which of its jobs are listed. An event of many jobs lists none until one of these is named.
+
+use super::html::path_part;
+use super::route::{field, number_field};
+use super::views::went_wrong;
+use sai_core::job::{EventId, JobId};
+use sai_core::ledger::JobRecord;
+
+/// Characters of what is looked for in a field; more are no longer a name.
+const FIELD_CHARACTERS: usize = 256;
+
+/// The word for every state that somebody should look at.
+const WRONG: &str = "wrong";
+
+/// Which jobs of an event are listed. Nothing in a field is all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Narrow {
+    /// Those of this platform.
+    pub platform: Option<String>,
+    /// Those of this configuration.
+    pub configuration: Option<String>,
+    /// Those in this state, or that went wrong in any way.
+    pub state: Option<String>,
+    /// Those from this number on.
+    pub from: Option<JobId>,
+}
+
+impl Narrow {
+    /// What a query says.
+    pub fn of(query: &str) -> Self {
+        let given = |name: &str| field(query, name).filter(|text| !text.is_empty());
+        let named = |name: &str| given(name).map(|text| text.chars().take(FIELD_CHARACTERS).collect::<String>());
+        Self {
+            platform: named("platform"),
+            configuration: named("configuration"),
+            state: named("state"),
+            from: number_field(query, "from"),
+        }
+    }
+
+    /// The jobs of one platform.
+    pub fn platform(name: &str) -> Self {
+        Self { platform: Some(name.to_string()), ..Self::default() }
+    }
+
+    /// The jobs of one configuration.
+    pub fn configuration(name: &str) -> Self {
+        Self { configuration: Some(name.to_string()), ..Self::default() }
+    }
+
+    /// The jobs that went wrong.
+    pub fn wrong() -> Self {
+        Self { state: Some(WRONG.to_string()), ..Self::default() }
+    }
+
+    /// Whether nothing is left out.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether a job is listed.
+    pub fn takes(&self, job: &JobRecord) -> bool {
+        let state = |wanted: &String| match wanted.as_str() {
+            WRONG => went_wrong(job.standing()),
+            wanted => job.standing().word() == wanted,
+        };
+        self.platform.as_ref().is_none_or(|wanted| job.platform == *wanted)
+            && self.configuration.as_ref().is_none_or(|wanted| job.configuration == *wanted)
+            && self.state.as_ref().is_none_or(state)
+            && self.from.is_none_or(|from| job.id >= from)
+    }
+
+    /// The fields of an address, each with `&` before it.
+    pub fn fields(&self) -> String {
+        let texts = [("platform", &self.platform), ("configuration", &self.configuration), ("state", &self.state)];
+        let named = texts.into_iter().filter_map(|(name, text)| Some((name, path_part(text.as_ref()?))));
+        let from = self.from.map(|from| ("from", from.to_string()));
+        named.chain(from).map(|(name, value)| format!("&{name}={value}")).collect()
+    }
+
+    /// The address of the event's page that lists these.
+    pub fn address(&self, event: EventId) -> String {
+        match self.fields().strip_prefix('&') {
+            Some(fields) => format!("/event/{event}?{fields}"),
+            None => format!("/event/{event}"),
+        }
+    }
+
+    /// What is listed, in words.
+    pub fn words(&self) -> String {
+        let mut words = match self.state.as_deref() {
+            Some(WRONG) => "Jobs that went wrong".to_string(),
+            Some(state) => format!("Jobs that are {state}"),
+            None => "Jobs".to_string(),
+        };
+        if let Some(configuration) = &self.configuration {
+            words = format!("{words} of {configuration}");
+        }
+        if let Some(platform) = &self.platform {
+            words = format!("{words} on {platform}");
+        }
+        words
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::views::tests::job;
+    use super::*;
+    use sai_core::job::JobState;
+
+    #[test]
+    fn an_address_says_which_jobs_are_listed() {
+        let queries = ["", "platform=l%2Fx&state=wrong", "configuration=a%26b&from=7", "state=queued"];
+        for query in queries {
+            let narrow = Narrow::of(query);
+            assert_eq!(narrow.fields().trim_start_matches('&'), query);
+            assert_eq!(Narrow::of(&narrow.fields()), narrow);
+        }
+        assert_eq!(
+            (Narrow::of("platform=&x=1").is_empty(), Narrow::default().address(3)),
+            (true, "/event/3".to_string())
+        );
+        assert_eq!(Narrow::of("platform=l/x&state=wrong").words(), "Jobs that went wrong on l/x");
+    }
+
+    #[test]
+    fn a_job_is_listed_when_all_that_is_named_is_true_of_it() {
+        let failed = job(7, "linux", "default", JobState::Failed);
+        let takes = |query: &str| Narrow::of(query).takes(&failed);
+        assert!(takes("") && takes("platform=linux&configuration=default&state=failed&from=7") && takes("state=wrong"));
+        for other in ["platform=lin", "configuration=de", "state=passed", "from=8", "platform=linux&state=queued"] {
+            assert!(!takes(other), "{other}");
+        }
+        assert!(!Narrow::wrong().takes(&job(8, "linux", "default", JobState::Passed)));
+    }
+}
