@@ -1,0 +1,278 @@
+//! A whole emulated machine with boards: Debian's kernel, a PL061 whose eight GPIO lines the test moves and sees, and a USB serial
+//! adapter that it plugs, unplugs and talks through. Commands run on its console.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Time for what must come; machines stand still for seconds at times.
+pub const LONG: Duration = Duration::from_secs(100);
+/// Where the PL061 tells which of its lines have changed and were not looked at yet (`GPIORIS`; Arm's DDI 0190).
+const CHANGED: &str = "0x9030414";
+
+/// How it begins: what comes on its console is done, and how it ended is told.
+const INIT: &str = "#!/bin/busybox sh
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+mkdir -p /dev/pts /dev/shm /run
+mount -t devpts devpts /dev/pts
+mount -t tmpfs tmp /tmp
+export PATH=/bin:/usr/bin
+while read module; do insmod $module; done </modules/usb-order
+stty -F /dev/ttyAMA0 raw -echo
+printf '\\n@0@\\n'
+while IFS= read -r line; do
+    eval \"$line\" 2>&1
+    printf '\\n@%s@\\n' $?
+done
+poweroff -f
+";
+
+/// The machine. It ends with this.
+pub struct Guest {
+    child: Child,
+    pub directory: PathBuf,
+    console: UnixStream,
+    orders: BufReader<UnixStream>,
+    wires: BufReader<UnixStream>,
+    gpio: String,
+    /// Lines that have changed by the machine's own doing, and their levels.
+    pub moved: Vec<(usize, bool)>,
+    /// The other end of the adapter's serial line.
+    pub serial: UnixStream,
+}
+
+/// The repository.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the repository")
+}
+
+/// Runs a script of the repository, alone, as others that make the same do.
+fn alone(lock: &str, script: &str, arguments: &[&str]) {
+    let root = root();
+    fs::create_dir_all(root.join("target")).expect("a directory");
+    let mut command = Command::new("flock");
+    command.arg(root.join("target").join(lock)).arg(root.join(script)).args(arguments).stdin(Stdio::null());
+    // Nothing is fetched, and what cargo tells a test would have everything built anew.
+    command.env("RUSTUP_DIST_SERVER", "http://127.0.0.1:9").env("RUSTUP_UPDATE_ROOT", "http://127.0.0.1:9");
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") || text == "CARGO_CRATE_NAME" {
+            command.env_remove(&name);
+        }
+    }
+    command.env_remove("LD_LIBRARY_PATH");
+    let output = command.output().expect("flock");
+    let said = [&output.stdout[..], &output.stderr[..]].map(String::from_utf8_lossy).concat();
+    assert!(output.status.success(), "{script}: {said}");
+}
+
+/// The files of this test, over Debian's.
+fn system(directory: &Path) -> PathBuf {
+    alone("emulators.lock", "tests/emulators", &[]);
+    alone("cross.lock", "cross/build", &["-p", "sai-buddy", "aarch64"]);
+    let target = root().join("target");
+    let (tree, archive) = (directory.join("tree"), directory.join("system"));
+    fs::create_dir_all(tree.join("usr/bin")).expect("a directory");
+    fs::write(tree.join("init"), INIT).expect("a script");
+    fs::set_permissions(tree.join("init"), fs::Permissions::from_mode(0o755)).expect("a script");
+    fs::copy(target.join("cross/aarch64/sai-buddy"), tree.join("usr/bin/sai-buddy")).expect("the program");
+    let mut all = File::create(&archive).expect("a file");
+    for part in ["system.cpio.gz", "usb-serial.cpio.gz"] {
+        all.write_all(&fs::read(target.join("emulators/arm64").join(part)).expect("a part")).expect("written");
+    }
+    let pack = "find . -print | cpio -o -H newc --quiet -R 0:0 | gzip -1 >>\"$1\"";
+    let packed = Command::new("sh").args(["-c", pack, "sh"]).arg(&archive).current_dir(&tree).status();
+    assert!(packed.expect("cpio").success(), "it cannot be packed");
+    archive
+}
+
+fn connect(path: &Path) -> UnixStream {
+    let began = Instant::now();
+    loop {
+        match UnixStream::connect(path) {
+            Ok(stream) => {
+                stream.set_read_timeout(Some(LONG)).expect("a time-out");
+                return stream;
+            }
+            Err(_) => assert!(began.elapsed() < LONG, "QEMU does not start"),
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+impl Guest {
+    pub fn new(name: &str) -> Self {
+        let directory = std::env::temp_dir().join(format!("sai-guest-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir_all(&directory).expect("a directory");
+        let system = system(&directory);
+        let at = |name: &str| directory.join(name).display().to_string();
+        let socket = |id: &str| format!("socket,id={id},path={},server=on,wait=off", at(id));
+        let child = Command::new("qemu-system-aarch64")
+            .args(["-M", "virt", "-cpu", "cortex-a53", "-m", "256", "-nodefaults", "-display", "none", "-no-reboot"])
+            .arg("-kernel")
+            .arg(root().join("target/emulators/arm64/kernel"))
+            .arg("-initrd")
+            .arg(system)
+            .args(["-append", "console=ttyAMA0 rdinit=/init loglevel=1 panic=-1", "-S"])
+            .args(["-chardev", &socket("console"), "-serial", "chardev:console"])
+            .args(["-chardev", &socket("adapter"), "-device", "qemu-xhci,id=hub"])
+            .args(["-device", "usb-serial,chardev=adapter,id=one,bus=hub.0,port=2,serial=BENCH7"])
+            .args(["-qmp", &format!("unix:{},server=on,wait=off", at("orders"))])
+            .args(["-qtest", &format!("unix:{},server=on,wait=off", at("wires")), "-qtest-log", "none"])
+            .args(["-trace", "usb_serial*", "-D", &at("trace")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .expect("QEMU");
+        let [console, orders, wires, serial] =
+            ["console", "orders", "wires", "adapter"].map(|name| connect(&directory.join(name)));
+        let (orders, wires) = (BufReader::new(orders), BufReader::new(wires));
+        let (gpio, moved) = (String::new(), Vec::new());
+        let mut guest = Guest { child, directory, console, orders, wires, gpio, moved, serial };
+        let mut greeting = String::new();
+        guest.orders.read_line(&mut greeting).expect("a greeting");
+        guest.order(r#"{"execute":"qmp_capabilities"}"#);
+        let parts = guest.order(r#"{"execute":"qom-list","arguments":{"path":"/machine/unattached"}}"#);
+        let chip = parts.split('{').find(|part| part.contains("child<pl061>")).expect("a PL061");
+        let name = chip.split('"').find(|word| word.starts_with("device[")).expect("its name");
+        guest.gpio = format!("/machine/unattached/{name}");
+        let intercept = format!("irq_intercept_out {}", guest.gpio);
+        guest.wire(&intercept);
+        guest.order(r#"{"execute":"cont"}"#);
+        guest.answer("it boots");
+        guest.until("test -e /dev/ttyUSB0");
+        guest
+    }
+
+    /// Has QEMU do something.
+    pub fn order(&mut self, order: &str) -> String {
+        writeln!(self.orders.get_mut(), "{order}").expect("QEMU listens");
+        loop {
+            let mut line = String::new();
+            assert!(self.orders.read_line(&mut line).expect("an answer to an order") > 0, "QEMU is gone");
+            assert!(!line.starts_with("{\"error\""), "{order}: {line}");
+            if line.starts_with("{\"return\"") {
+                return line;
+            }
+        }
+    }
+
+    /// Does something at the wires of the machine.
+    fn wire(&mut self, order: &str) -> String {
+        writeln!(self.wires.get_mut(), "{order}").expect("QEMU listens");
+        loop {
+            let mut line = String::new();
+            assert!(self.wires.read_line(&mut line).expect("an answer") > 0, "QEMU is gone");
+            let mut words = line.split_whitespace();
+            match (words.next(), words.next(), words.next()) {
+                (Some("IRQ"), Some(word), Some(line)) => {
+                    self.moved.push((line.parse().expect("a number"), word == "raise"));
+                }
+                _ => return line,
+            }
+        }
+    }
+
+    /// What has moved by now is in `moved`.
+    pub fn look(&mut self) {
+        self.wire("readl 0x9030000");
+    }
+
+    /// Lets a line of the PL061 change so often, each time when the kernel is done with the last: it goes high first.
+    ///
+    /// What asks for the level has a high priority, and what gives back what is typed has none, so that by then it has asked.
+    pub fn toggle(&mut self, line: usize, times: u64) {
+        self.well("stty -F /dev/ttyAMA0 echo");
+        for time in 0..times {
+            let order = format!("set_irq_in {} unnamed-gpio-in {line} {}", self.gpio, (time + 1) % 2);
+            assert!(self.wire(&order).starts_with("OK"), "{order}");
+            let began = Instant::now();
+            while self.wire(&format!("readl {CHANGED}")).trim_start_matches("OK 0x").trim_end().contains(|c| c != '0') {
+                assert!(began.elapsed() < LONG, "the kernel is not told of line {line}");
+            }
+            // The beginning of a comment.
+            let mut back = [0];
+            self.console.write_all(b"#").expect("it listens");
+            self.console.read_exact(&mut back).expect("it gives back what is typed");
+            assert_eq!(&back, b"#");
+        }
+        self.well("");
+        self.well("stty -F /dev/ttyAMA0 -echo");
+    }
+
+    /// Runs a command on the machine: its exit status, and what it says.
+    pub fn run(&mut self, command: &str) -> (i32, String) {
+        writeln!(self.console, "{command}").expect("it listens");
+        self.answer(command)
+    }
+
+    /// The same, which goes well.
+    pub fn well(&mut self, command: &str) -> String {
+        let (status, said) = self.run(command);
+        assert_eq!(status, 0, "{command}: {said}");
+        said
+    }
+
+    /// The same again and again, until it does.
+    pub fn until(&mut self, command: &str) -> String {
+        let began = Instant::now();
+        loop {
+            let (status, said) = self.run(command);
+            if status == 0 {
+                return said;
+            }
+            assert!(began.elapsed() < LONG, "{command}: {said}");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn answer(&mut self, what: &str) -> (i32, String) {
+        let (mut said, mut buffer) = (Vec::new(), [0; 65536]);
+        loop {
+            let text = String::from_utf8_lossy(&said);
+            if let Some((before, status)) = text.strip_suffix("@\n").and_then(|text| text.rsplit_once("\n@"))
+                && let Ok(status) = status.parse()
+            {
+                return (status, before.to_string());
+            }
+            let count = self.console.read(&mut buffer).unwrap_or_else(|error| panic!("{what}: {error}: {text}"));
+            assert!(count > 0, "{what}: the machine is gone: {text}");
+            said.extend_from_slice(&buffer[..count]);
+        }
+    }
+
+    /// A file of the machine.
+    pub fn file(&mut self, path: &str) -> Vec<u8> {
+        let text = self.well(&format!("od -An -v -tx1 {path}"));
+        text.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).expect("a byte")).collect()
+    }
+
+    /// Makes one.
+    pub fn write(&mut self, path: &str, text: &str) {
+        self.well(&format!("printf '{}' >{path}", text.replace('\n', " ").replace('\\', "\\\\").replace('%', "%%")));
+    }
+
+    /// What the adapter was told since a place in this text, and the place behind it.
+    pub fn told(&self, from: usize) -> (String, usize) {
+        let text = fs::read_to_string(self.directory.join("trace")).unwrap_or_default();
+        (text[from..].to_string(), text.len())
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}

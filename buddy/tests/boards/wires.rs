@@ -1,0 +1,198 @@
+//! What the lines of a board do, in a machine that has them: resets by DTR and RTS, parity, boot pins, edges and how many of them were
+//! lost, unplugging and the power of a USB port, each as the hardware beyond saw it.
+
+use crate::guest::Guest;
+use crate::pty::Served;
+use crate::rom::Rom;
+use sai_core::axis::Entry;
+use sai_core::record::{Decoder, Item};
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+
+/// Edges that the kernel keeps for a reader that is late.
+const KEPT: u64 = 1024;
+/// Lines of the PL061.
+const BOOT0: usize = 1;
+const NRST: usize = 2;
+const LED: usize = 5;
+
+const STATUS: &str = "sai-buddy /tmp/b.json status b --json";
+
+/// A board at the USB port where the adapter is, and at lines.
+fn bench(guest: &mut Guest, console: &str, more: &str) {
+    let text = format!(
+        r#"{{ "chip": "gpiochip0", "boards": {{ "b": {{ "type": "t",
+        "consoles": {{ "main": {{ "usb": "1-2", "serial": "BENCH7"{console} }} }},
+        "lines": {{ "boot0": {{ "line": {BOOT0}, "safe": 0 }}, "nrst": {{ "line": {NRST}, "active_low": true, "safe": 0 }},
+            "led": {{ "line": {LED}, "direction": "in" }} }}, "power": {{ "usb_port": "1-2" }}{more} }} }} }}"#
+    );
+    // The owner of the bench before it ends, if there is one.
+    guest.run("sai-buddy /tmp/b.json stop b");
+    guest.until("! sai-buddy /tmp/b.json status b");
+    guest.write("/tmp/b.json", &text);
+}
+
+/// Orders of DTR (1) and RTS (2) in FTDI's requests: both at once.
+fn modem_lines(told: &str) -> Vec<u8> {
+    let orders = told.lines().filter_map(|line| line.split_once("control 0x4001, value 0x3")?.1.parse().ok());
+    orders.collect()
+}
+
+/// Resets by wiring, and what esptool and avrdude do there.
+fn resets(guest: &mut Guest) {
+    // The kernel raises both when a tty is opened; from there on each goes as the bench says.
+    for (wiring, opened, reset, loader) in [
+        ("esp-classic", [3, 0], &[0, 2, 0][..], &[0, 3, 2, 1, 0][..]),
+        ("esp-usb-jtag", [3, 0], &[2, 0], &[0, 0, 1, 1, 3, 2, 2, 2, 0]),
+        ("arduino", [3, 3], &[0, 3], &[0, 3]),
+    ] {
+        bench(guest, &format!(r#", "wiring": "{wiring}""#), "");
+        let (_, from) = guest.told(0);
+        guest.well("sai-buddy /tmp/b.json record b --for 10ms");
+        guest.until(&format!("{STATUS} | grep 'there.:true'"));
+        let (told, from) = guest.told(from);
+        assert_eq!(modem_lines(&told), opened, "{wiring} is opened: {told}");
+        guest.well("sai-buddy /tmp/b.json play b reset");
+        let (told, from) = guest.told(from);
+        assert_eq!(modem_lines(&told), reset, "{wiring} is reset: {told}");
+        guest.well("sai-buddy /tmp/b.json play b loader");
+        let (told, _) = guest.told(from);
+        assert_eq!(modem_lines(&told), loader, "{wiring} enters its loader: {told}");
+    }
+}
+
+/// An STM32's loader at the other end of the adapter: parity and rate as ST's loaders talk, and its pins.
+fn stm32(guest: &mut Guest) {
+    bench(
+        guest,
+        r#", "baud": 9600"#,
+        r#", "modes": { "loader": { "do": ["boot0 1", "nrst 1", "wait 20ms", "nrst 0"], "settle": "20ms" },
+            "run": { "do": ["boot0 0", "nrst 1", "wait 20ms", "nrst 0"] } },
+        "flash": { "with": "stm32", "mode": "loader", "then": "run", "chip_id": "0x0413", "baud": 57600, "targets": { "app": "0x08000000" } }"#,
+    );
+    let line = File::from(OwnedFd::from(guest.serial.try_clone().expect("a copy")));
+    let served = Served::new(Rom::new(0x413), line);
+    guest.well("head -c 3000 /bin/busybox >/tmp/image");
+    let image = guest.file("/tmp/image");
+    let (_, from) = guest.told(0);
+    guest.moved.clear();
+    let said = guest.well("sai-buddy /tmp/b.json flash b /tmp/image");
+    assert!(said.ends_with("flashed and verified\n"), "{said}");
+    let rom = served.end();
+    assert!(rom.flash[..image.len()] == image && rom.overwritten == 0);
+    // BOOT0 stands before the reset is let go, both times.
+    guest.look();
+    let [into, out] = [true, false].map(|boot0| [(BOOT0, boot0), (NRST, false), (NRST, true)]);
+    assert!(guest.moved.ends_with(&[into, out].concat()), "{:?}", guest.moved);
+    let (told, _) = guest.told(from);
+    // Of 3 MHz an FTDI makes 57 553 baud where 57 600 are wanted.
+    let words = ["parity ", "baud rate "];
+    let settings: Vec<&str> =
+        told.lines().filter_map(|line| words.iter().find_map(|word| Some(line.split_once(word)?.1))).collect();
+    let (even, none) = ("E, data bits 8, stop bits 1", "N, data bits 8, stop bits 1");
+    assert!(settings.windows(2).any(|pair| pair == ["57553", even]), "{settings:?}");
+    assert!(settings.ends_with(&[none, "9600"]), "{settings:?}");
+}
+
+/// Edges that a reader meets in time, and those of one that stands still.
+fn edges(guest: &mut Guest) {
+    bench(guest, "", r#", "sequences": { "reset": ["nrst 1", "wait 20ms", "nrst 0"] }"#);
+    let saifile = r#"{ "schema": "sai-1", "platforms": { "linux": { "build": "make" } }, "configurations": { "fw": { "board": {
+        "type": "t", "pass": "^DONE", "silent": "100s", "timeout": "100s" } } } }"#;
+    guest.write("/tmp/.sai.json", saifile);
+    guest.moved.clear();
+    let test = "sai-buddy /tmp/b.json test b /tmp/.sai.json fw --record /tmp/log";
+    guest.well(&format!("{test} >/tmp/said 2>&1 & process=$!"));
+    guest.until("grep -q '# test' /tmp/said");
+    while !guest.moved.ends_with(&[(NRST, false), (NRST, true)]) {
+        guest.look();
+    }
+    guest.toggle(LED, 40);
+    guest.well("kill -STOP $process");
+    guest.toggle(LED, KEPT + 32);
+    guest.well("kill -CONT $process");
+    guest.serial.write_all(b"DONE\r\n").expect("the adapter");
+    let (status, _) = guest.run("wait $process");
+    let said = guest.well("cat /tmp/said");
+    let verdict = "ok 1 - verdict: passed\n1..1\n";
+    assert!(status == 0 && said.ends_with(verdict), "{status}: {said}");
+    let (mut met, mut lost) = (Vec::new(), Vec::new());
+    let log = guest.file("/tmp/log");
+    let taken = Decoder::new().push(&log, |item| {
+        let Item::Later { kind, channel, payload, .. } = item else { return };
+        match Entry::decode(kind, channel, payload) {
+            Some(Entry::Edges(edges)) => {
+                met.extend(edges.iter().map(|edge| (u64::from(edge.sequence), edge.level, edge.ns)))
+            }
+            Some(Entry::Loss(_, loss)) => lost.push((loss.offset, loss.lost)),
+            _ => {}
+        }
+    });
+    taken.expect("a log");
+    assert_eq!(lost, [(40, Some(32))], "{met:?}");
+    let numbers: Vec<u64> = met.iter().map(|(number, ..)| *number).collect();
+    let expected: Vec<u64> = (1..=40).chain(73..=40 + 32 + KEPT).collect();
+    assert_eq!(numbers, expected);
+    assert!(met.iter().all(|(number, level, _)| *level == (number % 2 == 1)), "{met:?}");
+    assert!(met.is_sorted_by_key(|(_, _, ns)| *ns), "{met:?}");
+    let again = format!("{} --again /tmp/log | grep -v '^#'", test.replace(" --record /tmp/log", ""));
+    assert_eq!(guest.well(&again), verdict);
+}
+
+/// The adapter is unplugged, something else takes its name, and it comes back.
+fn unplugged(guest: &mut Guest) {
+    bench(guest, "", "");
+    let record = "sai-buddy /tmp/b.json record b";
+    guest
+        .well(&format!("{record} --kept --json >/tmp/record & record=$!; {record} --kept >/tmp/heard 2>&1 & hears=$!"));
+    guest.until(&format!("{STATUS} | grep 'there.:true'"));
+    guest.serial.write_all(b"one").expect("the adapter");
+    guest.until("grep one /tmp/heard");
+    guest.order(r#"{"execute":"device_del","arguments":{"id":"one"}}"#);
+    guest.until("grep '\"unplugged\"' /tmp/record");
+    guest.until("! test -e /dev/ttyUSB0");
+    guest.order(
+        r#"{"execute":"chardev-add","arguments":{"id":"none","backend":{"type":"ringbuf","data":{"size":4096}}}}"#,
+    );
+    let add = |id: &str, line: &str, port: &str, serial: &str| {
+        format!(
+            r#"{{"execute":"device_add","arguments":{{"driver":"usb-serial","id":"{id}","chardev":"{line}","bus":"hub.0","port":"{port}","serial":"{serial}"}}}}"#
+        )
+    };
+    guest.order(&add("two", "none", "3", "OTHER"));
+    guest.until("test -e /dev/ttyUSB0");
+    guest.order(&add("one", "adapter", "2", "BENCH7"));
+    guest.until("grep '\"back\"' /tmp/record");
+    guest.serial.write_all(b"two").expect("the adapter");
+    guest.until("grep two /tmp/heard");
+    let told = guest.well("cat /tmp/record");
+    let moment = |what: &str| -> u64 {
+        let line = told.lines().find(|line| line.contains(&format!("\"{what}\""))).expect("it is told");
+        let ns = line.split_once("\"ns\":").and_then(|(_, rest)| rest.split_once(','));
+        ns.expect("its moment").0.parse().expect("a number")
+    };
+    assert!(told.contains("\"/dev/ttyUSB1\"") && moment("back") > moment("unplugged"), "{told}");
+    assert!(told.contains("\"why\":\"away\""), "{told}");
+    // Its port loses its power, and has it again. The emulated controller sees who is there then where nobody else is.
+    guest.order(r#"{"execute":"device_del","arguments":{"id":"two"}}"#);
+    guest.until("! test -e /dev/ttyUSB0");
+    let switch = "cat /sys/bus/usb/devices/1-0:1.0/usb1-port2/disable";
+    guest.well("sai-buddy /tmp/b.json power b off");
+    assert_eq!(guest.well(switch), "1\n");
+    guest.until("test $(grep -c '\"unplugged\"' /tmp/record) = 2");
+    guest.well("sai-buddy /tmp/b.json power b on");
+    assert_eq!(guest.well(switch), "0\n");
+    guest.until("test $(grep -c '\"back\"' /tmp/record) = 2");
+    guest.serial.write_all(b"three").expect("the adapter");
+    guest.until("grep three /tmp/heard");
+}
+
+#[test]
+fn resets_parity_edges_and_plugs_are_what_the_hardware_beyond_sees() {
+    let mut guest = Guest::new("wires");
+    resets(&mut guest);
+    stm32(&mut guest);
+    edges(&mut guest);
+    unplugged(&mut guest);
+}
