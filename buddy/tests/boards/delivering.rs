@@ -3,11 +3,12 @@
 
 use crate::avr::{Board, program};
 use crate::pty::{Pty, Served};
-use crate::rig::{Rig, until};
+use crate::rig::{Rig, open_files, until};
 use crate::rom::Rom;
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
 /// The emulated board on a bench. Its power supply is a file that asks for a reset.
 struct Bench {
@@ -15,20 +16,25 @@ struct Bench {
     rig: Rig,
     board: Board,
     reset: PathBuf,
+    /// What its boot pin has.
+    boot0: PathBuf,
 }
 
 impl Bench {
     fn new(name: &str, flash: &str) -> Bench {
         let board = Board::new(name);
         let reset = board.directory.join("reset");
+        let levels = format!("sai-{name}-{}", std::process::id());
+        let boot0 = PathBuf::from(format!("/dev/shm/{levels}.out"));
         let more = format!(
-            r#", "modes": {{ "loader": {{ "do": ["power on"] }}, "run": {{ "do": ["power off"] }} }},
+            r#", "lines": {{ "boot0": {{ "chip": "levels:{levels}", "line": 1, "safe": 0 }} }},
+            "modes": {{ "loader": {{ "do": ["boot0 1", "power on"] }}, "run": {{ "do": ["power off", "boot0 0"] }} }},
             "power": {{ "off": ["true"], "on": ["sh", "-c", "touch {reset}; while test -e {reset}; do sleep 0.01; done"] }},
             "flash": {{ {flash}, "mode": "loader", "then": "run" }}"#,
             reset = reset.display()
         );
         let rig = Rig::at(&format!("flash-{name}"), &[&board.tty], "\"baud\": 115200", &more);
-        Bench { board, rig, reset }
+        Bench { board, rig, reset, boot0 }
     }
 
     /// Flashes an image, and resets the board as it is asked to: the exit status, and what is said.
@@ -54,10 +60,29 @@ impl Bench {
         }
     }
 
+    /// Begins to flash, and comes back when it is written: who flashes, and where that is told.
+    fn begin(&mut self, image: &str) -> (Child, PathBuf) {
+        let (file, log) = (self.rig.file(), self.board.directory.join("said"));
+        let mut command = self.rig.command(&[&file, "flash", "b", image, "--json"], &[]);
+        let said = fs::File::create(&log).expect("a file");
+        let child = command.stdout(said.try_clone().expect("a copy")).stderr(said).spawn().expect("it runs");
+        until("it is written", || {
+            self.reset();
+            fs::read_to_string(&log).unwrap_or_default().contains("\"write\"")
+        });
+        (child, log)
+    }
+
     fn image(&self, name: &str, bytes: &[u8]) -> String {
         let path = self.board.directory.join(name);
         fs::write(&path, bytes).expect("written");
         path.display().to_string()
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.boot0);
     }
 }
 
@@ -110,14 +135,7 @@ fn another_chip_in_the_slot_keeps_what_it_has_and_its_mode_is_not_known() {
 fn a_client_that_is_killed_in_the_middle_leaves_a_mode_that_nobody_knows() {
     let mut bench = Bench::new("killed", r#""with": "optiboot""#);
     let image = bench.image("ours.bin", &program(20_000, 1));
-    let file = bench.rig.file();
-    let mut command = bench.rig.command(&[&file, "flash", "b", &image, "--json"], &[]);
-    let log = bench.board.directory.join("said");
-    let mut child = command.stdout(fs::File::create(&log).expect("a file")).spawn().expect("it runs");
-    until("it is written", || {
-        bench.reset();
-        fs::read_to_string(&log).unwrap_or_default().contains("\"write\"")
-    });
+    let (mut child, _) = bench.begin(&image);
     child.kill().expect("killed");
     child.wait().expect("ended");
     until("the tool is closed", || bench.rig.status().contains("\"writer\":null"));
@@ -125,6 +143,63 @@ fn a_client_that_is_killed_in_the_middle_leaves_a_mode_that_nobody_knows() {
     let (status, said) = bench.flash(&[&image]);
     assert_eq!(status, Some(0), "{said}");
     assert!(bench.rig.status().contains("\"mode\":\"run\""));
+}
+
+#[test]
+fn owner_and_guard_killed_in_the_middle_leave_safe_levels_and_a_board_that_is_flashed_again() {
+    let mut bench = Bench::new("deaths", r#""with": "optiboot""#);
+    let image = bench.image("ours.bin", &program(6_000, 1));
+    let boot0 = bench.boot0.clone();
+    let level = || fs::read_to_string(&boot0).expect("levels");
+    let process = |rig: &Rig| -> Pid {
+        let status = rig.status();
+        let number = status.split("\"process\":").nth(1).and_then(|rest| rest.split(',').next()?.parse().ok());
+        number.and_then(Pid::from_raw).expect("an owner")
+    };
+    // Somebody listens all the time.
+    let heard = bench.board.directory.join("heard");
+    let out = fs::File::create(&heard).expect("a file");
+    let mut recorder = bench.rig.command(&[&bench.rig.file(), "record", "b", "--json"], &[]);
+    let mut recorder = recorder.stdout(out).spawn().expect("a recorder");
+    for round in 0..2 {
+        // The owner: what it did not end, nobody takes for done.
+        let (mut child, log) = bench.begin(&image);
+        assert_eq!(level(), "1");
+        kill_process(process(&bench.rig), Signal::KILL).expect("killed");
+        let mut status = None;
+        until("it is told", || {
+            status = child.try_wait().expect("waited for");
+            status.is_some()
+        });
+        let said = fs::read_to_string(&log).expect("what it says");
+        assert!(status.and_then(|status| status.code()) == Some(1) && said.contains("wiring: "), "{said}");
+        until("levels are safe", || level() == "0");
+        assert!(open_files(bench.rig.guard()).contains(&boot0), "the guard has let it go");
+        until("there is another owner", || bench.rig.run(&[&bench.rig.file(), "status", "b"], &[]).status.success());
+        assert!(!bench.rig.status().contains("\"mode\":\""), "{}", bench.rig.status());
+        let (status, said) = bench.flash(&[&image]);
+        assert_eq!(status, Some(0), "{said}");
+        // The guard: the owner holds all of it, and goes on.
+        let (mut child, log) = bench.begin(&image);
+        bench.rig.kill_guard();
+        until("it ends", || {
+            bench.reset();
+            child.try_wait().expect("waited for").is_some()
+        });
+        let said = fs::read_to_string(&log).expect("what it says");
+        assert!(said.ends_with("\"verified\":true}\n"), "{said}");
+        bench.rig.start_guard();
+        until("the guard holds it", || open_files(bench.rig.guard()).contains(&boot0));
+        assert!(bench.rig.status().contains("\"mode\":\"run\"") && level() == "0", "{}", bench.rig.status());
+        // Who listens has heard of the death, and hears what followed.
+        let heard = fs::read_to_string(&heard).expect("what is heard");
+        assert!(heard.matches("\"died\"").count() > round, "{heard}");
+        assert!(recorder.try_wait().expect("waited for").is_none());
+    }
+    recorder.kill().expect("killed");
+    recorder.wait().expect("ended");
+    let (status, said) = bench.flash(&[&image]);
+    assert_eq!(status, Some(0), "{said}");
 }
 
 #[test]
