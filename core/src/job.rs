@@ -78,6 +78,11 @@ impl JobState {
         !matches!(self, Self::Blocked | Self::Queued | Self::Assigned | Self::Running)
     }
 
+    /// Whether it is one that somebody should look at.
+    pub fn went_wrong(self) -> bool {
+        matches!(self, Self::Failed | Self::TimedOut | Self::Expired | Self::Infra)
+    }
+
     /// The word by which the page's styles know this state. A word that is not known is grey, whatever it may be.
     pub fn class(self) -> &'static str {
         match self {

@@ -20,7 +20,7 @@ use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::join::{Address, HOSTS_MOST, JoinLine, check_agent_name};
 use sai_core::ledger::{AgentRecord, JobRecord, UserRecord};
 use sai_core::ordered::Set;
-use sai_core::rebuild;
+use sai_core::rebuild::{self, Choice};
 use sai_core::retention::Policy;
 use sai_core::roles::Powers;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -36,8 +36,8 @@ pub enum Action {
     RebuildJob(JobId),
     /// End all jobs of an event.
     CancelEvent(EventId),
-    /// Run all ended jobs of an event again.
-    RebuildEvent(EventId),
+    /// Run those of these jobs of an event again that have ended.
+    RebuildEvent(EventId, Choice),
     /// Run an ended job again, with all that need it.
     RebuildFollowing(JobId),
     /// Take back the units of a grant, whatever its holder still does.
@@ -102,7 +102,7 @@ impl Action {
                 Self::Rejudge(which.0, which.1, saifile)
             }
             ["unit", "free", grant] => Self::FreeUnits(number(grant)?),
-            ["rebuild", "event", id] => Self::RebuildEvent(number(id)?),
+            ["rebuild", "event", id, which @ ..] => Self::RebuildEvent(number(id)?, Choice::parse(which)?),
             ["agent", ..] => return Err("expected add, list, revoke, aside or back, and the agent's name".to_string()),
             ["user", ..] => return Err("expected add, list or revoke, and the user's name".to_string()),
             ["rejudge"] => return Err("expected a job, as 12 or 12-1".to_string()),
@@ -199,9 +199,10 @@ impl Actions {
                 self.hub.input(Input::FreeUnits(grant)).await.map_err(|_| ENDING)?;
                 self.done(who, format!("freed the units of grant {grant}")).await
             }
-            Action::RebuildEvent(id) => {
-                let jobs: Vec<JobId> = self.jobs(id)?.iter().map(|job| job.id).collect();
-                self.rebuild(id, &jobs, false, who, format!("rebuilt event {id}")).await
+            Action::RebuildEvent(id, choice) => {
+                let jobs = choice.of(&self.jobs(id)?)?;
+                let which = if choice.is_empty() { String::new() } else { format!(": {}", choice.words()) };
+                self.rebuild(id, &jobs, false, who, format!("rebuilt event {id}{which}")).await
             }
             Action::AgentAdd(names) => {
                 let (records, lines) = new_agents(&self.reader, &self.door, &names)?;

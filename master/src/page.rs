@@ -332,7 +332,7 @@ impl Answer<'_> {
             Route::Audit => self.audit(),
             Route::ApiHome => self.redirect("/api/v1/openapi.json"),
             Route::SignOut => self.may_act().unwrap_or_else(|| self.sign_out()),
-            Route::Do(action) => self.act(action),
+            Route::Do(action) => self.act(self.chosen(action)),
             Route::AddAgent => {
                 let body = String::from_utf8_lossy(&self.request.body);
                 match field(&body, "name").as_deref().map(str::trim).and_then(agent_name) {
@@ -406,6 +406,14 @@ impl Answer<'_> {
         rights::check(&archive.users(), who, now(), action, &objects)
     }
 
+    /// Which jobs an action is about, where that is said in the address or the form.
+    fn chosen(&self, action: Action) -> Action {
+        let Action::RebuildEvent(id, _) = action else { return action };
+        let form = String::from_utf8_lossy(&self.request.body);
+        let query = &self.request.query;
+        Action::RebuildEvent(id, narrow::choice(if query.is_empty() { &form } else { query }))
+    }
+
     fn act(&self, action: Action) -> Response {
         if let Some(refusal) = self.may_act() {
             return refusal;
@@ -418,7 +426,7 @@ impl Answer<'_> {
             Action::CancelJob(id) | Action::RebuildJob(id) | Action::RebuildFollowing(id) => format!("/job/{id}"),
             Action::FreeUnits(_) => "/units".to_string(),
             Action::CancelAttempt(key) => format!("/job/{}/{}", key.job, key.attempt),
-            Action::CancelEvent(id) | Action::RebuildEvent(id) => format!("/event/{id}"),
+            Action::CancelEvent(id) | Action::RebuildEvent(id, _) => format!("/event/{id}"),
             _ => "/agents".to_string(),
         };
         let shown = matches!(action, Action::AgentAdd(_));
@@ -486,6 +494,7 @@ impl Answer<'_> {
                 };
             }
             ApiRoute::Do(action) => {
+                let action = self.chosen(action);
                 return match &self.caller {
                     Caller::Token(user) | Caller::Session { user, ours: true } => {
                         if let Err(why) = self.allowed(&action, user) {

@@ -22,7 +22,7 @@ fn deed(action: &Action, of: &Objects<'_>) -> (Deed, Option<String>) {
     match action {
         Action::CancelJob(id) | Action::RebuildJob(id) | Action::RebuildFollowing(id) => (Deed::Build, (of.job)(*id)),
         Action::CancelAttempt(key) => (Deed::Build, (of.job)(key.job)),
-        Action::CancelEvent(id) | Action::RebuildEvent(id) => (Deed::Build, (of.event)(*id)),
+        Action::CancelEvent(id) | Action::RebuildEvent(id, _) => (Deed::Build, (of.event)(*id)),
         Action::FreeUnits(_) => (Deed::Build, None),
         Action::Status | Action::AgentList | Action::Rejudge(..) => (Deed::Read, None),
         Action::AgentAdd(_)
@@ -59,6 +59,7 @@ pub fn check(users: &[UserRecord], who: &str, now_ms: u64, action: &Action, of: 
 mod tests {
     use super::*;
     use sai_core::job::JobKey;
+    use sai_core::rebuild::Choice;
     use sai_core::roles::Powers;
 
     fn user(name: &str, words: &[&str]) -> UserRecord {
@@ -84,7 +85,7 @@ mod tests {
             (Action::CancelJob(1), &["builder", "admin", "own", "old"][..]),
             (Action::RebuildFollowing(1), &["builder", "admin", "own", "old"]),
             (Action::CancelAttempt(key), &["builder", "admin", "own", "old"]),
-            (Action::RebuildEvent(1), &["builder", "admin", "own", "old"]),
+            (Action::RebuildEvent(1, Choice::wrong()), &["builder", "admin", "own", "old"]),
             (Action::CancelEvent(2), &["builder", "admin", "old"]),
             (Action::RebuildJob(99), &["builder", "admin", "old"]),
             (Action::FreeUnits(1), &["builder", "admin", "old"]),

@@ -341,6 +341,20 @@ impl Stranger {
                     self.world.event(1).filter(|event| event.jobs[0].attempt > before && event.jobs[0].ended())
                 });
             }
+            "sudo sai-master rebuild event 1 configuration=default" => {
+                let before = self.world.event(1).expect("the event").jobs;
+                assert_eq!(self.run(line), "rebuilt event 1: jobs of default");
+                eventually("that configuration is built again, and no other", || {
+                    let event = self.world.event(1).filter(|event| event.jobs.iter().all(|job| job.ended()))?;
+                    let again = |now: &sai_tests::world::Job, then: &sai_tests::world::Job| now.attempt - then.attempt;
+                    event
+                        .jobs
+                        .iter()
+                        .zip(&before)
+                        .all(|(now, then)| again(now, then) == u32::from(now.configuration == "default"))
+                        .then_some(())
+                });
+            }
             "sudo install target/release/sai-buddy /usr/local/bin/" => {
                 let built = program("sai-buddy").parent().expect("a directory").display().to_string();
                 self.run(&line.replace("target/release", &built));

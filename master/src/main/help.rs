@@ -197,13 +197,15 @@ example: sai-master cancel event 12
     (
         "rebuild",
         "\
-sai-master rebuild - run an ended job again, or all of an event
+sai-master rebuild - run an ended job again, or those of an event
 
-usage: sai-master rebuild job|following|event N [--config FILE] [--state DIR]
+usage: sai-master rebuild job|following N [--config FILE] [--state DIR]
+       sai-master rebuild event N [failed] [platform=NAME] [configuration=NAME] [--config FILE] [--state DIR]
 
   job N         the job, and what was skipped because of it
   following N   the job, and all that need it
-  event N       all jobs of the event that have ended
+  event N       all jobs of the event that have ended; with `failed` those that went wrong in any way, and those of one
+                platform or configuration where one is named; what passed before and is not named stays as it is
 
 exit status: 0 done, 1 it cannot be done, 2 a command line that is not understood
 

@@ -6,8 +6,10 @@ use super::html::Html;
 use super::layout::{Here, Layout, ask, badge, button, hint, job_badge, moment, subject, titled, took};
 use super::narrow::Narrow;
 use super::stages;
-use super::sums::WRONG_JOBS;
-use super::views::{EventView, Visitor, job_took, went_wrong};
+use super::sums::{Groups, Sum, WRONG_JOBS};
+use super::views::{EventView, Visitor, job_took};
+use sai_core::ledger::JobRecord;
+use sai_core::ordered::Set;
 use sai_core::roles::Deed;
 
 /// The table of all jobs is open at once up to this many; the grid above has them all anyway.
@@ -28,7 +30,7 @@ pub fn page(view: &EventView, visitor: &Visitor) -> String {
             }
             let question = "All its jobs that are queued or under way are ended.";
             ask(html, format_args!("/event/{}/cancel", event.id), ["Cancel", question, "Cancel its jobs"]);
-            button(html, format_args!("/event/{}/rebuild", event.id), "rebuild", "Rebuild");
+            rebuilds(html, view);
         });
         problems(html, view, usize::MAX);
         if view.total() == 0 && event.errors.is_empty() {
@@ -43,6 +45,50 @@ pub fn page(view: &EventView, visitor: &Visitor) -> String {
             all(html, view, visitor.now);
         }
     })
+}
+
+/// The buttons that build jobs again: all of them, those that went wrong, those that are listed, or those one names.
+fn rebuilds(html: &mut Html, view: &EventView) {
+    let address = format!("/event/{}/rebuild", view.event.id);
+    if !view.narrow.is_empty() {
+        let fields = Narrow { from: None, ..view.narrow.clone() }.fields();
+        button(html, format_args!("{address}?{}", fields.trim_start_matches('&')), "again", "Rebuild these");
+        return;
+    }
+    button(html, &address, "rebuild", "Rebuild");
+    // Seen as soon as something has, which the head tells.
+    let wrong = Narrow::wrong().fields();
+    button(html, format_args!("{address}?{}", wrong.trim_start_matches('&')), "mend", "Rebuild what went wrong");
+    let sides: [(&str, &str, Vec<&str>); 2] = [
+        ("platform", "every platform", names(view, |sum| &sum.platforms, |job| &job.platform)),
+        ("configuration", "every configuration", names(view, |sum| &sum.configurations, |job| &job.configuration)),
+    ];
+    if sides.iter().all(|(.., names)| names.len() < 2) {
+        return;
+    }
+    html.element("details").class("ask again").with(|html| {
+        html.element("summary").text("Rebuild some");
+        html.element("form").attribute("method", "post").attribute("action", &address).with(|html| {
+            for (field, all, names) in &sides {
+                html.element("select").attribute("name", field).attribute("aria-label", field).with(|html| {
+                    html.element("option").attribute("value", "").text(all);
+                    for name in names {
+                        html.element("option").attribute("value", name).name(name);
+                    }
+                });
+            }
+            html.element("button").text("Rebuild these");
+        });
+    });
+}
+
+/// The platforms or configurations of an event that can be named, in order.
+fn names(view: &EventView, of_sum: fn(&Sum) -> &Groups, of_job: fn(&JobRecord) -> &String) -> Vec<&str> {
+    let names: Set<&str> = match &view.sum {
+        Some(sum) => of_sum(sum).shown.iter().map(|group| group.name.as_str()).collect(),
+        None => view.jobs.iter().map(|job| of_job(job).as_str()).collect(),
+    };
+    names.into_iter().collect()
 }
 
 /// All jobs of an event that has not too many.
@@ -65,7 +111,10 @@ fn all(html: &mut Html, view: &EventView, now: u64) {
 /// The jobs that were chosen.
 fn chosen(html: &mut Html, view: &EventView, now: u64) {
     html.element("section").class("panel jobs").with(|html| {
-        html.element("h2").name(&view.narrow.words());
+        html.element("h2").with(|html| {
+            let words = view.narrow.choice.words();
+            html.name(&words.replacen('j', "J", 1));
+        });
         html.element("p").class("line").with(|html| {
             html.element("a").href(format_args!("/event/{}", view.event.id)).text("The whole event");
         });
@@ -131,7 +180,7 @@ pub fn head(html: &mut Html, view: &EventView, now: u64) {
 
 /// The jobs that went wrong, replaced as a whole.
 pub fn wrong(html: &mut Html, view: &EventView, now: u64) {
-    let wrong: Vec<_> = view.jobs.iter().filter(|job| went_wrong(job.standing())).collect();
+    let wrong: Vec<_> = view.jobs.iter().filter(|job| job.standing().went_wrong()).collect();
     html.element("section").id("event-wrong").class("panel wrong").flag("hidden", wrong.is_empty()).with(|html| {
         html.element("h2").text("Went wrong");
         html.element("ul").with(|html| {
@@ -148,7 +197,7 @@ pub fn wrong(html: &mut Html, view: &EventView, now: u64) {
                     }
                 });
             }
-            let all: usize = view.counts().iter().filter(|(state, _)| went_wrong(*state)).map(|(_, count)| count).sum();
+            let all: usize = view.counts().iter().filter(|(state, _)| state.went_wrong()).map(|(_, count)| count).sum();
             if all > WRONG_JOBS {
                 html.element("li").class("muted").with(|html| {
                     let address = Narrow::wrong().address(view.event.id);

@@ -4,7 +4,7 @@ use super::filter::Filter;
 use super::html::Html;
 use super::layout::{Here, Layout, job_badge, moment, revision, subject, took};
 use super::units;
-use super::views::{Visitor, job_took, went_wrong};
+use super::views::{Visitor, job_took};
 use sai_core::forge_page::ForgePage;
 use sai_core::job::JobState;
 use sai_core::ledger::{EventRecord, JobRecord};
@@ -73,7 +73,7 @@ fn sum(runs: &[Run]) -> Sum {
     let mut of: Map<&str, (bool, bool)> = Map::new();
     let mut times = Vec::new();
     for Run { event, job } in runs.iter().filter(|run| run.job.state.ended()) {
-        let (passed, wrong) = (job.state == JobState::Passed, went_wrong(job.state));
+        let (passed, wrong) = (job.state == JobState::Passed, job.state.went_wrong());
         sum.ended += 1;
         sum.passed += usize::from(passed);
         sum.again += usize::from(passed && job.attempt > 1);

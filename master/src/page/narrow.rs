@@ -2,55 +2,48 @@
 
 use super::html::path_part;
 use super::route::{field, number_field};
-use super::views::went_wrong;
 use sai_core::job::{EventId, JobId};
 use sai_core::ledger::JobRecord;
+use sai_core::rebuild::Choice;
 
 /// Characters of what is looked for in a field; more are no longer a name.
 const FIELD_CHARACTERS: usize = 256;
 
-/// The word for every state that somebody should look at.
-const WRONG: &str = "wrong";
-
 /// Which jobs of an event are listed. Nothing in a field is all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Narrow {
-    /// Those of this platform.
-    pub platform: Option<String>,
-    /// Those of this configuration.
-    pub configuration: Option<String>,
-    /// Those in this state, or that went wrong in any way.
-    pub state: Option<String>,
-    /// Those from this number on.
+    /// Those that were chosen.
+    pub choice: Choice,
+    /// Of those, the ones from this number on.
     pub from: Option<JobId>,
+}
+
+/// Which jobs are chosen by the fields of a query or a form.
+pub fn choice(query: &str) -> Choice {
+    let given = |name: &str| field(query, name).filter(|text| !text.is_empty());
+    let named = |name: &str| given(name).map(|text| text.chars().take(FIELD_CHARACTERS).collect::<String>());
+    Choice { platform: named("platform"), configuration: named("configuration"), state: named("state") }
 }
 
 impl Narrow {
     /// What a query says.
     pub fn of(query: &str) -> Self {
-        let given = |name: &str| field(query, name).filter(|text| !text.is_empty());
-        let named = |name: &str| given(name).map(|text| text.chars().take(FIELD_CHARACTERS).collect::<String>());
-        Self {
-            platform: named("platform"),
-            configuration: named("configuration"),
-            state: named("state"),
-            from: number_field(query, "from"),
-        }
+        Self { choice: choice(query), from: number_field(query, "from") }
     }
 
     /// The jobs of one platform.
     pub fn platform(name: &str) -> Self {
-        Self { platform: Some(name.to_string()), ..Self::default() }
+        Self { choice: Choice { platform: Some(name.to_string()), ..Choice::default() }, from: None }
     }
 
     /// The jobs of one configuration.
     pub fn configuration(name: &str) -> Self {
-        Self { configuration: Some(name.to_string()), ..Self::default() }
+        Self { choice: Choice { configuration: Some(name.to_string()), ..Choice::default() }, from: None }
     }
 
     /// The jobs that went wrong.
     pub fn wrong() -> Self {
-        Self { state: Some(WRONG.to_string()), ..Self::default() }
+        Self { choice: Choice::wrong(), from: None }
     }
 
     /// Whether nothing is left out.
@@ -60,19 +53,13 @@ impl Narrow {
 
     /// Whether a job is listed.
     pub fn takes(&self, job: &JobRecord) -> bool {
-        let state = |wanted: &String| match wanted.as_str() {
-            WRONG => went_wrong(job.standing()),
-            wanted => job.standing().word() == wanted,
-        };
-        self.platform.as_ref().is_none_or(|wanted| job.platform == *wanted)
-            && self.configuration.as_ref().is_none_or(|wanted| job.configuration == *wanted)
-            && self.state.as_ref().is_none_or(state)
-            && self.from.is_none_or(|from| job.id >= from)
+        self.choice.takes(job) && self.from.is_none_or(|from| job.id >= from)
     }
 
     /// The fields of an address, each with `&` before it.
     pub fn fields(&self) -> String {
-        let texts = [("platform", &self.platform), ("configuration", &self.configuration), ("state", &self.state)];
+        let Choice { platform, configuration, state } = &self.choice;
+        let texts = [("platform", platform), ("configuration", configuration), ("state", state)];
         let named = texts.into_iter().filter_map(|(name, text)| Some((name, path_part(text.as_ref()?))));
         let from = self.from.map(|from| ("from", from.to_string()));
         named.chain(from).map(|(name, value)| format!("&{name}={value}")).collect()
@@ -84,22 +71,6 @@ impl Narrow {
             Some(fields) => format!("/event/{event}?{fields}"),
             None => format!("/event/{event}"),
         }
-    }
-
-    /// What is listed, in words.
-    pub fn words(&self) -> String {
-        let mut words = match self.state.as_deref() {
-            Some(WRONG) => "Jobs that went wrong".to_string(),
-            Some(state) => format!("Jobs that are {state}"),
-            None => "Jobs".to_string(),
-        };
-        if let Some(configuration) = &self.configuration {
-            words = format!("{words} of {configuration}");
-        }
-        if let Some(platform) = &self.platform {
-            words = format!("{words} on {platform}");
-        }
-        words
     }
 }
 
@@ -121,7 +92,7 @@ mod tests {
             (Narrow::of("platform=&x=1").is_empty(), Narrow::default().address(3)),
             (true, "/event/3".to_string())
         );
-        assert_eq!(Narrow::of("platform=l/x&state=wrong").words(), "Jobs that went wrong on l/x");
+        assert_eq!(choice("platform=l/x&state=wrong").words(), "jobs that went wrong on l/x");
     }
 
     #[test]

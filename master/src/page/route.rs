@@ -3,6 +3,7 @@
 pub use crate::actions::Action;
 use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::limits::STREAMS;
+use sai_core::rebuild::Choice;
 use std::ops::RangeInclusive;
 
 /// Bytes of an agent's name at most.
@@ -231,7 +232,7 @@ fn find(parts: &[&str]) -> Option<Route> {
         }
         ["event", id] => Route::Event(number(id)?),
         ["event", id, "cancel"] => Route::Do(Action::CancelEvent(number(id)?)),
-        ["event", id, "rebuild"] => Route::Do(Action::RebuildEvent(number(id)?)),
+        ["event", id, "rebuild"] => Route::Do(Action::RebuildEvent(number(id)?, Choice::default())),
         ["job", id, rest @ ..] => job(number(id)?, rest)?,
         ["api", "v1"] => Route::ApiHome,
         ["api", "v1", rest @ ..] => Route::Api(api(rest)?),
@@ -278,7 +279,7 @@ fn api(parts: &[&str]) -> Option<ApiRoute> {
         ["events"] => ApiRoute::Events,
         ["events", id] => ApiRoute::Event(number(id)?),
         ["events", id, "cancel"] => ApiRoute::Do(Action::CancelEvent(number(id)?)),
-        ["events", id, "rebuild"] => ApiRoute::Do(Action::RebuildEvent(number(id)?)),
+        ["events", id, "rebuild"] => ApiRoute::Do(Action::RebuildEvent(number(id)?, Choice::default())),
         ["jobs", id] => ApiRoute::Job(number(id)?),
         ["jobs", id, "tests"] => ApiRoute::Tests(number(id)?),
         ["jobs", id, "log"] => ApiRoute::Log(number(id)?),
@@ -345,7 +346,7 @@ mod tests {
         for (path, wanted) in [
             ("/job/7/cancel", Route::Do(Action::CancelJob(7))),
             ("/job/7/2/cancel", Route::Do(Action::CancelAttempt(JobKey { job: 7, attempt: 2 }))),
-            ("/event/7/rebuild", Route::Do(Action::RebuildEvent(7))),
+            ("/event/7/rebuild", Route::Do(Action::RebuildEvent(7, Choice::default()))),
             ("/job/7/rebuild-following", Route::Do(Action::RebuildFollowing(7))),
             ("/units/grant/7/free", Route::Do(Action::FreeUnits(7))),
             ("/api/v1/units/grant/7/free", Route::Api(ApiRoute::Do(Action::FreeUnits(7)))),

@@ -4,7 +4,7 @@
 //! for each job, which are read anew job by job as they change, and of one that has ended its sum alone.
 
 use super::library::Archive;
-use super::views::{STATES, went_wrong};
+use super::views::STATES;
 use crate::live::Changes;
 use sai_core::job::{JobId, JobState};
 use sai_core::ledger::{EventRecord, JobRecord};
@@ -76,7 +76,7 @@ impl Groups {
             }
         }
         let (bad, good): (Vec<_>, Vec<_>) =
-            states.into_iter().enumerate().partition(|(_, states)| states.iter().any(|state| went_wrong(*state)));
+            states.into_iter().enumerate().partition(|(_, states)| states.iter().any(|state| state.went_wrong()));
         let shown = bad
             .into_iter()
             .chain(good)
@@ -205,7 +205,7 @@ impl Sheet {
 
     fn add_up(&mut self) {
         let cells = &self.cells;
-        let wrong = cells.iter().filter(|cell| went_wrong(cell.state)).map(|cell| cell.id);
+        let wrong = cells.iter().filter(|cell| cell.state.went_wrong()).map(|cell| cell.id);
         self.sum = Arc::new(Sum {
             jobs: cells.len(),
             counts: counts(cells.iter().map(|cell| cell.state)),

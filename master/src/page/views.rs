@@ -93,11 +93,6 @@ impl Standing {
     }
 }
 
-/// Whether a state is one that somebody should look at.
-pub fn went_wrong(state: JobState) -> bool {
-    matches!(state, JobState::Failed | JobState::TimedOut | JobState::Expired | JobState::Infra)
-}
-
 /// All states, in the order in which counts of them are given.
 pub const STATES: [JobState; 11] = [
     JobState::Failed,
@@ -182,7 +177,7 @@ impl EventView {
     pub fn standing(&self) -> Standing {
         let counts = self.counts();
         let any = |wanted: fn(JobState) -> bool| counts.iter().any(|(state, _)| wanted(*state));
-        let bad = any(went_wrong);
+        let bad = any(JobState::went_wrong);
         if counts.is_empty() {
             if self.event.errors.is_empty() { Standing::Empty } else { Standing::Invalid }
         } else if any(|state| !state.ended()) {
@@ -207,7 +202,7 @@ impl EventView {
 
     /// What was found, in a finer word than how it stands, where all of its jobs that went wrong agree.
     pub fn finding(&self) -> Option<&str> {
-        let mut wrong = self.jobs.iter().filter(|job| went_wrong(job.standing()));
+        let mut wrong = self.jobs.iter().filter(|job| job.standing().went_wrong());
         let word = wrong.next()?.finding()?;
         wrong.all(|job| job.finding() == Some(word)).then_some(word)
     }

@@ -351,6 +351,13 @@ fn only_the_signed_in_act_and_only_from_our_pages() {
     let token = [("authorization", "bearer ann's token")];
     assert_eq!(text(world.ask("POST", "/api/v1/events/1/rebuild", &token, "")), "{\"done\":\"join <line>\"}");
     assert_eq!(text(world.ask("POST", "/api/v1/jobs/1001/cancel", &token, "")), "{\"error\":\"job 1001 has ended\"}");
+    // Which jobs is said by the address, or by the form; both mean the same.
+    let some = world.ask("POST", "/event/1/rebuild", &ours, "platform=&configuration=c%201");
+    assert_eq!((some.status, header(&some, "location")), (303, Some("/event/1")));
+    world.ask("POST", "/api/v1/events/1/rebuild?state=wrong", &token, "");
+    let done = std::mem::take(&mut *world.done.lock().unwrap());
+    assert!(done[4].contains("configuration: Some(\"c 1\")") && done[5].contains("state: Some(\"wrong\")"), "{done:?}");
+    *world.done.lock().unwrap() = done[..4].to_vec();
     let response = world.ask("POST", "/agents/add", &ours, "name=rock-5");
     assert_eq!(header(&response, "cache-control"), Some("no-store"));
     assert!(text(response).contains("<pre class=\"answer\">join &lt;line&gt;</pre>"));
@@ -358,7 +365,7 @@ fn only_the_signed_in_act_and_only_from_our_pages() {
     let wanted = [
         "ann CancelJob(1000)",
         "ann CancelJob(1001)",
-        "ann RebuildEvent(1)",
+        "ann RebuildEvent(1, Choice { platform: None, configuration: None, state: None })",
         "ann CancelJob(1001)",
         "ann AgentAdd([\"rock-5\"])",
     ];

@@ -169,6 +169,46 @@ fn a_job_is_run_again_and_its_first_log_stays() {
 }
 
 #[test]
+fn of_an_event_what_went_wrong_or_what_is_named_runs_again() {
+    let world = World::new("rebuild-some");
+    let _master = world.master();
+    let _agents = [world.agent("one", &["here"], 2), world.agent("two", &["there"], 2)];
+    let token = world.command(&["user", "add", "ann"]);
+    let build = "{ \"build\": [\"${what}\"] }";
+    world.repository.push_saifile(&format!(
+        "{{ \"schema\": \"sai-1\", \"platforms\": {{ \"here\": {build}, \"there\": {build} }}, \"configurations\": \
+         {{ \"good\": {{ \"what\": \"true\" }}, \"bad\": {{ \"what\": \"test $SAI_ATTEMPT != 1\" }} }} }}"
+    ));
+    assert_eq!(world.ended(1).jobs.len(), 4);
+    // Attempts by platform and configuration, once none is under way.
+    let attempts = |wanted: [u32; 4]| {
+        let of = |platform: &str, configuration: &str, event: &sai_tests::world::Event| {
+            let mut jobs = event.jobs.iter();
+            jobs.find(|job| (job.platform.as_str(), job.configuration.as_str()) == (platform, configuration))
+                .unwrap()
+                .attempt
+        };
+        eventually("what was asked for has run again, and nothing else", || {
+            let event = world.event(1).filter(|event| event.jobs.iter().all(|job| job.ended()))?;
+            let found = [("here", "good"), ("here", "bad"), ("there", "good"), ("there", "bad")];
+            (found.map(|(platform, configuration)| of(platform, configuration, &event)) == wanted).then_some(())
+        });
+    };
+    attempts([1, 1, 1, 1]);
+    assert_eq!(world.command(&["rebuild", "event", "1", "failed"]), "rebuilt event 1: jobs that went wrong");
+    attempts([1, 2, 1, 2]);
+    assert_eq!(world.post("/api/v1/events/1/rebuild?platform=there", Some(&token)).0, 200);
+    attempts([1, 2, 2, 3]);
+    world.command(&["rebuild", "event", "1", "platform=here", "configuration=good"]);
+    attempts([2, 2, 2, 3]);
+    // Now all have passed.
+    let (status, answer) = world.post("/api/v1/events/1/rebuild?state=wrong", Some(&token));
+    assert_eq!((status, answer.contains("there are no jobs that went wrong")), (409, true), "{answer}");
+    let (status, _, told) = world.try_command(&["rebuild", "event", "1", "platfrom=here"]);
+    assert!(status == 2 && told.contains("expected failed, platform=NAME or configuration=NAME"), "{status} {told}");
+}
+
+#[test]
 fn jobs_and_steps_end_when_their_time_is_over() {
     let world = World::new("timeout");
     let _master = world.master();

@@ -3,6 +3,7 @@
 //! The pictures are in `target/page`.
 
 mod large;
+mod walk;
 
 use sai_tests::browser::Browser;
 use sai_tests::process::{Process, eventually};
@@ -99,7 +100,12 @@ impl Scene {
 
     /// Presses a key, as a person does who is not typing anywhere.
     fn press(&self, key: &str) {
-        let (text, code) = if key.len() == 1 { (format!("\"text\": {key:?}, "), "") } else { (String::new(), key) };
+        // The return key writes a character too, and that is what sends a form.
+        let (text, code) = match key {
+            "Enter" => ("\"text\": \"\\r\", ".to_string(), key),
+            key if key.len() == 1 => (format!("\"text\": {key:?}, "), ""),
+            key => (String::new(), key),
+        };
         for kind in ["keyDown", "keyUp"] {
             let parameters = format!("{{\"type\": {kind:?}, {text}\"key\": {key:?}, \"code\": {code:?}}}");
             self.browser.devtools("Input.dispatchKeyEvent", &parameters);
