@@ -5,6 +5,7 @@ use sai_core::ordered::Map;
 use sai_core::json::{self, Node};
 use sai_core::matrix::{self, JobSpec, Matrix};
 use sai_core::repo_spec::{self, RepoSpec};
+use sai_core::saifile;
 
 const REAL: [(&str, &str); 3] = [
     (
@@ -653,4 +654,18 @@ fn the_worst_files_are_quick() {
     survive(format!("{{\"a\":\"{}", "\\u0041".repeat(170_000)).as_bytes());
     // A second, or several minutes where it grows as the square.
     assert!(started.elapsed().as_secs() < 60, "took {:?}", started.elapsed());
+}
+
+#[test]
+fn a_commit_says_that_nothing_is_built_of_it() {
+    let file =
+        br#"{"schema": "sai-1", "platforms": {"linux": {"build": ["true"]}}, "configurations": {"default": {}}}"#;
+    for subject in ["Mend a word [skip ci]", "[CI skip] Mend", "[Skip CI]"] {
+        let reading = saifile::of_push(file, "refs/heads/main", subject);
+        assert!(reading.specs.is_empty() && reading.errors.is_empty(), "{subject}");
+        assert!(reading.warnings[0].contains("nothing of it is built"), "{:?}", reading.warnings);
+    }
+    for subject in ["", "skip ci", "[skip  ci]", "Say what [skip-ci] is"] {
+        assert_eq!(saifile::of_push(file, "refs/heads/main", subject).specs.len(), 1, "{subject}");
+    }
 }

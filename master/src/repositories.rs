@@ -88,7 +88,7 @@ impl Shared {
     ) -> Result<EventId, String> {
         let (file, reading) = match file {
             Ok(file) => {
-                let reading = saifile::read(&file.bytes, &tip.reference);
+                let reading = saifile::of_push(&file.bytes, &tip.reference, &file.subject);
                 (file, reading)
             }
             Err(why) => (Saifile::default(), Reading { errors: vec![why], ..Reading::default() }),

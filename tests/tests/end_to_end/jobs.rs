@@ -209,6 +209,24 @@ fn of_an_event_what_went_wrong_or_what_is_named_runs_again() {
 }
 
 #[test]
+fn a_push_that_says_so_is_shown_and_not_built() {
+    let world = World::new("skip");
+    let _master = world.master();
+    let _agent = world.agent("one", &[PLATFORM], 1);
+    world.repository.push_saifile(&saifile(&["true"]));
+    assert_eq!(world.ended(1).jobs.len(), 1);
+    for (number, subject, jobs) in [(2, "Mend a word [skip ci]", 0), (3, "Mend another", 1)] {
+        world.repository.write("words", subject);
+        world.repository.commit(subject);
+        world.repository.push();
+        let event = eventually("the push is an event", || world.event(number));
+        assert_eq!(event.jobs.len(), jobs, "{subject}");
+    }
+    assert!(world.page("/event/2").contains("subject says [skip ci]: nothing of it is built"));
+    assert_eq!(world.ended(3).jobs[0].state, "passed");
+}
+
+#[test]
 fn jobs_and_steps_end_when_their_time_is_over() {
     let world = World::new("timeout");
     let _master = world.master();
