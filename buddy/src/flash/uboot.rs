@@ -80,6 +80,8 @@ enum State {
     Writing { command: usize },
     /// The place is summed up.
     Verifying,
+    /// The prompt behind the last answer is waited for: what comes later would be taken for words of what is started then.
+    Ending { verified: bool },
     /// The last command is given.
     Booting { verified: bool },
     /// It is over.
@@ -220,8 +222,13 @@ impl Uboot {
             None if self.settings.uboot.verifies => {
                 self.type_line(now, "crc32 {target} {size}", COMMAND_MS, State::Verifying, out);
             }
-            None => self.finish(now, false, out),
+            None => self.end(now, false),
         }
+    }
+
+    fn end(&mut self, now: Millis, verified: bool) {
+        self.state = State::Ending { verified };
+        self.deadline = Some(now + PROBE_MS);
     }
 
     fn finish(&mut self, now: Millis, verified: bool, out: &mut Vec<Output>) {
@@ -302,8 +309,19 @@ impl Uboot {
                 if let Some(status) = self.status(&view) {
                     self.answered(now, status, out);
                 }
+                if let State::Ending { verified } = self.state
+                    && prompted
+                {
+                    self.finish(now, verified, out);
+                }
             }
-            State::Idle | State::Stopping { .. } | State::Loading | State::Booting { .. } | State::Over => {}
+            State::Ending { verified } if prompted => self.finish(now, verified, out),
+            State::Idle
+            | State::Stopping { .. }
+            | State::Loading
+            | State::Ending { .. }
+            | State::Booting { .. }
+            | State::Over => {}
         }
     }
 
@@ -369,7 +387,7 @@ impl Uboot {
                 Some(sum) if sum == self.sum => {
                     let length = self.image.len() as u64;
                     out.push(Output::Progress(Progress { phase: Phase::Verify, done: length, of: length }));
-                    self.finish(now, true, out);
+                    self.end(now, true);
                 }
                 Some(sum) => {
                     let text = format!(
@@ -473,6 +491,8 @@ impl Uboot {
                 let text = format!("no answer from U-Boot: {}", self.said());
                 self.fail(Failure::new(Whose::Board, text), out);
             }
+            // All is done, whatever became of the prompt.
+            State::Ending { verified } => self.finish(now, verified, out),
             State::Booting { .. } | State::Idle | State::Over => {}
         }
     }
