@@ -214,7 +214,9 @@ pub fn bring(
                     visit.moves(&asked, &mut |_| {}).map_err(gone)?;
                 }
                 let words = words(how, baud, &image);
-                let ended = tool::run_held(visit, how.console.as_deref(), &words, left).map_err(gone)?;
+                // On our standard output are our words alone, which programs read.
+                let says = io::stderr().into();
+                let ended = tool::run_held(visit, how.console.as_deref(), &words, left, says).map_err(gone)?;
                 match ended.status {
                     Some(status) if status.success() => verifies(&how.with),
                     Some(status) => {

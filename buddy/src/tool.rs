@@ -38,20 +38,26 @@ pub struct Ended {
 /// Somebody else writes to the board; the program cannot be started.
 pub fn run(visit: &Visit, console: Option<&str>, argv: &[OsString], limit: Duration) -> io::Result<Ended> {
     visit.answer(&Asked { name: Some("tool".into()), ..Asked::new("claim") })?;
-    let ended = run_held(visit, console, argv, limit);
+    let ended = run_held(visit, console, argv, limit, Stdio::inherit());
     let _ = visit.answer(&Asked::new("release"))?;
     ended
 }
 
-/// The same for somebody who is the one that writes already, and stays so.
+/// The same for somebody who is the one that writes already, and stays so; `says` has what the program says on its standard output.
 ///
 /// # Errors
 /// The program cannot be started; the owner is gone.
-pub fn run_held(visit: &Visit, console: Option<&str>, argv: &[OsString], limit: Duration) -> io::Result<Ended> {
+pub fn run_held(
+    visit: &Visit,
+    console: Option<&str>,
+    argv: &[OsString],
+    limit: Duration,
+    says: Stdio,
+) -> io::Result<Ended> {
     let (told, _tty) = visit.answer(&Asked { console: console.map(Into::into), ..Asked::new("tool") })?;
     let path = told.path.unwrap_or_default();
     let words: Vec<OsString> = argv.iter().map(|word| with_tty(word, &path)).collect();
-    let status = run_whole(&words, limit);
+    let status = run_whole(&words, limit, says);
     // It is taken away from it in any case.
     let (told, _) = visit.answer(&Asked::new("tool-ended"))?;
     Ok(Ended { status: status?, unread: told.unread.unwrap_or(0) })
@@ -71,14 +77,15 @@ fn with_tty(word: &OsStr, path: &str) -> OsString {
 }
 
 /// Runs a command up to its end or the limit, after which neither it nor anything that it has started is left.
-fn run_whole(words: &[OsString], limit: Duration) -> io::Result<Option<ExitStatus>> {
+fn run_whole(words: &[OsString], limit: Duration, says: Stdio) -> io::Result<Option<ExitStatus>> {
     let (program, arguments) = words.split_first().ok_or_else(|| io::Error::other("expected a command"))?;
     // What leaves its parents behind becomes ours. What we have started before, as an owner of the board, is no part of it.
     set_child_subreaper(Some(getpid()))?;
     let before = children(getpid());
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", program.to_string_lossy()));
     let mut command = Command::new(program);
-    let mut child = command.args(arguments).stdin(Stdio::null()).process_group(0).spawn().map_err(named)?;
+    let mut child =
+        command.args(arguments).stdin(Stdio::null()).stdout(says).process_group(0).spawn().map_err(named)?;
     let began = Instant::now();
     let status = loop {
         match child.try_wait()? {

@@ -1,4 +1,5 @@
-//! An emulated Arm board with the stock U-Boot, its console a pty, its two banks of NOR flash files; and programs for it.
+//! Emulated Arm boards, their consoles ptys: one with the stock U-Boot and two banks of NOR flash, which are files, and one with an
+//! STM32 that a debugger reaches; and programs for them.
 
 use sai_buddy::flash::uboot::crc32;
 use std::fs::{self, File};
@@ -25,7 +26,6 @@ const UBOOT: &str = "/usr/lib/u-boot/qemu_arm64/u-boot.bin";
 struct Control {
     orders: UnixStream,
     replies: BufReader<UnixStream>,
-    runs: bool,
 }
 
 impl Control {
@@ -39,9 +39,7 @@ impl Control {
     }
 
     fn reset(&mut self) {
-        if std::mem::replace(&mut self.runs, true) {
-            self.order("system_reset");
-        }
+        self.order("system_reset");
         self.order("cont");
     }
 }
@@ -61,9 +59,7 @@ impl Board {
 
     /// The same, whose second bank may have its write protection soldered on.
     pub fn with(name: &str, variables: &[&str], writable: bool) -> Self {
-        let directory = std::env::temp_dir().join(format!("sai-uboot-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&directory);
-        fs::create_dir_all(&directory).expect("a directory");
+        let directory = directory(name);
         let bank = |name: &str, start: &[u8]| {
             let file = File::create(directory.join(name)).expect("a file");
             file.write_all_at(start, 0).expect("written");
@@ -81,10 +77,27 @@ impl Board {
         bank("nor-2", &start);
         let at = |name: &str| directory.join(name).display().to_string();
         let second = format!("if=pflash,format=raw,index=1,readonly={},file=", if writable { "off" } else { "on" });
-        let child = Command::new("qemu-system-aarch64")
-            .args(["-M", "virt,acpi=off", "-cpu", "cortex-a53", "-m", "128", "-nodefaults", "-display", "none", "-S"])
-            .args(["-drive", &("if=pflash,format=raw,index=0,file=".to_string() + &at("nor-1"))])
-            .args(["-drive", &(second + &at("nor-2"))])
+        let mut machine = Command::new("qemu-system-aarch64");
+        machine.args(["-M", "virt,acpi=off", "-cpu", "cortex-a53", "-m", "128"]);
+        machine.args(["-drive", &("if=pflash,format=raw,index=0,file=".to_string() + &at("nor-1"))]);
+        machine.args(["-drive", &(second + &at("nor-2"))]);
+        Board::start(directory, machine)
+    }
+
+    /// One with an STM32F405, which has nothing in its flash. A debugger finds it at `gdb` in its directory.
+    pub fn stm32(name: &str) -> Self {
+        let directory = directory(name);
+        let mut machine = Command::new("qemu-system-arm");
+        machine.args(["-M", "olimex-stm32-h405"]);
+        let gdb = directory.join("gdb").display().to_string();
+        machine.args(["-chardev", &format!("socket,id=gdb,path={gdb},server=on,wait=off"), "-gdb", "chardev:gdb"]);
+        Board::start(directory, machine)
+    }
+
+    fn start(directory: PathBuf, mut machine: Command) -> Self {
+        let at = |name: &str| directory.join(name).display().to_string();
+        let child = machine
+            .args(["-nodefaults", "-display", "none", "-S"])
             .args(["-chardev", &format!("pty,id=s,path={}", at("tty")), "-serial", "chardev:s"])
             .args(["-qmp", &format!("unix:{},server=on,wait=off", at("qmp"))])
             .stdin(Stdio::null())
@@ -102,7 +115,7 @@ impl Board {
         };
         orders.set_read_timeout(Some(Duration::from_secs(100))).expect("a time-out");
         let replies = BufReader::new(orders.try_clone().expect("a copy"));
-        let mut control = Control { orders, replies, runs: false };
+        let mut control = Control { orders, replies };
         control.order("qmp_capabilities");
         Board { child, directory, control: Arc::new(Mutex::new(control)) }
     }
@@ -166,21 +179,45 @@ impl Drop for Board {
     }
 }
 
+fn directory(name: &str) -> PathBuf {
+    let directory = std::env::temp_dir().join(format!("sai-arm-{name}-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&directory);
+    fs::create_dir_all(&directory).expect("a directory");
+    directory
+}
+
+/// Assembles a program of the fixtures with a text, by these tools, and gives the file that is made to `made`.
+fn assembled<T>(fixture: &str, tools: &str, text: &[u8], made: impl FnOnce(&Path, &dyn Fn(&mut Command)) -> T) -> T {
+    let directory = std::env::temp_dir().join(format!("sai-program-{}-{:p}", std::process::id(), text));
+    fs::create_dir_all(&directory).expect("a directory");
+    fs::write(directory.join("text"), text).expect("written");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(fixture);
+    let object = directory.join("object");
+    let run = |command: &mut Command| assert!(command.status().expect("binutils").success(), "{command:?}");
+    run(Command::new(format!("{tools}-as")).arg("-I").arg(&directory).arg(source).arg("-o").arg(&object));
+    let made = made(&object, &run);
+    fs::remove_dir_all(directory).expect("removed");
+    made
+}
+
+/// A program for an STM32F405 that says a text, as a debugger takes it (ELF).
+pub fn stm32_program(text: &[u8]) -> Vec<u8> {
+    assembled("stm32_program.S", "arm-none-eabi", text, |object, run| {
+        let linked = object.with_extension("elf");
+        run(Command::new("arm-none-eabi-ld").args(["-Ttext=0x08000000", "-e", "start", "-o"]).args([&linked, object]));
+        fs::read(linked).expect("the program")
+    })
+}
+
 /// A program for the board as U-Boot's `bootm` takes one (its `image.h`: the legacy header, a standalone program for arm64). It says
 /// the text, in which 1 resets the board, 2 waits for a byte, and the end is an idle processor.
 pub fn program(text: &[u8]) -> Vec<u8> {
     const LOAD: u32 = 0x4040_0000;
-    let directory = std::env::temp_dir().join(format!("sai-arm-program-{}-{:p}", std::process::id(), text));
-    fs::create_dir_all(&directory).expect("a directory");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/arm_program.S");
-    let (object, bare) = (directory.join("o"), directory.join("bin"));
-    let run = |command: &mut Command| assert!(command.status().expect("binutils").success(), "{command:?}");
-    run(Command::new("aarch64-linux-gnu-as").arg(source).arg("-o").arg(&object));
-    run(Command::new("aarch64-linux-gnu-objcopy").args(["-O", "binary"]).args([&object, &bare]));
-    let mut program = fs::read(&bare).expect("the program");
-    fs::remove_dir_all(directory).expect("removed");
-    program.extend_from_slice(text);
-    program.push(0);
+    let program = assembled("arm_program.S", "aarch64-linux-gnu", text, |object, run| {
+        let bare = object.with_extension("bin");
+        run(Command::new("aarch64-linux-gnu-objcopy").args(["-O", "binary"]).args([object, &bare]));
+        fs::read(bare).expect("the program")
+    });
     let number = |number: u32| number.to_be_bytes();
     let mut header = [number(0x2705_1956), number(0), number(0), number(program.len() as u32)].concat();
     header.extend([number(LOAD), number(LOAD), number(crc32(&program))].concat());

@@ -1,7 +1,7 @@
-//! An emulated Arm board flashed through its U-Boot, reset, and judged by what the programs that it got say then: each verdict by a
-//! program of its own. Each log is judged once more, and comes to the same verdict.
+//! Emulated Arm boards flashed through U-Boot and by a debugger, reset, and judged by what the programs that they got say then: each
+//! verdict by a program of its own. Each log is judged once more, and comes to the same verdict.
 
-use crate::arm::{Board, PLACE, program};
+use crate::arm::{Board, PLACE, program, stm32_program};
 use crate::rig::{LONG, Rig};
 use std::fs;
 use std::process::Stdio;
@@ -21,13 +21,37 @@ const VARIABLES: &[&str] = &["autostart=yes", "bootdelay=1", "bootcmd=bootm 0x04
 impl Bench {
     fn new(name: &str, writable: bool) -> Bench {
         let board = Board::with(name, VARIABLES, writable);
+        let flash = format!(
+            r#""with": "ymodem-uboot", "mode": "loader", "load": "0x41000000", "countdown": "stop autoboot", "stop": " ",
+            "prompt": "^=> $", "verifies": true,
+            "write": ["protect off {{target}} +{{size}}", "erase {{target}} +{{size}}", "cp.b {{load}} {{target}} {{size}}"],
+            "targets": {{ "app": "{PLACE:#x}", "loader": "0x0" }}"#
+        );
+        Bench::at(name, board, &flash)
+    }
+
+    /// A board that a debugger brings programs to, and compares them; it leaves the board stopped.
+    fn debugged(name: &str) -> Bench {
+        let board = Board::stm32(name);
+        let script = board.directory.join("flash.gdb");
+        let compare = "if 'MIS-MATCHED' in gdb.execute('compare-sections', to_string=True):\n    raise gdb.GdbError('it differs')";
+        let text = format!(
+            "target remote {}\nload\npython\n{compare}\nend\ndisconnect\n",
+            board.directory.join("gdb").display()
+        );
+        fs::write(&script, text).expect("written");
+        let flash = format!(
+            r#""with": "argv", "argv": ["gdb-multiarch", "-batch", "-nx", "-iex", "set architecture arm", "-x", "{}", "{{image}}"],
+            "verifies": true, "timeout": "100s", "targets": {{ "app": "0x08000000" }}"#,
+            script.display()
+        );
+        Bench::at(name, board, &flash)
+    }
+
+    fn at(name: &str, board: Board, flash: &str) -> Bench {
         let more = format!(
             r#", "modes": {{ "loader": {{ "do": ["power on"] }}, "run": {{ "do": ["power on"] }} }},
-            "power": {{ "on": "{supply}/on", "off": "{supply}/off" }},
-            "flash": {{ "with": "ymodem-uboot", "mode": "loader", "then": "run", "load": "0x41000000",
-                "countdown": "stop autoboot", "stop": " ", "prompt": "^=> $", "verifies": true,
-                "write": ["protect off {{target}} +{{size}}", "erase {{target}} +{{size}}", "cp.b {{load}} {{target}} {{size}}"],
-                "targets": {{ "app": "{PLACE:#x}", "loader": "0x0" }} }}"#,
+            "power": {{ "on": "{supply}/on", "off": "{supply}/off" }}, "flash": {{ {flash}, "then": "run" }}"#,
             supply = board.supply()
         );
         let rig = Rig::at(&format!("boot-{name}"), &[&board.tty()], "\"baud\": 115200", &more);
@@ -122,4 +146,19 @@ fn a_flash_that_cannot_be_written_and_a_console_that_is_cut_are_no_fault_of_the_
         }
     });
     assert!(found == Some(3) && said.contains("verdict: infra: "), "{found:?} {said}");
+}
+
+#[test]
+fn a_microcontroller_is_flashed_by_a_debugger_and_judged() {
+    let mut bench = Bench::debugged("debugger");
+    for (text, status, verdict) in [
+        ("fw 7\r\nTAP version 13\r\n1..1\r\nok 1 - uart\r\nALL DONE\r\n", 0, "ok 2 - verdict: passed\n"),
+        ("fw 7\r\nTAP version 13\r\n1..1\r\nnot ok 1 - uart\r\nALL DONE\r\n", 1, "verdict: test-fail: "),
+    ] {
+        let (found, said) = bench.tries("app", &stm32_program(text.as_bytes()), &mut |_, _| ());
+        assert!(found == Some(status) && said.contains(verdict), "{found:?} {said}");
+    }
+    // What is none for a debugger is told by it, and what is on the board is not judged.
+    let (found, said) = bench.tries("app", b"no program", &mut |_, _| ());
+    assert!(found == Some(3) && said.contains("verdict: flash-failed: the tool ended with "), "{found:?} {said}");
 }
