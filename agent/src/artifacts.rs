@@ -297,7 +297,8 @@ impl Collector {
         }
         let stream = self.streams + 1;
         let partial = self.store.join(format!("{stream}.partial"));
-        let copied = copy(file, &partial, room, walk.stop)?;
+        // On a full disk a part would keep the room from the log that tells of it.
+        let copied = copy(file, &partial, room, walk.stop).inspect_err(|_| drop(fs::remove_file(&partial)))?;
         let Some((size, sha256)) = copied else {
             fs::remove_file(&partial)?;
             if !walk.stop.asked() {

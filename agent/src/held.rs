@@ -4,7 +4,7 @@
 //! has that end written into the log, so that the master hears of it the usual way.
 
 use crate::blocking::unblock;
-use crate::job_directory::{self, JobDirectory, Launcher, RunnerOptions};
+use crate::job_directory::{self, JobDirectory, Launcher, NO_ROOM, RunnerOptions};
 use crate::needs::Want;
 use crate::needs::fetch::Fetcher;
 use crate::supervised::{self, Progress, Supervised};
@@ -13,7 +13,7 @@ use sai_core::wire::Assignment;
 use smol::Timer;
 use smol::channel::{self, Receiver, Sender};
 use smol::future::{self, FutureExt as _};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -227,7 +227,10 @@ async fn follow<F: Future<Output = ()>>(
             }
         }
         Err(error) => {
-            let why = format!("the job's supervisor is gone and its log unusable: {error}");
+            let why = match error.kind() {
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => format!("{NO_ROOM}: {error}"),
+                _ => format!("the job's supervisor is gone and its log unusable: {error}"),
+            };
             news(News::NotBegun(Blame::Agent, why)).await;
         }
     }

@@ -9,6 +9,7 @@
 //! | `lock` | held (flock) by the supervisor as long as it lives; handed to it by whoever starts it, so there is no moment without |
 //! | `supervisor` | its pid, its start time and the boot, one a line |
 //! | `control` | the unix socket on which it listens |
+//! | `no-room` | what was `control`: the supervisor has ended without the last records, for which the disk had no room |
 //! | `supervisor.err` | what it had to say before it could write to the log |
 //! | `spool/` | the log's segments, see `spool` |
 //! | `artifacts/N` | artifact stream N, complete; `N.ready` is complete and not yet announced, `N.partial` neither |
@@ -64,6 +65,10 @@ const SMALL_FILE_BYTES: u64 = 4 << 20;
 const LOCK_TIME: Duration = Duration::from_secs(2);
 /// What is said of an attempt that its machine took along.
 pub const WENT_DOWN: &str = "the machine went down while the job ran";
+/// What is said of an attempt whose disk had no room for the end of its log.
+pub const NO_ROOM: &str = "no room on the disk of the agent for the end of the job's log";
+/// What tells that, beside the log.
+const GAVE_UP: &str = "no-room";
 /// Time a supervisor is given to end its job by itself before it is killed.
 const VANISH_TIME: Duration = Duration::from_secs(15);
 
@@ -380,6 +385,17 @@ impl JobDirectory {
         sync_directory(&self.path)
     }
 
+    /// Leaves word that there is no room for the last records. A name is changed for it, which takes no room itself; nobody
+    /// connects to a supervisor that ends.
+    pub(crate) fn set_gave_up(&self) -> io::Result<()> {
+        fs::rename(self.path.join("control"), self.path.join(GAVE_UP))
+    }
+
+    /// Whether the supervisor has ended because there was no room for the last records.
+    pub(crate) fn gave_up(&self) -> bool {
+        self.path.join(GAVE_UP).exists()
+    }
+
     /// Takes the lock, unless a supervisor lives.
     pub(crate) fn try_lock(&self) -> io::Result<Option<File>> {
         let file =
@@ -567,7 +583,7 @@ pub fn bury(directory: &JobDirectory, why: &str) -> io::Result<()> {
         let verdict = Verdict {
             outcome: Outcome::Infra,
             fault: Fault::Infrastructure,
-            cause: why.to_string(),
+            cause: if directory.gave_up() { NO_ROOM } else { why }.to_string(),
             step: None,
             status: None,
             trouble: None,

@@ -12,13 +12,14 @@ mod begin;
 mod connection;
 mod ends;
 mod helpers;
+mod room;
 mod sweeping;
 
 use crate::artifacts::Collector;
 use crate::clean_start::close_others;
 use crate::executor::{Ended, Executor, Isolated, Pipe, Running, Step, Workspace, environment, isolate};
 use crate::git::{Stop, timespec};
-use crate::job_directory::{JobDirectory, RunnerOptions};
+use crate::job_directory::{JobDirectory, NO_ROOM, RunnerOptions};
 use crate::mirror::Trouble;
 use crate::needs::Want;
 use crate::process_tree::{descendants, signal};
@@ -226,7 +227,8 @@ impl Supervisor {
                 return self.finish();
             }
             if self.given_up {
-                return Err(io::Error::other("no room on the disk for the verdict"));
+                let _ = self.directory.set_gave_up();
+                return Err(io::Error::other(NO_ROOM));
             }
             self.wait()?;
             if self.run.deadline().is_some_and(|deadline| deadline <= self.now()) {
@@ -382,25 +384,6 @@ impl Supervisor {
             agent.tell(&self.lengths);
         }
         self.agents.retain(|agent| !agent.gone);
-    }
-
-    /// Tells the backlog something, and carries out what it says.
-    fn tell_backlog(&mut self, input: backlog::Input) {
-        let (mut decided, mut next) = (Vec::new(), Some(input));
-        while let Some(input) = next.take() {
-            self.backlog.handle(self.now(), input, &mut decided);
-            for output in std::mem::take(&mut decided) {
-                match output {
-                    backlog::Output::Write if self.spool.append(&self.batch).is_ok() => {
-                        self.batch.clear();
-                        next = Some(backlog::Input::Written);
-                    }
-                    backlog::Output::Write => next = Some(backlog::Input::Refused),
-                    backlog::Output::GiveUp => self.given_up = true,
-                    backlog::Output::Bug(what) => self.bug(what),
-                }
-            }
-        }
     }
 
     fn artifact_path(&self, name: &str) -> PathBuf {

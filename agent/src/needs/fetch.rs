@@ -213,7 +213,12 @@ impl Fetcher {
             bytes.truncate(usize::try_from(size - at).unwrap_or(usize::MAX));
             let (out, piece, offset) = (Arc::clone(&file), std::mem::take(&mut bytes), at);
             at += piece.len() as u64;
-            unblock(move || out.write_all_at(&piece, offset)).await.map_err(|error| disk(&error))?;
+            let partial = partial(&self.directory, want);
+            let written = unblock(move || {
+                // On a full disk a part would keep the room from the log that tells of it.
+                out.write_all_at(&piece, offset).inspect_err(|_| drop(remove(&partial)))
+            });
+            written.await.map_err(|error| disk(&error))?;
             progress.have = at;
             progress.next(Input::More, "");
         }
@@ -307,6 +312,11 @@ enum Found {
     Part(File, u64),
 }
 
+/// Where a file is as long as it is not whole.
+fn partial(directory: &Path, want: &Want) -> PathBuf {
+    directory.join(format!("{}{PARTIAL}", want.sha256))
+}
+
 /// Looks for a file, all or a part of it, and makes room for what is still to come; `anew` throws away what is there.
 fn look(directory: &Path, want: &Want, anew: bool) -> Result<Found, Failed> {
     find(directory, want, anew).unwrap_or_else(|error| Err(disk(&error)))
@@ -315,7 +325,7 @@ fn look(directory: &Path, want: &Want, anew: bool) -> Result<Found, Failed> {
 fn find(directory: &Path, want: &Want, anew: bool) -> io::Result<Result<Found, Failed>> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     let path = directory.join(&want.sha256);
-    let partial = directory.join(format!("{}{PARTIAL}", want.sha256));
+    let partial = partial(directory, want);
     if anew {
         remove(&path)?;
         remove(&partial)?;
@@ -397,7 +407,7 @@ mod tests {
         let make = |digit: &str, size: u64, age: u64| {
             let want = want(digit, size);
             assert!(matches!(find(&directory, &want, false).unwrap(), Ok(Found::Part(_, 0))));
-            let partial = directory.join(format!("{}{PARTIAL}", want.sha256));
+            let partial = partial(&directory, &want);
             // A file of holes is as long, and takes no room.
             File::options().write(true).open(&partial).unwrap().set_len(size).unwrap();
             assert!(matches!(find(&directory, &want, false).unwrap(), Ok(Found::Whole(_))));
@@ -426,7 +436,7 @@ mod tests {
         assert_eq!(there(), "6");
         fs::write(directory.join("7".repeat(64)), "four").unwrap();
         assert!(matches!(find(&directory, &want("7", 3), false).unwrap(), Ok(Found::Part(_, 0))));
-        fs::write(directory.join(format!("{}{PARTIAL}", "7".repeat(64))), "fo").unwrap();
+        fs::write(partial(&directory, &want("7", 3)), "fo").unwrap();
         assert!(matches!(find(&directory, &want("7", 3), false).unwrap(), Ok(Found::Part(_, 2))));
         let Ok(Err(Failed::Here(Blame::Agent, why))) = find(&directory, &want("8", u64::MAX / 4), false) else {
             panic!("a file larger than the disk")

@@ -6,6 +6,8 @@ use crate::executor::{Executor, Workspace, check_environment};
 use crate::git::{Stop, Watch};
 use crate::mirror::Trouble;
 use crate::needs::{Want, lay_out};
+use crate::remove_tree::remove_tree;
+use rustix::fs::statvfs;
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use sai_core::record::Artifact;
@@ -19,6 +21,9 @@ use std::sync::mpsc::{Receiver, RecvError, SyncSender};
 
 /// Bytes of stack of the helper threads.
 const STACK_BYTES: usize = 512 << 10;
+
+/// Bytes that the log of a job wants at its end, at most: what its pipes hold, a batch, and a few records.
+const ROOM_BYTES: u64 = 4 << 20;
 
 /// What a helper thread tells.
 pub(super) enum Event {
@@ -80,8 +85,21 @@ impl Prepare {
     pub(super) fn run(mut self) {
         match self.prepare() {
             Ok(()) => self.teller.tell(Event::Prepared),
-            Err(trouble) => self.teller.tell(Event::PrepareFailed(trouble)),
+            Err(trouble) => {
+                // No step will see what is there, and the log that tells why wants room.
+                if !self.teller.stop.asked() || self.is_short_of_room() {
+                    let Workspace { source, needs, .. } = &self.workspace;
+                    let _ = remove_tree(source);
+                    let _ = remove_tree(needs);
+                }
+                self.teller.tell(Event::PrepareFailed(trouble));
+            }
         }
+    }
+
+    fn is_short_of_room(&self) -> bool {
+        let space = statvfs(&self.workspace.job);
+        space.is_ok_and(|space| space.f_bavail.saturating_mul(space.f_frsize) < ROOM_BYTES)
     }
 
     fn prepare(&mut self) -> Result<(), Trouble> {

@@ -23,7 +23,10 @@ impl Supervisor {
                     sweep::Input::Left { processes: descendants().len(), helping: self.helping }
                 }
                 Some(sweep::Output::Drain) if self.drain() => sweep::Input::Read,
-                Some(sweep::Output::Drain) => return,
+                Some(sweep::Output::Drain) => {
+                    self.make_room();
+                    return;
+                }
                 Some(sweep::Output::Done { left }) => {
                     if left > 0 {
                         self.log(&Record::Note(format!("{left} processes of the job could not be killed")));
