@@ -17,5 +17,7 @@ pub mod recorded;
 pub mod repository;
 pub mod simulation;
 pub mod steady;
+#[cfg(test)]
+mod steady_tests;
 pub mod wallclock;
 pub mod world;
