@@ -25,7 +25,14 @@ fn file(platforms: &[&str], configurations: &[(&str, &str, &str, &str)]) -> Stri
     )
 }
 
-/// Five jobs with files: large, empty, executable, many, of odd names.
+/// The line with which the README installs packages that another job has made.
+fn installs() -> String {
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).expect("README.md");
+    let line = readme.split('`').find(|quoted| quoted.starts_with("dpkg -i $SAI_NEEDS/"));
+    line.expect("a line that installs packages").to_string()
+}
+
+/// Seven jobs with files: large, empty, executable, many, of odd names, and a package.
 fn graph() -> String {
     let lib = "mkdir -p out/many 'out/odd ü'; head -c 50000000 /dev/urandom > out/big; : > out/empty\n\
                for n in $(seq 300); do echo $n > out/many/$n; done\n\
@@ -33,9 +40,20 @@ fn graph() -> String {
                find out -type f | sort | xargs -d '\\n' sha256sum > sums; mv sums out";
     let check = "cd \"$SAI_NEEDS/lib/linux\"; sha256sum --quiet -c out/sums; ls out/many | wc -l; out/tool\n\
                  test -f out/empty -a ! -s out/empty; find . -type f | wc -l; echo mine > out/empty; rm out/big";
+    let package = "mkdir -p build pkg/DEBIAN pkg/usr/share/tls; echo installed > pkg/usr/share/tls/word\n\
+                   printf '%s\\n' 'Package: tls' 'Version: 1' 'Architecture: all' 'Maintainer: T <t@example.org>' \
+                   'Description: nothing' > pkg/DEBIAN/control; dpkg-deb --root-owner-group --build pkg build/tls.deb >&2";
+    // Into a root of its own, by whoever runs the tests.
+    let install = format!(
+        "export DPKG_ROOT=$PWD/root DPKG_FORCE=not-root,bad-path; mkdir -p root/var/lib/dpkg/info root/var/lib/dpkg/updates\n\
+         : > root/var/lib/dpkg/status; {} >&2; cat root/usr/share/tls/word",
+        installs()
+    );
     file(
         &["linux"],
         &[
+            ("tls", "", "build/*.deb", package),
+            ("install", "\"needs\": \"tls\",", "", &install),
             ("lib", "", "out/**", lib),
             ("docs", "", "docs.txt", "test -z \"$SAI_NEEDS\"; echo docs > docs.txt"),
             ("tool", "\"needs\": \"lib\",", "tool.txt", &format!("{check}; cd ~-; echo tool > tool.txt")),
@@ -60,6 +78,7 @@ fn whole(world: &World) {
     let all = || event.jobs.iter().map(|job| (job.id, String::from_utf8_lossy(&world.log(job.id)).into_owned()));
     assert!(event.jobs.iter().all(|job| job.state == "passed"), "{:?} {:?}", event.jobs, all().collect::<Vec<_>>());
     let said = |name: &str| String::from_utf8_lossy(&world.log(job(&event, name).id)).into_owned();
+    assert!(said("install").lines().any(|line| line == "installed"), "{}", said("install"));
     assert_eq!(said("tool"), "300\nran\n305\n");
     assert_eq!(said("test"), "300\nran\n305\ndocs\n");
     assert_eq!(said("pack"), "tool\ntool\ntest\ntool\n");
