@@ -21,6 +21,8 @@ struct Shared {
     /// Bytes that may still pass before every connection is cut; `u64::MAX` for no end.
     left: AtomicU64,
     stalled: AtomicBool,
+    /// Bytes in one direction after which a connection that is made now stands still; `u64::MAX` for never.
+    most: AtomicU64,
     ended: AtomicBool,
 }
 
@@ -34,6 +36,7 @@ impl Proxy {
             streams: Mutex::default(),
             left: AtomicU64::new(u64::MAX),
             stalled: AtomicBool::new(false),
+            most: AtomicU64::new(u64::MAX),
             ended: AtomicBool::new(false),
         });
         let accepting = shared.clone();
@@ -68,6 +71,12 @@ impl Proxy {
     /// Holds everything back without closing, or lets it flow again.
     pub fn stall(&self, stalled: bool) {
         self.shared.stalled.store(stalled, Ordering::SeqCst);
+    }
+
+    /// Has each connection that is made from now on stand still for good, open, once so many bytes have passed in one direction:
+    /// whoever sends much is held back, and whoever sends little is not.
+    pub fn hold_beyond(&self, bytes: u64) {
+        self.shared.most.store(bytes, Ordering::SeqCst);
     }
 }
 
@@ -105,6 +114,7 @@ impl Shared {
     fn pump(&self, mut from: TcpStream, mut to: TcpStream) {
         let _ = to.set_nodelay(true);
         let mut buffer = vec![0; 64 << 10];
+        let (most, mut passed) = (self.most.load(Ordering::SeqCst), 0);
         loop {
             let count = match from.read(&mut buffer) {
                 Ok(0) => break,
@@ -112,7 +122,8 @@ impl Shared {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(_) => break,
             };
-            while self.stalled.load(Ordering::SeqCst) && !self.ended.load(Ordering::Relaxed) {
+            passed += count as u64;
+            while (self.stalled.load(Ordering::SeqCst) || passed > most) && !self.ended.load(Ordering::Relaxed) {
                 std::thread::sleep(Duration::from_millis(1));
             }
             let left = self.left.load(Ordering::SeqCst);

@@ -1,5 +1,7 @@
 //! The files of jobs that others need, from the master to `$SAI_NEEDS`, over real agents, links and deaths.
 
+use sai_core::record::{Decoder, Item, Record};
+use sai_core::run::GRACE_MS;
 use sai_tests::process::eventually;
 use sai_tests::proxy::Proxy;
 use sai_tests::world::{Event, Job, World};
@@ -174,6 +176,76 @@ fn cuts_and_deaths_in_the_middle_of_a_file_lose_nothing() {
     let notes = world.records(needy.id).notes;
     assert!(!notes.iter().any(|note| note.contains("anew")), "{notes:?}");
     drop((master, two));
+}
+
+/// Time after which an agent gives up a connection that stands still; the cancel of a job must not wait for that.
+const STALL: Duration = Duration::from_secs(60);
+
+#[test]
+fn a_cancel_in_the_middle_of_a_file_ends_its_fetch_at_once_and_leaves_nothing() {
+    const PASSED: u64 = 4_000_000;
+    let mut world = World::new("cancel");
+    let proxy = Proxy::start(world.address());
+    world.set("url", &format!("\"https://{}\"", proxy.address));
+    let _master = world.master();
+    let ann = world.command(&["user", "add", "ann"]);
+    let _one = world.agent("one", &["first"], 1);
+    let look = "cd $SAI_NEEDS/lib/first; sha256sum -c sum";
+    let needy = "\"platforms\": \"none, second\", \"needs\": \"lib\",";
+    world.repository.push_saifile(&file(
+        &["first", "second"],
+        &[
+            (
+                "lib",
+                "\"platforms\": \"none, first\",",
+                "big, sum",
+                "head -c 20000000 /dev/urandom > big; sha256sum big > sum",
+            ),
+            ("use", needy, "", look),
+            ("also", needy, "", look),
+        ],
+    ));
+    eventually("the file is made", || world.event(1).filter(|event| job(event, "lib").state == "passed"));
+    proxy.hold_beyond(PASSED);
+    let two = world.agent("two", &["second"], 2);
+    // One of them has its turn, and stands still in the middle; the other waits for its own.
+    let event = eventually("a file is half here and both wait", || {
+        let part = cache(&world, "two")
+            .into_iter()
+            .any(|(path, length)| path.extension().is_some() && length > PASSED / 2 && length <= PASSED);
+        world.event(1).filter(|event| part && ["use", "also"].iter().all(|name| job(event, name).state == "running"))
+    });
+    let begin = Instant::now();
+    for name in ["also", "use"] {
+        let (status, body) = world.post(&format!("/api/v1/jobs/{}/cancel", job(&event, name).id), Some(ann.trim()));
+        assert_eq!(status, 200, "{body}");
+    }
+    let event = world.ended(1);
+    world.tidy(&[world.agent_state("two")]);
+    assert!(begin.elapsed() < STALL, "it took {:?}", begin.elapsed());
+    for name in ["use", "also"] {
+        let cancelled = job(&event, name);
+        assert_eq!((cancelled.state.as_str(), cancelled.attempt), ("cancelled", 1), "{}", cancelled.cause);
+        // Nothing had to be killed for it: from the word to the verdict it is but a moment.
+        let bytes = world.get(&format!("/job/{}/records", cancelled.id)).expect("its log");
+        let mut times = Vec::new();
+        let read = Decoder::new().push(&bytes, |item| {
+            if let Item::Record(micros, Record::Note(_) | Record::Verdict(_)) = item {
+                times.push(micros / 1000);
+            }
+        });
+        read.expect("a log that can be read");
+        let last = times.windows(2).next_back().expect("a word and the verdict");
+        assert!(last[1] - last[0] < GRACE_MS, "{times:?}");
+    }
+    // The turn is given back, and what has come is gone on with.
+    proxy.hold_beyond(u64::MAX);
+    world.command(&["rebuild", "job", &job(&event, "use").id.to_string()]);
+    eventually("it is built again", || world.event(1).filter(|event| job(event, "use").attempt == 2));
+    let rebuilt = job(&world.ended(1), "use");
+    assert_eq!(rebuilt.state, "passed", "{}", rebuilt.cause);
+    assert_eq!(world.log(rebuilt.id), b"big: OK\n");
+    drop(two);
 }
 
 /// The token of an agent.
