@@ -252,7 +252,8 @@ impl Supervisor {
         if paused {
             time = time.min(pause.unwrap_or_default());
         }
-        let reading = self.backlog.may_read() && !paused;
+        let may_read = self.backlog.may_read() || (self.exited.is_some() && self.backlog.may_read_rest());
+        let reading = may_read && !paused;
         let mut wanted = vec![PollFd::new(&self.wake, PollFlags::IN), PollFd::new(&self.listener, PollFlags::IN)];
         for agent in &self.agents {
             let flags = if agent.is_behind() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };

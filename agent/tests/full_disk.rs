@@ -179,7 +179,8 @@ fn a_checkout_without_room_is_told_although_the_log_had_none_either() {
 #[test]
 fn a_job_that_fills_its_disk_makes_room_for_its_own_end() {
     let Some(small) = Small::new("filling") else { return };
-    let step = "head -c 100000000 /dev/zero > \"$TMPDIR/x\" || yes something long | head -c 30000; : > said; exit 3";
+    let step =
+        "head -c 100000000 /dev/zero > \"$TMPDIR/x\" || yes something long | head -c 30000; : > said; sleep 1000";
     let directory = small.world.start(&small.world.assignment(&[step]));
     let held = hold(&directory);
     until("it has said something", || directory.path().join("work/src/said").exists());
@@ -189,7 +190,20 @@ fn a_job_that_fills_its_disk_makes_room_for_its_own_end() {
     finish(&directory);
     let log = Log::of(&directory);
     assert_eq!(log.outcome(), Outcome::Cancelled, "{:?}", log.verdict());
-    assert_eq!((log.text("stdout").len(), log.statuses()), (30_000, vec![3]), "nothing of it is lost");
+    assert_eq!((log.text("stdout").len(), log.statuses()), (30_000, vec![143]), "nothing of it is lost");
+}
+
+#[test]
+fn a_step_that_ends_at_a_full_disk_is_heard_although_its_output_has_no_room() {
+    let Some(small) = Small::new("ending") else { return };
+    // What is printed first is refused by the disk, what comes a while later stays in the pipe.
+    let step = "head -c 100000000 /dev/zero > \"$TMPDIR/x\" || yes something long | head -c 30000; sleep 2; \
+                yes something else | head -c 20000; exit 3";
+    let directory = small.world.start(&small.world.assignment(&[step]));
+    finish(&directory);
+    let log = Log::of(&directory);
+    assert_eq!(log.outcome(), Outcome::Failed, "{:?}", log.verdict());
+    assert_eq!((log.text("stdout").len(), log.statuses()), (50_000, vec![3]), "nothing of it is lost");
 }
 
 /// What people hear of an attempt that an agent finds.

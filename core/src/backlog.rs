@@ -10,6 +10,8 @@ use alloc::vec::Vec;
 pub const TRY_MS: Millis = 1_000;
 /// Milliseconds that the last record waits for room on the disk.
 pub const LAST_MS: Millis = 60_000;
+/// Bytes that steps which have ended may leave to be logged beyond what is read of running ones: several pipes full.
+pub const REST_BYTES: u64 = 1 << 20;
 
 /// What happens to a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +74,13 @@ impl Backlog {
     /// records that tell of it come on top of the bound.
     pub fn may_read(&self) -> bool {
         self.full.is_none() && (self.length + self.waiting).saturating_sub(self.acked) < self.bound
+    }
+
+    /// Whether what a step has left behind may be read: nobody prints more of it, and the step's end, which may be what makes
+    /// room, is heard behind it. It waits in memory if the disk has no room, so it is bounded.
+    pub fn may_read_rest(&self) -> bool {
+        let ahead = (self.length + self.waiting).saturating_sub(self.acked);
+        self.waiting < REST_BYTES && ahead < self.bound.saturating_add(REST_BYTES)
     }
 
     /// Whether the disk has refused and not taken anything since.
@@ -143,6 +152,26 @@ mod tests {
 
     fn waiting(bytes: u64) -> Input {
         Input::Waiting { bytes, last: false }
+    }
+
+    #[test]
+    fn what_ended_steps_have_left_is_read_at_a_full_disk_up_to_a_bound() {
+        let mut backlog = Backlog::new(100);
+        step(&mut backlog, 0, waiting(10));
+        step(&mut backlog, 0, Input::Refused);
+        assert!(!backlog.may_read() && backlog.may_read_rest());
+        step(&mut backlog, 1, waiting(REST_BYTES - 1));
+        assert!(backlog.may_read_rest());
+        step(&mut backlog, 2, waiting(REST_BYTES));
+        assert!(!backlog.may_read_rest());
+        step(&mut backlog, TRY_MS, waiting(REST_BYTES));
+        step(&mut backlog, TRY_MS, Input::Written);
+        assert!(!backlog.may_read() && backlog.may_read_rest(), "the master is behind by more than the bound");
+        step(&mut backlog, TRY_MS, waiting(100));
+        step(&mut backlog, TRY_MS, Input::Written);
+        assert!(!backlog.may_read_rest(), "and by more than that");
+        step(&mut backlog, TRY_MS, Input::Acked(100));
+        assert!(!backlog.may_read() && backlog.may_read_rest());
     }
 
     #[test]
