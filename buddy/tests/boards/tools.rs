@@ -7,6 +7,7 @@ use crate::rig::Rig;
 use crate::rom::Rom;
 use rustix::termios::tcgetattr;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
@@ -155,4 +156,43 @@ fn a_client_that_is_killed_takes_its_tools_tty_along_and_an_update_waits_for_tha
         !fs::exists(format!("/proc/{}", process.trim())).unwrap_or(false)
             || fs::read_to_string(format!("/proc/{}/stat", process.trim())).unwrap_or_default().contains(") Z ")
     });
+}
+
+/// PyPI's stm32loader of a fixed version, where the tests before have put it, or put there now.
+fn stm32loader() -> PathBuf {
+    const VERSIONS: [&str; 3] = ["stm32loader==0.7.1", "pyserial==3.5", "progress==1.6.1"];
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
+    fs::create_dir_all(&target).expect("a directory");
+    let place = target.canonicalize().expect("a directory").join("stm32loader");
+    let install = "test -e \"$1/there\" || { timeout 300 python3 -m pip install --quiet --disable-pip-version-check \
+        --root-user-action=ignore --no-deps --target \"$@\" && touch \"$1/there\"; }";
+    let mut command = Command::new("flock");
+    command.arg(place.with_extension("lock")).args(["sh", "-c", install, "sh"]).arg(&place).args(VERSIONS);
+    well(&command.output().expect("flock"));
+    place
+}
+
+#[test]
+fn pypis_stm32loader_writes_and_reads_back_through_the_owner() {
+    let library = stm32loader();
+    let image = image(4_000);
+    let mut rig = Rig::new("stm32loader", 1, "\"baud\": 115200");
+    let file = rig.top.join("image.bin");
+    fs::write(&file, &image).expect("a file");
+    rig.start_owner();
+    let served = Served::new(Rom::new(F405), rig.ptys[0].master.try_clone().expect("a copy"));
+    let (bench, file) = (rig.file(), file.display().to_string());
+    // It moves DTR and RTS and cannot be told not to; a pty has none. Here the owner moves what there is.
+    let without = "import runpy, serial\nno = property(lambda port: False, lambda port, level: None)\n\
+        serial.Serial.rts = serial.Serial.dtr = no\nrunpy.run_module('stm32loader', run_name='__main__')";
+    let words =
+        [&["python3", "-c", without][..], &["--family", "F4", "-P", "none", "-n", "-e", "-w", "-v", "-p", "{tty}"]]
+            .concat();
+    let mut rest = vec!["--limit", "60s", "--"];
+    rest.extend(words);
+    rest.push(&file);
+    let output = rig.command(&[&bench, "tool", "b"], &rest).env("PYTHONPATH", library).output().expect("it runs");
+    well(&output);
+    let rom = served.end();
+    assert!(rom.flash[..4_000] == image && rom.overwritten == 0);
 }
