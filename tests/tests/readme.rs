@@ -544,8 +544,10 @@ fn programs_of_tests() -> Vec<(String, &'static str)> {
         "sigrok-cli" => "sigrok-cli",
         "avrdude" => "avrdude",
         "avr-gcc" | "avr-objcopy" => "gcc-avr",
+        "aarch64-linux-gnu-objcopy" => "binutils-aarch64-linux-gnu",
+        "arm-none-eabi-ld" => "binutils-arm-none-eabi",
         // tests/emulators installs it.
-        "qemu-system-aarch64" => "",
+        "qemu-system-aarch64" | "qemu-system-arm" => "",
         "xz" => "xz-utils",
         "bwrap" => "bubblewrap",
         "debootstrap" => "debootstrap",
@@ -563,7 +565,7 @@ fn programs_of_tests() -> Vec<(String, &'static str)> {
         "ssh-keygen" | "ssh" => "openssh-client",
         "sshd" => "openssh-server",
         "systemd-analyze" => "systemd",
-        "unshare" | "nsenter" | "setpriv" | "setsid" | "mount" | "umount" => "util-linux",
+        "unshare" | "flock" | "nsenter" | "setpriv" | "setsid" | "mount" | "umount" => "util-linux",
         "/sbin/mkfs.ext4" => "e2fsprogs",
         other => panic!("of which Debian package is {other}, which a test starts?"),
     };
@@ -585,6 +587,12 @@ fn parts() -> (String, String) {
 fn every_command_of_the_readme_works() {
     let commands = follow(&parts().0);
     assert!(commands >= 20, "only {commands} commands were found");
+}
+
+/// At once, and not when the README comes to it.
+#[test]
+fn every_program_that_a_test_starts_is_installed_by_tests_run() {
+    check_tests_run(&root().join("tests/run"));
 }
 
 #[test]
