@@ -332,7 +332,11 @@ impl Answer<'_> {
             Route::Audit => self.audit(),
             Route::ApiHome => self.redirect("/api/v1/openapi.json"),
             Route::SignOut => self.may_act().unwrap_or_else(|| self.sign_out()),
-            Route::Do(action) => self.act(self.chosen(action)),
+            Route::Do(action) => match self.chosen(action) {
+                Ok(action) => self.act(action),
+                // Who may not act is told that first.
+                Err(why) => self.may_act().unwrap_or_else(|| self.error(400, &format!("{why}."))),
+            },
             Route::AddAgent => {
                 let body = String::from_utf8_lossy(&self.request.body);
                 match field(&body, "name").as_deref().map(str::trim).and_then(agent_name) {
@@ -407,11 +411,11 @@ impl Answer<'_> {
     }
 
     /// Which jobs an action is about, where that is said in the address or the form.
-    fn chosen(&self, action: Action) -> Action {
-        let Action::RebuildEvent(id, _) = action else { return action };
+    fn chosen(&self, action: Action) -> Result<Action, String> {
+        let Action::RebuildEvent(id, _) = action else { return Ok(action) };
         let form = String::from_utf8_lossy(&self.request.body);
         let query = &self.request.query;
-        Action::RebuildEvent(id, narrow::choice(if query.is_empty() { &form } else { query }))
+        Ok(Action::RebuildEvent(id, narrow::chosen(if query.is_empty() { &form } else { query })?))
     }
 
     fn act(&self, action: Action) -> Response {
@@ -494,9 +498,12 @@ impl Answer<'_> {
                 };
             }
             ApiRoute::Do(action) => {
-                let action = self.chosen(action);
                 return match &self.caller {
                     Caller::Token(user) | Caller::Session { user, ours: true } => {
+                        let action = match self.chosen(action) {
+                            Ok(action) => action,
+                            Err(why) => return wrong(400, &why),
+                        };
                         if let Err(why) = self.allowed(&action, user) {
                             return wrong(403, &why);
                         }

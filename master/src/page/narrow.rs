@@ -25,6 +25,27 @@ pub fn choice(query: &str) -> Choice {
     Choice { platform: named("platform"), configuration: named("configuration"), state: named("state") }
 }
 
+/// Which jobs somebody wants something done to, by the fields of a query or a form. A page may pass over a field that it does not
+/// know; here it would mean more jobs than were meant.
+///
+/// # Errors
+/// What was expected.
+pub fn chosen(fields: &str) -> Result<Choice, String> {
+    let mut seen = Vec::new();
+    for pair in fields.split('&').filter(|pair| !pair.is_empty()) {
+        let name = pair.split_once('=').map(|(name, _)| name).unwrap_or_default();
+        if !["platform", "configuration", "state"].contains(&name)
+            || field(pair, name).is_none()
+            || seen.contains(&name)
+        {
+            let shown: String = pair.chars().take(FIELD_CHARACTERS).collect();
+            return Err(format!("{shown:?}: expected platform=NAME, configuration=NAME or state=WORD, each once"));
+        }
+        seen.push(name);
+    }
+    Ok(choice(fields))
+}
+
 impl Narrow {
     /// What a query says.
     pub fn of(query: &str) -> Self {
@@ -93,6 +114,13 @@ mod tests {
             (true, "/event/3".to_string())
         );
         assert_eq!(choice("platform=l/x&state=wrong").words(), "jobs that went wrong on l/x");
+        assert_eq!(
+            chosen("platform=&configuration=c%201&").map(|choice| choice.words()),
+            Ok("jobs of c 1".to_string())
+        );
+        for wrong in ["platfrom=l", "platform", "platform=a&platform=b", "state=%f", "{}", "platform=l&from=7"] {
+            assert!(chosen(wrong).is_err_and(|why| why.contains("expected platform=NAME")), "{wrong}");
+        }
     }
 
     #[test]

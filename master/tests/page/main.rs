@@ -355,6 +355,9 @@ fn only_the_signed_in_act_and_only_from_our_pages() {
     let some = world.ask("POST", "/event/1/rebuild", &ours, "platform=&configuration=c%201");
     assert_eq!((some.status, header(&some, "location")), (303, Some("/event/1")));
     world.ask("POST", "/api/v1/events/1/rebuild?state=wrong", &token, "");
+    // What is misspelt would mean all of them.
+    assert_eq!(world.ask("POST", "/api/v1/events/1/rebuild?platfrom=c", &token, "").status, 400);
+    assert_eq!(world.ask("POST", "/event/1/rebuild", &ours, "config=c").status, 400);
     let done = std::mem::take(&mut *world.done.lock().unwrap());
     assert!(done[4].contains("configuration: Some(\"c 1\")") && done[5].contains("state: Some(\"wrong\")"), "{done:?}");
     *world.done.lock().unwrap() = done[..4].to_vec();
