@@ -37,11 +37,7 @@ pub(super) struct Board {
 impl Board {
     /// One more trouble of a repository there. Gives how many in a row that makes, and the end of the pause that it brings.
     fn trouble(&mut self, now: Now, repository: &str, why: &str, policy: &Policy) -> (u32, Option<Millis>) {
-        if self.troubles.len() >= REPOSITORIES && !self.troubles.contains_key(repository) {
-            let oldest = self.troubles.iter().min_by_key(|(_, row)| row.until()).map(|(name, _)| name.clone());
-            oldest.map(|name| self.troubles.remove(&name));
-        }
-        let row = self.troubles.get_or_default(repository.to_string());
+        let row = Row::of(&mut self.troubles, REPOSITORIES, repository);
         row.add(why);
         (row.count(), row.pause(now, policy))
     }

@@ -11,7 +11,7 @@ use super::{Agent, DOUBLINGS, Job, Output, Policy, Scheduler};
 use crate::clock::Now;
 use crate::job::{Blame, Fault, JobId, JobKey, Outcome, Verdict};
 use crate::limits::{Millis, PLATFORMS};
-use crate::ordered::Set;
+use crate::ordered::{Map, Set};
 use crate::platform::{as_root, described, serves};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -39,13 +39,17 @@ impl Row {
         now < self.until
     }
 
-    pub(super) fn count(&self) -> u32 {
-        self.count
+    /// The row of a name, among at most so many: for a new one the row goes whose pause is over first.
+    pub(super) fn of<'a>(rows: &'a mut Map<String, Row>, most: usize, name: &str) -> &'a mut Row {
+        if rows.len() >= most && !rows.contains_key(name) {
+            let oldest = rows.iter().min_by_key(|(_, row)| row.until).map(|(name, _)| name.clone());
+            oldest.map(|name| rows.remove(&name));
+        }
+        rows.get_or_default(name.to_string())
     }
 
-    /// When its pause ends, or ended.
-    pub(super) fn until(&self) -> Millis {
-        self.until
+    pub(super) fn count(&self) -> u32 {
+        self.count
     }
 
     pub(super) fn add(&mut self, why: &str) {
@@ -169,11 +173,7 @@ impl Agent {
     }
 
     pub(super) fn row_of(&mut self, platform: &str) -> &mut Row {
-        if self.rows.len() >= PLATFORMS && !self.rows.contains_key(platform) {
-            let oldest = self.rows.iter().min_by_key(|(_, row)| row.until).map(|(name, _)| name.clone());
-            oldest.map(|name| self.rows.remove(&name));
-        }
-        self.rows.get_or_default(platform.to_string())
+        Row::of(&mut self.rows, PLATFORMS, platform)
     }
 }
 
