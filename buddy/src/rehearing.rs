@@ -1,7 +1,7 @@
 //! The log of a board that was tried → the verdict that its records have, by the same rules or others, without a board.
 
 use crate::trying::{Found, Written};
-use sai_core::axis::{Entry, Mark};
+use sai_core::axis::Entry;
 use sai_core::job::{Fault, Verdict};
 use sai_core::judge::{Input, Judge, Output};
 use sai_core::ordered::Map;
@@ -26,7 +26,7 @@ pub fn judge(
     let wrong = |text: String| io::Error::new(ErrorKind::InvalidData, text);
     let judge =
         Judge::new(trial, first_console, values).map_err(|expected| wrong(format!("identity: expected {expected}")))?;
-    let mut hearing = Hearing { judge, out: Vec::new(), begun: false, recorded: None, last: 0 };
+    let mut hearing = Hearing { judge, out: Vec::new(), recorded: None };
     let mut decoder = Decoder::new();
     let mut buffer = vec![0; READ_BYTES];
     let mut found = None;
@@ -36,7 +36,7 @@ pub fn judge(
             read => read?,
         };
         if count == 0 {
-            hearing.judge.handle(hearing.last, Input::End, &mut hearing.out);
+            hearing.judge.handle(0, Input::End, &mut hearing.out);
         }
         let bytes = buffer.get(..count).unwrap_or_default();
         decoder.push(bytes, |item| hearing.item(&item, tell)).map_err(wrong)?;
@@ -53,7 +53,7 @@ pub fn judge(
             break;
         }
     }
-    match (hearing.begun, hearing.recorded) {
+    match (hearing.judge.begun(), hearing.recorded) {
         (false, Some(recorded)) => Ok(of(recorded)),
         (false, None) => Err(wrong("the board was never reset, and the log has no verdict".into())),
         (true, _) => found.ok_or_else(|| wrong("it comes to no verdict".into())),
@@ -63,38 +63,22 @@ pub fn judge(
 struct Hearing {
     judge: Judge,
     out: Vec<Output>,
-    begun: bool,
     recorded: Option<Verdict>,
-    last: u64,
 }
 
 impl Hearing {
     fn item(&mut self, item: &Item<'_>, tell: &mut dyn FnMut(&Written<'_>)) {
-        match item {
-            Item::Data { channel, micros, bytes } => {
-                self.hear(*micros, Input::Bytes(*channel, bytes));
-                tell(&Written::Data(*channel, bytes));
-            }
-            Item::Record(micros, Record::Channel(channel, start)) => {
-                self.hear(*micros, Input::Channel(*channel, &start.name));
-            }
-            Item::Record(_, Record::Verdict(verdict)) => self.recorded = Some(verdict.clone()),
-            Item::Record(..) => {}
-            Item::Later { kind, channel, micros, payload } => {
-                let Some(entry) = Entry::decode(*kind, *channel, payload) else { return };
-                self.begun |= matches!(&entry, Entry::Mark(Mark { judged: Some(true), .. }));
-                self.hear(*micros, Input::Entry(&entry));
-                // Cases are told by who judges.
-                if matches!(entry, Entry::Mark(_)) {
-                    tell(&Written::Entry(&entry));
-                }
-            }
+        let entry = Entry::of(item);
+        if let Some((micros, input)) = Input::of(item, entry.as_ref()) {
+            self.judge.handle(micros, input, &mut self.out);
         }
-    }
-
-    fn hear(&mut self, micros: u64, input: Input<'_>) {
-        self.last = self.last.max(micros);
-        self.judge.handle(micros, input, &mut self.out);
+        match (item, &entry) {
+            (Item::Data { channel, bytes, .. }, _) => tell(&Written::Data(*channel, bytes)),
+            (Item::Record(_, Record::Verdict(verdict)), _) => self.recorded = Some(verdict.clone()),
+            // Cases are told by who judges.
+            (_, Some(mark @ Entry::Mark(_))) => tell(&Written::Entry(mark)),
+            _ => {}
+        }
     }
 }
 

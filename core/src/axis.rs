@@ -16,7 +16,7 @@
 
 use crate::limits::RECORD_BYTES;
 use crate::ordered::Map;
-use crate::record::{self, LATER};
+use crate::record::{self, Item, LATER};
 use crate::words::{Word, written_as_words};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -248,6 +248,14 @@ impl Entry {
                 put(CASE, 0, json::to_string(&case).as_bytes());
             }
             Entry::Tick(up_to) => put(TICK, 0, &up_to.to_le_bytes()),
+        }
+    }
+
+    /// The entry that an item of a log is, if it is one.
+    pub fn of(item: &Item<'_>) -> Option<Entry> {
+        match item {
+            Item::Later { kind, channel, payload, .. } => Entry::decode(*kind, *channel, payload),
+            Item::Data { .. } | Item::Record(..) => None,
         }
     }
 

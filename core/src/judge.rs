@@ -14,6 +14,7 @@ use crate::axis::{Entry, Mark, What};
 use crate::escape;
 use crate::ordered::Map;
 use crate::pattern::Pattern;
+use crate::record::{Item, Record};
 use crate::results::Results;
 use crate::trial::{self, Part, Step, Trial};
 use alloc::collections::VecDeque;
@@ -43,8 +44,23 @@ pub enum Input<'a> {
     Bytes(u8, &'a [u8]),
     /// Anything else of the axis.
     Entry(&'a Entry),
-    /// The log ends here.
+    /// The log ends here, at whatever time.
     End,
+}
+
+impl<'a> Input<'a> {
+    /// What an item of a stored log is to a judge, with the time of its record; `entry` is what the item has of the axis, by
+    /// [`Entry::of`]. Live and stored logs are heard alike, so that they are judged alike.
+    pub fn of(item: &'a Item<'a>, entry: Option<&'a Entry>) -> Option<(u64, Input<'a>)> {
+        match item {
+            Item::Data { channel, micros, bytes } => Some((*micros, Input::Bytes(*channel, bytes))),
+            Item::Record(micros, Record::Channel(channel, start)) => {
+                Some((*micros, Input::Channel(*channel, &start.name)))
+            }
+            Item::Record(..) => None,
+            Item::Later { micros, .. } => entry.map(|entry| (*micros, Input::Entry(entry))),
+        }
+    }
 }
 
 /// What is to be done.
@@ -159,6 +175,7 @@ impl Judge {
             return;
         }
         match input {
+            Input::End => return self.log_ends(out),
             Input::Channel(channel, name) => {
                 self.names.insert(name.to_string(), channel);
             }
@@ -189,13 +206,21 @@ impl Judge {
             }
             Input::Entry(Entry::Tick(up_to)) => self.tick(*up_to, out),
             Input::Entry(_) => {}
-            Input::End if matches!(self.awaited, Awaited::Nothing) => {
-                let what = "the log ends before the verdict".to_string();
-                self.end(Judgement::of(Word::Infra, what), out);
-            }
-            Input::End => out.push(Output::Unknowable("the log ends before what would be sent".to_string())),
         }
         self.advance(now, false, out);
+    }
+
+    /// Whether the log has come to the mark from which on the board is judged.
+    pub fn begun(&self) -> bool {
+        self.begun.is_some()
+    }
+
+    fn log_ends(&mut self, out: &mut Vec<Output>) {
+        if matches!(self.awaited, Awaited::Nothing) {
+            self.end(Judgement::of(Word::Infra, "the log ends before the verdict".to_string()), out);
+        } else {
+            out.push(Output::Unknowable("the log ends before what would be sent".to_string()));
+        }
     }
 
     fn name_of(&self, channel: u8) -> String {

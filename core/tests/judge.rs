@@ -4,7 +4,7 @@ use sai_core::axis::{CaseResult, Clock, Edge, Entry, Loss, Mark, Sent, What};
 use sai_core::json;
 use sai_core::judge::{Input, Judge, Judgement, Output, WRITER, Word};
 use sai_core::ordered::Map;
-use sai_core::record::{ChannelStart, Decoder, Item, Record, encode, encode_data};
+use sai_core::record::{ChannelStart, Decoder, Record, encode, encode_data};
 use sai_core::settings::Reader;
 use sai_core::trial::{self, Trial};
 
@@ -45,17 +45,11 @@ struct Board {
 }
 
 fn feed(judge: &mut Judge, decoder: &mut Decoder, bytes: &[u8], out: &mut Vec<Output>) {
-    let read = decoder.push(bytes, |item| match item {
-        Item::Data { channel, micros, bytes } => judge.handle(micros, Input::Bytes(channel, bytes), out),
-        Item::Record(micros, Record::Channel(channel, start)) => {
-            judge.handle(micros, Input::Channel(channel, &start.name), out);
+    let read = decoder.push(bytes, |item| {
+        let entry = Entry::of(&item);
+        if let Some((micros, input)) = Input::of(&item, entry.as_ref()) {
+            judge.handle(micros, input, out);
         }
-        Item::Later { kind, channel, micros, payload } => {
-            if let Some(entry) = Entry::decode(kind, channel, payload) {
-                judge.handle(micros, Input::Entry(&entry), out);
-            }
-        }
-        Item::Record(..) => {}
     });
     assert_eq!(read, Ok(()));
 }

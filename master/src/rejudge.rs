@@ -7,13 +7,13 @@ use crate::page::console::SERIAL;
 use crate::page::made;
 use crate::page::views::fault_word;
 use crate::store::Reader;
-use sai_core::axis::{CaseResult, Entry, Mark};
+use sai_core::axis::{CaseResult, Entry};
 use sai_core::escape;
 use sai_core::job::{JobKey, Verdict};
 use sai_core::judge::{Input, Judge, Output};
 use sai_core::ledger::{EventRecord, JobRecord};
 use sai_core::ordered::Map;
-use sai_core::record::{Decoder, Item, Record};
+use sai_core::record::{Decoder, Item};
 use sai_core::repo_spec;
 use sai_core::trial::{self, Trial};
 use std::fmt::Write as _;
@@ -65,7 +65,7 @@ pub fn judge(
     let judge = Judge::new(trial, first, values).map_err(|expected| format!("identity: expected {expected}"))?;
     let mut hearing = Hearing::new(judge, channels);
     let broken = hearing.read(log()?).map_err(|error| format!("the log of attempt {key} cannot be read: {error}"))?;
-    if !hearing.begun {
+    if !hearing.judge.begun() {
         return Err(format!("the log of attempt {key} has no reset of a board, from which on it would be judged"));
     }
     let was = record.verdict.as_ref().filter(|_| key.attempt == record.attempt);
@@ -114,8 +114,6 @@ struct Hearing {
     judge: Judge,
     out: Vec<Output>,
     names: Vec<(u8, String)>,
-    begun: bool,
-    last: u64,
     /// How it ended.
     end: String,
     notes: Lines,
@@ -163,8 +161,6 @@ impl Hearing {
             judge,
             out: Vec::new(),
             names,
-            begun: false,
-            last: 0,
             end: String::new(),
             notes: Lines::default(),
             cases: Lines::default(),
@@ -189,34 +185,25 @@ impl Hearing {
                 break Some(what);
             }
         };
-        self.hear(self.last, Input::End);
+        self.hear(0, Input::End);
         Ok(broken)
     }
 
     fn item(&mut self, item: &Item<'_>) {
-        match item {
-            Item::Data { channel, micros, bytes } => self.hear(*micros, Input::Bytes(*channel, bytes)),
-            Item::Record(micros, Record::Channel(channel, start)) => {
-                self.hear(*micros, Input::Channel(*channel, &start.name));
-            }
-            Item::Record(micros, _) => self.last = self.last.max(*micros),
-            Item::Later { kind, channel, micros, payload } => {
-                let Some(entry) = Entry::decode(*kind, *channel, payload) else { return };
-                self.begun |= matches!(&entry, Entry::Mark(Mark { judged: Some(true), .. }));
-                if let Entry::Loss(channel, loss) = &entry {
-                    let name = self.names.iter().find(|(number, _)| number == channel);
-                    let name = name.map_or("?".to_string(), |(_, name)| escape::line(name).to_string());
-                    let many = loss.lost.map_or("an unknown number".to_string(), |lost| lost.to_string());
-                    let why = || format!("lost\t{name}\t{many}\tfrom {}\t{}", loss.offset, escape::line(&loss.why));
-                    self.losses.add(why);
-                }
-                self.hear(*micros, Input::Entry(&entry));
-            }
+        let entry = Entry::of(item);
+        if let Some(Entry::Loss(channel, loss)) = &entry {
+            let name = self.names.iter().find(|(number, _)| number == channel);
+            let name = name.map_or("?".to_string(), |(_, name)| escape::line(name).to_string());
+            let many = loss.lost.map_or("an unknown number".to_string(), |lost| lost.to_string());
+            let why = || format!("lost\t{name}\t{many}\tfrom {}\t{}", loss.offset, escape::line(&loss.why));
+            self.losses.add(why);
+        }
+        if let Some((micros, input)) = Input::of(item, entry.as_ref()) {
+            self.hear(micros, input);
         }
     }
 
     fn hear(&mut self, micros: u64, input: Input<'_>) {
-        self.last = self.last.max(micros);
         self.judge.handle(micros, input, &mut self.out);
         for output in std::mem::take(&mut self.out) {
             match output {

@@ -136,9 +136,7 @@ impl Maker for Dump {
             Item::Data { micros, .. } | Item::Record(micros, _) | Item::Later { micros, .. } => *micros,
         };
         self.end = self.end.max(micros.saturating_mul(1000));
-        if let Item::Later { kind, channel, payload, .. } = item
-            && let Some(entry) = Entry::decode(*kind, *channel, payload)
-        {
+        if let Some(entry) = Entry::of(item) {
             self.happened(micros, &entry, out);
         }
     }
