@@ -1,5 +1,8 @@
-//! Bench → the table of its boards for people, and the same as JSON for programs.
+//! Bench → the table of its boards for people, and the same as JSON for programs, with how each is now.
 
+use crate::frames::{Asked, Status};
+use crate::ports::{Places, find};
+use crate::visit::{Visit, Whose};
 use miniserde::Serialize;
 use sai_core::bench::{Bench, Board, Flasher, Pin, Supply, Tty, Use, Wire};
 
@@ -30,6 +33,12 @@ struct BoardListed {
     targets: Vec<String>,
     power: Option<String>,
     health: bool,
+    /// The process that owns it; absent where none does.
+    owner: Option<u32>,
+    /// The mode that it is in, where that is known.
+    mode: Option<String>,
+    /// What the one writes as who writes to it.
+    writer: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -37,6 +46,10 @@ struct ConsoleListed {
     name: String,
     at: String,
     baud: u32,
+    /// The path of its tty, where it is there.
+    tty: Option<String>,
+    /// What is there instead.
+    trouble: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -82,7 +95,16 @@ fn supply(supply: &Supply) -> String {
     }
 }
 
-fn listed(board: &Board) -> BoardListed {
+/// What the owner of a board says, where there is one.
+fn status(board: &Board, whose: &Whose) -> Option<Status> {
+    let whose = Whose { board: board.name.clone(), ..whose.clone() };
+    // One that does not answer is as good as none, and listing has an end.
+    let (told, _) = Visit::new(&whose).ok()?.answer(&Asked::new("status")).ok()?;
+    told.status
+}
+
+fn listed(board: &Board, whose: &Whose, places: &Places) -> BoardListed {
+    let status = status(board, whose);
     let consoles = board.consoles.iter();
     let lines = board.lines.iter();
     let targets = board.flash.iter().flat_map(|flash| &flash.targets);
@@ -91,10 +113,12 @@ fn listed(board: &Board) -> BoardListed {
         r#type: board.kind.clone(),
         tags: board.tags.clone(),
         consoles: consoles
-            .map(|console| ConsoleListed {
-                name: console.name.clone(),
-                at: tty(&console.tty),
-                baud: console.settings.baud,
+            .map(|console| {
+                let found = find(console, places);
+                let trouble = found.as_ref().err().cloned();
+                let there = found.ok().flatten().map(|path| path.display().to_string());
+                let (name, at) = (console.name.clone(), tty(&console.tty));
+                ConsoleListed { name, at, baud: console.settings.baud, tty: there, trouble }
             })
             .collect(),
         lines: lines
@@ -110,18 +134,22 @@ fn listed(board: &Board) -> BoardListed {
         targets: targets.map(|target| target.name.clone()).collect(),
         power: board.power.as_ref().map(|power| supply(&power.by)),
         health: board.health.is_some(),
+        owner: status.as_ref().map(|status| status.process),
+        mode: status.as_ref().and_then(|status| status.mode.clone()),
+        writer: status.and_then(|status| status.writer),
     }
 }
 
 /// All of it as JSON, in one line.
-pub fn json(bench: &Bench) -> String {
+pub fn json(bench: &Bench, whose: &Whose, places: &Places) -> String {
     let rigs = bench.rigs.iter().map(|rig| RigListed {
         name: rig.name.clone(),
         r#type: rig.kind.clone(),
         tags: rig.tags.clone(),
         boards: rig.boards.clone(),
     });
-    let all = BenchListed { boards: bench.boards.iter().map(listed).collect(), rigs: rigs.collect() };
+    let boards = bench.boards.iter().map(|board| listed(board, whose, places));
+    let all = BenchListed { boards: boards.collect(), rigs: rigs.collect() };
     miniserde::json::to_string(&all) + "\n"
 }
 
@@ -135,10 +163,30 @@ pub fn count(bench: &Bench) -> String {
     }
 }
 
+/// How a board is now.
+fn now(board: &BoardListed) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for console in &board.consoles {
+        parts.push(match (&console.tty, &console.trouble) {
+            (Some(tty), _) => format!("{} is {tty}", console.name),
+            (None, Some(trouble)) => format!("{}: {trouble}", console.name),
+            (None, None) => format!("{} is not there", console.name),
+        });
+    }
+    match board.owner {
+        Some(process) => parts.push(format!("owned by process {process}")),
+        None => parts.push("owned by nobody".into()),
+    }
+    parts.extend(board.mode.as_ref().map(|mode| format!("mode {mode}")));
+    parts.extend(board.writer.as_ref().map(|writer| format!("in use: {writer}")));
+    parts.join(", ")
+}
+
 /// All of it for people: a paragraph for each board, of what it has.
-pub fn table(bench: &Bench) -> String {
+pub fn table(bench: &Bench, whose: &Whose, places: &Places) -> String {
     let mut text = String::new();
-    for board in bench.boards.iter().map(listed) {
+    for board in bench.boards.iter().map(|board| listed(board, whose, places)) {
+        let now = now(&board);
         let tags = if board.tags.is_empty() { String::new() } else { format!(" ({})", board.tags.join(", ")) };
         text.push_str(&format!("{}: {}{tags}\n", board.name, board.r#type));
         let mut row = |what: &str, items: Vec<String>| {
@@ -157,6 +205,7 @@ pub fn table(bench: &Bench) -> String {
         row("modes", board.modes);
         row("flash", board.flash.map(|with| format!("by {with}: {}", board.targets.join(", "))).into_iter().collect());
         row("power", board.power.into_iter().collect());
+        row("now", vec![now]);
     }
     for rig in &bench.rigs {
         text.push_str(&format!("{}: {} of {}\n", rig.name, rig.kind, rig.boards.join(", ")));

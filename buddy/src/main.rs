@@ -15,7 +15,9 @@ mod test;
 
 use self::help::{HELP, USAGE};
 use sai_buddy::listing;
+use sai_buddy::ports::Places;
 use sai_buddy::telling::tell;
+use sai_buddy::visit::Whose;
 use sai_core::bench::{self, Bench};
 use sai_core::json::FILE_MAX;
 use std::ffi::OsString;
@@ -65,9 +67,11 @@ fn run(mut words: Vec<OsString>) -> Result<u8, Failure> {
             ("check", []) => given.check(file, None),
             ("check", [board]) => given.check(file, Some(board)),
             ("list", []) => {
-                given.has_only("list", &["--json"])?;
+                given.has_only("list", &["--json", "--run"])?;
                 let bench = read(file)?;
-                print(&if given.json { listing::json(&bench) } else { listing::table(&bench) })
+                let whose = Whose { file: file.clone(), board: String::new(), directory: given.directory() };
+                let list = if given.json { listing::json } else { listing::table };
+                print(&list(&bench, &whose, &Places::default()))
             }
             ("check", _) => Err(usage("`check` expects one BOARD, or none")),
             ("list", _) => Err(usage("`list` takes no more words")),

@@ -29,6 +29,7 @@ fn the_shipped_bench_is_well_and_is_listed() {
         "  line       led at gpiochip0 22, read",
         "  modes      loader, off, run",
         "  flash      by stm32: app, data",
+        "  now        main is not there, owned by nobody",
         "bench-2: esp32",
         "  sequences  loader, reset",
         "  flash      by esptool: app, partitions",

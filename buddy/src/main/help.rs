@@ -19,7 +19,8 @@ usage: sai-buddy FILE check [BOARD]
 
   check    say what is wrong with FILE, by line and column; with BOARD, go through its wiring with you: which USB device leaves
            and which console goes quiet as cables are pulled and lines moved. Writes FILE where it says otherwise, or begins it
-  list     name its boards and rigs: type, consoles, how each is flashed and powered, its modes and sequences
+  list     name its boards and rigs: type, consoles, how each is flashed and powered, its modes and sequences; which ttys are
+           there, who owns and who uses each
   console  type to a console and see what it says; Ctrl-] leaves, the recording goes on
   record   print what consoles say; with --kept, what they said before too, as far as it was kept
   tool     run COMMAND, which finds a tty for the console where it says {tty}: avrdude, stm32flash, esptool, ...

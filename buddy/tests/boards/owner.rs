@@ -4,9 +4,11 @@ use crate::pty::ready;
 use crate::rig::{LONG, Rig, open_files, until};
 use miniserde::json::{Number, Value, from_str};
 use sai_buddy::frames;
+use sai_buddy::frames::Asked;
 use sai_buddy::guard::Said;
 use sai_buddy::keeping::Thing;
 use sai_buddy::link::{Link, Listener};
+use sai_buddy::visit::{Visit, Whose};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
@@ -250,6 +252,29 @@ fn levels_are_safe_after_an_owners_death_and_are_never_let_go() {
     Said { things: Some(Vec::new()), ..Said::new("leaves") }.send(&link, &[files[0].as_fd()]).expect("said");
     until("levels are safe", || fs::read_to_string(&path).expect("levels") == "100");
     rig.kill_guard();
+}
+
+#[test]
+fn a_list_says_who_owns_a_board_and_who_uses_it() {
+    let mut rig = Rig::new("listed", 2, "\"baud\": 9600");
+    rig.start_owner();
+    let ttys: Vec<_> =
+        (0..2).map(|index| fs::canonicalize(rig.link(index)).expect("a tty").display().to_string()).collect();
+    let now = |end: &str| {
+        let owner = rig.status();
+        let process = owner.split("\"process\":").nth(1).and_then(|rest| rest.split(',').next()).expect("a process");
+        format!("  now        c0 is {}, c1 is {}, owned by process {process}{end}\n", ttys[0], ttys[1])
+    };
+    let list = || rig.well(&[&rig.file(), "list"]);
+    assert!(list().ends_with(&now("")), "{}", list());
+    let visit =
+        Visit::new(&Whose { file: rig.file().into(), board: "b".into(), directory: rig.sockets() }).expect("an owner");
+    visit.answer(&Asked { name: Some("flash".into()), ..Asked::new("claim") }).expect("granted");
+    assert!(list().ends_with(&now(", in use: flash")), "{}", list());
+    fs::remove_file(rig.link(1)).expect("removed");
+    assert!(list().contains("c1 is not there, "), "{}", list());
+    let json = rig.well(&[&rig.file(), "list", "--json"]);
+    assert!(json.contains("\"writer\":\"flash\"") && json.contains(&format!("\"tty\":\"{}\"", ttys[0])), "{json}");
 }
 
 #[test]
