@@ -12,10 +12,9 @@ mod rig;
 use rig::Rig;
 use rustix::fs::{OFlags, fcntl_setfl};
 use sai_buddy::frames::{Asked, Heard};
-use sai_buddy::history::{Entry, stamp};
-use sai_buddy::ring::Piece;
 use sai_buddy::serial::monotonic_ns;
-use sai_buddy::visit::{Visit, Whose};
+use sai_buddy::visit::{Begins, Visit, Whose};
+use sai_core::console::{Entry, Piece};
 use std::fs::{self, File};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -71,7 +70,8 @@ fn main() {
     let time = Duration::from_secs(seconds);
     let mut rig = Rig::new("consoles", 2, "\"baud\": 3000000");
     rig.start_owner();
-    let whose = Whose { file: rig.file().into(), board: "b".into(), directory: rig.sockets() };
+    let whose =
+        Whose { file: rig.file().into(), board: "b".into(), directory: rig.sockets(), begins: Begins::Ourselves };
     let visit = Visit::new(&whose).expect("the owner");
     visit.answer(&Asked { kept: Some(true), ..Asked::new("listen") }).expect("granted");
     let over = Arc::new(AtomicBool::new(false));
@@ -99,11 +99,11 @@ fn main() {
                 thread::sleep(STALL);
             }
             let Heard::Entry(console, entry) = heard else { continue };
-            let before = std::mem::replace(&mut last[usize::from(console)], stamp(&entry));
-            let gap = if before == 0 { 0 } else { stamp(&entry).saturating_sub(before) };
+            let before = std::mem::replace(&mut last[usize::from(console)], entry.ns());
+            let gap = if before == 0 { 0 } else { entry.ns().saturating_sub(before) };
             worst = worst.max(gap);
             if gap >= HELD_NS {
-                gaps[usize::from(console)].push((before, stamp(&entry)));
+                gaps[usize::from(console)].push((before, entry.ns()));
             }
             match entry {
                 Entry::Came(Piece::Bytes { bytes, .. }) => kept += bytes.len() as u64,

@@ -2,14 +2,13 @@
 //! on.
 
 use crate::frames::{Asked, SEND_BYTES, latin};
-use crate::history::Entry;
 use crate::listening::{Event, Listening};
-use crate::ring::Piece;
 use crate::showing;
 use crate::telling::tell;
 use crate::visit::{Whose, gone};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use sai_core::console::{Entry, Piece};
 use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::time::Duration;

@@ -8,20 +8,24 @@ use crate::flash::uboot::{self, Uboot};
 use crate::flash::{self, Failure, IMAGE_BYTES, Output, Whose};
 use crate::flashing::{Event, Port, flash};
 use crate::frames::{Asked, Heard};
+use crate::stop;
 use crate::tool;
 use crate::visit::Visit;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{OFlags, fcntl_setfl};
 use sai_core::bench::{Board, Console, Flash, Flasher, Target};
+use sai_core::trying::Delivered;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::{Duration, Instant};
 
 /// An image, and where it belongs.
 #[derive(Clone, Debug)]
 pub struct Image {
+    /// What people call it.
+    pub name: String,
     /// Its file.
     pub path: PathBuf,
     /// Its place.
@@ -40,22 +44,8 @@ impl Image {
         let file = File::open(path).map_err(|error| named(error.to_string()))?;
         file.take(IMAGE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| named(error.to_string()))?;
         flash::check_length(bytes.len() as u64, target.size).map_err(|failure| named(failure.text))?;
-        Ok(Image { path: path.to_path_buf(), target: target.clone(), bytes })
+        Ok(Image { name: path.display().to_string(), path: path.to_path_buf(), target: target.clone(), bytes })
     }
-}
-
-/// Whether what is flashed like this is found to be there.
-pub fn verifies(with: &Flasher) -> bool {
-    match with {
-        Flasher::Uboot(uboot) => uboot.verifies,
-        Flasher::Stm32 | Flasher::Optiboot => true,
-        Flasher::Tool { verifies, .. } => *verifies,
-    }
-}
-
-/// The place of this name; an empty one is the first.
-pub fn target<'a>(how: &'a Flash, name: &str) -> Option<&'a Target> {
-    how.targets.iter().find(|target| name.is_empty() || target.name == name)
 }
 
 /// The board's tty through its owner.
@@ -66,8 +56,26 @@ struct Through<'a> {
     /// Whether it is entered without anything being moved.
     entered: bool,
     pace: Duration,
+    /// When there is no more time.
+    ends: Instant,
     /// Bytes of the board that were taken.
     taken: u64,
+}
+
+impl Through<'_> {
+    /// Waits until the tty takes more: a board that holds us back may do so for ever.
+    fn until_it_takes(&self) -> io::Result<()> {
+        let left = self.ends.saturating_duration_since(Instant::now());
+        let time = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+        let mut fds = vec![PollFd::new(&self.tty, PollFlags::OUT)];
+        fds.extend(self.visit.stop().file().map(|file| PollFd::from_borrowed_fd(file, PollFlags::IN)));
+        match poll(&mut fds, Some(&time)) {
+            Ok(0) => Err(io::Error::new(ErrorKind::TimedOut, "the board takes no bytes")),
+            Ok(_) => self.visit.stop().check(),
+            Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
 }
 
 impl Port for Through<'_> {
@@ -87,18 +95,25 @@ impl Port for Through<'_> {
                 None => {
                     let left = within.saturating_sub(began.elapsed());
                     let time = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
-                    let mut fds = [PollFd::new(&self.tty, PollFlags::IN), PollFd::new(self.visit, PollFlags::IN)];
+                    let mut fds = vec![PollFd::new(&self.tty, PollFlags::IN), PollFd::new(self.visit, PollFlags::IN)];
+                    fds.extend(self.visit.stop().file().map(|file| PollFd::from_borrowed_fd(file, PollFlags::IN)));
                     match poll(&mut fds, Some(&time)) {
                         Err(rustix::io::Errno::INTR) => continue,
                         other => other?,
                     };
-                    let [tty, visit] = fds.map(|fd| fd.revents());
-                    if !tty.is_empty() {
-                        let count = self.tty.read(buffer)?;
+                    let mut happened = fds.iter().map(|fd| !fd.revents().is_empty());
+                    let (tty, others) = (happened.next() == Some(true), happened.any(|happened| happened));
+                    drop(fds);
+                    if tty {
+                        self.visit.stop().check()?;
+                        let count = match self.tty.read(buffer) {
+                            Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+                            read => read?,
+                        };
                         self.taken += count as u64;
                         return Ok(Event::Bytes(count));
                     }
-                    if visit.is_empty() && began.elapsed() >= within {
+                    if !others && began.elapsed() >= within {
                         return Ok(Event::Nothing);
                     }
                 }
@@ -107,13 +122,24 @@ impl Port for Through<'_> {
     }
 
     fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.tty.write_all(bytes)
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            match self.tty.write(rest) {
+                Ok(count) => rest = rest.get(count..).unwrap_or_default(),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.until_it_takes()?,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     fn type_slowly(&mut self, bytes: &[u8]) -> io::Result<()> {
         for byte in bytes {
-            self.tty.write_all(&[*byte])?;
-            thread::sleep(self.pace);
+            self.send(&[*byte])?;
+            if self.visit.stop().wait(self.pace) {
+                return Err(stop::given_up());
+            }
         }
         Ok(())
     }
@@ -131,16 +157,6 @@ impl Port for Through<'_> {
 
 fn gone(error: io::Error) -> Failure {
     Failure { whose: Whose::Wiring, text: error.to_string() }
-}
-
-/// What became of images that are there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Delivered {
-    /// Whether all were found to be there.
-    pub verified: bool,
-    /// The console by which they came, and bytes of its channel up to the last that the loader said: what follows is said by what was
-    /// brought, where the loader starts it. `None` where a tool has flashed, which does not tell.
-    pub said: Option<(String, u64)>,
 }
 
 /// Brings images to their places, each in turn, and the board into the mode that follows. Whether all were found to be there.
@@ -199,8 +215,9 @@ pub fn bring(
                 let (told, mut files) = visit.answer(&asked).map_err(gone)?;
                 let tty = files.pop().ok_or_else(|| gone(io::Error::other("the owner gives no tty")))?;
                 let pace = Duration::from_millis(console.map_or(0, |console: &Console| console.pace_ms));
-                let (tty, mode) = (File::from(tty), how.mode.as_deref());
-                let mut port = Through { visit, tty, mode, entered: false, pace, taken: 0 };
+                fcntl_setfl(&tty, OFlags::RDWR | OFlags::NONBLOCK).map_err(|error| gone(error.into()))?;
+                let (tty, mode, ends) = (File::from(tty), how.mode.as_deref(), Instant::now() + left);
+                let mut port = Through { visit, tty, mode, entered: false, pace, ends, taken: 0 };
                 let flashed = flash(machine.as_mut(), &mut port, left, &mut |output| tell(&image, output))?;
                 let named = console.map(|console| console.name.clone());
                 said = named.zip(told.offset.map(|offset| offset + port.taken));
@@ -218,7 +235,7 @@ pub fn bring(
                 let says = io::stderr().into();
                 let ended = tool::run_held(visit, how.console.as_deref(), &words, left, says).map_err(gone)?;
                 match ended.status {
-                    Some(status) if status.success() => verifies(&how.with),
+                    Some(status) if status.success() => how.with.verifies(),
                     Some(status) => {
                         let text = format!("the tool ended with {status}");
                         return Err(Failure { whose: Whose::Board, text });

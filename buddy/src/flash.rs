@@ -8,7 +8,8 @@ pub mod stm32;
 pub mod uboot;
 pub mod ymodem;
 
-use sai_core::bug;
+pub use sai_core::trying::{Failure, Whose};
+
 use sai_core::limits::Millis;
 
 /// Most bytes of an image. It is held in memory, and would take two hours at 115 200 bits a second.
@@ -92,54 +93,6 @@ pub struct Flashed {
     pub chip: Option<u32>,
     /// Whether the board's memory was found to hold the image.
     pub verified: bool,
-}
-
-/// Whose fault it is that an image is not there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Whose {
-    /// The board's: its loader refuses, or its memory does not take what is written.
-    Board,
-    /// That of what lies between us and the board, or of what was put into its place.
-    Wiring,
-    /// The image's: it cannot fit.
-    Image,
-    /// That of what was asked of us, in settings.
-    Tool,
-    /// Sai's own.
-    Sai,
-}
-
-impl Whose {
-    /// Its word, as it stands in logs.
-    pub fn word(self) -> &'static str {
-        match self {
-            Whose::Board => "board",
-            Whose::Wiring => "wiring",
-            Whose::Image => "image",
-            Whose::Tool => "tool",
-            Whose::Sai => "sai",
-        }
-    }
-}
-
-/// Why an image is not there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// Whose fault it is.
-    pub whose: Whose,
-    /// What happened, for people.
-    pub text: String,
-}
-
-impl Failure {
-    pub(crate) fn new(whose: Whose, text: impl Into<String>) -> Self {
-        Failure { whose, text: text.into() }
-    }
-
-    /// Something was found that cannot be: the image is given up, rather than a board be written by a guess.
-    pub(crate) fn bug(what: &str) -> Self {
-        Failure::new(Whose::Sai, bug::sentence(what))
-    }
 }
 
 /// A machine that brings one image onto one board.

@@ -1,8 +1,7 @@
 //! What a board's owner and its clients say to each other ↔ messages of their socket: objects of JSON, and what consoles had as bytes.
 
-use crate::history::Entry;
-use crate::ring::{Piece, Why};
 use miniserde::{Deserialize, Serialize, json};
+use sai_core::console::{Entry, Piece, Why};
 use std::path::{Path, PathBuf};
 
 /// The first byte of a message that is an entry; no object of JSON begins with it.
@@ -156,19 +155,6 @@ pub fn of_latin(text: &str) -> Option<Vec<u8>> {
 /// Why something is missing, as its number.
 const WHYS: [Why; 7] = [Why::Full, Why::Overrun, Why::Frame, Why::Parity, Why::Break, Why::Away, Why::Died];
 
-/// The word for it, for people and programs.
-pub fn why_word(why: Why) -> &'static str {
-    match why {
-        Why::Full => "no room",
-        Why::Overrun => "overrun",
-        Why::Frame => "frame",
-        Why::Parity => "parity",
-        Why::Break => "break",
-        Why::Away => "away",
-        Why::Died => "died",
-    }
-}
-
 /// An entry as a message.
 pub fn encode(console: u8, entry: &Entry) -> Vec<u8> {
     let (kind, payload) = match entry {
@@ -192,7 +178,7 @@ pub fn encode(console: u8, entry: &Entry) -> Vec<u8> {
     let mut message = Vec::with_capacity(HEAD + payload.len());
     message.extend([ENTRY, kind, console]);
     message.extend(entry.offset().to_le_bytes());
-    message.extend(crate::history::stamp(entry).to_le_bytes());
+    message.extend(entry.ns().to_le_bytes());
     message.extend(payload);
     message
 }

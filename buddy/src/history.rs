@@ -3,7 +3,8 @@
 //! A reader that is late is told how many bytes it missed, and costs nobody else anything. What is kept while nobody reads is what
 //! the board did between two jobs.
 
-use crate::ring::{PIECE_BYTES, Piece, Ring, Why};
+use crate::ring::{PIECE_BYTES, Ring};
+use sai_core::console::{Entry, Piece, Why};
 use std::collections::VecDeque;
 
 /// Bytes that are kept of a console at least.
@@ -12,56 +13,6 @@ pub const KEPT_BYTES: usize = 256 * 1024;
 const TOGETHER_NS: u64 = 100_000_000;
 /// Entries at most: the smallest are notes, and bytes that come one by one.
 const ENTRIES_MAX: usize = 64 * 1024;
-
-/// Something that a console had, or that was done to it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Entry {
-    /// It came from the tty.
-    Came(Piece),
-    /// Bytes went out.
-    Sent {
-        /// Bytes of the channel before.
-        offset: u64,
-        /// CLOCK_MONOTONIC, in nanoseconds.
-        ns: u64,
-        /// Who wrote them.
-        writer: String,
-        /// How many.
-        length: u64,
-        /// The bytes, unless a person typed them: there are passwords among these.
-        bytes: Option<Vec<u8>>,
-    },
-}
-
-impl Entry {
-    /// Bytes of the channel before it.
-    pub fn offset(&self) -> u64 {
-        match self {
-            Entry::Came(Piece::Bytes { offset, .. })
-            | Entry::Came(Piece::Lost { offset, .. })
-            | Entry::Came(Piece::Unplugged { offset, .. })
-            | Entry::Came(Piece::Back { offset, .. })
-            | Entry::Sent { offset, .. } => *offset,
-        }
-    }
-
-    /// Bytes of the channel after it.
-    pub fn end(&self) -> u64 {
-        match self {
-            Entry::Came(Piece::Bytes { offset, bytes, .. }) => offset + bytes.len() as u64,
-            Entry::Came(Piece::Lost { offset, lost: Some(lost), why: Why::Full, .. }) => offset + lost,
-            other => other.offset(),
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        match self {
-            Entry::Came(Piece::Bytes { bytes, .. }) => bytes.len(),
-            Entry::Sent { bytes, .. } => bytes.as_ref().map_or(0, Vec::len),
-            Entry::Came(_) => 0,
-        }
-    }
-}
 
 /// The place of a reader.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -103,7 +54,7 @@ impl History {
     /// Keeps an entry. Whether somebody reads says how fine the stamps are to be.
     pub fn push(&mut self, entry: Entry, read: bool) {
         self.end = self.end.max(entry.end());
-        self.held += entry.bytes();
+        self.held += entry.held();
         if let (
             false,
             Some(Entry::Came(Piece::Bytes { ns: began, bytes: before, .. })),
@@ -118,7 +69,7 @@ impl History {
         }
         while self.held > self.room || self.entries.len() > ENTRIES_MAX {
             let Some(gone) = self.entries.pop_front() else { return };
-            self.held -= gone.bytes();
+            self.held -= gone.held();
             self.first += 1;
         }
     }
@@ -150,7 +101,7 @@ impl History {
         let entry = self.entries.get(index)?.clone();
         if entry.offset() > place.offset {
             let lost = Some(entry.offset() - place.offset);
-            let missed = Piece::Lost { offset: place.offset, ns: stamp(&entry), lost, why: Why::Full };
+            let missed = Piece::Lost { offset: place.offset, ns: entry.ns(), lost, why: Why::Full };
             place.offset = entry.offset();
             return Some(Entry::Came(missed));
         }
@@ -165,17 +116,6 @@ impl History {
             }
             other => Some(other),
         }
-    }
-}
-
-/// CLOCK_MONOTONIC of an entry, in nanoseconds.
-pub fn stamp(entry: &Entry) -> u64 {
-    match entry {
-        Entry::Came(Piece::Bytes { ns, .. })
-        | Entry::Came(Piece::Lost { ns, .. })
-        | Entry::Came(Piece::Unplugged { ns, .. })
-        | Entry::Came(Piece::Back { ns, .. })
-        | Entry::Sent { ns, .. } => *ns,
     }
 }
 

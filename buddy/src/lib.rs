@@ -30,6 +30,7 @@ pub mod ring;
 pub mod sequence;
 pub mod serial;
 pub mod showing;
+pub mod stop;
 pub mod telling;
 pub mod tool;
 pub mod trying;

@@ -2,9 +2,8 @@
 //! missing as a number.
 
 use crate::frames::{Asked, ConsoleStatus, Heard, Told};
-use crate::history::{Entry, stamp};
-use crate::ring::{Piece, Why};
 use crate::visit::{Visit, Whose, gone};
+use sai_core::console::{Entry, Piece, Why};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::thread;
@@ -87,7 +86,7 @@ impl Listening {
                 if let Some(heard) = self.heard.get_mut(usize::from(console)) {
                     *heard = entry.end();
                 }
-                self.last_ns = stamp(&entry);
+                self.last_ns = entry.ns();
                 Ok(Some(Event::Entry(console, entry)))
             }
             Err(error) if gone(&error) => {

@@ -17,7 +17,7 @@ use self::help::{HELP, USAGE};
 use sai_buddy::listing;
 use sai_buddy::ports::Places;
 use sai_buddy::telling::tell;
-use sai_buddy::visit::Whose;
+use sai_buddy::visit::{Begins, Whose};
 use sai_core::bench::{self, Bench};
 use sai_core::json::FILE_MAX;
 use std::ffi::OsString;
@@ -69,7 +69,12 @@ fn run(mut words: Vec<OsString>) -> Result<u8, Failure> {
             ("list", []) => {
                 given.has_only("list", &["--json", "--run"])?;
                 let bench = read(file)?;
-                let whose = Whose { file: file.clone(), board: String::new(), directory: given.directory() };
+                let whose = Whose {
+                    file: file.clone(),
+                    board: String::new(),
+                    directory: given.directory(),
+                    begins: Begins::Ourselves,
+                };
                 let list = if given.json { listing::json } else { listing::table };
                 print(&list(&bench, &whose, &Places::default()))
             }

@@ -1,11 +1,10 @@
 //! A board → what its consoles have, on standard output, until a time is over or nobody reads.
 
-use crate::history::Entry;
 use crate::listening::{Event, Listening};
-use crate::ring::Piece;
 use crate::showing;
 use crate::telling::tell;
 use crate::visit::Whose;
+use sai_core::console::{Entry, Piece};
 use sai_core::escape;
 use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};

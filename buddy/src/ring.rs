@@ -3,6 +3,7 @@
 //! A UART cannot wait. What comes while there is no room is lost, and the place and the number of it are not: they stand between
 //! what was kept before and after.
 
+use sai_core::console::{Piece, Why};
 use std::collections::VecDeque;
 
 /// Bytes of a piece at most: one record of a log.
@@ -11,66 +12,6 @@ pub const PIECE_BYTES: usize = 4096;
 pub const PIECE_NS: u64 = 1_000_000;
 /// Pieces that are no bytes at most: who does not take them is told of the last ones together.
 const NOTES_MAX: usize = 1024;
-
-/// Something that a tty had.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Piece {
-    /// Bytes.
-    Bytes {
-        /// Bytes of the channel before them.
-        offset: u64,
-        /// CLOCK_MONOTONIC when the first was read, in nanoseconds.
-        ns: u64,
-        /// The bytes.
-        bytes: Vec<u8>,
-    },
-    /// Bytes came that are not here.
-    Lost {
-        /// Bytes of the channel before them.
-        offset: u64,
-        /// CLOCK_MONOTONIC when the first was missed, in nanoseconds.
-        ns: u64,
-        /// How many; `None` where nobody can know. Where they are known they count as bytes of the channel.
-        lost: Option<u64>,
-        /// Why.
-        why: Why,
-    },
-    /// The tty is gone.
-    Unplugged {
-        /// Bytes of the channel before.
-        offset: u64,
-        /// CLOCK_MONOTONIC, in nanoseconds.
-        ns: u64,
-    },
-    /// It is back.
-    Back {
-        /// Bytes of the channel before.
-        offset: u64,
-        /// CLOCK_MONOTONIC, in nanoseconds.
-        ns: u64,
-        /// Its name now.
-        tty: String,
-    },
-}
-
-/// Why something is missing, or is not what was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
-    /// There was no room in this memory.
-    Full,
-    /// The UART or the kernel had no room: bytes are missing somewhere before.
-    Overrun,
-    /// So many bytes before had no stop bit: they are there, and may be others.
-    Frame,
-    /// So many bytes before had the other parity.
-    Parity,
-    /// There was a break condition, which is read as a byte of zeros.
-    Break,
-    /// Nobody listened: the tty was gone.
-    Away,
-    /// Whoever listened died with what it had read and not passed on.
-    Died,
-}
 
 /// The memory. See the file's first line.
 #[derive(Debug)]

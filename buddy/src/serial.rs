@@ -5,12 +5,13 @@
 
 use crate::calls::{self, Counts};
 use crate::ports::{Places, find};
-use crate::ring::{Piece, Ring, Why};
+use crate::ring::Ring;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::termios::{ControlModes, InputModes, OptionalActions, tcgetattr, tcsetattr};
 use rustix::time::{ClockId, clock_gettime};
 use sai_core::bench::{self, Console};
+use sai_core::console::{Piece, Why};
 use serialport::{DataBits, FlowControl, Parity, StopBits, TTYPort};
 use std::fs::File;
 use std::io::{self, ErrorKind};

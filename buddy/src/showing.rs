@@ -1,9 +1,8 @@
 //! What a console had → text for people, or a line of JSON for programs.
 
-use crate::frames::{latin, why_word};
-use crate::history::Entry;
-use crate::ring::Piece;
+use crate::frames::latin;
 use miniserde::{Serialize, json};
+use sai_core::console::{Entry, Piece};
 
 /// One entry, as programs read it: what is not said is absent.
 #[derive(Serialize)]
@@ -29,7 +28,7 @@ pub fn json(console: &str, entry: &Entry) -> String {
         console,
         what: "",
         offset: entry.offset(),
-        ns: crate::history::stamp(entry),
+        ns: entry.ns(),
         bytes: None,
         lost: None,
         why: None,
@@ -40,7 +39,7 @@ pub fn json(console: &str, entry: &Entry) -> String {
     match entry {
         Entry::Came(Piece::Bytes { bytes, .. }) => (line.what, line.bytes) = ("bytes", Some(latin(bytes))),
         Entry::Came(Piece::Lost { lost, why, .. }) => {
-            (line.what, line.lost, line.why) = ("lost", *lost, Some(why_word(*why)));
+            (line.what, line.lost, line.why) = ("lost", *lost, Some(why.word()));
         }
         Entry::Came(Piece::Unplugged { .. }) => line.what = "unplugged",
         Entry::Came(Piece::Back { tty, .. }) => (line.what, line.tty) = ("back", Some(tty.as_str())),
@@ -58,10 +57,10 @@ pub fn notice(console: &str, entry: &Entry) -> Option<String> {
     match entry {
         Entry::Came(Piece::Bytes { .. }) | Entry::Sent { .. } => None,
         Entry::Came(Piece::Lost { lost: None, why, .. }) => {
-            Some(format!("{place}: bytes may be missing ({})", why_word(*why)))
+            Some(format!("{place}: bytes may be missing ({})", why.word()))
         }
         Entry::Came(Piece::Lost { lost: Some(lost), why, .. }) => {
-            Some(format!("{place}: {lost} {} ({})", plural(*lost), why_word(*why)))
+            Some(format!("{place}: {lost} {} ({})", plural(*lost), why.word()))
         }
         Entry::Came(Piece::Unplugged { .. }) => Some(format!("{place}: unplugged")),
         Entry::Came(Piece::Back { tty, .. }) => Some(format!("{place}: back as {tty}")),

@@ -8,3 +8,13 @@ pub fn tell(text: &str) {
     let text = format!("sai-buddy: {}\n", escape::lines(text.trim_end()));
     let _ = io::stderr().write_all(text.as_bytes());
 }
+
+/// Exit status: Sai has found a mistake of its own, in a build for tests.
+const EXIT_BUG: i32 = 70;
+
+/// A machine of the core has found something that cannot be, and somebody was told. It goes on; tests end with it.
+pub fn end_of_tests() {
+    if cfg!(debug_assertions) {
+        std::process::exit(EXIT_BUG);
+    }
+}

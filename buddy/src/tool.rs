@@ -5,6 +5,7 @@
 //! and takes the pty away when the tool, or whoever started it, has ended.
 
 use crate::frames::Asked;
+use crate::stop::Stop;
 use crate::visit::Visit;
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, waitpid};
 use std::ffi::{OsStr, OsString};
@@ -57,7 +58,9 @@ pub fn run_held(
     let (told, _tty) = visit.answer(&Asked { console: console.map(Into::into), ..Asked::new("tool") })?;
     let path = told.path.unwrap_or_default();
     let words: Vec<OsString> = argv.iter().map(|word| with_tty(word, &path)).collect();
-    let status = run_whole(&words, limit, says);
+    let status = run_whole(&words, limit, says, visit.stop());
+    // Where it was broken off the owner sees that by our end, and does not take the board's mode for known.
+    visit.stop().check()?;
     // It is taken away from it in any case.
     let (told, _) = visit.answer(&Asked::new("tool-ended"))?;
     Ok(Ended { status: status?, unread: told.unread.unwrap_or(0) })
@@ -76,8 +79,8 @@ fn with_tty(word: &OsStr, path: &str) -> OsString {
     OsString::from_vec(whole)
 }
 
-/// Runs a command up to its end or the limit, after which neither it nor anything that it has started is left.
-fn run_whole(words: &[OsString], limit: Duration, says: Stdio) -> io::Result<Option<ExitStatus>> {
+/// Runs a command up to its end, the limit or the word to stop, after which neither it nor anything that it has started is left.
+fn run_whole(words: &[OsString], limit: Duration, says: Stdio, stop: &Stop) -> io::Result<Option<ExitStatus>> {
     let (program, arguments) = words.split_first().ok_or_else(|| io::Error::other("expected a command"))?;
     // What leaves its parents behind becomes ours. What we have started before, as an owner of the board, is no part of it.
     set_child_subreaper(Some(getpid()))?;
@@ -91,7 +94,11 @@ fn run_whole(words: &[OsString], limit: Duration, says: Stdio) -> io::Result<Opt
         match child.try_wait()? {
             Some(status) => break Some(status),
             None if began.elapsed() >= limit => break None,
-            None => thread::sleep(LOOK),
+            None => {
+                if stop.wait(LOOK) {
+                    break None;
+                }
+            }
         }
     };
     let began = Instant::now();
@@ -100,6 +107,9 @@ fn run_whole(words: &[OsString], limit: Duration, says: Stdio) -> io::Result<Opt
             return Err(io::Error::other("processes of the tool cannot be killed"));
         }
         thread::sleep(LOOK);
+    }
+    if status.is_none() {
+        stop.check()?;
     }
     Ok(status)
 }

@@ -5,6 +5,7 @@ use crate::frames::{self, Asked, Heard, Told};
 use crate::guard;
 use crate::link::Link;
 use crate::owner;
+use crate::stop::{self, Stop};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::ffi::OsString;
 use std::fs::File;
@@ -18,6 +19,8 @@ use std::time::{Duration, Instant};
 /// Time within which an owner or guard that was started listens, and one that was asked answers: those before may have to be waited
 /// for, and machines stand still at times.
 const BEGINS: Duration = Duration::from_secs(30);
+/// Time for which one who is to stop waits for the end of what is being moved.
+const MOVED: Duration = Duration::from_secs(10);
 /// Time between two looks whether one that begins listens.
 const LOOK: Duration = Duration::from_millis(5);
 /// Bytes of what one that did not begin has said.
@@ -32,12 +35,37 @@ pub struct Whose {
     pub board: String,
     /// The directory of sockets.
     pub directory: PathBuf,
+    /// What becomes its owner, and the guard, where there is none.
+    pub begins: Begins,
+}
+
+/// What is started to be the owner of a board, or the guard of all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Begins {
+    /// Nothing: somebody else sees to them, and whoever comes while there is none is told so.
+    Never,
+    /// The program that we are.
+    Ourselves,
+    /// A program, with the first words of its command line; those of `sai-buddy` follow.
+    Program(Vec<OsString>),
+}
+
+impl Begins {
+    /// The beginning of a command line, if something may be started.
+    fn words(&self) -> io::Result<Option<Vec<OsString>>> {
+        Ok(match self {
+            Begins::Never => None,
+            Begins::Ourselves => Some(vec![std::env::current_exe()?.into_os_string()]),
+            Begins::Program(words) => Some(words.clone()),
+        })
+    }
 }
 
 /// A connection to an owner.
 #[derive(Debug)]
 pub struct Visit {
     link: Link,
+    stop: Stop,
 }
 
 impl AsFd for Visit {
@@ -62,13 +90,24 @@ impl Visit {
     /// # Errors
     /// There is none.
     pub fn new(whose: &Whose) -> io::Result<Visit> {
-        Ok(Visit { link: Link::connect(&frames::socket(&whose.directory, &whose.board))? })
+        let link = Link::connect(&frames::socket(&whose.directory, &whose.board))?;
+        Ok(Visit { link, stop: Stop::never() })
     }
 
-    /// Connects to the owner, which is started where there is none, and answers.
+    /// The same, which waits for nothing any more once it is told to stop.
+    pub fn until(self, stop: Stop) -> Visit {
+        Visit { stop, ..self }
+    }
+
+    /// The word that it waits for nothing any more.
+    pub fn stop(&self) -> &Stop {
+        &self.stop
+    }
+
+    /// Connects to the owner, which is started where there is none and that is allowed, and answers.
     ///
     /// # Errors
-    /// It does not begin, and says why.
+    /// There is none; it does not begin, and says why.
     pub fn begin(whose: &Whose) -> io::Result<Visit> {
         let answering = || {
             let visit = Visit::new(whose)?;
@@ -78,11 +117,14 @@ impl Visit {
         let began = Instant::now();
         loop {
             let found = match answering() {
-                Err(error) if nobody(&error) => {
-                    begin_guard(&whose.directory)?;
-                    let arguments = owner::arguments(&whose.file, &whose.board, &whose.directory);
-                    start(&arguments, &whose.directory, &whose.board, answering)
-                }
+                Err(error) if nobody(&error) => match whose.begins.words()? {
+                    None => Err(io::Error::new(error.kind(), format!("board {} has no owner", whose.board))),
+                    Some(words) => {
+                        begin_guard(&words, &whose.directory)?;
+                        let arguments = owner::arguments(&whose.file, &whose.board, &whose.directory);
+                        start(&words, &arguments, &whose.directory, &whose.board, answering)
+                    }
+                },
                 other => other,
             };
             match found {
@@ -106,6 +148,7 @@ impl Visit {
         loop {
             match self.link.send(&asked.encode(), &[]) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock && began.elapsed() < BEGINS => {
+                    self.stop.check()?;
                     thread::sleep(Duration::from_millis(1));
                 }
                 other => return other,
@@ -116,8 +159,12 @@ impl Visit {
     /// The next that the owner says, if it says something within this time; what is of no kind that is known is passed over.
     ///
     /// # Errors
-    /// `UnexpectedEof` where the owner is gone.
+    /// `UnexpectedEof` where the owner is gone; it is to stop, and there is nothing to be heard.
     pub fn hear(&self, within: Duration) -> io::Result<Option<(Heard, Vec<OwnedFd>)>> {
+        self.hear_until(within, &self.stop)
+    }
+
+    fn hear_until(&self, within: Duration, stop: &Stop) -> io::Result<Option<(Heard, Vec<OwnedFd>)>> {
         let began = Instant::now();
         loop {
             match self.link.receive() {
@@ -130,8 +177,14 @@ impl Visit {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     let left = within.saturating_sub(began.elapsed());
                     let time = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
-                    match poll(&mut [PollFd::new(&self.link, PollFlags::IN)], Some(&time)) {
+                    let files = [self.link.as_fd()].into_iter().chain(stop.file());
+                    let mut fds: Vec<PollFd<'_>> =
+                        files.map(|file| PollFd::from_borrowed_fd(file, PollFlags::IN)).collect();
+                    match poll(&mut fds, Some(&time)) {
                         Ok(0) if left.is_zero() => return Ok(None),
+                        Ok(_) if fds.get(1).is_some_and(|stop| !stop.revents().is_empty()) => {
+                            return Err(stop::given_up());
+                        }
                         Ok(_) | Err(rustix::io::Errno::INTR) => {}
                         Err(error) => return Err(error.into()),
                     }
@@ -157,8 +210,23 @@ impl Visit {
     /// Why it was refused, or a step could not be done; that the owner is gone.
     pub fn moves(&self, asked: &Asked, reached: &mut dyn FnMut(&str)) -> io::Result<()> {
         self.ask(asked)?;
+        let mut stopped: Option<Instant> = None;
         loop {
-            let Some((Heard::Told(told), _)) = self.hear(BEGINS)? else { continue };
+            let heard = match stopped {
+                None => self.hear(BEGINS),
+                Some(at) if at.elapsed() < MOVED => self.hear_until(MOVED.saturating_sub(at.elapsed()), &Stop::never()),
+                Some(_) => Err(stop::given_up()),
+            };
+            let told = match heard {
+                Ok(Some((Heard::Told(told), _))) => told,
+                Ok(_) => continue,
+                // The owner goes on to the end of it, and who comes next could move nothing before.
+                Err(_) if stopped.is_none() && self.stop.said() => {
+                    stopped = Some(Instant::now());
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             match told.t.as_str() {
                 _ if told.to.as_deref() != Some(asked.t.as_str()) && told.t != "refused" => {}
                 "refused" => return Err(io::Error::new(ErrorKind::ResourceBusy, told.why.unwrap_or_default())),
@@ -189,7 +257,7 @@ impl Visit {
 }
 
 /// Sees to it that a guard runs.
-fn begin_guard(directory: &Path) -> io::Result<()> {
+fn begin_guard(words: &[OsString], directory: &Path) -> io::Result<()> {
     let connect = || Link::connect(&guard::socket(directory));
     match connect() {
         Err(error) if nobody(&error) => {}
@@ -197,11 +265,12 @@ fn begin_guard(directory: &Path) -> io::Result<()> {
     }
     let arguments = ["guard".into(), "--run".into(), directory.as_os_str().to_os_string()];
     // No board has this name.
-    start(&arguments, directory, "guard.process", connect).map(drop)
+    start(words, &arguments, directory, "guard.process", connect).map(drop)
 }
 
-/// Starts ourselves with other arguments, to stay when we end, and waits for what is to come of it.
+/// Starts a program, to stay when we end, and waits for what is to come of it.
 fn start<T>(
+    words: &[OsString],
     arguments: &[OsString],
     directory: &Path,
     name: &str,
@@ -209,8 +278,9 @@ fn start<T>(
 ) -> io::Result<T> {
     crate::link::keep_private(directory)?;
     let said = directory.join(format!("{name}.log"));
-    let mut command = Command::new(std::env::current_exe()?);
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&said)?);
+    let (program, first) = words.split_first().ok_or_else(|| io::Error::other("expected a program"))?;
+    let mut command = Command::new(program);
+    command.args(first).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&said)?);
     let mut child = command.spawn()?;
     let began = Instant::now();
     loop {

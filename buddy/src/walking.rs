@@ -4,13 +4,12 @@
 //! left, and which console went quiet, on this board or on another one that has an owner.
 
 use crate::frames::{Asked, Heard as Frame};
-use crate::history::{Entry, stamp};
 use crate::listening::{Event, Listening};
 use crate::ports::{Adapter, Places, adapters};
-use crate::ring::Piece;
 use crate::serial::monotonic_ns;
 use crate::visit::{Visit, Whose};
 use sai_core::bench::{Bench, Board, Console, Line, Supply, Tty, Use};
+use sai_core::console::{Entry, Piece};
 use sai_core::json::{self, Value};
 use std::collections::BTreeSet;
 use std::fs;
@@ -250,7 +249,7 @@ impl Ears {
                     && let Entry::Came(Piece::Bytes { bytes, .. }) = &entry
                     && let Some(console) = heard.get_mut(usize::from(number))
                 {
-                    let count = match stamp(&entry) {
+                    let count = match entry.ns() {
                         ns if ns < begins => &mut console.before,
                         ns if ns < ends => &mut console.during,
                         _ => &mut console.after,

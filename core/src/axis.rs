@@ -62,7 +62,7 @@ pub enum Entry {
 }
 
 /// The clocks of the machine, in nanoseconds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Clock {
     /// CLOCK_MONOTONIC, which all stamps are of. It stands still while the machine sleeps.
     pub monotonic_ns: u64,

@@ -407,6 +407,24 @@ pub struct Health {
     pub within_ms: Millis,
 }
 
+impl Flash {
+    /// The place of this name; an empty one is the first.
+    pub fn target(&self, name: &str) -> Option<&Target> {
+        self.targets.iter().find(|target| name.is_empty() || target.name == name)
+    }
+}
+
+impl Flasher {
+    /// Whether what is flashed like this is found to be there.
+    pub fn verifies(&self) -> bool {
+        match self {
+            Flasher::Uboot(uboot) => uboot.verifies,
+            Flasher::Stm32 | Flasher::Optiboot => true,
+            Flasher::Tool { verifies, .. } => *verifies,
+        }
+    }
+}
+
 impl Bench {
     /// The board of this name.
     pub fn board(&self, name: &str) -> Option<&Board> {
@@ -445,6 +463,18 @@ impl Board {
                 unheld: None,
             })
         })
+    }
+
+    /// The lines that are read, each of a GPIO chip, in file order.
+    pub fn read(&self) -> impl Iterator<Item = &Line> {
+        let read = |line: &&Line| matches!((&line.use_as, &line.wire), (Use::Input { .. }, Wire::Gpio(..)));
+        self.lines.iter().filter(read)
+    }
+
+    /// The channel of a line in the board's logs: behind its consoles, which are those of their numbers.
+    pub fn channel(&self, line: &str) -> Option<u8> {
+        let place = self.lines.iter().position(|other| other.name == line)?;
+        u8::try_from(self.consoles.len() + place).ok()
     }
 
     /// The steps of a sequence with those that it plays in their places, or `None` if there is no such sequence.

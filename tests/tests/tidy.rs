@@ -57,6 +57,7 @@ const MACHINES: &[(&str, &str)] = &[
     ("scheduler", "Scheduler"),
     ("session", "AgentSession"),
     ("sweep", "Sweep"),
+    ("trying", "Trying"),
     ("turns", "Turns"),
     ("watch", "Watch"),
 ];

@@ -5,7 +5,7 @@ use crate::{Failure, print, read, usage};
 use sai_buddy::frames::Asked;
 use sai_buddy::listing;
 use sai_buddy::ports::Places;
-use sai_buddy::visit::{Visit, Whose};
+use sai_buddy::visit::{Begins, Visit, Whose};
 use sai_buddy::walking::{self, Person, Walked};
 use sai_core::bench::{self, Tty};
 use sai_core::escape;
@@ -64,7 +64,12 @@ impl Given {
         walking::cables(person, &find(&bench)?, &places, &mut walked).map_err(trouble)?;
         // Whoever is started by it may be anywhere.
         let path = std::path::absolute(file).map_err(trouble)?;
-        let whose = Whose { file: path.clone().into(), board: name.clone(), directory: self.directory() };
+        let whose = Whose {
+            file: path.clone().into(),
+            board: name.clone(),
+            directory: self.directory(),
+            begins: Begins::Ourselves,
+        };
         if !walked.moved.is_empty() {
             let answer = person.ask(&format!("write that to {shown}? [Y/n]")).map_err(trouble)?;
             if !walking::yes(&answer) {

@@ -5,7 +5,7 @@ use sai_buddy::frames::{Asked, Status};
 use sai_buddy::guard::{self, Said};
 use sai_buddy::link::{self, Link};
 use sai_buddy::ports::Places;
-use sai_buddy::visit::{Visit, Whose};
+use sai_buddy::visit::{Begins, Visit, Whose};
 use sai_buddy::{console, going_on, owner, record, tool};
 use sai_core::bench::milliseconds;
 use std::ffi::OsString;
@@ -180,7 +180,12 @@ impl Given {
         // Whoever is started by it may be anywhere.
         let file = std::path::absolute(file).map_err(trouble)?.into_os_string();
         let directory = self.directory();
-        let whose = Whose { file: file.clone(), board: found.name.clone(), directory: directory.clone() };
+        let whose = Whose {
+            file: file.clone(),
+            board: found.name.clone(),
+            directory: directory.clone(),
+            begins: Begins::Ourselves,
+        };
         let there = || Visit::new(&whose).map_err(|error| (1, format!("board {board} has no owner: {error}")));
         match name {
             "owner" => {

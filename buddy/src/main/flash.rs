@@ -4,7 +4,7 @@ use crate::commands::{Given, trouble};
 use crate::{Failure, print, read, usage};
 use sai_buddy::delivering::{self, Image};
 use sai_buddy::flash::{Output, Phase};
-use sai_buddy::visit::{Visit, Whose};
+use sai_buddy::visit::{Begins, Visit, Whose};
 use sai_core::bench::{Flash, Target};
 use sai_core::escape;
 use std::ffi::OsString;
@@ -51,7 +51,7 @@ impl Given {
         let Some(how) = &board.flash else {
             return Err((1, format!("board {name} has no \"flash\" in its bench")));
         };
-        if !self.unverified && !delivering::verifies(&how.with) {
+        if !self.unverified && !how.with.verifies() {
             let text = format!("board {name} does not tell whether an image is there: --unverified allows that");
             return Err((1, text));
         }
@@ -66,7 +66,7 @@ impl Given {
         }
         // Whoever is started by it may be anywhere.
         let file = std::path::absolute(file).map_err(trouble)?.into_os_string();
-        let whose = Whose { file, board: board.name.clone(), directory: self.directory() };
+        let whose = Whose { file, board: board.name.clone(), directory: self.directory(), begins: Begins::Ourselves };
         let visit = Visit::begin(&whose).map_err(trouble)?;
         let mut last: Option<Phase> = None;
         let verified = delivering::deliver(&visit, board, how, wanted, &mut |image, output| {

@@ -2,11 +2,13 @@
 
 use crate::commands::{Given, trouble};
 use crate::{Failure, contents, print, read};
-use sai_buddy::delivering::{self, Image};
+use sai_buddy::delivering::Image;
 use sai_buddy::ports::Places;
 use sai_buddy::rehearing;
-use sai_buddy::trying::{self, Found, Wanted, Written};
-use sai_buddy::visit::Whose;
+use sai_buddy::serial::monotonic_ns;
+use sai_buddy::stop::Stop;
+use sai_buddy::trying::{self, Ended, Wanted};
+use sai_buddy::visit::{Begins, Whose};
 use sai_core::axis::{Case, CaseResult, Entry, Mark, What};
 use sai_core::bench::Board;
 use sai_core::escape;
@@ -15,6 +17,7 @@ use sai_core::ordered::Map;
 use sai_core::record::Record;
 use sai_core::repo_spec::{self, RepoSpec};
 use sai_core::trial::{self, Step, Trial, VALUES};
+use sai_core::trying::{Found, Written, fits};
 use std::cell::Cell;
 use std::ffi::OsString;
 use std::fs::File;
@@ -82,9 +85,9 @@ impl Teller {
         self.say(line, &format!("{word} {} - {what}{skip}", self.points), colour);
     }
 
-    fn take(&mut self, written: &Written<'_>) {
+    fn take(&mut self, written: &Written) {
         match written {
-            Written::Data(channel, bytes) if *channel == self.judged => {
+            Written::Record(Record::Data(channel, bytes)) if *channel == self.judged => {
                 self.last.extend_from_slice(bytes);
                 let more = self.last.len().saturating_sub(LAST_BYTES);
                 self.last.drain(..more);
@@ -109,7 +112,7 @@ impl Teller {
                 self.begun = true;
                 self.last.clear();
             }
-            Written::Data(..) | Written::Record(_) | Written::Entry(_) => {}
+            Written::Record(_) | Written::Entry(_) => {}
         }
     }
 
@@ -198,7 +201,7 @@ fn values(trial: &Trial, configuration: String, platform: String) -> Result<Map<
 fn images(trial: &Trial, board: &Board, directory: &Path) -> Result<Vec<Image>, String> {
     let mut images = Vec::new();
     for (target, path) in &trial.images {
-        let how = board.flash.as_ref().and_then(|how| delivering::target(how, target));
+        let how = board.flash.as_ref().and_then(|how| how.target(target));
         let target = how.ok_or_else(|| format!("board {} has no target {target:?}", board.name))?;
         let image = Image::read(&directory.join(path), target);
         images.push(image.map_err(|failure| failure.text)?);
@@ -239,7 +242,7 @@ impl Given {
         })?;
         let (trial, configuration, platform) =
             wanted(&spec, &configuration.to_string_lossy()).map_err(|text| (1, format!("{named}: {text}")))?;
-        trying::fits(&trial, board).map_err(|text| (1, format!("{named}: {text}")))?;
+        fits(&trial, board).map_err(|text| (1, format!("{named}: {text}")))?;
         let values = values(&trial, configuration, platform).map_err(wrong)?;
         let first = board.consoles.first().map(|console| console.name.as_str()).unwrap_or_default();
         let console = trial.console.as_deref().unwrap_or(first);
@@ -257,10 +260,12 @@ impl Given {
         let mut kept = self.record.as_ref().map(File::create).transpose().map_err(trouble)?;
         // Whoever is started by it may be anywhere.
         let file = std::path::absolute(file).map_err(trouble)?.into_os_string();
-        let whose = Whose { file, board: board.name.clone(), directory: self.directory() };
-        let wanted = Wanted { whose, board: board.clone(), places: Places::default(), trial, images, values };
+        let whose = Whose { file, board: board.name.clone(), directory: self.directory(), begins: Begins::Ourselves };
+        let (board, places, cancel) = (board.clone(), Places::default(), Stop::never());
+        let began_ns = monotonic_ns();
+        let wanted = Wanted { whose, board, places, trial, images, values, first_step: 0, began_ns, cancel };
         let last = Cell::new(0);
-        let mut log = |micros: u64, written: &Written<'_>| -> io::Result<()> {
+        let mut log = |micros: u64, written: &Written| -> io::Result<()> {
             last.set(micros);
             if let Some(kept) = &mut kept {
                 let mut bytes = Vec::new();
@@ -270,10 +275,13 @@ impl Given {
             teller.take(written);
             Ok(())
         };
-        let found = trying::run(wanted, &|| false, &mut log);
-        // Nobody stops it but who kills it.
-        let found = found.ok_or_else(|| (1, "it was given up".to_string()))?;
-        let ended = log(last.get(), &Written::Record(&Record::Verdict(verdict(&found))));
+        let found = match trying::run(wanted, &mut log) {
+            Ended::Found(found) => found,
+            Ended::Busy(why) => Found::infra(why, 0),
+            // Nobody stops it but who kills it.
+            Ended::GivenUp => return Err((1, "it was given up".to_string())),
+        };
+        let ended = log(last.get(), &Written::Record(Record::Verdict(verdict(&found))));
         let status = teller.found(&found)?;
         ended.and_then(|()| kept.as_ref().map_or(Ok(()), File::sync_all)).map_err(trouble)?;
         Ok(status)

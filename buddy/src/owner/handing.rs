@@ -2,8 +2,9 @@
 
 use crate::desk::Mode;
 use crate::frames;
-use crate::history::{Entry, History};
+use crate::history::History;
 use miniserde::{Deserialize, Serialize, json};
+use sai_core::console::Entry;
 use std::io::{self, ErrorKind};
 
 /// What is known, before the entries of all consoles.
@@ -95,7 +96,7 @@ pub fn decode(mut bytes: &[u8]) -> io::Result<(Known, Vec<Vec<Entry>>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ring::{Piece, Why};
+    use sai_core::console::{Piece, Why};
 
     #[test]
     fn what_is_known_goes_on_and_what_is_cut_does_not() {

@@ -2,15 +2,15 @@
 //! in its place for a while.
 
 use crate::frames;
-use crate::history::{Entry, History};
+use crate::history::History;
 use crate::pacing::{self, Pacing};
-use crate::ring::Piece;
 use crate::serial::{Serial, monotonic_ns};
 use rustix::fs::{Mode, OFlags, fcntl_setfl, open};
 use rustix::io::Errno;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use sai_core::bench::{Console, Parity};
+use sai_core::console::{Entry, Piece};
 use sai_core::limits::Millis;
 use std::fs::File;
 use std::io;

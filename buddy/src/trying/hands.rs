@@ -1,11 +1,15 @@
 //! What a trial wants done at its board → the same done through the board's owner, by a thread of its own: whoever listens does not
 //! wait for a loader.
 
-use crate::delivering::{self, Delivered, Image};
+use crate::delivering::{self, Image};
 use crate::flash::{self, Failure};
 use crate::frames::{Asked, Heard, SEND_BYTES, latin};
+use crate::stop::{self, Stop};
 use crate::visit::{Visit, Whose};
+use rustix::event::{PollFd, PollFlags, poll};
 use sai_core::bench::{Board, Flash};
+use sai_core::trying::{Delivered, Way};
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -21,8 +25,8 @@ const SENT: Duration = Duration::from_secs(60);
 pub enum Order {
     /// The images are to get onto the board.
     Flash(Vec<Image>),
-    /// A mode is to be reached, or a sequence to be played: `mode` or `play`, and its name.
-    Move(&'static str, String),
+    /// Lines are to be moved.
+    Move(Way),
     /// Bytes are to go to a console.
     Send(String, Vec<u8>),
 }
@@ -35,7 +39,7 @@ pub enum Report {
     /// The images are there, or are not.
     Flashed(Result<Delivered, Failure>),
     /// Lines were moved.
-    Moved(&'static str, String, io::Result<()>),
+    Moved(io::Result<()>),
     /// Bytes went out.
     Sent(io::Result<()>),
 }
@@ -47,16 +51,18 @@ pub struct Hands {
     reports: Receiver<Report>,
     /// Readable where there is a report.
     woken: UnixStream,
+    /// Orders that have no last report yet.
+    waiting: Cell<usize>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Hands {
-    /// Takes hold of a board.
+    /// Takes hold of a board, until they are told to stop: what is under way is broken off then, and nothing else is begun.
     ///
     /// # Errors
-    /// It has no owner that begins, or somebody else writes to it.
-    pub fn new(whose: &Whose, board: Board) -> io::Result<Hands> {
-        let visit = Visit::begin(whose)?;
+    /// It has no owner that begins; `ResourceBusy` where somebody else writes to it.
+    pub fn new(whose: &Whose, board: Board, stop: Stop) -> io::Result<Hands> {
+        let visit = Visit::begin(whose)?.until(stop);
         visit.answer(&Asked { name: Some(sai_core::judge::WRITER.into()), ..Asked::new("claim") })?;
         let (give, orders) = channel();
         let (tell, reports) = channel();
@@ -73,13 +79,15 @@ impl Hands {
                 carry_out(&visit, &board, order, &report);
             }
         })?;
-        Ok(Hands { orders: Some(give), reports, woken, thread: Some(thread) })
+        Ok(Hands { orders: Some(give), reports, woken, waiting: Cell::new(0), thread: Some(thread) })
     }
 
     /// Has something done, after what was asked for before.
     pub fn ask(&self, order: Order) {
-        if let Some(orders) = &self.orders {
-            let _ = orders.send(order);
+        if let Some(orders) = &self.orders
+            && orders.send(order).is_ok()
+        {
+            self.waiting.set(self.waiting.get() + 1);
         }
     }
 
@@ -92,7 +100,28 @@ impl Hands {
     pub fn report(&self) -> Option<Report> {
         let mut bytes = [0; 64];
         let _ = rustix::io::read(&self.woken, &mut bytes);
-        self.reports.try_recv().ok()
+        self.took(self.reports.try_recv().ok())
+    }
+
+    fn took(&self, report: Option<Report>) -> Option<Report> {
+        if report.as_ref().is_some_and(|report| !matches!(report, Report::Flashing(..))) {
+            self.waiting.set(self.waiting.get().saturating_sub(1));
+        }
+        report
+    }
+
+    /// Waits until all is done that was asked for, or this word is said: whether it was before.
+    pub fn wait(&self, word: &Stop) -> bool {
+        while self.waiting.get() > 0 {
+            let files = [self.woken()].into_iter().chain(word.file());
+            let mut fds: Vec<PollFd<'_>> = files.map(|file| PollFd::from_borrowed_fd(file, PollFlags::IN)).collect();
+            let _ = poll(&mut fds, None);
+            while self.report().is_some() {}
+            if self.waiting.get() > 0 && word.said() {
+                return true;
+            }
+        }
+        false
     }
 }
 
@@ -106,27 +135,37 @@ impl Drop for Hands {
 }
 
 fn carry_out(visit: &Visit, board: &Board, order: Order, report: &dyn Fn(Report)) {
+    if visit.stop().said() {
+        return report(match order {
+            Order::Flash(_) => Report::Flashed(Err(Failure::new(flash::Whose::Tool, stop::given_up().to_string()))),
+            Order::Move(_) => Report::Moved(Err(stop::given_up())),
+            Order::Send(..) => Report::Sent(Err(stop::given_up())),
+        });
+    }
     let claim = |name: &str| visit.answer(&Asked { name: Some(name.into()), ..Asked::new("claim") }).map(drop);
     report(match order {
         Order::Flash(images) => {
             let how: Option<&Flash> = board.flash.as_ref();
             let flashed = match how {
                 Some(how) => delivering::bring(visit, board, how, images, &mut |image, output| {
-                    report(Report::Flashing(image.path.display().to_string(), output.clone()));
+                    report(Report::Flashing(image.name.clone(), output.clone()));
                 }),
-                None => Err(Failure { whose: flash::Whose::Tool, text: "the board has no \"flash\"".into() }),
+                None => Err(Failure::new(flash::Whose::Tool, "the board has no \"flash\"")),
             };
             // What is sent from here on is the judge's.
             let flashed = flashed.and_then(|flashed| match claim(sai_core::judge::WRITER) {
                 Ok(()) => Ok(flashed),
-                Err(error) => Err(Failure { whose: flash::Whose::Wiring, text: error.to_string() }),
+                Err(error) => Err(Failure::new(flash::Whose::Wiring, error.to_string())),
             });
             Report::Flashed(flashed)
         }
-        Order::Move(word, name) => {
-            let asked = Asked { name: Some(name.clone()), ..Asked::new(word) };
-            let moved = visit.moves(&asked, &mut |_| {});
-            Report::Moved(word, name, moved)
+        Order::Move(way) => {
+            let (word, name) = match way {
+                Way::Mode(name) => ("mode", name),
+                Way::Play(name) => ("play", name),
+            };
+            let asked = Asked { name: Some(name), ..Asked::new(word) };
+            Report::Moved(visit.moves(&asked, &mut |_| {}))
         }
         Order::Send(console, bytes) => Report::Sent(send(visit, &console, &bytes)),
     });

@@ -66,17 +66,20 @@ impl Line {
 }
 
 impl Watch {
-    /// Watches the lines of a board that are read; `channel` gives each its number in the log.
+    /// Watches the lines of a board that are read.
     ///
     /// # Errors
     /// A line is in use, or is none.
-    pub fn new(board: &Board, places: &Places, channel: impl Fn(&str) -> u8) -> io::Result<Watch> {
+    pub fn new(board: &Board, places: &Places) -> io::Result<Watch> {
         let mut groups = Vec::new();
         for group in lines::read(board) {
             let named = |error: io::Error| io::Error::new(error.kind(), format!("lines {}: {error}", group.name));
             let inputs = lines::inputs(&group, places).map_err(named)?;
-            let line = |name: &str| Line { channel: channel(name), second: 0, edges: 0, left_out: 0, last: 0 };
-            let lines = group.lines.iter().map(|one| line(&one.name)).collect();
+            let line = |name: &str| {
+                let channel = board.channel(name).ok_or_else(|| io::Error::other(format!("no line {name}")))?;
+                Ok(Line { channel, second: 0, edges: 0, left_out: 0, last: 0 })
+            };
+            let lines = group.lines.iter().map(|one| line(&one.name)).collect::<io::Result<_>>()?;
             groups.push(Group { inputs, lines });
         }
         Ok(Watch { groups })

@@ -8,7 +8,7 @@ use sai_buddy::frames::Asked;
 use sai_buddy::guard::Said;
 use sai_buddy::keeping::Thing;
 use sai_buddy::link::{Link, Listener};
-use sai_buddy::visit::{Visit, Whose};
+use sai_buddy::visit::{Begins, Visit, Whose};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
@@ -267,8 +267,13 @@ fn a_list_says_who_owns_a_board_and_who_uses_it() {
     };
     let list = || rig.well(&[&rig.file(), "list"]);
     assert!(list().ends_with(&now("")), "{}", list());
-    let visit =
-        Visit::new(&Whose { file: rig.file().into(), board: "b".into(), directory: rig.sockets() }).expect("an owner");
+    let visit = Visit::new(&Whose {
+        file: rig.file().into(),
+        board: "b".into(),
+        directory: rig.sockets(),
+        begins: Begins::Ourselves,
+    })
+    .expect("an owner");
     visit.answer(&Asked { name: Some("flash".into()), ..Asked::new("claim") }).expect("granted");
     assert!(list().ends_with(&now(", in use: flash")), "{}", list());
     fs::remove_file(rig.link(1)).expect("removed");

@@ -3,9 +3,9 @@
 use crate::line::image;
 use crate::pty::Pty;
 use sai_buddy::ports::{Places, find};
-use sai_buddy::ring::{Piece, Why};
 use sai_buddy::serial::Serial;
 use sai_core::bench::{Console, Flow, Parity, Settings, Tty};
+use sai_core::console::{Piece, Why};
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::symlink;

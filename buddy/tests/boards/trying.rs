@@ -6,8 +6,7 @@ use crate::pty::{Pty, Served};
 use crate::rig::{LONG, Rig};
 use crate::rom::Rom;
 use sai_buddy::frames::{Asked, Heard};
-use sai_buddy::history::stamp;
-use sai_buddy::visit::{Visit, Whose};
+use sai_buddy::visit::{Begins, Visit, Whose};
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -260,7 +259,7 @@ fn nothing_is_older_than_a_moment_that_was_told_before_it() {
     let mut rig = Rig::new("moments", 2, "\"baud\": 115200");
     rig.start_owner();
     let (file, directory) = (rig.file().into(), rig.sockets());
-    let visit = Visit::new(&Whose { file, board: "b".into(), directory }).expect("an owner");
+    let visit = Visit::new(&Whose { file, board: "b".into(), directory, begins: Begins::Ourselves }).expect("an owner");
     visit.answer(&Asked { kept: Some(true), ..Asked::new("listen") }).expect("heard");
     let ends = Arc::new(AtomicBool::new(false));
     let writers: Vec<_> = rig.ptys.iter().map(|pty| pty.master.try_clone().expect("a copy")).collect();
@@ -290,7 +289,7 @@ fn nothing_is_older_than_a_moment_that_was_told_before_it() {
             }
             Some((Heard::Entry(_, entry), _)) => {
                 entries += 1;
-                assert!(stamp(&entry) >= last, "{} after the moment {last}", stamp(&entry));
+                assert!(entry.ns() >= last, "{} after the moment {last}", entry.ns());
             }
             None => {}
         }
