@@ -6,6 +6,7 @@ mod avr;
 mod booting;
 mod console;
 mod delivering;
+mod esp;
 mod giving_up;
 mod guest;
 mod line;

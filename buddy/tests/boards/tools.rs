@@ -158,23 +158,22 @@ fn a_client_that_is_killed_takes_its_tools_tty_along_and_an_update_waits_for_tha
     });
 }
 
-/// PyPI's stm32loader of a fixed version, where the tests before have put it, or put there now.
-fn stm32loader() -> PathBuf {
-    const VERSIONS: [&str; 3] = ["stm32loader==0.7.1", "pyserial==3.5", "progress==1.6.1"];
+/// What PyPI has of fixed versions, where the tests before have put it, or put there now.
+pub fn pypi(name: &str, versions: &[&str]) -> PathBuf {
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
     fs::create_dir_all(&target).expect("a directory");
-    let place = target.canonicalize().expect("a directory").join("stm32loader");
+    let place = target.canonicalize().expect("a directory").join(name);
     let install = "test -e \"$1/there\" || { timeout 300 python3 -m pip install --quiet --disable-pip-version-check \
         --root-user-action=ignore --no-deps --target \"$@\" && touch \"$1/there\"; }";
     let mut command = Command::new("flock");
-    command.arg(place.with_extension("lock")).args(["sh", "-c", install, "sh"]).arg(&place).args(VERSIONS);
+    command.arg(place.with_extension("lock")).args(["sh", "-c", install, "sh"]).arg(&place).args(versions);
     well(&command.output().expect("flock"));
     place
 }
 
 #[test]
 fn pypis_stm32loader_writes_and_reads_back_through_the_owner() {
-    let library = stm32loader();
+    let library = pypi("stm32loader", &["stm32loader==0.7.1", "pyserial==3.5", "progress==1.6.1"]);
     let image = image(4_000);
     let mut rig = Rig::new("stm32loader", 1, "\"baud\": 115200");
     let file = rig.top.join("image.bin");
