@@ -19,12 +19,14 @@
 //! | `cgroups` | the cgroups that it is in, and that hold it to its limits, one a line |
 //! | `container.err` | what the container's runner had to say |
 //! | `boot` | the boot of the machine in which it was made |
+//! | `ending` | the log's last record is its verdict, and all is being made durable, or could not be |
 //! | `ended` | the log's last record is its verdict, and all of log and artifacts is durable |
 //!
 //! **What may be told before it is durable here**: of a job that runs, everything, for it does not outlive its machine. After a
 //! power cut its attempt is given up, whatever is left of its log; the master goes on from nothing that it has not got. Of one
 //! that has ended everything is synced, once, before its verdict is told; then it is sent to its end after any power cut. So
-//! none of the other files needs to be durable: they are of no use to anybody in another boot.
+//! none of the other files needs to be durable: they are of no use to anybody in another boot. Once, since a disk that has failed
+//! to flush may have lost what it was given, and says nothing of it at the next flush (fsync(2)): then the attempt is given up.
 
 use crate::cgroup;
 use crate::clean_start;
@@ -69,6 +71,10 @@ pub const WENT_DOWN: &str = "the machine went down while the job ran";
 pub const NO_ROOM: &str = "no room on the disk of the agent for the end of the job's log";
 /// What tells that, beside the log.
 const GAVE_UP: &str = "no-room";
+/// What tells that an attempt's end is being made durable.
+const ENDING: &str = "ending";
+/// What is said of an attempt whose disk could not, or may not, have taken its end.
+pub const UNFLUSHED: &str = "the disk of the agent may not have taken all of the job's log and files";
 /// Time a supervisor is given to end its job by itself before it is killed.
 const VANISH_TIME: Duration = Duration::from_secs(15);
 
@@ -375,14 +381,28 @@ impl JobDirectory {
         }
     }
 
-    /// Makes durable all that the master may be told of an attempt whose verdict stands in its log, and then that it is.
+    /// Makes durable all that the master may be told of an attempt whose verdict stands in its log, and then that it is. It can be
+    /// tried once.
     pub(crate) fn set_ended(&self) -> io::Result<()> {
+        let ending = self.path.join(ENDING);
+        File::create_new(&ending)?;
         sync_files(&self.path.join("spool"))?;
         sync_files(&self.path.join("artifacts"))?;
         sync_directory(&self.path)?;
         sync_directory(&self.path.join(".."))?;
-        File::create(self.path.join("ended"))?;
+        fs::rename(ending, self.path.join("ended"))?;
         sync_directory(&self.path)
+    }
+
+    /// Whether making it durable was begun, and did not come to its end.
+    fn is_unflushed(&self) -> bool {
+        self.path.join(ENDING).exists()
+    }
+
+    /// The last line that its supervisor has left.
+    fn last_words(&self) -> Option<String> {
+        let words = read_small(&self.path.join("supervisor.err")).unwrap_or_default();
+        words.lines().rfind(|line| !line.trim().is_empty()).map(str::to_owned)
     }
 
     /// Leaves word that there is no room for the last records. A name is changed for it, which takes no room itself; nobody
@@ -556,7 +576,8 @@ fn ask_to_vanish(directory: &JobDirectory, time: Duration) {
 /// the verdict `Infra`. An attempt that has its verdict is left as it is.
 ///
 /// # Errors
-/// `WouldBlock` when the supervisor lives, `InvalidData` when the attempt went down with its machine; else the disk's.
+/// `WouldBlock` when the supervisor lives, `InvalidData` when the attempt went down with its machine or may not be durable; else the
+/// disk's.
 pub fn bury(directory: &JobDirectory, why: &str) -> io::Result<()> {
     reap();
     if directory.ended() {
@@ -567,14 +588,17 @@ pub fn bury(directory: &JobDirectory, why: &str) -> io::Result<()> {
         return Err(invalid(WENT_DOWN));
     }
     let unkillable = directory.sweep()?;
+    if directory.is_unflushed() {
+        let why = directory.last_words().unwrap_or_else(|| "its supervisor was killed".to_owned());
+        return Err(invalid(format!("{UNFLUSHED}: {why}")));
+    }
     let spool = directory.path.join("spool");
     let tail = recover(&spool)?;
     settle_artifacts(&directory.path.join("artifacts"), tail.artifact)?;
     if !tail.verdict {
         let mut records = Vec::new();
-        let last_words = read_small(&directory.path.join("supervisor.err")).unwrap_or_default();
-        if let Some(line) = last_words.lines().rfind(|line| !line.trim().is_empty()) {
-            encode(&Record::Note(line.to_string()), tail.micros, &mut records);
+        if let Some(line) = directory.last_words() {
+            encode(&Record::Note(line), tail.micros, &mut records);
         }
         if unkillable > 0 {
             let note = format!("{unkillable} processes of the job could not be killed");

@@ -88,6 +88,11 @@ impl Process {
         let _ = self.child.wait();
     }
 
+    /// How it has ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
     /// Waits until it ends by itself.
     pub fn wait(&mut self) -> ExitStatus {
         let until = Instant::now() + PATIENCE;

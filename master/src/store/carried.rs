@@ -7,14 +7,14 @@
 use super::Change;
 use super::StoreError;
 use super::files::Paths;
-use super::index::Index;
+use super::index::{Index, is_full};
 use super::keys::{Kind, parse};
 use super::ledger::Ledger;
 use miniserde::{Deserialize, Serialize, json};
 use sai_agent::durable::sync_paths;
 use sai_core::job::EventId;
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Bytes of saifile and plan together that are carried: nearly all are far smaller, and those that are not would be most of the
@@ -90,7 +90,7 @@ pub(super) fn settle(paths: &Paths, ledger: &Ledger) -> Result<(), StoreError> {
     }
 }
 
-/// Returns the events that have lines; all of their files are durable then.
+/// Returns the events that have lines and whose files are durable now.
 fn write_again(paths: &Paths, index: &Index) -> Result<Vec<EventId>, StoreError> {
     let failed = |path: &Path, error: io::Error| StoreError::disk(path, "write", &error);
     let mut found = Vec::new();
@@ -104,26 +104,30 @@ fn write_again(paths: &Paths, index: &Index) -> Result<Vec<EventId>, StoreError>
         }
         Ok(())
     })?;
-    let events: Vec<EventId> = found.iter().map(|(event, _)| *event).collect();
-    if events.is_empty() {
-        return Ok(events);
+    if found.is_empty() {
+        return Ok(Vec::new());
     }
     // Of a state that was put back from its journal, or imported, that is all there is.
     super::files::make_directory(&paths.saifiles()).map_err(|error| failed(&paths.saifiles(), error))?;
+    let mut events = Vec::new();
     for (event, line) in found {
+        let mut written = true;
         // Of one that was deleted nothing is wanted.
-        if !index.contains(Kind::Event, event)? {
-            continue;
-        }
-        for (path, text) in files(paths, event).into_iter().zip([line.saifile, line.plan]) {
+        let wanted = index.contains(Kind::Event, event)?;
+        for (path, text) in files(paths, event).into_iter().zip([line.saifile, line.plan]).filter(|_| wanted) {
             let Some(text) = text else { continue };
-            let there = match fs::read(&path) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(&path, error)),
-                there => there.is_ok_and(|bytes| bytes == text.as_bytes()),
-            };
-            if !there {
-                paths.write(&path, text.as_bytes()).map_err(|error| failed(&path, error))?;
+            // Also where it is as it should be: after a flush that failed only the page cache may have it, and no other flush
+            // would write it.
+            match Paths::show(&path, text.as_bytes()) {
+                // It stays carried: the next start tries again.
+                Err(error) if is_full(&error) && fs::read(&path).is_ok_and(|bytes| bytes == text.as_bytes()) => {
+                    written = false;
+                }
+                shown => shown.map_err(|error| failed(&path, error))?,
             }
+        }
+        if written {
+            events.push(event);
         }
     }
     sync(paths, &events).map_err(|error| failed(&paths.saifiles(), error))?;

@@ -262,7 +262,7 @@ impl Paths {
     }
 
     /// Writes a saifile or plan; whole for whoever reads it, and lost with the power.
-    fn show(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn show(path: &Path, bytes: &[u8]) -> io::Result<()> {
         Self::draft(path, bytes)?;
         fs::rename(temporary(path), path)
     }

@@ -10,8 +10,10 @@ pub(super) mod snapshot;
 pub(super) mod survey;
 
 use super::files::{make_directory, sync_directory};
+use super::index::is_full;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read as _};
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -130,16 +132,26 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Goes on behind line `last`, which ends at byte `length` of the segment that begins with line `first`.
+    /// Goes on behind line `last`, the last of the group in bytes `group` of the segment that begins with line `first`.
     ///
     /// # Errors
     /// The disk's.
-    pub(super) fn resume(directory: &Path, first: u64, length: u64, last: u64) -> io::Result<Self> {
+    pub(super) fn resume(directory: &Path, first: u64, group: Range<u64>, last: u64) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).open(path(directory, Role::Segment, first))?;
+        let length = group.end;
         if file.metadata()?.len() != length {
             file.set_len(length)?;
         }
-        // What a killed process wrote is in the page cache, and not durable before this.
+        // What a killed process wrote is in the page cache, and not durable before this. Had its flush failed, the pages would
+        // be taken for clean and stay there alone (fsync(2)), so they are written once more. Every group before it is durable, or
+        // it would not have been followed.
+        let mut bytes = vec![0; usize::try_from(length.saturating_sub(group.start)).unwrap_or(usize::MAX)];
+        file.read_exact_at(&mut bytes, group.start)?;
+        match file.write_all_at(&bytes, group.start) {
+            // Few file systems need room for that, and a full disk is no reason not to start.
+            Err(error) if is_full(&error) => {}
+            written => written?,
+        }
         file.sync_data()?;
         Ok(Self { directory: directory.to_path_buf(), file, first, length, next: last.saturating_add(1), check: 0 })
     }

@@ -406,7 +406,8 @@ fn go_on(
         }
     }
     if let Some(last) = last.filter(|_| damaged.is_empty() && plan.journal_whole) {
-        let journal = Journal::resume(&pieces.directory, last.number, last.whole, last.last).map_err(failed)?;
+        let journal =
+            Journal::resume(&pieces.directory, last.number, last.group..last.whole, last.last).map_err(failed)?;
         return Ok((journal, newest));
     }
     // Behind all lines and names there are, so that none of them is written over.

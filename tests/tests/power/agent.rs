@@ -19,15 +19,15 @@ const PUSHES: u64 = 9;
 /// Lines that each job prints.
 const LINES: usize = 2500;
 
-struct Machine<'a> {
-    world: &'a World,
-    disk: Disk,
+pub(super) struct Machine<'a> {
+    pub(super) world: &'a World,
+    pub(super) disk: Disk,
     boots: u64,
-    agent: Process,
+    pub(super) agent: Process,
 }
 
 impl<'a> Machine<'a> {
-    fn new(world: &'a mut World) -> Option<Self> {
+    pub(super) fn new(world: &'a mut World) -> Option<Self> {
         let disk = Disk::mount(&world.agent_state("one"))?;
         let boot = world.directory.join("boot");
         fs::write(&boot, "boot-0\n").expect("written");
@@ -46,7 +46,7 @@ impl<'a> Machine<'a> {
     }
 
     /// All ends at once: what goes first has nothing to say about the end of what goes after it.
-    fn cut(&mut self, random: &mut Random) {
+    pub(super) fn cut(&mut self, random: &mut Random) {
         let kill = |wanted: &dyn Fn(&str) -> bool| {
             for line in self.world.survivors().into_iter().filter(|line| wanted(line)) {
                 let pid = line.split(':').next().and_then(|pid| Pid::from_raw(pid.parse().ok()?)).expect("a process");
@@ -66,7 +66,7 @@ impl<'a> Machine<'a> {
         fs::write(self.world.directory.join("boot"), format!("boot-{}\n", self.boots)).expect("written");
     }
 
-    fn boot(&mut self) {
+    pub(super) fn boot(&mut self) {
         self.agent = self.world.agent_again("one");
     }
 
@@ -90,7 +90,7 @@ fn thaw(pid: Pid) {
     }
 }
 
-fn running(world: &World, id: u64) -> Event {
+pub(super) fn running(world: &World, id: u64) -> Event {
     eventually("both jobs run", || world.event(id).filter(|event| event.jobs.iter().all(|job| job.state == "running")))
 }
 

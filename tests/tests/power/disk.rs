@@ -31,6 +31,11 @@ pub enum Fault {
     Full,
     /// It alone fails (EIO).
     Failure,
+    /// The first flush from then on of a file with this in its path fails (EIO), and what it was to make durable never is,
+    /// although later flushes succeed and all of it can be read: so Linux has it.
+    Flush(&'static str),
+    /// The same, and who asked for it is killed before it hears of that.
+    FlushUnheard(&'static str),
 }
 
 #[derive(Default)]
@@ -95,6 +100,16 @@ impl Content {
 
     fn find(&self, parent: INodeNo, name: &OsStr) -> Option<u64> {
         self.names.get(&(parent.into(), name.to_string_lossy().into_owned())).copied()
+    }
+
+    /// Where a node is, from below the disk's root.
+    fn path(&self, mut number: u64) -> String {
+        let mut path = String::new();
+        while let Some(((parent, name), _)) = self.names.iter().find(|(_, named)| **named == number) {
+            path = format!("/{name}{path}");
+            number = *parent;
+        }
+        path
     }
 
     fn about(&self, number: u64) -> Option<FileAttr> {
@@ -206,10 +221,30 @@ impl Mounted {
             }
             Fault::Full if !room => return Ok(()),
             Fault::Failure if faults.operations > at => return Ok(()),
+            Fault::Flush(_) | Fault::FlushUnheard(_) => return Ok(()),
             Fault::Full | Fault::Failure => {}
         }
         faults.struck = true;
         Err(if fault == Fault::Full { Errno::ENOSPC } else { Errno::EIO })
+    }
+
+    /// Whether a flush of this file, which has been counted, fails.
+    fn fails_to_flush(&self, request: &Request, path: &str) -> bool {
+        let mut faults = locked(&self.1);
+        let fails = match faults.planned {
+            Some((at, Fault::Flush(of) | Fault::FlushUnheard(of))) => {
+                faults.operations >= at && !faults.struck && path.contains(of)
+            }
+            _ => false,
+        };
+        faults.struck |= fails;
+        if fails
+            && let Some((_, Fault::FlushUnheard(_))) = faults.planned
+            && let Some(asks) = Pid::from_raw(request.pid() as i32)
+        {
+            let _ = kill_process(asks, Signal::KILL);
+        }
+        fails
     }
 }
 
@@ -456,7 +491,12 @@ impl Filesystem for Mounted {
             return reply.error(error);
         }
         let mut content = self.lock();
+        let path = content.path(number.into());
         let Some(node) = content.nodes.get_mut(&number.into()) else { return reply.error(Errno::ENOENT) };
+        if self.fails_to_flush(request, &path) {
+            node.dirty.clear();
+            return reply.error(Errno::EIO);
+        }
         node.durable.resize(node.bytes.len(), 0);
         for page in std::mem::take(&mut node.dirty) {
             copy_page(&node.bytes, &mut node.durable, page);

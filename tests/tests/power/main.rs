@@ -5,6 +5,7 @@
 mod agent;
 mod changes;
 mod disk;
+mod failing;
 
 use disk::Disk;
 use sai_tests::process::eventually;

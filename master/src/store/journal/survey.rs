@@ -76,7 +76,8 @@ pub(in crate::store) struct Survey {
     pub bad: u64,
     /// Its length.
     pub bytes: u64,
-    /// Where its last whole group ends.
+    /// Where its last whole group begins, and where it ends.
+    pub group: u64,
     pub whole: u64,
     /// Number of the last line of that group; of a segment without one, of the line before it.
     pub last: u64,
@@ -95,11 +96,11 @@ impl Survey {
     pub(in crate::store) fn of(directory: &Path, role: Role, number: u64) -> Self {
         let path = path(directory, role, number);
         let mut runs: Vec<(u64, u64)> = Vec::new();
-        let (mut bad, mut bytes, mut whole) = (0, 0, 0);
+        let (mut bad, mut bytes, mut begun, mut group, mut whole) = (0, 0, 0, 0, 0);
         let (mut last, mut check) = (if role == Role::Segment { number.saturating_sub(1) } else { 0 }, 0);
         let (mut head, mut ended) = (None::<Head>, None::<u64>);
         let opened = read(&path, &mut |line, end| {
-            bytes = end;
+            let from = std::mem::replace(&mut bytes, end);
             let Some(line) = line else {
                 bad += 1;
                 return;
@@ -108,9 +109,12 @@ impl Survey {
                 Some((_, last)) if last.saturating_add(1) == line.number => *last = line.number,
                 _ => runs.push((line.number, line.number)),
             }
+            if line.place == 1 {
+                begun = from;
+            }
             let begin = runs.last().map_or(line.number, |run| run.0);
             if line.place == line.of && line.number.saturating_add(1) >= begin.saturating_add(line.of) {
-                (whole, last, check) = (end, line.number, line.check);
+                (group, whole, last, check) = (begun, end, line.number, line.check);
             }
             if role == Role::Snapshot && is_frame(line.text) {
                 head = head.take().or_else(|| json::from_str(line.text).ok());
@@ -136,7 +140,7 @@ impl Survey {
             ),
         };
         let numbers = head.map(|head| Numbers { event: head.next_event, job: head.next_job, action: head.next_action });
-        Self { path, number, runs, bad, bytes, whole, last, check, numbers, intact, foreign }
+        Self { path, number, runs, bad, bytes, group, whole, last, check, numbers, intact, foreign }
     }
 }
 
