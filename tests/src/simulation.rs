@@ -1,8 +1,8 @@
 //! Seed → a whole constellation in one thread: the real machines of the core, simulated edges, faults at any moment,
 //! and checks all along.
 //!
-//! The hub, the flushes of its files, the agents' sessions, and of each attempt its run, its sweep and its backlog are the shipped ones. Around them are a virtual clock, links that delay, stall and
-//! break, a master's disk that forgets what was not flushed, job directories and supervisors that outlive their agent.
+//! The hub, the flushes of its files, the agents' sessions, and of each attempt its run, its sweep, its backlog and the fetching of
+//! what it needs are the shipped ones. Around them are a virtual clock, links that delay, stall and break, a master's disk that forgets what was not flushed, job directories and supervisors that outlive their agent.
 //! Same seed, same world. First trouble is made for some virtual minutes; then it stops, and everything must come to
 //! its end.
 
@@ -11,6 +11,8 @@ mod bug;
 mod checks;
 mod disk;
 mod faults;
+mod fetches;
+mod files;
 mod forge;
 mod host;
 mod images;
@@ -132,6 +134,16 @@ pub struct Summary {
     pub full_disks: u64,
     /// Attempts given up since there was no room for their verdict.
     pub given_up: u64,
+    /// Events whose files were flushed.
+    pub flushed_files: u64,
+    /// Events whose files a start wrote again.
+    pub written_again: u64,
+    /// Files of needs that came.
+    pub fetched: u64,
+    /// Tries to fetch one that failed.
+    pub failed_fetches: u64,
+    /// What ended steps had left that was read at a full disk.
+    pub rests: u64,
 }
 
 impl Summary {
@@ -169,6 +181,11 @@ impl Summary {
         self.superseded += other.superseded;
         self.full_disks += other.full_disks;
         self.given_up += other.given_up;
+        self.flushed_files += other.flushed_files;
+        self.written_again += other.written_again;
+        self.fetched += other.fetched;
+        self.failed_fetches += other.failed_fetches;
+        self.rests += other.rests;
     }
 }
 
@@ -195,6 +212,14 @@ enum Event {
     Compared(u64, JobKey, u16),
     /// Few bytes have waited long enough for a flush.
     StoreTick(u64),
+    /// Nothing was written for long enough to flush files of events.
+    LullTick(u64),
+    /// Files of events were flushed.
+    FilesFlushed(u64, Vec<EventId>),
+    /// An agent asks for a file of needs, or for more of it.
+    Fetch(usize, u64, JobKey),
+    /// A file of needs is to be asked for again.
+    FetchTick(usize, u64, JobKey),
     /// A job directory's supervisor is to be started.
     Spawn(usize, u64, JobKey),
     /// A supervisor writes.
@@ -337,6 +362,10 @@ impl World {
             Event::Flushed(boot, key, stream, length) => self.flushed(boot, key, stream, length),
             Event::Compared(boot, key, stream) => self.compared(boot, key, stream),
             Event::StoreTick(boot) => self.store_tick(boot),
+            Event::LullTick(boot) => self.lull_tick(boot),
+            Event::FilesFlushed(boot, events) => self.files_flushed(boot, events),
+            Event::Fetch(host, boot, key) => self.fetch(host, boot, key),
+            Event::FetchTick(host, boot, key) => self.fetch_tick(host, boot, key),
             Event::Spawn(host, boot, key) => self.spawn(host, boot, key),
             Event::Grow(host, key) => self.grow(host, key),
             Event::Notice(host, boot, key) => self.notice(host, boot, key),

@@ -107,6 +107,11 @@ fn all_worlds_keep_every_promise() {
                 ("pushes that were passed", sum.superseded * 4),
                 ("waits for an agent's disk", sum.full_disks),
                 ("verdicts that found no room", sum.given_up * 20),
+                ("files of events that were flushed", sum.flushed_files),
+                ("files of events that a start wrote again", sum.written_again),
+                ("files of needs that came", sum.fetched),
+                ("tries to fetch a file that failed", sum.failed_fetches),
+                ("what ended steps had left at a full disk", sum.rests),
             ] {
                 assert!(count >= least, "too few {what}: {sum:?}");
             }
@@ -210,6 +215,21 @@ fn a_failed_step_that_is_not_heard_of_is_caught() {
 #[test]
 fn output_that_a_full_disk_loses_is_caught() {
     is_caught(Bug::FullDiskDrops, &["all output"]);
+}
+
+#[test]
+fn files_that_are_carried_too_short_are_caught() {
+    is_caught(Bug::CarriedTooShort, &["plans are kept"]);
+}
+
+#[test]
+fn a_file_of_needs_that_is_never_asked_for_again_is_caught() {
+    is_caught(Bug::FetchNeverRepeated, &["files of needs"]);
+}
+
+#[test]
+fn what_a_step_has_left_that_is_not_read_at_a_full_disk_is_caught() {
+    is_caught(Bug::RestUnread, &["a step's end is heard"]);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::network::{Frame, Side};
 use super::{Bug, Outcome, World};
 use sai_core::job::JobKey;
 use sai_core::matrix::BoardSpec;
+use sai_core::session::AgentSession;
 use sai_core::units::{OfferedBoard, WantedBoard};
 use sai_core::wire::{AgentMessage, Assignment, Units};
 use std::collections::BTreeMap;
@@ -86,7 +87,9 @@ impl World {
             directory.is_some_and(|here| here.supervisor.as_ref().is_none_or(|one| !one.has_ended()))
         };
         let held = here.bench.given.iter().any(|(key, board)| board == name && holds(key));
-        let Some(link) = here.link.filter(|_| here.session.is_some()) else { return };
+        // Before its greeting is answered it says nothing; then it says of all boards how they are.
+        let is_up = here.session.as_ref().is_some_and(AgentSession::is_up);
+        let Some(link) = here.link.filter(|_| is_up) else { return };
         if held && self.bug != Some(Bug::BoardFreeWhileHeld) {
             return;
         }

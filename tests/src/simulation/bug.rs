@@ -50,11 +50,17 @@ pub enum Bug {
     StatusUnheard,
     /// A supervisor drops what finds no room on its disk.
     FullDiskDrops,
+    /// The files of events are called durable without a flush.
+    CarriedTooShort,
+    /// A file of needs that could not be had is not asked for again.
+    FetchNeverRepeated,
+    /// What a step has left is read when there is room for more of what a job prints, and not before.
+    RestUnread,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 25] = [
         Self::AckBeforeFlush,
         Self::NoRewindOnResume,
         Self::DoubleAssignment,
@@ -77,5 +83,8 @@ impl Bug {
         Self::BoardFreeWhileHeld,
         Self::StatusUnheard,
         Self::FullDiskDrops,
+        Self::CarriedTooShort,
+        Self::FetchNeverRepeated,
+        Self::RestUnread,
     ];
 }

@@ -268,7 +268,7 @@ impl World {
                 self.oracle.bound.extend(record.identity.clone().map(|identity| (record.name.clone(), identity)));
                 return Ok(());
             }
-            Row::Event(_) | Row::Tip(..) => return Ok(()),
+            Row::Event(_) | Row::Tip(..) | Row::Files(..) | Row::FilesDurable(_) => return Ok(()),
         };
         if !record.state.ended() {
             return Ok(());
@@ -511,6 +511,7 @@ impl World {
     /// Looks at everything. True when trouble is over and all has come to its end.
     pub(super) fn inspect(&mut self) -> Outcome<bool> {
         self.check_pushes(false)?;
+        self.check_fetches()?;
         let awaited: Vec<_> = self.hosts.iter().filter_map(|host| host.link).collect();
         self.network.sweep(&awaited);
         if let Some(hub) = &self.master.hub {
@@ -596,6 +597,7 @@ impl World {
     /// The last look, when all is quiet.
     pub(super) fn farewell(&mut self) -> Outcome {
         self.check_pushes(true)?;
+        self.check_files_at_end()?;
         for record in &self.oracle.decided {
             self.check_decided(record)?;
         }

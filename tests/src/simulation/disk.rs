@@ -15,6 +15,10 @@ pub(super) enum Row {
     Agent(AgentRecord),
     /// What was seen of a repository's ref.
     Tip(String, RefChange),
+    /// What an event's files hold.
+    Files(EventId, Vec<u8>),
+    /// Files of events that are durable themselves.
+    FilesDurable(Vec<EventId>),
 }
 
 /// The master's small records.
@@ -25,6 +29,8 @@ pub(super) struct Ledger {
     pub(super) agents: BTreeMap<String, AgentRecord>,
     /// By repository and ref.
     pub(super) tips: BTreeMap<(String, String), String>,
+    /// Files of events that may not be durable themselves.
+    pub(super) carried: BTreeMap<EventId, Vec<u8>>,
 }
 
 impl Ledger {
@@ -63,6 +69,10 @@ impl Ledger {
             Row::Tip(repository, (reference, None)) => {
                 self.tips.remove(&(repository, reference));
             }
+            Row::Files(event, plan) => {
+                self.carried.insert(event, plan);
+            }
+            Row::FilesDurable(events) => self.carried.retain(|event, _| !events.contains(event)),
         }
     }
 }

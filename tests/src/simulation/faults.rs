@@ -182,14 +182,14 @@ impl World {
         specs
     }
 
-    /// Writes down what an event's jobs are; gives them as the hub is told.
-    pub(super) fn keep_plan(&mut self, event: &EventRecord, mut specs: Vec<JobSpec>) -> Vec<JobSpec> {
+    /// Writes down what an event's jobs are; gives them as the hub is told, and what carries that.
+    pub(super) fn keep_plan(&mut self, event: &EventRecord, mut specs: Vec<JobSpec>) -> (Vec<JobSpec>, Row) {
         self.saifiles.insert(event.id, (event.clone(), specs.clone()));
-        self.plans.insert(event.id, plan::write(&specs).into_bytes());
+        let row = self.show_files(event.id, plan::write(&specs).into_bytes());
         if self.bug == Some(Bug::BlockedStarted) {
             specs.iter_mut().for_each(|spec| spec.needs.clear());
         }
-        specs
+        (specs, row)
     }
 
     pub(super) fn person(&mut self) -> Outcome {

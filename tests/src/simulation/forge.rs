@@ -242,7 +242,7 @@ impl World {
         tip: Tip,
         source: Source,
         specs: Vec<sai_core::matrix::JobSpec>,
-        rows: Vec<Row>,
+        mut rows: Vec<Row>,
     ) -> Outcome<EventId> {
         let id = self.master.latest.events.keys().next_back().map_or(1, |last| last + 1);
         let first_job = self.master.latest.jobs.keys().next_back().map_or(1, |last| last + 1);
@@ -262,7 +262,8 @@ impl World {
             first_job,
             jobs: specs.len() as u32,
         };
-        let specs = self.keep_plan(&event, specs);
+        let (specs, carried) = self.keep_plan(&event, specs);
+        rows.push(carried);
         self.hub_with(Input::Event(event, specs), rows)?;
         Ok(id)
     }

@@ -1,6 +1,7 @@
 //! An agent's edge: what its session says → frames, job directories, supervisors; crashes, and the start after them.
 
 use super::benches::Bench;
+use super::fetches::Fetches;
 use super::images::BROKEN_IMAGE;
 use super::network::{Frame, Side};
 use super::supervisor::Supervisor;
@@ -59,6 +60,7 @@ pub(super) struct Host {
     /// The furthest byte sent of each stream on any link.
     furthest: BTreeMap<(JobKey, u16), u64>,
     tick: Option<Millis>,
+    pub(super) fetches: Fetches,
 }
 
 impl Host {
@@ -83,6 +85,7 @@ impl Host {
             carried: BTreeMap::new(),
             furthest: BTreeMap::new(),
             tick: None,
+            fetches: Fetches::default(),
         }
     }
 }
@@ -361,12 +364,14 @@ impl World {
         if let Some((promise, seen)) = turn.broken {
             return self.broken(promise, format!("{key}: {seen}"));
         }
+        self.summary.rests += turn.rests;
         self.summary.full_disks += u64::from(full && supervisor.waits_for_disk());
         if turn.given_up {
             self.summary.given_up += 1;
             let buried = Supervisor::stillborn(&mut self.random, Some(supervisor));
             *supervisor = buried;
         }
+        let wants_files = supervisor.wants_files();
         for written in turn.written {
             let stream = usize::from(written.stream);
             if directory.lengths.len() <= stream {
@@ -385,7 +390,7 @@ impl World {
         let boot = self.hosts[host].boot;
         let wait = self.random.below(40);
         self.after(wait, Event::Notice(host, boot, key));
-        Ok(())
+        if wants_files { self.want_files(host, key) } else { Ok(()) }
     }
 
     pub(super) fn notice(&mut self, host: usize, boot: u64, key: JobKey) -> Outcome {
@@ -444,6 +449,7 @@ impl World {
             return;
         }
         here.boot += 1;
+        here.fetches = Fetches::default();
         let link = here.link.take();
         self.note(|| format!("{} CRASHES", self.hosts[host].name));
         self.summary.agent_crashes += 1;

@@ -1,6 +1,7 @@
 //! The master's edge: what the hub says → commits, files, frames; a crash at any moment, and the start after it.
 
 use super::disk::{Files, Ledger, Row};
+use super::files::Kept as KeptFiles;
 use super::network::{Frame, Side};
 use super::store::Store;
 use super::waits::{TIMEOUT_S, amounts};
@@ -56,6 +57,7 @@ pub(super) struct Master {
     pub(super) latest: Ledger,
     pub(super) files: Files,
     pub(super) store: Store,
+    pub(super) kept: KeptFiles,
     finished: BTreeSet<JobKey>,
     links: BTreeMap<LinkId, usize>,
     tick: Option<Millis>,
@@ -69,6 +71,11 @@ impl Master {
     /// Whether nothing is on its way to the disk's records and files.
     pub(super) fn idle(&self) -> bool {
         self.hub.is_some() && self.turns.is_empty() && self.store.is_idle()
+    }
+
+    /// Whether groups wait to be written.
+    pub(super) fn is_writing(&self) -> bool {
+        !self.at_disk.is_empty()
     }
 
     /// A rebuild takes back what a cancel promised, even one that is not durable yet.
@@ -255,7 +262,11 @@ impl World {
             return Ok(());
         }
         let Some((group, rows)) = self.master.at_disk.pop_front() else { return Ok(()) };
+        let mut carried = Vec::new();
         for row in rows {
+            if let Row::Files(event, _) = &row {
+                carried.push(*event);
+            }
             self.check_durable(&row)?;
             self.master.durable.apply(row);
         }
@@ -263,7 +274,8 @@ impl World {
         if !self.master.at_disk.is_empty() {
             self.write_group();
         }
-        self.turns(turns::Input::Committed(group))
+        self.turns(turns::Input::Committed(group))?;
+        self.group_written(carried)
     }
 
     fn release_turn(&mut self, turn: Turn) -> Outcome {
@@ -406,6 +418,7 @@ impl World {
         self.summary.turns_lost += self.master.turns.len() as u64;
         self.master.turns = Turns::default();
         self.master.latest = self.master.durable.clone();
+        self.lose_files();
         let files = &mut self.master.files;
         let before: usize = files.0.values().map(|file| file.bytes.len()).sum();
         files.crash(&mut self.random);
@@ -440,6 +453,7 @@ impl World {
         let terms = Terms { version: "sim".to_string(), timeout_s: TIMEOUT_S, units, ..Terms::default() };
         self.master.hub = Some(Hub::new(terms, self.policy.clone()));
         self.master.files.recover();
+        self.write_files_again();
         self.master.held_until = 0;
         let mut ledger = self.master.durable.unfinished();
         if self.bug == Some(Bug::UnitsForgotten) {
@@ -458,7 +472,7 @@ impl World {
                 match output {
                     restart::Output::Hub(hub::Input::Replay(..)) if self.bug == Some(Bug::NoReplayAtStart) => {}
                     restart::Output::Hub(input) => self.hub(input)?,
-                    restart::Output::Plan(event) => inputs.push_back(restart::Input::Plan(self.kept_plan(event.id))),
+                    restart::Output::Plan(event) => inputs.push_back(restart::Input::Plan(self.kept_plan(event.id)?)),
                     restart::Output::Keep(..) => {}
                     restart::Output::Lengths(key) => {
                         inputs.push_back(restart::Input::Lengths(self.master.files.lengths(key)));
@@ -478,14 +492,15 @@ impl World {
     }
 
     /// What a starting master finds of an event's plan: hardly ever it is damaged, and then for good.
-    fn kept_plan(&mut self, event: EventId) -> Kept {
+    fn kept_plan(&mut self, event: EventId) -> Outcome<Kept> {
         if self.random.chance(20) {
             self.note(|| format!("the plan of event {event} is DAMAGED"));
             self.oracle.lost.insert(event);
             self.plans.insert(event, b"{".to_vec());
         }
-        self.plans
-            .get(&event)
-            .map_or_else(|| Kept::Nothing("it is not there".to_string()), |plan| Kept::Plan(plan.clone()))
+        match self.plans.get(&event) {
+            Some(plan) => Ok(Kept::Plan(plan.clone())),
+            None => self.broken("plans are kept", format!("the plan of event {event} is not there")),
+        }
     }
 }

@@ -13,6 +13,8 @@ use sai_core::wire::Assignment;
 
 /// Milliseconds after which an edge looks again, at most.
 const LOOK_MS: Millis = 5_000;
+/// Milliseconds after which the end of a step is told at the latest, however full the disk is.
+const HEARD_MS: Millis = 30_000;
 /// Bytes that a log may be ahead of the master: few, so that steps wait for it, and of a long log more than fills a window.
 const BOUND: u64 = 10_000;
 const LONG_BOUND: u64 = 16 << 20;
@@ -36,6 +38,8 @@ pub(super) fn last_of_each_path(artifacts: &[Artifact]) -> Vec<Artifact> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Busy {
     Nothing,
+    /// The files of needs are on their way.
+    Fetching,
     Preparing,
     /// A step runs, prints so often still, and ends so, or never.
     Step {
@@ -73,6 +77,10 @@ pub(super) struct Supervisor {
     /// Whether a step has failed that was not asked to end.
     failed: bool,
     asked: bool,
+    /// Whether it needs files of others.
+    needs: bool,
+    /// Since when a step has ended whose end is not told, and how much of what it has printed is still to be read.
+    exited: Option<(Millis, u64)>,
     closed_at: Option<Millis>,
     /// What the run has found that cannot be.
     contradicted: Option<&'static str>,
@@ -107,6 +115,8 @@ pub(super) struct Turn {
     pub(super) broken: Option<(&'static str, String)>,
     /// Whether it has ended without a verdict, since there was no room for one.
     pub(super) given_up: bool,
+    /// How much of what an ended step has left was read at a full disk.
+    pub(super) rests: u64,
 }
 
 impl Supervisor {
@@ -123,6 +133,7 @@ impl Supervisor {
         this.backlog = Backlog::new(if big { LONG_BOUND } else { BOUND });
         this.processes = Processes::new(random);
         this.wedged = random.chance(15);
+        this.needs = assignment.needs.iter().flatten().any(|needed| !needed.artifacts.is_empty());
         this.run = Some(Run::new(&assignment));
         this.input(random, now, Input::Begin);
         this
@@ -153,6 +164,8 @@ impl Supervisor {
             logged: 0,
             failed: false,
             asked: false,
+            needs: false,
+            exited: None,
             closed_at: None,
             contradicted: None,
             written: false,
@@ -173,6 +186,22 @@ impl Supervisor {
     /// Whether its disk has refused what it has to write.
     pub(super) fn waits_for_disk(&self) -> bool {
         self.backlog.is_full()
+    }
+
+    /// Whether it waits for files of needs.
+    pub(super) fn wants_files(&self) -> bool {
+        self.busy == Busy::Fetching && !self.asked
+    }
+
+    /// The files of needs are there, or are not to be had.
+    pub(super) fn fetched(&mut self, random: &mut Random, now: Millis, got: Result<(), String>) {
+        if self.busy != Busy::Fetching {
+            return;
+        }
+        self.busy = Busy::Preparing;
+        let (fault, blame) = (Fault::Infrastructure, Blame::Repository);
+        let failed = |why| Input::PrepareFailed { fault, blame, why };
+        self.input(random, now, got.map_or_else(failed, |()| Input::NeedsReady));
     }
 
     /// Whether its processes are being killed.
@@ -201,7 +230,7 @@ impl Supervisor {
             }
             for output in out {
                 match output {
-                    Output::Prepare => self.busy = Busy::Preparing,
+                    Output::Prepare => self.busy = if self.needs { Busy::Fetching } else { Busy::Preparing },
                     Output::Spawn { step } => {
                         if random.chance(10) {
                             let why = format!("starting step {}: no processes", step + 1);
@@ -305,6 +334,7 @@ impl Supervisor {
     pub(super) fn swept(&mut self, random: &mut Random, now: Millis) {
         let Busy::Killing { step } = self.busy else { return };
         self.busy = Busy::Nothing;
+        self.exited = None;
         if step {
             self.input(random, now, Input::StepExited { status: 137, signalled: true, limit: None });
         }
@@ -321,6 +351,11 @@ impl Supervisor {
         let due = self.run.as_ref().and_then(Run::deadline).is_some_and(|due| due <= now);
         match busy {
             _ if due => self.input(random, now, Input::Tick),
+            Busy::Fetching if self.asked => {
+                self.busy = Busy::Preparing;
+                let (fault, blame) = (Fault::Infrastructure, Blame::Agent);
+                self.input(random, now, Input::PrepareFailed { fault, blame, why: "it was stopped".to_string() });
+            }
             Busy::Preparing if self.asked || random.chance(300) => {
                 let failed = Input::PrepareFailed {
                     fault: if random.chance(100) { Fault::Spec } else { Fault::Infrastructure },
@@ -336,6 +371,21 @@ impl Supervisor {
                 self.print(random, now);
             }
             Busy::Step { left: 0, status: Some(status) } => {
+                let (since, left) = *self.exited.get_or_insert_with(|| (now, random.below(4)));
+                if left > 0 {
+                    let rest = bug != Some(Bug::RestUnread) && self.backlog.may_read_rest();
+                    if self.backlog.may_read() || rest {
+                        turn.rests = u64::from(self.backlog.is_full());
+                        self.exited = Some((since, left - 1));
+                        self.print(random, now);
+                    }
+                    if now - since > HEARD_MS {
+                        turn.broken = Some(("a step's end is heard", format!("it ended {} ms ago", now - since)));
+                        return turn;
+                    }
+                    return self.end_turn(random, now, full, bug, turn);
+                }
+                self.exited = None;
                 self.failed |= status != 0 && !self.asked;
                 self.busy = Busy::Nothing;
                 let status = if bug == Some(Bug::StatusUnheard) { 0 } else { status };
@@ -352,6 +402,10 @@ impl Supervisor {
             }
             _ => {}
         }
+        self.end_turn(random, now, full, bug, turn)
+    }
+
+    fn end_turn(&mut self, random: &mut Random, now: Millis, full: bool, bug: Option<Bug>, mut turn: Turn) -> Turn {
         self.flush(now, full, bug, &mut turn);
         if self.written || turn.given_up {
             return turn;
