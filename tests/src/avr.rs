@@ -31,7 +31,7 @@ impl Avr {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../buddy/tests/fixtures/avr_board.c");
         let mut gcc = Command::new("gcc");
         gcc.args(["-O2", "-I/usr/include/simavr"]).arg(source).arg("-o").arg(&program);
-        run(gcc.args(["-lsimavrparts", "-lsimavr", "-lelf", "-lutil", "-lpthread"]));
+        run(gcc.args(["-lsimavr", "-lelf", "-lutil"]));
         let mut board = Command::new(program);
         board.arg(OPTIBOOT).arg(directory.join("flash"));
         let mut child =

@@ -33,7 +33,7 @@ impl Board {
             .arg(source)
             .arg("-o")
             .arg(&program)
-            .args(["-lsimavrparts", "-lsimavr", "-lelf", "-lutil", "-lpthread"])
+            .args(["-lsimavr", "-lelf", "-lutil"])
             .status()
             .expect("gcc");
         assert!(built.success(), "the board cannot be built");
