@@ -30,10 +30,13 @@ pub fn steadily<T>(pause: Duration, attempt: impl Fn() -> T) -> T {
 /// What comes of an attempt, and the longest time for which this process was not let run meanwhile.
 fn watched<T>(attempt: impl Fn() -> T) -> (std::thread::Result<T>, Duration) {
     let over = AtomicBool::new(false);
+    let over_there = &over;
+    let begun = Instant::now();
     std::thread::scope(|scope| {
-        let watch = scope.spawn(|| {
-            let mut longest = Duration::ZERO;
-            while !over.load(Ordering::Relaxed) {
+        let watch = scope.spawn(move || {
+            // It may be that this thread is let run only when the attempt is over.
+            let mut longest = begun.elapsed();
+            while !over_there.load(Ordering::Relaxed) {
                 let before = Instant::now();
                 std::thread::sleep(LOOK);
                 longest = longest.max(before.elapsed().saturating_sub(LOOK));
