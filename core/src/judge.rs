@@ -242,6 +242,7 @@ impl Judge {
                 self.lost = Some(format!("console {} was unplugged", mark.name.as_deref().unwrap_or("?")));
             }
             What::Back => self.gone = None,
+            What::Reset | What::Mode | What::Power => self.streams.values_mut().for_each(Stream::cut),
             What::Play if mark.name.as_ref().is_some_and(|name| self.awaited == Awaited::Played(name.clone())) => {
                 self.next(now);
             }
@@ -280,8 +281,7 @@ impl Judge {
 
     /// A whole line; on a tick the open one is looked at by `open`.
     fn line(&mut self, line: &Line, judged: bool, out: &mut Vec<Output>) {
-        let view = crate::pattern::View::of(&line.bytes);
-        let has = |pattern: &Option<Pattern>| pattern.as_ref().is_some_and(|pattern| pattern.find(&view, 0).is_some());
+        let has = |pattern: &Option<Pattern>| pattern.as_ref().is_some_and(|pattern| line.has(pattern));
         let (identity, fail, pass) = (has(&self.identity), has(&self.trial.fail), has(&self.trial.pass));
         if self.begun.is_none() {
             self.identified |= judged && identity;
@@ -295,7 +295,7 @@ impl Judge {
         }
         self.identify(identity, line.micros);
         if let Some((banner, times)) = &self.trial.banner {
-            self.banners += u64::from(banner.find(&view, 0).is_some());
+            self.banners += u64::from(line.has(banner));
             if self.banners >= *times {
                 let cause = format!("its banner came {} times", self.banners);
                 self.close(Some(Judgement::of(Word::BootLoop, cause)), line.micros);

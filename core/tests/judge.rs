@@ -265,6 +265,26 @@ fn each_way_to_end_has_its_word() {
 }
 
 #[test]
+fn a_board_that_is_reset_in_the_middle_of_a_line_begins_that_line_anew() {
+    // Its loader starts what it was given, which has said a little before we reset it.
+    let keys =
+        r#""identity":"^fw a.b$","test":[{"expect":"^login: $"},{"send":"x"}],"results":"tap","pass":"^ALL DONE$""#;
+    let mut board = Board::new(keys);
+    board.print("fw a.");
+    board.mark(What::Mode, "run");
+    board.print("fw a.b\nlog").pass(50);
+    board.mark(What::Mode, "run");
+    board.print("login: ").pass(50).print("\nTAP version 13\n1..1\nok 1 - boots\nALL DONE\n").pass(3_000);
+    assert_eq!(board.verdict().map(|(word, _)| word), Some(Word::Passed));
+    // Where the way ends in the middle of what it says, that is as whole as before.
+    let mut board = Board::new(keys);
+    board.print("fw ");
+    board.mark(What::Mode, "run");
+    board.print("a.b\nlogin: ").pass(50).print("\nTAP version 13\n1..1\nok 1 - boots\nALL DONE\n").pass(3_000);
+    assert_eq!(board.verdict().map(|(word, _)| word), Some(Word::Passed));
+}
+
+#[test]
 fn an_older_image_passes_for_nothing() {
     // Whatever came before the mark is not looked at, nor the line that it came into.
     let mut board = Board::before(r#""pass":"ALL OK","fail":"PANIC""#);

@@ -20,8 +20,27 @@ pub(super) struct Line {
     pub(super) micros: u64,
     /// Whether something of it was lost, so that it means nothing good.
     pub(super) doubtful: bool,
+    /// Where in it the board may have begun anew, since we moved it there: what it said before has no end then.
+    cut: Option<usize>,
     /// From where on a step looks at it: before that another one has found what it waited for.
     from: usize,
+}
+
+impl Line {
+    /// Whether a pattern is in it, or in what came after the board may have begun anew.
+    pub(super) fn has(&self, pattern: &Pattern) -> bool {
+        find(pattern, &self.bytes, 0, self.cut).is_some()
+    }
+}
+
+/// The first place of a pattern in a line from a place on; where it may have been cut, also as if it began there.
+fn find(pattern: &Pattern, bytes: &[u8], from: usize, cut: Option<usize>) -> Option<Found> {
+    let whole = pattern.find(&View::of(bytes), from);
+    whole.or_else(|| {
+        let cut = cut.filter(|cut| *cut > 0)?;
+        let found = pattern.find(&View::of(bytes.get(cut..)?), from.saturating_sub(cut))?;
+        Some(Found { start: cut + found.start, end: cut + found.end, ..found })
+    })
 }
 
 /// A console.
@@ -33,6 +52,7 @@ pub(super) struct Stream {
     open: Vec<u8>,
     open_micros: u64,
     open_from: usize,
+    open_cut: Option<usize>,
     doubtful: bool,
     /// Whether that line has grown since the last tick.
     grown: bool,
@@ -59,7 +79,8 @@ impl Stream {
                     }
                     let from = core::mem::take(&mut self.open_from).min(bytes.len());
                     let doubtful = core::mem::take(&mut self.doubtful);
-                    let line = Line { bytes, end: self.offset, micros, doubtful, from };
+                    let cut = core::mem::take(&mut self.open_cut).map(|cut| cut.min(bytes.len()));
+                    let line = Line { bytes, end: self.offset, micros, doubtful, cut, from };
                     take(&line);
                     self.waiting_bytes += line.bytes.len() + 1;
                     self.waiting.push_back(line);
@@ -78,10 +99,16 @@ impl Stream {
         self.doubtful = true;
     }
 
+    /// The board was moved, and may begin anew from here on.
+    pub(super) fn cut(&mut self) {
+        self.open_cut = Some(self.open.len());
+    }
+
     /// Forgets what came up to now.
     pub(super) fn forget(&mut self) {
         self.open.clear();
         self.open_from = 0;
+        self.open_cut = None;
         self.doubtful = false;
         self.waiting.clear();
         self.waiting_bytes = 0;
@@ -91,7 +118,7 @@ impl Stream {
     /// On a tick the open line is looked at too.
     pub(super) fn find(&mut self, pattern: &Pattern, by: u64, on_tick: bool) -> Option<(Found, u64)> {
         while let Some(line) = self.waiting.front_mut() {
-            let found = pattern.find(&View::of(&line.bytes), line.from).filter(|_| line.micros <= by && !line.doubtful);
+            let found = find(pattern, &line.bytes, line.from, line.cut).filter(|_| line.micros <= by && !line.doubtful);
             if let Some(found) = found {
                 line.from = found.end.max(found.start + 1);
                 let micros = line.micros;
@@ -113,7 +140,7 @@ impl Stream {
         if self.open.is_empty() || self.doubtful {
             return None;
         }
-        pattern.find(&View::of(&self.open), from).filter(|found| !self.grown || found.end < self.open.len())
+        find(pattern, &self.open, from, self.open_cut).filter(|found| !self.grown || found.end < self.open.len())
     }
 
     /// The line that has no end yet, with when its last byte came.
