@@ -30,7 +30,7 @@ pub const VARIABLE: &str = "SAI_AGENT_CONFIG";
 pub const KEEP_FREE_MIB: u64 = 256;
 
 /// Every key a configuration may have, beside those about containers.
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 18] = [
     "master",
     "others",
     "token",
@@ -47,6 +47,8 @@ const KEYS: [&str; 16] = [
     "user",
     "env",
     "keep_free_mib",
+    "boards",
+    "boards_run",
 ];
 
 /// Most commits that `depth` may ask for; git takes any larger number for all there are.
@@ -85,6 +87,10 @@ pub struct Config {
     pub env: Map<String, String>,
     /// MiB of free space below which no job is accepted.
     pub keep_free_mib: u64,
+    /// The file that describes the boards of this machine, which are offered.
+    pub boards: Option<PathBuf>,
+    /// The directory of the sockets of their owners, instead of that of `sai-buddy`.
+    pub boards_run: Option<PathBuf>,
     /// Images, and what jobs in containers get of the machine.
     pub containers: ContainerSettings,
 }
@@ -109,6 +115,8 @@ impl Config {
             user: None,
             env: Map::new(),
             keep_free_mib: KEEP_FREE_MIB,
+            boards: None,
+            boards_run: None,
             containers: ContainerSettings::default(),
         }
     }
@@ -155,6 +163,11 @@ impl Config {
         }
         if self.keep_free_mib != KEEP_FREE_MIB {
             lines.push(format!("\"keep_free_mib\": {}", self.keep_free_mib));
+        }
+        for (key, path) in [("boards", &self.boards), ("boards_run", &self.boards_run)] {
+            if let Some(path) = path.as_deref().and_then(Path::to_str) {
+                lines.push(format!("\"{key}\": {}", quoted(path)));
+            }
         }
         lines.extend(self.containers.keys().iter().map(|(key, value)| format!("\"{key}\": {value}")));
         let mut text = "# Written by `sai-agent join`; the token in it is a secret.\n{\n".to_owned();
@@ -238,12 +251,16 @@ pub fn parse(file: &str, bytes: &[u8]) -> Result<Config, String> {
         names.retain(|name| seen.insert(name.clone()));
         names
     });
-    if platforms.as_ref().is_some_and(|names| names.is_empty() || names.len() > PLATFORMS) {
-        reader.report(&root, "platforms", &format!("1 to {PLATFORMS} platform names"));
+    let absolute =
+        |text: &str| if text.starts_with('/') { Ok(()) } else { Err("a path that begins with /".to_owned()) };
+    let state = reader.checked(&root, "state", absolute);
+    let boards = reader.checked(&root, "boards", absolute);
+    let boards_run = reader.checked(&root, "boards_run", absolute);
+    // A machine may be there for its boards alone.
+    let least = usize::from(boards.is_none());
+    if platforms.as_ref().is_some_and(|names| !(least..=PLATFORMS).contains(&names.len())) {
+        reader.report(&root, "platforms", &format!("{least} to {PLATFORMS} platform names"));
     }
-    let state = reader.checked(&root, "state", |text| {
-        if text.starts_with('/') { Ok(()) } else { Err("a path that begins with /".to_owned()) }
-    });
     let mut count = |key| reader.count(&root, key, 1..=u64::from(SLOTS)).and_then(|count| u32::try_from(count).ok());
     let (slots, parallel) = (count("slots"), count("parallel"));
     let depth = reader.count(&root, "depth", 1..=DEPTH).and_then(|depth| u32::try_from(depth).ok());
@@ -275,6 +292,8 @@ pub fn parse(file: &str, bytes: &[u8]) -> Result<Config, String> {
         user,
         env,
         keep_free_mib: keep_free_mib.unwrap_or(KEEP_FREE_MIB),
+        boards: boards.map(PathBuf::from),
+        boards_run: boards_run.map(PathBuf::from),
         containers,
     })
 }

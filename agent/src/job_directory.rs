@@ -28,6 +28,7 @@
 //! none of the other files needs to be durable: they are of no use to anybody in another boot. Once, since a disk that has failed
 //! to flush may have lost what it was given, and says nothing of it at the next flush (fsync(2)): then the attempt is given up.
 
+use crate::boards::Place;
 use crate::cgroup;
 use crate::clean_start;
 use crate::container::Container;
@@ -97,6 +98,8 @@ pub struct RunnerOptions {
     pub container: Option<Container>,
     /// Variables that the agent's configuration gives to each job. Missing in directories of older agents.
     pub env: Option<Map<String, String>>,
+    /// Where the boards of this machine are described. Missing in directories of older agents, and of jobs at none.
+    pub boards: Option<Place>,
 }
 
 impl RunnerOptions {
@@ -108,6 +111,7 @@ impl RunnerOptions {
             user: None,
             group: None,
             env: None,
+            boards: None,
             mirrors: String::new(),
             spool_bytes: SPOOL_BYTES,
             container: Some(container),
@@ -296,6 +300,7 @@ impl JobDirectory {
                 spool_bytes: SPOOL_BYTES,
                 container: None,
                 env: None,
+                boards: None,
             }),
             Err(error) => Err(error),
         }

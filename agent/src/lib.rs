@@ -21,6 +21,7 @@ pub fn end_of_tests() {
 
 pub mod artifacts;
 pub mod blocking;
+pub mod boards;
 pub mod cache;
 pub mod calls;
 pub mod cgroup;

@@ -11,6 +11,7 @@ use async_signal::{Signal, Signals};
 use pico_args::Arguments;
 use rustix::thread::disable_transparent_huge_pages;
 use sai_agent::blocking::unblock;
+use sai_agent::boards::Place;
 use sai_agent::clean_start::restore_signals;
 use sai_agent::config::{self, Config};
 use sai_agent::describe;
@@ -21,7 +22,7 @@ use sai_agent::join::{self, JoinError};
 use sai_agent::link::{Dialer, Timing};
 use sai_agent::mirror;
 use sai_agent::needs::fetch::Source;
-use sai_agent::offering::Offering;
+use sai_agent::offering::{Boards, Offering};
 use sai_agent::proxy::Proxies;
 use sai_agent::serve::{Control, Ended, Settings, serve};
 use sai_agent::state::State;
@@ -60,6 +61,9 @@ fn main() -> ExitCode {
         // Jobs have them again: they inherit what holds for the agent, and large ones gain by them.
         let _ = disable_transparent_huge_pages(false);
         return supervisor::main(Path::new(directory));
+    }
+    if let Some(ended) = sai_agent::boards::hosted::main(&arguments) {
+        return ended;
     }
     restore_signals();
     if arguments.first().is_some_and(|argument| argument == "image") {
@@ -251,16 +255,34 @@ fn from_standard_input() -> Result<String, Failure> {
     Ok(text)
 }
 
+/// The boards that a configuration has offered.
+fn boards(config: &Config) -> Result<Option<Boards>, String> {
+    let Some(file) = &config.boards else { return Ok(None) };
+    let text = |path: &Path| path.to_str().map(ToOwned::to_owned).ok_or("expected the path of \"boards\" to be text");
+    let run = config.boards_run.clone().unwrap_or_else(sai_agent::boards::hosted::directory);
+    let place = Place { file: text(file)?, run: text(&run)? };
+    let user = config.user.as_deref().map(describe::user).transpose()?;
+    let own = rustix::process::geteuid().as_raw();
+    Ok(Some(Boards { place, apart: user.is_some_and(|(user, _)| user != own) }))
+}
+
 /// What a configuration offers on this machine, and says so.
 fn offer(config: &Config, state: &State, file: &Path) -> Result<Offering, String> {
-    let (offering, lines) = Offering::look(config.platforms.as_deref(), config.slots, &config.containers, state)?;
+    let (offering, lines) =
+        Offering::look(config.platforms.as_deref(), config.slots, &config.containers, boards(config)?.as_ref(), state)?;
     lines.iter().for_each(|line| say(line));
-    let Offer { platforms, slots, rooted, .. } = offering.offer();
-    if platforms.is_empty() {
+    let Offer { platforms, slots, rooted, boards, .. } = offering.offer();
+    if platforms.is_empty() && boards.is_none() {
         return Err(format!("this machine has no name of a platform: set platforms in {}", file.display()));
     }
     let root = if rooted.is_some() { "; steps in images can be root there" } else { "" };
-    say(&format!("offering {} for {slots} at once{root}", platforms.join(" ")));
+    if !platforms.is_empty() {
+        say(&format!("offering {} for {slots} at once{root}", platforms.join(" ")));
+    }
+    if let Some(boards) = boards {
+        let each = boards.iter().map(|board| format!("{} ({})", board.name, board.kind));
+        say(&format!("offering the boards {}", each.collect::<Vec<_>>().join(", ")));
+    }
     Ok(offering)
 }
 

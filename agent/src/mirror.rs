@@ -14,7 +14,7 @@ use crate::git::tools::{self, Tools};
 use crate::git::{Git, GitError, Silent, Watch};
 use rustix::fs::{FlockOperation, flock};
 use sai_core::git_names::{check_ref, check_revision, protocol};
-use sai_core::job::{Blame, Fault};
+use sai_core::job::{Blame, Fault, Outcome, Verdict};
 use sai_core::ordered::Set;
 use sai_core::ref_name;
 use sai_core::secret::CloneUrl;
@@ -70,6 +70,16 @@ impl Trouble {
 
     pub(crate) fn specs(why: impl Into<String>) -> Self {
         Self { fault: Fault::Spec, blame: Blame::Repository, why: why.into() }
+    }
+
+    /// The end of an attempt that could not go on through this.
+    pub(crate) fn verdict(self) -> Verdict {
+        let Self { fault, blame, why: cause } = self;
+        let (outcome, trouble) = match fault {
+            Fault::Spec => (Outcome::Failed, None),
+            _ => (Outcome::Infra, blame.word()),
+        };
+        Verdict { outcome, fault, cause, step: None, status: None, trouble, verdict: None }
     }
 
     pub(crate) fn disk(what: &str, error: &io::Error) -> Self {

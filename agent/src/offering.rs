@@ -1,5 +1,6 @@
-//! Configuration and machine → what an agent offers: the machine itself, its images, and how many jobs at once.
+//! Configuration and machine → what an agent offers: the machine itself, its images, how many jobs at once, and its boards.
 
+use crate::boards::{self, Bench};
 use crate::cgroup::{self, Limits};
 use crate::container::{Container, Runner};
 use crate::container_settings::{self, ContainerSettings, Means};
@@ -14,7 +15,7 @@ use sai_core::wire::Offer;
 use std::path::{Path, PathBuf};
 
 /// What an agent offers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Offering {
     /// What this machine itself is.
     pub host: Vec<String>,
@@ -22,9 +23,25 @@ pub struct Offering {
     pub slots: u32,
     /// Its images, and how jobs in them are held; none where there are no containers.
     pub containers: Option<Containers>,
+    /// The boards that hang off it; none where none can be offered.
+    pub bench: Option<Bench>,
     /// What people should know of how jobs are held, a sentence each.
     pub notes: Vec<String>,
 }
+
+/// Boards that an agent is to offer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Boards {
+    /// Where they are described.
+    pub place: boards::Place,
+    /// Whether steps on the machine itself run as another user than the agent, so that they cannot open the boards' ttys, nor end who
+    /// owns them.
+    pub apart: bool,
+}
+
+/// What is said where boards are not offered since steps could reach them.
+const NOT_APART: &str = "its boards are not offered: steps on the machine itself run as the agent's own user, and could open their ttys \
+                         (set \"user\", or \"platforms\": [])";
 
 /// Images that jobs can run in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,15 +76,21 @@ impl Offering {
         platforms: Option<&[String]>,
         slots: Option<u32>,
         settings: &ContainerSettings,
+        boards: Option<&Boards>,
         state: &State,
     ) -> Result<(Self, Vec<String>), String> {
         let (containers, mut lines) = look_for_images(settings, state)?;
         let host = platforms.map_or_else(describe::platforms, <[String]>::to_vec);
         let slots = slots.unwrap_or((describe::cores() / 2).max(1));
         // Without a platform of its own it runs nothing outside of containers.
-        let notes: Vec<String> = cgroup::enclosing_trouble().filter(|_| !host.is_empty()).into_iter().collect();
+        let mut notes: Vec<String> = cgroup::enclosing_trouble().filter(|_| !host.is_empty()).into_iter().collect();
+        let mut bench = boards.map(|boards| Bench::read(&boards.place)).transpose()?;
+        if boards.is_some_and(|boards| !boards.apart) && !host.is_empty() {
+            bench = None;
+            notes.push(NOT_APART.to_owned());
+        }
         lines.extend(notes.iter().cloned());
-        Ok((Self { host, slots, containers, notes }, lines))
+        Ok((Self { host, slots, containers, bench, notes }, lines))
     }
 
     fn images(&self) -> &[Image] {
@@ -79,7 +102,8 @@ impl Offering {
         let machine = describe::machine();
         let root = self.containers.as_ref().is_some_and(|containers| containers.root);
         let rooted = Some(image::names(self.images(), &[], &machine)).filter(|names| root && !names.is_empty());
-        Offer { platforms: image::names(self.images(), &self.host, &machine), slots: self.slots, rooted, boards: None }
+        let boards = self.bench.as_ref().map(|bench| bench.offered.clone()).filter(|boards| !boards.is_empty());
+        Offer { platforms: image::names(self.images(), &self.host, &machine), slots: self.slots, rooted, boards }
     }
 
     /// Where a job is to run, in this slot: in the platform that the master has named, or else in one that serves what is
@@ -245,7 +269,7 @@ mod tests {
             root: true,
         };
         let host = vec!["c".to_owned()];
-        let mut offering = Offering { host, slots: 2, containers: Some(containers), notes: Vec::new() };
+        let mut offering = Offering { host, slots: 2, containers: Some(containers), ..Offering::default() };
         let rooted = Some(["a", "b"].map(String::from).to_vec());
         assert_eq!(
             offering.offer(),

@@ -3,13 +3,17 @@
 //! One task owns the session and never waits for anything but its inputs. Beside it run a task for the link of the
 //! moment, one for each attempt held, and one that fetches ahead; all reach it through one bounded queue.
 
+mod carrying;
+
+use self::carrying::carry;
 use crate::blocking::unblock;
+use crate::boards::watch::Watchers;
 use crate::clock;
 use crate::describe;
 use crate::held::{self, News, Orders, Origin};
 use crate::image::users;
 use crate::job_directory::{JobDirectory, Launcher, RunnerOptions, WENT_DOWN};
-use crate::link::{Closed, DialError, Frame, Link, LinkSender};
+use crate::link::{DialError, Frame, Link};
 use crate::mirror;
 use crate::needs::fetch::{Fetcher, Source};
 use crate::offering::{Assigned, Offering};
@@ -18,8 +22,8 @@ use sai_core::bug;
 use sai_core::job::{Blame, JobKey};
 use sai_core::limits::{CHUNK_BYTES, Millis, SLOTS, SPOOL_BYTES};
 use sai_core::ordered::Map;
-use sai_core::session::{AgentSession, Description, Input, Output};
-use sai_core::wire::{Assignment, DATA_HEADER_BYTES, DataHeader, Load, Offer, Prefetch, REVOKED};
+use sai_core::session::{AgentSession, Description, Input, Output, Standing};
+use sai_core::wire::{Assignment, DataHeader, Load, Offer, Prefetch, REVOKED};
 use smol::channel::{self, Receiver, Sender};
 use smol::future::{self, FutureExt as _};
 use smol::{Executor, Task, Timer};
@@ -69,7 +73,7 @@ pub struct Settings {
 }
 
 /// What a running agent is told from outside.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Control {
     /// It offers other platforms, images or slots from now on.
     Offer(Offering),
@@ -93,6 +97,7 @@ enum Event {
     Unreadable(JobKey, String),
     Gone(u64, String),
     Job(JobKey, News),
+    Board(String, Standing),
 }
 
 /// An attempt held.
@@ -102,6 +107,8 @@ struct Job {
     directory: Option<Arc<JobDirectory>>,
     /// Its `SAI_INSTANCE_IDX`, while something of it may run.
     instance: Option<u32>,
+    /// The board that it is at, while something of it may run.
+    board: Option<String>,
     /// Whether it is being removed.
     forgotten: bool,
     _task: Task<()>,
@@ -161,6 +168,7 @@ where
         memory_mib: describe::memory_mib(),
         notes: settings.offering.notes.clone(),
         rooted: offer.rooted,
+        boards: offer.boards.unwrap_or_default(),
     });
     let fetcher = Arc::new(Fetcher::new(state.needs(), settings.files.clone()));
     let mut agent = Agent {
@@ -181,7 +189,9 @@ where
         room,
         complaint: String::new(),
         last: None,
+        watchers: Watchers::default(),
     };
+    agent.watch();
     executor.run(agent.run(inbox, controls)).await
 }
 
@@ -209,6 +219,8 @@ struct Agent<'a, D> {
     complaint: String,
     /// Why it is to end, and when at the latest.
     last: Option<(String, Millis)>,
+    /// Who asks the owners of its boards.
+    watchers: Watchers,
 }
 
 impl<D, F> Agent<'_, D>
@@ -261,6 +273,7 @@ where
                 }
                 Next::Control(Control::Offer(offering)) => {
                     self.settings.offering = offering;
+                    self.watch();
                     self.offer();
                 }
                 Next::Event(event) => self.event(event),
@@ -299,6 +312,11 @@ where
             let key = directory.key();
             let (ended, went_down) = (directory.ended(), directory.went_down());
             self.take(Input::Found { key, lengths });
+            let at = directory.assignment().ok().and_then(|assignment| assignment.board);
+            let at = at.filter(|_| !ended && !went_down);
+            if let Some(at) = at.clone() {
+                self.take(Input::AtBoard { key, name: at.name, grant: at.grant });
+            }
             if went_down {
                 self.say(&format!("job {key}: {WENT_DOWN}"));
                 self.take(Input::StartFailed { key, blame: Blame::Agent, why: WENT_DOWN.to_owned() });
@@ -310,13 +328,21 @@ where
                 key,
                 Origin::Found(Arc::clone(&directory)),
                 instance.filter(|_| !ended && !went_down),
+                at.map(|at| at.name),
                 Some(directory),
             );
         }
         Ok(())
     }
 
-    fn hold(&mut self, key: JobKey, origin: Origin, instance: Option<u32>, directory: Option<Arc<JobDirectory>>) {
+    fn hold(
+        &mut self,
+        key: JobKey,
+        origin: Origin,
+        instance: Option<u32>,
+        board: Option<String>,
+        directory: Option<Arc<JobDirectory>>,
+    ) {
         let events = self.events.clone();
         let news = move |key, news| {
             let events = events.clone();
@@ -325,7 +351,7 @@ where
         };
         let (orders, task) = held::hold(key, origin, Arc::clone(&self.fetcher), news);
         let task = self.executor.spawn(task);
-        self.jobs.insert(key, Job { orders, directory, instance, forgotten: false, _task: task });
+        self.jobs.insert(key, Job { orders, directory, instance, board, forgotten: false, _task: task });
     }
 
     /// Lets the session take an input, and does what comes of it.
@@ -380,6 +406,7 @@ where
             Event::Dialled(..) | Event::Frame(..) | Event::Taken(_) | Event::Gone(..) => {}
             Event::Unreadable(key, why) => self.take(Input::StartFailed { key, blame: Blame::Agent, why }),
             Event::Job(key, news) => self.news(key, news),
+            Event::Board(name, standing) => self.take(Input::Board { name, standing }),
         }
     }
 
@@ -400,9 +427,15 @@ where
             }
             News::Lengths(lengths) => self.take(Input::Lengths { key, lengths }),
             News::Ended => {
-                if let Some(job) = self.jobs.get_mut(&key) {
+                let board = self.jobs.get_mut(&key).and_then(|job| {
                     job.instance = None;
+                    job.board.take()
+                });
+                // Where that was at a board, somebody else may have it from now on.
+                if let Some(board) = board {
+                    self.watchers.look(&board);
                 }
+                self.take(Input::LeftBoard { key });
             }
             News::Removed(result) => {
                 self.jobs.remove(&key);
@@ -479,12 +512,16 @@ where
         let free = (0..SLOTS).find(|number| !taken(number)).filter(|_| !self.jobs.contains_key(&key));
         let Some(instance) = free else {
             let why = "this agent holds more jobs than it can".to_owned();
-            self.inputs.push_back(Input::StartFailed { key, blame: Blame::Agent, why });
+            self.inputs.extend([Input::StartFailed { key, blame: Blame::Agent, why }, Input::LeftBoard { key }]);
             return;
         };
         let Assignment { repository, platform, configuration, offered, .. } = &assignment;
         let root = assignment.root == Some(true);
+        let board = assignment.board.as_ref().map(|board| board.name.clone());
+        let boards = self.settings.offering.bench.as_ref().map(|bench| bench.place.clone());
         let container = match self.settings.offering.assigned(platform, offered.as_deref(), root, instance) {
+            // What is done at a board is no step of a stranger's, and runs on the machine itself.
+            _ if board.is_some() => None,
             Ok(Assigned::Container(container, directory)) => {
                 // The count is for people; that it cannot be kept does not matter.
                 self.executor.spawn(unblock(move || drop(users::count(&directory)))).detach();
@@ -498,6 +535,7 @@ where
         };
         let place = offered.as_ref().filter(|place| *place != platform);
         let place = place.map_or_else(String::new, |place| format!(" in {place}"));
+        let place = board.as_ref().map_or(place, |board| format!(" at {board}"));
         self.say(&format!("job {key} begins: {repository} {platform} {configuration}{place}"));
         let options = RunnerOptions {
             instance,
@@ -508,10 +546,11 @@ where
             spool_bytes: SPOOL_BYTES,
             container,
             env: Some(self.settings.env.clone()).filter(|env| !env.is_empty()),
+            boards: boards.filter(|_| board.is_some()),
         };
         let launcher = self.settings.launcher.clone();
         let origin = Origin::Assigned(self.state.jobs(), Box::new(assignment), options, launcher);
-        self.hold(key, origin, Some(instance), None);
+        self.hold(key, origin, Some(instance), board, None);
     }
 
     fn dial(&mut self) {
@@ -581,6 +620,14 @@ where
         }
     }
 
+    /// Has the boards that are offered watched, and no other.
+    fn watch(&mut self) {
+        let events = self.events.clone();
+        // The loop outlives its watchers; were it gone, nobody would want to know.
+        let tell = move |name, standing| drop(events.send_blocking(Event::Board(name, standing)));
+        self.watchers.set(self.settings.offering.bench.as_ref(), tell);
+    }
+
     fn offer(&mut self) {
         let offer = self.settings.offering.offer();
         let slots = if self.room { offer.slots } else { 0 };
@@ -604,91 +651,4 @@ fn instance() -> Option<String> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).ok()?;
     Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// Carries frames between the link and the loop until the link is gone, or the queues that lead to it are.
-async fn carry(
-    generation: u64,
-    link: Link,
-    to_send: Receiver<String>,
-    to_read: Receiver<Piece>,
-    events: Sender<Event>,
-) {
-    let Link { sender, receiver, driver } = link;
-    let receive = async {
-        while let Some(frame) = receiver.receive().await {
-            if events.send(Event::Frame(generation, frame)).await.is_err() {
-                return;
-            }
-        }
-    };
-    let drive = async {
-        if let Some(driver) = driver {
-            driver.await;
-        }
-    };
-    let work = async {
-        let (sent, ()) = future::zip(transmit(generation, sender, to_send, to_read, &events), drive).await;
-        if sent == Err(Closed) {
-            // What arrived before the end, a farewell perhaps, is still to be read.
-            Timer::after(FAREWELL).await;
-        }
-    };
-    receive.or(work).await;
-    let _ = events.send(Event::Gone(generation, receiver.why_closed())).await;
-}
-
-/// Sends messages, and pieces of streams when there is no message, until their queues are gone.
-async fn transmit(
-    generation: u64,
-    sender: LinkSender,
-    to_send: Receiver<String>,
-    to_read: Receiver<Piece>,
-    events: &Sender<Event>,
-) -> Result<(), Closed> {
-    enum Next {
-        Message(String),
-        Piece(Piece),
-        Over,
-    }
-    loop {
-        let message = async { to_send.recv().await.map_or(Next::Over, Next::Message) };
-        let piece = async { to_read.recv().await.map_or(Next::Over, Next::Piece) };
-        match message.or(piece).await {
-            Next::Over => return Ok(()),
-            Next::Message(text) => sender.send(Frame::Text(text)).await?,
-            Next::Piece(piece) => {
-                let key = piece.header.key;
-                // While the link sends what is queued, the disk is read for the next.
-                match unblock(move || read(&piece)).await {
-                    Ok(frame) => sender.send(Frame::Binary(frame)).await?,
-                    Err(why) => drop(events.send(Event::Unreadable(key, why)).await),
-                }
-                drop(events.send(Event::Taken(generation)).await);
-            }
-        }
-    }
-}
-
-/// A data frame with a piece of a stream.
-fn read(piece: &Piece) -> Result<Vec<u8>, String> {
-    let Piece { directory, header, length } = piece;
-    let mut frame = Vec::with_capacity(DATA_HEADER_BYTES + length);
-    frame.extend_from_slice(&header.encode());
-    frame.resize(DATA_HEADER_BYTES + length, 0);
-    let mut offset = header.offset;
-    let mut rest = &mut frame[DATA_HEADER_BYTES..];
-    while !rest.is_empty() {
-        let unreadable = |error: &dyn std::fmt::Display| format!("stream {} at {offset}: {error}", header.stream);
-        match directory.read(header.stream, offset, rest) {
-            Ok(0) => return Err(unreadable(&"it is shorter than it was")),
-            Ok(count) => {
-                offset += count as u64;
-                rest = &mut rest[count..];
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(unreadable(&error)),
-        }
-    }
-    Ok(frame)
 }

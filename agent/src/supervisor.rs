@@ -16,6 +16,7 @@ mod room;
 mod sweeping;
 
 use crate::artifacts::Collector;
+use crate::boards::trial;
 use crate::clean_start::close_others;
 use crate::executor::{Ended, Executor, Isolated, Pipe, Running, Step, Workspace, environment, isolate};
 use crate::git::{Stop, timespec};
@@ -27,7 +28,7 @@ use crate::spool::SpoolWriter;
 use begin::{take_listener, take_lock};
 use connection::Agent;
 use ends::{Exited, ended};
-use helpers::{Event, Prepare, Teller, collect, thread, watch_children};
+use helpers::{Event, Prepare, Teller, collect, thread, try_board, watch_children};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::fs::Mode;
 use rustix::io::Errno;
@@ -151,7 +152,8 @@ impl Supervisor {
         listener: UnixListener,
         begin: Instant,
     ) -> io::Result<Self> {
-        let assignment = directory.assignment()?;
+        let mut assignment = directory.assignment()?;
+        trial::only_images(&mut assignment);
         let marker = directory.marker()?;
         let workspace = Workspace::of(directory.path());
         let spool = SpoolWriter::open(&directory.path().join("spool"))?;
@@ -403,6 +405,7 @@ impl Supervisor {
         match output {
             Output::Prepare => self.prepare(),
             Output::Spawn { step } => self.spawn(step),
+            Output::Try => self.try_board(),
             Output::Terminate => {
                 self.teller.stop.ask();
                 self.answer(Err(Trouble::ours("getting the files of needs was stopped")));
@@ -463,6 +466,21 @@ impl Supervisor {
         if let Err(error) = started {
             let Trouble { fault, blame, why } = Trouble::disk("beginning the checkout", &error);
             self.input(Input::PrepareFailed { fault, blame, why });
+        }
+    }
+
+    fn try_board(&mut self) {
+        let work = trial::Work {
+            place: self.options.boards.clone(),
+            assignment: self.assignment.clone(),
+            files: self.workspace.needs.clone(),
+            began_ns: trial::now_ns().saturating_sub(self.begin.elapsed().as_nanos() as u64),
+        };
+        let teller = self.teller.clone();
+        let started = thread("board", move || try_board(work, &teller));
+        self.helping = started.is_ok();
+        if let Err(error) = started {
+            self.input(Input::Tried(Some(Trouble::disk("beginning at the board", &error).verdict())));
         }
     }
 
@@ -536,6 +554,14 @@ impl Supervisor {
                     self.log(&Record::Artifact(artifact.clone()));
                     self.announcing.push(artifact);
                     self.flush();
+                }
+                Event::Board(records) => self.batch.extend_from_slice(&records),
+                Event::Tried(tried) => {
+                    self.helping = false;
+                    self.input(Input::Tried(match tried {
+                        Ok(verdict) => verdict,
+                        Err(trouble) => Some(trouble.verdict()),
+                    }));
                 }
                 Event::Collected(collector, trouble) => {
                     self.helping = false;

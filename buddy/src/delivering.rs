@@ -46,6 +46,12 @@ impl Image {
         flash::check_length(bytes.len() as u64, target.size).map_err(|failure| named(failure.text))?;
         Ok(Image { name: path.display().to_string(), path: path.to_path_buf(), target: target.clone(), bytes })
     }
+
+    /// The same by another name, for people.
+    #[must_use]
+    pub fn called(self, name: &str) -> Image {
+        Image { name: name.to_string(), ..self }
+    }
 }
 
 /// The board's tty through its owner.

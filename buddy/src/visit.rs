@@ -120,7 +120,7 @@ impl Visit {
                 Err(error) if nobody(&error) => match whose.begins.words()? {
                     None => Err(io::Error::new(error.kind(), format!("board {} has no owner", whose.board))),
                     Some(words) => {
-                        begin_guard(&words, &whose.directory)?;
+                        start_guard(&words, &whose.directory)?;
                         let arguments = owner::arguments(&whose.file, &whose.board, &whose.directory);
                         start(&words, &arguments, &whose.directory, &whose.board, answering)
                     }
@@ -256,8 +256,18 @@ impl Visit {
     }
 }
 
-/// Sees to it that a guard runs.
-fn begin_guard(words: &[OsString], directory: &Path) -> io::Result<()> {
+/// Sees to it that a guard runs, where something may be started for a board.
+///
+/// # Errors
+/// None begins, and why.
+pub fn begin_guard(whose: &Whose) -> io::Result<()> {
+    match whose.begins.words()? {
+        Some(words) => start_guard(&words, &whose.directory),
+        None => Ok(()),
+    }
+}
+
+fn start_guard(words: &[OsString], directory: &Path) -> io::Result<()> {
     let connect = || Link::connect(&guard::socket(directory));
     match connect() {
         Err(error) if nobody(&error) => {}

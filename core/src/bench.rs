@@ -15,6 +15,7 @@ pub use self::steps::milliseconds;
 use crate::limits::Millis;
 use crate::ordered::Map;
 use crate::pattern::Pattern;
+use crate::units::OfferedBoard;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -429,6 +430,17 @@ impl Bench {
     /// The board of this name.
     pub fn board(&self, name: &str) -> Option<&Board> {
         self.boards.iter().find(|board| board.name == name)
+    }
+
+    /// What an agent offers of it. A board of a rig is not among these: it is wanted together with the others or not at all.
+    #[must_use]
+    pub fn offered(&self) -> Vec<OfferedBoard> {
+        let alone = |board: &&Board| !self.rigs.iter().any(|rig| rig.boards.contains(&board.name));
+        let offered = |board: &Board| {
+            let (name, kind, tags) = (board.name.clone(), board.kind.clone(), board.tags.clone());
+            OfferedBoard { name, kind, tags }
+        };
+        self.boards.iter().filter(alone).map(offered).collect()
     }
 }
 

@@ -15,7 +15,7 @@ use crate::bug::Bugs;
 use crate::clock::Now;
 use crate::job::{Blame, EventId, JobId, JobKey, JobState};
 use crate::ledger::{AgentRecord, EventRecord, JobRecord};
-use crate::limits::{JOB_TIMEOUT_S, LOG_BYTES, Millis, PLATFORMS, SLOTS, STREAMS};
+use crate::limits::{BOARDS, JOB_TIMEOUT_S, LOG_BYTES, Millis, PLATFORMS, SLOTS, STREAMS};
 use crate::matrix::JobSpec;
 use crate::ordered::{Map, Set};
 use crate::platform;
@@ -537,7 +537,10 @@ impl Hub {
                     (Some(board), _) => {
                         out.push(Output::Touch(Touch::Agent(name.clone())));
                         let free = free.then(|| units.grant.unwrap_or(0));
-                        let busy = units.why.filter(|_| free.is_none()).map(|why| plain(&why));
+                        let busy = units.why.filter(|_| free.is_none()).map(|why| match units.state.as_str() {
+                            Units::UNKNOWN => plain(&why),
+                            _ => format!("busy: {}", plain(&why)),
+                        });
                         self.schedule(now, scheduler::Input::Board { agent: name, board, free, busy }, out);
                     }
                     (None, Some(key)) if free => self.schedule(now, scheduler::Input::Returned(name, key), out),
@@ -664,9 +667,6 @@ fn offered(platforms: &[String], rooted: Option<&[String]>) -> Vec<String> {
     let rooted = rooted.into_iter().flatten().map(|name| platform::as_root(name));
     platforms.iter().cloned().chain(rooted).collect()
 }
-
-/// Boards that an agent may offer: more than hang at one machine.
-const BOARDS: usize = 64;
 
 /// What is taken of the boards that an agent says it offers.
 fn good_boards(boards: Option<Vec<OfferedBoard>>) -> Vec<OfferedBoard> {

@@ -172,6 +172,8 @@ pub enum Blame {
     Platform,
     /// The repository's (a remote that is away): it would have been the same on every agent.
     Repository,
+    /// Nobody's: what was given away had been taken by somebody else meanwhile. It counts against nothing.
+    Nobody,
 }
 
 impl Blame {
@@ -181,6 +183,7 @@ impl Blame {
             Self::Agent => None,
             Self::Platform => Some("platform".to_string()),
             Self::Repository => Some("repository".to_string()),
+            Self::Nobody => Some("nobody".to_string()),
         }
     }
 
@@ -189,6 +192,7 @@ impl Blame {
         match word {
             Some("platform") => Self::Platform,
             Some("repository") => Self::Repository,
+            Some("nobody") => Self::Nobody,
             _ => Self::Agent,
         }
     }

@@ -53,6 +53,7 @@ pub mod scheduler;
 pub mod secret;
 pub mod session;
 pub mod settings;
+pub mod share;
 pub mod stream;
 pub mod sweep;
 pub mod trial;

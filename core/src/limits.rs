@@ -57,6 +57,9 @@ pub const SLOTS: u32 = 256;
 /// Platforms one agent may announce.
 pub const PLATFORMS: usize = 512;
 
+/// Boards that an agent may offer: more than hang at one machine.
+pub const BOARDS: usize = 64;
+
 /// Seconds between pings of an idle link: shorter than the usual idle limit of a home router's NAT table.
 pub const PING_S: u64 = 25;
 

@@ -17,6 +17,9 @@ pub const GRACE_MS: Millis = 10_000;
 /// Milliseconds that collecting artifacts may take beyond the end of a job whose time is over.
 pub const COLLECT_MS: Millis = 300_000;
 
+/// Index of the step of a job at a board that gets the images; flashing and testing come after it.
+pub const IMAGES: u32 = 0;
+
 /// What happens to an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
@@ -53,6 +56,8 @@ pub enum Input {
         /// The limit of the job that was reached while it ran, and what came of it, one clause for people.
         limit: Option<String>,
     },
+    /// What was to be done at the board has ended, and its end is in the log; no verdict where it was asked to end before.
+    Tried(Option<Verdict>),
     /// The place in which the steps run is gone, with all of their processes, and the job had no part in it: trouble of ours.
     Lost {
         /// One sentence for people.
@@ -89,9 +94,11 @@ pub enum Output {
         /// Index of the step, from 0.
         step: usize,
     },
+    /// Flash and test the board; `Tried` follows, also after `Terminate` and `Kill`.
+    Try,
     /// Ask every process of the job to end, and stop making the checkout or collecting artifacts.
     Terminate,
-    /// End every process of the job. `StepExited` (if a step was running), then `Drained` follows.
+    /// End every process of the job. `StepExited` (if a step was running) or `Tried` (if a board was tried), then `Drained` follows.
     Kill,
     /// Copy the files that match the globs, those already kept and unchanged since left out.
     CollectArtifacts {
@@ -119,6 +126,8 @@ enum State {
     Running {
         until: Millis,
     },
+    /// A board is flashed and tested.
+    Trying,
     /// Artifacts are collected between two steps.
     Between,
     /// Processes were asked to end; at `kill_at` they must.
@@ -142,6 +151,7 @@ enum State {
 enum Stopped {
     Prepare,
     Step,
+    Trial,
     Collect,
     Nothing,
 }
@@ -150,6 +160,8 @@ enum Stopped {
 #[derive(Debug)]
 pub struct Run {
     steps: Vec<String>,
+    /// Whether it is one at a board, which has no steps of its own.
+    at_board: bool,
     artifacts: bool,
     /// Whether files of needs are still to come.
     fetching: bool,
@@ -173,6 +185,7 @@ impl Run {
     pub fn new(assignment: &Assignment) -> Self {
         Self {
             steps: assignment.steps.clone(),
+            at_board: assignment.board.is_some(),
             artifacts: !assignment.artifacts.is_empty(),
             fetching: assignment.needs.iter().flatten().any(|needed| !needed.artifacts.is_empty()),
             timeout_s: assignment.timeout_s,
@@ -203,7 +216,7 @@ impl Run {
     pub fn deadline(&self) -> Option<Millis> {
         match self.state {
             State::New | State::Draining { .. } | State::Ended => None,
-            State::Preparing | State::Spawning | State::Between => Some(self.deadline),
+            State::Preparing | State::Spawning | State::Trying | State::Between => Some(self.deadline),
             State::Running { until } => Some(until.min(self.deadline)),
             State::Stopping { kill_at, .. } => Some(kill_at),
             State::Collecting { until } => Some(until),
@@ -243,11 +256,18 @@ impl Run {
                 }
                 self.deadline = now.saturating_add(self.timeout_s.saturating_mul(1000));
                 self.state = State::Preparing;
+                if self.at_board && self.fetching {
+                    out.push(Output::Record(Record::StepStart(StepStart { step: IMAGES, text: "images".to_string() })));
+                }
                 out.push(Output::Prepare);
             }
             Input::Printed { length } => self.printed(now, length, out),
-            Input::NeedsReady => self.fetching = false,
+            Input::NeedsReady => self.needs_ready(0, out),
             Input::Prepared => match self.state {
+                State::Preparing if self.at_board => {
+                    self.state = State::Trying;
+                    out.push(Output::Try);
+                }
                 State::Preparing => self.next_step(out),
                 State::Stopping { what: Stopped::Prepare, .. } => self.kill(Stopped::Nothing, out),
                 state => self.late(state, "prepared: no checkout was asked for", out),
@@ -258,10 +278,15 @@ impl Run {
                         Fault::Spec => (Outcome::Failed, None),
                         _ => (Outcome::Infra, blame.word()),
                     };
-                    self.conclude(Verdict { trouble, ..self.verdict_of(outcome, fault, why, None) });
+                    let step = (self.at_board && self.fetching).then_some(IMAGES as usize);
+                    self.needs_ready(1, out);
+                    self.conclude(Verdict { trouble, ..self.verdict_of(outcome, fault, why, step) });
                     self.kill(Stopped::Nothing, out);
                 }
-                State::Stopping { what: Stopped::Prepare, .. } => self.kill(Stopped::Nothing, out),
+                State::Stopping { what: Stopped::Prepare, .. } => {
+                    self.needs_ready(1, out);
+                    self.kill(Stopped::Nothing, out);
+                }
                 state => self.late(state, "prepare failed: no checkout was asked for", out),
             },
             Input::StepSpawned => match self.state {
@@ -286,6 +311,7 @@ impl Run {
                 state => self.late(state, "spawn failed: no step was asked for", out),
             },
             Input::StepExited { status, signalled, limit } => self.step_exited(status, signalled, limit, out),
+            Input::Tried(verdict) => self.tried(verdict, out),
             Input::Lost { why } => {
                 // Elsewhere it is what was asked for, or of no more use.
                 if matches!(self.state, State::Spawning | State::Running { .. } | State::Between) {
@@ -340,6 +366,31 @@ impl Run {
                 self.state = State::Draining { what: Stopped::Nothing };
             }
             state => self.late(state, "exited: no step runs", out),
+        }
+    }
+
+    /// The files of needs are there, or never will be. At a board that is a step, and ends with this status.
+    fn needs_ready(&mut self, status: i32, out: &mut Vec<Output>) {
+        if core::mem::take(&mut self.fetching) && self.at_board {
+            out.push(Output::Record(Record::StepEnd(StepEnd { step: IMAGES, status })));
+        }
+    }
+
+    fn tried(&mut self, verdict: Option<Verdict>, out: &mut Vec<Output>) {
+        match (self.state, verdict) {
+            (State::Trying, Some(verdict)) => {
+                self.conclude(verdict);
+                self.kill(Stopped::Nothing, out);
+            }
+            (State::Trying, None) => {
+                out.push(Output::Bug("tried: nobody asked it to end"));
+                let why = "the board was let go of without a verdict".to_string();
+                self.conclude(self.verdict_of(Outcome::Infra, Fault::Infrastructure, why, None));
+                self.kill(Stopped::Nothing, out);
+            }
+            (State::Stopping { what: Stopped::Trial, .. }, _) => self.kill(Stopped::Nothing, out),
+            (State::Draining { what: Stopped::Trial }, _) => self.state = State::Draining { what: Stopped::Nothing },
+            (state, _) => self.late(state, "tried: no board was asked for", out),
         }
     }
 
@@ -405,12 +456,22 @@ impl Run {
                 self.stop(now, self.verdict_of(Outcome::TimedOut, Fault::Job, cause, Some(self.step)), out);
             }
             State::Preparing => {
-                let what = if self.fetching { "files of needs were not here" } else { "checkout was not ready" };
+                let what = match (self.fetching, self.at_board) {
+                    (true, _) => "files of needs were not here",
+                    (false, true) => "board's part was not ready",
+                    (false, false) => "checkout was not ready",
+                };
                 let cause = format!("the {what} within the job's {} s", self.timeout_s);
                 // A remote that hangs and a history too long for the time allowed are the same to every agent, and so is a
                 // master that gives no files.
                 let verdict = self.verdict_of(Outcome::Infra, Fault::Infrastructure, cause, None);
                 self.stop(now, Verdict { trouble: Blame::Repository.word(), ..verdict }, out);
+            }
+            // What is judged has times of its own, so this was the loader, or the bench.
+            State::Trying => {
+                let cause = format!("the board was not flashed and judged within the job's {} s", self.timeout_s);
+                let verdict = self.verdict_of(Outcome::Infra, Fault::Infrastructure, cause, None);
+                self.stop(now, Verdict { trouble: Blame::Platform.word(), ..verdict }, out);
             }
             state => {
                 let cause = format!("the job took longer than {} s", self.timeout_s);
@@ -451,6 +512,7 @@ impl Run {
             State::Preparing => Stopped::Prepare,
             State::Spawning => Stopped::Nothing,
             State::Running { .. } => Stopped::Step,
+            State::Trying => Stopped::Trial,
             State::Between => Stopped::Collect,
         };
         self.note(verdict.cause.clone(), out);

@@ -4,11 +4,17 @@
 //! The session outlives links. On each new one it lists the attempts it holds, and sends of an attempt only after the
 //! master has said from where (`Adopt`), so that nothing is sent twice and nothing is left out.
 
+mod boards;
+
+pub use self::boards::Standing;
+
+use self::boards::Boards;
 use crate::bug;
 use crate::job::{Blame, JobKey};
 use crate::limits::{CHUNK_BYTES, Millis, STREAMS, WINDOW_BYTES};
 use crate::ordered::{Map, Set};
 use crate::stream::StreamSender;
+use crate::units::OfferedBoard;
 use crate::versions::{self, Can, Span};
 use crate::wire::{
     self, AgentMessage, Assignment, Code, Hello, Load, MasterMessage, Offer, Pong, Prefetch, Refuse, Units, Unread,
@@ -52,6 +58,8 @@ pub struct Description {
     pub memory_mib: u64,
     /// See [`Hello::notes`].
     pub notes: Vec<String>,
+    /// See [`Offer::boards`].
+    pub boards: Vec<OfferedBoard>,
 }
 
 /// What happens to a session.
@@ -101,8 +109,29 @@ pub enum Input {
         /// The attempt.
         key: JobKey,
     },
-    /// Platforms or slots have changed.
+    /// Platforms, slots or boards have changed.
     Offer(Offer),
+    /// The owner of a board says how it stands, or says nothing any more.
+    Board {
+        /// Its name.
+        name: String,
+        /// How it stands.
+        standing: Standing,
+    },
+    /// An attempt that was found is at a board, or may be; of one that is assigned this is known.
+    AtBoard {
+        /// The attempt.
+        key: JobKey,
+        /// The board's name.
+        name: String,
+        /// Number of its grant.
+        grant: u64,
+    },
+    /// Nothing of an attempt runs any more, or ever has: its board is its no longer, though its log may still be on the way.
+    LeftBoard {
+        /// The attempt.
+        key: JobKey,
+    },
     /// Load has changed enough to tell.
     Load(Load),
     /// Time has passed.
@@ -216,6 +245,7 @@ pub struct AgentSession {
     /// How much masters have said that was of no known kind.
     passed_over: u64,
     held: Map<JobKey, Held>,
+    boards: Boards,
     /// What is being forgotten. Until it is gone it may occupy more than a slot, so greetings tell of it.
     leaving: Set<JobKey>,
     writable: bool,
@@ -229,8 +259,10 @@ pub struct AgentSession {
 
 impl AgentSession {
     /// A session that will dial at its first tick.
-    pub fn new(description: Description) -> Self {
+    pub fn new(mut description: Description) -> Self {
         let cursor = (JobKey { job: 0, attempt: 0 }, 0);
+        let mut boards = Boards::default();
+        boards.offer(core::mem::take(&mut description.boards));
         Self {
             description,
             link: Link::Down { redial: 0 },
@@ -239,6 +271,7 @@ impl AgentSession {
             master_can: None,
             passed_over: 0,
             held: Map::new(),
+            boards,
             leaving: Set::new(),
             writable: false,
             offer_changed: false,
@@ -297,6 +330,7 @@ impl AgentSession {
             Input::Lengths { key, lengths } => self.grow(key, &lengths),
             Input::StartFailed { key, blame, why } => self.refuse(key, blame, why, out),
             Input::Gone { key } => {
+                self.boards.leave(key);
                 if self.leaving.remove(&key) && self.is_up() && self.master_can(Can::Units) {
                     let (board, state, holder, grant) = (None, Units::FREE.to_string(), Some(key), None);
                     out.push(Output::Send(AgentMessage::Units(Units { board, state, holder, grant, why: None })));
@@ -306,12 +340,16 @@ impl AgentSession {
                 self.description.platforms.clone_from(&offer.platforms);
                 self.description.slots = offer.slots;
                 self.description.rooted.clone_from(&offer.rooted);
+                self.boards.offer(offer.boards.clone().unwrap_or_default());
                 if self.is_up() {
                     out.push(Output::Send(AgentMessage::Offer(offer)));
                 } else {
                     self.offer_changed = true;
                 }
             }
+            Input::Board { name, standing } => self.boards.stand(&name, standing),
+            Input::AtBoard { key, name, grant } => self.boards.give(key, &name, grant),
+            Input::LeftBoard { key } => self.boards.leave(key),
             Input::Load(load) => {
                 self.load = Some(load.clone());
                 if self.is_up() {
@@ -320,7 +358,15 @@ impl AgentSession {
             }
             Input::Tick => self.tick(now, out),
         }
+        self.tell_of_boards(out);
         self.pump(out);
+    }
+
+    /// Tells the master what has changed of the boards, and all of it on a new link.
+    fn tell_of_boards(&mut self, out: &mut Vec<Output>) {
+        if self.is_up() && self.master_can(Can::Units) {
+            out.extend(self.boards.news().into_iter().map(|units| Output::Send(AgentMessage::Units(units))));
+        }
     }
 
     /// Something was found that cannot be. The next greeting tells of it, since nobody may read what the agent prints.
@@ -372,7 +418,7 @@ impl AgentSession {
             protocol_newest: Some(Span::OURS.newest),
             can: Some(versions::told()),
             rooted: about.rooted.clone(),
-            boards: None,
+            boards: self.boards.offered(),
         })));
     }
 
@@ -410,13 +456,15 @@ impl AgentSession {
                     self.link = Link::Up;
                     self.master_can = versions::heard(welcome.can);
                     self.failures = 0;
+                    self.boards.forget_told();
                     out.push(Output::Say(format!(
                         "connected as {} to a master of version {}",
                         welcome.agent, welcome.version
                     )));
                     if self.offer_changed {
                         let Description { platforms, slots, rooted, .. } = self.description.clone();
-                        out.push(Output::Send(AgentMessage::Offer(Offer { platforms, slots, rooted, boards: None })));
+                        let boards = self.boards.offered();
+                        out.push(Output::Send(AgentMessage::Offer(Offer { platforms, slots, rooted, boards })));
                     }
                     if let Some(load) = self.load.clone() {
                         out.push(Output::Send(AgentMessage::Load(load)));
@@ -431,6 +479,9 @@ impl AgentSession {
                 // Holding it from this moment on makes the next greeting list it, so that a link that breaks while the
                 // directory is made does not let the master give the attempt up.
                 if !self.held.contains_key(&assignment.key) {
+                    if let Some(board) = &assignment.board {
+                        self.boards.give(assignment.key, &board.name, board.grant);
+                    }
                     self.held.insert(assignment.key, Held { adopted: true, ..Held::default() });
                     out.push(Output::Start(assignment));
                 }

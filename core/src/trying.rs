@@ -12,7 +12,7 @@ use crate::axis::{Clock, Entry, Loss, Mark, Progress, Sent, What};
 use crate::bench::Board;
 use crate::bug;
 use crate::console::{self, Piece, Why};
-use crate::job::Fault;
+use crate::job::{Fault, Finding, Outcome, Verdict};
 use crate::judge::{self, Judge, Judgement};
 use crate::limits::RECORD_BYTES;
 use crate::ordered::Map;
@@ -246,6 +246,18 @@ impl Found {
             Whose::Wiring | Whose::Tool | Whose::Sai => (judge::Word::Infra.text(), Fault::Infrastructure),
         };
         Found { word, fault, cause: failure.text, step }
+    }
+
+    /// The same as the end of a log: trouble of the bench is nobody's failure.
+    pub fn verdict(&self) -> Verdict {
+        let outcome = match self.fault {
+            Fault::Nobody => Outcome::Passed,
+            Fault::Infrastructure => Outcome::Infra,
+            _ => Outcome::Failed,
+        };
+        let (fault, cause) = (self.fault, self.cause.clone());
+        let verdict = Some(Finding { word: self.word.to_string(), what: None });
+        Verdict { outcome, fault, cause, step: Some(self.step), status: None, trouble: None, verdict }
     }
 
     /// Trouble of ours in a step.

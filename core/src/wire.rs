@@ -213,6 +213,10 @@ pub struct Units {
 impl Units {
     /// The state in which nothing of the holder runs any more.
     pub const FREE: &str = "free";
+    /// The state of a board that somebody has.
+    pub const BUSY: &str = "busy";
+    /// The state of a board whose owner has not said how it stands.
+    pub const UNKNOWN: &str = "unknown";
 }
 
 /// Everything an agent says.

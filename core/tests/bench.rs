@@ -1,6 +1,7 @@
 //! Benches of boards, shipped, wrong and hostile, read.
 
 use sai_core::bench::{self, Bench, Flasher, Pin, Settings, Step, Supply, Switch, Tty, Use, Wire};
+use sai_core::units::WantedBoard;
 
 const SHIPPED: &str = include_str!("../../configs/boards.json");
 
@@ -109,6 +110,24 @@ fn all_that_is_wrong_is_named_at_once_by_its_place() {
         errors("{\"boards\":{}, }"),
         ["F:1:13: expected no comma after the last entry of an object (its `}` is at 1:15)"]
     );
+}
+
+#[test]
+fn boards_are_offered_as_they_are_wanted_and_none_of_a_rig_alone() {
+    let text = r#"{ "boards": {
+        "a": { "type": "uno", "tags": ["leds", "can"] }, "b": { "type": "uno" }, "c": { "type": "esp32" } },
+        "rigs": { "pair": { "type": "uno", "boards": ["b", "c"] } } }"#;
+    let wanted = |kind: &str, tags: &[&str]| WantedBoard {
+        kind: kind.to_string(),
+        tags: tags.iter().map(ToString::to_string).collect(),
+    };
+    let offered = read(text).offered();
+    let [board] = &offered[..] else { panic!("one is in no rig: {offered:?}") };
+    assert_eq!(board.name, "a");
+    assert!(wanted("uno", &["can"]).is_met_by(board) && wanted("uno", &[]).is_met_by(board));
+    assert!(!wanted("uno", &["wifi"]).is_met_by(board) && !wanted("esp32", &[]).is_met_by(board));
+    let shipped: Vec<_> = read(SHIPPED).offered().into_iter().map(|board| (board.name, board.kind)).collect();
+    assert!(shipped.contains(&("bench-3".to_string(), "arduino-uno".to_string())), "{shipped:?}");
 }
 
 #[test]

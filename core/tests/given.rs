@@ -229,7 +229,7 @@ fn a_board_in_local_use_is_busy_and_by_whom() {
     let mut desk = Desk::new();
     desk.bench("a", 1, &[offered("b", "uno", &[])], &[]);
     desk.free("a", "b", 0);
-    let busy = Some("ann, sai-buddy".to_string());
+    let busy = Some("busy: ann, sai-buddy".to_string());
     desk.give(Input::Board { agent: "a".to_string(), board: "b".to_string(), free: None, busy });
     desk.queue(vec![wants(1, "alpha", "uno", &[])]);
     assert!(desk.waiting(1).contains("a/b (busy: ann, sai-buddy); place 1 by priority"), "{}", desk.waiting(1));

@@ -3,11 +3,12 @@
 use sai_core::job::{Blame, JobId, JobKey};
 use sai_core::limits::{CHUNK_BYTES, PROTOCOL, WINDOW_BYTES};
 use sai_core::ordered::Map;
-use sai_core::session::{AgentSession, CLONED_MS, Description, Input, Output, REDIAL_MOST_MS, WELCOME_MS};
+use sai_core::session::{AgentSession, CLONED_MS, Description, Input, Output, REDIAL_MOST_MS, Standing, WELCOME_MS};
+use sai_core::units::OfferedBoard;
 use sai_core::versions;
 use sai_core::wire::{
-    Ack, Adopt, AgentMessage, Assignment, Bye, Cancel, Code, Forget, Hello, Load, MasterMessage, Offer, Ping, Pong,
-    Refuse, Welcome,
+    Ack, Adopt, AgentMessage, Assignment, AtBoard, Bye, Cancel, Code, Forget, Hello, Load, MasterMessage, Offer, Ping,
+    Pong, Refuse, Units, Welcome,
 };
 
 const NOW: u64 = 1_000_000;
@@ -28,6 +29,7 @@ fn description() -> Description {
         memory_mib: 1024,
         notes: vec!["a note".to_string()],
         rooted: None,
+        boards: Vec::new(),
     }
 }
 
@@ -440,4 +442,116 @@ fn a_machine_that_is_asked_answers_and_its_twin_waits_long() {
     assert_eq!(desk.hear(MasterMessage::Bye(newer)), []);
     let end = Output::End { why: "the master says: no".to_string() };
     assert_eq!(desk.hear(bye(Some(Code::Revoked))), [end]);
+}
+
+/// A session with a board and a link to a master that hears of boards; with what it was told on that link.
+fn at_bench() -> (Desk, Vec<String>) {
+    let offered = OfferedBoard { name: "b".to_string(), kind: "uno".to_string(), tags: Vec::new() };
+    let session = AgentSession::new(Description { boards: vec![offered], ..description() });
+    let mut desk = Desk { session, now: NOW };
+    let said = link_of_boards(&mut desk);
+    (desk, said)
+}
+
+fn link_of_boards(desk: &mut Desk) -> Vec<String> {
+    desk.give(Input::Connected { mirrors: Vec::new() });
+    let (version, agent) = ("1".to_string(), "a".to_string());
+    let can = Some(versions::told());
+    said(&desk.hear(MasterMessage::Welcome(Welcome { protocol: PROTOCOL, version, agent, can })))
+}
+
+/// What is said of boards, and of agents as a whole, shortly.
+fn said(out: &[Output]) -> Vec<String> {
+    let units = |units: &Units| {
+        let holder = units.holder.map_or_else(String::new, |key| format!(" by {}", key.job));
+        let grant = units.grant.map_or_else(String::new, |grant| format!(" at {grant}"));
+        let why = units.why.as_ref().map_or_else(String::new, |why| format!(": {why}"));
+        format!("{} {}{holder}{grant}{why}", units.board.as_deref().unwrap_or("all"), units.state)
+    };
+    out.iter()
+        .filter_map(|output| match output {
+            Output::Send(AgentMessage::Units(told)) => Some(units(told)),
+            Output::Send(AgentMessage::Hello(hello)) => {
+                Some(format!("{} boards", hello.boards.iter().flatten().count()))
+            }
+            Output::Send(AgentMessage::Offer(offer)) => {
+                Some(format!("{} boards", offer.boards.iter().flatten().count()))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+fn stands(desk: &mut Desk, standing: Standing) -> Vec<String> {
+    said(&desk.give(Input::Board { name: "b".to_string(), standing }))
+}
+
+fn assigned_at(job: JobId, grant: u64) -> MasterMessage {
+    let board = Some(AtBoard { name: "b".to_string(), grant, trial: "{}".to_string() });
+    MasterMessage::Assign(Assignment { board, ..assignment(key(job)) })
+}
+
+#[test]
+fn a_board_is_free_where_its_owner_says_so_and_no_attempt_can_be_there() {
+    let (mut desk, first) = at_bench();
+    assert_eq!(first, ["b unknown"]);
+    assert_eq!(stands(&mut desk, Standing::Free), ["b free"]);
+    assert_eq!(stands(&mut desk, Standing::Free), [""; 0], "what was told is not told again");
+    assert_eq!(stands(&mut desk, Standing::Busy("ann".to_string())), ["b busy: ann"]);
+    assert_eq!(stands(&mut desk, Standing::Free), ["b free"]);
+    let began = desk.hear(assigned_at(1, 7));
+    assert_eq!(said(&began), ["b busy by 1 at 7"]);
+    // Its owner sees nobody before the attempt comes to it, and nobody between two of its steps.
+    assert_eq!(stands(&mut desk, Standing::Busy("the judge".to_string())), [""; 0]);
+    assert_eq!(stands(&mut desk, Standing::Free), [""; 0]);
+    // What its owner said before it was left counts no more.
+    assert_eq!(said(&desk.give(Input::LeftBoard { key: key(1) })), ["b unknown at 7"]);
+    assert_eq!(stands(&mut desk, Standing::Free), ["b free at 7"]);
+    // That the owner has let go of it and that the attempt has ended come in any order.
+    desk.hear(assigned_at(2, 9));
+    stands(&mut desk, Standing::Unknown(None));
+    assert_eq!(said(&desk.give(Input::LeftBoard { key: key(2) })), ["b unknown at 9"]);
+    assert_eq!(stands(&mut desk, Standing::Free), ["b free at 9"]);
+    // One that is forgotten while it runs is there until nothing is left of it.
+    desk.hear(assigned_at(3, 10));
+    assert_eq!(said(&desk.hear(MasterMessage::Forget(Forget { key: key(3) }))), [""; 0]);
+    assert_eq!(said(&desk.give(Input::Gone { key: key(3) })), ["all free by 3", "b unknown at 10"]);
+    assert_eq!(stands(&mut desk, Standing::Free), ["b free at 10"]);
+}
+
+#[test]
+fn boards_are_told_of_anew_on_each_link_and_after_each_offer() {
+    let (mut desk, _) = at_bench();
+    stands(&mut desk, Standing::Free);
+    desk.hear(assigned_at(1, 7));
+    desk.give(Input::Disconnected { jitter_permille: 0 });
+    assert_eq!(said(&desk.give(Input::LeftBoard { key: key(1) })), [""; 0], "nobody hears it");
+    assert_eq!(said(&desk.give(Input::Connected { mirrors: Vec::new() })), ["1 boards"]);
+    desk.give(Input::Disconnected { jitter_permille: 0 });
+    stands(&mut desk, Standing::Free);
+    assert_eq!(link_of_boards(&mut desk), ["b free at 7"]);
+    let board = |name: &str| OfferedBoard { name: name.to_string(), kind: "esp32".to_string(), tags: Vec::new() };
+    let offer = |boards| Offer { platforms: Vec::new(), slots: 1, rooted: None, boards };
+    let changed = desk.give(Input::Offer(offer(Some(vec![board("b"), board("c")]))));
+    assert_eq!(said(&changed), ["2 boards", "b free at 7", "c unknown"]);
+    // What is offered no more is not told of, whoever asks.
+    assert_eq!(said(&desk.give(Input::Offer(offer(None)))), ["0 boards"]);
+    assert_eq!(stands(&mut desk, Standing::Free), [""; 0]);
+    // A master that does not know of boards is told nothing.
+    desk.give(Input::Offer(offer(Some(vec![board("b")]))));
+    desk.give(Input::Disconnected { jitter_permille: 0 });
+    assert_eq!(said(&desk.link()), [""; 0]);
+}
+
+#[test]
+fn an_attempt_that_was_found_has_its_board_until_nothing_of_it_runs() {
+    let offered = OfferedBoard { name: "b".to_string(), kind: "uno".to_string(), tags: Vec::new() };
+    let session = AgentSession::new(Description { boards: vec![offered], ..description() });
+    let mut desk = Desk { session, now: NOW };
+    desk.give(Input::Found { key: key(1), lengths: vec![5] });
+    desk.give(Input::AtBoard { key: key(1), name: "b".to_string(), grant: 4 });
+    stands(&mut desk, Standing::Free);
+    assert_eq!(link_of_boards(&mut desk), ["b busy by 1 at 4"]);
+    assert_eq!(said(&desk.give(Input::LeftBoard { key: key(1) })), ["b unknown at 4"]);
+    assert_eq!(stands(&mut desk, Standing::Free), ["b free at 4"]);
 }

@@ -87,6 +87,7 @@ fn session() -> AgentSession {
         memory_mib: 1,
         notes: Vec::new(),
         rooted: None,
+        boards: Vec::new(),
     })
 }
 

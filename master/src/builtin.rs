@@ -75,7 +75,7 @@ fn tell(line: &str) {
 /// What it offers, and says so where that is not plain.
 fn look(settings: &Builtin, state: &State) -> Result<Offering, String> {
     let platforms = (!settings.platforms.is_empty()).then_some(settings.platforms.as_slice());
-    let (offering, lines) = Offering::look(platforms, settings.slots, &settings.containers, state)?;
+    let (offering, lines) = Offering::look(platforms, settings.slots, &settings.containers, None, state)?;
     lines.iter().for_each(|line| tell(line));
     if let Some(containers) = offering.containers.as_ref().filter(|containers| !containers.images.is_empty()) {
         let names: Vec<&str> = containers.images.iter().map(|image| image.platform.as_str()).collect();

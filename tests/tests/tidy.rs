@@ -54,6 +54,7 @@ const MACHINES: &[(&str, &str)] = &[
     ("push", "KnownRefs"),
     ("restart", "Restart"),
     ("run", "Run"),
+    ("share", "Shares"),
     ("scheduler", "Scheduler"),
     ("session", "AgentSession"),
     ("sweep", "Sweep"),

@@ -15,8 +15,8 @@ usage:
 
 options:
   --config FILE        JSON with # comments; keys: master, token, others, pin, proxy, no_proxy, name, platforms,
-                       slots, parallel, state, depth, filter, user, env, keep_free_mib; about containers see
-                       configs/agent-nspawn.json
+                       slots, parallel, state, depth, filter, user, env, keep_free_mib, boards, boards_run; about
+                       containers see configs/agent-nspawn.json, about boards configs/boards.json
                        [$SAI_AGENT_CONFIG, else agent.json in the state directory, else /etc/sai/agent.json]
   --state DIR          where jobs, mirrors and the identity are kept
                        [/var/lib/sai-agent for root, else ~/.local/state/sai-agent]
@@ -27,7 +27,7 @@ environment:
 
 signals:
   TERM, INT  end; jobs under way go on, and the next sai-agent with the same state adopts them
-  HUP        read platforms, slots and images again
+  HUP        read platforms, slots, images and boards again
 
 exit status:
   0  ended as asked

@@ -1,6 +1,7 @@
 //! Blocking work (checkout, artifacts, waiting for children) → messages to the poll loop.
 
 use crate::artifacts::{Collector, Found};
+use crate::boards::trial;
 use crate::checkout::check_out;
 use crate::executor::{Executor, Workspace, check_environment};
 use crate::git::{Stop, Watch};
@@ -10,6 +11,7 @@ use crate::remove_tree::remove_tree;
 use rustix::fs::statvfs;
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
+use sai_core::job::Verdict;
 use sai_core::record::Artifact;
 use sai_core::secret::CloneUrl;
 use sai_core::wire::Assignment;
@@ -35,6 +37,8 @@ pub(super) enum Event {
     PrepareFailed(Trouble),
     Artifact(Artifact),
     Collected(Box<Collector>, Option<String>),
+    Board(Vec<u8>),
+    Tried(Result<Option<Verdict>, Trouble>),
 }
 
 /// A helper thread's way to the poll loop.
@@ -103,6 +107,10 @@ impl Prepare {
     }
 
     fn prepare(&mut self) -> Result<(), Trouble> {
+        if self.assignment.board.is_some() {
+            // No step runs there, so that neither a checkout nor a container is of use.
+            return self.get_needs();
+        }
         check_environment(&self.assignment.env).map_err(Trouble::specs)?;
         self.get_needs().map_err(|trouble| self.executor.explain(trouble))?;
         let (started, checked_out) = std::thread::scope(|threads| {
@@ -156,6 +164,18 @@ pub(super) fn collect(mut collector: Box<Collector>, last: bool, teller: &Teller
     let trouble = collector.collect(last, &teller.stop, &mut tell).err();
     let trouble = trouble.map(|error| format!("collecting artifacts: {error}"));
     teller.tell(Event::Collected(collector, trouble));
+}
+
+/// Flashes and tests a board.
+pub(super) fn try_board(work: trial::Work, teller: &Teller) {
+    let mut log = |records| {
+        // With a full disk this waits, as what runs there cannot: its owner tells what it could not keep meanwhile.
+        teller.events.send(Event::Board(records)).map_err(|_| io::ErrorKind::BrokenPipe)?;
+        ring(&teller.wake);
+        Ok(())
+    };
+    let tried = work.run(&teller.stop, &mut log);
+    teller.tell(Event::Tried(tried));
 }
 
 pub(super) fn ring(wake: &OwnedFd) {

@@ -12,7 +12,7 @@ use sai_buddy::visit::{Begins, Whose};
 use sai_core::axis::{Case, CaseResult, Entry, Mark, What};
 use sai_core::bench::Board;
 use sai_core::escape;
-use sai_core::job::{Fault, Finding, Outcome, Verdict};
+use sai_core::job::Fault;
 use sai_core::ordered::Map;
 use sai_core::record::Record;
 use sai_core::repo_spec::{self, RepoSpec};
@@ -209,18 +209,6 @@ fn images(trial: &Trial, board: &Board, directory: &Path) -> Result<Vec<Image>, 
     Ok(images)
 }
 
-/// The end of a log.
-fn verdict(found: &Found) -> Verdict {
-    let outcome = match found.fault {
-        Fault::Nobody => Outcome::Passed,
-        Fault::Infrastructure => Outcome::Infra,
-        _ => Outcome::Failed,
-    };
-    let (fault, cause) = (found.fault, found.cause.clone());
-    let verdict = Some(Finding { word: found.word.into(), what: None });
-    Verdict { outcome, fault, cause, step: Some(found.step), status: None, trouble: None, verdict }
-}
-
 impl Given {
     /// Tries a board, or judges the log of one that was tried.
     pub fn test(self, file: &OsString, words: [&OsString; 3]) -> Result<u8, Failure> {
@@ -281,7 +269,7 @@ impl Given {
             // Nobody stops it but who kills it.
             Ended::GivenUp => return Err((1, "it was given up".to_string())),
         };
-        let ended = log(last.get(), &Written::Record(Record::Verdict(verdict(&found))));
+        let ended = log(last.get(), &Written::Record(Record::Verdict(found.verdict())));
         let status = teller.found(&found)?;
         ended.and_then(|()| kept.as_ref().map_or(Ok(()), File::sync_all)).map_err(trouble)?;
         Ok(status)

@@ -310,7 +310,7 @@ impl Scheduler {
                 let (what, pause_s) = match (kept, &holder, &known.busy, pause) {
                     (Some(kept), ..) => (kept.to_string(), None),
                     (None, Some(holder), ..) => (format!("job {} is there", holder.key.job), None),
-                    (None, None, Some(busy), _) => (format!("busy: {busy}"), None),
+                    (None, None, Some(busy), _) => (busy.clone(), None),
                     (None, None, None, Some((row, seconds))) => (row, Some(seconds)),
                     (None, None, None, None) if known.free => ("free".to_string(), None),
                     (None, None, None, None) => ("its agent has not called it free yet".to_string(), None),

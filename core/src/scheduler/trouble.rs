@@ -182,6 +182,9 @@ impl Scheduler {
     pub(super) fn broken(&mut self, now: Now, key: JobKey, blame: Blame, why: String, out: &mut Vec<Output>) {
         // Of what was given up before.
         let Some(name) = self.holder(key).map(ToString::to_string) else { return };
+        if blame == Blame::Nobody {
+            return self.broken_quietly(now, key, why, out);
+        }
         let agents = blame != Blame::Repository;
         let excused = agents && self.agents.get_mut(&name).is_some_and(|agent| agent.group.excuses(key));
         if !excused {

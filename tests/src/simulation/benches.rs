@@ -1,12 +1,13 @@
-//! Boards at agents: what the edge of one says of them → frames; and the boards that attempts really hold → the first broken promise.
+//! Boards at agents: what the edge of one hears of them → its session's inputs; and the boards that attempts really hold → the first broken promise.
 
-use super::network::{Frame, Side};
+use super::host::Directory;
+use super::supervisor::Supervisor;
 use super::{Bug, Outcome, World};
 use sai_core::job::JobKey;
 use sai_core::matrix::BoardSpec;
-use sai_core::session::AgentSession;
+use sai_core::session::{Input, Standing};
 use sai_core::units::{OfferedBoard, WantedBoard};
-use sai_core::wire::{AgentMessage, Assignment, Units};
+use sai_core::wire::Assignment;
 use std::collections::BTreeMap;
 
 /// Types of boards in every world.
@@ -56,52 +57,46 @@ impl World {
         self.master.latest.jobs.get(&key.job).is_some_and(|record| record.board.is_some())
     }
 
-    /// What an agent says of its boards, beside what its session says.
-    pub(super) fn offer_boards(&self, host: usize, message: &mut AgentMessage) {
-        let offered = &self.hosts[host].bench.offered;
-        let boards = || (!offered.is_empty()).then(|| offered.clone());
-        match message {
-            AgentMessage::Hello(hello) => hello.boards = boards(),
-            AgentMessage::Offer(offer) => offer.boards = boards(),
-            _ => {}
+    /// A new agent finds out which attempts are at boards, and asks the owners of all of them.
+    pub(super) fn find_boards(&mut self, host: usize) -> Outcome {
+        let here = &self.hosts[host];
+        let at = |(key, directory): (&JobKey, &Directory)| {
+            let board = directory.assignment.as_ref()?.board.as_ref()?;
+            let ended = directory.supervisor.as_ref().is_some_and(Supervisor::has_ended);
+            (!ended).then(|| Input::AtBoard { key: *key, name: board.name.clone(), grant: board.grant })
+        };
+        let found: Vec<Input> = here.directories.iter().filter_map(at).collect();
+        // Of grants that were before its own, and before those, it knows nothing.
+        self.hosts[host].bench.latest.clear();
+        for input in found {
+            if let Input::AtBoard { name, grant, .. } = &input {
+                let latest = self.hosts[host].bench.latest.entry(name.clone()).or_default();
+                *latest = (*latest).max(*grant);
+            }
+            self.session(host, input)?;
         }
+        let names: Vec<String> = self.hosts[host].bench.offered.iter().map(|board| board.name.clone()).collect();
+        let said: Vec<Input> = names.into_iter().flat_map(|name| self.owner_says(name)).collect();
+        said.into_iter().try_for_each(|input| self.session(host, input))
     }
 
-    /// The agent was welcomed: it calls each board free that nothing of it holds.
-    pub(super) fn call_boards_free(&mut self, host: usize) {
-        let names: Vec<String> = self.hosts[host].bench.offered.iter().map(|board| board.name.clone()).collect();
-        names.iter().for_each(|name| self.call_free(host, name));
+    /// The owner of a board is asked. At times somebody at the machine has it for a moment.
+    fn owner_says(&mut self, name: String) -> Vec<Input> {
+        let somebody = self.random.chance(100).then(|| Standing::Busy("ann, sai-buddy".to_string()));
+        let said = somebody.into_iter().chain([Standing::Free]);
+        said.map(|standing| Input::Board { name: name.clone(), standing }).collect()
     }
 
     /// An attempt has ended there, or never began: its board is free, whatever of its log is still to be sent.
-    pub(super) fn leave_board(&mut self, host: usize, key: JobKey) {
-        if let Some(name) = self.hosts[host].bench.given.get(&key).cloned() {
-            self.call_free(host, &name);
-        }
+    pub(super) fn leave_board(&mut self, host: usize, key: JobKey) -> Vec<Input> {
+        let Some(name) = self.hosts[host].bench.given.get(&key).cloned() else { return Vec::new() };
+        let said = self.owner_says(name);
+        [Input::LeftBoard { key }].into_iter().chain(said).collect()
     }
 
-    fn call_free(&mut self, host: usize, name: &str) {
-        let here = &self.hosts[host];
-        let holds = |key: &JobKey| {
-            let directory = here.directories.get(key);
-            directory.is_some_and(|here| here.supervisor.as_ref().is_none_or(|one| !one.has_ended()))
-        };
-        let held = here.bench.given.iter().any(|(key, board)| board == name && holds(key));
-        // Before its greeting is answered it says nothing; then it says of all boards how they are.
-        let is_up = here.session.as_ref().is_some_and(AgentSession::is_up);
-        let Some(link) = here.link.filter(|_| is_up) else { return };
-        if held && self.bug != Some(Bug::BoardFreeWhileHeld) {
-            return;
-        }
-        let grant = Some(here.bench.latest.get(name).copied().unwrap_or(0));
-        let (board, state) = (Some(name.to_string()), Units::FREE.to_string());
-        let said = AgentMessage::Units(Units { board, state, holder: None, grant, why: None });
-        self.send(link, Side::Master, Frame::Text(said.encode()));
-    }
-
-    /// An attempt as an agent begins it: it was given a board that is there, and nothing else holds it.
-    pub(super) fn check_board(&mut self, host: usize, assignment: &Assignment) -> Outcome {
-        let Some(board) = &assignment.board else { return Ok(()) };
+    /// An attempt as an agent begins it: it was given a board that is there, and nothing else holds it. Gives what a planted fault says.
+    pub(super) fn check_board(&mut self, host: usize, assignment: &Assignment) -> Outcome<Vec<Input>> {
+        let Some(board) = &assignment.board else { return Ok(Vec::new()) };
         let key = assignment.key;
         let here = &self.hosts[host];
         if !here.bench.offered.iter().any(|offered| offered.name == board.name) {
@@ -124,9 +119,8 @@ impl World {
         bench.given.insert(key, board.name.clone());
         self.summary.at_boards += 1;
         if self.bug == Some(Bug::BoardFreeWhileHeld) {
-            let name = board.name.clone();
-            self.call_free(host, &name);
+            return Ok(self.leave_board(host, key));
         }
-        Ok(())
+        Ok(Vec::new())
     }
 }

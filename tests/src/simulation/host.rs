@@ -20,7 +20,7 @@ pub(super) struct Directory {
     /// Length of the log's front that the spool has dropped.
     pub(super) trimmed: u64,
     pub(super) supervisor: Option<Supervisor>,
-    assignment: Option<Box<Assignment>>,
+    pub(super) assignment: Option<Box<Assignment>>,
 }
 
 /// What a link has carried of one stream: sent up to, acknowledged up to.
@@ -109,6 +109,8 @@ impl World {
                 self.at(due, Event::AgentTick(host, boot));
             }
         }
+        // What comes of an output is told after all of them were carried out, as an agent's loop does.
+        let mut later = Vec::new();
         for output in out {
             self.note(|| format!("  {} >> {output:?}", self.hosts[host].name));
             match output {
@@ -121,18 +123,19 @@ impl World {
                 Output::Start(assignment) => {
                     let key = assignment.key;
                     self.check_start(host, key)?;
-                    self.check_board(host, &assignment)?;
+                    later.extend(self.check_board(host, &assignment)?);
                     let bad = &self.hosts[host].bad;
                     if bad.is_some() && *bad == assignment.offered {
                         let why = BROKEN_IMAGE.to_string();
-                        self.session(host, Input::StartFailed { key, blame: Blame::Platform, why })?;
-                        self.leave_board(host, key);
+                        later.push(Input::StartFailed { key, blame: Blame::Platform, why });
+                        later.extend(self.leave_board(host, key));
                     } else if self.random.chance(30) {
-                        self.session(
-                            host,
-                            Input::StartFailed { key, blame: Blame::Agent, why: "the disk is full".to_string() },
-                        )?;
-                        self.leave_board(host, key);
+                        later.push(Input::StartFailed {
+                            key,
+                            blame: Blame::Agent,
+                            why: "the disk is full".to_string(),
+                        });
+                        later.extend(self.leave_board(host, key));
                     } else {
                         let directory = Directory { assignment: Some(Box::new(assignment)), ..Directory::default() };
                         self.hosts[host].directories.insert(key, directory);
@@ -152,9 +155,9 @@ impl World {
                     self.check_forget(host, key)?;
                     self.summary.forgotten += 1;
                     self.hosts[host].directories.remove(&key);
-                    self.leave_board(host, key);
+                    later.extend(self.leave_board(host, key));
                     self.hosts[host].carried.retain(|(other, _), _| *other != key);
-                    self.session(host, Input::Gone { key })?;
+                    later.push(Input::Gone { key });
                 }
                 // A person has to see to it; the machine stays as it is until then.
                 Output::End { .. } => self.hosts[host].ended = true,
@@ -162,7 +165,7 @@ impl World {
                 Output::Bug(what) => return self.contradicted(what),
             }
         }
-        Ok(())
+        later.into_iter().try_for_each(|input| self.session(host, input))
     }
 
     fn trim(&mut self, host: usize, key: JobKey, log: u64) -> Outcome {
@@ -227,7 +230,6 @@ impl World {
     fn agent_says(&mut self, host: usize, message: AgentMessage) -> Outcome {
         let Some(link) = self.hosts[host].link else { return Ok(()) };
         let mut message = message;
-        self.offer_boards(host, &mut message);
         if let (Some(Bug::SilentGreeting), AgentMessage::Hello(hello)) = (self.bug, &mut message) {
             hello.jobs.clear();
         }
@@ -237,7 +239,9 @@ impl World {
             other => return self.broken("wire", format!("{message:?} was read as {other:?}")),
         }
         let frame = Frame::Text(text);
-        if self.hosts[host].liar {
+        // A board that its agent never calls free is given to nobody, and who wants it waits in vain: that is no promise broken.
+        let said_of_boards = matches!(message, AgentMessage::Units(_));
+        if self.hosts[host].liar && !said_of_boards {
             self.lie(host, link, frame)
         } else {
             self.send(link, Side::Master, frame)
@@ -315,12 +319,7 @@ impl World {
                 adopt.lengths[stream] = *sent;
             }
         }
-        let welcome = matches!(message, MasterMessage::Welcome(_));
-        self.session(host, Input::Message(message))?;
-        if welcome {
-            self.call_boards_free(host);
-        }
-        Ok(())
+        self.session(host, Input::Message(message))
     }
 
     /// The job directory is made; its supervisor starts.
@@ -385,7 +384,7 @@ impl World {
         }
         let ended = self.hosts[host].directories.get(&key).and_then(|directory| directory.supervisor.as_ref());
         if ended.is_some_and(Supervisor::has_ended) {
-            self.leave_board(host, key);
+            self.leave_board(host, key).into_iter().try_for_each(|input| self.session(host, input))?;
         }
         let boot = self.hosts[host].boot;
         let wait = self.random.below(40);
@@ -422,6 +421,7 @@ impl World {
             memory_mib: 4096,
             notes: Vec::new(),
             rooted: None,
+            boards: here.bench.offered.clone(),
         }));
         here.tick = None;
         self.note(|| format!("{} STARTS", self.hosts[host].name));
@@ -439,6 +439,7 @@ impl World {
                 self.supervise(host, key, supervisor);
             }
         }
+        self.find_boards(host)?;
         self.session(host, Input::Tick)
     }
 
@@ -479,6 +480,7 @@ impl World {
         here.slots = slots;
         here.slots_ever = here.slots_ever.max(slots);
         let platforms = here.platforms.clone();
-        self.session(host, Input::Offer(Offer { platforms, slots, rooted: None, boards: None }))
+        let boards = Some(here.bench.offered.clone()).filter(|boards| !boards.is_empty());
+        self.session(host, Input::Offer(Offer { platforms, slots, rooted: None, boards }))
     }
 }

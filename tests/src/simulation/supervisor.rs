@@ -46,13 +46,18 @@ enum Busy {
         left: u64,
         status: Option<i32>,
     },
+    /// A board says so much still before it is judged.
+    Trial {
+        left: u64,
+    },
     /// So many files are still to be kept.
     Collecting {
         left: u64,
     },
-    /// Everything is being killed; whether a step's end is still to be told.
+    /// Everything is being killed; whether the end of a step, or of a trial, is still to be told.
     Killing {
         step: bool,
+        trial: bool,
     },
 }
 
@@ -246,8 +251,14 @@ impl Supervisor {
                         self.busy = Busy::Step { left, status };
                         inputs.push(Input::StepSpawned);
                     }
+                    Output::Try => self.busy = Busy::Trial { left: random.below(6) },
                     Output::Terminate => {
                         self.asked = true;
+                        // A flash that is under way does not hear it.
+                        if matches!(self.busy, Busy::Trial { .. }) && random.chance(700) {
+                            self.busy = Busy::Nothing;
+                            inputs.push(Input::Tried(None));
+                        }
                         // Most obey; some do not hear it.
                         if let Busy::Step { left, status } = &mut self.busy
                             && random.chance(800)
@@ -257,7 +268,8 @@ impl Supervisor {
                     }
                     Output::Kill => {
                         self.asked = true;
-                        self.busy = Busy::Killing { step: matches!(self.busy, Busy::Step { .. }) };
+                        let trial = matches!(self.busy, Busy::Trial { .. });
+                        self.busy = Busy::Killing { step: matches!(self.busy, Busy::Step { .. }), trial };
                     }
                     Output::CollectArtifacts { .. } => self.busy = Busy::Collecting { left: random.below(3) },
                     Output::Keep(length) => {
@@ -332,11 +344,14 @@ impl Supervisor {
 
     /// Everything of the job is gone.
     pub(super) fn swept(&mut self, random: &mut Random, now: Millis) {
-        let Busy::Killing { step } = self.busy else { return };
+        let Busy::Killing { step, trial } = self.busy else { return };
         self.busy = Busy::Nothing;
         self.exited = None;
         if step {
             self.input(random, now, Input::StepExited { status: 137, signalled: true, limit: None });
+        }
+        if trial {
+            self.input(random, now, Input::Tried(None));
         }
         self.input(random, now, Input::Drained);
     }
@@ -390,6 +405,22 @@ impl Supervisor {
                 self.busy = Busy::Nothing;
                 let status = if bug == Some(Bug::StatusUnheard) { 0 } else { status };
                 self.input(random, now, Input::StepExited { status, signalled: false, limit: None });
+            }
+            Busy::Trial { left } if left > 0 && self.backlog.may_read() => {
+                self.busy = Busy::Trial { left: left - 1 };
+                self.print(random, now);
+            }
+            Busy::Trial { left: 0 } => {
+                self.busy = Busy::Nothing;
+                let (outcome, fault) = match random.below(20) {
+                    0 | 1 => (Outcome::Failed, Fault::Job),
+                    2 => (Outcome::Infra, Fault::Infrastructure),
+                    _ => (Outcome::Passed, Fault::Nobody),
+                };
+                let trouble = if outcome == Outcome::Infra { Blame::Platform.word() } else { None };
+                let cause = String::new();
+                let tried = Verdict { outcome, fault, cause, step: Some(2), status: None, trouble, verdict: None };
+                self.input(random, now, Input::Tried(Some(tried)));
             }
             Busy::Collecting { left } if left > 0 && !full => {
                 self.busy = Busy::Collecting { left: left - 1 };

@@ -1,0 +1,70 @@
+//! The file that describes the boards of this machine → what an agent offers of them, and what is needed to find their owners.
+
+#[cfg(feature = "boards")]
+pub mod hosted;
+#[cfg(feature = "boards")]
+pub mod trial;
+#[cfg(feature = "boards")]
+pub mod watch;
+
+#[cfg(not(feature = "boards"))]
+#[path = "boards/absent.rs"]
+mod absent;
+#[cfg(not(feature = "boards"))]
+pub use self::absent::{hosted, trial, watch};
+
+use miniserde::{Deserialize, Serialize};
+use sai_core::bench;
+use sai_core::json::FILE_MAX;
+use sai_core::limits::BOARDS;
+use sai_core::units::OfferedBoard;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::PathBuf;
+
+/// How to build an agent that has boards.
+pub const BUILD: &str = "--features boards";
+
+/// Where the boards of a machine are described, and where their owners are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// The file that describes them.
+    pub file: String,
+    /// The directory of the sockets of owners and guard.
+    pub run: String,
+}
+
+/// The boards of a machine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bench {
+    /// Where they are described.
+    pub place: Place,
+    /// Each of them.
+    pub boards: Vec<bench::Board>,
+    /// What is offered of them.
+    pub offered: Vec<OfferedBoard>,
+}
+
+impl Bench {
+    /// Reads what a machine has, as its file describes it now.
+    ///
+    /// # Errors
+    /// All that is wrong with it, a line each; or that this agent was built without boards.
+    pub fn read(place: &Place) -> Result<Self, String> {
+        if !cfg!(feature = "boards") {
+            return Err(format!("this sai-agent was built without boards; build it with {BUILD}"));
+        }
+        let name = &place.file;
+        let unreadable = |error: std::io::Error| format!("{name} cannot be read: {error}");
+        let mut bytes = Vec::new();
+        let file = File::open(PathBuf::from(name)).map_err(unreadable)?;
+        file.take(FILE_MAX as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+        let bench = bench::read(name, &bytes).map_err(|errors| errors.join("\n"))?;
+        let offered = bench.offered();
+        if offered.len() > BOARDS {
+            return Err(format!("{name}: expected at most {BOARDS} boards, found {}", offered.len()));
+        }
+        let boards = bench.boards.into_iter().filter(|board| offered.iter().any(|other| other.name == board.name));
+        Ok(Self { place: place.clone(), boards: boards.collect(), offered })
+    }
+}

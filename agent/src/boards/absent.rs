@@ -1,0 +1,78 @@
+//! What stands for boards in a build without them: nothing is offered there, so nothing of it is ever reached.
+
+/// Owners and the guard.
+pub mod hosted {
+    use std::ffi::OsString;
+    use std::path::PathBuf;
+    use std::process::ExitCode;
+
+    /// Nowhere.
+    pub fn directory() -> PathBuf {
+        PathBuf::new()
+    }
+
+    /// None of ours.
+    pub fn main(_: &[OsString]) -> Option<ExitCode> {
+        None
+    }
+}
+
+/// How boards stand.
+pub mod watch {
+    use crate::boards::Bench;
+    use sai_core::session::Standing;
+
+    /// Nobody.
+    #[derive(Debug, Default)]
+    pub struct Watchers {}
+
+    impl Watchers {
+        /// Watches nothing.
+        pub fn set(&mut self, _: Option<&Bench>, _: impl Fn(String, Standing) + Clone + Send + 'static) {}
+
+        /// Looks at nothing.
+        pub fn look(&self, _: &str) {}
+    }
+}
+
+/// What is done at one.
+pub mod trial {
+    use crate::boards::{BUILD, Place};
+    use crate::git::Stop;
+    use crate::mirror::Trouble;
+    use sai_core::job::Verdict;
+    use sai_core::wire::Assignment;
+    use std::io;
+    use std::path::PathBuf;
+
+    /// What is needed to try a board.
+    #[derive(Debug)]
+    pub struct Work {
+        /// See the real one.
+        pub place: Option<Place>,
+        /// See the real one.
+        pub assignment: Assignment,
+        /// See the real one.
+        pub files: PathBuf,
+        /// See the real one.
+        pub began_ns: u64,
+    }
+
+    impl Work {
+        /// Refuses.
+        ///
+        /// # Errors
+        /// Always.
+        pub fn run(self, _: &Stop, _: &mut dyn FnMut(Vec<u8>) -> io::Result<()>) -> Result<Option<Verdict>, Trouble> {
+            Err(Trouble::ours(format!("this sai-agent was built without boards; build it with {BUILD}")))
+        }
+    }
+
+    /// The images of a job at a board.
+    pub fn only_images(_: &mut Assignment) {}
+
+    /// Nanoseconds on no clock.
+    pub fn now_ns() -> u64 {
+        0
+    }
+}

@@ -1,0 +1,218 @@
+//! An assignment at a board and the images that its build made → the board flashed and judged, all that happens there as records of the
+//! attempt's log, and its verdict.
+
+use crate::boards::{Bench, Place};
+use crate::git::Stop;
+use crate::mirror::Trouble;
+use sai_buddy::delivering::Image;
+use sai_buddy::ports::Places;
+use sai_buddy::serial::monotonic_ns;
+use sai_buddy::stop;
+use sai_buddy::trying::{self, Ended, Wanted};
+use sai_buddy::visit::{Begins, Whose};
+use sai_core::axis::{Entry, Loss};
+use sai_core::bench::Board;
+use sai_core::job::{Blame, Outcome, Verdict};
+use sai_core::ledger::Needed;
+use sai_core::ordered::Map;
+use sai_core::record::Record;
+use sai_core::run::IMAGES;
+use sai_core::share::{self, Shares};
+use sai_core::trial::{self, Trial};
+use sai_core::trying::{Found, Written, fits};
+use sai_core::wire::{Assignment, AtBoard};
+use std::io;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+
+/// Index of the step that flashes.
+const FLASH: u32 = IMAGES + 1;
+
+/// Bytes of an edge in a log.
+const EDGE_BYTES: u64 = 17;
+
+/// What is needed to try a board.
+#[derive(Debug)]
+pub struct Work {
+    /// Where the boards of this machine are described; none where they are not any more.
+    pub place: Option<Place>,
+    /// What is assigned.
+    pub assignment: Assignment,
+    /// Where the files of needs are.
+    pub files: PathBuf,
+    /// When the attempt began, [`now_ns`].
+    pub began_ns: u64,
+}
+
+/// Nanoseconds of the clock that everything at a board is stamped by, CLOCK_MONOTONIC.
+pub fn now_ns() -> u64 {
+    monotonic_ns()
+}
+
+/// The build whose images a job at a board is to flash, among what it needs: a board's job needs its own build first.
+fn build(assignment: &Assignment) -> Option<&Needed> {
+    assignment.needs.as_deref().unwrap_or_default().first()
+}
+
+/// Leaves of the files of needs the images alone: nothing else of them comes to a board.
+pub fn only_images(assignment: &mut Assignment) {
+    let Some(trial) = assignment.board.as_ref().and_then(|board| trial::of(&board.trial).ok()) else { return };
+    let mut needs = assignment.needs.take().unwrap_or_default();
+    needs.truncate(1);
+    for needed in &mut needs {
+        needed.artifacts.retain(|file| trial.images.iter().any(|(_, path)| *path == file.path));
+    }
+    assignment.needs = Some(needs);
+}
+
+impl Work {
+    /// Does it, until it is judged or `stop` is asked for, which gives no verdict. `log` gets records as they stand in a log.
+    ///
+    /// # Errors
+    /// What keeps it from being begun, and whose fault that is.
+    pub fn run(self, stop: &Stop, log: &mut dyn FnMut(Vec<u8>) -> io::Result<()>) -> Result<Option<Verdict>, Trouble> {
+        let at = self.assignment.board.as_ref().ok_or_else(|| Trouble::ours("the job is none at a board"))?;
+        let (board, place) = self.board(at)?;
+        let trial = trial::of(&at.trial)
+            .map_err(|why| Trouble::of_platform(format!("this agent does not understand what is to be done: {why}")))?;
+        fits(&trial, &board).map_err(Trouble::specs)?;
+        let images = match self.images(&trial, &board) {
+            Ok(images) => images,
+            Err(found) => return Ok(Some(verdict(&found))),
+        };
+        let stop =
+            stop.as_fd().try_clone_to_owned().map_err(|error| Trouble::disk("beginning at the board", &error))?;
+        let shares = Shares::new(self.assignment.log_bytes, board.consoles.len() + board.lines.len());
+        // What we start dies with us, and an owner outlives the job: the agent sees to that.
+        let (file, directory) = (place.file.into(), place.run.into());
+        let whose = Whose { file, board: board.name.clone(), directory, begins: Begins::Never };
+        let wanted = Wanted {
+            whose,
+            board,
+            places: Places::default(),
+            trial,
+            images,
+            values: self.values(),
+            first_step: FLASH,
+            began_ns: self.began_ns,
+            cancel: stop::Stop::when(stop),
+        };
+        let mut kept = Kept { shares, last: 0 };
+        let ended = trying::run(wanted, &mut |micros, written| match kept.encode(micros, written) {
+            bytes if bytes.is_empty() => Ok(()),
+            bytes => log(bytes),
+        });
+        let beyond = kept.beyond();
+        if !beyond.is_empty() {
+            // Who takes records no more is no worse off without these.
+            let _ = log(beyond);
+        }
+        match ended {
+            Ended::Found(found) => Ok(Some(verdict(&found))),
+            Ended::GivenUp => Ok(None),
+            // Somebody at the machine was faster.
+            Ended::Busy(why) => Err(Trouble { blame: Blame::Nobody, ..Trouble::ours(why) }),
+        }
+    }
+
+    fn board(&self, at: &AtBoard) -> Result<(Board, Place), Trouble> {
+        let gone = || Trouble::of_platform(format!("board {} is offered no longer", at.name));
+        let place = self.place.clone().ok_or_else(gone)?;
+        let bench = Bench::read(&place).map_err(Trouble::of_platform)?;
+        let board = bench.boards.into_iter().find(|board| board.name == at.name).ok_or_else(gone)?;
+        Ok((board, place))
+    }
+
+    fn images(&self, trial: &Trial, board: &Board) -> Result<Vec<Image>, Found> {
+        let build = build(&self.assignment);
+        let place = build.map(|build| self.files.join(&build.configuration).join(&build.platform));
+        let place = place.unwrap_or_else(|| self.files.clone());
+        let how = board.flash.as_ref();
+        let one = |(target, path): &(String, String)| {
+            // What a board lacks was told before.
+            let target = how.and_then(|how| how.target(target))?;
+            // Where an agent keeps it tells people nothing.
+            let image = Image::read(&place.join(Path::new(path)), target);
+            Some(image.map(|image| image.called(path)))
+        };
+        let images: Result<Vec<Image>, _> = trial.images.iter().filter_map(one).collect();
+        images.map_err(|failure| Found::flashed(failure, FLASH))
+    }
+
+    /// What `${SAI_…}` stands for: those of the build.
+    fn values(&self) -> Map<String, String> {
+        let Assignment { repository, reference, revision, platform, configuration, .. } = &self.assignment;
+        let configuration = build(&self.assignment).map_or(configuration, |build| &build.configuration);
+        let values = [
+            ("SAI_PROJECT", repository),
+            ("SAI_REF", reference),
+            ("SAI_COMMIT", revision),
+            ("SAI_PLATFORM", platform),
+            ("SAI_CONFIGURATION", configuration),
+        ];
+        Map::from_iter(values.map(|(name, value)| (name.to_string(), value.clone())))
+    }
+}
+
+/// The end of an attempt, whose trouble is the board's.
+fn verdict(found: &Found) -> Verdict {
+    let verdict = found.verdict();
+    let trouble = (verdict.outcome == Outcome::Infra).then(|| Blame::Platform.word()).flatten();
+    Verdict { trouble, ..verdict }
+}
+
+/// What of a board's records is kept, each channel up to its share of the log.
+struct Kept {
+    shares: Shares,
+    /// Microseconds at which the last was written.
+    last: u64,
+}
+
+impl Kept {
+    /// How much of what comes is kept.
+    fn keeps(&mut self, input: share::Input) -> u64 {
+        let mut out = Vec::new();
+        self.shares.handle(self.last / 1_000, input, &mut out);
+        if let Some(share::Output::Keep(kept)) = out.pop() { kept } else { 0 }
+    }
+
+    fn encode(&mut self, micros: u64, written: &Written) -> Vec<u8> {
+        self.last = self.last.max(micros);
+        let mut bytes = Vec::new();
+        match written {
+            Written::Record(Record::Data(channel, data)) => {
+                let room = self.keeps(share::Input::Bytes { channel: *channel, bytes: data.len() as u64 });
+                let data = data.get(..room as usize).unwrap_or(data);
+                if !data.is_empty() {
+                    Written::Record(Record::Data(*channel, data.to_vec())).encode(micros, &mut bytes);
+                }
+            }
+            Written::Entry(Entry::Edges(edges)) => {
+                let mut keeps = |channel| self.keeps(share::Input::Edge { channel, bytes: EDGE_BYTES }) > 0;
+                let kept: Vec<_> = edges.iter().filter(|edge| keeps(edge.channel)).copied().collect();
+                if !kept.is_empty() {
+                    Entry::Edges(kept).encode(micros, &mut bytes);
+                }
+            }
+            Written::Entry(Entry::Loss(channel, loss)) => {
+                self.keeps(share::Input::Lost { channel: *channel, lost: loss.lost.unwrap_or(0) });
+                written.encode(micros, &mut bytes);
+            }
+            Written::Record(_) | Written::Entry(_) => written.encode(micros, &mut bytes),
+        }
+        bytes
+    }
+
+    /// What tells of all that was beyond the shares.
+    fn beyond(mut self) -> Vec<u8> {
+        let (mut bytes, mut out) = (Vec::new(), Vec::new());
+        self.shares.handle(self.last / 1_000, share::Input::End, &mut out);
+        for output in out {
+            if let share::Output::Beyond { channel, offset, lost } = output {
+                let why = "its share of the log is full".to_string();
+                Entry::Loss(channel, Loss { offset, lost: Some(lost), why }).encode(self.last, &mut bytes);
+            }
+        }
+        bytes
+    }
+}

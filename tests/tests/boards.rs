@@ -1,0 +1,279 @@
+//! Boards of agents, from a push to the verdict: an emulated Arduino Uno with the stock optiboot, its owner, its guard and an agent, all
+//! real processes, some of which are killed.
+
+use miniserde::Deserialize;
+use rustix::process::{Pid, Signal, kill_process};
+use sai_tests::avr::Avr;
+use sai_tests::process::{Process, eventually};
+use sai_tests::world::{Event, Job, World};
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How often a board is tried: simavr loses bytes between its threads where the machine is busy.
+const TRIES: usize = 4;
+
+/// A board on the bench of an agent.
+struct Bench {
+    world: World,
+    // Its owner ends before its tty does, whose number another one may have then.
+    board: Option<Avr>,
+    link: PathBuf,
+}
+
+#[derive(Deserialize)]
+struct Units {
+    units: Vec<Unit>,
+}
+
+#[derive(Deserialize)]
+struct Unit {
+    name: String,
+    standing: Option<String>,
+}
+
+impl Bench {
+    fn new(name: &str) -> Bench {
+        let world = World::new(name);
+        let board = Avr::new(&world.directory);
+        let name = world.directory.file_name().expect("a name").to_string_lossy().into_owned();
+        // Paths of ttys are below /dev.
+        let link = PathBuf::from("/dev/shm").join(name);
+        let _ = fs::remove_file(&link);
+        symlink(&board.tty, &link).expect("a link");
+        let text = format!(
+            r#"{{ "boards": {{ "uno-1": {{ "type": "arduino-uno",
+                "consoles": {{ "main": {{ "path": "{}" }} }}, {},
+                "modes": {{ "loader": ["loader"], "run": ["reset"] }},
+                "flash": {{ "with": "optiboot", "mode": "loader", "then": "run", "chip_id": "0x1e950f" }} }} }} }}"#,
+            link.display(),
+            board.resets()
+        );
+        fs::write(world.directory.join("boards.json"), text).expect("a bench");
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../buddy/tests/fixtures/avr_program.c");
+        world.repository.write("program.c", fs::read(source).expect("a program"));
+        Bench { world, board: Some(board), link }
+    }
+
+    fn sockets(&self) -> PathBuf {
+        self.world.directory.join("run")
+    }
+
+    /// An agent that has the board and builds for it, as another user.
+    fn agent(&self) -> Process {
+        let file = self.world.directory.join("boards.json");
+        let settings = [
+            format!("\"boards\": {file:?}"),
+            format!("\"boards_run\": {:?}", self.sockets()),
+            "\"user\": \"nobody\"".to_string(),
+        ];
+        self.world.agent_with("a", &["linux"], 2, &settings.each_ref().map(String::as_str))
+    }
+
+    /// Pushes a saifile whose configurations are cases of the program, each with more keys of its board.
+    fn push(&self, cases: &[(&str, &str)]) {
+        let one = |(case, keys): &(&str, &str)| {
+            format!(
+                r#"{case:?}: {{ "case": {case:?}, "artifacts": "fw.bin", "board": {{ "type": "arduino-uno", "flash": "fw.bin",
+                    "identity": "^fw ${{SAI_COMMIT}}$", "banner": "^fw ", {keys}
+                    "test": [{{ "expect": "login: $", "within": "15s" }}, {{ "send": "root\n" }},
+                        {{ "expect": "hello (?P<who>\\w+)", "within": "15s" }}],
+                    "results": "tap", "pass": "^ALL DONE" }} }}"#
+            )
+        };
+        let cases: Vec<String> = cases.iter().map(one).collect();
+        let build = r#"avr-gcc -mmcu=atmega328p -Os -DCASE=${case} -DVERSION=\"\\\"$SAI_COMMIT\\\"\" -o fw.elf program.c\navr-objcopy -O binary fw.elf fw.bin"#;
+        let text = format!(
+            r#"{{ "schema": "sai-1", "platforms": {{ "linux": {{ "build": "{build}" }} }}, "configurations": {{ {} }} }}"#,
+            cases.join(", ")
+        );
+        self.world.repository.push_saifile(&text);
+    }
+
+    /// What the master says of the board.
+    fn unit(&self) -> Unit {
+        let text = String::from_utf8(self.world.get("/api/v1/units").expect("units")).expect("UTF-8");
+        let units: Units = miniserde::json::from_str(&text).unwrap_or_else(|_| panic!("units were expected: {text}"));
+        units.units.into_iter().find(|unit| unit.name == "a/uno-1").unwrap_or_else(|| panic!("no board: {text}"))
+    }
+
+    fn standing(&self) -> String {
+        self.unit().standing.unwrap_or_default()
+    }
+
+    fn await_standing(&self, what: &str) {
+        eventually(&format!("the board is {what:?}"), || self.standing().contains(what).then_some(()));
+    }
+
+    /// Processes whose arguments are these, of this bench.
+    fn processes(&self, word: &str) -> Vec<i32> {
+        let ours = self.world.survivors().into_iter().filter(|line| line.split(' ').any(|other| other == word));
+        ours.filter_map(|line| line.split(':').next()?.parse().ok()).collect()
+    }
+
+    fn kill(&self, word: &str) {
+        let processes = self.processes(word);
+        assert!(!processes.is_empty(), "there is no {word}: {:?}", self.world.survivors());
+        for process in processes {
+            let _ = kill_process(Pid::from_raw(process).expect("a process"), Signal::KILL);
+        }
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        for word in ["owner", "guard"] {
+            for process in self.processes(word) {
+                let _ = kill_process(Pid::from_raw(process).expect("a process"), Signal::KILL);
+            }
+        }
+        drop(self.board.take());
+        let _ = fs::remove_file(&self.link);
+    }
+}
+
+fn at_board<'a>(event: &'a Event, case: &str) -> &'a Job {
+    let name = format!("{case}/board");
+    event.jobs.iter().find(|job| job.configuration == name).unwrap_or_else(|| panic!("{name}: {:?}", event.jobs))
+}
+
+/// The last record of a job's log: word and cause.
+fn verdict(world: &World, job: u64) -> (String, String) {
+    let log = world.records(job);
+    let verdict = log.verdict.unwrap_or_else(|| panic!("job {job} has no verdict"));
+    let word = verdict.verdict.as_ref().map(|found| found.word.clone());
+    (word.unwrap_or_else(|| verdict.outcome.state().word().to_string()), verdict.cause.clone())
+}
+
+#[test]
+fn a_push_is_built_flashed_and_judged_and_each_log_judged_again_says_the_same() {
+    let bench = Bench::new("boards");
+    let _master = bench.world.master();
+    let agent = bench.agent();
+    let said = agent.said();
+    assert!(said.iter().any(|line| line.contains("offering the boards uno-1 (arduino-uno)")), "{said:?}");
+    bench.await_standing("free");
+    let cases = [
+        ("PASS", "", "passed", "passed"),
+        ("FAIL", "", "failed", "test-fail"),
+        ("SILENT", r#""silent": "2s","#, "failed", "silent"),
+        ("NO_BOOT", r#""timeout": "3s","#, "failed", "no-boot"),
+    ];
+    bench.push(&cases.map(|(case, keys, ..)| (case, keys)));
+    let mut wrong = Vec::new();
+    for number in 1..=TRIES as u64 {
+        let event = bench.world.ended(number);
+        wrong.clear();
+        for (case, _, state, word) in cases {
+            let job = at_board(&event, case);
+            let (found, cause) = verdict(&bench.world, job.id);
+            let (_, again, why) = bench.world.try_command(&["rejudge", &job.id.to_string()]);
+            assert!(again.contains(&found), "{case}: judged as {found}, and again: {again}{why}");
+            if (job.state.as_str(), found.as_str()) != (state, word) {
+                wrong.push(format!(
+                    "{case}: {} {found} {cause}: {}",
+                    job.state,
+                    String::from_utf8_lossy(&bench.world.log(job.id))
+                ));
+            }
+        }
+        if wrong.is_empty() {
+            break;
+        }
+        bench.push(&cases.map(|(case, keys, ..)| (case, keys)));
+    }
+    assert!(wrong.is_empty(), "{wrong:?}");
+    let event = bench.world.ended(1);
+    let job = at_board(&event, "PASS");
+    let log = bench.world.records(job.id);
+    // Images, flash, test.
+    assert_eq!((log.steps, log.statuses), (vec![0, 1, 2], vec![0; 3]));
+    let console = bench.world.get(&format!("/job/{}/console/main", job.id)).expect("a console");
+    assert!(String::from_utf8_lossy(&console).contains("TAP version 13"), "{}", String::from_utf8_lossy(&console));
+    bench.await_standing("free");
+}
+
+/// The job at a board of a push of one case, once this step of it has begun.
+fn at_step(bench: &Bench, number: u64, case: &str, step: u32) -> u64 {
+    eventually(&format!("step {step} of {case} begins"), || {
+        let event = bench.world.event(number)?;
+        let job = at_board(&event, case);
+        let begun = job.state == "running" && bench.world.records(job.id).steps.contains(&step);
+        begun.then_some(job.id)
+    })
+}
+
+#[test]
+fn a_board_is_free_when_nothing_of_its_job_is_left_whoever_is_killed() {
+    let bench = Bench::new("kills-boards");
+    let _master = bench.world.master();
+    let mut agent = bench.agent();
+    bench.await_standing("free");
+
+    // An agent that dies leaves its job at the board, and the next one finds it there. A console goes on being recorded meanwhile.
+    bench.push(&[("NO_BOOT", r#""timeout": "12s","#)]);
+    let job = at_step(&bench, 1, "NO_BOOT", 2);
+    agent.kill();
+    bench.await_standing("away");
+    agent = bench.world.agent_again("a");
+    let there = format!("job {job} is there");
+    while !at_board(&bench.world.event(1).expect("an event"), "NO_BOOT").ended() {
+        let standing = bench.standing();
+        let ended = at_board(&bench.world.event(1).expect("an event"), "NO_BOOT").ended();
+        assert!(ended || standing == there, "{standing}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let event = bench.world.ended(1);
+    assert_eq!((at_board(&event, "NO_BOOT").attempt, verdict(&bench.world, job).0.as_str()), (1, "no-boot"));
+    bench.await_standing("free");
+
+    // A cancel is heard while it is judged.
+    bench.push(&[("NO_BOOT", r#""timeout": "100s","#)]);
+    let job = at_step(&bench, 2, "NO_BOOT", 2);
+    bench.world.command(&["cancel", "job", &job.to_string()]);
+    assert_eq!(at_board(&bench.world.ended(2), "NO_BOOT").state, "cancelled");
+    bench.await_standing("free");
+
+    // Who dies while it is flashed is nobody's failure, and the next attempt passes.
+    for (number, word) in [(3, "--job"), (4, "owner"), (5, "guard")] {
+        bench.push(&[("PASS", "")]);
+        at_step(&bench, number, "PASS", 1);
+        bench.kill(word);
+        let event = bench.world.ended(number);
+        let job = at_board(&event, "PASS");
+        assert_eq!(job.state, "passed", "{word}: {}: {}", job.cause, String::from_utf8_lossy(&bench.world.log(job.id)));
+        assert!(job.attempt <= 2, "{word}: attempt {}", job.attempt);
+        bench.await_standing("free");
+    }
+    drop(agent);
+}
+
+#[test]
+fn boards_are_offered_only_where_steps_cannot_reach_them() {
+    let bench = Bench::new("apart-boards");
+    let _master = bench.world.master();
+    let file = format!("\"boards\": {:?}", bench.world.directory.join("boards.json"));
+    let run = format!("\"boards_run\": {:?}", bench.sockets());
+    // Steps on the machine would be the agent's own user.
+    let agent = bench.world.agent_with("a", &["linux"], 1, &[&file, &run]);
+    let said = agent.said().join("\n");
+    assert!(
+        said.contains("its boards are not offered: steps on the machine itself run as the agent's own user"),
+        "{said}"
+    );
+    assert!(!said.contains("offering the boards") && !bench.world.page("/api/v1/units").contains("uno-1"));
+    assert_eq!(bench.processes("owner"), Vec::<i32>::new(), "nobody owns what nobody offers");
+    drop(agent);
+    // Without a platform of its own there are none, and what is wrong with the file is told with its place.
+    let agent = bench.world.agent_with("b", &[], 1, &[&file, &run, "\"platforms\": []"]);
+    eventually("the board is free", || {
+        bench.world.page("/api/v1/units").contains("\"standing\":\"free\"").then_some(())
+    });
+    let mut text = fs::read_to_string(bench.world.directory.join("boards.json")).expect("a bench");
+    text = text.replace("\"modes\"", "\"mods\"");
+    fs::write(bench.world.directory.join("boards.json"), text).expect("a bench");
+    agent.signal(Signal::HUP);
+    let line = agent.await_line("nothing changes: ");
+    assert!(line.contains("boards.json:") && line.contains("mods"), "{line}");
+}
