@@ -101,8 +101,8 @@ pub struct Stk500 {
     page: usize,
     /// Where reading back differed, with what was found.
     differed: Option<(usize, u8)>,
-    /// What went wrong last.
-    wrong: String,
+    /// What came instead of a loader's answer since the last reset.
+    heard: String,
     meter: Meter,
 }
 
@@ -129,7 +129,7 @@ impl Stk500 {
             chip: None,
             page: 0,
             differed: None,
-            wrong: String::new(),
+            heard: String::new(),
             meter: Meter::default(),
         })
     }
@@ -278,12 +278,11 @@ impl Stk500 {
 
     /// All is done once more from a reset on, or it is given up.
     fn trouble(&mut self, text: String, out: &mut Vec<Output>) {
-        self.wrong = text;
+        self.heard.clear();
         if self.entries < ENTRIES_MAX {
-            out.push(Output::Note(format!("{}; once more from a reset on", self.wrong)));
+            out.push(Output::Note(format!("{text}; once more from a reset on")));
             self.enter(out);
         } else {
-            let text = std::mem::take(&mut self.wrong);
             let whose = if self.differed.is_some() { Whose::Board } else { Whose::Wiring };
             self.fail(whose, text, out);
         }
@@ -328,11 +327,11 @@ impl Flasher for Stk500 {
                     self.begin(now, Task::Sync(tries + 1), out);
                     self.came.extend(half);
                     if heard.len() > 2 {
-                        self.wrong = shown(&heard);
+                        self.heard = shown(&heard);
                     }
                 }
                 State::Talking(Task::Sync(_)) => {
-                    let text = match self.wrong.as_str() {
+                    let text = match self.heard.as_str() {
                         "" => "no loader answers: no power, no TX or RX, no reset, or another baud rate".to_string(),
                         heard => format!("no loader answers; the board said {heard}: another baud rate, or no reset"),
                     };

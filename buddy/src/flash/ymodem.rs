@@ -258,8 +258,8 @@ impl Sender {
             },
             // A doubled ACK of the last block stood for that of the end.
             (State::Batch, NAK) => {
-                self.next(State::End, now, out);
-                return true;
+                self.state = State::End;
+                return self.again(now, out);
             }
             (State::Nothing, ACK) => self.done(out),
             (State::Header | State::Data | State::End | State::Nothing, NAK) => return self.again(now, out),

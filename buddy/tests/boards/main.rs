@@ -20,6 +20,7 @@ mod rom;
 mod serial;
 mod stk500;
 mod stm32;
+mod strangers;
 mod tools;
 mod trying;
 mod uboot;
