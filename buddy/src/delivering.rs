@@ -42,8 +42,14 @@ impl Image {
         let named = |text: String| Failure { whose: Whose::Image, text: format!("{}: {text}", path.display()) };
         let mut bytes = Vec::new();
         let file = File::open(path).map_err(|error| named(error.to_string()))?;
+        let found = file.metadata().map_err(|error| named(error.to_string()))?;
+        let fits = |length: u64| flash::check_length(length, target.size).map_err(|failure| named(failure.text));
+        if found.is_file() {
+            // One that is far too long is not read to find that out.
+            fits(found.len())?;
+        }
         file.take(IMAGE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| named(error.to_string()))?;
-        flash::check_length(bytes.len() as u64, target.size).map_err(|failure| named(failure.text))?;
+        fits(bytes.len() as u64)?;
         Ok(Image { name: path.display().to_string(), path: path.to_path_buf(), target: target.clone(), bytes })
     }
 
@@ -165,6 +171,22 @@ fn gone(error: io::Error) -> Failure {
     Failure { whose: Whose::Wiring, text: error.to_string() }
 }
 
+/// Why flashing failed: whatever the loader was taken for, a console that is not there says nothing.
+fn why(visit: &Visit, console: Option<&Console>, failure: Failure) -> Failure {
+    let told = visit.answer(&Asked::new("status")).ok().and_then(|(told, _)| told.status);
+    let gone = told.into_iter().flat_map(|status| status.consoles).find(|other| {
+        let is_meant = console.is_some_and(|console| console.name == other.name);
+        is_meant && !other.there
+    });
+    match gone {
+        Some(gone) => {
+            let text = format!("console {} was unplugged meanwhile: {}", gone.name, failure.text);
+            Failure { whose: Whose::Wiring, text }
+        }
+        None => failure,
+    }
+}
+
 /// Brings images to their places, each in turn, and the board into the mode that follows. Whether all were found to be there.
 ///
 /// # Errors
@@ -224,7 +246,8 @@ pub fn bring(
                 fcntl_setfl(&tty, OFlags::RDWR | OFlags::NONBLOCK).map_err(|error| gone(error.into()))?;
                 let (tty, mode, ends) = (File::from(tty), how.mode.as_deref(), Instant::now() + left);
                 let mut port = Through { visit, tty, mode, entered: false, pace, ends, taken: 0 };
-                let flashed = flash(machine.as_mut(), &mut port, left, &mut |output| tell(&image, output))?;
+                let flashed = flash(machine.as_mut(), &mut port, left, &mut |output| tell(&image, output))
+                    .map_err(|failure| why(visit, console, failure))?;
                 let named = console.map(|console| console.name.clone());
                 said = named.zip(told.offset.map(|offset| offset + port.taken));
                 visit.answer(&Asked::new("tool-ended")).map_err(gone)?;

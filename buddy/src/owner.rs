@@ -32,12 +32,15 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// Time within which a guard answers, and lets go of an owner that has died.
 const GUARD: Duration = Duration::from_secs(10);
+/// Time within which a guard has let go of what it was asked to.
+const LET_GO: Duration = Duration::from_secs(1);
 /// Milliseconds between two looks for a guard that is gone.
 const GUARD_MS: Millis = 250;
 /// Time in which the last bytes of a tool that has ended reach the tty.
@@ -155,12 +158,52 @@ fn take_back(setup: &Setup) -> io::Result<(Link, Vec<(Thing, OwnedFd)>)> {
     }
 }
 
+/// Whether an open tty is still the one that the bench means.
+fn is_where(console: &Console, places: &Places, tty: &OwnedFd) -> bool {
+    match find(console, places) {
+        Ok(Some(path)) => {
+            let device = std::fs::metadata(path).map(|found| found.rdev()).ok();
+            device == rustix::fs::fstat(tty).map(|found| found.st_rdev).ok()
+        }
+        Ok(None) => true,
+        Err(_) => false,
+    }
+}
+
+/// Opens a console. One that the guard is asked to let go may still be held for a moment.
+fn opened(console: &Console, places: &Places) -> io::Result<Serial> {
+    let began = Instant::now();
+    loop {
+        match Serial::open(console, places) {
+            Err(error) if error.kind() == ErrorKind::ResourceBusy && began.elapsed() < LET_GO => {
+                thread::sleep(Duration::from_millis(20));
+            }
+            other => return other,
+        }
+    }
+}
+
 impl Owner {
     fn new(setup: Setup, program: PathBuf) -> io::Result<Owner> {
         let listener = Listener::new(&frames::socket(&setup.directory, &setup.board.name))?;
         let (guard, given) = take_back(&setup)?;
         let mut given: BTreeMap<String, (String, OwnedFd)> =
             given.into_iter().map(|(thing, file)| (thing.name, (thing.what, file))).collect();
+        let driven = lines::driven(&setup.board);
+        // What the bench no longer has, or calls otherwise, is let go before it is opened again.
+        let is_known = |name: &String| {
+            let consoles = setup.board.consoles.iter().any(|console| console.name == *name);
+            consoles || driven.iter().any(|group| group.name == *name)
+        };
+        let mut gone: Vec<String> = given.keys().filter(|name| !is_known(name)).cloned().collect();
+        for console in &setup.board.consoles {
+            let elsewhere = given.get(&console.name).is_some_and(|(_, tty)| !is_where(console, &setup.places, tty));
+            gone.extend(elsewhere.then(|| console.name.clone()));
+        }
+        if !gone.is_empty() {
+            given.retain(|name, _| !gone.contains(name));
+            Said { names: Some(gone), ..Said::new("lets-go") }.send(&guard, &[])?;
+        }
         let mut stations = Vec::new();
         for console in &setup.board.consoles {
             let named = |error: io::Error| io::Error::new(error.kind(), format!("console {}: {error}", console.name));
@@ -168,34 +211,30 @@ impl Owner {
                 Some((_, tty)) => Serial::go_on(console, &setup.places, Some(tty), 0),
                 None => match find(console, &setup.places).map_err(io::Error::other) {
                     Ok(None) => Serial::go_on(console, &setup.places, None, 0),
-                    Ok(Some(_)) => Serial::open(console, &setup.places),
+                    Ok(Some(_)) => opened(console, &setup.places),
                     Err(error) => Err(error),
                 },
             };
             let history = History::new(console.settings.baud);
             stations.push(Station::new(console.clone(), serial.map_err(named)?, history));
         }
-        let mut driven = Vec::new();
-        for group in lines::driven(&setup.board) {
+        let mut held = Vec::new();
+        for group in driven {
             let name = group.name.clone();
-            driven.push(match given.remove(&name) {
+            held.push(match given.remove(&name) {
                 Some((what, file)) => {
                     // The guard has set them so when the owner before died, by what its bench said.
                     let levels = group.safe();
-                    let mut held = Outputs::go_on(group, what, file, levels);
-                    held.make_safe()?;
-                    held
+                    let mut lines = Outputs::go_on(group, what, file, levels);
+                    lines.make_safe()?;
+                    lines
                 }
                 None => Outputs::request(group, &setup.places)
                     .map_err(|error| io::Error::new(error.kind(), format!("lines {name}: {error}")))?,
             });
         }
-        // What the bench no longer has is let go.
-        if !given.is_empty() {
-            Said { names: Some(given.into_keys().collect()), ..Said::new("lets-go") }.send(&guard, &[])?;
-        }
         let mut owner = Owner::of(setup, program, listener, stations, Desk::default());
-        owner.lines = driven;
+        owner.lines = held;
         owner.guard = Some(guard);
         owner.leave_all();
         Ok(owner)
@@ -245,9 +284,12 @@ impl Owner {
                 None => Outputs::request(group, &setup.places)?,
             });
         }
-        let mut stations = Vec::new();
+        let (mut stations, mut elsewhere) = (Vec::new(), Vec::new());
         for console in &setup.board.consoles {
-            let (tty, offset, entries) = before.remove(&console.name).unwrap_or_default();
+            let (mut tty, offset, entries) = before.remove(&console.name).unwrap_or_default();
+            if tty.take_if(|tty| !is_where(console, &setup.places, tty)).is_some() {
+                elsewhere.push(console.name.clone());
+            }
             let mut history = History::new(console.settings.baud);
             for entry in entries {
                 history.push(entry, true);
@@ -258,7 +300,7 @@ impl Owner {
         let mut owner = Owner::of(setup, program, listener, stations, Desk::going_on(known.mode()));
         owner.guard = guard;
         owner.lines = driven;
-        let gone: Vec<String> = before.into_keys().chain(held.into_keys()).collect();
+        let gone: Vec<String> = before.into_keys().chain(held.into_keys()).chain(elsewhere).collect();
         if !gone.is_empty() {
             owner.say_to_guard(&Said { names: Some(gone), ..Said::new("lets-go") }, &[]);
         }

@@ -2,6 +2,7 @@
 
 use sai_core::bench::{Console, Tty};
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// Where the kernel shows devices, and where their files are; tests have some of their own.
@@ -53,6 +54,28 @@ pub fn find(console: &Console, places: &Places) -> Result<Option<PathBuf>, Strin
         }
     }
     Ok(Some(path))
+}
+
+/// Whoever has locked a tty, as all do that are built on serialport, and terminal programs: found without opening it, which would raise
+/// DTR and reset the board that another one uses.
+pub fn user(path: &Path) -> Option<String> {
+    let found = fs::metadata(path).ok()?;
+    let device = found.dev();
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let place = format!("{major:02x}:{minor:02x}:{}", found.ino());
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    // `1: FLOCK  ADVISORY  WRITE 812 00:05:97 0 EOF`. Those who only wait for one have an arrow.
+    let process = locks.lines().find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let is_held = words.get(1) == Some(&"FLOCK") && words.get(5) == Some(&place.as_str());
+        words.get(4).filter(|_| is_held)?.parse::<i32>().ok()
+    })?;
+    let name = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
+    // Whoever locked it may have ended since, and have left its open file to another.
+    Some(match name.trim() {
+        "" => format!("what process {process} opened"),
+        name => format!("process {process} ({name})"),
+    })
 }
 
 /// Something at a USB port that has ttys.

@@ -4,7 +4,7 @@
 //! closed at once, since whoever holds on to it makes it come back under another name, and looked for where it was.
 
 use crate::calls::{self, Counts};
-use crate::ports::{Places, find};
+use crate::ports::{Places, find, user};
 use crate::ring::Ring;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -225,6 +225,10 @@ impl Drop for Serial {
 /// Opens a tty and sets it up. Opening asserts DTR and RTS, which is the kernel's doing; both get what the console wants in one call,
 /// and closing changes neither.
 fn open_tty(path: &Path, console: &Console) -> io::Result<File> {
+    if let Some(user) = user(path) {
+        let text = format!("{} is in use by {user}", path.display());
+        return Err(io::Error::new(ErrorKind::ResourceBusy, text));
+    }
     let settings = &console.settings;
     let bits = match settings.bits {
         5 => DataBits::Five,

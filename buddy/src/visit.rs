@@ -295,7 +295,8 @@ fn start<T>(
     let began = Instant::now();
     loop {
         match ready() {
-            Err(error) if nobody(&error) => {}
+            // One that cannot begin may have let us in before it knew.
+            Err(error) if nobody(&error) || gone(&error) => {}
             other => return other,
         }
         // Another one that was started at the same moment may be the one that listens.

@@ -258,7 +258,10 @@ impl Given {
             if let Some(kept) = &mut kept {
                 let mut bytes = Vec::new();
                 written.encode(micros, &mut bytes);
-                kept.write_all(&bytes)?;
+                kept.write_all(&bytes).map_err(|error| {
+                    let path = self.record.as_ref().map(PathBuf::from).unwrap_or_default();
+                    io::Error::new(error.kind(), format!("{} cannot be written: {error}", path.display()))
+                })?;
             }
             teller.take(written);
             Ok(())
@@ -271,7 +274,9 @@ impl Given {
         };
         let ended = log(last.get(), &Written::Record(Record::Verdict(found.verdict())));
         let status = teller.found(&found)?;
-        ended.and_then(|()| kept.as_ref().map_or(Ok(()), File::sync_all)).map_err(trouble)?;
+        ended
+            .and_then(|()| kept.as_ref().map_or(Ok(()), File::sync_all))
+            .map_err(|error| (UNKNOWN, error.to_string()))?;
         Ok(status)
     }
 }

@@ -7,6 +7,7 @@ mod booting;
 mod console;
 mod delivering;
 mod esp;
+mod faults;
 mod giving_up;
 mod guest;
 mod line;
