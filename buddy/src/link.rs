@@ -51,14 +51,18 @@ impl AsFd for Link {
 }
 
 impl Link {
-    /// Connects to whoever listens there.
+    /// Connects to whoever listens there: to us, to root, and where we are root to whomever the directory belongs to, since a system's
+    /// owners and guard have a user of their own.
     ///
     /// # Errors
-    /// Nobody does, or somebody who is neither us nor root.
+    /// Nobody does, or somebody else.
     pub fn connect(path: &Path) -> io::Result<Link> {
         let socket = new_socket()?;
         connect(&socket, &address(path)?)?;
-        Link::of(socket)
+        let parent = path.parent().filter(|_| rustix::process::geteuid().is_root());
+        let directory = parent.and_then(|parent| fs::symlink_metadata(parent).ok());
+        let trusted = directory.filter(|found| found.is_dir() && found.mode() & 0o077 == 0);
+        Link::from(socket, trusted.map(|found| found.uid()))
     }
 
     /// A connection from an open socket.
@@ -66,9 +70,13 @@ impl Link {
     /// # Errors
     /// The other end is neither us nor root.
     pub fn of(socket: OwnedFd) -> io::Result<Link> {
+        Link::from(socket, None)
+    }
+
+    fn from(socket: OwnedFd, trusted: Option<u32>) -> io::Result<Link> {
         let peer = socket_peercred(&socket)?;
         let uid = peer.uid;
-        if !uid.is_root() && uid != rustix::process::geteuid() {
+        if !uid.is_root() && uid != rustix::process::geteuid() && Some(uid.as_raw()) != trusted {
             let text = format!("its other end belongs to user {}", uid.as_raw());
             return Err(io::Error::new(ErrorKind::PermissionDenied, text));
         }
@@ -218,7 +226,7 @@ pub fn directory() -> PathBuf {
     }
 }
 
-/// Makes a directory that nobody else may enter, or sees that it is one.
+/// Makes a directory that nobody else may enter, or sees that it is one: ours, or anybody's where we are root.
 ///
 /// # Errors
 /// It is somebody else's, or others may enter it.
@@ -230,7 +238,8 @@ pub fn keep_private(directory: &Path) -> io::Result<()> {
         _ => {}
     }
     let found = fs::symlink_metadata(directory)?;
-    let ours = found.is_dir() && found.uid() == rustix::process::geteuid().as_raw();
+    let user = rustix::process::geteuid();
+    let ours = found.is_dir() && (user.is_root() || found.uid() == user.as_raw());
     if !ours || found.mode() & 0o077 != 0 {
         let text =
             format!("{}: expected a directory of ours that nobody else may enter (mode 0700)", directory.display());

@@ -56,7 +56,8 @@ pub fn run_held(
     says: Stdio,
 ) -> io::Result<Ended> {
     let (told, _tty) = visit.answer(&Asked { console: console.map(Into::into), ..Asked::new("tool") })?;
-    let path = told.path.unwrap_or_default();
+    // An owner may be another user's, who is not to say which file a tool of ours opens.
+    let path = told.path.filter(|path| is_pty(path)).ok_or_else(|| io::Error::other("the owner gives no pty"))?;
     let words: Vec<OsString> = argv.iter().map(|word| with_tty(word, &path)).collect();
     let status = run_whole(&words, limit, says, visit.stop());
     // Where it was broken off the owner sees that by our end, and does not take the board's mode for known.
@@ -64,6 +65,12 @@ pub fn run_held(
     // It is taken away from it in any case.
     let (told, _) = visit.answer(&Asked::new("tool-ended"))?;
     Ok(Ended { status: status?, unread: told.unread.unwrap_or(0) })
+}
+
+/// Whether a path is that of the other end of a pty.
+fn is_pty(path: &str) -> bool {
+    let number = path.strip_prefix("/dev/pts/");
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// A word with the path of the tty in it, where that is asked for: as part of one word, whatever is in it.

@@ -7,6 +7,7 @@ use crate::link::Link;
 use crate::owner;
 use crate::stop::{self, Stop};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags, open};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _};
@@ -288,9 +289,12 @@ fn start<T>(
 ) -> io::Result<T> {
     crate::link::keep_private(directory)?;
     let said = directory.join(format!("{name}.log"));
+    // Where the directory is another one's, nobody is led elsewhere by what lies there.
+    let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let log = open(&said, flags, Mode::RUSR | Mode::WUSR)?;
     let (program, first) = words.split_first().ok_or_else(|| io::Error::other("expected a program"))?;
     let mut command = Command::new(program);
-    command.args(first).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&said)?);
+    command.args(first).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     let mut child = command.spawn()?;
     let began = Instant::now();
     loop {

@@ -837,8 +837,10 @@ fn units_are_understood_by_systemd() {
         if name == "sai-agent" {
             let addition = world.directory.join("sai-agent.service.d");
             std::fs::create_dir(&addition).expect("a directory");
-            let from = root().join("configs/sai-agent-containers.conf");
-            std::fs::copy(from, addition.join("containers.conf")).expect("an addition to the unit");
+            for part in ["containers", "boards"] {
+                let from = root().join(format!("configs/sai-agent-{part}.conf"));
+                std::fs::copy(from, addition.join(format!("{part}.conf"))).expect("an addition to the unit");
+            }
         }
         if name == "sai-board@" {
             // Its user is the guard's, and systemd checks templates by their instances alone.

@@ -433,6 +433,67 @@ fn owner_and_guard_that_die_at_once_leave_a_mode_that_nobody_knows_and_the_next_
     let _ = fs::remove_file(&out);
 }
 
+/// A user that is not us, as steps are run, and as a system's owners are.
+const NOBODY: u32 = 65_534;
+
+/// What runs its words as that user.
+fn nobody() -> Command {
+    let mut command = Command::new("setpriv");
+    let user = [format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"), "--clear-groups".into()];
+    command.args(user).stdin(Stdio::null());
+    command
+}
+
+/// The program where that one may read it.
+fn program(name: &str) -> PathBuf {
+    let place = Path::new("/dev/shm").join(format!("sai-{name}-{}", std::process::id()));
+    fs::copy(env!("CARGO_BIN_EXE_sai-buddy"), &place).expect("a copy");
+    place
+}
+
+#[test]
+fn root_uses_boards_of_the_user_whose_the_sockets_are_and_of_nobody_else() {
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("not root: there is no other user to be");
+    }
+    let mut rig = Rig::new("system", 1, "\"baud\": 115200");
+    rig.kill_guard();
+    let (place, sockets) = (program("system"), rig.sockets());
+    fs::remove_dir_all(&sockets).expect("removed");
+    fs::create_dir(&sockets).expect("made");
+    fs::set_permissions(&sockets, std::os::unix::fs::PermissionsExt::from_mode(0o700)).expect("closed");
+    for path in [sockets.as_path(), Path::new(&rig.ptys[0].path)] {
+        std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).expect("given away");
+    }
+    // As the units start them.
+    let start =
+        |words: &[&str]| nobody().arg(&place).args(words).arg("--run").arg(&sockets).spawn().expect("it starts");
+    let file = rig.file();
+    let mut guard = start(&["guard"]);
+    until("a guard", || sockets.join("guard.socket").exists());
+    let mut board = start(&[&file, "owner", "b"]);
+    until("root is let in", || rig.run(&[&file, "status", "b"], &[]).status.success());
+    let tool = rig.run(&[&file, "tool", "b"], &["--", "sh", "-c", "printf typed >'{tty}'"]);
+    assert!(tool.status.success(), "{}", said(&tool));
+    let mut heard = [0; 5];
+    rig.ptys[0].master.read_exact(&mut heard).expect("heard");
+    assert_eq!(&heard, b"typed");
+    // Without its unit it is root who starts another one, which the same guard gives the tty.
+    board.kill().expect("killed");
+    board.wait().expect("ended");
+    rig.well(&[&file, "record", "b", "--for", "10ms"]);
+    assert!(rig.status().contains("\"guarded\":true") && rig.status().contains("\"there\":true"), "{}", rig.status());
+    rig.well(&[&file, "stop", "b"]);
+    // Where others may enter, whoever listens may be anybody.
+    fs::set_permissions(&sockets, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("opened");
+    let refused = rig.run(&["guard", "--update"], &[]);
+    let text = said(&refused);
+    assert!(!refused.status.success() && text.contains(&format!("belongs to user {NOBODY}")), "{text}");
+    guard.kill().expect("killed");
+    guard.wait().expect("ended");
+    fs::remove_file(place).expect("removed");
+}
+
 #[test]
 fn another_user_can_neither_enter_nor_kill() {
     if !rustix::process::geteuid().is_root() {
@@ -440,13 +501,8 @@ fn another_user_can_neither_enter_nor_kill() {
     }
     let mut rig = Rig::new("others", 1, "\"baud\": 115200");
     rig.start_owner();
-    // What steps are run as; its program has to be where that one may read it.
-    let place = Path::new("/dev/shm").join(format!("sai-others-{}", std::process::id()));
-    fs::copy(env!("CARGO_BIN_EXE_sai-buddy"), &place).expect("a copy");
-    let as_nobody = |words: &[&str]| {
-        let all = ["--reuid=65534", "--regid=65534", "--clear-groups"];
-        Command::new("setpriv").args(all).args(words).stdin(Stdio::null()).output().expect("setpriv")
-    };
+    let as_nobody = |words: &[&str]| nobody().args(words).output().expect("setpriv");
+    let place = program("others");
     let (program, sockets) = (place.display().to_string(), rig.sockets().display().to_string());
     for words in [&["status", "b"][..], &["stop", "b"], &["record", "b"], &["play", "b", "reset"]] {
         let output = as_nobody(&[&[&program, rig.file().as_str()], words, &["--run", &sockets]].concat());

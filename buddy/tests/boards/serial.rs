@@ -103,7 +103,8 @@ fn bytes_go_out_and_nobody_else_has_the_tty_meanwhile() {
     });
     assert!(received == sent);
     let error = Serial::open(&at(&pty.path), &Places::default()).expect_err("it is in use");
-    assert!(error.to_string().contains("cannot be opened"), "{error}");
+    let expected = format!("is in use by process {} ", std::process::id());
+    assert!(error.kind() == ErrorKind::ResourceBusy && error.to_string().contains(&expected), "{error}");
     drop(serial);
     open(&at(&pty.path));
 }
