@@ -7,10 +7,12 @@
 mod cdev_v1;
 mod cdev_v2;
 pub mod fake;
+#[cfg(feature = "pi")]
+mod rpi;
 
 use crate::ports::Places;
 use gpiocdev::chip::{Chip, chips};
-use sai_core::bench::{Bias, Board, Drive, Line, Pin, Use, Wire};
+use sai_core::bench::{self, Bias, Board, Drive, Line, Pin, Use, Wire};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -21,6 +23,9 @@ pub const GPIO_V1: &str = "gpio-v1";
 pub const GPIO_V2: &str = "gpio-v2";
 /// A file with a byte for each line, `0` or `1`: a bench without wires.
 pub const FILE: &str = "file";
+
+/// A list of a Raspberry Pi's own GPIOs, which are set by register.
+pub const PI: &str = bench::PI;
 
 /// What the kernel shows as the user of lines.
 const CONSUMER: &str = "sai";
@@ -42,6 +47,15 @@ impl Group {
             Wire::Gpio(_, pin) => Some(pin),
             Wire::Signal(..) | Wire::UsbPort(_) => None,
         })
+    }
+
+    /// What its open file is called among processes: its bits are of these lines in this order, and of no others.
+    pub fn held_as(&self) -> String {
+        let pins = self.pins().map(|pin| match pin {
+            Pin::Offset(offset) => offset.to_string(),
+            Pin::Name(name) => name.clone(),
+        });
+        format!("{}.{}", self.name, pins.collect::<Vec<_>>().join(","))
     }
 
     /// A bit for each of its lines.
@@ -71,6 +85,7 @@ pub fn driven(board: &Board) -> Vec<Group> {
         Use::Output { drive: Drive::PushPull, .. } => Some("push-pull".into()),
         Use::Output { drive: Drive::OpenDrain, .. } => Some("open-drain".into()),
         Use::Output { drive: Drive::OpenSource, .. } => Some("open-source".into()),
+        Use::Output { drive: Drive::Pulses { .. } | Drive::Function(_), .. } => Some("registers".into()),
         Use::Input { .. } => None,
     })
 }
@@ -179,6 +194,10 @@ impl Outputs {
 
     /// Goes on with a file that somebody else requested or held, and with the levels at its pins. No line moves.
     pub fn go_on(group: Group, what: String, file: OwnedFd, levels: u64) -> Self {
+        if what == PI {
+            // Pulses end with the process that makes them. What cannot be set is told when it is to be moved.
+            let _ = set(&what, file.as_fd(), group.mask(), levels);
+        }
         Outputs { group, what, file, levels }
     }
 
@@ -243,6 +262,8 @@ pub fn set(what: &str, file: BorrowedFd<'_>, mask: u64, levels: u64) -> io::Resu
         GPIO_V1 => cdev_v1::set(file, levels),
         GPIO_V2 => cdev_v2::set(file, mask, levels),
         FILE => fake::set(file, mask, levels),
+        #[cfg(feature = "pi")]
+        PI => rpi::set(file, mask, levels),
         _ => Err(io::Error::new(ErrorKind::Unsupported, format!("{what:?} has no levels that are known"))),
     }
 }
@@ -260,7 +281,21 @@ fn chip(group: &Group, places: &Places) -> io::Result<Box<dyn Lines>> {
     if let Some(name) = group.chip.strip_prefix(fake::PREFIX) {
         return Ok(Box::new(fake::Levels::new(&places.dev.join("shm").join(name))));
     }
+    if group.chip == PI {
+        return registers();
+    }
     Ok(Box::new(Kernel { path: found(&group.chip, places)? }))
+}
+
+#[cfg(feature = "pi")]
+fn registers() -> io::Result<Box<dyn Lines>> {
+    Ok(Box::new(rpi::Registers::new()?))
+}
+
+#[cfg(not(feature = "pi"))]
+fn registers() -> io::Result<Box<dyn Lines>> {
+    let text = "the chip \"pi\" is for a Raspberry Pi's own GPIOs: this sai-buddy was built without its feature `pi`";
+    Err(io::Error::new(ErrorKind::Unsupported, text))
 }
 
 /// The chip of this name or label.
@@ -376,6 +411,24 @@ mod tests {
         "boot": { "line": 3, "safe": 0 },
         "key": { "line": 4, "safe": 1, "drive": "open-drain" },
         "busy": { "line": 5, "direction": "in" } } } } }"#;
+
+    #[test]
+    fn lines_of_a_pi_are_told_of_and_want_its_feature() {
+        let text = r#"{ "chip": "pi", "boards": { "b": { "type": "t", "lines": { "a": { "line": 4, "safe": 0 },
+            "fan": { "line": 18, "safe": 0, "pwm": "50Hz 50%" }, "key": { "line": 5, "direction": "in" },
+            "other": { "chip": "gpiochip1", "line": 4, "safe": 0 } } } } }"#;
+        let bench = bench::read("boards.json", text.as_bytes()).expect("a bench");
+        let board = bench.board("b").expect("the board");
+        assert_eq!(board.by_register(), ["a", "fan"]);
+        let names: Vec<String> = driven(board).iter().map(Group::held_as).collect();
+        assert_eq!(names, ["pi.push-pull.4", "pi.registers.18", "gpiochip1.push-pull.4"]);
+        let [plain, ..] = &driven(board)[..] else { panic!("no lines") };
+        // This machine is none.
+        let error = Outputs::request(plain.clone(), &Places::default()).expect_err("no registers").to_string();
+        let expected =
+            if cfg!(feature = "pi") { "registers of the GPIOs cannot be had" } else { "without its feature `pi`" };
+        assert!(error.contains(expected), "{error}");
+    }
 
     #[test]
     fn lines_are_driven_at_safe_levels_from_the_first_moment_and_go_on_in_other_hands() {

@@ -73,6 +73,12 @@ impl Link {
         Link::from(socket, None)
     }
 
+    /// A connection that was one before this process became another program.
+    pub fn again(socket: OwnedFd) -> Link {
+        let peer = socket_peercred(&socket).map_or(0, |peer| peer.pid.as_raw_nonzero().get());
+        Link { socket, peer }
+    }
+
     fn from(socket: OwnedFd, trusted: Option<u32>) -> io::Result<Link> {
         let peer = socket_peercred(&socket)?;
         let uid = peer.uid;

@@ -6,11 +6,13 @@
 
 mod clients;
 mod handing;
+mod holding;
 mod moving;
 mod station;
 
 use self::clients::Seat;
 use self::handing::{Driven, Known, Told as Handed};
+use self::holding::{is_where, lines_thing, opened, requested, take_back, tty_thing};
 use self::moving::Moving;
 use self::station::{Says, Station};
 use crate::desk::{self, Client, Desk, Mode};
@@ -19,28 +21,21 @@ use crate::going_on;
 use crate::guard::{self, Said};
 use crate::history::History;
 use crate::keeping::Thing;
-use crate::levels;
 use crate::lines::{self, Outputs};
 use crate::link::{Link, Listener};
 use crate::ports::{Places, find};
 use crate::serial::{Serial, monotonic_ns};
 use crate::telling::tell;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use sai_core::bench::{Board, Console, Signal, Use, Wire};
+use sai_core::bench::Board;
 use sai_core::limits::Millis;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Time within which a guard answers, and lets go of an owner that has died.
-const GUARD: Duration = Duration::from_secs(10);
-/// Time within which a guard has let go of what it was asked to.
-const LET_GO: Duration = Duration::from_secs(1);
 /// Milliseconds between two looks for a guard that is gone.
 const GUARD_MS: Millis = 250;
 /// Time in which the last bytes of a tool that has ended reach the tty.
@@ -104,85 +99,6 @@ fn now() -> Millis {
     monotonic_ns() / 1_000_000
 }
 
-/// The levels of a console's tty that have a safe one, and these.
-fn safe(board: &Board, console: &Console) -> (u64, u64) {
-    let mut levels = BTreeMap::new();
-    levels.extend(console.dtr.map(|level| (levels::DTR, level)));
-    levels.extend(console.rts.map(|level| (levels::RTS, level)));
-    for line in &board.lines {
-        let (Wire::Signal(of, signal), Use::Output { safe, .. }) = (&line.wire, line.use_as) else { continue };
-        let bit = match signal {
-            Signal::Dtr => levels::DTR,
-            Signal::Rts => levels::RTS,
-            Signal::Break => continue,
-        };
-        if *of == console.name {
-            levels.insert(bit, safe != line.active_low);
-        }
-    }
-    let mask = levels.keys().fold(0, |mask, bit| mask | bit);
-    let high = levels.iter().filter(|(_, level)| **level);
-    (mask, high.fold(0, |bits, (bit, _)| bits | bit))
-}
-
-fn tty_thing(board: &Board, console: &Console) -> Thing {
-    let (mask, safe) = safe(board, console);
-    Thing { name: console.name.clone(), what: levels::TTY.into(), mask, safe }
-}
-
-fn lines_thing(lines: &Outputs) -> Thing {
-    let group = lines.group();
-    Thing { name: group.name.clone(), what: lines.what().into(), mask: group.mask(), safe: group.safe() }
-}
-
-/// Connects to the guard and takes what it holds of the board.
-fn take_back(setup: &Setup) -> io::Result<(Link, Vec<(Thing, OwnedFd)>)> {
-    let began = Instant::now();
-    loop {
-        let path = guard::socket(&setup.directory);
-        let link = Link::connect(&path).map_err(|error| {
-            let text = format!("no guard at {}: {error}; `sai-buddy guard` is one", path.display());
-            io::Error::new(error.kind(), text)
-        })?;
-        Said { board: Some(setup.board.name.clone()), ..Said::new("owns") }.send(&link, &[])?;
-        let time = Timespec { tv_sec: GUARD.as_secs() as i64, tv_nsec: 0 };
-        poll(&mut [PollFd::new(&link, PollFlags::IN)], Some(&time))?;
-        let message = link.receive()?.ok_or_else(|| io::Error::other("the guard is gone"))?;
-        let said = Said::of(&message.bytes).unwrap_or_else(|| Said::new(""));
-        match said.t.as_str() {
-            "given" => return Ok((link, said.things.unwrap_or_default().into_iter().zip(message.files).collect())),
-            // It may not have noticed yet that the owner before has died.
-            _ if began.elapsed() < GUARD => thread::sleep(Duration::from_millis(20)),
-            _ => return Err(io::Error::other(format!("the guard refuses: {}", said.why.unwrap_or_default()))),
-        }
-    }
-}
-
-/// Whether an open tty is still the one that the bench means.
-fn is_where(console: &Console, places: &Places, tty: &OwnedFd) -> bool {
-    match find(console, places) {
-        Ok(Some(path)) => {
-            let device = std::fs::metadata(path).map(|found| found.rdev()).ok();
-            device == rustix::fs::fstat(tty).map(|found| found.st_rdev).ok()
-        }
-        Ok(None) => true,
-        Err(_) => false,
-    }
-}
-
-/// Opens a console. One that the guard is asked to let go may still be held for a moment.
-fn opened(console: &Console, places: &Places) -> io::Result<Serial> {
-    let began = Instant::now();
-    loop {
-        match Serial::open(console, places) {
-            Err(error) if error.kind() == ErrorKind::ResourceBusy && began.elapsed() < LET_GO => {
-                thread::sleep(Duration::from_millis(20));
-            }
-            other => return other,
-        }
-    }
-}
-
 impl Owner {
     fn new(setup: Setup, program: PathBuf) -> io::Result<Owner> {
         let listener = Listener::new(&frames::socket(&setup.directory, &setup.board.name))?;
@@ -193,14 +109,15 @@ impl Owner {
         // What the bench no longer has, or calls otherwise, is let go before it is opened again.
         let is_known = |name: &String| {
             let consoles = setup.board.consoles.iter().any(|console| console.name == *name);
-            consoles || driven.iter().any(|group| group.name == *name)
+            consoles || driven.iter().any(|group| group.held_as() == *name)
         };
         let mut gone: Vec<String> = given.keys().filter(|name| !is_known(name)).cloned().collect();
         for console in &setup.board.consoles {
             let elsewhere = given.get(&console.name).is_some_and(|(_, tty)| !is_where(console, &setup.places, tty));
             gone.extend(elsewhere.then(|| console.name.clone()));
         }
-        if !gone.is_empty() {
+        let let_go = !gone.is_empty();
+        if let_go {
             given.retain(|name, _| !gone.contains(name));
             Said { names: Some(gone), ..Said::new("lets-go") }.send(&guard, &[])?;
         }
@@ -220,8 +137,7 @@ impl Owner {
         }
         let mut held = Vec::new();
         for group in driven {
-            let name = group.name.clone();
-            held.push(match given.remove(&name) {
+            held.push(match given.remove(&group.held_as()) {
                 Some((what, file)) => {
                     // The guard has set them so when the owner before died, by what its bench said.
                     let levels = group.safe();
@@ -229,8 +145,7 @@ impl Owner {
                     lines.make_safe()?;
                     lines
                 }
-                None => Outputs::request(group, &setup.places)
-                    .map_err(|error| io::Error::new(error.kind(), format!("lines {name}: {error}")))?,
+                None => requested(&group, &setup.places, let_go)?,
             });
         }
         let mut owner = Owner::of(setup, program, listener, stations, Desk::default());
@@ -267,21 +182,34 @@ impl Owner {
         let mut files = files.into_iter();
         let mut file = || files.next().ok_or_else(strange);
         let listener = Listener::of(file()?, file()?);
-        let guard = if known.guard { Some(Link::of(file()?)?) } else { None };
+        let guard = if known.guard { Some(Link::again(file()?)) } else { None };
         let mut before = BTreeMap::new();
         for (console, entries) in known.consoles.iter().zip(entries) {
             let tty = if console.tty { Some(file()?) } else { None };
             before.insert(console.name.clone(), (tty, console.offset, entries));
         }
-        let mut held = BTreeMap::new();
+        let (mut held, mut gone) = (BTreeMap::new(), Vec::new());
         for lines in known.lines.iter().flatten() {
             held.insert(lines.name.clone(), (lines.what.clone(), file()?, lines.levels));
         }
-        let mut driven = Vec::new();
-        for group in lines::driven(&setup.board) {
-            driven.push(match held.remove(&group.name) {
+        let groups = lines::driven(&setup.board);
+        // Those that the bench has otherwise now are let go, and may be among those that are requested.
+        held.retain(|name, _| {
+            let is_known = groups.iter().any(|group| group.held_as() == *name);
+            gone.extend((!is_known).then(|| name.clone()));
+            is_known
+        });
+        if let (Some(guard), false) = (&guard, gone.is_empty()) {
+            let _ = Said { names: Some(gone.clone()), ..Said::new("lets-go") }.send(guard, &[]);
+        }
+        let (mut driven, mut new) = (Vec::new(), false);
+        for group in groups {
+            driven.push(match held.remove(&group.held_as()) {
                 Some((what, file, levels)) => Outputs::go_on(group, what, file, levels),
-                None => Outputs::request(group, &setup.places)?,
+                None => {
+                    new = true;
+                    requested(&group, &setup.places, !gone.is_empty())?
+                }
             });
         }
         let (mut stations, mut elsewhere) = (Vec::new(), Vec::new());
@@ -300,9 +228,12 @@ impl Owner {
         let mut owner = Owner::of(setup, program, listener, stations, Desk::going_on(known.mode()));
         owner.guard = guard;
         owner.lines = driven;
-        let gone: Vec<String> = before.into_keys().chain(held.into_keys()).chain(elsewhere).collect();
+        let gone: Vec<String> = before.into_keys().chain(elsewhere).collect();
         if !gone.is_empty() {
             owner.say_to_guard(&Said { names: Some(gone), ..Said::new("lets-go") }, &[]);
+        }
+        if new {
+            owner.leave_all();
         }
         Ok(owner)
     }
@@ -482,7 +413,7 @@ impl Owner {
                     let _ = lines.make_safe();
                 }
                 let ttys = self.stations.iter().map(|station| station.console.name.clone());
-                let names = ttys.chain(self.lines.iter().map(|lines| lines.group().name.clone())).collect();
+                let names = ttys.chain(self.lines.iter().map(|lines| lines.group().held_as())).collect();
                 self.say_to_guard(&Said { names: Some(names), ..Said::new("lets-go") }, &[]);
                 self.answer(client, &Told::new("granted", to), None);
                 // Whoever listens would start another one in its place.
@@ -566,7 +497,7 @@ impl Owner {
             Mode::Unknown | Mode::Moving => None,
         };
         let driven = self.lines.iter().map(|lines| Driven {
-            name: lines.group().name.clone(),
+            name: lines.group().held_as(),
             what: lines.what().into(),
             levels: lines.levels(),
         });

@@ -12,7 +12,7 @@ use rustix::termios::{ControlModes, InputModes, OptionalActions, tcgetattr, tcse
 use rustix::time::{ClockId, clock_gettime};
 use sai_core::bench::{self, Console};
 use sai_core::console::{Piece, Why};
-use serialport::{DataBits, FlowControl, Parity, StopBits, TTYPort};
+use serialport::TTYPort;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -229,30 +229,8 @@ fn open_tty(path: &Path, console: &Console) -> io::Result<File> {
         let text = format!("{} is in use by {user}", path.display());
         return Err(io::Error::new(ErrorKind::ResourceBusy, text));
     }
-    let settings = &console.settings;
-    let bits = match settings.bits {
-        5 => DataBits::Five,
-        6 => DataBits::Six,
-        7 => DataBits::Seven,
-        _ => DataBits::Eight,
-    };
-    let parity = match settings.parity {
-        bench::Parity::None => Parity::None,
-        bench::Parity::Even => Parity::Even,
-        bench::Parity::Odd => Parity::Odd,
-    };
-    let flow = match settings.flow {
-        bench::Flow::None => FlowControl::None,
-        bench::Flow::Hardware => FlowControl::Hardware,
-        bench::Flow::Software => FlowControl::Software,
-    };
-    let stop = if settings.stop == 2 { StopBits::Two } else { StopBits::One };
-    let builder = serialport::new(path.to_string_lossy(), settings.baud)
-        .data_bits(bits)
-        .parity(parity)
-        .stop_bits(stop)
-        .flow_control(flow)
-        .preserve_dtr_on_open();
+    // What else it is set to is set and looked at below, as it is for a tty that another one opened.
+    let builder = serialport::new(path.to_string_lossy(), console.settings.baud).preserve_dtr_on_open();
     let port = TTYPort::open(&builder).map_err(|error| {
         let text = format!("{} cannot be opened: {error}", path.display());
         io::Error::new(
@@ -277,16 +255,49 @@ fn set_up(tty: BorrowedFd<'_>, console: &Console, name: &str) -> io::Result<()> 
     let mut termios = tcgetattr(tty)?;
     // It checks parity on input, without a mark, which turns bytes that are slightly wrong into zeros.
     termios.input_modes -= InputModes::INPCK | InputModes::PARMRK | InputModes::IGNBRK | InputModes::BRKINT;
-    termios.control_modes -= ControlModes::HUPCL;
+    termios.input_modes.set(InputModes::IXON | InputModes::IXOFF, settings.flow == bench::Flow::Software);
+    termios.control_modes -= ControlModes::HUPCL | FORMAT;
+    termios.control_modes |= format(settings);
     termios.set_speed(settings.baud)?;
     tcsetattr(tty, OptionalActions::Now, &termios)?;
     let actual = tcgetattr(tty)?;
-    let parity = actual.control_modes.contains(ControlModes::PARENB);
-    if parity != (settings.parity != bench::Parity::None) || actual.output_speed() != settings.baud {
-        let text = format!("{name} takes no such settings: it has {} bits a second", actual.output_speed());
+    let modes = actual.control_modes & FORMAT;
+    if modes != format(settings) || actual.output_speed() != settings.baud {
+        let bits = [ControlModes::CS8, ControlModes::CS7, ControlModes::CS6, ControlModes::CS5];
+        let bits = bits.iter().position(|bits| modes & ControlModes::CSIZE == *bits).map_or(0, |place| 8 - place);
+        let has = |mode: ControlModes, yes: &'static str, no: &'static str| if modes.contains(mode) { yes } else { no };
+        let parity = has(ControlModes::PARENB, has(ControlModes::PARODD, "odd parity", "even parity"), "no parity");
+        let stop = has(ControlModes::CSTOPB, "2 stop bits", "1 stop bit");
+        let flow = has(ControlModes::CRTSCTS, "", "no ");
+        let speed = actual.output_speed();
+        let text = format!(
+            "{name} takes no such settings: it has {speed} baud, {bits} bits, {parity}, {stop}, {flow}RTS and CTS"
+        );
         return Err(io::Error::new(ErrorKind::Unsupported, text));
     }
     Ok(())
+}
+
+/// What of a tty's modes says how characters look on the wire, and whether RTS and CTS hold them back.
+const FORMAT: ControlModes = ControlModes::CSIZE
+    .union(ControlModes::PARENB)
+    .union(ControlModes::PARODD)
+    .union(ControlModes::CSTOPB)
+    .union(ControlModes::CRTSCTS);
+
+/// The same of a console.
+fn format(settings: &bench::Settings) -> ControlModes {
+    let mut modes = match settings.bits {
+        5 => ControlModes::CS5,
+        6 => ControlModes::CS6,
+        7 => ControlModes::CS7,
+        _ => ControlModes::CS8,
+    };
+    modes.set(ControlModes::PARENB, settings.parity != bench::Parity::None);
+    modes.set(ControlModes::PARODD, settings.parity == bench::Parity::Odd);
+    modes.set(ControlModes::CSTOPB, settings.stop == 2);
+    modes.set(ControlModes::CRTSCTS, settings.flow == bench::Flow::Hardware);
+    modes
 }
 
 /// Lets an adapter of FTDI's tell each byte after a millisecond instead of sixteen, where there is such a setting and we may.

@@ -6,6 +6,7 @@
 
 mod flash;
 mod reading;
+mod registers;
 mod steps;
 mod wiring;
 
@@ -41,6 +42,13 @@ pub const TAGS_MAX: usize = 32;
 pub const FLASH_TIMEOUT_S: u64 = 300;
 /// Milliseconds for which `power cycle` leaves the power off, unless a board says otherwise: its capacitors empty in these.
 pub const OFF_MS: Millis = 2_000;
+
+/// The chip that stands for a Raspberry Pi's own GPIOs, by their registers.
+pub const PI: &str = "pi";
+/// GPIOs that it has at most.
+const PI_PINS: u32 = 54;
+/// Most pulses a second: they are made by a thread that sleeps in between.
+const HERTZ_MAX: u32 = 10_000;
 
 /// All boards of a machine.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -234,6 +242,15 @@ pub enum Drive {
     OpenDrain,
     /// High alone.
     OpenSource,
+    /// At 1 by pulses, so many a second, high for so many hundredths of the time; at 0 low. A Raspberry Pi's own GPIOs alone.
+    Pulses {
+        /// Pulses a second.
+        hertz: u32,
+        /// Hundredths of the time for which it is high.
+        percent: u8,
+    },
+    /// At 1 by what this alternate function of the chip is, 0 to 5; at 0 not at all. A Raspberry Pi's own GPIOs alone.
+    Function(u8),
 }
 
 /// What holds an input where nobody drives it.

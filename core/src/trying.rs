@@ -463,6 +463,11 @@ impl Trying {
             self.judge.handle(micros, judge::Input::Channel(channel, &name), &mut self.judged);
             self.record(Record::Channel(channel, ChannelStart { name }), out);
         }
+        let lines = self.setup.board.by_register().join(", ");
+        if !lines.is_empty() {
+            let text = format!("set by register, which keeps no other program from moving them: {lines}");
+            self.record(Record::Note(text), out);
+        }
         if self.setup.unseen {
             let text = "edges of its lines may be lost unseen: the kernel does not count them";
             self.record(Record::Note(text.to_string()), out);

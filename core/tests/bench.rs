@@ -271,6 +271,30 @@ fn lines_consoles_and_supplies_are_checked_as_they_are_used() {
             r#""lines":{"a":{"line":1,"direction":"in","debounce":"2s"}}"#,
             "52: lines.a.debounce: expected a time of at most 1s",
         ),
+        (
+            r#""lines":{"a":{"line":1,"safe":0,"pwm":"50Hz 10%"}}"#,
+            "39: lines.a.pwm: expected a line of the chip \"pi\": no other has this",
+        ),
+        (
+            r#""lines":{"a":{"chip":"pi","line":1,"safe":0,"pwm":"50kHz 10%"}}"#,
+            "51: lines.a.pwm: expected pulses like \"1000Hz 30%\", at most 10000Hz, of 1% to 99%",
+        ),
+        (
+            r#""lines":{"a":{"chip":"pi","line":1,"safe":1,"function":"alt0"}}"#,
+            "42: lines.a.safe: expected 0: a guard makes no pulses, and has no function",
+        ),
+        (
+            r#""lines":{"a":{"chip":"pi","line":1,"safe":0,"function":"alt0","pwm":"1Hz 1%"}}"#,
+            "33: lines.a.line: expected only one of drive, pwm and function",
+        ),
+        (
+            r#""lines":{"a":{"chip":"pi","line":54,"safe":0}}"#,
+            "33: lines.a.line: expected the number of a GPIO of the chip \"pi\", from 0 to 53",
+        ),
+        (
+            r#""lines":{"a":{"chip":"pi","line":1,"safe":0,"drive":"open-drain"}}"#,
+            "53: lines.a.drive: expected \"push-pull\": the chip \"pi\" has no other",
+        ),
         (r#""lines":{"wait":{"line":1,"safe":0}}"#, "10: lines.wait: expected a name that is no word of steps"),
         (
             r#""lines":{"a":{"dtr":"main"}}"#,

@@ -35,6 +35,7 @@ const IMPORTERS: &[(&str, &[&str])] = &[
     ("gpio_cdev", &["buddy/src/lines/cdev_v1"]),
     ("gpiocdev", &["buddy/src/lines"]),
     ("gpiocdev_uapi", &["buddy/src/lines"]),
+    ("rppal", &["buddy/src/lines/rpi"]),
     ("serialport", &["buddy/src/calls", "buddy/src/serial"]),
     ("pico_args", &["agent/src/main", "buddy/src/main", "master/src/main"]),
 ];

@@ -24,7 +24,8 @@ const NO_PULL: u32 = 1 << 7;
 pub(super) fn drive(path: &Path, group: &Group, offsets: &[u32]) -> io::Result<OwnedFd> {
     let mut flags = LineRequestFlags::OUTPUT;
     match driving(group) {
-        Drive::PushPull => {}
+        // Others are none of the kernel's, and no bench has them of a chip of its.
+        Drive::PushPull | Drive::Pulses { .. } | Drive::Function(_) => {}
         Drive::OpenDrain => flags |= LineRequestFlags::OPEN_DRAIN,
         Drive::OpenSource => flags |= LineRequestFlags::OPEN_SOURCE,
     }

@@ -28,7 +28,8 @@ pub(super) fn drive(path: &Path, group: &Group, offsets: &[u32]) -> io::Result<O
         request.offsets.set(place, *offset);
     }
     let flags = match driving(group) {
-        Drive::PushPull => v2::LineFlags::OUTPUT,
+        // Others are none of the kernel's, and no bench has them of a chip of its.
+        Drive::PushPull | Drive::Pulses { .. } | Drive::Function(_) => v2::LineFlags::OUTPUT,
         Drive::OpenDrain => v2::LineFlags::OUTPUT | v2::LineFlags::OPEN_DRAIN,
         Drive::OpenSource => v2::LineFlags::OUTPUT | v2::LineFlags::OPEN_SOURCE,
     };

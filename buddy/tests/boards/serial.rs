@@ -113,12 +113,18 @@ fn bytes_go_out_and_nobody_else_has_the_tty_meanwhile() {
 fn settings_that_do_not_take_effect_are_an_error() {
     let pty = Pty::new();
     let mut odd = at(&pty.path);
-    odd.settings = Settings { baud: 123_457, bits: 7, parity: Parity::None, stop: 2, flow: Flow::Software };
+    odd.settings = Settings { baud: 123_457, bits: 8, parity: Parity::None, stop: 2, flow: Flow::Software };
     drop(open(&odd));
-    // A pty takes a parity and forgets it.
-    odd.settings.parity = Parity::Even;
-    let error = Serial::open(&odd, &Places::default()).expect_err("no parity");
-    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    // A pty takes a parity and fewer bits, and forgets them.
+    for settings in [Settings { parity: Parity::Even, ..odd.settings }, Settings { bits: 7, ..odd.settings }] {
+        odd.settings = settings;
+        let error = Serial::open(&odd, &Places::default()).expect_err("no such format");
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(
+            error.to_string().ends_with("it has 123457 baud, 8 bits, no parity, 2 stop bits, no RTS and CTS"),
+            "{error}"
+        );
+    }
     // It has no DTR either.
     let wired = Console { dtr: Some(false), ..at(&pty.path) };
     assert!(Serial::open(&wired, &Places::default()).is_err());

@@ -274,6 +274,8 @@ impl BenchReader {
             "safe",
             "unheld",
             "drive",
+            "pwm",
+            "function",
             "bias",
             "debounce",
         ];
@@ -295,10 +297,10 @@ impl BenchReader {
             }
             let fitting: &[&str] = match (input, gpio) {
                 (true, _) => &["bias", "debounce"],
-                (false, true) => &["safe", "drive"],
+                (false, true) => &["safe", "drive", "pwm", "function"],
                 (false, false) => &["safe"],
             };
-            for key in ["bias", "debounce", "safe", "drive", "chip"] {
+            for key in ["bias", "debounce", "safe", "drive", "pwm", "function", "chip"] {
                 let fits = fitting.contains(&key) || (key == "chip" && gpio);
                 if !fits && section.get(key).is_some() {
                     let kind = if !gpio {
@@ -316,6 +318,7 @@ impl BenchReader {
                 self.reader.lacking(&section, "a key safe: the level, 0 or 1, in which nothing happens to the board");
             }
             let use_as = if input { self.input(&section) } else { self.output(&section, safe.unwrap_or(false)) };
+            self.registers(&section, &wire, use_as);
             let line = Line {
                 name: name.value.clone(),
                 wire,
@@ -348,6 +351,7 @@ impl BenchReader {
             Some(2) => Drive::OpenSource,
             _ => Drive::PushPull,
         };
+        let drive = self.more_than_levels(section).unwrap_or(drive);
         Use::Output { safe, drive }
     }
 
