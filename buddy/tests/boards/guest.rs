@@ -15,7 +15,7 @@ pub const LONG: Duration = Duration::from_secs(100);
 /// Where the PL061 tells which of its lines have changed and were not looked at yet (`GPIORIS`; Arm's DDI 0190).
 const CHANGED: &str = "0x9030414";
 
-/// How it begins: what comes on its console is done, and how it ended is told.
+/// How it begins.
 const INIT: &str = "#!/bin/busybox sh
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
@@ -26,8 +26,12 @@ mount -t devpts devpts /dev/pts
 mount -t tmpfs tmp /tmp
 export PATH=/bin:/usr/bin
 while read module; do insmod $module; done </modules/usb-order
-stty -F /dev/ttyAMA0 raw -echo
+stty raw -echo
 printf '\\n@0@\\n'
+";
+
+/// What it does then: what comes on its console, and how that ended is told.
+const ORDERS: &str = "
 while IFS= read -r line; do
     eval \"$line\" 2>&1
     printf '\\n@%s@\\n' $?
@@ -75,13 +79,13 @@ fn alone(lock: &str, script: &str, arguments: &[&str]) {
 }
 
 /// The files of this test, over Debian's.
-fn system(directory: &Path) -> PathBuf {
+fn system(directory: &Path, init: &str) -> PathBuf {
     alone("emulators.lock", "tests/emulators", &[]);
     alone("cross.lock", "cross/build", &["-p", "sai-buddy", "aarch64"]);
     let target = root().join("target");
     let (tree, archive) = (directory.join("tree"), directory.join("system"));
     fs::create_dir_all(tree.join("usr/bin")).expect("a directory");
-    fs::write(tree.join("init"), INIT).expect("a script");
+    fs::write(tree.join("init"), init).expect("a script");
     fs::set_permissions(tree.join("init"), fs::Permissions::from_mode(0o755)).expect("a script");
     fs::copy(target.join("cross/aarch64/sai-buddy"), tree.join("usr/bin/sai-buddy")).expect("the program");
     let mut all = File::create(&archive).expect("a file");
@@ -108,40 +112,22 @@ fn connect(path: &Path) -> UnixStream {
     }
 }
 
+fn directory(name: &str) -> PathBuf {
+    let directory = std::env::temp_dir().join(format!("sai-guest-{name}-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&directory);
+    fs::create_dir_all(&directory).expect("a directory");
+    directory
+}
+
 impl Guest {
     pub fn new(name: &str) -> Self {
-        let directory = std::env::temp_dir().join(format!("sai-guest-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&directory);
-        fs::create_dir_all(&directory).expect("a directory");
-        let system = system(&directory);
-        let at = |name: &str| directory.join(name).display().to_string();
-        let socket = |id: &str| format!("socket,id={id},path={},server=on,wait=off", at(id));
-        let child = Command::new("qemu-system-aarch64")
-            .args(["-M", "virt", "-cpu", "cortex-a53", "-m", "256", "-nodefaults", "-display", "none", "-no-reboot"])
-            .arg("-kernel")
-            .arg(root().join("target/emulators/arm64/kernel"))
-            .arg("-initrd")
-            .arg(system)
-            .args(["-append", "console=ttyAMA0 rdinit=/init loglevel=1 panic=-1", "-S"])
-            .args(["-chardev", &socket("console"), "-serial", "chardev:console"])
-            .args(["-chardev", &socket("adapter"), "-device", "qemu-xhci,id=hub"])
-            .args(["-device", "usb-serial,chardev=adapter,id=one,bus=hub.0,port=2,serial=BENCH7"])
-            .args(["-qmp", &format!("unix:{},server=on,wait=off", at("orders"))])
-            .args(["-qtest", &format!("unix:{},server=on,wait=off", at("wires")), "-qtest-log", "none"])
-            .args(["-trace", "usb_serial*", "-D", &at("trace")])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .expect("QEMU");
-        let [console, orders, wires, serial] =
-            ["console", "orders", "wires", "adapter"].map(|name| connect(&directory.join(name)));
-        let (orders, wires) = (BufReader::new(orders), BufReader::new(wires));
-        let (gpio, moved) = (String::new(), Vec::new());
-        let mut guest = Guest { child, directory, console, orders, wires, gpio, moved, serial };
-        let mut greeting = String::new();
-        guest.orders.read_line(&mut greeting).expect("a greeting");
-        guest.order(r#"{"execute":"qmp_capabilities"}"#);
+        let directory = directory(name);
+        let adapter = format!("socket,id=adapter,path={},server=on,wait=off", directory.join("adapter").display());
+        let machine = ["-M", "virt", "-cpu", "cortex-a53", "-m", "256"];
+        let hub = ["-chardev", &adapter, "-device", "qemu-xhci,id=hub", "-trace", "usb_serial*"];
+        let one = ["-device", "usb-serial,chardev=adapter,id=one,bus=hub.0,port=2,serial=BENCH7"];
+        let mut guest = Guest::boot(directory, &[&machine[..], &hub, &one].concat(), ORDERS, "");
+        guest.serial = connect(&guest.directory.join("adapter"));
         let parts = guest.order(r#"{"execute":"qom-list","arguments":{"path":"/machine/unattached"}}"#);
         let chip = parts.split('{').find(|part| part.contains("child<pl061>")).expect("a PL061");
         let name = chip.split('"').find(|word| word.starts_with("device[")).expect("its name");
@@ -152,6 +138,62 @@ impl Guest {
         guest.answer("it boots");
         guest.until("test -e /dev/ttyUSB0");
         guest
+    }
+
+    /// A Raspberry Pi 3, whose GPIOs' registers may be had, and which has no adapter. It does what a script says.
+    pub fn pi(name: &str, script: &str) -> Self {
+        let directory = directory(name);
+        let tree = root().join("target/emulators/arm64/board.dtb").display().to_string();
+        // Processors that only wait would take the whole time of one that does something.
+        let machine = ["-M", "raspi3b", "-accel", "tcg,thread=single", "-dtb", &tree];
+        let mut guest = Guest::boot(directory, &machine, script, " iomem=relaxed");
+        guest.order(r#"{"execute":"cont"}"#);
+        guest.answer("it boots");
+        guest
+    }
+
+    fn boot(directory: PathBuf, machine: &[&str], script: &str, more: &str) -> Self {
+        let system = system(&directory, &format!("{INIT}{script}"));
+        let at = |name: &str| directory.join(name).display().to_string();
+        let console = format!("socket,id=console,path={},server=on,wait=off", at("console"));
+        let child = Command::new("qemu-system-aarch64")
+            .args(machine)
+            .args(["-nodefaults", "-display", "none", "-no-reboot"])
+            .arg("-kernel")
+            .arg(root().join("target/emulators/arm64/kernel"))
+            .arg("-initrd")
+            .arg(system)
+            .args(["-append", &format!("console=ttyAMA0 rdinit=/init loglevel=1 panic=-1{more}"), "-S"])
+            .args(["-chardev", &console, "-serial", "chardev:console"])
+            .args(["-qmp", &format!("unix:{},server=on,wait=off", at("orders"))])
+            .args(["-qtest", &format!("unix:{},server=on,wait=off", at("wires")), "-qtest-log", "none"])
+            .args(["-D", &at("trace")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .expect("QEMU");
+        let [console, orders, wires] = ["console", "orders", "wires"].map(|name| connect(&directory.join(name)));
+        let (orders, wires) = (BufReader::new(orders), BufReader::new(wires));
+        let (gpio, moved) = (String::new(), Vec::new());
+        let (serial, _) = UnixStream::pair().expect("two ends");
+        let mut guest = Guest { child, directory, console, orders, wires, gpio, moved, serial };
+        let mut greeting = String::new();
+        guest.orders.read_line(&mut greeting).expect("a greeting");
+        guest.order(r#"{"execute":"qmp_capabilities"}"#);
+        guest
+    }
+
+    /// Writes to a register of the machine.
+    pub fn set_register(&mut self, address: u64, value: u32) {
+        self.wire(&format!("writel {address:#x} {value:#x}"));
+    }
+
+    /// What a register of the machine holds.
+    pub fn register(&mut self, address: u64) -> u32 {
+        let answer = self.wire(&format!("readl {address:#x}"));
+        let digits = answer.trim().strip_prefix("OK 0x").expect("a register");
+        u32::from_str_radix(digits.trim_start_matches('0'), 16).unwrap_or(0)
     }
 
     /// Has QEMU do something.
@@ -236,7 +278,8 @@ impl Guest {
         }
     }
 
-    fn answer(&mut self, what: &str) -> (i32, String) {
+    /// What its script has said, and a status.
+    pub fn answer(&mut self, what: &str) -> (i32, String) {
         let (mut said, mut buffer) = (Vec::new(), [0; 65536]);
         loop {
             let text = String::from_utf8_lossy(&said);

@@ -14,6 +14,7 @@ mod line;
 mod moves;
 mod optiboot;
 mod owner;
+mod pi;
 mod pty;
 mod receiver;
 mod rig;

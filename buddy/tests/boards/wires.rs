@@ -17,6 +17,9 @@ const BOOT0: usize = 1;
 const NRST: usize = 2;
 const LED: usize = 5;
 
+/// What guard and owners of two boards that are idle may take together, in KiB: an agent has the rest of 4 MiB.
+const IDLE_KIB: u64 = 2_048;
+
 const STATUS: &str = "sai-buddy /tmp/b.json status b --json";
 
 /// A board at the USB port where the adapter is, and at lines.
@@ -93,6 +96,23 @@ fn stm32(guest: &mut Guest) {
     let (even, none) = ("E, data bits 8, stop bits 1", "N, data bits 8, stop bits 1");
     assert!(settings.windows(2).any(|pair| pair == ["57553", even]), "{settings:?}");
     assert!(settings.ends_with(&[none, "9600"]), "{settings:?}");
+}
+
+/// Formats of characters as the adapter is told them, and one that it has not.
+fn formats(guest: &mut Guest) {
+    for (keys, told) in [
+        (r#", "baud": 1500000, "bits": 7, "parity": "odd", "stop": 2"#, "parity O, data bits 7, stop bits 2"),
+        (r#", "baud": 300, "parity": "even""#, "parity E, data bits 8, stop bits 1"),
+    ] {
+        bench(guest, keys, "");
+        let (_, from) = guest.told(0);
+        guest.well("sai-buddy /tmp/b.json record b --for 10ms");
+        let (all, _) = guest.told(from);
+        assert!(all.contains(told), "{keys}: {all}");
+    }
+    bench(guest, r#", "bits": 6"#, "");
+    let (status, said) = guest.run("sai-buddy /tmp/b.json record b --for 10ms");
+    assert!(status == 1 && said.contains("takes no such settings: it has 115200 baud, 8 bits, no parity"), "{said}");
 }
 
 /// Edges that a reader meets in time, and those of one that stands still.
@@ -188,11 +208,49 @@ fn unplugged(guest: &mut Guest) {
     guest.until("grep three /tmp/heard");
 }
 
+/// Two boards of which nothing is wanted: what owners and guard take of the memory, and what they do.
+fn idle(guest: &mut Guest) {
+    guest.order(
+        r#"{"execute":"device_add","arguments":{"driver":"usb-serial","id":"two","chardev":"none","bus":"hub.0","port":"3","serial":"OTHER"}}"#,
+    );
+    bench(guest, "", "");
+    guest.well("sai-buddy guard --update; killall sai-buddy; true");
+    guest.until("! pidof sai-buddy");
+    let board = |name: &str, port: u8| {
+        let lines = format!(r#""lines": {{ "l": {{ "line": {port}, "safe": 0 }} }}"#);
+        format!(r#""{name}": {{ "type": "t", "consoles": {{ "main": {{ "usb": "1-{port}" }} }}, {lines} }}"#)
+    };
+    let text = format!(r#"{{ "chip": "gpiochip0", "boards": {{ {}, {} }} }}"#, board("b", 2), board("c", 3));
+    guest.write("/tmp/b.json", &text);
+    for name in ["b", "c"] {
+        guest.well(&format!("sai-buddy /tmp/b.json record {name} --for 10ms"));
+        guest.until(&format!("sai-buddy /tmp/b.json status {name} --json | grep 'there.:true' | grep 'guarded.:true'"));
+    }
+    let processes = guest.well("pidof sai-buddy");
+    assert_eq!(processes.split_whitespace().count(), 3, "{processes}");
+    let done = "for p in $(pidof sai-buddy); do grep -E 'syscw|write_bytes' /proc/$p/io; cat /proc/$p/task/*/status | grep voluntary; done";
+    let (mut before, mut quiet) = (guest.well(done), guest.well(done));
+    while before != quiet {
+        before = std::mem::replace(&mut quiet, guest.well(&format!("sleep 1; {done}")));
+    }
+    assert_eq!(
+        guest.well(&format!("sleep 3; {done}")),
+        quiet,
+        "what they have written, and how often they were woken up"
+    );
+    let sizes = guest.well("for p in $(pidof sai-buddy); do awk '/^Pss:/ { print $2 }' /proc/$p/smaps_rollup; done");
+    let sizes: Vec<u64> = sizes.split_whitespace().map(|size| size.parse().expect("KiB")).collect();
+    println!("guard and owners of two idle boards: {sizes:?} KiB, proportionally");
+    assert!(sizes.len() == 3 && sizes.iter().sum::<u64>() <= IDLE_KIB, "{sizes:?} KiB");
+}
+
 #[test]
 fn resets_parity_edges_and_plugs_are_what_the_hardware_beyond_sees() {
     let mut guest = Guest::new("wires");
     resets(&mut guest);
+    formats(&mut guest);
     stm32(&mut guest);
     edges(&mut guest);
     unplugged(&mut guest);
+    idle(&mut guest);
 }
