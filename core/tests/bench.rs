@@ -281,15 +281,15 @@ fn lines_consoles_and_supplies_are_checked_as_they_are_used() {
         ),
         (
             r#""lines":{"a":{"chip":"pi","line":1,"safe":1,"function":"alt0"}}"#,
-            "42: lines.a.safe: expected 0: a guard makes no pulses, and has no function",
+            "43: lines.a.safe: expected 0: a guard makes no pulses, and has no function",
         ),
         (
             r#""lines":{"a":{"chip":"pi","line":1,"safe":0,"function":"alt0","pwm":"1Hz 1%"}}"#,
-            "33: lines.a.line: expected only one of drive, pwm and function",
+            "34: lines.a.line: expected only one of drive, pwm and function",
         ),
         (
             r#""lines":{"a":{"chip":"pi","line":54,"safe":0}}"#,
-            "33: lines.a.line: expected the number of a GPIO of the chip \"pi\", from 0 to 53",
+            "34: lines.a.line: expected the number of a GPIO of the chip \"pi\", from 0 to 53",
         ),
         (
             r#""lines":{"a":{"chip":"pi","line":1,"safe":0,"drive":"open-drain"}}"#,

@@ -869,6 +869,41 @@ fn units_are_understood_by_systemd() {
     }
 }
 
+/// What the rules of udev match and set.
+const RULE_KEYS: [&str; 9] = ["SUBSYSTEM", "KERNEL", "DRIVER", "ENV{", "ATTR{", "GROUP", "MODE", "RUN", "ACTION"];
+
+#[test]
+fn rules_of_udev_are_understood() {
+    let path = root().join("configs/60-sai-boards.rules");
+    let rules = std::fs::read_to_string(&path).expect("rules");
+    let mut groups = Vec::new();
+    for line in rules.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        // A part is a key, what is done with it, and a text in quotes, which has commas too.
+        let mut rest = line;
+        while !rest.is_empty() {
+            let (key, after) = rest.split_once('"').unwrap_or_else(|| panic!("{line}: {rest} has no text"));
+            let (value, after) = after.split_once('"').unwrap_or_else(|| panic!("{line}: {rest} has no end"));
+            let name = key.trim_end_matches(['=', '+', '!', ':']);
+            assert!(RULE_KEYS.iter().any(|known| name.starts_with(known)), "{line}: {name}");
+            assert!(["==", "=", "+=", "!="].contains(&&key[name.len()..]), "{line}: {key}");
+            groups.extend((name == "GROUP").then(|| value.to_string()));
+            rest = after.strip_prefix(", ").unwrap_or(after);
+        }
+    }
+    // Owners and guard are users of these: the guard's unit says how, and its own group is made with its user.
+    let unit = std::fs::read_to_string(root().join("configs/sai-guard.service")).expect("a unit");
+    for group in ["sai-boards", "dialout"] {
+        assert!(groups.iter().any(|other| other == group) && unit.contains(group), "{group}: {groups:?}");
+    }
+    // Since version 254 udev says itself what it thinks of them.
+    match Command::new("udevadm").args(["verify", "--help"]).output() {
+        Ok(help) if help.status.success() => {
+            drop(run(Command::new("udevadm").args(["verify", "--no-style"]).arg(&path)))
+        }
+        _ => eprintln!("udevadm verifies no rules here"),
+    }
+}
+
 /// Has systemd, where it is there, say what is wrong with a unit.
 fn verify(unit: &Path, name: &str) {
     match Command::new("systemd-analyze").arg("verify").arg(unit).output() {
