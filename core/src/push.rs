@@ -84,6 +84,8 @@ pub enum Input {
 pub enum Output {
     /// Keep this change, which makes no event and is applied already.
     Change(RefChange),
+    /// This reference is no longer there.
+    Deleted(String),
     /// This is a push: `Made` follows when its event is made. Those that were named come first.
     Push(Tip),
     /// There are more pushes than one look may make: look again.
@@ -150,7 +152,12 @@ impl KnownRefs {
         let wanted = tips.iter().filter(|tip| policy.wants(&tip.reference));
         let wanted = Map::from_iter(wanted.map(|tip| (tip.reference.as_str(), tip.revision.as_str())));
         let gone: Vec<String> = self.refs.keys().filter(|name| !wanted.contains_key(name.as_str())).cloned().collect();
+        let there: Set<&str> = tips.iter().map(|tip| tip.reference.as_str()).collect();
         for name in gone {
+            // One that is only not wanted any more is still there.
+            if !there.contains(name.as_str()) {
+                out.push(Output::Deleted(name.clone()));
+            }
             self.refs.remove(&name);
             self.quiet.remove(&name);
             out.push(Output::Change((name, None)));
@@ -223,6 +230,7 @@ mod tests {
     struct Look {
         pushes: Vec<Tip>,
         changes: Vec<RefChange>,
+        deleted: Vec<String>,
         more: bool,
     }
 
@@ -240,6 +248,7 @@ mod tests {
         for output in give(known, now, Input::Look { tips, named, default_branch, policy }) {
             match output {
                 Output::Change(change) => look.changes.push(change),
+                Output::Deleted(reference) => look.deleted.push(reference),
                 Output::Push(tip) => look.pushes.push(tip),
                 Output::More => look.more = true,
             }
@@ -300,7 +309,25 @@ mod tests {
         assert_eq!(look(&mut known, 0, &[tip("refs/heads/main", "1")], &[]), [tip("refs/heads/main", "1")]);
         let gone = see(&mut known, 0, &[], &named(&[]), None, BRANCHES);
         assert_eq!(gone.changes, vec![("refs/heads/main".to_string(), None)]);
+        assert_eq!(gone.deleted, ["refs/heads/main"]);
         assert_eq!(look(&mut known, 0, &[tip("refs/heads/main", "1")], &[]), [tip("refs/heads/main", "1")]);
+    }
+
+    #[test]
+    fn what_is_forgotten_but_there_is_not_deleted() {
+        // A tag, where tags are no longer wanted.
+        let mut known = KnownRefs::default();
+        let tips = [tip("refs/heads/main", "1"), tip("refs/tags/v1", "1")];
+        see(&mut known, 0, &tips, &named(&[]), None, RefPolicy { tags: true });
+        let look = see(&mut known, 0, &tips, &named(&[]), None, BRANCHES);
+        assert_eq!((look.changes, look.deleted), (vec![("refs/tags/v1".to_string(), None)], vec![]));
+        // A branch whose push is left to the next look, since there are too many.
+        let mut known = KnownRefs::default();
+        let name = |number: usize| format!("refs/heads/b{number}");
+        let of = |revision: &str| (0..=EVENTS_A_LOOK).map(|number| tip(&name(number), revision)).collect::<Vec<Tip>>();
+        see(&mut known, 0, &of("1"), &named(&[]), None, BRANCHES);
+        let look = see(&mut known, QUIET_MS, &of("2"), &named(&[]), None, BRANCHES);
+        assert_eq!((look.more, look.changes.len(), look.deleted), (true, 1, vec![]));
     }
 
     #[test]

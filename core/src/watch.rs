@@ -111,6 +111,8 @@ pub enum Output {
     Settle,
     /// Make durable what was seen of refs.
     Record(Vec<RefChange>),
+    /// This ref is no longer there.
+    Deleted(String),
     /// A look has been made to its end: what was poked before the first one need not be kept any longer.
     Looked,
     /// Tell somebody who waits; nothing, if it takes too long to wait for.
@@ -382,6 +384,8 @@ impl Watch {
         for output in said {
             match output {
                 push::Output::Change(change) => changes.push(change),
+                // Before it is noted, so that it is told again where that was not kept.
+                push::Output::Deleted(reference) => out.push(Output::Deleted(reference)),
                 push::Output::Push(tip) => look.pushes.push_back(tip),
                 push::Output::More => look.more = true,
             }

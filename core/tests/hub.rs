@@ -686,6 +686,45 @@ fn forget_that_was_lost_with_a_link_is_said_again() {
 }
 
 #[test]
+fn what_a_ref_was_before_is_cancelled_and_nothing_else() {
+    let mut desk = Desk::new();
+    let (_, _) = desk.up("a", &[]);
+    let pushed = |id: u64, repository: &str, reference: &str, source: Source| EventRecord {
+        id,
+        repository: repository.to_string(),
+        reference: reference.to_string(),
+        source,
+        first_job: id * 10,
+        ..event(2)
+    };
+    for event in [
+        pushed(1, "alpha", "refs/heads/main", Source::Hook),
+        pushed(2, "alpha", "refs/heads/other", Source::Poke),
+        pushed(3, "beta", "refs/heads/main", Source::Poke),
+        pushed(4, "alpha", "refs/heads/main", Source::Try),
+        pushed(5, "alpha", "refs/heads/main", Source::Poll),
+    ] {
+        desk.give(Input::Event(event, vec![spec(); 2]));
+    }
+    let of = |reference: &str, before| Input::Obsolete {
+        repository: "alpha".to_string(),
+        reference: reference.to_string(),
+        before,
+        why: "superseded".to_string(),
+    };
+    // The first two jobs run, and are ended by their agent; none of the others is of a ref and number that was named.
+    let out = desk.give(of("refs/heads/main", 5));
+    assert_eq!(words(&out), ["job", "cancel", "job", "cancel"]);
+    assert!(records(&out).iter().all(|job| job.event == 1 && job.cause == "superseded"), "{out:?}");
+    assert_eq!(desk.give(of("refs/heads/gone", 99)), []);
+    let out = desk.give(of("refs/heads/main", u64::MAX));
+    assert_eq!(
+        records(&out).iter().map(|job| (job.id, job.state)).collect::<Vec<_>>(),
+        [(50, JobState::Cancelled), (51, JobState::Cancelled)]
+    );
+}
+
+#[test]
 fn a_rebuild_runs_under_a_new_number_while_the_ghost_is_sent_away() {
     let (mut desk, a, _) = running();
     desk.give(Input::LinkDown(a));

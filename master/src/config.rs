@@ -38,6 +38,8 @@ pub struct Repository {
     pub tags: bool,
     /// Whether jobs get submodules.
     pub submodules: bool,
+    /// Whether a push ends the jobs of those before it to the same ref, and the end of a ref those of all.
+    pub supersede: bool,
     /// Added to the priority of each of its jobs.
     pub priority: i32,
     /// Its pages at its forge, if they are known.
@@ -169,7 +171,7 @@ const ROOT: &[&str] = &[
 ];
 /// Keys of the agent inside, beside those about containers.
 const BUILTIN: [&str; 4] = ["platforms", "slots", "user", "env"];
-const REPOSITORY: &[&str] = &["url", "secret", "poll_s", "tags", "submodules", "priority", "forge", "web"];
+const REPOSITORY: &[&str] = &["url", "secret", "poll_s", "tags", "submodules", "supersede", "priority", "forge", "web"];
 
 /// Reads a configuration file's bytes. Relative paths in it are relative to where the master is started.
 ///
@@ -300,6 +302,7 @@ fn repository(reader: &mut Reader, name: &str, section: &Section<'_>) -> Option<
         poll_s: reader.count(section, "poll_s", 1..=LONGEST_S),
         tags: reader.boolean(section, "tags").unwrap_or(false),
         submodules: reader.boolean(section, "submodules").unwrap_or(false),
+        supersede: reader.boolean(section, "supersede").unwrap_or(false),
         priority: reader.integer(section, "priority", -1000..=1000).unwrap_or(0) as i32,
     };
     usable.then_some(repository)

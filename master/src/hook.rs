@@ -165,11 +165,12 @@ fn poke_for(repository: &str, reference: Option<&[u8]>, revision: Option<String>
     if let Some(Err(expected)) = revision.as_deref().map(check_revision) {
         return error(400, format!("rev: {expected}"));
     }
-    Ok(unless_ignored(reference.as_deref(), revision.as_deref()).unwrap_or_else(|| HookOutcome::Poke {
-        repository: repository.to_string(),
-        reference,
-        revision,
-    }))
+    if let Some(ignored) = unless_ignored(reference.as_deref(), None) {
+        return Ok(ignored);
+    }
+    // Of what was deleted a look finds nothing to build, but jobs that nobody wants any longer.
+    let revision = revision.filter(|revision| !is_null_revision(revision));
+    Ok(HookOutcome::Poke { repository: repository.to_string(), reference, revision })
 }
 
 fn unless_ignored(reference: Option<&str>, revision: Option<&str>) -> Option<HookOutcome> {

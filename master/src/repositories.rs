@@ -130,6 +130,13 @@ impl Shared {
             first_job,
             jobs: reading.specs.len() as u32,
         };
+        if repository.supersede && !reading.specs.is_empty() {
+            // Before the event: where the master ends between the two, the push is found again, and the event made then.
+            let (repository, reference) = (record.repository.clone(), record.reference.clone());
+            let why = format!("superseded by event {id}, a later push to the same ref");
+            let obsolete = Input::Obsolete { repository, reference, before: id, why };
+            self.hub.input(obsolete).await.map_err(|Gone| "the master is ending".to_string())?;
+        }
         let input = Input::Event(record, reading.specs);
         let request = Request::With(input, change.into_iter().chain(carried).collect());
         self.hub.request(request).await.map_err(|Gone| "the master is ending".to_string())?;

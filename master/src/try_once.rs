@@ -128,6 +128,7 @@ async fn build(
         poll_s: None,
         tags: false,
         submodules: false,
+        supersede: false,
         priority: 0,
         forge: None,
     };

@@ -8,6 +8,7 @@ use crate::store::Change;
 use sai_agent::clock::{steady, wall};
 use sai_core::git_text::{Commit, Tip};
 use sai_core::hub;
+use sai_core::job::EventId;
 use sai_core::ledger::{Source, TipRecord};
 use sai_core::limits::Millis;
 use sai_core::ordered::{Map, Set};
@@ -119,6 +120,12 @@ impl Watch {
                 }
                 return None;
             }
+            Output::Deleted(reference) => {
+                if let Err(why) = self.deleted(reference).await {
+                    self.say(&why);
+                }
+                return None;
+            }
             Output::Looked => {
                 self.first.looked();
                 return None;
@@ -204,6 +211,16 @@ impl Watch {
         let change = self.change((tip.reference.clone(), Some(tip.revision.clone())));
         let file = self.file.take().unwrap_or_else(|| Ok(Saifile::default()));
         self.shared.make_event(&self.repository, tip, source, file, Some(change)).await.map(Input::Made)
+    }
+
+    /// Where the configuration wants it, what a ref that is gone named is built no further.
+    async fn deleted(&self, reference: String) -> Result<(), String> {
+        if !self.repository.supersede {
+            return Ok(());
+        }
+        let (repository, why) = (self.repository.name.clone(), format!("{reference} was deleted"));
+        let obsolete = hub::Input::Obsolete { repository, reference, before: EventId::MAX, why };
+        self.shared.hub.input(obsolete).await.map_err(ending)
     }
 
     async fn superseded(&mut self, tip: &Tip, by: &str) -> Result<Input, String> {

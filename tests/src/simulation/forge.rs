@@ -182,7 +182,10 @@ impl World {
                 Ok(())
             }
             watch::Output::Answer(waiter, answer) => self.check_answer(index, waiter, answer),
-            watch::Output::State(..) | watch::Output::Say(_) | watch::Output::SayOfOthers(_) => Ok(()),
+            watch::Output::Deleted(_)
+            | watch::Output::State(..)
+            | watch::Output::Say(_)
+            | watch::Output::SayOfOthers(_) => Ok(()),
             watch::Output::Bug(what) => self.contradicted(what),
             question => {
                 let wait = self.random.between(1, 400);

@@ -2,7 +2,7 @@
 
 use crate::PLATFORM;
 use sai_tests::process::eventually;
-use sai_tests::repository::saifile;
+use sai_tests::repository::{git, run, saifile};
 use sai_tests::world::{Job, World};
 use std::fs;
 
@@ -224,6 +224,48 @@ fn a_push_that_says_so_is_shown_and_not_built() {
     }
     assert!(world.page("/event/2").contains("subject says [skip ci]: nothing of it is built"));
     assert_eq!(world.ended(3).jobs[0].state, "passed");
+}
+
+#[test]
+fn what_was_pushed_over_or_deleted_is_built_no_further_where_that_is_wanted() {
+    let mut world = World::new("supersede");
+    let url = format!("{:?}", world.repository.bare);
+    world.set("repositories", &format!("{{\"project\": {{\"url\": {url}, \"supersede\": true}}}}"));
+    let _master = world.master();
+    let _agent = world.agent("one", &[PLATFORM], 1);
+    let push = |subject: &str, branch: &str| {
+        world.repository.write("words", format!("{subject} {branch}"));
+        world.repository.commit(subject);
+        run(git(&world.repository.work).args(["push", "--quiet", "--force", "origin", &format!("HEAD:{branch}")]));
+    };
+    let states = |event: u64, wanted: [&str; 2]| {
+        eventually(&format!("the jobs of event {event} are {wanted:?}"), || {
+            let event = world.event(event)?;
+            let mut states: Vec<String> = event.jobs.iter().map(|job| job.state.clone()).collect();
+            states.sort();
+            (states == wanted).then_some(event)
+        })
+    };
+    let wait = format!("test -e {}/go || sleep 100000", world.directory.display());
+    let file = saifile(&[&wait]).replace("\"default\": {}", "\"a\": {}, \"b\": {}");
+    // One runs, and one waits for it.
+    world.repository.push_saifile(&file);
+    states(1, ["queued", "running"]);
+    // A push that builds nothing, and one elsewhere, end nothing.
+    push("Words [skip ci]", "refs/heads/main");
+    eventually("the push is an event", || world.event(2));
+    push("Words", "refs/heads/other");
+    eventually("the push is an event", || world.event(3));
+    states(1, ["queued", "running"]);
+    push("More words", "refs/heads/main");
+    let event = states(1, ["cancelled", "cancelled"]);
+    assert!(event.jobs.iter().all(|job| job.cause.contains("superseded by event 4")), "{event:?}");
+    states(3, ["queued", "running"]);
+    // The branch goes, and what it named.
+    run(git(&world.repository.work).args(["push", "--quiet", "origin", ":refs/heads/other"]));
+    let event = states(3, ["cancelled", "cancelled"]);
+    assert!(event.jobs.iter().all(|job| job.cause.contains("refs/heads/other was deleted")), "{event:?}");
+    states(4, ["queued", "running"]);
 }
 
 #[test]
