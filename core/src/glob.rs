@@ -107,8 +107,9 @@ impl Glob {
             *first = true;
         }
         self.pass_empty(&mut states);
+        let mut reached = states.clone();
         for letter in letters {
-            let mut reached = vec![false; states.len()];
+            reached.fill(false);
             for (index, token) in self.tokens.iter().enumerate() {
                 if !states.get(index).copied().unwrap_or(false) {
                     continue;
@@ -133,7 +134,7 @@ impl Glob {
                 return reached;
             }
             self.pass_empty(&mut reached);
-            states = reached;
+            core::mem::swap(&mut states, &mut reached);
         }
         states
     }

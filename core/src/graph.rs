@@ -263,6 +263,20 @@ pub fn take(
     (kept, needs, missing.iter().map(warning).collect())
 }
 
+/// Those of some jobs that are chosen, and all that they need: their indexes, and their needs as indexes among those.
+pub fn with_needs(needs: &[Vec<u32>], chosen: impl Fn(usize) -> bool) -> (Vec<usize>, Vec<Vec<u32>>) {
+    let mut waiting: Vec<usize> = (0..needs.len()).filter(|index| chosen(*index)).collect();
+    let mut kept: Set<usize> = waiting.iter().copied().collect();
+    while let Some(index) = waiting.pop() {
+        let further = needs[index].iter().map(|need| *need as usize).filter(|need| kept.insert(*need));
+        waiting.extend(further);
+    }
+    let kept: Vec<usize> = kept.into_iter().collect();
+    let number = |need: &u32| kept.binary_search(&(*need as usize)).ok().map(|index| index as u32);
+    let needs = kept.iter().map(|index| needs[*index].iter().filter_map(number).collect()).collect();
+    (kept, needs)
+}
+
 fn path_of(configuration: &Configuration) -> String {
     format!("configurations.{}", shown(&configuration.name))
 }

@@ -7,6 +7,9 @@
 mod door;
 mod intake;
 mod needs;
+mod obsolete;
+
+pub use self::obsolete::Obsolete;
 
 use self::door::{Contest, Twin};
 use self::intake::Intake;
@@ -121,17 +124,8 @@ pub enum Input {
     Unwritable(JobKey, String),
     /// See [`scheduler::Input::Cancel`].
     Cancel(Vec<JobId>, String),
-    /// Of this repository and ref nobody wants the events before this one any longer, and why: their jobs are cancelled.
-    Obsolete {
-        /// The repository's name.
-        repository: String,
-        /// The ref.
-        reference: String,
-        /// Its first event that is wanted.
-        before: EventId,
-        /// Why, for people.
-        why: String,
-    },
+    /// What was pushed is built no further.
+    Obsolete(Obsolete),
     /// A person takes back what a grant gave, by its number.
     FreeUnits(u64),
     /// See [`scheduler::Input::SetAside`].
@@ -362,15 +356,9 @@ impl Hub {
                 self.schedule(now, scheduler::Input::Unwritable(key, why), out);
             }
             Input::Cancel(jobs, who) => self.schedule(now, scheduler::Input::Cancel(jobs, who), out),
-            Input::Obsolete { repository, reference, before, why } => {
-                let events = self.plans.values().map(|plan| &plan.event).filter(|event| {
-                    // What somebody tries is that person's own, whatever becomes of the ref it was tried on.
-                    event.id < before
-                        && (&event.repository, &event.reference) == (&repository, &reference)
-                        && event.source != crate::ledger::Source::Try
-                });
-                let jobs = events.flat_map(|event| (0..u64::from(event.jobs)).map(|index| event.first_job + index));
-                self.schedule(now, scheduler::Input::Cancel(jobs.collect(), why), out);
+            Input::Obsolete(obsolete) => {
+                let jobs = self.obsolete(&obsolete);
+                self.schedule(now, scheduler::Input::Cancel(jobs, obsolete.why), out);
             }
             Input::FreeUnits(number) => self.schedule(now, scheduler::Input::Free(number), out),
             Input::SetAside(agent, aside) => {

@@ -26,11 +26,13 @@ pub enum Source {
     Try,
     /// Somebody asked for an earlier event's revision again.
     Rebuild,
+    /// Somebody started it by hand.
+    Start,
     /// A later version's word.
     Other(Word),
 }
 
-written_as_words!(Source: Poke, Hook, Poll, Try, Rebuild);
+written_as_words!(Source: Poke, Hook, Poll, Try, Rebuild, Start);
 
 /// One push: a revision of a repository and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

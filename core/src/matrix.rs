@@ -5,12 +5,14 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::changed;
 use crate::glob;
 use crate::graph::{self, Place};
 use crate::json::{At, Position, Spanned, shown};
 use crate::limits::JOBS_MAX;
-use crate::ordered::Map;
+use crate::ordered::{Map, Set};
 use crate::platform::{self, NAME_MAX};
+use crate::start::Start;
 use crate::units::WantedBoard;
 use miniserde::{Deserialize, Serialize};
 
@@ -82,6 +84,19 @@ pub struct Matrix {
     pub jobs: Vec<JobSpec>,
     /// Why there are none or fewer, where the ref is the reason.
     pub warnings: Vec<Warning>,
+    /// Names of the configurations that are built for the ref, but are not wanted.
+    pub unwanted: Vec<String>,
+}
+
+/// Which of the configurations that are built for a ref are wanted. What they need is built with them.
+#[derive(Clone, Copy, Debug)]
+pub enum Wanted<'a> {
+    /// All.
+    All,
+    /// Those of whose `paths` one of these files is, and those without.
+    Changed(&'a [String]),
+    /// Those that somebody starts.
+    Started(&'a Start),
 }
 
 /// The branch that a ref names: what follows `refs/heads/`, or all of a name that does not begin with `refs/`.
@@ -100,17 +115,25 @@ pub fn branch_of(reference: &str) -> Option<&str> {
 /// The file's fault: more jobs than [`JOBS_MAX`], or texts that grow beyond a limit of this module once values are
 /// put in. The first of them, at the place of the configuration.
 pub fn expand(spec: &RepoSpec, reference: &str) -> Result<Matrix, At> {
+    expand_wanted(spec, reference, Wanted::All)
+}
+
+/// The same, of what is wanted.
+///
+/// # Errors
+/// As [`expand`].
+pub fn expand_wanted(spec: &RepoSpec, reference: &str, wanted: Wanted<'_>) -> Result<Matrix, At> {
     let branch = branch_of(reference);
     if let Some(branch) = branch.filter(|branch| branch.starts_with('_')) {
         let text = format!("branch `{}`: branches beginning with `_` are ignored, so nothing is built", shown(branch));
         let Position { line, column, .. } = Position::START;
-        return Ok(Matrix { jobs: Vec::new(), warnings: [Warning { line, column, text }].to_vec() });
+        return Ok(Matrix { warnings: [Warning { line, column, text }].to_vec(), ..Matrix::default() });
     }
     let built = |configuration: &Configuration| {
         configuration.branches.is_empty()
             || branch.is_some_and(|branch| configuration.branches.iter().any(|glob| glob::matches(glob, branch)))
     };
-    jobs(spec, built)
+    jobs(spec, built, wanted)
 }
 
 /// The jobs of every ref together, as if no configuration named its branches: what a file could ask for at most.
@@ -118,18 +141,20 @@ pub fn expand(spec: &RepoSpec, reference: &str) -> Result<Matrix, At> {
 /// # Errors
 /// As [`expand`].
 pub fn expand_for_any_ref(spec: &RepoSpec) -> Result<Vec<JobSpec>, At> {
-    jobs(spec, |_| true).map(|matrix| matrix.jobs)
+    jobs(spec, |_| true, Wanted::All).map(|matrix| matrix.jobs)
 }
 
-fn jobs(spec: &RepoSpec, built: impl Fn(&Configuration) -> bool) -> Result<Matrix, At> {
+fn jobs(spec: &RepoSpec, built: impl Fn(&Configuration) -> bool, wanted: Wanted<'_>) -> Result<Matrix, At> {
     let linked = spec.configurations.iter().any(|configuration| !configuration.needs.is_empty());
     // Without needs what other branches build does not matter, and may be more than fits an event.
     let places = places(spec, |configuration| linked || built(configuration))?;
     let graph = graph::link(spec, &places)?;
     let (kept, needs, warnings) = graph::take(spec, &places, &graph, built);
+    let kept: Vec<Place> = kept.into_iter().map(|index| places[index]).collect();
+    let (kept, needs, unwanted) = narrow(spec, kept, needs, wanted);
     let mut jobs: Vec<JobSpec> = Vec::new();
     let mut event_text = 0;
-    for (place, needs) in kept.into_iter().map(|index| places[index]).zip(needs) {
+    for (place, needs) in kept.into_iter().zip(needs) {
         let (configuration, platform) = (&spec.configurations[place.configuration], &spec.platforms[place.platform]);
         let wrong = |expected: String| {
             let path = format!("configurations.{}", shown(&configuration.name));
@@ -165,6 +190,9 @@ fn jobs(spec: &RepoSpec, built: impl Fn(&Configuration) -> bool) -> Result<Matri
         }
         let mut env = platform.env.clone();
         env.extend(configuration.env.iter().map(|(name, value)| (name.clone(), value.clone())));
+        if let Wanted::Started(start) = wanted {
+            env.extend(start.env.iter().map(|(name, value)| (name.clone(), value.clone())));
+        }
         let texts = steps.iter().chain(env.iter().flat_map(|(name, value)| [name, value]));
         let job_text: usize = texts.chain(&configuration.artifacts).map(|text| json_length(text)).sum();
         if job_text > JOB_TEXT_MAX {
@@ -192,7 +220,37 @@ fn jobs(spec: &RepoSpec, built: impl Fn(&Configuration) -> bool) -> Result<Matri
             board: None,
         });
     }
-    Ok(Matrix { jobs, warnings })
+    Ok(Matrix { jobs, warnings, unwanted })
+}
+
+/// Takes of these places, with their needs as indexes among them, what is wanted and what that needs; and names the
+/// configurations of which nothing is left.
+fn narrow(
+    spec: &RepoSpec,
+    places: Vec<Place>,
+    needs: Vec<Vec<u32>>,
+    wanted: Wanted<'_>,
+) -> (Vec<Place>, Vec<Vec<u32>>, Vec<String>) {
+    let taken = |configuration: &Configuration| match wanted {
+        Wanted::Changed(names) => configuration.paths.is_empty() || changed::takes(&configuration.paths, names),
+        Wanted::All | Wanted::Started(_) => true,
+    };
+    let taken: Vec<bool> = spec.configurations.iter().map(taken).collect();
+    let chosen = |place: Place| match wanted {
+        Wanted::All => true,
+        Wanted::Changed(_) => taken[place.configuration],
+        Wanted::Started(start) => {
+            let (whole, name) = (&spec.configurations[place.configuration].name, place.name(spec));
+            start.takes(&[whole, &name], &spec.platforms[place.platform].name)
+        }
+    };
+    let (kept, needs) = graph::with_needs(&needs, |index| chosen(places[index]));
+    let kept: Vec<Place> = kept.into_iter().map(|index| places[index]).collect();
+    let there = |places: &[Place]| Set::from_iter(places.iter().map(|place| place.configuration));
+    let left = there(&kept);
+    let unwanted = there(&places).into_iter().filter(|index| !left.contains(index));
+    let unwanted = unwanted.map(|index| spec.configurations[index].name.clone()).collect();
+    (kept, needs, unwanted)
 }
 
 /// The places of the jobs, in their order.

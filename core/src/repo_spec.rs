@@ -12,6 +12,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::changed;
 use crate::glob;
 use crate::json::{self, At, Node, Position, Spanned, Value, shown};
 use crate::ordered::{self, Map};
@@ -27,7 +28,7 @@ pub const TOKENS_MAX: usize = 50_000;
 pub const STEPS_MAX: usize = 1_000;
 /// Most variables in an `env`: the kernel's limit is on their bytes, this one keeps the job's page readable.
 pub const ENV_MAX: usize = 256;
-/// Most globs in an `artifacts` or `branches` list: each file of a workspace is held against each of them.
+/// Most globs in an `artifacts`, `branches` or `paths` list: each file of a workspace is held against each of them.
 pub const GLOBS_MAX: usize = 256;
 /// Most needs of a configuration: each is shown where its jobs wait.
 pub const NEEDS_MAX: usize = 256;
@@ -112,6 +113,8 @@ pub struct Configuration {
     pub selector: Vec<Token>,
     /// Globs of the branches whose pushes build it; empty where every push does.
     pub branches: Vec<String>,
+    /// Globs of the files of which one must have changed; empty where that does not matter. See [`crate::changed`].
+    pub paths: Vec<String>,
     /// Globs of the files to keep, relative to the workspace, without `.` or `..` parts.
     pub artifacts: Vec<String>,
     /// Seconds that a job may take; stronger than the platform's.
@@ -255,7 +258,7 @@ impl Reader<'_> {
         self.unused(&spec);
         self.images(&spec);
         self.names_of_boards(&spec);
-        self.needs_as_value(&spec);
+        self.meanings_as_values(&spec);
         spec
     }
 
@@ -449,13 +452,8 @@ impl Reader<'_> {
         }
         for (name, value) in entries {
             let path = format!("{path}.{}", shown(&name.value));
-            let starts = name.value.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
-            let plain = name.value.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-            if !starts || !plain || name.value.len() > NAME_MAX {
-                let expected = format!("a variable name of letters, digits and `_`, at most {NAME_MAX} bytes");
+            if let Err(expected) = check_variable(&name.value) {
                 self.wrong(name.at, &path, expected);
-            } else if name.value.starts_with("SAI_") {
-                self.wrong(name.at, &path, "a variable name that does not begin with SAI_, which are Sai's own");
             } else if let Some(text) = self.text(value, &path) {
                 env.insert(name.value.clone(), text);
             }
@@ -489,6 +487,7 @@ impl Reader<'_> {
             values: Map::new(),
             selector: Vec::new(),
             branches: Vec::new(),
+            paths: Vec::new(),
             artifacts: Vec::new(),
             timeout_s: None,
             step_timeout_s: None,
@@ -508,6 +507,7 @@ impl Reader<'_> {
                     self.wrong(value.at, &path, expected);
                 }
                 "branches" => configuration.branches = self.globs(value, &path, |glob| Ok(glob.to_owned())),
+                "paths" => configuration.paths = self.globs(value, &path, changed::kept),
                 "artifacts" => configuration.artifacts = self.globs(value, &path, workspace_glob),
                 "timeout" => configuration.timeout_s = self.seconds(value, &path),
                 "step_timeout" => configuration.step_timeout_s = self.seconds(value, &path),
@@ -630,14 +630,15 @@ impl Reader<'_> {
         }
     }
 
-    /// Warns of build texts that take `needs` for a value: it orders jobs.
-    fn needs_as_value(&mut self, spec: &RepoSpec) {
-        for platform in &spec.platforms {
-            if platform.steps.iter().any(|step| step.contains("${needs}")) {
-                let path = format!("platforms.{}.build", shown(&platform.name));
-                let text =
-                    format!("{path}: `needs` orders jobs and is no value, so `${{needs}}` is left for the shell");
-                self.warn(platform.at, text);
+    /// Warns of build texts that take for values what has a meaning: `needs` and `paths`.
+    fn meanings_as_values(&mut self, spec: &RepoSpec) {
+        for (key, form, meaning) in [("needs", "${needs}", "orders jobs"), ("paths", "${paths}", "chooses pushes")] {
+            for platform in &spec.platforms {
+                if platform.steps.iter().any(|step| step.contains(form)) {
+                    let path = format!("platforms.{}.build", shown(&platform.name));
+                    let text = format!("{path}: `{key}` {meaning} and is no value, so `{form}` is left for the shell");
+                    self.warn(platform.at, text);
+                }
             }
         }
     }
@@ -664,6 +665,22 @@ impl Reader<'_> {
             }
         }
     }
+}
+
+/// Checks the name of a variable of steps.
+///
+/// # Errors
+/// What it is expected to be.
+pub fn check_variable(name: &str) -> Result<(), String> {
+    let starts = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if !starts || !plain || name.len() > NAME_MAX {
+        return Err(format!("a variable name of letters, digits and `_`, at most {NAME_MAX} bytes"));
+    }
+    if name.starts_with("SAI_") {
+        return Err("a variable name that does not begin with SAI_, which are Sai's own".to_owned());
+    }
+    Ok(())
 }
 
 /// An artifact's glob as it is kept: relative to the checkout, or absolute for the root of the job's container, and without

@@ -1,7 +1,7 @@
 //! Inputs of the hub, in order, against what it says to write, send and compare.
 
 use sai_core::clock::Now;
-use sai_core::hub::{Hub, Input, LinkId, Output, Rebuild, Terms};
+use sai_core::hub::{Hub, Input, LinkId, Obsolete, Output, Rebuild, Terms};
 use sai_core::job::{Fault, JobId, JobKey, JobState, Outcome, Verdict};
 use sai_core::ledger::{AgentRecord, EventRecord, JobRecord, Source};
 use sai_core::limits::{Millis, PROTOCOL};
@@ -703,14 +703,18 @@ fn what_a_ref_was_before_is_cancelled_and_nothing_else() {
         pushed(3, "beta", "refs/heads/main", Source::Poke),
         pushed(4, "alpha", "refs/heads/main", Source::Try),
         pushed(5, "alpha", "refs/heads/main", Source::Poll),
+        pushed(6, "alpha", "refs/heads/main", Source::Start),
     ] {
         desk.give(Input::Event(event, vec![spec(); 2]));
     }
-    let of = |reference: &str, before| Input::Obsolete {
-        repository: "alpha".to_string(),
-        reference: reference.to_string(),
-        before,
-        why: "superseded".to_string(),
+    let of = |reference: &str, before| {
+        Input::Obsolete(Obsolete {
+            repository: "alpha".to_string(),
+            reference: reference.to_string(),
+            before,
+            but: Vec::new(),
+            why: "superseded".to_string(),
+        })
     };
     // The first two jobs run, and are ended by their agent; none of the others is of a ref and number that was named.
     let out = desk.give(of("refs/heads/main", 5));
@@ -722,6 +726,34 @@ fn what_a_ref_was_before_is_cancelled_and_nothing_else() {
         records(&out).iter().map(|job| (job.id, job.state)).collect::<Vec<_>>(),
         [(50, JobState::Cancelled), (51, JobState::Cancelled)]
     );
+}
+
+#[test]
+fn what_a_later_push_leaves_out_goes_on_with_all_that_it_needs() {
+    let mut desk = Desk::new();
+    let named = |configuration: &str, needs: &[u32]| JobSpec {
+        configuration: configuration.to_string(),
+        needs: needs.to_vec(),
+        ..spec()
+    };
+    let specs = vec![
+        named("core", &[]),
+        named("docs", &[]),
+        named("core/board", &[3]),
+        named("images", &[4]),
+        named("base", &[]),
+    ];
+    desk.give(Input::Event(event(5), specs));
+    let out = desk.give(Input::Obsolete(Obsolete {
+        repository: event(5).repository,
+        reference: event(5).reference,
+        before: u64::MAX,
+        but: vec!["core".to_string(), "nothing".to_string()],
+        why: "superseded".to_string(),
+    }));
+    let ended: Vec<(String, JobState)> =
+        records(&out).iter().map(|job| (job.configuration.clone(), job.state)).collect();
+    assert_eq!(ended, [("docs".to_string(), JobState::Cancelled)], "{out:?}");
 }
 
 #[test]

@@ -661,11 +661,11 @@ fn a_commit_says_that_nothing_is_built_of_it() {
     let file =
         br#"{"schema": "sai-1", "platforms": {"linux": {"build": ["true"]}}, "configurations": {"default": {}}}"#;
     for subject in ["Mend a word [skip ci]", "[CI skip] Mend", "[Skip CI]"] {
-        let reading = saifile::of_push(file, "refs/heads/main", subject);
+        let reading = saifile::of_push(file, "refs/heads/main", subject, None);
         assert!(reading.specs.is_empty() && reading.errors.is_empty(), "{subject}");
         assert!(reading.warnings[0].contains("nothing of it is built"), "{:?}", reading.warnings);
     }
     for subject in ["", "skip ci", "[skip  ci]", "Say what [skip-ci] is"] {
-        assert_eq!(saifile::of_push(file, "refs/heads/main", subject).specs.len(), 1, "{subject}");
+        assert_eq!(saifile::of_push(file, "refs/heads/main", subject, None).specs.len(), 1, "{subject}");
     }
 }

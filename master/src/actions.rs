@@ -9,6 +9,7 @@ use crate::page::units::moment_text;
 use crate::page::views::coming_attempt;
 use crate::plans::planned;
 use crate::rejudge;
+use crate::repositories::Repositories;
 use crate::rights;
 use crate::sessions::digest_hex;
 use crate::status::{self, About};
@@ -23,6 +24,7 @@ use sai_core::ordered::Set;
 use sai_core::rebuild::{self, Choice};
 use sai_core::retention::Policy;
 use sai_core::roles::Powers;
+use sai_core::start::Start;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// Something a person may ask for.
@@ -40,6 +42,8 @@ pub enum Action {
     RebuildEvent(EventId, Choice),
     /// Run an ended job again, with all that need it.
     RebuildFollowing(JobId),
+    /// Build something of this repository that nobody has pushed just now.
+    Start(String, Start),
     /// Take back the units of a grant, whatever its holder still does.
     FreeUnits(u64),
     /// Let new agents in: the answer is a join line for each, in this order.
@@ -101,11 +105,15 @@ impl Action {
                 };
                 Self::Rejudge(which.0, which.1, saifile)
             }
+            ["start", repository, reference, given @ ..] => {
+                Self::Start((*repository).to_string(), Start::parse(reference, given)?)
+            }
             ["unit", "free", grant] => Self::FreeUnits(number(grant)?),
             ["rebuild", "event", id, which @ ..] => Self::RebuildEvent(number(id)?, Choice::parse(which)?),
             ["agent", ..] => return Err("expected add, list, revoke, aside or back, and the agent's name".to_string()),
             ["user", ..] => return Err("expected add, list or revoke, and the user's name".to_string()),
             ["rejudge"] => return Err("expected a job, as 12 or 12-1".to_string()),
+            ["start", ..] => return Err("expected a repository and a branch".to_string()),
             ["unit", ..] => return Err("expected free, and a grant's number".to_string()),
             ["rebuild", ..] => return Err("expected job, following or event, and its number".to_string()),
             ["cancel", ..] => return Err("expected job or event, and its number".to_string()),
@@ -124,6 +132,8 @@ impl Action {
 pub struct Actions {
     /// The hub.
     pub hub: HubHandle,
+    /// Who looks after repositories.
+    pub repositories: Arc<Repositories>,
     /// What is known.
     pub reader: Reader,
     /// What is kept.
@@ -186,6 +196,12 @@ impl Actions {
                 let record = self.reader.job(id).ok_or_else(|| format!("there is no job {id}"))?;
                 let what = format!("rebuilt job {id} and what needs it");
                 self.rebuild(record.event, &[id], true, who, what).await
+            }
+            Action::Start(repository, start) => {
+                let words = start.words();
+                let what = if words.is_empty() { String::new() } else { format!(": {words}") };
+                let event = self.repositories.start_by_hand(&repository, start, who).await?;
+                self.done(who, format!("started event {event} of {repository}{what}")).await
             }
             Action::FreeUnits(grant) => {
                 let known = self

@@ -13,6 +13,7 @@ use sai_agent::cache::{Cache, Fetch, NO_FILES, REMOTE};
 use sai_agent::git::cause::{Cause, lacks_objects, of_fetch, sentence};
 use sai_agent::git::tools::Tools;
 use sai_agent::git::{GitError, Stop, Watch};
+use sai_core::changed;
 use sai_core::git_names::{Protocol, check_ref, check_repository, check_revision, protocol};
 use sai_core::git_text::{self, BatchObject, Tip, TipsError};
 use sai_core::ordered::Map;
@@ -287,6 +288,24 @@ impl Forge {
         .await
     }
 
+    /// Names of the files that differ between the trees of `base` and of a tip, both revisions that were pushed to its ref. None:
+    /// there are too many.
+    ///
+    /// # Errors
+    /// [`ForgeError`].
+    pub async fn changed(
+        &self,
+        repository: &Repository,
+        base: &str,
+        tip: &Tip,
+    ) -> Result<Option<Vec<String>>, ForgeError> {
+        check_ref(&tip.reference).map_err(ForgeError::Refused)?;
+        [base, &tip.revision].into_iter().try_for_each(check_revision).map_err(ForgeError::Refused)?;
+        let (base, tip) = (base.to_string(), tip.clone());
+        let sha256 = tip.revision.len() == 64;
+        self.with(repository, sha256, move |held| held.changed(&base, &tip).map_err(Trouble::into_error)).await
+    }
+
     /// Lets `work` have a repository's cache, in a thread that may block.
     async fn with<T: Send + 'static>(
         &self,
@@ -519,6 +538,24 @@ impl Held {
             }
         }
         Ok(found)
+    }
+
+    fn changed(&mut self, base: &str, tip: &Tip) -> Result<Option<Vec<String>>, Trouble> {
+        if !self.cache.has(&tip.revision) {
+            self.fetch(&tip.reference, &tip.revision)?;
+        }
+        // One that was pushed over is no longer below the ref, so there is no looking for it there.
+        if !self.cache.has(base) {
+            self.fetch_to_tip(1, OsStr::new(base)).map_err(|error| self.judge(&error))?;
+        }
+        // By names alone, so that no file needs to be there.
+        let options = ["diff-tree", "-r", "-z", "--name-only", "--no-renames", "--no-ext-diff", "--end-of-options"];
+        let arguments = [&options[..], &[base, &tip.revision]].concat();
+        match self.git(&arguments, "", changed::FILES_BYTES, self.shared.list_time) {
+            Ok(printed) => Ok(Some(changed::names(&printed))),
+            Err(GitError::TooMuch(_)) => Ok(None),
+            Err(error) => Err(self.judge(&error)),
+        }
     }
 
     /// Author and subject of a commit that says in which encoding it is written. Git knows them all, and that it may not know

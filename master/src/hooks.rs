@@ -11,7 +11,7 @@ use sai_core::ordered::Map;
 use smol::channel::{Receiver, Sender};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 /// Time a hook is held up at most to hear of its push: a look and a fetch take less, and `git push` waits for it.
@@ -28,7 +28,7 @@ fn secrets(config: &Config) -> Map<String, HookSecret> {
 /// What `/hook/` does.
 pub(crate) struct Hooks {
     secrets: RwLock<Map<String, HookSecret>>,
-    pub(crate) repositories: Repositories,
+    pub(crate) repositories: Arc<Repositories>,
     nonces: Mutex<Nonces>,
     /// The master's address for people, from when it is known.
     url: OnceLock<String>,
@@ -54,7 +54,7 @@ impl Hooks {
     ///
     /// # Errors
     /// The nonces cannot be read.
-    pub(crate) fn new(config: &Config, repositories: Repositories, state: &Path) -> Result<Self, String> {
+    pub(crate) fn new(config: &Config, repositories: Arc<Repositories>, state: &Path) -> Result<Self, String> {
         let nonces = Nonces::open(&state.join("nonces")).map_err(|error| format!("the nonces of hooks: {error}"))?;
         let (secrets, nonces) = (RwLock::new(secrets(config)), Mutex::new(nonces));
         Ok(Self {

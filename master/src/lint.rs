@@ -1,9 +1,11 @@
 //! Saifile bytes → lines for a terminal: what `sai-master lint` and `sai-master matrix` print, without a server.
 
+use sai_core::changed::Changed;
 use sai_core::escape;
 use sai_core::json::At;
 use sai_core::matrix;
 use sai_core::repo_spec::{self, RepoSpec, Warning};
+use sai_core::saifile;
 
 /// Checks a saifile. The lines are `FILE:LINE:COLUMN: error: …` and `FILE:LINE:COLUMN: warning: …`, in the order of
 /// their places; the flag says whether the file can be used, that is whether there is no error.
@@ -33,21 +35,31 @@ pub struct Rows {
     pub warnings: Vec<String>,
 }
 
-/// Expands a saifile for a push to `reference`, given as `main` or `refs/heads/main`.
+/// Expands a saifile for a push to `reference`, given as `main` or `refs/heads/main`, that changed these files; of whatever files,
+/// if there is none.
 ///
 /// # Errors
 /// `FILE:LINE:COLUMN: error: …` for each error of the file.
-pub fn matrix(file_name: &str, bytes: &[u8], reference: &str) -> Result<Rows, Vec<String>> {
-    let expand = |(spec, warnings): (RepoSpec, Vec<Warning>)| match matrix::expand(&spec, reference) {
-        Ok(matrix) => Ok((matrix.jobs, [warnings, matrix.warnings].concat())),
-        Err(error) => Err(vec![error]),
+pub fn matrix(file_name: &str, bytes: &[u8], reference: &str, changed: Vec<String>) -> Result<Rows, Vec<String>> {
+    let mut said = Vec::new();
+    let expand = |(spec, warnings): (RepoSpec, Vec<Warning>)| {
+        let changed = (!changed.is_empty()).then(|| Changed::Files(changed, String::new()));
+        match saifile::expand_changed(&spec, reference, changed.as_ref()) {
+            Ok((matrix, left_out)) => {
+                said.extend(left_out);
+                Ok((matrix.jobs, [warnings, matrix.warnings].concat()))
+            }
+            Err(error) => Err(vec![error]),
+        }
     };
     let (jobs, warnings) = repo_spec::read(bytes).and_then(expand).map_err(|errors| error_lines(file_name, &errors))?;
     let rows = jobs
         .iter()
         .map(|job| format!("{}\t{}\n", escape::line(&job.platform), escape::line(&job.configuration)))
         .collect();
-    Ok(Rows { rows, warnings: warning_lines(file_name, &warnings) })
+    let file = escape::line(file_name);
+    let said = said.iter().map(|text| format!("{file}: {}", escape::line(text)));
+    Ok(Rows { rows, warnings: warning_lines(file_name, &warnings).into_iter().chain(said).collect() })
 }
 
 fn error_lines(file_name: &str, errors: &[At]) -> Vec<String> {
@@ -75,11 +87,11 @@ mod tests {
     #[test]
     fn real_file() {
         assert_eq!(lint(".sai.json", REAL), (vec![], true));
-        let main = matrix(".sai.json", REAL, "refs/heads/main").unwrap();
+        let main = matrix(".sai.json", REAL, "refs/heads/main", Vec::new()).unwrap();
         assert_eq!((main.rows.lines().count(), main.warnings.len()), (329, 0));
         assert!(main.rows.starts_with("rocky9/aarch64-a72a55-rk3588/gcc\tdefault\n"));
-        assert_eq!(matrix(".sai.json", REAL, "coverity").unwrap().rows.lines().count(), 330);
-        let ignored = matrix(".sai.json", REAL, "_x").unwrap();
+        assert_eq!(matrix(".sai.json", REAL, "coverity", Vec::new()).unwrap().rows.lines().count(), 330);
+        let ignored = matrix(".sai.json", REAL, "_x", Vec::new()).unwrap();
         assert_eq!((ignored.rows.as_str(), ignored.warnings.len()), ("", 1));
     }
 
@@ -91,7 +103,7 @@ mod tests {
             "a/b.json:2:20: error: configurations: expected an object of configurations by name".to_owned(),
         ];
         assert_eq!(lint("a/b.json", wrong), (lines.clone(), false));
-        assert_eq!(matrix("a/b.json", wrong, "main"), Err(lines));
+        assert_eq!(matrix("a/b.json", wrong, "main", Vec::new()), Err(lines));
         assert_eq!(lint("f", b"{,}").0, ["f:1:2: error: expected a key in double quotes, found `,`"]);
     }
 
@@ -106,6 +118,6 @@ mod tests {
         assert!(!usable);
         assert!(lines[0].starts_with("f:2:") && lines[0].contains(": warning: configurations.c.y: unknown key"));
         assert!(lines[1].starts_with("f:2:32: error: configurations.c: expected steps of at most"), "{}", lines[1]);
-        assert_eq!(matrix("f", file.as_bytes(), "main").unwrap().rows, "");
+        assert_eq!(matrix("f", file.as_bytes(), "main", Vec::new()).unwrap().rows, "");
     }
 }

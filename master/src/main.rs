@@ -63,7 +63,9 @@ fn main() -> ExitCode {
         Some("import") => import(arguments),
         Some("cert") => certificate(arguments),
         Some("rejudge") => rejudge(arguments),
-        Some(word @ ("agent" | "user" | "unit" | "cancel" | "rebuild" | "gc" | "status")) => act(word, arguments),
+        Some(word @ ("agent" | "user" | "unit" | "cancel" | "rebuild" | "start" | "gc" | "status")) => {
+            act(word, arguments)
+        }
         Some(word) => Err(Failure::Usage(format!("there is no command {word:?}"))),
     };
     let (status, why) = match result {
@@ -178,12 +180,13 @@ fn lint_file(arguments: Arguments) -> Result<ExitCode, Failure> {
 
 fn matrix(mut arguments: Arguments) -> Result<ExitCode, Failure> {
     let reference: Option<String> = arguments.opt_value_from_str("--ref")?;
+    let changed: Vec<String> = arguments.values_from_str("--changed")?;
     let (name, bytes) = saifile(rest(arguments)?)?;
     // Nothing but rows goes to standard output, and a message is a line of its own for whoever jumps to its place.
     let complain = |lines: &[String]| {
         let _ = io::stderr().write_all(lines.iter().map(|line| format!("{line}\n")).collect::<String>().as_bytes());
     };
-    match lint::matrix(&name, &bytes, reference.as_deref().unwrap_or("refs/heads/main")) {
+    match lint::matrix(&name, &bytes, reference.as_deref().unwrap_or("refs/heads/main"), changed) {
         Ok(rows) => {
             complain(&rows.warnings);
             deliver(&rows.rows)

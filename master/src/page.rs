@@ -33,6 +33,7 @@ pub mod route;
 pub mod search;
 pub mod stable;
 pub mod stages;
+mod starting;
 pub mod sums;
 pub mod tarball;
 pub mod timeline;
@@ -412,10 +413,13 @@ impl Answer<'_> {
 
     /// Which jobs an action is about, where that is said in the address or the form.
     fn chosen(&self, action: Action) -> Result<Action, String> {
-        let Action::RebuildEvent(id, _) = action else { return Ok(action) };
         let form = String::from_utf8_lossy(&self.request.body);
-        let query = &self.request.query;
-        Ok(Action::RebuildEvent(id, narrow::chosen(if query.is_empty() { &form } else { query })?))
+        let fields = if self.request.query.is_empty() { &form } else { self.request.query.as_str() };
+        Ok(match action {
+            Action::RebuildEvent(id, _) => Action::RebuildEvent(id, narrow::chosen(fields)?),
+            Action::Start(repository, _) => Action::Start(repository, starting::of_fields(fields)?),
+            action => action,
+        })
     }
 
     fn act(&self, action: Action) -> Response {
@@ -429,6 +433,7 @@ impl Answer<'_> {
         let back = match &action {
             Action::CancelJob(id) | Action::RebuildJob(id) | Action::RebuildFollowing(id) => format!("/job/{id}"),
             Action::FreeUnits(_) => "/units".to_string(),
+            Action::Start(repository, start) => starting::address(repository, start),
             Action::CancelAttempt(key) => format!("/job/{}/{}", key.job, key.attempt),
             Action::CancelEvent(id) | Action::RebuildEvent(id, _) => format!("/event/{id}"),
             _ => "/agents".to_string(),

@@ -14,9 +14,10 @@ use crate::live::{Changes, Live, LiveRepository, Topic};
 use crate::store::{Change, Store};
 use sai_agent::blocking::{detach, unblock};
 use sai_agent::clock::wall;
+use sai_core::changed::{self, Changed};
 use sai_core::git_names::check_ref;
 use sai_core::git_text::Tip;
-use sai_core::hub::Input;
+use sai_core::hub::{Input, Obsolete};
 use sai_core::job::{EventId, JobId};
 use sai_core::ledger::{EventRecord, Source, TipRecord};
 use sai_core::look::NAMED_REFERENCES;
@@ -24,6 +25,7 @@ use sai_core::ordered::{Map, Set};
 use sai_core::plan;
 use sai_core::push::KnownRefs;
 use sai_core::saifile::{self, Reading};
+use sai_core::start::Start;
 use smol::channel::Sender;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -31,9 +33,14 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 /// Pokes and pushes that may wait for one repository's task. Pokes beyond it say nothing that those before did not.
 const WAITING: usize = 64;
+/// How long somebody who starts something waits to hear of it: less than a command waits for its answer.
+const START_TIME: Duration = Duration::from_secs(40);
+/// Events of a repository among which the one is looked for that a push is compared with.
+const LOOKED_THROUGH: usize = 1000;
 
 /// Hands out the numbers of events and jobs.
 #[derive(Debug)]
@@ -88,12 +95,37 @@ impl Shared {
     ) -> Result<EventId, String> {
         let (file, reading) = match file {
             Ok(file) => {
-                let reading = saifile::of_push(&file.bytes, &tip.reference, &file.subject);
+                let asks = source != Source::Try && saifile::asks_what_changed(&file.bytes, &file.subject);
+                let changed = if asks { Some(self.changed(repository, tip).await) } else { None };
+                let reading = saifile::of_push(&file.bytes, &tip.reference, &file.subject, changed.as_ref());
                 (file, reading)
             }
             Err(why) => (Saifile::default(), Reading { errors: vec![why], ..Reading::default() }),
         };
         self.make(repository, tip, source, file, reading, change).await
+    }
+
+    /// What a push changed since the last one to its ref of which something was built.
+    async fn changed(&self, repository: &Repository, tip: &Tip) -> Changed {
+        let (reader, name, reference) = (self.store.reader(), repository.name.clone(), tip.reference.clone());
+        let find = move || {
+            let events = reader.events(None, Some(&name), LOOKED_THROUGH);
+            changed::base(events.iter().filter(|event| event.reference == reference))
+        };
+        let Some(base) = unblock(find).await else {
+            return Changed::Unknown(format!(
+                "no earlier push to {} is known of which anything was built",
+                tip.reference
+            ));
+        };
+        let place = watch::forge_repository(repository);
+        match self.forge.changed(&place, &base.revision, tip).await {
+            Ok(Some(names)) => Changed::Files(names, base.words()),
+            Ok(None) => Changed::Unknown(changed::too_many(&base.words())),
+            Err(error) => {
+                Changed::Unknown(format!("what has changed since {} cannot be told, as {error}", base.words()))
+            }
+        }
     }
 
     async fn make(
@@ -130,12 +162,16 @@ impl Shared {
             first_job,
             jobs: reading.specs.len() as u32,
         };
-        if repository.supersede && !reading.specs.is_empty() {
+        if repository.supersede && !reading.specs.is_empty() && source != Source::Start {
             // Before the event: where the master ends between the two, the push is found again, and the event made then.
-            let (repository, reference) = (record.repository.clone(), record.reference.clone());
-            let why = format!("superseded by event {id}, a later push to the same ref");
-            let obsolete = Input::Obsolete { repository, reference, before: id, why };
-            self.hub.input(obsolete).await.map_err(|Gone| "the master is ending".to_string())?;
+            let obsolete = Obsolete {
+                repository: record.repository.clone(),
+                reference: record.reference.clone(),
+                before: id,
+                but: reading.left_out,
+                why: format!("superseded by event {id}, a later push to the same ref"),
+            };
+            self.hub.input(Input::Obsolete(obsolete)).await.map_err(|Gone| "the master is ending".to_string())?;
         }
         let input = Input::Event(record, reading.specs);
         let request = Request::With(input, change.into_iter().chain(carried).collect());
@@ -160,6 +196,8 @@ type Reply = Option<Sender<Answer>>;
 enum Call {
     Poke(Option<String>, Option<String>, Reply),
     Push(VerifiedPush, Reply),
+    /// Somebody, by name, starts something, and hears of which event it is.
+    Start(Start, String, Sender<Result<EventId, String>>),
     /// The configuration has it otherwise now, or not at all any more.
     Settings(Option<Repository>),
 }
@@ -325,6 +363,26 @@ impl Repositories {
         // A full queue holds a poke already, so that the look this one asks for is made.
         let _ = calls.try_send(Call::Poke(reference, revision, reply));
         Ok(true)
+    }
+
+    /// Somebody, by name, starts something by hand: the number of its event.
+    ///
+    /// # Errors
+    /// Why nothing is started, in a sentence for that person.
+    pub async fn start_by_hand(&self, repository: &str, start: Start, who: &str) -> Result<EventId, String> {
+        let Task { calls, .. } =
+            self.task(repository).ok_or_else(|| format!("no repository {repository:?} is configured"))?;
+        let (reply, answer) = smol::channel::bounded(1);
+        calls
+            .try_send(Call::Start(start, who.to_string(), reply))
+            .map_err(|_| format!("too much waits for {repository} already; try again"))?;
+        let answered = async { answer.recv().await.unwrap_or_else(|_| Err("the master is ending".to_string())) };
+        let late = async {
+            smol::Timer::after(START_TIME).await;
+            let seconds = START_TIME.as_secs();
+            Err(format!("{repository} has not answered within {seconds} s; what is started is shown once it has"))
+        };
+        smol::future::or(answered, late).await
     }
 
     /// A signed push with its saifile. False when there is no such repository, or too many pushes wait for it.

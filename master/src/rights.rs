@@ -23,6 +23,7 @@ fn deed(action: &Action, of: &Objects<'_>) -> (Deed, Option<String>) {
         Action::CancelJob(id) | Action::RebuildJob(id) | Action::RebuildFollowing(id) => (Deed::Build, (of.job)(*id)),
         Action::CancelAttempt(key) => (Deed::Build, (of.job)(key.job)),
         Action::CancelEvent(id) | Action::RebuildEvent(id, _) => (Deed::Build, (of.event)(*id)),
+        Action::Start(repository, _) => (Deed::Build, Some(repository.clone())),
         Action::FreeUnits(_) => (Deed::Build, None),
         Action::Status | Action::AgentList | Action::Rejudge(..) => (Deed::Read, None),
         Action::AgentAdd(_)
@@ -61,6 +62,7 @@ mod tests {
     use sai_core::job::JobKey;
     use sai_core::rebuild::Choice;
     use sai_core::roles::Powers;
+    use sai_core::start::Start;
 
     fn user(name: &str, words: &[&str]) -> UserRecord {
         let powers = Some(Powers::parse(words, 0).unwrap());
@@ -88,6 +90,8 @@ mod tests {
             (Action::RebuildEvent(1, Choice::wrong()), &["builder", "admin", "own", "old"]),
             (Action::CancelEvent(2), &["builder", "admin", "old"]),
             (Action::RebuildJob(99), &["builder", "admin", "old"]),
+            (Action::Start("hello".to_string(), Start::default()), &["builder", "admin", "own", "old"]),
+            (Action::Start("other".to_string(), Start::default()), &["builder", "admin", "old"]),
             (Action::FreeUnits(1), &["builder", "admin", "old"]),
             (Action::AgentAdd(vec![text()]), &["admin", "old"]),
             (Action::AgentRevoke(text()), &["admin", "old"]),

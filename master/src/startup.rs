@@ -112,13 +112,14 @@ pub fn start(config: Config) -> Result<Master, String> {
         numbers,
         lines: Lines::default(),
     };
-    let repositories =
-        Repositories::start(&config, &state, &shared, &restored.tips).map_err(|error| format!("the pokes: {error}"))?;
+    let repositories = Repositories::start(&config, &state, &shared, &restored.tips);
+    let repositories = Arc::new(repositories.map_err(|error| format!("the pokes: {error}"))?);
     let tokens = Arc::new(Tokens::new(&restored.agents));
     let door = door(&config, &identity)?;
     let about = About { url: own_url(&config, &config.listen), state: state.clone(), since: clock::wall() };
     let actions = Arc::new(Actions {
         hub: handle.clone(),
+        repositories: repositories.clone(),
         reader: store.reader(),
         store: store.clone(),
         keep: Mutex::new(config.keep),

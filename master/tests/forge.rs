@@ -67,6 +67,47 @@ fn check(scratch: &Scratch, repository: &Repository, revisions: &[String]) {
     }
     let none = "1".repeat(revisions[0].len());
     assert_eq!(saifile(&forge, repository, &none), Err(ForgeError::RevisionGone));
+    let names = |names: &[&str]| Ok(Some(names.iter().map(ToString::to_string).collect()));
+    assert_eq!(changed(&forge, repository, &revisions[0], &revisions[2]), names(&[".sai.json"]));
+    assert_eq!(changed(&forge, repository, &revisions[2], &revisions[2]), names(&[]));
+    // As where the revision was pushed over, and the server has forgotten it; some do not tell that from what they do not give.
+    let gone = changed(&forge, repository, &none, &revisions[2]);
+    assert!(matches!(gone, Err(ForgeError::RevisionGone | ForgeError::Unreachable(_))), "{gone:?}");
+}
+
+fn changed(
+    forge: &Forge,
+    repository: &Repository,
+    base: &str,
+    revision: &str,
+) -> Result<Option<Vec<String>>, ForgeError> {
+    let tip = Tip { reference: "refs/heads/main".to_string(), revision: revision.to_string() };
+    smol::block_on(forge.changed(repository, base, &tip))
+}
+
+#[test]
+fn what_changed_is_told_by_name_without_a_file_being_fetched() {
+    let scratch = Scratch::new();
+    let origin = Origin::new(&scratch.0, "origin", &[]);
+    origin.config("uploadpack.allowFilter", "true");
+    let first = origin.push("main", "lib/a file", "x".repeat(50_000).as_bytes());
+    fs::rename(origin.work.join("lib"), origin.work.join("moved")).unwrap();
+    fs::write(origin.work.join("new\nline"), "").unwrap();
+    let second = origin.push("main", "last", b"");
+    let (forge, repository) = (forge(&scratch), repository(&origin.url()));
+    let names = ["last", "lib/a file", "moved/a file", "new\\x0aline"].map(String::from).to_vec();
+    assert_eq!(changed(&forge, &repository, &first, &second), Ok(Some(names)));
+    let objects = git(
+        &scratch.path("cache/group%2Fproject%sha1"),
+        &["cat-file", "--batch-all-objects", "--batch-check=%(objecttype)"],
+    );
+    assert!(!objects.contains("blob"), "{objects}");
+    // More than anybody compares: names of 1 MiB.
+    for number in 0..5_500 {
+        fs::write(origin.work.join(format!("{number:0200}")), "").unwrap();
+    }
+    let third = origin.push("main", "last", b"more");
+    assert_eq!(changed(&forge, &repository, &second, &third), Ok(None));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::process::{Command, Output, Stdio};
 /// Every command of `sai-master`, and of `sai-agent`, that has a help of its own.
 const MASTER: &[&str] = &[
     "run", "try", "lint", "matrix", "status", "agent", "user", "cancel", "rebuild", "gc", "cert", "export", "import",
-    "unit", "rejudge",
+    "unit", "rejudge", "start",
 ];
 const AGENT: &[&[&str]] = &[
     &["join"],

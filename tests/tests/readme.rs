@@ -334,6 +334,16 @@ impl Stranger {
                 let sorted = |rows: &str| rows.lines().map(ToString::to_string).collect::<BTreeSet<String>>();
                 assert_eq!(sorted(&rows), sorted(expected));
             }
+            "sai-master matrix .sai.json --changed src/main.c" => {
+                let rows = text(&self.run_in(&self.own, line).stdout);
+                assert!(rows.contains("\tdefault\n"), "{rows}");
+            }
+            "sudo sai-master start hello main configuration=default env=VERSION=1.2" => {
+                let said = self.run(&line.replace(" main ", " pushed "));
+                let event = said.strip_prefix("started event ").and_then(|said| said.split(' ').next()?.parse().ok());
+                let event = self.world.ended(event.expect("the event's number"));
+                assert!(event.jobs.iter().all(|job| job.configuration == "default"), "{event:?}");
+            }
             "sudo sai-master rebuild job 1" | "sudo sai-master rebuild following 1" => {
                 let before = self.world.event(1).expect("the event").jobs[0].attempt;
                 assert!(self.run(line).starts_with("rebuilt job 1"), "{line}");

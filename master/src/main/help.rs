@@ -17,9 +17,10 @@ of a master, running or not:
   agent add|list|revoke|aside|back
                             who may build
   user add|list|revoke      who may do what
+  start REPOSITORY BRANCH   build a branch, or a revision of it, whatever was pushed
   cancel|rebuild job|event N
-  unit free GRANT           take back what a lost job holds
                             end jobs, or run them again
+  unit free GRANT           take back what a lost job holds
   rejudge JOB               what other rules make of a board's log
   gc                        delete what retention does not keep
   cert                      its certificate, for whoever is to check it
@@ -113,12 +114,13 @@ example: sai-master lint .sai.json
         "\
 sai-master matrix - the jobs that a .sai.json makes of a push
 
-usage: sai-master matrix FILE [--ref REF]
+usage: sai-master matrix FILE [--ref REF] [--changed PATH]...
 
 Prints a line for each job: platform, tab, configuration.
 
 options:
-  --ref REF   the branch or tag that is pushed, as main or refs/heads/main [main]
+  --ref REF        the branch or tag that is pushed, as main or refs/heads/main [main]
+  --changed PATH   a file that the push changes, for the `paths` of configurations [what has any]; may be given again
 
 exit status: 0 done, 1 the file has errors, 2 a command line that is not understood, 3 it cannot be read
 
@@ -171,7 +173,7 @@ usage: sai-master user add NAME [ROLE] [ROLE@REPOSITORY]... [DAYSd] [--config FI
        sai-master user list [--config FILE] [--state DIR]
 
   add NAME      let somebody in; prints the token to sign in with
-                ROLE is reader; builder, who cancels and rebuilds, as without one; or admin, who lets
+                ROLE is reader; builder, who starts, cancels and rebuilds, as without one; or admin, who lets
                 agents and people in too. ROLE@REPOSITORY is more than that for one repository; with
                 that alone, NAME only reads elsewhere. After so many DAYS the token ends.
   list          a name a line, what they are, and until when
@@ -210,6 +212,28 @@ usage: sai-master rebuild job|following N [--config FILE] [--state DIR]
 exit status: 0 done, 1 it cannot be done, 2 a command line that is not understood
 
 example: sai-master rebuild job 120
+",
+    ),
+    (
+        "start",
+        "\
+sai-master start - build a branch, or a revision of it, whatever was pushed
+
+usage: sai-master start REPOSITORY BRANCH [revision=REVISION] [configuration=NAME]... [platform=NAME]... [env=NAME=VALUE]...
+                        [--config FILE] [--state DIR]
+
+  REPOSITORY           its name in the master's configuration
+  BRANCH               a branch, or a whole ref, as refs/tags/v1
+  revision=REVISION    all digits of a revision [the newest of the branch]
+  configuration=NAME   only this one and what it needs; may be given again. `branches` of the .sai.json hold here too, `paths` do not
+  platform=NAME        only on such a platform; may be given again
+  env=NAME=VALUE       a variable of the steps, stronger than the .sai.json's; everybody who may read sees it with the event
+
+Prints the number of the event.
+
+exit status: 0 done, 1 it cannot be done, 2 a command line that is not understood, 3 the master cannot be asked
+
+example: sai-master start hello main configuration=release env=VERSION=1.2
 ",
     ),
     (

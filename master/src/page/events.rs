@@ -4,6 +4,7 @@ use super::filter::Filter;
 use super::grid;
 use super::html::{Html, path_part};
 use super::layout::{Here, Layout, at_forge, badge, moment, revision, subject, took};
+use super::starting;
 use super::views::{EventView, EventsView, Visitor, reference_name, source_phrase};
 
 /// The page.
@@ -24,6 +25,11 @@ pub fn page(view: &EventsView, visitor: &Visitor) -> String {
         });
         view.filter.form(html);
         branch(html, view);
+        let only =
+            view.repositories.first().filter(|_| view.repositories.len() == 1).map(|repository| &repository.name);
+        if let Some(repository) = view.filter.repository.as_ref().or(only) {
+            starting::form(html, repository, view.filter.branch.as_deref(), visitor);
+        }
         away(html, view);
         html.element("div").id("events").with(|html| {
             for event in &view.events {

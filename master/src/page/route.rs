@@ -1,9 +1,11 @@
 //! Method, path and query → what is asked for. Whatever is not exactly one of ours is not found.
 
 pub use crate::actions::Action;
+use sai_core::git_names::check_repository;
 use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::limits::STREAMS;
 use sai_core::rebuild::Choice;
+use sai_core::start::Start;
 use std::ops::RangeInclusive;
 
 /// Bytes of an agent's name at most.
@@ -230,6 +232,7 @@ fn find(parts: &[&str]) -> Option<Route> {
                 _ => return None,
             })
         }
+        ["start", repository] => Route::Do(start(repository)?),
         ["event", id] => Route::Event(number(id)?),
         ["event", id, "cancel"] => Route::Do(Action::CancelEvent(number(id)?)),
         ["event", id, "rebuild"] => Route::Do(Action::RebuildEvent(number(id)?, Choice::default())),
@@ -238,6 +241,12 @@ fn find(parts: &[&str]) -> Option<Route> {
         ["api", "v1", rest @ ..] => Route::Api(api(rest)?),
         _ => return None,
     })
+}
+
+/// What is started is in the fields.
+fn start(repository: &str) -> Option<Action> {
+    let repository = decode(repository, false)?;
+    check_repository(&repository).is_ok().then(|| Action::Start(repository, Start::default()))
 }
 
 fn job(id: JobId, rest: &[&str]) -> Option<Route> {
@@ -291,6 +300,7 @@ fn api(parts: &[&str]) -> Option<ApiRoute> {
         ["units", "grant", grant, "free"] => ApiRoute::Do(Action::FreeUnits(number(grant)?)),
         ["actions"] => ApiRoute::Actions,
         ["repositories"] => ApiRoute::Repositories,
+        ["repositories", repository, "start"] => ApiRoute::Do(start(repository)?),
         _ => return None,
     })
 }

@@ -253,6 +253,7 @@ pub fn source_phrase(source: &Source) -> &str {
         Source::Poll => "found by polling",
         Source::Try => "tried",
         Source::Rebuild => "asked for again",
+        Source::Start => "started by hand",
         Source::Other(word) => word.as_str(),
     }
 }
@@ -265,6 +266,7 @@ pub fn source_word(source: &Source) -> &str {
         Source::Poll => "poll",
         Source::Try => "try",
         Source::Rebuild => "rebuild",
+        Source::Start => "start",
         Source::Other(word) => word.as_str(),
     }
 }

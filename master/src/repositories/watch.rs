@@ -13,7 +13,8 @@ use sai_core::ledger::{Source, TipRecord};
 use sai_core::limits::Millis;
 use sai_core::ordered::{Map, Set};
 use sai_core::push::RefChange;
-use sai_core::saifile::Reading;
+use sai_core::saifile::{self, Reading};
+use sai_core::start::Start;
 use sai_core::watch::{self, Answer, Found, Input, Output, Settings, Waiter};
 use sai_core::wire::Prefetch;
 use smol::channel::{Receiver, Sender};
@@ -59,6 +60,10 @@ impl Watch {
                 Some(Some(Call::Poke(reference, revision, reply))) => {
                     let waiter = self.waiter(reply).await;
                     self.give(Input::Poke(reference, revision, waiter)).await;
+                }
+                Some(Some(Call::Start(start, who, reply))) => {
+                    // Who has not waited so long looks at the page.
+                    let _ = reply.try_send(self.start(&start, &who).await);
                 }
                 Some(Some(Call::Push(push, reply))) => {
                     let waiter = self.waiter(reply).await;
@@ -159,12 +164,7 @@ impl Watch {
     }
 
     fn forge_repository(&self) -> crate::forge::Repository {
-        crate::forge::Repository {
-            name: self.repository.name.clone(),
-            url: self.repository.url.clone(),
-            tags: self.repository.tags,
-            ..crate::forge::Repository::default()
-        }
+        forge_repository(&self.repository)
     }
 
     fn say(&self, what: &str) {
@@ -213,14 +213,34 @@ impl Watch {
         self.shared.make_event(&self.repository, tip, source, file, Some(change)).await.map(Input::Made)
     }
 
+    /// Builds what somebody wants built, whatever was pushed. What would make no job makes no event.
+    async fn start(&self, start: &Start, who: &str) -> Result<EventId, String> {
+        let (forge, mut place) = (&self.shared.forge, self.forge_repository());
+        place.tags = start.reference.starts_with("refs/tags/");
+        let tips = forge.tips(&place).await.map_err(|error| error.to_string())?;
+        let tip = tips.into_iter().find(|tip| tip.reference == start.reference);
+        let tip = tip.ok_or_else(|| format!("{} has no {}", self.repository.name, start.reference))?;
+        let tip = Tip { revision: start.revision.clone().unwrap_or(tip.revision), ..tip };
+        let file = forge.saifile(&place, &tip.reference, &tip.revision).await.map_err(|error| error.to_string())?;
+        let mut reading = saifile::of_start(&file.bytes, &tip.reference, start);
+        if reading.specs.is_empty() {
+            let why = [reading.errors, reading.warnings].concat();
+            return Err(format!("nothing of {} would be built: {}", tip.revision, why.join("; ")));
+        }
+        let words = start.words();
+        let what = if words.is_empty() { String::new() } else { format!(": {words}") };
+        reading.warnings.push(format!("started by {who}{what}"));
+        self.shared.make(&self.repository, &tip, Source::Start, file, reading, None).await
+    }
+
     /// Where the configuration wants it, what a ref that is gone named is built no further.
     async fn deleted(&self, reference: String) -> Result<(), String> {
         if !self.repository.supersede {
             return Ok(());
         }
         let (repository, why) = (self.repository.name.clone(), format!("{reference} was deleted"));
-        let obsolete = hub::Input::Obsolete { repository, reference, before: EventId::MAX, why };
-        self.shared.hub.input(obsolete).await.map_err(ending)
+        let obsolete = hub::Obsolete { repository, reference, before: EventId::MAX, but: Vec::new(), why };
+        self.shared.hub.input(hub::Input::Obsolete(obsolete)).await.map_err(ending)
     }
 
     async fn superseded(&mut self, tip: &Tip, by: &str) -> Result<Input, String> {
@@ -248,6 +268,12 @@ impl Watch {
         }
         Ok(())
     }
+}
+
+/// A repository, as git is told of it.
+pub(super) fn forge_repository(repository: &Repository) -> crate::forge::Repository {
+    let (name, url, tags) = (repository.name.clone(), repository.url.clone(), repository.tags);
+    crate::forge::Repository { name, url, tags, ..crate::forge::Repository::default() }
 }
 
 /// The next call, or none when the moment has come; nothing at all when nobody can call any more.

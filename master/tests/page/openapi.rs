@@ -179,6 +179,7 @@ fn fill(world: &World, tests: &Path) {
             &[Queued, Queued, Assigned, Running, Passed, Failed, Cancelled, Cancelled, TimedOut, Expired, Infra],
         ),
         (11, Source::Hook, &[Running]),
+        (12, Source::Start, &[Passed]),
     ] {
         add(world, id, source, states, &[]);
     }
@@ -297,6 +298,7 @@ fn each_address_of_the_api_is_described_and_no_other() {
     for (path, methods) in members(member(&description.all, "paths")) {
         described.insert(path.clone());
         let address = format!("/api/v1{path}").replace("{id}", "1000").replace("{grant}", "7");
+        let address = address.replace("{repository}", "hello");
         for method in members(methods).keys().map(|method| method.to_uppercase()) {
             assert!(matches!(route(&method, &address), Route::Api(_)), "{method} {path}");
             let other = if method == "GET" { "POST" } else { "GET" };
@@ -356,6 +358,7 @@ fn each_key_and_word_of_the_api_is_described_as_it_is() {
         let ids: &[u64] = if path.contains("jobs") { &[1000, 9005, 77] } else { &[1, 9, 77] };
         for id in ids {
             let address = format!("/api/v1{path}").replace("{id}", &id.to_string()).replace("{grant}", "7");
+            let address = address.replace("{repository}", "hello");
             for (method, operation) in members(methods) {
                 if method == "get" {
                     answer(&mut description, operation, world.get(&address));

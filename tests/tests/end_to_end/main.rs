@@ -1,6 +1,7 @@
 //! Sai seen from outside: real processes, real git, real hooks; each documented behaviour once.
 
 mod build;
+mod chosen;
 mod commands;
 mod jobs;
 mod push;
