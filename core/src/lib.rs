@@ -28,6 +28,7 @@ pub mod job;
 pub mod join;
 pub mod json;
 pub mod judge;
+pub mod keys;
 pub mod ledger;
 pub mod limits;
 pub mod look;

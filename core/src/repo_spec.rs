@@ -2,6 +2,7 @@
 //! with it by line and column.
 
 mod boards;
+pub mod keys;
 mod wants;
 
 pub use self::boards::{board_named, job_name};
@@ -15,6 +16,7 @@ use core::fmt;
 use crate::changed;
 use crate::glob;
 use crate::json::{self, At, Node, Position, Spanned, Value, shown};
+use crate::keys::has;
 use crate::ordered::{self, Map};
 use crate::platform::{self, NAME_MAX};
 
@@ -229,12 +231,15 @@ impl Reader<'_> {
             return spec;
         };
         for (key, value) in entries {
+            if !has(keys::FILE, &key.value) {
+                self.warn(key.at, format!("{}: unknown key, ignored", shown(&key.value)));
+            }
             match key.value.as_str() {
                 "schema" if value.as_text() == Some("sai-1") => {}
                 "schema" => self.wrong(value.at, "schema", "\"sai-1\""),
                 "platforms" => self.platforms(value, &mut spec.platforms),
                 "configurations" => self.configurations(value, &mut spec.configurations),
-                other => self.warn(key.at, format!("{}: unknown key, ignored", shown(other))),
+                _ => {}
             }
         }
         let mut first: Map<&str, Position> = Map::new();
@@ -334,6 +339,9 @@ impl Reader<'_> {
         let mut broken = value.as_object().is_none();
         for (key, value) in self.fields(value, &path) {
             let path = format!("{path}.{}", shown(&key.value));
+            if !has(keys::PLATFORM, &key.value) {
+                self.warn(key.at, format!("{path}: unknown key, ignored"));
+            }
             match key.value.as_str() {
                 "build" => match self.steps(value, &path) {
                     Some(steps) => platform.steps = steps,
@@ -346,7 +354,8 @@ impl Reader<'_> {
                 "env" => platform.env = self.env(value, &path),
                 "units" => platform.units = self.units(value, &path),
                 "board" if value.as_text().is_none() => platform.boards = self.boards(value, &path),
-                _ => self.warn(key.at, format!("{path}: unknown key, ignored")),
+                "board" => self.warn(key.at, format!("{path}: text is no board, ignored")),
+                _ => {}
             }
         }
         if platform.steps.iter().all(String::is_empty) && !broken {
@@ -500,6 +509,9 @@ impl Reader<'_> {
         };
         for (key, value) in self.fields(value, &path) {
             let path = format!("{path}.{}", shown(&key.value));
+            if !has(keys::CONFIGURATION, &key.value) && value.as_text().is_none() {
+                self.warn(key.at, format!("{path}: unknown key and no text, ignored"));
+            }
             match key.value.as_str() {
                 "platforms" => configuration.selector = self.selector(value, &path),
                 "branches" if self.branches_are_too_long(value) => {
@@ -535,7 +547,7 @@ impl Reader<'_> {
                         configuration.values.insert(key.value.clone(), Spanned { at: key.at, value: text });
                     }
                 }
-                _ => self.warn(key.at, format!("{path}: unknown key and no text, ignored")),
+                _ => {}
             }
         }
         configuration

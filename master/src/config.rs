@@ -1,8 +1,11 @@
 //! Text of the configuration file → Config: everything a master is told, with its defaults.
 
+pub mod keys;
+
 use crate::front::{Network, Proxies};
-use sai_agent::container_settings::{self, ContainerSettings};
+use sai_agent::container_settings::ContainerSettings;
 use sai_core::forge_page::{self, ForgePage};
+use sai_core::keys::names;
 use sai_core::limits::{JOB_TIMEOUT_S, LOG_BYTES};
 use sai_core::ordered::Map;
 use sai_core::retention;
@@ -150,29 +153,6 @@ impl Default for Config {
     }
 }
 
-const ROOT: &[&str] = &[
-    "state",
-    "listen",
-    "url",
-    "trusted_proxies",
-    "tls",
-    "shown_certificate",
-    "public",
-    "repositories",
-    "builtin",
-    "log_bytes",
-    "log_limit_fails",
-    "timeout_s",
-    "expire_s",
-    "orphan_s",
-    "units",
-    "keep",
-    "min_free_mib",
-];
-/// Keys of the agent inside, beside those about containers.
-const BUILTIN: [&str; 4] = ["platforms", "slots", "user", "env"];
-const REPOSITORY: &[&str] = &["url", "secret", "poll_s", "tags", "submodules", "supersede", "priority", "forge", "web"];
-
 /// Reads a configuration file's bytes. Relative paths in it are relative to where the master is started.
 ///
 /// # Errors
@@ -180,7 +160,7 @@ const REPOSITORY: &[&str] = &["url", "secret", "poll_s", "tags", "submodules", "
 pub fn read(file: &str, bytes: &[u8]) -> Result<Config, Vec<String>> {
     let tree = settings::parse(file, bytes).map_err(|error| vec![error])?;
     let mut reader = Reader::new();
-    let root = reader.root(&tree, ROOT);
+    let root = reader.root(&tree, &names(keys::ROOT));
     let mut config = Config::default();
     if let Some(state) = reader.text(&root, "state") {
         config.state = state.into();
@@ -197,7 +177,7 @@ pub fn read(file: &str, bytes: &[u8]) -> Result<Config, Vec<String>> {
     let is_network = |text: &str| text.parse::<Network>().map(|_| ());
     let networks = reader.checked_texts(&root, "trusted_proxies", is_network).unwrap_or_default();
     config.trusted_proxies = Proxies(networks.iter().filter_map(|text| text.parse().ok()).collect());
-    if let Some(tls) = reader.object(&root, "tls", &["chain", "key", "public_authority"]) {
+    if let Some(tls) = reader.object(&root, "tls", &names(keys::TLS)) {
         match (reader.text(&tls, "chain"), reader.text(&tls, "key")) {
             (Some(chain), Some(key)) => {
                 let public_authority = reader.boolean(&tls, "public_authority").unwrap_or(false);
@@ -214,15 +194,14 @@ pub fn read(file: &str, bytes: &[u8]) -> Result<Config, Vec<String>> {
     if config.shown_certificate.is_some() && config.url.is_none() {
         reader.report(&root, "shown_certificate", "`url` beside it, the address of the proxy that shows it");
     }
-    for (name, section) in reader.objects(&root, "repositories", REPOSITORY) {
+    for (name, section) in reader.objects(&root, "repositories", &names(keys::REPOSITORY)) {
         if let Some(repository) = repository(&mut reader, &name.value, &section) {
             config.repositories.insert(name.value, repository);
         }
     }
-    let known: Vec<&str> = BUILTIN.iter().chain(&container_settings::KEYS).copied().collect();
     if reader.is_off(&root, "builtin") {
         config.builtin = None;
-    } else if let Some(section) = reader.object(&root, "builtin", &known) {
+    } else if let Some(section) = reader.object(&root, "builtin", &names(keys::BUILTIN)) {
         let platforms = reader.checked_texts(&section, "platforms", platform::check_name).unwrap_or_default();
         config.builtin = Some(Builtin {
             platforms,
@@ -232,7 +211,7 @@ pub fn read(file: &str, bytes: &[u8]) -> Result<Config, Vec<String>> {
             containers: ContainerSettings::read(&mut reader, &section),
         });
     }
-    if let Some(keep) = reader.object(&root, "keep", &["events", "days"]) {
+    if let Some(keep) = reader.object(&root, "keep", &names(keys::KEEP)) {
         if let Some(events) = reader.count(&keep, "events", 1..=10_000_000) {
             config.keep.events = events as usize;
         }
