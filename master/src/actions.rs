@@ -4,7 +4,7 @@ use crate::addresses;
 use crate::agents::{Tokens, new_token};
 use crate::builtin;
 use crate::hub::{HubHandle, Request};
-use crate::live::Live;
+use crate::live::{Changes, Live, Topic};
 use crate::page::units::moment_text;
 use crate::page::views::coming_attempt;
 use crate::plans::planned;
@@ -134,6 +134,8 @@ pub struct Actions {
     pub hub: HubHandle,
     /// Who looks after repositories.
     pub repositories: Arc<Repositories>,
+    /// Who must hear of changes.
+    pub changes: Arc<Changes>,
     /// What is known.
     pub reader: Reader,
     /// What is kept.
@@ -251,6 +253,8 @@ impl Actions {
                 let (record, token) = new_user(&self.reader, &name, powers)?;
                 self.record(Change::User(record)).await?;
                 self.note(who, what).await?;
+                // The list of events tells of first steps that are done.
+                self.changes.touch(Topic::Events);
                 Ok(token)
             }
             Action::UserRevoke(name) => {

@@ -6,7 +6,7 @@
 //! Everything else has a way of its own, so that a cancel, a revocation and the end of a link pass however full the disk.
 
 use crate::lines::Lines;
-use crate::live::{Changes, Live, LiveAgent, Topic};
+use crate::live::{Changes, Live, LiveAgent, Topic, YOUNG};
 use crate::store::{Change, Report, Store, StoreError};
 use sai_agent::blocking::{detach, unblock};
 use sai_agent::clock::{self, Sleep};
@@ -230,6 +230,7 @@ impl HubEdge {
             waiting_stale: true,
             waiting_at: 0,
             aside: Set::new(),
+            young: true,
         };
         running.turn(parts.first, Vec::new(), Vec::new());
         let mut sleep = Sleep::watch();
@@ -309,6 +310,7 @@ struct Running {
     /// When the reasons may be found out next.
     waiting_at: Millis,
     /// Agents that are shown as given no jobs: what is said of them changes with time.
+    young: bool,
     aside: Set<String>,
 }
 
@@ -462,8 +464,10 @@ impl Running {
         }
         if agents {
             self.changes.touch(Topic::Agents);
+            // While there is hardly an event yet, their list tells of the first agent.
+            self.young = self.young && self.store.reader().events(None, None, YOUNG).len() < YOUNG;
         }
-        if jobs {
+        if jobs || (agents && self.young) {
             self.changes.touch(Topic::Events);
         }
         for sender in release.settled {

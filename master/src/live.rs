@@ -96,6 +96,8 @@ pub struct LiveRepository {
 /// What is known now and is in no record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Live {
+    /// Address of the master itself.
+    pub url: String,
     /// Agents by name. Who shows them takes these along, so that the hub need not wait for a page.
     pub agents: Map<String, Arc<LiveAgent>>,
     /// Why each queued job waits.
@@ -145,6 +147,9 @@ pub fn tell_bug(live: &RwLock<Live>, what: &'static str) {
     }
     sai_agent::end_of_tests();
 }
+
+/// A master with fewer events than this is told how to begin.
+pub const YOUNG: usize = 2;
 
 /// What changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

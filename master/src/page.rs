@@ -10,11 +10,13 @@ pub mod assets;
 pub mod audit;
 pub mod cases;
 pub mod console;
+pub mod docs;
 pub mod event;
 pub mod events;
 mod files;
 pub mod filter;
 pub mod first_error;
+pub mod first_steps;
 pub mod grid;
 pub mod history;
 pub mod html;
@@ -331,6 +333,10 @@ impl Answer<'_> {
                 self.html(200, unit_list::page(&table, &boards, &self.visitor))
             }
             Route::Audit => self.audit(),
+            Route::Docs => self.html(200, docs::index(&self.visitor)),
+            Route::DocsPage(name) => {
+                docs::page(&name, &self.visitor).map_or_else(|| self.unknown(), |page| self.html(200, page))
+            }
             Route::ApiHome => self.redirect("/api/v1/openapi.json"),
             Route::SignOut => self.may_act().unwrap_or_else(|| self.sign_out()),
             Route::Do(action) => match self.chosen(action) {
@@ -364,6 +370,7 @@ impl Answer<'_> {
 
     fn job(&self, mut view: JobView) -> Response {
         view.needed = self.caller.name().is_some() && self.library.is_needed(&view.job);
+        view.unserved = self.visitor.may(Deed::Administer, None) && self.library.is_unserved(&view);
         let selected = lines_field(&self.request.query, "line");
         let query = Query::of(&self.request.query);
         let found = query.as_ref().map(|query| {

@@ -41,6 +41,8 @@ const WAITING: usize = 64;
 const START_TIME: Duration = Duration::from_secs(40);
 /// Events of a repository among which the one is looked for that a push is compared with.
 const LOOKED_THROUGH: usize = 1000;
+/// How many of them are read at once.
+const AT_ONCE: usize = 50;
 
 /// Hands out the numbers of events and jobs.
 #[derive(Debug)]
@@ -109,8 +111,16 @@ impl Shared {
     async fn changed(&self, repository: &Repository, tip: &Tip) -> Changed {
         let (reader, name, reference) = (self.store.reader(), repository.name.clone(), tip.reference.clone());
         let find = move || {
-            let events = reader.events(None, Some(&name), LOOKED_THROUGH);
-            changed::base(events.iter().filter(|event| event.reference == reference))
+            let mut before = None;
+            for _ in 0..LOOKED_THROUGH / AT_ONCE {
+                let events = reader.events(before, Some(&name), AT_ONCE);
+                before = Some(events.last()?.id);
+                let base = changed::base(events.iter().filter(|event| event.reference == reference));
+                if base.is_some() {
+                    return base;
+                }
+            }
+            None
         };
         let Some(base) = unblock(find).await else {
             return Changed::Unknown(format!(

@@ -93,7 +93,8 @@ pub fn start(config: Config) -> Result<Master, String> {
     edge.number_actions(restored.next_action);
     let (hub, first) = restore(&config, &store, &restored)?;
     let handle = edge.handle();
-    let live = Arc::new(RwLock::new(Live::default()));
+    let live = Live { url: own_url(&config, &config.listen), ..Live::default() };
+    let live = Arc::new(RwLock::new(live));
     let changes = Arc::new(Changes::new());
     let parts = Parts { hub, first, store: store.clone(), live: live.clone(), changes: changes.clone() };
     std::thread::Builder::new()
@@ -120,6 +121,7 @@ pub fn start(config: Config) -> Result<Master, String> {
     let actions = Arc::new(Actions {
         hub: handle.clone(),
         repositories: repositories.clone(),
+        changes: changes.clone(),
         reader: store.reader(),
         store: store.clone(),
         keep: Mutex::new(config.keep),

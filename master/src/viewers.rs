@@ -13,7 +13,7 @@ use crate::page::log::{Folder, Piece};
 use crate::page::narrow::Narrow;
 use crate::page::route::{field, key_field, number_field};
 use crate::page::views::Visitor;
-use crate::page::{agents, event, events, grid, job, log_html, stages, unit_list};
+use crate::page::{agents, event, events, first_steps, grid, job, log_html, stages, unit_list};
 use crate::rooms::{Part, Render};
 use miniserde::{Serialize, json};
 use sai_agent::blocking::unblock;
@@ -250,13 +250,15 @@ fn changed_events(library: &Library, repository: Option<&str>, dirty: Option<&Di
     };
     views.retain(|view| repository.is_none_or(|name| view.event.repository == name));
     // Oldest first, since each new one goes to the top.
-    ordered::by_key(views, |view| view.event.id)
-        .iter()
-        .map(|view| {
-            let card = Fragment::new(format!("event-{}", view.event.id), |html| events::card(html, view, now));
-            card.part(view.fresh().max(view.event.at))
-        })
-        .collect()
+    let views = ordered::by_key(views, |view| view.event.id);
+    let cards = views.iter().map(|view| {
+        let card = Fragment::new(format!("event-{}", view.event.id), |html| events::card(html, view, now));
+        card.part(view.fresh().max(view.event.at))
+    });
+    let steps = library.first_steps();
+    let steps =
+        steps.map(|steps| Fragment::new("first-steps", |html| first_steps::section(html, &steps)).part(u64::MAX));
+    cards.chain(steps).collect()
 }
 
 fn changed_event(library: &Library, id: EventId, narrow: &Narrow, dirty: Option<&Dirty>, now: u64) -> Vec<Part> {

@@ -64,9 +64,26 @@
       }
       // The tab says how it stands, also from behind another one.
       if (fresh.dataset.title) document.title = fresh.dataset.title;
+      if (navigator.clipboard) copies();
       if (fresh.dataset.icon) document.getElementById("icon").setAttribute("href", fresh.dataset.icon);
     }
     later();
+  }
+
+  // What is to be pasted elsewhere gets a button for that, which is of no use without a script.
+  function copies() {
+    for (const text of document.querySelectorAll("pre.answer:not([data-copy])")) {
+      text.dataset.copy = "";
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "quiet";
+      button.textContent = "Copy";
+      button.onclick = async () => {
+        await navigator.clipboard.writeText(text.textContent);
+        button.textContent = "\u2713 Copied";
+      };
+      text.after(button);
+    }
   }
 
   // What the server told is true when it comes; what goes on is looked after once a frame, however much came.
@@ -304,6 +321,7 @@
     G: () => window.scrollTo({ top: document.documentElement.scrollHeight }),
   };
 
+  if (navigator.clipboard) copies();
   times();
   setInterval(times, 20000);
   tick();

@@ -146,3 +146,18 @@ fn table(html: &mut Html, view: &AuditView, now: u64) {
         });
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_looked_for_is_cut() {
+        let long = "é".repeat(9999);
+        let wanted = Wanted::of(&format!("who={long}&q={long}"));
+        for field in [wanted.who, wanted.text] {
+            assert_eq!(field.unwrap().chars().count(), FIELD_CHARACTERS);
+        }
+        assert_eq!(Wanted::of("who=+&q="), Wanted::default());
+    }
+}

@@ -1,6 +1,7 @@
 //! EventsView → the list of events, newest first, each with its grid.
 
 use super::filter::Filter;
+use super::first_steps;
 use super::grid;
 use super::html::{Html, path_part};
 use super::layout::{Here, Layout, at_forge, badge, moment, revision, subject, took};
@@ -23,6 +24,9 @@ pub fn page(view: &EventsView, visitor: &Visitor) -> String {
             html.element("h1").text("Events");
             filter(html, view);
         });
+        if let Some(steps) = &view.steps {
+            first_steps::section(html, steps);
+        }
         view.filter.form(html);
         branch(html, view);
         let only =

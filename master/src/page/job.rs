@@ -4,6 +4,7 @@ use super::assets;
 use super::cases;
 use super::console::SERIAL;
 use super::first_error::FirstError;
+use super::first_steps;
 use super::history;
 use super::html::{Html, path_part};
 use super::layout::{
@@ -31,6 +32,9 @@ pub fn page(view: &JobView, log: &LogPage, marks: &Marks, visitor: &Visitor) -> 
     Layout { title: &title, state: Some(state.word()), here: Here::Elsewhere, visitor, live }.page(|html| {
         head(html, view, visitor.now);
         html.element("div").class("actions").with(|html| actions(html, view, visitor));
+        if view.unserved {
+            first_steps::join(html, &view.job.platform);
+        }
         if let Some(error) = &marks.error {
             first_error(html, view, error);
         }
@@ -566,7 +570,17 @@ mod tests {
         let job = job(1001, "linux", "default", state);
         let attempt = coming_attempt(&job);
         let event = Some(event(1, 2));
-        JobView { attempt, job, event, waiting: None, past: None, tests: None, forge: None, needed: false }
+        JobView {
+            attempt,
+            job,
+            event,
+            waiting: None,
+            past: None,
+            tests: None,
+            forge: None,
+            needed: false,
+            unserved: false,
+        }
     }
 
     fn page(view: &JobView, visitor: &Visitor) -> String {

@@ -17,6 +17,8 @@ pub enum Here {
     Agents,
     /// The units.
     Units,
+    /// What explains all of it.
+    Docs,
     /// Anywhere else.
     Elsewhere,
 }
@@ -90,7 +92,7 @@ impl Layout<'_> {
             });
             let units = (self.visitor.units || self.here == Here::Units).then_some((Here::Units, "/units", "Units"));
             let always = [(Here::Events, "/", "Events"), (Here::Agents, "/agents", "Agents")];
-            for (here, address, word) in always.into_iter().chain(units) {
+            for (here, address, word) in always.into_iter().chain(units).chain([(Here::Docs, "/docs", "Docs")]) {
                 let current = (self.here == here).then_some("page");
                 html.element("a").href(address).maybe("aria-current", current).text(word);
             }

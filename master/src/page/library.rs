@@ -21,6 +21,7 @@ use crate::store::Reader;
 use sai_core::job::{EventId, JobId, JobKey, JobState, Outcome};
 use sai_core::ledger::{ActionRecord, AgentRecord, EventRecord, JobRecord, UserRecord};
 use sai_core::ordered::{Map, Set};
+use sai_core::platform;
 use sai_core::record::Artifact;
 use std::fs::File;
 use std::io::{self, Read};
@@ -168,8 +169,18 @@ impl Library {
             view.events.push(listed);
             (read, view.events.len() >= limit)
         });
+        view.steps = if before.is_none() && filter == Filter::default() { self.first_steps() } else { None };
         view.filter = filter;
         view
+    }
+
+    /// Whether a job waits for a platform that no agent offers which is let in.
+    pub fn is_unserved(&self, view: &JobView) -> bool {
+        let offers = |platforms: &[String]| platforms.iter().any(|name| platform::serves(name, &view.job.platform));
+        view.waiting.is_some()
+            && view.job.board.is_none()
+            && !self.live().agents.values().any(|agent| offers(&agent.platforms))
+            && !self.archive.agents().iter().any(|agent| !agent.revoked && offers(&agent.platforms))
     }
 
     /// The jobs of one configuration on one platform, newest first, of events older than `before`.
@@ -277,7 +288,7 @@ impl Library {
             (live.waiting.get(&id).cloned(), live.forge(&job.repository))
         };
         let event = self.archive.event(job.event);
-        Some(JobView { event, attempt, waiting, past: None, tests: None, job, forge, needed: false })
+        Some(JobView { event, attempt, waiting, past: None, tests: None, job, forge, needed: false, unserved: false })
     }
 
     /// Whether other jobs of its event need a job.

@@ -124,6 +124,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_looked_for_is_cut() {
+        let long = "é".repeat(9999);
+        let choice = choice(&format!("platform={long}&configuration={long}&state={long}"));
+        for field in [choice.platform, choice.configuration, choice.state] {
+            assert_eq!(field.unwrap().chars().count(), FIELD_CHARACTERS);
+        }
+        let why = chosen(&format!("{long}=1")).unwrap_err();
+        assert!(why.chars().count() < FIELD_CHARACTERS + 100, "{why}");
+    }
+
+    #[test]
     fn a_job_is_listed_when_all_that_is_named_is_true_of_it() {
         let failed = job(7, "linux", "default", JobState::Failed);
         let takes = |query: &str| Narrow::of(query).takes(&failed);

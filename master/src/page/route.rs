@@ -56,6 +56,10 @@ pub enum Route {
     Units,
     /// What people did.
     Audit,
+    /// The list of pages that explain.
+    Docs,
+    /// One of them.
+    DocsPage(String),
     /// The form.
     SignIn,
     /// A token in the form.
@@ -221,6 +225,8 @@ fn find(parts: &[&str]) -> Option<Route> {
         ["agents"] => Route::Agents,
         ["units"] => Route::Units,
         ["audit"] => Route::Audit,
+        ["docs"] => Route::Docs,
+        ["docs", name] => Route::DocsPage((*name).to_string()),
         ["units", "grant", grant, "free"] => Route::Do(Action::FreeUnits(number(grant)?)),
         ["agents", "add"] => Route::AddAgent,
         ["agents", name, what] => {
@@ -324,6 +330,8 @@ mod tests {
             ("/agents", Route::Agents),
             ("/units", Route::Units),
             ("/audit", Route::Audit),
+            ("/docs", Route::Docs),
+            ("/docs/saifile", Route::DocsPage("saifile".to_string())),
             ("/api/v1/actions", Route::Api(ApiRoute::Actions)),
             ("/api/v1/units", Route::Api(ApiRoute::Units)),
             ("/api/v1/openapi.json", Route::Api(ApiRoute::Description)),

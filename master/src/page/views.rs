@@ -2,6 +2,7 @@
 
 use super::cases::Cases;
 use super::filter::Filter;
+use super::first_steps::FirstSteps;
 use super::html::path_part;
 use super::narrow::Narrow;
 use super::sums::{self, Counts, Sum};
@@ -296,6 +297,8 @@ pub struct EventsView {
     pub before: Option<u64>,
     /// Where to go on, if there may be older ones: before this number.
     pub next: Option<u64>,
+    /// What to do first, where there is hardly anything yet.
+    pub steps: Option<FirstSteps>,
 }
 
 /// One attempt of a job.
@@ -317,6 +320,8 @@ pub struct JobView {
     pub forge: Option<ForgePage>,
     /// Whether others need it.
     pub needed: bool,
+    /// Whether it waits for a platform that no agent offers, as far as that was asked.
+    pub unserved: bool,
 }
 
 /// An attempt that the job's record no longer tells of, as its log does.

@@ -7,6 +7,7 @@ mod many;
 mod memory;
 mod openapi;
 mod roles;
+mod teaching;
 
 use memory::{Log, Memory, event, job, user};
 use sai_core::job::{Fault, JobKey, JobState, Outcome, Verdict};

@@ -3,6 +3,7 @@
 mod build;
 mod chosen;
 mod commands;
+mod docs;
 mod jobs;
 mod push;
 #[path = "../../../agent/tests/roots/mod.rs"]

@@ -207,6 +207,9 @@ fn axe_finds_nothing_on_any_page_in_both_themes() {
         "/agents".to_string(),
         "/units".to_string(),
         "/nothing".to_string(),
+        "/docs".to_string(),
+        "/docs/saifile".to_string(),
+        "/docs/boards".to_string(),
         "/sign-in".to_string(),
     ];
     let mut found = Vec::new();

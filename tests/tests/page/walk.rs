@@ -1,4 +1,4 @@
-//! A walk by keyboard alone: sign in, find what went wrong, read why, and build it again. No pointer is touched.
+//! Two walks: sign in, find what went wrong, read why, and build it again; by keyboard alone, and without any script.
 
 use super::Scene;
 use sai_tests::process::eventually;
@@ -70,4 +70,44 @@ fn who_has_a_keyboard_alone_signs_in_finds_reads_and_builds_again() {
     browser.until("document.querySelector('details.again').open");
     scene.picture("rebuild");
     assert_eq!(browser.console(), Vec::<String>::new(), "nothing is blocked, missing or wrong");
+}
+
+#[test]
+fn who_has_no_script_signs_in_finds_reads_and_builds_again() {
+    let scene = Scene::new("page-still");
+    let browser = &scene.browser;
+    browser.devtools("Emulation.setScriptExecutionDisabled", "{\"value\": true}");
+    scene.open("/");
+    browser.click("a.sign-in");
+    browser.until("document.querySelector('#token')");
+    browser.type_into("#token", &scene.token);
+    browser.click(".form button");
+    browser.until("document.querySelector('.who')");
+    assert!(!scene.is("document.querySelector('#link').textContent"), "the script runs after all");
+    // Find, by the filter's form.
+    browser.click("details.find summary");
+    browser.type_into("input[name=q]", "saifile");
+    browser.click("form[role=search] button");
+    browser.until("document.querySelector('a[href=\"/event/1\"]')");
+    browser.click("a[href='/event/1']");
+    browser.until("document.querySelector('#event-wrong a')");
+    browser.click("#event-wrong a");
+    // Read: the first error, and the line that it links to.
+    browser.until("document.querySelector('#error')");
+    browser.click("#error a");
+    browser.until("location.search.includes('line=') && document.querySelector('.sel')");
+    assert!(scene.is("document.querySelector('.sel').innerText.includes('expected expression before return')"));
+    browser.click("a[href='/event/1']");
+    browser.until("document.querySelector('#event-head')");
+    browser.click("form[action$='rebuild?state=wrong'] button");
+    browser.until("document.querySelector('.told')?.textContent.includes('rebuilt event 1: jobs that went wrong')");
+    eventually("it is built again", || {
+        let event = scene.world.event(1)?;
+        event.jobs.iter().all(|job| job.attempt == if job.configuration == "broken" { 2 } else { 1 }).then_some(())
+    });
+    // What cannot be undone asks without a script too, and what explains is read.
+    browser.click("details.cancel summary");
+    assert!(scene.is("document.querySelector('details.cancel').open"));
+    scene.open("/docs/saifile");
+    assert!(scene.is("document.body.innerText.includes('paths') && !document.querySelector('pre + button')"));
 }
