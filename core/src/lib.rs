@@ -63,6 +63,7 @@ pub mod trial;
 pub mod trying;
 pub mod turns;
 pub mod units;
+pub mod vcd;
 pub mod versions;
 pub mod watch;
 pub mod wire;

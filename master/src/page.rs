@@ -41,7 +41,6 @@ pub mod tarball;
 pub mod timeline;
 pub mod unit_list;
 pub mod units;
-pub mod vcd;
 pub mod views;
 pub mod whole;
 

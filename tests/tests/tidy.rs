@@ -77,6 +77,7 @@ const VALUES: &[(&str, &str)] = &[
     ("retention", "goes over events once"),
     ("settings", "reads a file's keys"),
     ("stream", "the lengths of a stream"),
+    ("vcd", "goes over a log once"),
 ];
 
 /// The modules with something unsafe, one of a crate at most: calls that no crate wraps.

@@ -5,13 +5,18 @@ use crate::guest::Guest;
 use crate::pty::Served;
 use crate::rom::Rom;
 use sai_core::axis::Entry;
-use sai_core::record::{Decoder, Item};
+use sai_core::record::{Decoder, Item, Record};
+use sai_core::vcd::Dump;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 /// Edges that the kernel keeps for a reader that is late.
 const KEPT: u64 = 1024;
+/// Nanoseconds between two edges at least that are to be told apart by samples: of fewer there would be too many of these.
+const MICROSECOND_NS: u64 = 1_000;
 /// Lines of the PL061.
 const BOOT0: usize = 1;
 const NRST: usize = 2;
@@ -115,6 +120,32 @@ fn formats(guest: &mut Guest) {
     assert!(status == 1 && said.contains("takes no such settings: it has 115200 baud, 8 bits, no parity"), "{said}");
 }
 
+/// The levels of the one line of a log, as sigrok-cli has them of samples so many nanoseconds apart.
+fn analysed(directory: &Path, log: &[u8], every: u64) -> Vec<bool> {
+    let mut channels = Vec::new();
+    let named = Decoder::new().push(log, |item| {
+        if let Item::Record(_, Record::Channel(channel, start)) = item {
+            channels.push((channel, start.name));
+        }
+    });
+    named.expect("a log");
+    let (mut bytes, mut dump) = Dump::new(&channels).expect("a line");
+    Decoder::new().push(log, |item| dump.take(&item, &mut bytes)).expect("a log");
+    dump.finish(false, &mut bytes);
+    let path = directory.join("log.vcd");
+    std::fs::write(&path, bytes).expect("written");
+    let input = format!("vcd:downsample={every}");
+    let mut command = Command::new("timeout");
+    command.args(["100", "sigrok-cli", "-I", &input, "-O", "csv:header=false:label=off:time=false:dedup=true", "-i"]);
+    let output = command.arg(&path).stdin(Stdio::null()).output().expect("sigrok-cli");
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{output:?}");
+    let mut levels: Vec<bool> =
+        told.lines().filter_map(|line| ["0", "1"].contains(&line).then_some(line == "1")).collect();
+    levels.dedup();
+    levels
+}
+
 /// Edges that a reader meets in time, and those of one that stands still.
 fn edges(guest: &mut Guest) {
     bench(guest, "", r#", "sequences": { "reset": ["nrst 1", "wait 20ms", "nrst 0"] }"#);
@@ -156,6 +187,12 @@ fn edges(guest: &mut Guest) {
     assert_eq!(numbers, expected);
     assert!(met.iter().all(|(number, level, _)| *level == (number % 2 == 1)), "{met:?}");
     assert!(met.is_sorted_by_key(|(_, _, ns)| *ns), "{met:?}");
+    // A program that people use sees all of them in what is made of the log; where some were lost it takes the line for low.
+    let gap = met.windows(2).map(|pair| pair[1].2 - pair[0].2).min().expect("edges");
+    assert!(gap > MICROSECOND_NS, "edges {gap} ns apart");
+    let levels = analysed(&guest.directory, &log, gap / 3);
+    let whole: Vec<bool> = (0..=40 + KEPT).map(|number| number % 2 == 1).collect();
+    assert_eq!(levels, whole);
     let again = format!("{} --again /tmp/log | grep -v '^#'", test.replace(" --record /tmp/log", ""));
     assert_eq!(guest.well(&again), verdict);
 }

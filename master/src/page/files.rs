@@ -8,13 +8,13 @@ use super::made::{self, Made, Maker};
 use super::route::field;
 use super::tarball::{self, Tarball};
 use super::timeline::Timeline;
-use super::vcd::Dump;
 use super::views::JobView;
 use super::whole::Whole;
 use super::{Answer, SANDBOX, SHOWN, html, job};
 use crate::http::{Body, Response};
 use sai_core::job::{JobId, JobKey};
 use sai_core::record::Artifact;
+use sai_core::vcd::Dump;
 use std::io;
 
 impl Answer<'_> {

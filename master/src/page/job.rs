@@ -15,12 +15,12 @@ use super::log_html::{self, Marks};
 use super::search::{Found, Query};
 use super::tarball;
 use super::units;
-use super::vcd::LINE;
 use super::views::{JobView, Past, Visitor, coming_attempt, fault_word, job_took, reference_name};
 use sai_core::job::{Fault, JobId, JobState};
 use sai_core::ordered::Set;
 use sai_core::record::Artifact;
 use sai_core::roles::Deed;
+use sai_core::vcd::LINE;
 
 /// The page. It stays open for what comes later too: a rebuild of a job that has ended.
 pub fn page(view: &JobView, log: &LogPage, marks: &Marks, visitor: &Visitor) -> String {

@@ -4,6 +4,7 @@
 //! pieces in which output comes, and keeps no more than it says.
 
 use sai_core::record::{Decoder, Item};
+use sai_core::vcd::Dump;
 use std::io::{self, Read};
 
 /// Bytes of a log that are read at once: what is made of them is a few times as much, and in memory.
@@ -15,6 +16,16 @@ pub trait Maker: Send {
     fn take(&mut self, item: &Item<'_>, out: &mut Vec<u8>);
     /// Nothing follows; `damage` says why no more of the log can be read, where that is so.
     fn finish(&mut self, damage: Option<&str>, out: &mut Vec<u8>);
+}
+
+impl Maker for Dump {
+    fn take(&mut self, item: &Item<'_>, out: &mut Vec<u8>) {
+        Dump::take(self, item, out);
+    }
+
+    fn finish(&mut self, damage: Option<&str>, out: &mut Vec<u8>) {
+        Dump::finish(self, damage.is_some(), out);
+    }
 }
 
 /// The bytes of a file that is made.

@@ -3,13 +3,15 @@
 //! Time is nanoseconds since the job began. A dump's time may not step back, and edges of different lines come in no order of
 //! theirs: they are held until a tick says that nothing older comes. Where edges were lost a line is `x`, which is neither level.
 
-use super::made::Maker;
-use sai_core::axis::Entry;
-use sai_core::ordered::Map;
-use sai_core::record::Item;
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::fmt::Write as _;
+use crate::axis::Entry;
+use crate::ordered::Map;
+use crate::record::Item;
+use alloc::collections::BinaryHeap;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::cmp::Reverse;
+use core::fmt::Write as _;
 
 /// What the channels of lines are called before their own name.
 pub const LINE: &str = "line:";
@@ -18,7 +20,7 @@ pub const LINE: &str = "line:";
 const HELD: usize = 32 << 10;
 
 /// A line of the dump.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 struct Line {
     id: String,
     /// Number and time of its last edge.
@@ -26,7 +28,7 @@ struct Line {
 }
 
 /// Makes it.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Dump {
     lines: Map<u8, Line>,
     /// The machine's clock when the job began, in nanoseconds.
@@ -128,10 +130,9 @@ impl Dump {
             _ => {}
         }
     }
-}
 
-impl Maker for Dump {
-    fn take(&mut self, item: &Item<'_>, out: &mut Vec<u8>) {
+    /// Takes the next item of the log; what of the dump is certain then is appended.
+    pub fn take(&mut self, item: &Item<'_>, out: &mut Vec<u8>) {
         let micros = match item {
             Item::Data { micros, .. } | Item::Record(micros, _) | Item::Later { micros, .. } => *micros,
         };
@@ -141,7 +142,8 @@ impl Maker for Dump {
         }
     }
 
-    fn finish(&mut self, damage: Option<&str>, out: &mut Vec<u8>) {
+    /// The log has come to its end, or to where it is damaged: the rest is appended.
+    pub fn finish(&mut self, damaged: bool, out: &mut Vec<u8>) {
         self.write(u64::MAX, 0, out);
         if self.end > self.now {
             out.extend_from_slice(format!("#{}\n", self.end).as_bytes());
@@ -150,7 +152,7 @@ impl Maker for Dump {
             let told = format!("$comment {} changes came late, and stand where they came $end\n", self.late);
             out.extend_from_slice(told.as_bytes());
         }
-        if damage.is_some() {
+        if damaged {
             out.extend_from_slice(b"$comment the log is damaged from here on $end\n");
         }
     }
