@@ -187,6 +187,15 @@ fn why(visit: &Visit, console: Option<&Console>, failure: Failure) -> Failure {
     }
 }
 
+/// What is said while an image gets to its place.
+#[derive(Clone, Copy, Debug)]
+pub enum Said<'a> {
+    /// By the machine that speaks with its loader.
+    Loader(&'a Output),
+    /// What a tool prints, on either of its outputs.
+    Tool(&'a [u8]),
+}
+
 /// Brings images to their places, each in turn, and the board into the mode that follows. Whether all were found to be there.
 ///
 /// # Errors
@@ -196,7 +205,7 @@ pub fn deliver(
     board: &Board,
     how: &Flash,
     images: Vec<Image>,
-    tell: &mut dyn FnMut(&Image, &Output),
+    tell: &mut dyn FnMut(&Image, Said<'_>),
 ) -> Result<bool, Failure> {
     let delivered = bring(visit, board, how, images, tell)?;
     if let Some(mode) = &how.then {
@@ -215,7 +224,7 @@ pub fn bring(
     board: &Board,
     how: &Flash,
     images: Vec<Image>,
-    tell: &mut dyn FnMut(&Image, &Output),
+    tell: &mut dyn FnMut(&Image, Said<'_>),
 ) -> Result<Delivered, Failure> {
     let limit = Duration::from_secs(how.timeout_s);
     let began = Instant::now();
@@ -246,8 +255,9 @@ pub fn bring(
                 fcntl_setfl(&tty, OFlags::RDWR | OFlags::NONBLOCK).map_err(|error| gone(error.into()))?;
                 let (tty, mode, ends) = (File::from(tty), how.mode.as_deref(), Instant::now() + left);
                 let mut port = Through { visit, tty, mode, entered: false, pace, ends, taken: 0 };
-                let flashed = flash(machine.as_mut(), &mut port, left, &mut |output| tell(&image, output))
-                    .map_err(|failure| why(visit, console, failure))?;
+                let flashed =
+                    flash(machine.as_mut(), &mut port, left, &mut |output| tell(&image, Said::Loader(output)))
+                        .map_err(|failure| why(visit, console, failure))?;
                 let named = console.map(|console| console.name.clone());
                 said = named.zip(told.offset.map(|offset| offset + port.taken));
                 visit.answer(&Asked::new("tool-ended")).map_err(gone)?;
@@ -260,9 +270,9 @@ pub fn bring(
                     visit.moves(&asked, &mut |_| {}).map_err(gone)?;
                 }
                 let words = words(how, baud, &image);
-                // On our standard output are our words alone, which programs read.
-                let says = io::stderr().into();
-                let ended = tool::run_held(visit, how.console.as_deref(), &words, left, says).map_err(gone)?;
+                let mut says = |bytes: &[u8]| tell(&image, Said::Tool(bytes));
+                let ended =
+                    tool::run_held(visit, how.console.as_deref(), &words, left, Some(&mut says)).map_err(gone)?;
                 match ended.status {
                     Some(status) if status.success() => how.with.verifies(),
                     Some(status) => {

@@ -32,6 +32,7 @@ pub struct Listening {
     console: Option<String>,
     visit: Visit,
     names: Vec<String>,
+    began: Vec<u64>,
     /// Bytes of each channel that were heard, with those that are known to be missing.
     heard: Vec<u64>,
     last_ns: u64,
@@ -53,14 +54,20 @@ impl Listening {
         let visit = Visit::begin(&whose)?;
         let consoles = consoles(&visit)?;
         visit.ask(&Asked { console: console.clone(), kept: Some(kept), ..Asked::new("listen") })?;
-        let heard = consoles.iter().map(|console| if kept { 0 } else { console.offset }).collect();
+        let began: Vec<u64> = consoles.iter().map(|console| console.offset).collect();
+        let heard = if kept { vec![0; began.len()] } else { began.clone() };
         let names = consoles.into_iter().map(|console| console.name).collect();
-        Ok(Listening { whose, console, visit, names, heard, last_ns: 0, waiting: Vec::new() })
+        Ok(Listening { whose, console, visit, names, began, heard, last_ns: 0, waiting: Vec::new() })
     }
 
     /// The names of all consoles, in the order of their numbers.
     pub fn names(&self) -> &[String] {
         &self.names
+    }
+
+    /// Bytes of each channel when it began to listen: what of it is kept is before that.
+    pub fn began(&self) -> &[u64] {
+        &self.began
     }
 
     /// The connection, to ask for other things.

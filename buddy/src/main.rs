@@ -10,6 +10,8 @@ mod commands;
 mod flash;
 #[path = "main/help.rs"]
 mod help;
+#[path = "main/percent.rs"]
+mod percent;
 #[path = "main/test.rs"]
 mod test;
 

@@ -7,10 +7,11 @@
 use crate::frames::Asked;
 use crate::stop::Stop;
 use crate::visit::Visit;
+use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, waitpid};
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io;
+use std::io::{self, PipeReader, Read as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitStatus, Stdio};
@@ -23,6 +24,13 @@ const TTY: &[u8] = b"{tty}";
 const GONE: Duration = Duration::from_secs(10);
 /// Time between two looks at whether a tool has ended.
 const LOOK: Duration = Duration::from_millis(2);
+
+/// Bytes of what it prints that are read at once, and how often in a row: together more than a pipe holds.
+const PIPE_BYTES: usize = 4096;
+const PIPES: usize = 32;
+
+/// Who has what a tool prints.
+pub type Says<'a> = dyn FnMut(&[u8]) + 'a;
 
 /// How a tool ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,12 +47,13 @@ pub struct Ended {
 /// Somebody else writes to the board; the program cannot be started.
 pub fn run(visit: &Visit, console: Option<&str>, argv: &[OsString], limit: Duration) -> io::Result<Ended> {
     visit.answer(&Asked { name: Some("tool".into()), ..Asked::new("claim") })?;
-    let ended = run_held(visit, console, argv, limit, Stdio::inherit());
+    let ended = run_held(visit, console, argv, limit, None);
     let _ = visit.answer(&Asked::new("release"))?;
     ended
 }
 
-/// The same for somebody who is the one that writes already, and stays so; `says` has what the program says on its standard output.
+/// The same for somebody who is the one that writes already, and stays so; `says` has what the program prints, unless it is to print
+/// where we do.
 ///
 /// # Errors
 /// The program cannot be started; the owner is gone.
@@ -53,7 +62,7 @@ pub fn run_held(
     console: Option<&str>,
     argv: &[OsString],
     limit: Duration,
-    says: Stdio,
+    says: Option<&mut Says<'_>>,
 ) -> io::Result<Ended> {
     let (told, _tty) = visit.answer(&Asked { console: console.map(Into::into), ..Asked::new("tool") })?;
     // An owner may be another user's, who is not to say which file a tool of ours opens.
@@ -87,21 +96,36 @@ fn with_tty(word: &OsStr, path: &str) -> OsString {
 }
 
 /// Runs a command up to its end, the limit or the word to stop, after which neither it nor anything that it has started is left.
-fn run_whole(words: &[OsString], limit: Duration, says: Stdio, stop: &Stop) -> io::Result<Option<ExitStatus>> {
+fn run_whole(
+    words: &[OsString],
+    limit: Duration,
+    says: Option<&mut Says<'_>>,
+    stop: &Stop,
+) -> io::Result<Option<ExitStatus>> {
     let (program, arguments) = words.split_first().ok_or_else(|| io::Error::other("expected a command"))?;
     // What leaves its parents behind becomes ours. What we have started before, as an owner of the board, is no part of it.
     set_child_subreaper(Some(getpid()))?;
     let before = children(getpid());
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", program.to_string_lossy()));
     let mut command = Command::new(program);
-    let mut child =
-        command.args(arguments).stdin(Stdio::null()).stdout(says).process_group(0).spawn().map_err(named)?;
+    command.args(arguments).stdin(Stdio::null()).process_group(0);
+    let mut printed = Printed { pipe: None, says };
+    if printed.says.is_some() {
+        let (pipe, prints) = io::pipe()?;
+        fcntl_setfl(&pipe, OFlags::RDONLY | OFlags::NONBLOCK)?;
+        command.stdout(prints.try_clone()?).stderr(prints);
+        printed.pipe = Some(pipe);
+    }
+    let mut child = command.spawn().map_err(named)?;
+    // Its ends of the pipe are ours no more.
+    drop(command);
     let began = Instant::now();
     let status = loop {
         match child.try_wait()? {
             Some(status) => break Some(status),
             None if began.elapsed() >= limit => break None,
             None => {
+                printed.pass();
                 if stop.wait(LOOK) {
                     break None;
                 }
@@ -115,10 +139,31 @@ fn run_whole(words: &[OsString], limit: Duration, says: Stdio, stop: &Stop) -> i
         }
         thread::sleep(LOOK);
     }
+    printed.pass();
     if status.is_none() {
         stop.check()?;
     }
     Ok(status)
+}
+
+/// What a tool prints, on its way to somebody.
+struct Printed<'a, 'b> {
+    pipe: Option<PipeReader>,
+    says: Option<&'a mut Says<'b>>,
+}
+
+impl Printed<'_, '_> {
+    /// Passes on what is there, and no more than it can print in the meantime: it is looked after as well.
+    fn pass(&mut self) {
+        let (Some(pipe), Some(says)) = (&mut self.pipe, &mut self.says) else { return };
+        let mut buffer = [0; PIPE_BYTES];
+        for _ in 0..PIPES {
+            match pipe.read(&mut buffer) {
+                Ok(count) if count > 0 => says(buffer.get(..count).unwrap_or_default()),
+                _ => return,
+            }
+        }
+    }
 }
 
 /// Kills all that descends from us but for these and what they have started. Whether something was left.

@@ -114,12 +114,13 @@ fn now() -> Clock {
 impl<'a, 'b> Sitting<'a, 'b> {
     fn new(wanted: Wanted, hands: Hands, stops: UnixStream, log: &'a mut Log<'b>) -> io::Result<Self> {
         let Wanted { whose, board, places, trial, images, values, first_step, began_ns, cancel } = wanted;
-        let listening = Listening::new(whose, None, false)?;
+        let listening = Listening::new(whose, None, true)?;
         let watch = Watch::new(&board, &places)?;
         let consoles = board.consoles.iter().map(|console| console.name.clone()).collect();
         let names = images.iter().map(|image| (image.name.clone(), image.target.name.clone())).collect();
         let unseen = watch.may_lose_unseen();
-        let setup = Setup { board, trial, values, images: names, unseen, first_step, began_ns };
+        let before = listening.began().to_vec();
+        let setup = Setup { board, trial, values, images: names, before, unseen, first_step, began_ns };
         let trying = Trying::new(setup).map_err(io::Error::other)?;
         let sitting = Sitting {
             trying,
@@ -287,6 +288,8 @@ impl<'a, 'b> Sitting<'a, 'b> {
             }
             Report::Flashing(image, flash::Output::Note(note)) => Input::Note(format!("{image}: {note}")),
             Report::Flashing(..) => return,
+            Report::Printed(bytes) => Input::Printed(bytes),
+            Report::PrintedMore(lost) => Input::PrintedMore(lost),
             Report::Flashed(flashed) => Input::Flashed(flashed),
             Report::Moved(moved) => Input::Moved(text(moved)),
             Report::Sent(sent) => Input::Sent(text(sent)),

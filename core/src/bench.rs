@@ -13,7 +13,7 @@ mod wiring;
 pub use self::reading::read;
 pub use self::steps::milliseconds;
 
-use crate::limits::Millis;
+use crate::limits::{CHANNELS, Millis};
 use crate::ordered::Map;
 use crate::pattern::Pattern;
 use crate::units::OfferedBoard;
@@ -504,6 +504,17 @@ impl Board {
     pub fn channel(&self, line: &str) -> Option<u8> {
         let place = self.lines.iter().position(|other| other.name == line)?;
         u8::try_from(self.consoles.len() + place).ok()
+    }
+
+    /// The channel of what a tool prints that flashes it: behind its lines.
+    pub fn tool_channel(&self) -> u8 {
+        (self.consoles.len() + self.lines.len()) as u8
+    }
+
+    /// The channel of what a console had before a job, if there is room for it: behind the tool's.
+    pub fn before_channel(&self, console: u8) -> Option<u8> {
+        let channel = self.tool_channel().checked_add(1)?.checked_add(console)?;
+        (usize::from(channel) < CHANNELS).then_some(channel)
     }
 
     /// The steps of a sequence with those that it plays in their places, or `None` if there is no such sequence.

@@ -4,16 +4,18 @@
 //! The judge gets what the log gets, in the same order, and its time comes from the board's owner: a `Tick` is written when the owner
 //! has given all that came up to it. So the log that is kept ends with the same rules in the same verdict, without a board.
 
+mod beside;
 mod fitting;
+mod found;
 
 pub use self::fitting::fits;
+pub use self::found::{FLASH_FAILED, Failure, Found, Whose};
 
 use crate::axis::{Clock, Entry, Loss, Mark, Progress, Sent, What};
-use crate::bench::Board;
-use crate::bug;
+use crate::bench::{Board, Flasher};
 use crate::console::{self, Piece, Why};
-use crate::job::{Fault, Finding, Outcome, Verdict};
-use crate::judge::{self, Judge, Judgement};
+use crate::job::Fault;
+use crate::judge::{self, Judge};
 use crate::limits::RECORD_BYTES;
 use crate::ordered::Map;
 use crate::record::{self, ChannelStart, Record, StepEnd, StepStart};
@@ -53,6 +55,8 @@ pub struct Setup {
     pub values: Map<String, String>,
     /// What is flashed before, each with the name of its target; nothing where there is none.
     pub images: Vec<(String, String)>,
+    /// Bytes of each console's channel that came before, in the order of their numbers: what they had then is kept apart.
+    pub before: Vec<u64>,
     /// Whether edges of the board's lines may be lost without the kernel counting them.
     pub unseen: bool,
     /// The number of the step that is flashing; the test is the next one.
@@ -78,6 +82,10 @@ pub enum Input {
     Progress(Progress),
     /// Something that people should know of.
     Note(String),
+    /// After `Flash`: a tool has printed this.
+    Printed(Vec<u8>),
+    /// After `Flash`: it has printed so many bytes more than are kept.
+    PrintedMore(u64),
     /// After `Flash`: the images are there, or whose fault it is that they are not.
     Flashed(Result<Delivered, Failure>),
     /// After `Move`: lines were moved, or why they were not.
@@ -166,106 +174,6 @@ pub struct Delivered {
     pub said: Option<(String, u64)>,
 }
 
-/// Whose fault it is that an image is not there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Whose {
-    /// The board's: its loader refuses, or its memory does not take what is written.
-    Board,
-    /// That of what lies between us and the board, or of what was put into its place.
-    Wiring,
-    /// The image's: it cannot fit.
-    Image,
-    /// That of what was asked of us, in settings.
-    Tool,
-    /// Sai's own.
-    Sai,
-}
-
-impl Whose {
-    /// Its word, as it stands in logs.
-    pub fn word(self) -> &'static str {
-        match self {
-            Whose::Board => "board",
-            Whose::Wiring => "wiring",
-            Whose::Image => "image",
-            Whose::Tool => "tool",
-            Whose::Sai => "sai",
-        }
-    }
-}
-
-/// Why an image is not there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// Whose fault it is.
-    pub whose: Whose,
-    /// What happened, for people.
-    pub text: String,
-}
-
-impl Failure {
-    /// One of somebody's.
-    pub fn new(whose: Whose, text: impl Into<String>) -> Self {
-        Failure { whose, text: text.into() }
-    }
-
-    /// Something was found that cannot be: the image is given up, rather than a board be written by a guess.
-    pub fn bug(what: &str) -> Self {
-        Failure::new(Whose::Sai, bug::sentence(what))
-    }
-}
-
-/// How it ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// The word of the verdict.
-    pub word: &'static str,
-    /// Whose fault it is.
-    pub fault: Fault,
-    /// One sentence for people; empty where it passed.
-    pub cause: String,
-    /// The step that decided.
-    pub step: u32,
-}
-
-/// The word where an image did not get onto its board, or not whole.
-pub const FLASH_FAILED: &str = "flash-failed";
-
-impl Found {
-    /// What the judge says of a step.
-    pub fn judged(judgement: Judgement, step: u32) -> Found {
-        Found { word: judgement.word.text(), fault: judgement.word.fault(), cause: judgement.cause, step }
-    }
-
-    /// An image is not there, which ends this step.
-    pub fn flashed(failure: Failure, step: u32) -> Found {
-        let (word, fault) = match failure.whose {
-            // It cannot be on any board.
-            Whose::Image => (FLASH_FAILED, Fault::Job),
-            Whose::Board => (FLASH_FAILED, Fault::Infrastructure),
-            Whose::Wiring | Whose::Tool | Whose::Sai => (judge::Word::Infra.text(), Fault::Infrastructure),
-        };
-        Found { word, fault, cause: failure.text, step }
-    }
-
-    /// The same as the end of a log: trouble of the bench is nobody's failure.
-    pub fn verdict(&self) -> Verdict {
-        let outcome = match self.fault {
-            Fault::Nobody => Outcome::Passed,
-            Fault::Infrastructure => Outcome::Infra,
-            _ => Outcome::Failed,
-        };
-        let (fault, cause) = (self.fault, self.cause.clone());
-        let verdict = Some(Finding { word: self.word.to_string(), what: None });
-        Verdict { outcome, fault, cause, step: Some(self.step), status: None, trouble: None, verdict }
-    }
-
-    /// Trouble of ours in a step.
-    pub fn infra(cause: String, step: u32) -> Found {
-        Found { word: judge::Word::Infra.text(), fault: Fault::Infrastructure, cause, step }
-    }
-}
-
 /// How a board is reset for a trial, where the bench says.
 fn way(board: &Board) -> Option<Way> {
     let then = board.flash.as_ref().and_then(|how| how.then.clone());
@@ -312,6 +220,10 @@ pub struct Trying {
     offsets: Vec<u64>,
     /// Bytes of tools that each has in the log.
     of_tools: Vec<u64>,
+    /// Bytes that a tool has printed.
+    of_printer: u64,
+    /// Bytes of each console in this log that came before it began, where there are any.
+    of_before: Vec<Option<u64>>,
     found: Option<Found>,
     /// Until when what is under way may go on, where it was given up.
     cancelled: Option<u64>,
@@ -346,6 +258,8 @@ impl Trying {
             held: VecDeque::new(),
             offsets: vec![0; consoles],
             of_tools: vec![0; consoles],
+            of_printer: 0,
+            of_before: vec![None; consoles],
             found: None,
             cancelled: None,
             asked: false,
@@ -379,6 +293,11 @@ impl Trying {
             (_, Input::Had(console, _)) if usize::from(console) >= self.offsets.len() => {
                 out.push(Output::Bug("had: the board has no such console"));
             }
+            (_, Input::Had(console, entry)) if self.is_before(console, &entry) => {
+                if let Some(rest) = self.had_before(console, entry, out) {
+                    return self.handle(now, Input::Had(console, rest), out);
+                }
+            }
             (_, Input::Had(console, entry)) if self.holds() => {
                 self.held.push_back((self.now.monotonic_ns, console, entry));
             }
@@ -394,6 +313,11 @@ impl Trying {
             (_, Input::Moment(ns)) => self.moment(ns, out),
             (_, Input::Replaced) => self.asked = false,
             (_, Input::Progress(progress)) => self.entry(self.now.monotonic_ns, Entry::Progress(progress), out),
+            (_, Input::Printed(_) | Input::PrintedMore(_)) if !self.orders.contains(&Order::Flash) => {
+                out.push(Output::Bug("printed: nothing is flashed"));
+            }
+            (_, Input::Printed(bytes)) => self.printed(bytes, out),
+            (_, Input::PrintedMore(lost)) => self.printed_more(lost, out),
             (_, Input::Note(text)) => self.record(Record::Note(text), out),
             (_, Input::Flashed(flashed)) => match self.orders.pop_front() {
                 Some(Order::Flash) => self.flashed(flashed, out),
@@ -458,6 +382,10 @@ impl Trying {
         let mut names: Vec<(u8, String)> = (0..).zip(consoles).collect();
         let lines = self.setup.board.read().map(|line| (self.setup.board.channel(&line.name), line));
         names.extend(lines.filter_map(|(channel, line)| Some((channel?, format!("line:{}", line.name)))));
+        let tool = self.setup.board.flash.as_ref().is_some_and(|how| matches!(how.with, Flasher::Tool { .. }));
+        if tool && !self.setup.images.is_empty() {
+            names.push((self.setup.board.tool_channel(), "tool".to_string()));
+        }
         let micros = self.micros(self.setup.began_ns);
         for (channel, name) in names {
             self.judge.handle(micros, judge::Input::Channel(channel, &name), &mut self.judged);

@@ -1,13 +1,13 @@
 //! Trials at boards as their machine makes them: by hand where a moment counts, and in many worlds where owner, hands and lines answer
 //! in whatever order they may. Each log is judged once more, without a board.
 
-use sai_core::axis::{Clock, Edge, Entry, Mark, Progress, What};
+use sai_core::axis::{Clock, Edge, Entry, Loss, Mark, Progress, What};
 use sai_core::bench::{self, Board};
 use sai_core::console::{self, Piece, Why};
 use sai_core::job::Fault;
 use sai_core::judge::{self, Judge};
 use sai_core::ordered::Map;
-use sai_core::record::{Decoder, Record};
+use sai_core::record::{ChannelStart, Decoder, Record};
 use sai_core::trial::{self, Trial};
 use sai_core::trying::{Delivered, Failure, Found, Input, Output, Setup, Trying, Way, Whose, Written, fits};
 use std::collections::VecDeque;
@@ -52,7 +52,16 @@ fn values() -> Map<String, String> {
 fn setup(board: Board) -> Setup {
     let trial = trial::of(KEYS).expect("a trial");
     let images = if board.flash.is_some() { vec![("fw.bin".to_string(), "app".to_string())] } else { Vec::new() };
-    Setup { board, trial, values: values(), images, unseen: false, first_step: 1, began_ns: BEGAN_NS }
+    Setup {
+        board,
+        trial,
+        values: values(),
+        images,
+        before: Vec::new(),
+        unseen: false,
+        first_step: 1,
+        began_ns: BEGAN_NS,
+    }
 }
 
 fn clock(ns: u64) -> Clock {
@@ -178,6 +187,64 @@ fn an_image_that_is_not_there_is_told_with_all_that_the_board_said() {
         assert_eq!(desk.found(), Some(&Some(Found { word, fault, cause: "it cannot be".into(), step: 1 })));
         assert_eq!(desk.told()[1..], ["0: ERROR 7".to_string(), "ends 1 1".to_string()]);
     }
+}
+
+#[test]
+fn what_a_board_had_before_is_kept_apart_byte_for_byte() {
+    let [(_, reset), ..] = boards();
+    let before = vec![110, 0];
+    let mut desk = Desk::new(Setup { before, ..setup(reset) });
+    desk.out.clear();
+    let ns = BEGAN_NS - 5;
+    desk.give(Input::Had(0, console::Entry::Came(Piece::Unplugged { offset: 100, ns })));
+    assert_eq!(desk.out, [], "it is of no use to anybody");
+    desk.give(Input::Had(0, console::Entry::Came(Piece::Bytes { offset: 100, ns, bytes: b"old".to_vec() })));
+    desk.give(Input::Had(0, console::Entry::Came(Piece::Lost { offset: 103, ns, lost: Some(2), why: Why::Full })));
+    // Nobody listened yet when the last of it came.
+    desk.said(105, "PANICfw 1\n");
+    let piece = |channel, text: &str| Written::Record(Record::Data(channel, text.as_bytes().to_vec()));
+    let written: Vec<Written> = desk
+        .out
+        .iter()
+        .filter_map(|output| match output {
+            Output::Write(_, written) => Some(written.clone()),
+            _ => None,
+        })
+        .collect();
+    let name = ChannelStart { name: "serial:main:before".into() };
+    let loss = Loss { offset: 3, lost: Some(2), why: "no room".into() };
+    // Two consoles, two lines and a tool have the numbers before it.
+    assert_eq!(
+        written,
+        [
+            Written::Record(Record::Channel(5, name)),
+            piece(5, "old"),
+            Written::Entry(Entry::Loss(5, loss)),
+            piece(5, "PANIC"),
+            piece(0, "fw 1\n"),
+        ]
+    );
+}
+
+#[test]
+fn what_a_tool_prints_is_in_the_log_of_its_board() {
+    let [_, (_, then), _, (_, tool)] = boards();
+    let mut desk = Desk::new(setup(tool));
+    let channel = |desk: &Desk| {
+        desk.out.iter().find_map(|output| match output {
+            Output::Write(_, Written::Record(Record::Channel(number, start))) if start.name == "tool" => Some(*number),
+            _ => None,
+        })
+    };
+    assert_eq!(channel(&desk), Some(4));
+    let out = desk.give(Input::Printed(b"10 %\r".to_vec()));
+    assert_eq!(out, [Output::Write(0, Written::Record(Record::Data(4, b"10 %\r".to_vec())))]);
+    let out = desk.give(Input::PrintedMore(7));
+    let loss = Loss { offset: 5, lost: Some(7), why: "no room".into() };
+    assert_eq!(out, [Output::Write(0, Written::Entry(Entry::Loss(4, loss)))]);
+    desk.give(delivered(None));
+    assert!(matches!(desk.give(Input::Printed(b"late".to_vec()))[..], [Output::Bug(_)]));
+    assert_eq!(channel(&Desk::new(setup(then))), None);
 }
 
 #[test]

@@ -1,13 +1,15 @@
 //! A board and images → the images on the board, with how far it is, and an exit status that says whether.
 
 use crate::commands::{Given, trouble};
+use crate::percent::Percent;
 use crate::{Failure, print, read, usage};
-use sai_buddy::delivering::{self, Image};
-use sai_buddy::flash::{Output, Phase};
+use sai_buddy::delivering::{self, Image, Said};
+use sai_buddy::flash::Output;
 use sai_buddy::visit::{Begins, Visit, Whose};
 use sai_core::bench::{Flash, Target};
 use sai_core::escape;
 use std::ffi::OsString;
+use std::io::{self, IsTerminal as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -68,32 +70,36 @@ impl Given {
         let file = std::path::absolute(file).map_err(trouble)?.into_os_string();
         let whose = Whose { file, board: board.name.clone(), directory: self.directory(), begins: Begins::Ourselves };
         let visit = Visit::begin(&whose).map_err(trouble)?;
-        let mut last: Option<Phase> = None;
-        let verified = delivering::deliver(&visit, board, how, wanted, &mut |image, output| {
+        let mut percent = Percent::new(!self.json && io::stdout().is_terminal());
+        let verified = delivering::deliver(&visit, board, how, wanted, &mut |image, said| {
             let path = image.path.display().to_string();
             let mut line = Line { image: Some(path.clone()), ..Line::default() };
+            let output = match said {
+                Said::Loader(output) => output,
+                // On our standard output are our words alone, which programs read.
+                Said::Tool(bytes) => {
+                    let _ = print(&percent.close());
+                    let _ = io::stderr().write_all(bytes);
+                    return;
+                }
+            };
             let text = match output {
                 Output::Progress(progress) => {
                     let phase = progress.phase.word();
                     (line.phase, line.done, line.of) = (Some(phase), Some(progress.done), Some(progress.of));
-                    // People are told each phase as it begins.
-                    let begins = last.replace(progress.phase) != Some(progress.phase);
-                    begins.then(|| format!("{path}: {phase}"))
+                    percent.take(&format!("{path}: "), phase, progress.done, progress.of)
                 }
                 Output::Note(note) => {
                     line.note = Some(note);
-                    Some(format!("{path}: {note}"))
+                    percent.close() + &escape::line(&format!("{path}: {note}")) + "\n"
                 }
                 _ => return,
             };
             // That nobody reads how far it is keeps no image from getting there.
-            let _ = match text {
-                _ if self.json => print(&(miniserde::json::to_string(&line) + "\n")),
-                Some(text) => print(&(escape::line(&text).to_string() + "\n")),
-                None => Ok(0),
-            };
-        })
-        .map_err(failed)?;
+            let _ = print(&if self.json { miniserde::json::to_string(&line) + "\n" } else { text });
+        });
+        let _ = print(&percent.close());
+        let verified = verified.map_err(failed)?;
         let line = Line { verified: Some(verified), ..Line::default() };
         print(&match (self.json, verified) {
             (true, _) => miniserde::json::to_string(&line) + "\n",

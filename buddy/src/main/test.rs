@@ -1,6 +1,7 @@
 //! A board, a saifile and one of its configurations → the board flashed and judged as the configuration's `board` says, told as TAP.
 
 use crate::commands::{Given, trouble};
+use crate::percent::Percent;
 use crate::{Failure, contents, print, read};
 use sai_buddy::delivering::Image;
 use sai_buddy::ports::Places;
@@ -40,6 +41,7 @@ struct Line<'a> {
     done: Option<u64>,
     of: Option<u64>,
     note: Option<&'a str>,
+    tool: Option<&'a str>,
     case: Option<&'a str>,
     result: Option<&'a str>,
     verdict: Option<&'a str>,
@@ -52,7 +54,10 @@ struct Teller {
     json: bool,
     colours: bool,
     points: u64,
-    phase: String,
+    percent: Percent,
+    /// The channel of a tool, and what it has printed of a line.
+    tool: u8,
+    printed: Vec<u8>,
     /// The channel that is judged, whether it is by now, and the last that it said since.
     judged: u8,
     begun: bool,
@@ -60,15 +65,16 @@ struct Teller {
 }
 
 impl Teller {
-    fn new(json: bool, judged: u8) -> Self {
+    fn new(json: bool, judged: u8, tool: u8) -> Self {
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let colours = !json && !plain && io::stdout().is_terminal();
-        Teller { json, colours, points: 0, phase: String::new(), judged, begun: false, last: Vec::new() }
+        let terminal = !json && io::stdout().is_terminal();
+        let (percent, printed, last) = (Percent::new(terminal), Vec::new(), Vec::new());
+        Teller { json, colours: terminal && !plain, points: 0, percent, tool, printed, judged, begun: false, last }
     }
 
     /// Says a line. That nobody reads it keeps nothing from being tried.
     fn say(&mut self, line: &Line<'_>, text: &str, colour: u8) {
-        let text = escape::line(text);
+        let text = self.percent.close() + &escape::line(text);
         let _ = print(&match (self.json, self.colours && colour > 0) {
             (true, _) => miniserde::json::to_string(line) + "\n",
             (false, true) => format!("\x1b[{colour}m{text}\x1b[0m\n"),
@@ -92,6 +98,8 @@ impl Teller {
                 let more = self.last.len().saturating_sub(LAST_BYTES);
                 self.last.drain(..more);
             }
+            Written::Record(Record::Data(channel, bytes)) if *channel == self.tool => self.prints(bytes),
+            Written::Record(Record::StepEnd(_)) => self.prints(b"\n"),
             Written::Record(Record::StepStart(start)) => {
                 self.say(&Line { step: Some(&start.text), ..Line::default() }, &format!("# {}", start.text), 0);
             }
@@ -100,11 +108,11 @@ impl Teller {
             }
             Written::Entry(Entry::Progress(progress)) => {
                 let (phase, done, of) = (progress.phase.as_str(), progress.done, progress.of);
-                // People are told each phase as it begins.
-                if self.json || self.phase != phase {
-                    self.phase = phase.to_string();
+                if self.json {
                     let line = Line { phase: Some(phase), done: Some(done), of: Some(of), ..Line::default() };
-                    self.say(&line, &format!("# {phase}"), 0);
+                    self.say(&line, "", 0);
+                } else {
+                    let _ = print(&self.percent.take("# ", phase, done, of));
                 }
             }
             Written::Entry(Entry::Case(case)) => self.case(case),
@@ -113,6 +121,23 @@ impl Teller {
                 self.last.clear();
             }
             Written::Record(_) | Written::Entry(_) => {}
+        }
+    }
+
+    /// What a tool prints, a line of it at a time; one that draws a bar ends its lines otherwise.
+    fn prints(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            if !matches!(byte, b'\n' | b'\r' | 8) {
+                if self.printed.len() < LAST_BYTES {
+                    self.printed.push(*byte);
+                }
+                continue;
+            }
+            let line = std::mem::take(&mut self.printed);
+            let text: String = String::from_utf8_lossy(&line).trim_end().chars().take(LAST_LETTERS).collect();
+            if !text.is_empty() {
+                self.say(&Line { tool: Some(&text), ..Line::default() }, &format!("# | {text}"), 2);
+            }
         }
     }
 
@@ -235,7 +260,7 @@ impl Given {
         let first = board.consoles.first().map(|console| console.name.as_str()).unwrap_or_default();
         let console = trial.console.as_deref().unwrap_or(first);
         let judged = board.consoles.iter().position(|other| other.name == console).unwrap_or(0) as u8;
-        let mut teller = Teller::new(self.json, judged);
+        let mut teller = Teller::new(self.json, judged, board.tool_channel());
         if let Some(log) = &self.again {
             let log = PathBuf::from(log);
             let opened = File::open(&log)

@@ -1,7 +1,7 @@
 //! What a trial wants done at its board → the same done through the board's owner, by a thread of its own: whoever listens does not
 //! wait for a loader.
 
-use crate::delivering::{self, Image};
+use crate::delivering::{self, Image, Said};
 use crate::flash::{self, Failure};
 use crate::frames::{Asked, Heard, SEND_BYTES, latin};
 use crate::stop::{self, Stop};
@@ -20,6 +20,9 @@ use std::time::{Duration, Instant};
 /// Time within which bytes that were given to an owner are on the wire: those of a paced console take a while.
 const SENT: Duration = Duration::from_secs(60);
 
+/// Bytes of what tools print that are kept of a flash: they draw bars, and some tell each block.
+const PRINTED_BYTES: usize = 1 << 20;
+
 /// What is wanted.
 #[derive(Debug)]
 pub enum Order {
@@ -36,6 +39,10 @@ pub enum Order {
 pub enum Report {
     /// An image is so far.
     Flashing(String, flash::Output),
+    /// A tool has printed this.
+    Printed(Vec<u8>),
+    /// It has printed so many bytes more than are kept.
+    PrintedMore(u64),
     /// The images are there, or are not.
     Flashed(Result<Delivered, Failure>),
     /// Lines were moved.
@@ -104,7 +111,8 @@ impl Hands {
     }
 
     fn took(&self, report: Option<Report>) -> Option<Report> {
-        if report.as_ref().is_some_and(|report| !matches!(report, Report::Flashing(..))) {
+        let last = |report: &Report| matches!(report, Report::Flashed(_) | Report::Moved(_) | Report::Sent(_));
+        if report.as_ref().is_some_and(last) {
             self.waiting.set(self.waiting.get().saturating_sub(1));
         }
         report
@@ -146,12 +154,23 @@ fn carry_out(visit: &Visit, board: &Board, order: Order, report: &dyn Fn(Report)
     report(match order {
         Order::Flash(images) => {
             let how: Option<&Flash> = board.flash.as_ref();
+            let (mut room, mut more) = (PRINTED_BYTES, 0);
             let flashed = match how {
-                Some(how) => delivering::bring(visit, board, how, images, &mut |image, output| {
-                    report(Report::Flashing(image.name.clone(), output.clone()));
+                Some(how) => delivering::bring(visit, board, how, images, &mut |image, said| match said {
+                    Said::Loader(output) => report(Report::Flashing(image.name.clone(), output.clone())),
+                    Said::Tool(bytes) => {
+                        let (kept, over) = bytes.split_at(bytes.len().min(room));
+                        (room, more) = (room - kept.len(), more + over.len() as u64);
+                        if !kept.is_empty() {
+                            report(Report::Printed(kept.to_vec()));
+                        }
+                    }
                 }),
                 None => Err(Failure::new(flash::Whose::Tool, "the board has no \"flash\"")),
             };
+            if more > 0 {
+                report(Report::PrintedMore(more));
+            }
             // What is sent from here on is the judge's.
             let flashed = flashed.and_then(|flashed| match claim(sai_core::judge::WRITER) {
                 Ok(()) => Ok(flashed),

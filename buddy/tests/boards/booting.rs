@@ -157,6 +157,10 @@ fn a_microcontroller_is_flashed_by_a_debugger_and_judged() {
     ] {
         let (found, said) = bench.tries("app", &stm32_program(text.as_bytes()), &mut |_, _| ());
         assert!(found == Some(status) && said.contains(verdict), "{found:?} {said}");
+        // What the tool prints is told, and kept.
+        assert!(said.contains("# | Loading section .text"), "{said}");
+        let log = fs::read(bench.rig.top.join("log")).expect("a log");
+        assert!(log.windows(15).any(|text| text == b"Loading section"));
     }
     // What is none for a debugger is told by it, and what is on the board is not judged.
     let (found, said) = bench.tries("app", b"no program", &mut |_, _| ());

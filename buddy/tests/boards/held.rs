@@ -1,5 +1,5 @@
-//! Trials made by a program that holds the library, as an agent's supervisor does: nothing is started that may not be, and they are given
-//! up at any moment, with the board left as the log says.
+//! Trials made by a program that holds the library, as an agent's supervisor does: nothing is started that may not be, what the board said
+//! before is kept, and they are given up at any moment, with the board left as the log says.
 
 use crate::pty::{Pty, Served};
 use crate::rig::{LONG, Rig, until};
@@ -20,6 +20,7 @@ use sai_core::record::Record;
 use sai_core::trial;
 use sai_core::trying::Written;
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -139,6 +140,31 @@ fn a_trial_is_given_up_in_the_middle_of_a_write_a_way_and_a_test() {
     assert_eq!((&ended, &told[..]), (&Ended::GivenUp, &["begins 2".to_string(), "ends 2 1".to_string()][..]));
 }
 
+#[test]
+fn what_a_board_said_before_is_in_the_log_of_the_next_trial_and_is_not_judged() {
+    let pty = Pty::new();
+    let mut rig = Rig::at("before", &[&pty.path], "\"baud\": 115200", r#", "sequences": { "reset": ["wait 1ms"] }"#);
+    rig.start_owner();
+    let mut console = pty.master.try_clone().expect("a copy");
+    console.write_all(b"DONE\r\n").expect("written");
+    until("it is kept", || rig.status().contains("\"offset\":6"));
+    let (mut names, mut said): (Vec<_>, Vec<(u8, Vec<u8>)>) = (Vec::new(), Vec::new());
+    let ended = run(wanted(&rig.top, None, Stop::never()), &mut |_, written| {
+        match written {
+            Written::Record(Record::Channel(number, start)) => names.push((*number, start.name.clone())),
+            Written::Record(Record::Data(number, bytes)) => said.push((*number, bytes.clone())),
+            Written::Entry(Entry::Mark(mark)) if mark.judged == Some(true) => console.write_all(b"new\r\nDONE\r\n")?,
+            _ => {}
+        }
+        Ok(())
+    });
+    assert!(matches!(&ended, Ended::Found(found) if found.word == "passed"), "{ended:?}");
+    assert_eq!(names, [(0, "serial:c0".to_string()), (2, "serial:c0:before".to_string())]);
+    let of = |number: u8| said.iter().filter(|(of, _)| *of == number).flat_map(|(_, bytes)| bytes.clone()).collect();
+    let all: [Vec<u8>; 2] = [of(2), of(0)];
+    assert_eq!(all, [b"DONE\r\n".to_vec(), b"new\r\nDONE\r\n".to_vec()]);
+}
+
 /// Says to this same program that it is the one that tries.
 const INNER: &str = "SAI_TEST_GIVES_UP_A_TOOL";
 
@@ -167,7 +193,7 @@ fn a_tool_that_is_given_up_is_killed_with_all_that_it_has_started() {
     let image = rig.top.join("fw.bin");
     fs::write(&image, "image").expect("written");
     let mut inner = Command::new(std::env::current_exe().expect("this program"))
-        .args(["--exact", "giving_up::a_tool_that_is_given_up_is_killed_with_all_that_it_has_started"])
+        .args(["--exact", "held::a_tool_that_is_given_up_is_killed_with_all_that_it_has_started"])
         .env(INNER, &rig.top)
         .stdin(Stdio::null())
         .spawn()
