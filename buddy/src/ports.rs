@@ -78,6 +78,64 @@ pub fn user(path: &Path) -> Option<String> {
     })
 }
 
+/// By what the tty of a console is known again that is found by a path, which says nothing of what is plugged in there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// An adapter: its port, vendor and product, and serial number, empty where it has none.
+    Adapter(String, String, String),
+    /// A pty, whose number another has when it has ended: the link to it, if there is one, by device, inode and when it was made.
+    Pty(Option<(u64, u64, i64, i64)>),
+    /// What nobody unplugs.
+    Fixed,
+}
+
+impl Identity {
+    /// That of a console's tty now; `None` where it is not there, or where it is found by more than a path.
+    pub fn of(console: &Console, places: &Places) -> Option<Identity> {
+        let Tty::Path(path) = &console.tty else { return None };
+        let found = fs::canonicalize(path).ok()?;
+        if found.starts_with("/dev/pts") {
+            let link = fs::symlink_metadata(path).ok().filter(|link| link.file_type().is_symlink());
+            return Some(Identity::Pty(link.map(|link| (link.dev(), link.ino(), link.ctime(), link.ctime_nsec()))));
+        }
+        let device = fs::canonicalize(places.sys.join("class/tty").join(found.file_name()?)).ok();
+        Some(match device.and_then(|path| usb_device(&path)) {
+            Some(device) => {
+                let said = |file: &str| fs::read_to_string(device.join(file)).unwrap_or_default().trim().to_string();
+                let port = device.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                Identity::Adapter(port, format!("{}:{}", said("idVendor"), said("idProduct")), said("serial"))
+            }
+            None => Identity::Fixed,
+        })
+    }
+
+    /// Whether what is there now may be what was there before it hung up.
+    ///
+    /// # Errors
+    /// It is another's.
+    pub fn comes_back_as(&self, now: &Identity) -> Result<(), String> {
+        match (self, now) {
+            (Identity::Adapter(port, product, serial), Identity::Adapter(port_now, product_now, serial_now)) => {
+                let place = serial.is_empty() && port != port_now;
+                if product == product_now && serial == serial_now && !place {
+                    return Ok(());
+                }
+                let named = |port: &str, product: &str, serial: &str| match serial {
+                    "" => format!("{product} at USB port {port}"),
+                    serial => format!("{product} with serial number {serial:?}"),
+                };
+                let (before, now) = (named(port, product, serial), named(port_now, product_now, serial_now));
+                Err(format!("another adapter has its name: {now}, and it was {before}"))
+            }
+            (Identity::Adapter(..), _) => Err("what has its name is no USB adapter any more".to_string()),
+            (Identity::Pty(before), Identity::Pty(now)) if before == now => {
+                Err("the pty that it was has ended, and its number may be another's".to_string())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Something at a USB port that has ttys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Adapter {
@@ -138,4 +196,63 @@ fn usb_device(path: &Path) -> Option<PathBuf> {
     let is_interface = |path: &&Path| path.file_name().is_some_and(|name| name.to_string_lossy().contains(':'));
     let interface = path.ancestors().find(|path| is_interface(path) && path.with_file_name("idVendor").exists())?;
     interface.parent().map(Path::to_path_buf)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    /// A machine where one adapter after the other has the name ttyUSB0.
+    struct Machine {
+        top: PathBuf,
+        places: Places,
+    }
+
+    impl Machine {
+        fn plug(&self, port: &str, product: &str, serial: &str) -> Option<Identity> {
+            let (sys, dev) = (&self.places.sys, &self.places.dev);
+            let _ = fs::remove_dir_all(&self.top);
+            let tty = sys.join(format!("devices/{port}/{port}:1.0/ttyUSB0"));
+            fs::create_dir_all(&tty).expect("a directory");
+            for (file, text) in [("idVendor", "0403"), ("idProduct", product), ("serial", serial)] {
+                fs::write(sys.join("devices").join(port).join(file), text).expect("written");
+            }
+            fs::create_dir_all(sys.join("class/tty")).expect("a directory");
+            symlink(&tty, sys.join("class/tty/ttyUSB0")).expect("a link");
+            fs::create_dir_all(dev).expect("a directory");
+            fs::write(dev.join("ttyUSB0"), "").expect("written");
+            let text = r#"{ "boards": { "b": { "type": "t", "consoles": { "main": { "path": "/dev/ttyUSB0" } } } } }"#;
+            let mut console =
+                sai_core::bench::read("", text.as_bytes()).expect("a bench").boards[0].consoles[0].clone();
+            console.tty = Tty::Path(dev.join("ttyUSB0").display().to_string());
+            Identity::of(&console, &self.places)
+        }
+    }
+
+    #[test]
+    fn an_adapter_that_was_unplugged_is_known_again_whatever_took_its_name() {
+        let top = std::env::temp_dir().join(format!("sai-ports-{}", std::process::id()));
+        let machine = Machine { places: Places { sys: top.join("sys"), dev: top.join("dev") }, top };
+        for (before, now, same) in [
+            (["1-2", "6001", "A"], ["1-2", "6001", "A"], true),
+            // A serial number is its own, wherever it is plugged in.
+            (["1-2", "6001", "A"], ["1-3", "6001", "A"], true),
+            (["1-2", "6001", "A"], ["1-2", "6001", "B"], false),
+            (["1-2", "6001", "A"], ["1-2", "6015", "A"], false),
+            // Where it has none, the port is.
+            (["1-2", "6001", ""], ["1-2", "6001", ""], true),
+            (["1-2", "6001", ""], ["1-3", "6001", ""], false),
+        ] {
+            let plug = |[port, product, serial]: [&str; 3]| machine.plug(port, product, serial).expect("a tty");
+            let (first, second) = (plug(before), plug(now));
+            assert!(matches!(first, Identity::Adapter(..)), "{first:?}");
+            assert_eq!(first.comes_back_as(&second).is_ok(), same, "{first:?} {second:?}");
+            assert!(first.comes_back_as(&Identity::Fixed).is_err());
+        }
+        let link = |made| Identity::Pty(Some((1, 2, made, 0)));
+        assert!(link(1).comes_back_as(&link(1)).is_err() && link(1).comes_back_as(&link(2)).is_ok());
+        assert!(Identity::Pty(None).comes_back_as(&Identity::Pty(None)).is_err());
+        let _ = fs::remove_dir_all(&machine.top);
+    }
 }

@@ -4,7 +4,7 @@
 //! closed at once, since whoever holds on to it makes it come back under another name, and looked for where it was.
 
 use crate::calls::{self, Counts};
-use crate::ports::{Places, find, user};
+use crate::ports::{Identity, Places, find, user};
 use crate::ring::Ring;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -309,6 +309,8 @@ fn low_latency(path: &Path) {
 /// The thread: reads while the tty is there, and looks for it while it is not.
 fn listen(shared: &Shared, mut tty: Option<Arc<File>>, console: &Console, places: &Places) {
     let mut was_there = tty.is_some();
+    let identity = || Identity::of(console, places);
+    let mut before = tty.as_ref().and_then(|_| identity());
     loop {
         if let Some(open) = tty.take() {
             if read_all(shared, &open) {
@@ -325,7 +327,8 @@ fn listen(shared: &Shared, mut tty: Option<Arc<File>>, console: &Console, places
         if !matches!(poll(&mut fds, Some(&time(LOOK_AGAIN))), Ok(0)) && shared.lock().ends {
             return;
         }
-        let found = find(console, places);
+        let same = before.as_ref().zip(identity()).map_or(Ok(()), |(before, now)| before.comes_back_as(&now));
+        let found = same.and_then(|()| find(console, places));
         let trouble = match found {
             Ok(None) => None,
             Err(error) => Some(error),
@@ -342,6 +345,7 @@ fn listen(shared: &Shared, mut tty: Option<Arc<File>>, console: &Console, places
                     state.ring.note(Piece::Back { offset, ns, tty: path.display().to_string() });
                     shared.tell();
                     tty = Some(open);
+                    before = identity();
                     None
                 }
             },

@@ -331,6 +331,30 @@ fn a_tty_that_goes_and_comes_back_is_held_by_owner_and_guard_again() {
 }
 
 #[test]
+fn a_pty_that_has_ended_is_not_taken_for_the_next_that_has_its_number() {
+    let mut rig = Rig::new("number", 1, "\"baud\": 115200");
+    rig.start_owner();
+    let path = rig.ptys[0].path.clone();
+    drop(rig.ptys.pop());
+    until("it is gone", || rig.status().contains("\"there\":false"));
+    // Its number is the first that is free, here or in another test.
+    let mut others = Vec::new();
+    until("another has its number", || {
+        others.push(crate::pty::Pty::new());
+        fs::exists(&path).expect("told")
+    });
+    until("it is told", || rig.status().contains("its number may be another's"));
+    assert!(rig.status().contains("\"there\":false"));
+    // Whoever makes the link anew says that it is the board's again.
+    let link = rig.link(0);
+    fs::remove_file(&link).expect("removed");
+    let back = crate::pty::Pty::new();
+    std::os::unix::fs::symlink(&back.path, &link).expect("a link");
+    until("it is back", || rig.status().contains("\"there\":true"));
+    rig.ptys.push(back);
+}
+
+#[test]
 fn a_console_is_typed_to_and_left_and_one_at_a_time_writes() {
     let rig = Rig::new("typed", 1, "\"baud\": 115200, \"pace\": \"1ms\", \"echo\": true");
     let file = rig.file();
