@@ -299,7 +299,10 @@ fn machine(how: &Flash, baud: u32, image: &Image) -> Result<Option<Box<dyn flash
             let settings = stm32::Settings { baud, address, room, chip, all: false, go: how.then.is_none() };
             Box::new(Stm32::new(settings, bytes)?)
         }
-        Flasher::Optiboot => Box::new(Stk500::new(stk500::Settings { baud, address, room, chip }, bytes)?),
+        Flasher::Optiboot => {
+            let settings = stk500::Settings { baud, address, room, chip, go: how.then.is_none() };
+            Box::new(Stk500::new(settings, bytes)?)
+        }
         Flasher::Uboot(uboot) => {
             let name = image.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let settings = uboot::Settings { uboot: uboot.clone(), target: image.target.clone(), name };

@@ -59,6 +59,8 @@ pub struct Settings {
     pub room: Option<u64>,
     /// The signature that the chip must have.
     pub chip: Option<u32>,
+    /// Whether the loader starts it. Where the board is reset anyhow, what ran until then would be taken for what runs after.
+    pub go: bool,
 }
 
 /// What is asked of the loader.
@@ -272,8 +274,13 @@ impl Stk500 {
         }
         let done = offset + block.len();
         self.meter.tell(Phase::Verify, done, self.image.len(), out);
-        let more = done < self.image.len();
-        self.begin(now, if more { Task::ReadAddress(done) } else { Task::Leave }, out);
+        if done < self.image.len() {
+            self.begin(now, Task::ReadAddress(done), out);
+        } else if self.settings.go {
+            self.begin(now, Task::Leave, out);
+        } else {
+            self.done(out);
+        }
     }
 
     /// All is done once more from a reset on, or it is given up.

@@ -98,7 +98,7 @@ pub fn program(length: usize, last: u8) -> Vec<u8> {
 fn our_client_and_stock_avrdude_leave_the_same_at_the_stock_optiboot() {
     let mut board = Board::new("client");
     let tty = board.tty.clone();
-    let wanted = |chip| Settings { baud: 115_200, address: 0, room: None, chip: Some(chip) };
+    let wanted = |chip| Settings { baud: 115_200, address: 0, room: None, chip: Some(chip), go: true };
     let run = |board: &mut Board, settings, image: &[u8]| {
         let mut machine = Stk500::new(settings, image.to_vec()).expect("an image that may be one");
         let mut port = FilePort::new(open(&tty), || board.order("reset"));

@@ -6,7 +6,7 @@ use sai_buddy::flash::Whose;
 use sai_buddy::flash::stk500::{Settings, Stk500};
 
 fn settings() -> Settings {
-    Settings { baud: 115_200, address: 0, room: None, chip: Some(0x1e_950f) }
+    Settings { baud: 115_200, address: 0, room: None, chip: Some(0x1e_950f), go: true }
 }
 
 fn run(board: &mut Optiboot, settings: Settings, image: &[u8]) -> Ended {
@@ -26,6 +26,12 @@ fn an_image_is_written_page_by_page_and_read_back() {
     }
     let (mut board, image) = (Optiboot::new(), image(200));
     run(&mut board, Settings { address: 0x400, ..settings() }, &image).result.expect("flashed");
+    assert!(!board.runs, "its loader goes on");
+    // Where something else resets it, it starts nothing that could be taken for what follows.
+    let mut waits = Optiboot::new();
+    let flashed =
+        run(&mut waits, Settings { address: 0x400, go: false, ..settings() }, &image).result.expect("flashed");
+    assert!(flashed.verified && waits.runs && waits.flash == board.flash);
     assert_eq!((board.flash[0x3ff], &board.flash[0x400..0x4c8]), (0x5a, image.as_slice()));
 }
 

@@ -109,7 +109,7 @@ fn machines() -> Vec<(&'static str, Box<dyn Flasher>)> {
         name: "fw.bin".into(),
     };
     let stm32 = stm32::Settings { baud: 115_200, address: 0x0800_0000, room: None, chip: None, all: false, go: false };
-    let stk500 = stk500::Settings { baud: 115_200, address: 0, room: None, chip: None };
+    let stk500 = stk500::Settings { baud: 115_200, address: 0, room: None, chip: None, go: true };
     vec![
         ("uboot", Box::new(Uboot::new(uboot, bytes()).expect("an image"))),
         ("stm32", Box::new(Stm32::new(stm32, bytes()).expect("an image"))),
