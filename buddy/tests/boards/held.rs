@@ -16,7 +16,7 @@ use sai_core::axis::Entry;
 use sai_core::bench;
 use sai_core::job::Fault;
 use sai_core::ordered::Map;
-use sai_core::record::Record;
+use sai_core::record::{Decoder, Item, Record};
 use sai_core::trial;
 use sai_core::trying::Written;
 use std::fs;
@@ -163,6 +163,50 @@ fn what_a_board_said_before_is_in_the_log_of_the_next_trial_and_is_not_judged() 
     let of = |number: u8| said.iter().filter(|(of, _)| *of == number).flat_map(|(_, bytes)| bytes.clone()).collect();
     let all: [Vec<u8>; 2] = [of(2), of(0)];
     assert_eq!(all, [b"DONE\r\n".to_vec(), b"new\r\nDONE\r\n".to_vec()]);
+}
+
+#[test]
+fn an_owner_of_another_bench_is_told_of_and_nothing_is_done() {
+    let mut rig = Rig::new("other-bench", 1, "\"baud\": 115200");
+    rig.start_owner();
+    let text = fs::read_to_string(rig.file()).expect("a bench");
+    fs::write(rig.file(), text.replace("\"c0\"", "\"main\"")).expect("written");
+    let mut written = 0;
+    let ended = run(wanted(&rig.top, None, Stop::never()), &mut |_, _| {
+        written += 1;
+        Ok(())
+    });
+    let Ended::Found(found) = ended else { panic!("{ended:?}") };
+    assert_eq!((found.word, found.fault, written), ("infra", Fault::Infrastructure, 0));
+    assert_eq!(found.cause, "the board's owner has the consoles c0, and the bench main: it is to be stopped");
+    // It is not written to any more.
+    fs::write(rig.file(), text).expect("written");
+    until("the board is free", || rig.status().contains("\"writer\":null"));
+}
+
+#[test]
+fn what_a_tool_prints_is_kept_so_far_and_counted_beyond() {
+    let pty = Pty::new();
+    let more = r#", "sequences": { "reset": ["wait 1ms"] }, "flash": { "with": "argv", "verifies": true,
+        "argv": ["sh", "-c", "head -c 3000000 /dev/zero; echo the end >&2; exit 9", "sh", "{image}"] }"#;
+    let rig = Rig::at("prints", &[&pty.path], "\"baud\": 115200", more);
+    let saifile = r#"{ "schema": "sai-1", "platforms": { "linux": { "build": "make" } }, "configurations": { "fw": {
+        "artifacts": "*.bin", "board": { "type": "t", "flash": "fw.bin", "pass": "^DONE" } } } }"#;
+    let path = |name: &str| rig.top.join(name).display().to_string();
+    fs::write(path(".sai.json"), saifile).expect("written");
+    fs::write(path("fw.bin"), "image").expect("written");
+    let output = rig.run(&[&rig.file(), "test", "b", &path(".sai.json"), "fw"], &["--record", &path("log")]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.code() == Some(3) && said.contains("verdict: flash-failed: the tool ended with "), "{said}");
+    let (mut kept, mut lost) = (0, Vec::new());
+    let log = fs::read(path("log")).expect("a log");
+    let taken = Decoder::new().push(&log, |item| match (Entry::of(&item), item) {
+        (Some(Entry::Loss(1, loss)), _) => lost.push((loss.offset, loss.lost)),
+        (_, Item::Data { channel: 1, bytes, .. }) => kept += bytes.len(),
+        _ => {}
+    });
+    taken.expect("a log");
+    assert_eq!((kept, lost), (1 << 20, vec![(1 << 20, Some(3_000_000 + 8 - (1 << 20)))]));
 }
 
 /// Says to this same program that it is the one that tries.
