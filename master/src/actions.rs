@@ -6,7 +6,6 @@ use crate::builtin;
 use crate::hub::{HubHandle, Request};
 use crate::live::{Changes, Live, Topic};
 use crate::page::units::moment_text;
-use crate::page::views::coming_attempt;
 use crate::plans::planned;
 use crate::rejudge;
 use crate::repositories::Repositories;
@@ -22,6 +21,7 @@ use sai_core::join::{Address, HOSTS_MOST, JoinLine, check_agent_name};
 use sai_core::ledger::{AgentRecord, JobRecord, UserRecord};
 use sai_core::ordered::Set;
 use sai_core::rebuild::{self, Choice};
+use sai_core::requests;
 use sai_core::retention::Policy;
 use sai_core::roles::Powers;
 use sai_core::start::Start;
@@ -179,11 +179,7 @@ impl Actions {
             }
             Action::CancelAttempt(key) => {
                 let record = self.reader.job(key.job).ok_or_else(|| format!("there is no job {}", key.job))?;
-                let now = coming_attempt(&record);
-                if now != key.attempt || record.state.ended() {
-                    let what = if record.state.ended() { record.state.word() } else { "under way" };
-                    return Err(format!("attempt {} has ended; attempt {now} is {what}", key.attempt));
-                }
+                requests::is_under_way(&record, key.attempt)?;
                 self.cancel(&[record], who, format!("cancelled attempt {} of job {}", key.attempt, key.job)).await
             }
             Action::CancelEvent(id) => {
@@ -206,14 +202,7 @@ impl Actions {
                 self.done(who, format!("started event {event} of {repository}{what}")).await
             }
             Action::FreeUnits(grant) => {
-                let known = self
-                    .reader
-                    .agents()
-                    .into_iter()
-                    .any(|agent| agent.grants.iter().flatten().any(|known| known.number == grant));
-                if !known {
-                    return Err(format!("there is no grant {grant}"));
-                }
+                requests::is_granted(&self.reader.agents(), grant)?;
                 self.hub.input(Input::FreeUnits(grant)).await.map_err(|_| ENDING)?;
                 self.done(who, format!("freed the units of grant {grant}")).await
             }
@@ -236,15 +225,13 @@ impl Actions {
                 Ok(lines)
             }
             Action::AgentRevoke(name) => {
-                revocable(&self.reader, &name)?;
+                revoked(&self.reader, &name)?;
                 self.tokens.remove(&name);
                 self.hub.input(Input::Revoke(name.clone())).await.map_err(|_| ENDING)?;
                 self.done(who, format!("revoked agent {name}")).await
             }
             Action::SetAside(name, aside) => {
-                if agent(&self.reader, &name)?.revoked {
-                    return Err(format!("{name:?} is revoked and gets no jobs; `agent add {name}` lets it in anew"));
-                }
+                requests::may_be_set_aside(&name, self.reader.agent(&name).as_ref())?;
                 self.hub.input(Input::SetAside(name.clone(), aside)).await.map_err(|_| ENDING)?;
                 self.done(who, if aside { format!("set {name} aside") } else { format!("took {name} back") }).await
             }
@@ -258,7 +245,7 @@ impl Actions {
                 Ok(token)
             }
             Action::UserRevoke(name) => {
-                let record = revoked_user(&self.reader, &name)?;
+                let record = requests::revoked_user(&name, self.reader.users())?;
                 self.record(Change::User(record)).await?;
                 self.done(who, format!("revoked user {name}")).await
             }
@@ -314,11 +301,8 @@ impl Actions {
     }
 
     async fn cancel(&self, jobs: &[JobRecord], who: &str, what: String) -> Result<String, String> {
-        let running: Vec<JobId> = jobs.iter().filter(|job| !job.state.ended()).map(|job| job.id).collect();
-        if running.is_empty() {
-            return Err("nothing of it is queued or running".to_string());
-        }
-        self.hub.input(Input::Cancel(running, format!("cancelled by {who}"))).await.map_err(|_| ENDING)?;
+        let open = requests::to_cancel(jobs)?;
+        self.hub.input(Input::Cancel(open, format!("cancelled by {who}"))).await.map_err(|_| ENDING)?;
         self.done(who, what).await
     }
 
@@ -358,10 +342,6 @@ impl Door {
     }
 }
 
-fn agent(reader: &Reader, name: &str) -> Result<AgentRecord, String> {
-    reader.agent(name).ok_or_else(|| format!("there is no agent {name:?}"))
-}
-
 /// Records of new agents, and their join lines. None is made if one of them cannot be.
 fn new_agents(reader: &Reader, door: &Door, names: &[String]) -> Result<(Vec<AgentRecord>, String), String> {
     let (mut records, mut lines, mut seen) = (Vec::new(), Vec::new(), Set::new());
@@ -376,15 +356,11 @@ fn new_agents(reader: &Reader, door: &Door, names: &[String]) -> Result<(Vec<Age
     Ok((records, lines.join("\n")))
 }
 
-/// An agent whose token can be revoked.
-fn revocable(reader: &Reader, name: &str) -> Result<AgentRecord, String> {
-    if name == builtin::NAME {
-        return Err(format!(
-            "{name:?} is the agent inside this master and has no token; `agent aside {name}` gives it no more jobs, and \
-             \"builtin\": false in the configuration switches it off"
-        ));
-    }
-    agent(reader, name)
+/// An agent whose token is revoked.
+fn revoked(reader: &Reader, name: &str) -> Result<AgentRecord, String> {
+    let before = reader.agent(name);
+    let record = requests::to_revoke(name, before.as_ref(), builtin::NAME)?;
+    Ok(AgentRecord { revoked: true, ..record.clone() })
 }
 
 /// A record and token for a new agent, or for one whose token was revoked.
@@ -392,15 +368,9 @@ fn revocable(reader: &Reader, name: &str) -> Result<AgentRecord, String> {
 /// # Errors
 /// The name is no name, or taken.
 fn new_agent(reader: &Reader, name: &str) -> Result<(AgentRecord, String), String> {
-    check_agent_name(name)?;
-    if name == builtin::NAME {
-        return Err(format!("{name:?} is the agent inside the master, which needs no join line; take another name"));
-    }
-    if agent(reader, name).is_ok_and(|record| !record.revoked) {
-        return Err(format!("there is an agent {name:?} already; revoke it first if this is to replace it"));
-    }
-    let token = new_token()?;
     let before = reader.agent(name);
+    requests::may_be_added(name, before.as_ref(), builtin::NAME)?;
+    let token = new_token()?;
     Ok((AgentRecord::added(name.to_string(), digest_hex(&token), wall(), before.as_ref()), token))
 }
 
@@ -409,19 +379,11 @@ fn new_agent(reader: &Reader, name: &str) -> Result<(AgentRecord, String), Strin
 /// # Errors
 /// The name is no name, or taken.
 pub fn new_user(reader: &Reader, name: &str, powers: Powers) -> Result<(UserRecord, String), String> {
-    check_agent_name(name)?;
-    if reader.users().iter().any(|user| user.name == name && !user.revoked) {
-        return Err(format!("there is a user {name:?} already"));
-    }
+    requests::may_be_user(name, &reader.users())?;
     let token = new_token()?;
     let token_sha256 = digest_hex(&token);
     let (name, powers) = (name.to_string(), Some(powers));
     Ok((UserRecord { name, token_sha256, added_at: wall(), revoked: false, powers }, token))
-}
-
-fn revoked_user(reader: &Reader, name: &str) -> Result<UserRecord, String> {
-    let user = reader.users().into_iter().find(|user| user.name == name && !user.revoked);
-    user.map(|user| UserRecord { revoked: true, ..user }).ok_or_else(|| format!("there is no user {name:?}"))
 }
 
 fn user_list(reader: &Reader) -> String {
@@ -473,15 +435,14 @@ pub fn offline(
             let (records, lines) = new_agents(reader, &door()?, names)?;
             (records.into_iter().map(Change::Agent).collect(), lines)
         }
-        Action::AgentRevoke(name) => {
-            let record = AgentRecord { revoked: true, ..revocable(reader, name)? };
-            (vec![Change::Agent(record)], format!("revoked agent {name}"))
-        }
+        Action::AgentRevoke(name) => (vec![Change::Agent(revoked(reader, name)?)], format!("revoked agent {name}")),
         Action::UserAdd(name, powers) => {
             let (record, token) = new_user(reader, name, powers.clone())?;
             (vec![Change::User(record)], token)
         }
-        Action::UserRevoke(name) => (vec![Change::User(revoked_user(reader, name)?)], format!("revoked user {name}")),
+        Action::UserRevoke(name) => {
+            (vec![Change::User(requests::revoked_user(name, reader.users())?)], format!("revoked user {name}"))
+        }
         Action::AgentList => (Vec::new(), status::agent_list(&reader.agents(), None)),
         Action::UserList => (Vec::new(), user_list(reader)),
         Action::Collect => (Vec::new(), collect(store, keep)?),

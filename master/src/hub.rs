@@ -475,6 +475,14 @@ impl Running {
         }
     }
 
+    /// Shows why no job is started, or that jobs are.
+    fn hold(&mut self, why: Option<String>) -> Input {
+        crate::say(why.as_deref().unwrap_or("the master's disk has room again; jobs are started"));
+        self.space_hold.clone_from(&why);
+        self.tell();
+        Input::Hold(why)
+    }
+
     fn report(&mut self, now: Now, report: Report, outputs: &mut Vec<Output>) {
         let input = match report {
             Report::Appended { key, stream: 0, length } => {
@@ -491,16 +499,10 @@ impl Running {
             Report::Sealed { key, stream, ok } => Input::Sealed(key, stream, ok),
             Report::Failed { key, why, .. } => Input::Unwritable(key, why),
             Report::Bug(what) => return crate::live::tell_bug(&self.live, what),
-            Report::Space { free_mib, low } => {
-                if low == self.space_hold.is_some() {
-                    return;
-                }
-                let notice = low.then(|| format!("the master's disk is nearly full ({free_mib} MiB free)"));
-                crate::say(notice.as_deref().unwrap_or("the master's disk has room again; jobs are started"));
-                self.space_hold.clone_from(&notice);
-                self.tell();
-                Input::Hold(notice)
+            Report::Low { free_mib } => {
+                self.hold(Some(format!("the master's disk is nearly full ({free_mib} MiB free)")))
             }
+            Report::Enough => self.hold(None),
         };
         self.hub.handle(now, input, outputs);
     }

@@ -18,9 +18,10 @@ use sai_core::changed::{self, Changed};
 use sai_core::git_names::check_ref;
 use sai_core::git_text::Tip;
 use sai_core::hub::{Input, Obsolete};
-use sai_core::job::{EventId, JobId};
+use sai_core::job::EventId;
 use sai_core::ledger::{EventRecord, Source, TipRecord};
 use sai_core::look::NAMED_REFERENCES;
+use sai_core::numbers::Numbers;
 use sai_core::ordered::{Map, Set};
 use sai_core::plan;
 use sai_core::push::KnownRefs;
@@ -31,7 +32,6 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -43,25 +43,6 @@ const START_TIME: Duration = Duration::from_secs(40);
 const LOOKED_THROUGH: usize = 1000;
 /// How many of them are read at once.
 const AT_ONCE: usize = 50;
-
-/// Hands out the numbers of events and jobs.
-#[derive(Debug)]
-pub struct Numbers {
-    event: AtomicU64,
-    job: AtomicU64,
-}
-
-impl Numbers {
-    /// Numbers from here on.
-    pub fn new(event: EventId, job: JobId) -> Self {
-        Self { event: AtomicU64::new(event), job: AtomicU64::new(job) }
-    }
-
-    /// A number for an event and numbers without a gap for its jobs.
-    pub fn event(&self, jobs: usize) -> (EventId, JobId) {
-        (self.event.fetch_add(1, Ordering::Relaxed), self.job.fetch_add(jobs as u64, Ordering::Relaxed))
-    }
-}
 
 /// What the tasks share.
 #[derive(Clone)]
@@ -77,7 +58,7 @@ pub struct Shared {
     /// How viewers hear of them.
     pub changes: Arc<Changes>,
     /// The next numbers.
-    pub numbers: Arc<Numbers>,
+    pub numbers: Arc<Mutex<Numbers>>,
     /// Where what anybody can make them say goes.
     pub lines: Lines,
 }
@@ -150,7 +131,8 @@ impl Shared {
         for spec in &mut reading.specs {
             spec.priority = spec.priority.saturating_add(repository.priority);
         }
-        let (id, first_job) = self.numbers.event(reading.specs.len());
+        let jobs = reading.specs.len() as u64;
+        let (id, first_job) = self.numbers.lock().unwrap_or_else(PoisonError::into_inner).give(jobs);
         let Saifile { bytes, subject, author, .. } = file;
         let store = self.store.clone();
         let plan = (!reading.specs.is_empty()).then(|| plan::write(&reading.specs));

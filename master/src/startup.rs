@@ -19,7 +19,7 @@ use crate::page::library::Library;
 use crate::page::route::{ApiRoute, Route, route};
 use crate::page_socket::page_socket;
 use crate::plans::{keep, kept};
-use crate::repositories::{Numbers, Repositories, Shared};
+use crate::repositories::{Repositories, Shared};
 use crate::sessions::Sessions;
 use crate::status::About;
 use crate::store::{LogReader, Options, Restored, Store};
@@ -32,6 +32,7 @@ use sai_core::bug;
 use sai_core::hub::{Hub, Output, Terms};
 use sai_core::job::JobKey;
 use sai_core::join::Address;
+use sai_core::numbers::Numbers;
 use sai_core::ordered::Map;
 use sai_core::restart::{self, Ledger, Restart};
 use sai_core::scheduler::Policy;
@@ -103,7 +104,11 @@ pub fn start(config: Config) -> Result<Master, String> {
         .map_err(|error| format!("no thread for the hub: {error}"))?;
 
     let forge = Forge::open(&state.join("repositories")).map_err(|error| format!("git's caches: {error}"))?;
-    let numbers = Arc::new(Numbers::new(restored.next_event, restored.next_job));
+    let numbers = Arc::new(Mutex::new(Numbers {
+        event: restored.next_event,
+        job: restored.next_job,
+        action: restored.next_action,
+    }));
     let shared = Shared {
         hub: handle.clone(),
         store: store.clone(),

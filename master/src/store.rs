@@ -32,6 +32,7 @@ use sai_agent::clock;
 use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::ledger::{ActionRecord, AgentRecord, EventRecord, JobRecord, TipRecord, UserRecord};
 use sai_core::lull::{self, Lull};
+use sai_core::numbers::Numbers;
 use sai_core::retention::{Watch, Watched};
 use std::collections::VecDeque;
 use std::fmt;
@@ -241,7 +242,7 @@ pub struct Restored {
 
 /// How to open a store.
 pub struct Options {
-    /// Free MiB below which [`Report::Space`] says `low`.
+    /// Free MiB below which [`Report::Low`] is said.
     pub low_mib: u64,
     /// Takes the reports of the files; called from one thread, must not block.
     pub report: Reporter,
@@ -339,7 +340,7 @@ impl Store {
         let lock = lock(state)?;
         let (mut lost, mut told) = (Lost::new(state), Vec::new());
         match format(state)? {
-            State::New => recover::found(state, keys::Numbers { event: 1, job: 1, action: 1 }, &mut |_| Ok(()))?,
+            State::New => recover::found(state, Numbers::FIRST, &mut |_| Ok(()))?,
             State::Old => recover::migrate(state, &mut lost, &mut told)?,
             State::Current => {}
         }

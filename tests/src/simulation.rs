@@ -144,6 +144,8 @@ pub struct Summary {
     pub failed_fetches: u64,
     /// What ended steps had left that was read at a full disk.
     pub rests: u64,
+    /// Times the master's disk was seen to be nearly full.
+    pub low_disks: u64,
 }
 
 impl Summary {
@@ -186,6 +188,7 @@ impl Summary {
         self.fetched += other.fetched;
         self.failed_fetches += other.failed_fetches;
         self.rests += other.rests;
+        self.low_disks += other.low_disks;
     }
 }
 

@@ -112,6 +112,7 @@ fn all_worlds_keep_every_promise() {
                 ("files of needs that came", sum.fetched),
                 ("tries to fetch a file that failed", sum.failed_fetches),
                 ("what ended steps had left at a full disk", sum.rests),
+                ("disks of the master without room", sum.low_disks),
             ] {
                 assert!(count >= least, "too few {what}: {sum:?}");
             }
@@ -230,6 +231,16 @@ fn a_file_of_needs_that_is_never_asked_for_again_is_caught() {
 #[test]
 fn what_a_step_has_left_that_is_not_read_at_a_full_disk_is_caught() {
     is_caught(Bug::RestUnread, &["a step's end is heard"]);
+}
+
+#[test]
+fn numbers_that_are_given_again_are_caught() {
+    is_caught(Bug::NumbersOfTheLiving, &["numbers"]);
+}
+
+#[test]
+fn a_full_disk_that_is_not_looked_at_is_caught() {
+    is_caught(Bug::DiskUnseen, &["room first"]);
 }
 
 #[test]

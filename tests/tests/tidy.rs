@@ -58,6 +58,7 @@ const MACHINES: &[(&str, &str)] = &[
     ("share", "Shares"),
     ("scheduler", "Scheduler"),
     ("session", "AgentSession"),
+    ("space", "Space"),
     ("sweep", "Sweep"),
     ("trying", "Trying"),
     ("turns", "Turns"),
@@ -70,6 +71,7 @@ const OF_BOARDS: [&str; 2] = ["buddy/src/flash", "buddy/src/sequence"];
 /// What else of the core has functions that change it, and what it is: values, and readers that go over something once.
 const VALUES: &[(&str, &str)] = &[
     ("named", "a list of what became of revisions"),
+    ("numbers", "three numbers"),
     ("ordered", "collections"),
     ("record", "reads a log"),
     ("replay", "a set that holds so many"),

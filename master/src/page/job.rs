@@ -15,10 +15,11 @@ use super::log_html::{self, Marks};
 use super::search::{Found, Query};
 use super::tarball;
 use super::units;
-use super::views::{JobView, Past, Visitor, coming_attempt, fault_word, job_took, reference_name};
+use super::views::{JobView, Past, Visitor, fault_word, job_took, reference_name};
 use sai_core::job::{Fault, JobId, JobState};
 use sai_core::ordered::Set;
 use sai_core::record::Artifact;
+use sai_core::requests::coming_attempt;
 use sai_core::roles::Deed;
 use sai_core::vcd::LINE;
 

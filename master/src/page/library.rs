@@ -10,9 +10,7 @@ use super::narrow::Narrow;
 use super::route::Action;
 use super::search::SEARCHED_BYTES;
 use super::sums::{SUMMED_JOBS, Sums};
-use super::views::{
-    AgentView, AgentsView, EventView, EventsView, JobView, Past, Visitor, coming_attempt, reference_name,
-};
+use super::views::{AgentView, AgentsView, EventView, EventsView, JobView, Past, Visitor, reference_name};
 use super::whole::Whole;
 use crate::live::{Changes, Live};
 use crate::rooms::Rooms;
@@ -23,6 +21,7 @@ use sai_core::ledger::{ActionRecord, AgentRecord, EventRecord, JobRecord, UserRe
 use sai_core::ordered::{Map, Set};
 use sai_core::platform;
 use sai_core::record::Artifact;
+use sai_core::requests::coming_attempt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};

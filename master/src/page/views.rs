@@ -12,6 +12,7 @@ use sai_core::job::{Fault, JobId, JobKey, JobState, Verdict};
 use sai_core::ledger::{ActionRecord, AgentRecord, EventRecord, JobRecord, Source};
 use sai_core::ordered::Map;
 use sai_core::record::Artifact;
+use sai_core::requests::coming_attempt;
 use sai_core::roles::{Deed, Powers, may};
 use std::sync::Arc;
 
@@ -215,13 +216,6 @@ impl EventView {
         let total = spans.iter().map(|(from, to)| to.min(&now).saturating_sub(*from)).sum();
         (!spans.is_empty()).then_some(total)
     }
-}
-
-/// The attempt that a job's record speaks of: the current or last one, or the one to come while it is queued. That is
-/// also the one that never began when it was cancelled or expired in the queue.
-pub fn coming_attempt(job: &JobRecord) -> u32 {
-    let begun = job.state != JobState::Queued && job.assigned_at.is_some_and(|at| at >= job.queued_at);
-    if begun { job.attempt.max(1) } else { job.attempt.saturating_add(1) }
 }
 
 /// How long a job ran, or has been running, milliseconds.

@@ -74,13 +74,13 @@ pub enum Report {
         /// For people.
         why: String,
     },
-    /// Free space, at the start, whenever `low` changes, and now and then between.
-    Space {
+    /// There is little room: no new job should start. Bytes of running ones wait in the queue, unacknowledged, when it is full.
+    Low {
         /// Free space where the state is, MiB.
         free_mib: u64,
-        /// Whether no new job should start. Bytes of running ones wait in the queue, unacknowledged, when it is full.
-        low: bool,
     },
+    /// There is enough again.
+    Enough,
     /// What is flushed when was decided by what cannot be: a mistake in Sai.
     Bug(&'static str),
 }
@@ -681,27 +681,9 @@ impl Files {
 /// Bytes of free space below which streams wait, so that records can still be written: the ledger's reserve twice.
 pub(super) const FLOOR_BYTES: u64 = 2 * super::ledger::RESERVE_BYTES;
 
-/// MiB, and whether that is low. Once low, an eighth more than the threshold is needed to end it, so that it does not
-/// flutter.
-pub(super) fn judge_space(free: u64, low_mib: u64, was_low: bool, stalled: bool) -> (u64, bool) {
-    let free_mib = free >> 20;
-    let enough = if was_low { low_mib.saturating_add(low_mib / 8) } else { low_mib };
-    (free_mib, stalled || free_mib < enough)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::LOW_MIB;
     use super::*;
-
-    #[test]
-    fn low_space_has_hysteresis() {
-        assert_eq!(judge_space(600 << 20, LOW_MIB, false, false), (600, false));
-        assert_eq!(judge_space(511 << 20, LOW_MIB, false, false), (511, true));
-        assert_eq!(judge_space(575 << 20, LOW_MIB, true, false), (575, true));
-        assert_eq!(judge_space(576 << 20, LOW_MIB, true, false), (576, false));
-        assert_eq!(judge_space(9000 << 20, LOW_MIB, false, true), (9000, true));
-    }
 
     #[test]
     fn only_our_own_names_are_recognised() {

@@ -10,10 +10,13 @@
 //! - It does not give space back: at start an index far larger than its records is made again.
 
 use super::StoreError;
-use super::keys::{Kind, NAMES, NUMBERS, Numbers, index, number, parse, part_key, part_values, repository_hash};
+use super::keys::{
+    Kind, NAMES, NUMBERS, bytes_of_numbers, index, number, numbers, parse, part_key, part_values, repository_hash,
+};
 use miniserde::Deserialize;
 use sai_core::job::JobId;
 use sai_core::ledger::EventRecord;
+use sai_core::numbers::Numbers;
 use sai_core::ordered::Map;
 use sled::Transactional;
 use std::fs::{self, File};
@@ -61,15 +64,15 @@ pub(super) struct Mark {
 
 impl Mark {
     /// Where an empty index stands.
-    const EMPTY: Self = Self { line: 0, numbers: Numbers { event: 1, job: 1, action: 1 }, check: 0, sum: 0 };
+    const EMPTY: Self = Self { line: 0, numbers: Numbers::FIRST, check: 0, sum: 0 };
 
     fn bytes(self) -> Vec<u8> {
         let (line, sum, check) = (self.line.to_be_bytes(), self.sum.to_be_bytes(), self.check.to_be_bytes());
-        [&line[..], &sum, &self.numbers.bytes(), &check].concat()
+        [&line[..], &sum, &bytes_of_numbers(self.numbers), &check].concat()
     }
 
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let numbers = Numbers::from_bytes(bytes.get(16..)?)?;
+        let numbers = numbers(bytes.get(16..)?)?;
         // Marks of an earlier version end before it.
         let check = bytes.get(40..44).and_then(|check| check.try_into().ok()).map_or(0, u32::from_be_bytes);
         Some(Self { line: number(bytes)?, sum: number(bytes.get(8..)?)?, numbers, check })
@@ -167,7 +170,7 @@ impl Index {
                 let numbers = trees.list[Kind::Mark as usize].get(NUMBERS);
                 let numbers = numbers.map_err(|error| StoreError::Ledger(error.to_string()))?;
                 if let Some(bytes) = numbers {
-                    mark.numbers.at_least(Numbers::from_bytes(&bytes).ok_or_else(|| StoreError::Record {
+                    mark.numbers.at_least(super::keys::numbers(&bytes).ok_or_else(|| StoreError::Record {
                         kind: NAMES[Kind::Mark as usize],
                         key: NUMBERS.escape_ascii().to_string(),
                     })?);

@@ -6,6 +6,7 @@ use sai_agent::digest::{Sha256, sha256};
 use sai_core::git_names::without_credentials;
 use sai_core::job::{EventId, JobState};
 use sai_core::ledger::EventRecord;
+use sai_core::numbers::Numbers;
 
 /// Bytes of one value at most; a longer record is cut into parts, since sled rewrites a page whenever a value of it changes.
 pub(super) const VALUE_BYTES: usize = 3 << 10;
@@ -45,29 +46,13 @@ impl Kind {
     }
 }
 
-/// The numbers that the next event, job and action get.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Numbers {
-    pub event: u64,
-    pub job: u64,
-    pub action: u64,
+pub(super) fn bytes_of_numbers(numbers: Numbers) -> Vec<u8> {
+    [numbers.event, numbers.job, numbers.action].iter().flat_map(|number| number.to_be_bytes()).collect()
 }
 
-impl Numbers {
-    pub(super) fn bytes(self) -> Vec<u8> {
-        [self.event, self.job, self.action].iter().flat_map(|number| number.to_be_bytes()).collect()
-    }
-
-    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let number = |at: usize| number(bytes.get(at..)?);
-        Some(Self { event: number(0)?, job: number(8)?, action: number(16)? })
-    }
-
-    pub(super) fn at_least(&mut self, other: Self) {
-        self.event = self.event.max(other.event);
-        self.job = self.job.max(other.job);
-        self.action = self.action.max(other.action);
-    }
+pub(super) fn numbers(bytes: &[u8]) -> Option<Numbers> {
+    let number = |at: usize| number(bytes.get(at..)?);
+    Some(Numbers { event: number(0)?, job: number(8)?, action: number(16)? })
 }
 
 pub(super) const NUMBERS: &[u8] = b"numbers";
@@ -308,17 +293,17 @@ pub(super) fn index(text: &str, numbers: &mut Numbers, write: &mut dyn FnMut(Kin
         return write(Kind::Other, sha256(text.as_bytes()).to_vec(), Some(text.as_bytes().to_vec()));
     };
     let id = tag.id.unwrap_or_default();
-    let jobs_end = tag.first_job.unwrap_or_default().saturating_add(tag.jobs.unwrap_or_default());
+    let (first_job, jobs) = (tag.first_job.unwrap_or_default(), tag.jobs.unwrap_or_default());
     let repository = || index_key(repository_hash(tag.repository.as_deref().unwrap_or_default()), id);
     match effect {
         Effect::Put(kind, key) => {
             match kind {
                 Kind::Event => {
-                    numbers.at_least(Numbers { event: id.saturating_add(1), job: jobs_end, action: 0 });
+                    numbers.saw_event(id, first_job, jobs);
                     write(Kind::Repository, repository(), Some(Vec::new()));
                 }
                 Kind::Job => {
-                    numbers.job = numbers.job.max(id.saturating_add(1));
+                    numbers.saw_job(id);
                     // A state that this version does not know is none that it could go on with, and whether the job has
                     // ended says when it did: until then its event stays.
                     let state = format!("\"{}\"", tag.state.unwrap_or_default());
@@ -328,14 +313,14 @@ pub(super) fn index(text: &str, numbers: &mut Numbers, write: &mut dyn FnMut(Kin
                     };
                     write(Kind::Unfinished, key.clone(), (!ended).then(Vec::new));
                 }
-                Kind::Action => numbers.action = numbers.action.max(id.saturating_add(1)),
+                Kind::Action => numbers.saw_action(id),
                 _ => {}
             }
             write(kind, key, Some(text.as_bytes().to_vec()));
         }
         Effect::Delete(keys) => {
             if tag.kind == "delete-event" {
-                numbers.at_least(Numbers { event: id.saturating_add(1), job: jobs_end, action: 0 });
+                numbers.saw_event(id, first_job, jobs);
                 write(Kind::Repository, repository(), None);
             }
             for (kind, key) in keys {

@@ -6,13 +6,14 @@
 use super::files::free_bytes;
 use super::index::{Filling, Index, Trouble, Writes, is_full};
 use super::journal::{self, Journal, SEGMENT_BYTES, snapshot};
-use super::keys::{self, Kind, Numbers, RECORDS, parse};
+use super::keys::{self, Kind, RECORDS, parse};
 use super::lost::Lost;
 use super::recover::recover;
 use super::{Change, StoreError, carried, unknown};
 use miniserde::Deserialize;
 use sai_core::job::{EventId, JobKey};
 use sai_core::ledger::{EventRecord, JobRecord};
+use sai_core::numbers::Numbers;
 use sai_core::ordered::Map;
 use std::borrow::Cow;
 use std::fs::{self, File};

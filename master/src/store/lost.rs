@@ -5,7 +5,7 @@
 
 use super::StoreError;
 use super::files::{make_directory, sync_directory};
-use super::keys::Numbers;
+use sai_core::numbers::Numbers;
 use sai_core::retention::{Age, Evidence};
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
@@ -127,7 +127,7 @@ pub(super) fn expire(state: &Path, evidence: &Evidence, whole: bool) -> Result<E
 
 /// The numbers behind all that names of files show to be used, moved away or not.
 pub(super) fn numbers(state: &Path) -> io::Result<Numbers> {
-    let mut numbers = Numbers { event: 1, job: 1, action: 1 };
+    let mut numbers = Numbers::FIRST;
     let mut places: Vec<PathBuf> = each(state)?.into_iter().map(|(_, path)| path).collect();
     places.push(state.to_path_buf());
     for place in places {
@@ -140,9 +140,8 @@ pub(super) fn numbers(state: &Path) -> io::Result<Numbers> {
                 let name = entry?.file_name();
                 let name = name.to_string_lossy();
                 let digits = name.split(|letter: char| !letter.is_ascii_digit()).next().unwrap_or_default();
-                let Some(next) = digits.parse::<u64>().ok().and_then(|number| number.checked_add(1)) else { continue };
-                let field = if is_event { &mut numbers.event } else { &mut numbers.job };
-                *field = next.max(*field);
+                let Ok(number) = digits.parse::<u64>() else { continue };
+                if is_event { numbers.saw_event(number, 0, 0) } else { numbers.saw_job(number) }
             }
         }
     }

@@ -8,10 +8,11 @@ use super::files::sync_directory;
 use super::index::{Filling, Index, Mark, Opened, Trouble};
 use super::journal::survey::{self, Survey, list, missing, words};
 use super::journal::{self, Journal, Role, snapshot};
-use super::keys::{self, Kind, Numbers, RECORDS};
+use super::keys::{self, Kind, RECORDS};
 use super::lost::{self, Lost};
 use super::{StoreError, write_format};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
+use sai_core::numbers::Numbers;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt as _;
@@ -21,8 +22,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Bytes of older files that are compared at each start, when the newest snapshot and what came after it are whole: a
 /// fraction of a second. With more of them they are compared when they are needed.
 const CHECKED_BYTES: u64 = 32 << 20;
-/// Jobs that one lost line may have told of: far more than a saifile makes. So many numbers are passed over for it.
-const JOBS_A_LINE: u64 = 4096;
 /// Lines that are taken for lost when nobody can say how many.
 const UNKNOWN_LINES: u64 = 64;
 
@@ -84,7 +83,7 @@ impl Pieces {
 
     /// The next numbers that the snapshots say.
     pub(super) fn numbers(&self) -> Numbers {
-        let mut numbers = Numbers { event: 1, job: 1, action: 1 };
+        let mut numbers = Numbers::FIRST;
         self.snapshots.iter().filter_map(|piece| piece.numbers).for_each(|known| numbers.at_least(known));
         numbers
     }
@@ -371,13 +370,7 @@ pub(super) fn recover(state: &Path, lost: &mut Lost, told: &mut Vec<String>) -> 
     if plan.lost() {
         let lines = plan.missing.iter().map(|(first, last)| last - first + 1).sum::<u64>();
         let lines = if plan.unsure { lines.max(UNKNOWN_LINES) } else { lines };
-        let jobs = lines.saturating_mul(JOBS_A_LINE);
-        let past = |number: u64, by: u64| number.saturating_add(by);
-        numbers = Numbers {
-            event: past(numbers.event, lines),
-            job: past(numbers.job, jobs),
-            action: past(numbers.action, lines),
-        };
+        numbers.pass_over(lines);
     }
     let (journal, snapshot_bytes) = go_on(&pieces, &plan, &index, numbers, lost)?;
     told.append(&mut plan.told);

@@ -6,12 +6,13 @@
 
 use super::index::{Index, Opened};
 use super::journal::LINE_BYTES;
-use super::keys::{Effect, Kind, Numbers, RECORDS, effect, text, with_kind};
+use super::keys::{Effect, Kind, RECORDS, effect, text, with_kind};
 use super::lost;
 use super::recover::{Pieces, Plan, found};
 use super::{State, StoreError, format, lock};
 use miniserde::{Deserialize, Serialize, json};
 use sai_core::ledger::{ActionRecord, AgentRecord, EventRecord, JobRecord, TipRecord, UserRecord};
+use sai_core::numbers::Numbers;
 use sai_core::ordered::Map;
 use std::io::{self, BufRead, Read, Write};
 use std::path::Path;
@@ -113,14 +114,13 @@ pub fn export(state: &Path, salvage: bool, out: &mut dyn Write) -> Result<Export
         }
     }
     for (kind, key) in records.keys() {
-        let next = super::keys::number(key).map_or(1, |number| number.saturating_add(1));
-        let field = match *kind {
-            kind if kind == Kind::Event as usize => &mut numbers.event,
-            kind if kind == Kind::Job as usize => &mut numbers.job,
-            kind if kind == Kind::Action as usize => &mut numbers.action,
-            _ => continue,
-        };
-        *field = next.max(*field);
+        let Some(number) = super::keys::number(key) else { continue };
+        match *kind {
+            kind if kind == Kind::Event as usize => numbers.saw_event(number, 0, 0),
+            kind if kind == Kind::Job as usize => numbers.saw_job(number),
+            kind if kind == Kind::Action as usize => numbers.saw_action(number),
+            _ => {}
+        }
     }
     exported.records = records.len() as u64;
     let head = Head {

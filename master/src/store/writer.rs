@@ -6,13 +6,14 @@
 
 mod beside;
 
-use super::files::{FLOOR_BYTES, Paths, Report, Reporter, free_bytes, judge_space};
+use super::files::{FLOOR_BYTES, Paths, Report, Reporter, free_bytes};
 use super::index::is_full;
 use super::lengths::Lengths;
 use sai_agent::clock::steady;
 use sai_core::flushes::{Flushes, Input, Name, Output};
 use sai_core::job::JobKey;
 use sai_core::ordered::Map;
+use sai_core::space::{self, Space};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
@@ -30,10 +31,6 @@ const OPEN_FILES: usize = 256;
 const OPERATION_BYTES: u64 = 64;
 /// Bytes written between two looks at the free space.
 const LOOK_BYTES: u64 = 1 << 20;
-/// How often to look at the free space.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often to say how much there is when nothing changes.
-const SAY_EVERY: Duration = Duration::from_secs(30);
 /// How long to wait for room before trying again.
 const RETRY: Duration = Duration::from_millis(200);
 /// What is asked of the writer.
@@ -213,14 +210,14 @@ struct Writer {
     used: u64,
     /// No room: no append is tried before this time.
     stalled: Option<Instant>,
-    looked: Option<Instant>,
+    space: Space,
+    /// Bytes written since the last look at the free space.
     unlooked: u64,
-    /// When it was said, whether space was low, and whether streams waited for it.
-    said: Option<(Instant, bool, bool)>,
 }
 
 impl Writer {
     fn new(shared: Arc<Shared>) -> Self {
+        let space = Space::new(shared.low_mib, FLOOR_BYTES);
         Self {
             shared,
             streams: Map::new(),
@@ -228,9 +225,8 @@ impl Writer {
             open: 0,
             used: 0,
             stalled: None,
-            looked: None,
+            space,
             unlooked: 0,
-            said: None,
         }
     }
 
@@ -247,8 +243,8 @@ impl Writer {
         self.look();
         loop {
             let now = Instant::now();
-            if self.looked.is_none_or(|looked| now >= looked + LOOK_EVERY) {
-                self.look();
+            if self.space.deadline().is_some_and(|at| at <= steady()) {
+                self.measure(space::Input::Tick);
             }
             if self.flushes.deadline().is_some_and(|at| at <= steady()) {
                 self.decide(Input::Tick, None);
@@ -277,8 +273,9 @@ impl Writer {
                     queue = shared.lock();
                 }
                 if queue.done.is_empty() && queue.removals.is_empty() {
-                    let due = self.flushes.deadline().map(|at| Duration::from_millis(at.saturating_sub(steady())));
-                    let until = self.next_look().min(now + due.unwrap_or(LOOK_EVERY));
+                    let due = self.flushes.deadline().into_iter().chain(self.space.deadline()).min();
+                    let due = due.map_or(space::LOOK_MS, |at| at.saturating_sub(steady()));
+                    let until = now + Duration::from_millis(due);
                     let until = self.stalled.map_or(until, |stalled| until.min(stalled));
                     // An operation that came meanwhile has left its notification behind: look again before waiting.
                     if !may_write || queue.operations.is_empty() {
@@ -307,10 +304,6 @@ impl Writer {
         drop(tasks);
         shared.tasks_wake.notify_all();
         shared.archive_wake.notify_all();
-    }
-
-    fn next_look(&self) -> Instant {
-        self.looked.map_or_else(Instant::now, |looked| looked + LOOK_EVERY)
     }
 
     /// Drops what is queued for attempts that are to be removed.
@@ -483,24 +476,29 @@ impl Writer {
 
     fn no_room(&mut self, bytes: u64) -> bool {
         self.unlooked = self.unlooked.saturating_add(bytes);
-        if self.unlooked < LOOK_BYTES && self.said.is_some_and(|(_, low, _)| !low) {
+        if self.unlooked < LOOK_BYTES && self.space.is_enough() {
             return false;
         }
         self.unlooked = 0;
         free_bytes(&self.shared.paths.state).is_ok_and(|free| free < FLOOR_BYTES)
     }
 
-    /// Looks at the free space, and says it when it has to be said.
+    /// Looks at the free space, and says whether it is low when that changes.
     fn look(&mut self) {
-        let now = Instant::now();
-        self.looked = Some(now);
+        // What cannot be known changes nothing.
         let Ok(free) = free_bytes(&self.shared.paths.state) else { return };
-        let was_low = self.said.is_some_and(|(_, low, _)| low);
-        let stalled = self.stalled.is_some();
-        let (free_mib, low) = judge_space(free, self.shared.low_mib, was_low, stalled || free < FLOOR_BYTES);
-        if self.said.is_none_or(|(at, said, waited)| said != low || waited != stalled || now >= at + SAY_EVERY) {
-            self.said = Some((now, low, stalled));
-            self.say(Report::Space { free_mib, low });
+        self.measure(space::Input::Looked { free, stalled: self.stalled.is_some() });
+    }
+
+    fn measure(&mut self, input: space::Input) {
+        let mut outputs = Vec::new();
+        self.space.handle(steady(), input, &mut outputs);
+        for output in outputs {
+            match output {
+                space::Output::Look => self.look(),
+                space::Output::Low(free_mib) => self.say(Report::Low { free_mib }),
+                space::Output::Enough => self.say(Report::Enough),
+            }
         }
     }
 

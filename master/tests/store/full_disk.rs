@@ -56,7 +56,7 @@ fn full_disk_and_logs() {
         store.files().append(KEY, 0, 1000 + n as u64 * 50_000, piece.to_vec());
     }
     store.files().flush(KEY);
-    await_report(&reports, |report| matches!(report, Report::Space { free_mib: 0, low: true }));
+    await_report(&reports, |report| matches!(report, Report::Low { free_mib: 0 }));
     // Several tries later nothing is acknowledged but what the file's last page had room for, and nothing has failed.
     let quiet = Instant::now();
     let mut told = Vec::new();
@@ -64,7 +64,6 @@ fn full_disk_and_logs() {
         told.extend(reports.recv_timeout(Duration::from_millis(50)).ok());
     }
     let harmless = |report: &Report| match report {
-        Report::Space { low, .. } => *low,
         Report::Appended { length, .. } | Report::Flushed { length, .. } => *length <= 4096,
         _ => false,
     };
@@ -78,7 +77,7 @@ fn full_disk_and_logs() {
     await_that("unlinking", || !path.exists());
     fs::remove_file(filler).expect("removed");
     await_flushed(&reports, KEY, content.len() as u64);
-    await_report(&reports, |report| matches!(report, Report::Space { low: false, .. }));
+    await_report(&reports, |report| matches!(report, Report::Enough));
     assert!(fs::read(state.join("logs/1-1.log")).expect("read") == content);
     await_that("an empty queue", || store.files().queued_bytes() == 0);
 }
@@ -131,7 +130,7 @@ fn full_disk_and_an_end() {
     for piece in 0..40 {
         store.files().append(KEY, 1, piece << 20, text(1 << 20));
     }
-    await_report(&reports, |report| matches!(report, Report::Space { low: true, .. }));
+    await_report(&reports, |report| matches!(report, Report::Low { .. }));
     await_that("no room", || store.files().queued_bytes() > 0);
     std::thread::sleep(Duration::from_millis(400));
     store.files().append(other, 0, 0, text(3 << 20));

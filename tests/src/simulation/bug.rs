@@ -54,13 +54,17 @@ pub enum Bug {
     CarriedTooShort,
     /// A file of needs that could not be had is not asked for again.
     FetchNeverRepeated,
+    /// A starting master takes numbers from what has not ended.
+    NumbersOfTheLiving,
+    /// The master does not look at its disk.
+    DiskUnseen,
     /// What a step has left is read when there is room for more of what a job prints, and not before.
     RestUnread,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 27] = [
         Self::AckBeforeFlush,
         Self::NoRewindOnResume,
         Self::DoubleAssignment,
@@ -86,5 +90,7 @@ impl Bug {
         Self::CarriedTooShort,
         Self::FetchNeverRepeated,
         Self::RestUnread,
+        Self::NumbersOfTheLiving,
+        Self::DiskUnseen,
     ];
 }

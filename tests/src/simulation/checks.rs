@@ -512,6 +512,9 @@ impl World {
     pub(super) fn inspect(&mut self) -> Outcome<bool> {
         self.check_pushes(false)?;
         self.check_fetches()?;
+        if self.master.hub.is_some() {
+            self.look_at_disk()?;
+        }
         let awaited: Vec<_> = self.hosts.iter().filter_map(|host| host.link).collect();
         self.network.sweep(&awaited);
         if let Some(hub) = &self.master.hub {

@@ -3,6 +3,7 @@
 use super::random::Random;
 use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::ledger::{AgentRecord, EventRecord, JobRecord};
+use sai_core::numbers::Numbers;
 use sai_core::push::RefChange;
 use sai_core::restart;
 use std::collections::BTreeMap;
@@ -31,6 +32,8 @@ pub(super) struct Ledger {
     pub(super) tips: BTreeMap<(String, String), String>,
     /// Files of events that may not be durable themselves.
     pub(super) carried: BTreeMap<EventId, Vec<u8>>,
+    /// The next ones.
+    pub(super) numbers: Numbers,
 }
 
 impl Ledger {
@@ -55,9 +58,11 @@ impl Ledger {
     pub(super) fn apply(&mut self, row: Row) {
         match row {
             Row::Event(record) => {
+                self.numbers.saw_event(record.id, record.first_job, u64::from(record.jobs));
                 self.events.insert(record.id, record);
             }
             Row::Job(record) => {
+                self.numbers.saw_job(record.id);
                 self.jobs.insert(record.id, record);
             }
             Row::Agent(record) => {

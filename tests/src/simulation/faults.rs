@@ -2,6 +2,7 @@
 
 use super::disk::Row;
 use super::host::Host;
+use super::master::LOW_MIB;
 use super::network::Side;
 use super::random::Random;
 use super::{Bug, Event, Outcome, START, World};
@@ -13,6 +14,7 @@ use sai_core::matrix::JobSpec;
 use sai_core::ordered::Map;
 use sai_core::plan::{self, Kept, Planned};
 use sai_core::rebuild;
+use sai_core::requests;
 
 /// Platforms that machines offer.
 const OFFERED: [&str; 3] = ["linux-debian-12/x86_64/gcc", "linux-debian-12/aarch64/gcc", "freebsd-14/x86_64/clang"];
@@ -206,9 +208,12 @@ impl World {
             0..=6 => self.cancel(),
             7..=12 => self.rebuild(),
             13 | 14 => {
-                let hold = self.master.held_until <= self.now;
-                self.master.held_until = if hold { Millis::MAX } else { 0 };
-                self.hub(Input::Hold(hold.then(|| "the disk is full".to_string())))
+                // Somebody fills the master's disk, or clears it.
+                let mib = self.random.pick(&[10, LOW_MIB - 1, LOW_MIB, 2 * LOW_MIB]).unwrap_or(LOW_MIB);
+                self.master.free = mib << 20;
+                let low = mib < LOW_MIB;
+                self.master.low_since = if low { self.master.low_since.or(Some(self.moment().steady)) } else { None };
+                Ok(())
             }
             15 | 16 => {
                 let aside = self.random.chance(400);
@@ -230,7 +235,8 @@ impl World {
         let event = self.master.latest.jobs.get(&job).map_or(0, |record| record.event);
         let whole = self.random.chance(200);
         let of_it = self.master.latest.jobs.values().filter(|record| record.event == event);
-        let jobs: Vec<JobId> = of_it.map(|record| record.id).filter(|id| whole || *id == job).collect();
+        let jobs: Vec<JobRecord> = of_it.filter(|record| whole || record.id == job).cloned().collect();
+        let Ok(jobs) = requests::to_cancel(&jobs) else { return Ok(()) };
         self.oracle.asked.extend(jobs.iter().copied());
         self.hub_for(
             Input::Cancel(jobs, "anna cancelled it".to_string()),
@@ -273,8 +279,12 @@ impl World {
     /// A token is revoked; perhaps another machine takes over the name.
     fn revoke(&mut self, host: usize) -> Outcome {
         let name = self.hosts[host].name.clone();
+        if requests::to_revoke(&name, self.master.latest.agents.get(&name), "inside").is_err() {
+            return Ok(());
+        }
         self.hub(Input::Revoke(name.clone()))?;
-        if self.random.chance(500) {
+        let free = requests::may_be_added(&name, self.master.latest.agents.get(&name), "inside").is_ok();
+        if free && self.random.chance(500) {
             for old in self.hosts.iter_mut().filter(|host| host.name == name) {
                 old.scrapped = true;
             }
@@ -366,7 +376,8 @@ impl World {
             }
         }
         self.master.slow = 20;
-        self.hub(Input::Hold(None))?;
+        (self.master.free, self.master.low_since) = (u64::MAX, None);
+        self.look_at_disk()?;
         for host in 0..self.hosts.len() {
             let name = self.hosts[host].name.clone();
             self.hosts[host].bad = None;

@@ -247,8 +247,10 @@ impl World {
         specs: Vec<sai_core::matrix::JobSpec>,
         mut rows: Vec<Row>,
     ) -> Outcome<EventId> {
-        let id = self.master.latest.events.keys().next_back().map_or(1, |last| last + 1);
-        let first_job = self.master.latest.jobs.keys().next_back().map_or(1, |last| last + 1);
+        let (id, first_job) = self.master.numbers.give(specs.len() as u64);
+        if self.master.latest.events.contains_key(&id) || self.master.latest.jobs.range(first_job..).next().is_some() {
+            return self.broken("numbers", format!("{id} is given to an event and {first_job} to a job, once more"));
+        }
         let repository = self.forges[index].name.clone();
         let event = EventRecord {
             id,

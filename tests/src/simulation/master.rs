@@ -11,12 +11,19 @@ use sai_core::hub::{self, Hub, Input, LinkId, Output, Terms};
 use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::ledger::AgentRecord;
 use sai_core::limits::Millis;
+use sai_core::numbers::Numbers;
 use sai_core::plan::Kept;
 use sai_core::restart::{self, Restart};
+use sai_core::space::{self, Space};
 use sai_core::turns::{self, Turns};
 use sai_core::watch;
 use sai_core::wire::{DataHeader, MasterMessage};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// MiB below which a master starts no job.
+pub(super) const LOW_MIB: u64 = 512;
+/// Milliseconds after which it has seen that its disk is full.
+const LOW_SEEN_MS: Millis = 5_000 + space::LOOK_MS;
 
 pub(super) enum Release {
     Send(LinkId, MasterMessage),
@@ -41,7 +48,6 @@ struct Cancel {
 }
 
 /// The machine the master runs on, and its process while there is one.
-#[derive(Default)]
 pub(super) struct Master {
     pub(super) boot: u64,
     pub(super) hub: Option<Hub>,
@@ -64,7 +70,39 @@ pub(super) struct Master {
     ticks_now: (Millis, u32),
     /// Virtual milliseconds a commit or flush takes at most.
     pub(super) slow: u64,
-    pub(super) held_until: Millis,
+    /// The numbers that its process gives.
+    pub(super) numbers: Numbers,
+    /// Bytes that are free on its disk, and since when those are too few.
+    pub(super) free: u64,
+    pub(super) low_since: Option<Millis>,
+    space: Space,
+}
+
+impl Default for Master {
+    fn default() -> Self {
+        Self {
+            boot: 0,
+            hub: None,
+            turns: Turns::default(),
+            at_disk: VecDeque::new(),
+            turn: 0,
+            rebuilt: BTreeMap::new(),
+            durable: Ledger::default(),
+            latest: Ledger::default(),
+            files: Files::default(),
+            store: Store::default(),
+            kept: KeptFiles::default(),
+            finished: BTreeSet::new(),
+            links: BTreeMap::new(),
+            tick: None,
+            ticks_now: (0, 0),
+            slow: 0,
+            numbers: Numbers::FIRST,
+            free: u64::MAX,
+            low_since: None,
+            space: Space::new(LOW_MIB, 0),
+        }
+    }
 }
 
 impl Master {
@@ -119,6 +157,10 @@ impl World {
                 }
                 Output::Agent(record) => self.row(&mut rows, Row::Agent(record)),
                 Output::Send(link, message) => {
+                    let low = self.master.low_since.is_some_and(|since| now.steady.saturating_sub(since) > LOW_SEEN_MS);
+                    if low && matches!(message, MasterMessage::Assign(_)) {
+                        return self.broken("room first", format!("a job is started on a full disk: {message:?}"));
+                    }
                     self.check_said(link, &message)?;
                     self.release_or_keep(&mut turn, link, message)?;
                 }
@@ -454,8 +496,16 @@ impl World {
         self.master.hub = Some(Hub::new(terms, self.policy.clone()));
         self.master.files.recover();
         self.write_files_again();
-        self.master.held_until = 0;
         let mut ledger = self.master.durable.unfinished();
+        self.master.numbers = self.master.durable.numbers;
+        if self.bug == Some(Bug::NumbersOfTheLiving) {
+            self.master.numbers = Numbers::FIRST;
+            ledger.jobs.iter().for_each(|job| self.master.numbers.saw_job(job.id));
+            let seen = ledger.events.iter().map(|event| (event.id, event.first_job, u64::from(event.jobs)));
+            seen.for_each(|(event, first, jobs)| self.master.numbers.saw_event(event, first, jobs));
+        }
+        self.master.space = Space::new(LOW_MIB, 0);
+        self.look_at_disk()?;
         if self.bug == Some(Bug::UnitsForgotten) {
             ledger.agents.iter_mut().for_each(|record| record.grants = None);
         }
@@ -489,6 +539,29 @@ impl World {
             }
         }
         self.start_watches()
+    }
+
+    /// As each second, the master looks how much is free.
+    pub(super) fn look_at_disk(&mut self) -> Outcome {
+        let mut inputs = VecDeque::from([space::Input::Tick]);
+        while let Some(input) = inputs.pop_front() {
+            let mut said = Vec::new();
+            self.master.space.handle(self.now, input, &mut said);
+            for output in said {
+                match output {
+                    space::Output::Look if self.bug == Some(Bug::DiskUnseen) => {}
+                    space::Output::Look => {
+                        inputs.push_back(space::Input::Looked { free: self.master.free, stalled: false });
+                    }
+                    space::Output::Low(free) => {
+                        self.summary.low_disks += 1;
+                        self.hub(Input::Hold(Some(format!("{free} MiB are free"))))?;
+                    }
+                    space::Output::Enough => self.hub(Input::Hold(None))?,
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What a starting master finds of an event's plan: hardly ever it is damaged, and then for good.

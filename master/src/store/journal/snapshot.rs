@@ -5,7 +5,8 @@
 use super::survey::{self, Survey};
 use super::{Line, Role, encode, path, read};
 use crate::store::files::sync_directory;
-use crate::store::keys::{Effect, Numbers, effect};
+use crate::store::keys::{Effect, effect};
+use sai_core::numbers::Numbers;
 use sai_core::ordered::Map;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind, Write as _};

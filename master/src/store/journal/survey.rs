@@ -1,8 +1,8 @@
 //! Files of the journal → what of them is as it was written: which lines, whether all, and where the last whole group ends.
 
 use super::{Role, path, read, recognise};
-use crate::store::keys::Numbers;
 use miniserde::{Deserialize, Serialize, json};
+use sai_core::numbers::Numbers;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
