@@ -5,7 +5,7 @@
 
 use crate::agents::{NoToken, Tokens};
 use crate::http::{FAILED_HEADER, Request, Response};
-use crate::page::library::Archive;
+use crate::page::archive::Archive;
 use crate::page::whole::Whole;
 use crate::store::Reader;
 use sai_core::job::{JobKey, JobState};

@@ -13,20 +13,26 @@ mod keys;
 mod ledger;
 mod lengths;
 mod lost;
+mod packed;
+mod paths;
 mod recover;
+mod report;
 mod retention;
+mod settling;
 mod transfer;
 mod unknown;
 mod writer;
 
-pub use files::{Files, LogReader, QUEUE_BYTES, Report, Reporter};
+pub use files::{Files, QUEUE_BYTES};
+pub use packed::LogReader;
+pub use report::{Report, Reporter};
 pub use retention::{GcReport, gc};
 pub use transfer::{Exported, export, import};
 
-use files::Paths;
 use keys::Kind;
 use ledger::Ledger;
 use lost::Lost;
+use paths::{Paths, is_full, make_directory, sync_directory};
 use rustix::io::Errno;
 use sai_agent::clock;
 use sai_core::job::{EventId, JobId, JobKey};
@@ -135,7 +141,7 @@ impl StoreError {
 
     /// The same where there may just be no room.
     fn disk(path: &Path, what: &'static str, error: &io::Error) -> Self {
-        if index::is_full(error) { Self::Full } else { Self::file(path, what, error) }
+        if is_full(error) { Self::Full } else { Self::file(path, what, error) }
     }
 }
 
@@ -346,7 +352,7 @@ impl Store {
         }
         let ledger = Ledger::open(state, &mut lost, &mut told)?;
         let paths = Paths { state: state.to_path_buf() };
-        carried::settle(&paths, &ledger)?;
+        settling::settle(&paths, &ledger)?;
         let mut restored = restore(&ledger)?;
         let mut lives = |key: JobKey| {
             let job = ledger.index.record::<JobRecord>(Kind::Job, key.job);
@@ -520,7 +526,7 @@ fn settle(inner: &Inner, lull: &mut Lull, input: lull::Input, broken: &mut Optio
 fn settle_files(inner: &Inner, events: &[EventId]) -> Result<(), StoreError> {
     let paths = inner.files.paths();
     // What the disk does not take is carried on: the next start writes it again from the journal.
-    if carried::sync(paths, events).is_err() {
+    if settling::sync(paths, events).is_err() {
         return Ok(());
     }
     match inner.ledger.commit(&inner.ledger.staged_durable(events), &mut || false) {
@@ -560,7 +566,7 @@ fn write_group(inner: &Inner, group: &[Commit]) -> Result<(), StoreError> {
 /// Locks the state directory for this process.
 fn lock(state: &Path) -> Result<File, StoreError> {
     let failed = |what, path: &Path, error: &io::Error| StoreError::file(path, what, error);
-    files::make_directory(state).map_err(|error| failed("make", state, &error))?;
+    make_directory(state).map_err(|error| failed("make", state, &error))?;
     let path = state.join("lock");
     let mut file = OpenOptions::new()
         .read(true)
@@ -647,7 +653,7 @@ fn write_format(state: &Path) -> Result<(), StoreError> {
         writeln!(file, "{FORMAT}")?;
         file.sync_all()?;
         fs::rename(&temporary, &path)?;
-        files::sync_directory(state)
+        sync_directory(state)
     };
     write().map_err(|error| StoreError::disk(&path, "write", &error))
 }

@@ -14,7 +14,7 @@ const IMPORTERS: &[(&str, &[&str])] = &[
     ("sled", &["master/src/store/index"]),
     ("tiny_http", &["master/src/http"]),
     ("httparse", &["agent/src/needs/fetch", "buddy/src/power", "master/src/front/head"]),
-    ("lz4_flex", &["master/src/store/files"]),
+    ("lz4_flex", &["master/src/store/packed"]),
     ("vte", &["master/src/page/ansi"]),
     ("regex_lite", &["core/src/pattern"]),
     ("regex_automata", &["master/src/page/search"]),

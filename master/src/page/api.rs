@@ -4,7 +4,8 @@
 //! none is renamed or removed within `v1`.
 
 use super::audit::AuditView;
-use super::cases::{Cases, case_word};
+use super::cases::case_word;
+use super::test_cases::Cases;
 use super::units::moment;
 use super::views::{AgentView, EventView, JobView, job_took, source_word};
 use crate::live::LiveRepository;

@@ -1,8 +1,8 @@
 //! Address of an attempt's log or file → its bytes, and what keeps a browser from trusting them.
 
+use super::archive::StoredLog;
 use super::cases;
 use super::console::Console;
-use super::library::StoredLog;
 use super::log::RawText;
 use super::made::{self, Made, Maker};
 use super::route::field;

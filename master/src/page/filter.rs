@@ -2,7 +2,7 @@
 
 use super::html::{Html, path_part};
 use super::route::field;
-use super::views::{EventView, Standing, reference_name};
+use super::standing::{Standing, reference_name};
 use sai_core::job::EventId;
 use sai_core::ledger::{EventRecord, JobRecord};
 
@@ -124,12 +124,12 @@ impl Filter {
             && self.text.as_deref().is_none_or(all)
     }
 
-    /// Whether one of an event's jobs is meant. With a configuration or a platform, a state is that job's; else it is the
-    /// whole event's.
-    pub fn takes_jobs(&self, view: &EventView, jobs: &[JobRecord]) -> bool {
+    /// Whether one of the jobs of an event that stands so is meant. With a configuration or a platform, a state is that job's;
+    /// else it is the whole event's.
+    pub fn takes_jobs(&self, standing: Standing, jobs: &[JobRecord]) -> bool {
         let state = self.state.as_deref();
         if self.configuration.is_none() && self.platform.is_none() {
-            return state.is_none_or(|wanted| view.standing().word() == wanted);
+            return state.is_none_or(|wanted| standing.word() == wanted);
         }
         jobs.iter().any(|job| {
             self.configuration.as_ref().is_none_or(|wanted| job.configuration == *wanted)
@@ -180,6 +180,7 @@ impl Filter {
 
 #[cfg(test)]
 mod tests {
+    use super::super::views::EventView;
     use super::super::views::tests::{event, job};
     use super::*;
     use crate::live::Live;
@@ -233,7 +234,7 @@ mod tests {
             ("configuration=default&state=failed", false),
             ("configuration=debug&state=failed&platform=linux/a", true),
         ] {
-            assert_eq!(filter(query).takes_jobs(&view, &jobs), takes, "{query}");
+            assert_eq!(filter(query).takes_jobs(view.standing(), &jobs), takes, "{query}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Archive and live state → views: everything the pages, the API and the viewers read goes through here.
 
-use super::cases::{self, Cases, RememberedCases};
+use super::archive::Archive;
 use super::filter::Filter;
 use super::first_error::{Finder, FirstError, Remembered};
 use super::history::{self, HistoryView, Run};
@@ -10,19 +10,18 @@ use super::narrow::Narrow;
 use super::route::Action;
 use super::search::SEARCHED_BYTES;
 use super::sums::{SUMMED_JOBS, Sums};
+use super::test_cases::{self, Cases, RememberedCases};
 use super::views::{AgentView, AgentsView, EventView, EventsView, JobView, Past, Visitor, reference_name};
 use super::whole::Whole;
 use crate::live::{Changes, Live};
 use crate::rooms::Rooms;
 use crate::sessions::Sessions;
-use crate::store::Reader;
 use sai_core::job::{EventId, JobId, JobKey, JobState, Outcome};
-use sai_core::ledger::{ActionRecord, AgentRecord, EventRecord, JobRecord, UserRecord};
+use sai_core::ledger::{EventRecord, JobRecord};
 use sai_core::ordered::{Map, Set};
 use sai_core::platform;
 use sai_core::record::Artifact;
 use sai_core::requests::coming_attempt;
-use std::fs::File;
 use std::io::{self, Read};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -50,42 +49,6 @@ const COMPARED: usize = 200;
 
 /// What people did lately, on the page of agents.
 const ACTIONS: usize = 20;
-
-/// A stored log, opened.
-pub struct StoredLog {
-    /// Reads it from its first byte; of a log that still grows, later reads give what came in the meantime.
-    pub reader: Box<dyn Read + Send>,
-    /// Its bytes when it was opened.
-    pub length: u64,
-}
-
-/// What is kept: records, logs and artifacts. The store's reader is one.
-pub trait Archive: Send + Sync {
-    /// Events, newest first, older than `before` if given.
-    fn events(&self, before: Option<EventId>, repository: Option<&str>, limit: usize) -> Vec<EventRecord>;
-    /// One event.
-    fn event(&self, id: EventId) -> Option<EventRecord>;
-    /// An event's jobs, in matrix order.
-    fn jobs(&self, event: EventId) -> Vec<JobRecord>;
-    /// One job.
-    fn job(&self, id: JobId) -> Option<JobRecord>;
-    /// Agents that may join, and those that may no more.
-    fn agents(&self) -> Vec<AgentRecord>;
-    /// People who may act.
-    fn users(&self) -> Vec<UserRecord>;
-    /// What people did, newest first, of numbers below `before`.
-    fn actions(&self, before: Option<u64>, limit: usize) -> Vec<ActionRecord>;
-    /// The log of an attempt.
-    ///
-    /// # Errors
-    /// There is none, or it cannot be opened.
-    fn log(&self, key: JobKey) -> io::Result<StoredLog>;
-    /// A file of an attempt, by its stream number.
-    ///
-    /// # Errors
-    /// There is none, or it cannot be opened.
-    fn artifact(&self, key: JobKey, stream: u16) -> io::Result<File>;
-}
 
 /// Does what people ask for; the second argument is who asks. Gives a sentence, or why it cannot be done.
 pub type Act = Box<dyn Fn(Action, String) -> Result<String, String> + Send + Sync>;
@@ -161,7 +124,7 @@ impl Library {
             if filter.is_of_jobs() {
                 read = listed.event.jobs;
                 let summed = listed.sum.is_some().then(|| self.archive.jobs(listed.event.id));
-                if !filter.takes_jobs(&listed, summed.as_ref().unwrap_or(&listed.jobs)) {
+                if !filter.takes_jobs(listed.standing(), summed.as_ref().unwrap_or(&listed.jobs)) {
                     return (read, false);
                 }
             }
@@ -317,7 +280,7 @@ impl Library {
         let open = |artifact: &Artifact| -> io::Result<Box<dyn Read>> {
             Ok(Box::new(Whole::new(self.archive.artifact(key, artifact.stream)?, artifact)?))
         };
-        self.known_cases.get(key, length, || cases::read(view.artifacts(), open, || Ok(log?.reader)))
+        self.known_cases.get(key, length, || test_cases::read(view.artifacts(), open, || Ok(log?.reader)))
     }
 
     /// The same of the jobs before: of the same configuration, platform and branch, newest first, as many as can be read
@@ -426,44 +389,5 @@ impl Library {
         agents.extend(away);
         let actions = if with_actions { self.archive.actions(None, ACTIONS) } else { Vec::new() };
         AgentsView { agents, repositories, actions }
-    }
-}
-
-impl Archive for Reader {
-    fn events(&self, before: Option<EventId>, repository: Option<&str>, limit: usize) -> Vec<EventRecord> {
-        self.events(before, repository, limit)
-    }
-
-    fn event(&self, id: EventId) -> Option<EventRecord> {
-        self.event(id)
-    }
-
-    fn jobs(&self, event: EventId) -> Vec<JobRecord> {
-        self.jobs(event)
-    }
-
-    fn job(&self, id: JobId) -> Option<JobRecord> {
-        self.job(id)
-    }
-
-    fn agents(&self) -> Vec<AgentRecord> {
-        self.agents()
-    }
-
-    fn users(&self) -> Vec<UserRecord> {
-        self.users()
-    }
-
-    fn actions(&self, before: Option<u64>, limit: usize) -> Vec<ActionRecord> {
-        self.actions(before, limit)
-    }
-
-    fn log(&self, key: JobKey) -> io::Result<StoredLog> {
-        let log = self.log(key)?;
-        Ok(StoredLog { length: log.length(), reader: Box::new(log) })
-    }
-
-    fn artifact(&self, key: JobKey, stream: u16) -> io::Result<File> {
-        self.artifact(key, stream)
     }
 }

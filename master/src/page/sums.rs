@@ -3,8 +3,8 @@
 //! Reading ten thousand records takes longer than a page may, so what was read is kept: of an event under way a few bytes
 //! for each job, which are read anew job by job as they change, and of one that has ended its sum alone.
 
-use super::library::Archive;
-use super::views::STATES;
+use super::archive::Archive;
+use super::standing::STATES;
 use crate::live::Changes;
 use sai_core::job::{JobId, JobState};
 use sai_core::ledger::{EventRecord, JobRecord};

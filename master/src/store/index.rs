@@ -13,6 +13,7 @@ use super::StoreError;
 use super::keys::{
     Kind, NAMES, NUMBERS, bytes_of_numbers, index, number, numbers, parse, part_key, part_values, repository_hash,
 };
+use super::paths::is_full;
 use miniserde::Deserialize;
 use sai_core::job::JobId;
 use sai_core::ledger::EventRecord;
@@ -109,11 +110,6 @@ fn trouble(error: &sled::Error) -> Trouble {
         sled::Error::Io(error) if is_full(error) => Trouble::Full,
         error => Trouble::Other(StoreError::Ledger(error.to_string())),
     }
-}
-
-/// Whether an error means that there is no room, for everybody or for this user.
-pub(super) fn is_full(error: &std::io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 /// What was found where an index should be.

@@ -9,8 +9,7 @@
 pub(super) mod snapshot;
 pub(super) mod survey;
 
-use super::files::{make_directory, sync_directory};
-use super::index::is_full;
+use super::paths::{is_full, make_directory, sync_directory};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read as _};
 use std::ops::Range;

@@ -3,11 +3,11 @@
 //! A group is durable when the journal has it; then the index takes it in, so that who is told of it can read it. The
 //! index may fail where the journal does not (sled needs more room): then it is behind until there is room, and no more.
 
-use super::files::free_bytes;
-use super::index::{Filling, Index, Trouble, Writes, is_full};
+use super::index::{Filling, Index, Trouble, Writes};
 use super::journal::{self, Journal, SEGMENT_BYTES, snapshot};
 use super::keys::{self, Kind, RECORDS, parse};
 use super::lost::Lost;
+use super::paths::{free_bytes, is_full};
 use super::recover::recover;
 use super::{Change, StoreError, carried, unknown};
 use miniserde::Deserialize;

@@ -6,8 +6,7 @@
 //! changes no size, so that making it durable costs the disk one write and its journal none. Entries of several
 //! flushes become durable together.
 
-use super::files::sync_directory;
-use super::index::is_full;
+use super::paths::{is_full, sync_directory};
 use sai_core::job::JobKey;
 use sai_core::ordered::Map;
 use std::fs::{self, File, OpenOptions};

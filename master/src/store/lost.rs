@@ -4,7 +4,7 @@
 //! one directory, named by that second, under the path it had; its `README` says why.
 
 use super::StoreError;
-use super::files::{make_directory, sync_directory};
+use super::paths::{make_directory, sync_directory};
 use sai_core::numbers::Numbers;
 use sai_core::retention::{Age, Evidence};
 use std::fs::{self, OpenOptions};

@@ -4,12 +4,12 @@
 //! whole; then come the journal's lines after that. Lines that are missing there are lost, and said by their numbers. Were
 //! files of the journal damaged, a new snapshot is made at once and they are moved away, so that damage is met, and said, once.
 
-use super::files::sync_directory;
 use super::index::{Filling, Index, Mark, Opened, Trouble};
 use super::journal::survey::{self, Survey, list, missing, words};
 use super::journal::{self, Journal, Role, snapshot};
 use super::keys::{self, Kind, RECORDS};
 use super::lost::{self, Lost};
+use super::paths::sync_directory;
 use super::{StoreError, write_format};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use sai_core::numbers::Numbers;

@@ -1,9 +1,10 @@
 //! Policy → deleted events and unlinked files: the core decides, this carries it out, a bounded piece at a time.
 
-use super::files::{Files, Found};
+use super::files::Files;
 use super::keys::Kind;
 use super::ledger::Ledger;
 use super::lost::{self, Lost};
+use super::paths::Found;
 use super::{Change, Store, StoreError};
 use sai_agent::clock;
 use sai_core::job::{EventId, JobKey};

@@ -6,9 +6,10 @@
 
 mod beside;
 
-use super::files::{FLOOR_BYTES, Paths, Report, Reporter, free_bytes};
-use super::index::is_full;
+use super::ledger::RESERVE_BYTES;
 use super::lengths::Lengths;
+use super::paths::{Paths, free_bytes, is_full};
+use super::report::{Report, Reporter};
 use sai_agent::clock::steady;
 use sai_core::flushes::{Flushes, Input, Name, Output};
 use sai_core::job::JobKey;
@@ -33,6 +34,9 @@ const OPERATION_BYTES: u64 = 64;
 const LOOK_BYTES: u64 = 1 << 20;
 /// How long to wait for room before trying again.
 const RETRY: Duration = Duration::from_millis(200);
+/// Bytes of free space below which streams wait, so that records can still be written: the ledger's reserve twice.
+const FLOOR_BYTES: u64 = 2 * RESERVE_BYTES;
+
 /// What is asked of the writer.
 pub(super) enum Operation {
     Append { key: JobKey, stream: u16, offset: u64, bytes: Vec<u8> },

@@ -3,7 +3,7 @@
 use sai_core::job::{EventId, JobId, JobKey, JobState};
 use sai_core::ledger::{ActionRecord, AgentRecord, EventRecord, JobRecord, Source, UserRecord};
 use sai_core::record::{Record, encode};
-use sai_master::page::library::{Archive, StoredLog};
+use sai_master::page::archive::{Archive, StoredLog};
 use sai_master::sessions::digest_hex;
 use std::collections::BTreeMap;
 use std::fs::File;

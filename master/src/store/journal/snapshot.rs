@@ -4,8 +4,8 @@
 
 use super::survey::{self, Survey};
 use super::{Line, Role, encode, path, read};
-use crate::store::files::sync_directory;
 use crate::store::keys::{Effect, effect};
+use crate::store::paths::sync_directory;
 use sai_core::numbers::Numbers;
 use sai_core::ordered::Map;
 use std::fs::{self, File, OpenOptions};

@@ -1,8 +1,7 @@
 //! Tasks → flushed, digested, packed and removed files: what the threads beside the writer do.
 
 use super::{Outcome, RETRY, Shared, Task};
-use crate::store::files::Paths;
-use crate::store::index::is_full;
+use crate::store::paths::{Paths, is_full};
 use sai_agent::digest::Sha256;
 use sai_core::job::JobKey;
 use std::fs::File;
