@@ -18,6 +18,7 @@ use sai_core::bench;
 use sai_core::json::FILE_MAX;
 use sai_core::limits::BOARDS;
 use sai_core::units::OfferedBoard;
+use sai_core::wire::Assignment;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -43,6 +44,19 @@ pub struct Bench {
     pub boards: Vec<bench::Board>,
     /// What is offered of them.
     pub offered: Vec<OfferedBoard>,
+}
+
+/// What is needed to try a board.
+#[derive(Debug)]
+pub struct Work {
+    /// Where the boards of this machine are described; none where they are not any more.
+    pub place: Option<Place>,
+    /// What is assigned.
+    pub assignment: Assignment,
+    /// Where the files of needs are.
+    pub files: PathBuf,
+    /// When the attempt began, [`trial::now_ns`].
+    pub began_ns: u64,
 }
 
 impl Bench {

@@ -16,7 +16,7 @@ mod room;
 mod sweeping;
 
 use crate::artifacts::Collector;
-use crate::boards::trial;
+use crate::boards::{Work, trial};
 use crate::clean_start::close_others;
 use crate::executor::{Ended, Executor, Isolated, Pipe, Running, Step, Workspace, environment, isolate};
 use crate::git::{Stop, timespec};
@@ -470,7 +470,7 @@ impl Supervisor {
     }
 
     fn try_board(&mut self) {
-        let work = trial::Work {
+        let work = Work {
             place: self.options.boards.clone(),
             assignment: self.assignment.clone(),
             files: self.workspace.needs.clone(),

@@ -3,7 +3,7 @@
 mod desk;
 
 use desk::{Desk, GCC, assigned, job, key, of, verdict};
-use sai_core::job::{JobId, JobState, Outcome};
+use sai_core::job::{Blame, JobId, JobState, Outcome};
 use sai_core::ledger::JobRecord;
 use sai_core::scheduler::{Greeting, Input, Output};
 use sai_core::units::{GivenBoard, OfferedBoard, WantedBoard};
@@ -234,6 +234,25 @@ fn a_board_in_local_use_is_busy_and_by_whom() {
     desk.queue(vec![wants(1, "alpha", "uno", &[])]);
     assert!(desk.waiting(1).contains("a/b (busy: ann, sai-buddy); place 1 by priority"), "{}", desk.waiting(1));
     assert_eq!(assigned(&desk.free("a", "b", 0)), [("a", key(1, 1))]);
+}
+
+#[test]
+fn a_board_that_somebody_at_the_machine_took_first_counts_against_nobody() {
+    let mut desk = Desk::new();
+    desk.bench("a", 1, &[offered("b", "uno", &[])], &[]);
+    desk.queue(vec![wants(1, "alpha", "uno", &[])]);
+    desk.free("a", "b", 0);
+    // As often as would take the board away from that repository.
+    for attempt in 1..=3 {
+        assert_eq!(desk.record(1).attempt, attempt, "{}", desk.waiting(1));
+        let grant = desk.given(1).expect("a board").grant;
+        desk.give(Input::Broken(key(1, attempt), Blame::of(Some("nobody")), "ann writes to it".to_string()));
+        assert_eq!(desk.paused("a"), "");
+        desk.free("a", "b", grant);
+        desk.pass(60_000);
+    }
+    desk.queue(vec![wants(2, "alpha", "uno", &[])]);
+    assert_eq!(desk.record(2).attempt, 1, "{}", desk.waiting(2));
 }
 
 #[test]

@@ -37,26 +37,12 @@ pub mod watch {
 
 /// What is done at one.
 pub mod trial {
-    use crate::boards::{BUILD, Place};
+    use crate::boards::{BUILD, Work};
     use crate::git::Stop;
     use crate::mirror::Trouble;
     use sai_core::job::Verdict;
     use sai_core::wire::Assignment;
     use std::io;
-    use std::path::PathBuf;
-
-    /// What is needed to try a board.
-    #[derive(Debug)]
-    pub struct Work {
-        /// See the real one.
-        pub place: Option<Place>,
-        /// See the real one.
-        pub assignment: Assignment,
-        /// See the real one.
-        pub files: PathBuf,
-        /// See the real one.
-        pub began_ns: u64,
-    }
 
     impl Work {
         /// Refuses.

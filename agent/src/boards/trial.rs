@@ -1,7 +1,7 @@
 //! An assignment at a board and the images that its build made → the board flashed and judged, all that happens there as records of the
 //! attempt's log, and its verdict.
 
-use crate::boards::{Bench, Place};
+use crate::boards::{Bench, Place, Work};
 use crate::git::Stop;
 use crate::mirror::Trouble;
 use sai_buddy::delivering::Image;
@@ -23,26 +23,13 @@ use sai_core::trying::{Found, Written, fits};
 use sai_core::wire::{Assignment, AtBoard};
 use std::io;
 use std::os::fd::AsFd as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Index of the step that flashes.
 const FLASH: u32 = IMAGES + 1;
 
 /// Bytes of an edge in a log.
 const EDGE_BYTES: u64 = 17;
-
-/// What is needed to try a board.
-#[derive(Debug)]
-pub struct Work {
-    /// Where the boards of this machine are described; none where they are not any more.
-    pub place: Option<Place>,
-    /// What is assigned.
-    pub assignment: Assignment,
-    /// Where the files of needs are.
-    pub files: PathBuf,
-    /// When the attempt began, [`now_ns`].
-    pub began_ns: u64,
-}
 
 /// Nanoseconds of the clock that everything at a board is stamped by, CLOCK_MONOTONIC.
 pub fn now_ns() -> u64 {

@@ -1,7 +1,7 @@
 //! Blocking work (checkout, artifacts, waiting for children) → messages to the poll loop.
 
 use crate::artifacts::{Collector, Found};
-use crate::boards::trial;
+use crate::boards::Work;
 use crate::checkout::check_out;
 use crate::executor::{Executor, Workspace, check_environment};
 use crate::git::{Stop, Watch};
@@ -167,7 +167,7 @@ pub(super) fn collect(mut collector: Box<Collector>, last: bool, teller: &Teller
 }
 
 /// Flashes and tests a board.
-pub(super) fn try_board(work: trial::Work, teller: &Teller) {
+pub(super) fn try_board(work: Work, teller: &Teller) {
     let mut log = |records| {
         // With a full disk this waits, as what runs there cannot: its owner tells what it could not keep meanwhile.
         teller.events.send(Event::Board(records)).map_err(|_| io::ErrorKind::BrokenPipe)?;
