@@ -66,7 +66,8 @@ impl Peer {
         let link =
             smol::block_on(dialer.map_err(|error| error.to_string())?.dial()).map_err(|error| error.to_string())?;
         if let Some(driver) = link.driver {
-            smol::spawn(driver).detach();
+            // Each on a thread of its own: what one of them does all the time keeps no other one's greeting waiting.
+            std::thread::spawn(move || smol::block_on(driver));
         }
         Ok(Self { sender: link.sender, receiver: link.receiver })
     }

@@ -545,7 +545,7 @@ fn programs_of_tests() -> Vec<(String, &'static str)> {
     }
     let package = |name: &str| match name.strip_prefix("/bin/").unwrap_or(name) {
         "apt-config" | "bash" | "sh" | "grep" | "cat" | "chmod" | "chown" | "chroot" | "cmp" | "cp" | "dd" | "du"
-        | "find" | "id" | "mkdir" | "mkfifo" | "od" | "rm" | "seq" | "sha256sum" | "sleep" | "sync" | "tar"
+        | "find" | "id" | "md5sum" | "mkdir" | "mkfifo" | "od" | "rm" | "seq" | "sha256sum" | "sleep" | "sync" | "tar"
         | "timeout" | "true" | "date" | "useradd" | "xargs" => "",
         "chromedriver" => "chromium-driver",
         "curl" => "curl",
@@ -576,6 +576,7 @@ fn programs_of_tests() -> Vec<(String, &'static str)> {
         "ssh-keygen" | "ssh" => "openssh-client",
         "sshd" => "openssh-server",
         "systemd-analyze" => "systemd",
+        "udevadm" => "udev",
         "unshare" | "flock" | "nsenter" | "setpriv" | "setsid" | "mount" | "umount" => "util-linux",
         "/sbin/mkfs.ext4" => "e2fsprogs",
         other => panic!("of which Debian package is {other}, which a test starts?"),
@@ -960,7 +961,7 @@ fn options_of_help_are_taken_and_others_refused() {
                 vec!["try", &config, "--slots", "1", "--state", &state, "--stay", "--images", "/", "--artifacts", "a"],
             ],
         ),
-        ("sai-master", "matrix", vec![vec!["matrix", &saifile, "--ref", "main"]]),
+        ("sai-master", "matrix", vec![vec!["matrix", &saifile, "--ref", "main", "--changed", "README.md"]]),
         ("sai-agent", "", vec![vec!["--config", &config, "--state", &state], vec!["--version"], vec!["--help"]]),
         (
             "sai-agent",
