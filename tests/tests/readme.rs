@@ -545,8 +545,8 @@ fn programs_of_tests() -> Vec<(String, &'static str)> {
     }
     let package = |name: &str| match name.strip_prefix("/bin/").unwrap_or(name) {
         "apt-config" | "bash" | "sh" | "grep" | "cat" | "chmod" | "chown" | "chroot" | "cmp" | "cp" | "dd" | "du"
-        | "find" | "id" | "md5sum" | "mkdir" | "mkfifo" | "od" | "rm" | "seq" | "sha256sum" | "sleep" | "sync" | "tar"
-        | "timeout" | "true" | "date" | "useradd" | "xargs" => "",
+        | "find" | "id" | "md5sum" | "mkdir" | "mkfifo" | "od" | "rm" | "seq" | "sha256sum" | "sleep" | "sync"
+        | "tar" | "timeout" | "true" | "date" | "useradd" | "xargs" => "",
         "chromedriver" => "chromium-driver",
         "curl" => "curl",
         "gcc" => "gcc",
