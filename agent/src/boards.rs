@@ -15,12 +15,9 @@ pub use self::absent::{hosted, trial, watch};
 
 use miniserde::{Deserialize, Serialize};
 use sai_core::bench;
-use sai_core::json::FILE_MAX;
 use sai_core::limits::BOARDS;
 use sai_core::units::OfferedBoard;
 use sai_core::wire::Assignment;
-use std::fs::File;
-use std::io::Read as _;
 use std::path::PathBuf;
 
 /// How to build an agent that has boards.
@@ -65,15 +62,8 @@ impl Bench {
     /// # Errors
     /// All that is wrong with it, a line each; or that this agent was built without boards.
     pub fn read(place: &Place) -> Result<Self, String> {
-        if !cfg!(feature = "boards") {
-            return Err(format!("this sai-agent was built without boards; build it with {BUILD}"));
-        }
         let name = &place.file;
-        let unreadable = |error: std::io::Error| format!("{name} cannot be read: {error}");
-        let mut bytes = Vec::new();
-        let file = File::open(PathBuf::from(name)).map_err(unreadable)?;
-        file.take(FILE_MAX as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-        let bench = bench::read(name, &bytes).map_err(|errors| errors.join("\n"))?;
+        let bench = hosted::described(name.as_ref())?;
         let offered = bench.offered();
         if offered.len() > BOARDS {
             return Err(format!("{name}: expected at most {BOARDS} boards, found {}", offered.len()));

@@ -7,6 +7,7 @@
 pub mod calls;
 pub mod console;
 pub mod delivering;
+pub mod describing;
 pub mod desk;
 pub mod flash;
 pub mod flashing;

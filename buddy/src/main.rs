@@ -16,16 +16,13 @@ mod percent;
 mod test;
 
 use self::help::{HELP, USAGE};
-use sai_buddy::listing;
 use sai_buddy::ports::Places;
 use sai_buddy::telling::tell;
 use sai_buddy::visit::{Begins, Whose};
-use sai_core::bench::{self, Bench};
-use sai_core::json::FILE_MAX;
+use sai_buddy::{describing, listing};
+use sai_core::bench::Bench;
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{self, Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 /// An exit status, and what is said with it.
@@ -98,16 +95,7 @@ fn run(mut words: Vec<OsString>) -> Result<u8, Failure> {
 
 /// The bench that a file describes.
 fn read(file: &OsString) -> Result<Bench, Failure> {
-    let name = file.to_string_lossy();
-    let bytes = contents(&PathBuf::from(file)).map_err(|error| (1, format!("{name}: {error}")))?;
-    bench::read(&name, &bytes).map_err(|errors| (1, errors.join("\n  ")))
-}
-
-/// What is in a file, and no more of it than is needed to tell that it is too large.
-fn contents(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(FILE_MAX as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    describing::read(file).map_err(|errors| (1, errors.join("\n  ")))
 }
 
 /// Prints what was asked for. A reader that has gone wanted no more of it.

@@ -32,7 +32,7 @@ const CASE: u8 = LATER + 6;
 const TICK: u8 = LATER + 7;
 
 /// Bytes of an edge.
-const EDGE_BYTES: usize = 16;
+pub const EDGE_BYTES: usize = 16;
 /// Most edges of one record.
 pub const EDGES_MAX: usize = RECORD_BYTES / EDGE_BYTES;
 /// Most bytes that one `Sent` holds; of more, several are made. Each may take six letters in JSON.

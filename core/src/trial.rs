@@ -3,6 +3,7 @@
 use crate::bench;
 use crate::json::{self, Value, shown};
 use crate::limits::Millis;
+use crate::ordered::Map;
 use crate::pattern::{self, Pattern};
 use crate::platform;
 use crate::results::{FORMATS, Format};
@@ -96,6 +97,11 @@ pub enum Step {
 /// What `${…}` may stand for besides what a step has captured: what is known of the image wherever a log is judged, and
 /// nothing that is secret, since a pattern is shown in logs and on pages.
 pub const VALUES: [&str; 5] = ["SAI_PROJECT", "SAI_REF", "SAI_COMMIT", "SAI_PLATFORM", "SAI_CONFIGURATION"];
+
+/// What those names stand for, in their order: the repository, ref and revision, and the platform and configuration of the build.
+pub fn values(of: [&str; 5]) -> Map<String, String> {
+    Map::from_iter(VALUES.iter().zip(of).map(|(name, value)| (name.to_string(), value.to_string())))
+}
 
 /// The keys of a `board`.
 pub const KEYS: [&str; 14] = [

@@ -12,7 +12,6 @@ use sai_core::escape;
 use sai_core::job::{JobKey, Verdict};
 use sai_core::judge::{Input, Judge, Output};
 use sai_core::ledger::{EventRecord, JobRecord};
-use sai_core::ordered::Map;
 use sai_core::record::{Decoder, Item};
 use sai_core::repo_spec;
 use sai_core::trial::{self, Trial};
@@ -54,14 +53,8 @@ pub fn judge(
     let channels = made::channels(Box::new(log()?)).map_err(|error| error.to_string())?;
     let first = channels.iter().find_map(|(_, name)| name.strip_prefix(SERIAL));
     let first = first.ok_or_else(|| format!("the log of attempt {key} has no console of a board"))?;
-    let values = [
-        ("SAI_PROJECT", &event.repository),
-        ("SAI_REF", &event.reference),
-        ("SAI_COMMIT", &event.revision),
-        ("SAI_PLATFORM", &record.platform),
-        ("SAI_CONFIGURATION", &configuration),
-    ];
-    let values = Map::from_iter(values.map(|(name, value)| (name.to_string(), value.clone())));
+    let EventRecord { repository, reference, revision, .. } = &event;
+    let values = trial::values([repository, reference, revision, &record.platform, &configuration]);
     let judge = Judge::new(trial, first, values).map_err(|expected| format!("identity: expected {expected}"))?;
     let mut hearing = Hearing::new(judge, channels);
     let broken = hearing.read(log()?).map_err(|error| format!("the log of attempt {key} cannot be read: {error}"))?;

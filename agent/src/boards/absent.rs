@@ -2,13 +2,23 @@
 
 /// Owners and the guard.
 pub mod hosted {
-    use std::ffi::OsString;
+    use crate::boards::BUILD;
+    use sai_core::bench::Bench;
+    use std::ffi::{OsStr, OsString};
     use std::path::PathBuf;
     use std::process::ExitCode;
 
     /// Nowhere.
     pub fn directory() -> PathBuf {
         PathBuf::new()
+    }
+
+    /// None.
+    ///
+    /// # Errors
+    /// Always: what to build.
+    pub fn described(_: &OsStr) -> Result<Bench, String> {
+        Err(format!("this sai-agent was built without boards; build it with {BUILD}"))
     }
 
     /// None of ours.

@@ -6,12 +6,9 @@
 use sai_buddy::going_on::FLAG;
 use sai_buddy::owner::{self, Setup};
 use sai_buddy::ports::Places;
-use sai_buddy::{guard, telling};
-use sai_core::bench;
-use sai_core::json::FILE_MAX;
-use std::ffi::OsString;
-use std::fs::File;
-use std::io::{self, Read as _};
+use sai_buddy::{describing, guard, telling};
+use sai_core::bench::Bench;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -45,17 +42,18 @@ pub fn directory() -> PathBuf {
     sai_buddy::link::directory()
 }
 
+/// The bench that a file describes.
+///
+/// # Errors
+/// All that is wrong with it, a line each.
+pub fn described(file: &OsStr) -> Result<Bench, String> {
+    describing::read(file).map_err(|errors| errors.join("\n"))
+}
+
 fn own(file: &OsString, board: &OsString, directory: PathBuf, goes_on: bool) -> Result<(), String> {
     let (name, wanted) = (file.to_string_lossy(), board.to_string_lossy());
-    let bytes = contents(file).map_err(|error| format!("{name}: {error}"))?;
-    let bench = bench::read(&name, &bytes).map_err(|errors| errors.join("\n  "))?;
+    let bench = described(file)?;
     let board = bench.board(&wanted).cloned().ok_or_else(|| format!("{name}: expected a board {wanted:?}"))?;
     let setup = Setup { file: file.clone(), board, directory, places: Places::default() };
     owner::run(setup, goes_on).map_err(|error| error.to_string())
-}
-
-fn contents(file: &OsString) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(file)?.take(FILE_MAX as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }

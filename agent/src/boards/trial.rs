@@ -10,7 +10,7 @@ use sai_buddy::serial::monotonic_ns;
 use sai_buddy::stop;
 use sai_buddy::trying::{self, Ended, Wanted};
 use sai_buddy::visit::{Begins, Whose};
-use sai_core::axis::{Entry, Loss};
+use sai_core::axis::{EDGE_BYTES, Entry, Loss};
 use sai_core::bench::Board;
 use sai_core::job::{Blame, Outcome, Verdict};
 use sai_core::ledger::Needed;
@@ -27,9 +27,6 @@ use std::path::Path;
 
 /// Index of the step that flashes.
 const FLASH: u32 = IMAGES + 1;
-
-/// Bytes of an edge in a log.
-const EDGE_BYTES: u64 = 17;
 
 /// Nanoseconds of the clock that everything at a board is stamped by, CLOCK_MONOTONIC.
 pub fn now_ns() -> u64 {
@@ -130,14 +127,7 @@ impl Work {
     fn values(&self) -> Map<String, String> {
         let Assignment { repository, reference, revision, platform, configuration, .. } = &self.assignment;
         let configuration = build(&self.assignment).map_or(configuration, |build| &build.configuration);
-        let values = [
-            ("SAI_PROJECT", repository),
-            ("SAI_REF", reference),
-            ("SAI_COMMIT", revision),
-            ("SAI_PLATFORM", platform),
-            ("SAI_CONFIGURATION", configuration),
-        ];
-        Map::from_iter(values.map(|(name, value)| (name.to_string(), value.clone())))
+        trial::values([repository, reference, revision, platform, configuration])
     }
 }
 
@@ -175,7 +165,7 @@ impl Kept {
                 }
             }
             Written::Entry(Entry::Edges(edges)) => {
-                let mut keeps = |channel| self.keeps(share::Input::Edge { channel, bytes: EDGE_BYTES }) > 0;
+                let mut keeps = |channel| self.keeps(share::Input::Edge { channel, bytes: EDGE_BYTES as u64 }) > 0;
                 let kept: Vec<_> = edges.iter().filter(|edge| keeps(edge.channel)).copied().collect();
                 if !kept.is_empty() {
                     Entry::Edges(kept).encode(micros, &mut bytes);

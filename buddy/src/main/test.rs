@@ -2,8 +2,9 @@
 
 use crate::commands::{Given, trouble};
 use crate::percent::Percent;
-use crate::{Failure, contents, print, read};
+use crate::{Failure, print, read};
 use sai_buddy::delivering::Image;
+use sai_buddy::describing::contents;
 use sai_buddy::ports::Places;
 use sai_buddy::rehearing;
 use sai_buddy::serial::monotonic_ns;

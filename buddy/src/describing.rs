@@ -1,0 +1,28 @@
+//! The file that describes the boards of a machine → the bench, or all that is wrong with it.
+
+use sai_core::bench::{self, Bench};
+use sai_core::json::FILE_MAX;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+/// The bench that a file describes.
+///
+/// # Errors
+/// All that is wrong, each by its place, or why it cannot be read.
+pub fn read(file: &OsStr) -> Result<Bench, Vec<String>> {
+    let name = file.to_string_lossy();
+    let bytes = contents(Path::new(file)).map_err(|error| vec![format!("{name}: {error}")])?;
+    bench::read(&name, &bytes)
+}
+
+/// What is in a file, and no more of it than is needed to tell that it is too large.
+///
+/// # Errors
+/// It cannot be read.
+pub fn contents(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(FILE_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
