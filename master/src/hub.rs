@@ -34,7 +34,8 @@ const REQUESTS: usize = 256;
 const REPORTS: usize = 4096;
 /// Turns that may wait for the ledger; far fewer than `REPORTS`, so that the ledger never waits for us.
 const TURNS: usize = 256;
-/// Inputs taken as one turn at most: enough to share a commit, few enough that the first message does not wait long.
+/// Frames taken as one turn at most, and requests where no frame may depend on one: enough to share a commit, few enough that
+/// the first message does not wait long.
 const BATCH: usize = 64;
 /// Bytes that may wait for the disk before no more frames are taken from links.
 const DISK_QUEUE_BYTES: u64 = 32 << 20;
@@ -220,7 +221,7 @@ impl HubEdge {
             store: parts.store,
             live: parts.live,
             changes: parts.changes,
-            to_control: self.to_control,
+            to_control: self.to_control.clone(),
             outboxes: Map::new(),
             ebb: Ebb::default(),
             lines: Lines::default(),
@@ -246,8 +247,7 @@ impl HubEdge {
                 }
             };
             let frame = async {
-                let frame = async { self.frames.recv().await.ok().map(Request::Input) };
-                if room { Some(Next::Request(frame.await?)) } else { smol::future::pending().await }
+                if room { Some(Next::Frame(self.frames.recv().await.ok()?)) } else { smol::future::pending().await }
             };
             let timer = async {
                 match running.deadline() {
@@ -260,34 +260,49 @@ impl HubEdge {
                 Some(Next::Tick)
             };
             let Some(next) = control.or(request).or(timer).or(frame).await else { return };
-            let (mut controls, mut requests) = (Vec::new(), Vec::new());
-            requests.extend(sleep.since().map(|slept| Request::Input(Input::Slept(slept))));
-            match next {
-                Next::Control(control) => controls.push(control),
-                Next::Request(request) => requests.push(request),
-                Next::Tick => requests.push(Request::Input(Input::Tick)),
-            }
-            while controls.len() < REPORTS {
-                let Ok(control) = self.control.try_recv() else { break };
-                controls.push(control);
-            }
-            while turns && requests.len() < BATCH {
-                let Ok(request) = self.requests.try_recv() else { break };
-                requests.push(request);
-            }
-            // What came by links comes last: one of them may be no more, and then nothing is taken of it.
-            while room && requests.len() < BATCH {
-                let Ok(input) = self.frames.try_recv() else { break };
-                requests.push(Request::Input(input));
+            let (controls, mut requests) = self.gather(next, turns, room);
+            if let Some(slept) = sleep.since() {
+                requests.insert(0, Request::Input(Input::Slept(slept)));
             }
             running.turn(Vec::new(), controls, requests);
         }
+    }
+
+    /// The inputs of a turn, in the order in which they are to be handled: what has come, and what else is there.
+    ///
+    /// Requests and frames come by two ways, and what a link says may not be heard before the link itself, nor something of a
+    /// link that is no more. So frames are handled last. But they are taken first, and then all requests that can have been
+    /// there before them: what a frame depends on was sent before it.
+    fn gather(&self, next: Next, turns: bool, room: bool) -> (Vec<Control>, Vec<Request>) {
+        let (mut controls, mut requests, mut frames) = (Vec::new(), Vec::new(), Vec::new());
+        match next {
+            Next::Control(control) => controls.push(control),
+            Next::Request(request) => requests.push(request),
+            Next::Frame(input) => frames.push(Request::Input(input)),
+            Next::Tick => requests.push(Request::Input(Input::Tick)),
+        }
+        while controls.len() < REPORTS {
+            let Ok(control) = self.control.try_recv() else { break };
+            controls.push(control);
+        }
+        while room && frames.len() < BATCH {
+            let Ok(input) = self.frames.try_recv() else { break };
+            frames.push(Request::Input(input));
+        }
+        let most = if frames.is_empty() { BATCH } else { REQUESTS };
+        for _ in 0..most {
+            let Some(request) = turns.then(|| self.requests.try_recv().ok()).flatten() else { break };
+            requests.push(request);
+        }
+        requests.append(&mut frames);
+        (controls, requests)
     }
 }
 
 enum Next {
     Control(Control),
     Request(Request),
+    Frame(Input),
     Tick,
 }
 
@@ -631,4 +646,34 @@ fn digest(hex: &str) -> Option<[u8; 32]> {
         *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
     }
     Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sai_core::wire::{AgentMessage, Pong};
+
+    /// Whatever the hub is about to take, a link comes before what it says: here behind all the requests that can wait.
+    #[test]
+    fn no_link_is_heard_before_it_is_known() {
+        for frame_first in [true, false] {
+            let edge = HubEdge::new(1);
+            let handle = edge.handle();
+            smol::block_on(async {
+                for _ in 1..REQUESTS {
+                    let (settled, _) = smol::channel::bounded(1);
+                    handle.request(Request::Settled(settled)).await.expect("a hub");
+                }
+                let (outbox, _) = smol::channel::bounded(1);
+                handle.request(Request::Link(7, "one".to_owned(), outbox)).await.expect("a hub");
+                handle.frame(Input::Message(7, AgentMessage::Pong(Pong { number: 1 }))).await.expect("a hub");
+            });
+            let next = if frame_first { Next::Frame(edge.frames.try_recv().expect("a frame")) } else { Next::Tick };
+            let (controls, requests) = edge.gather(next, true, true);
+            assert!(controls.is_empty());
+            let link = requests.iter().position(|request| matches!(request, Request::Link(7, ..)));
+            let said = requests.iter().position(|request| matches!(request, Request::Input(Input::Message(7, _))));
+            assert!(link.is_some() && link < said, "the link is number {link:?}, what it says {said:?}");
+        }
+    }
 }
