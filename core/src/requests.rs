@@ -110,3 +110,150 @@ pub fn revoked_user(name: &str, users: Vec<UserRecord>) -> Result<UserRecord, St
     let user = users.into_iter().find(|user| user.name == name && !user.revoked);
     user.map(|user| UserRecord { revoked: true, ..user }).ok_or_else(|| format!("there is no user {name:?}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::JobKey;
+    use crate::ordered::Map;
+    use crate::roles::Powers;
+    use crate::units::Grant;
+    use crate::words::Word;
+    use alloc::vec;
+
+    fn job(id: JobId, state: JobState) -> JobRecord {
+        JobRecord { state, ..JobRecord::queued(id, 1, "sai", 1000) }
+    }
+
+    fn agent(name: &str, revoked: bool) -> AgentRecord {
+        AgentRecord { revoked, ..AgentRecord::added(name.to_string(), "aa".to_string(), 1000, None) }
+    }
+
+    fn grant(number: u64) -> Grant {
+        let key = JobKey { job: number, attempt: 1 };
+        let units = Map::from_iter([("licences".to_string(), 1)]);
+        Grant { number, key, units, since: 1000, timeout_s: 60, revoked: None }
+    }
+
+    fn user(name: &str, revoked: bool) -> UserRecord {
+        let powers = Some(Powers::parse(&["reader"], 1000).expect("a role"));
+        UserRecord { name: name.to_string(), token_sha256: "aa".to_string(), added_at: 1000, revoked, powers }
+    }
+
+    #[test]
+    fn a_cancel_concerns_what_has_not_ended() {
+        let later = JobState::Other(Word::of("dreaming").expect("a word"));
+        let states = [
+            (JobState::Queued, true),
+            (JobState::Assigned, true),
+            (JobState::Running, true),
+            (JobState::Passed, false),
+            (JobState::Failed, false),
+            (JobState::Cancelled, false),
+            (JobState::TimedOut, false),
+            (JobState::Expired, false),
+            (JobState::Infra, false),
+            (later, false),
+        ];
+        let jobs: Vec<JobRecord> = (1..).zip(states).map(|(id, (state, _))| job(id, state)).collect();
+        assert_eq!(to_cancel(&jobs), Ok(vec![1, 2, 3]));
+        for (record, (state, open)) in jobs.iter().zip(states) {
+            let alone = to_cancel(core::slice::from_ref(record));
+            assert_eq!(alone.is_ok(), open, "{state:?}");
+        }
+        // What waits for others, and what will not run because of another.
+        let blocked = JobRecord { blocked: Some(true), ..job(7, JobState::Queued) };
+        let skipped = JobRecord { skipped: Some(1), ..job(8, JobState::Cancelled) };
+        assert_eq!(to_cancel(&[skipped.clone(), blocked]), Ok(vec![7]));
+        assert_eq!(to_cancel(&[skipped]), Err("nothing of it is queued or running".to_string()));
+        assert!(to_cancel(&[]).is_err());
+    }
+
+    #[test]
+    fn a_page_that_was_left_open_ends_nothing_else() {
+        // It is queued for the first time: the attempt to come is the first.
+        let first = job(1, JobState::Queued);
+        assert_eq!((coming_attempt(&first), is_under_way(&first, 1)), (1, Ok(())));
+        // That one runs.
+        let runs = JobRecord { attempt: 1, assigned_at: Some(1000), ..job(1, JobState::Running) };
+        assert_eq!((coming_attempt(&runs), is_under_way(&runs, 1)), (1, Ok(())));
+        assert_eq!(is_under_way(&runs, 2), Err("attempt 2 has ended; attempt 1 is under way".to_string()));
+        // It has failed, and is queued again: the next one is to come, and the page of the first must not end it.
+        let again = JobRecord { state: JobState::Queued, queued_at: 2000, ..runs.clone() };
+        assert_eq!((coming_attempt(&again), is_under_way(&again, 2)), (2, Ok(())));
+        assert_eq!(is_under_way(&again, 1), Err("attempt 1 has ended; attempt 2 is under way".to_string()));
+        // It ended as it ran, or before it was assigned: then the attempt that never began is meant.
+        let ended = JobRecord { state: JobState::Failed, ..runs };
+        assert_eq!(is_under_way(&ended, 1), Err("attempt 1 has ended; attempt 1 is failed".to_string()));
+        let unbegun = JobRecord { state: JobState::Cancelled, ..again };
+        assert_eq!(coming_attempt(&unbegun), 2);
+        assert!(is_under_way(&unbegun, 2).is_err() && is_under_way(&unbegun, 1).is_err());
+        let never = job(1, JobState::Expired);
+        assert_eq!((coming_attempt(&never), is_under_way(&never, 1).is_err()), (1, true));
+        // A record that says that it runs and of no attempt: the first is meant; and no number wraps.
+        let odd = JobRecord { attempt: 0, assigned_at: Some(1000), ..job(1, JobState::Running) };
+        assert_eq!(coming_attempt(&odd), 1);
+        assert_eq!(coming_attempt(&JobRecord { attempt: u32::MAX, ..job(1, JobState::Queued) }), u32::MAX);
+    }
+
+    #[test]
+    fn a_grant_is_one_that_an_agent_holds() {
+        let holds = AgentRecord { grants: Some(vec![grant(4), grant(6)]), ..agent("shed", false) };
+        // Units that are still out are freed also where the token of who has them was revoked.
+        let revoked = AgentRecord { grants: Some(vec![grant(5)]), ..agent("attic", true) };
+        let agents = [agent("desk", false), holds, revoked];
+        for number in 4..=6 {
+            assert_eq!(is_granted(&agents, number), Ok(()), "{number}");
+        }
+        assert_eq!(is_granted(&agents, 7), Err("there is no grant 7".to_string()));
+        assert!(is_granted(&[], 4).is_err());
+    }
+
+    #[test]
+    fn an_agent_is_added_once_and_under_a_name_of_its_own() {
+        assert_eq!(may_be_added("shed", None, "inside"), Ok(()));
+        assert_eq!(may_be_added("shed", Some(&agent("shed", true)), "inside"), Ok(()));
+        let taken = may_be_added("shed", Some(&agent("shed", false)), "inside");
+        assert!(taken.as_ref().is_err_and(|why| why.contains("revoke it first")), "{taken:?}");
+        let inside = may_be_added("inside", Some(&agent("inside", true)), "inside");
+        assert!(inside.as_ref().is_err_and(|why| why.contains("inside the master")), "{inside:?}");
+        assert!(may_be_added("../shed", None, "inside").is_err());
+        assert!(may_be_added("", None, "inside").is_err());
+    }
+
+    #[test]
+    fn a_revocation_concerns_an_agent_that_has_a_token() {
+        let shed = agent("shed", false);
+        assert_eq!(to_revoke("shed", Some(&shed), "inside"), Ok(&shed));
+        // Whoever is not sure whether it was done does it again.
+        let revoked = agent("shed", true);
+        assert_eq!(to_revoke("shed", Some(&revoked), "inside"), Ok(&revoked));
+        assert_eq!(to_revoke("shed", None, "inside"), Err("there is no agent \"shed\"".to_string()));
+        let named = agent("inside", false);
+        let inside = to_revoke("inside", Some(&named), "inside");
+        assert!(inside.as_ref().is_err_and(|why| why.contains("has no token")), "{inside:?}");
+    }
+
+    #[test]
+    fn an_agent_that_gets_no_jobs_anyway_is_not_set_aside() {
+        assert_eq!(may_be_set_aside("shed", Some(&agent("shed", false))), Ok(()));
+        let revoked = may_be_set_aside("shed", Some(&agent("shed", true)));
+        assert!(revoked.as_ref().is_err_and(|why| why.contains("lets it in anew")), "{revoked:?}");
+        assert_eq!(may_be_set_aside("shed", None), Err("there is no agent \"shed\"".to_string()));
+    }
+
+    #[test]
+    fn people_have_names_of_their_own_and_end_once() {
+        let users = vec![user("anna", true), user("anna", false), user("bert", true)];
+        assert_eq!(may_be_user("anna", &users), Err("there is a user \"anna\" already".to_string()));
+        assert_eq!(may_be_user("bert", &users), Ok(()));
+        assert_eq!(may_be_user("carl", &users), Ok(()));
+        assert!(may_be_user("a b", &users).is_err());
+        // The record that is in force ends, with all else as it was.
+        let anna = UserRecord { revoked: true, ..user("anna", false) };
+        assert_eq!(revoked_user("anna", users.clone()), Ok(anna));
+        for name in ["bert", "carl"] {
+            assert_eq!(revoked_user(name, users.clone()), Err(format!("there is no user {name:?}")));
+        }
+    }
+}
