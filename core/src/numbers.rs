@@ -59,6 +59,13 @@ impl Numbers {
         self.action = self.action.saturating_add(lines);
     }
 
+    /// Gives a number to an action.
+    pub fn give_action(&mut self) -> u64 {
+        let given = self.action;
+        self.saw_action(given);
+        given
+    }
+
     /// Gives a number to an event, and numbers without a gap to its jobs, of which this is the first.
     pub fn give(&mut self, jobs: u64) -> (EventId, JobId) {
         let given = (self.event, self.job);
@@ -87,10 +94,17 @@ mod tests {
         assert_eq!(read.give(2), (4, 5));
         read.pass_over(2);
         assert_eq!(read, Numbers { event: 7, job: 7 + 2 * JOBS_A_LINE, action: 10 });
+        assert_eq!((read.give_action(), read.give_action()), (10, 11));
+        // Somebody acts while a start reads what there is: none of either is given again.
+        let mut given = Numbers::FIRST;
+        assert_eq!((given.give_action(), given.give(2)), (1, (1, 1)));
+        given.at_least(Numbers { action: 2, event: 9, job: 1 });
+        assert_eq!((given.give_action(), given.give(1)), (2, (9, 3)));
         read.at_least(Numbers { event: 9, ..Numbers::FIRST });
-        assert_eq!(read.event, 9);
+        assert_eq!((read.event, read.action), (9, 12));
         // The largest number there is: nothing wraps.
         read.saw_event(u64::MAX, u64::MAX, 4);
-        assert_eq!(read.give(4), (u64::MAX, u64::MAX));
+        read.saw_action(u64::MAX);
+        assert_eq!((read.give(4), read.give_action()), ((u64::MAX, u64::MAX), u64::MAX));
     }
 }

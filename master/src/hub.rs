@@ -13,9 +13,10 @@ use sai_agent::clock::{self, Sleep};
 use sai_core::clock::Now;
 use sai_core::ebb::{self, Ebb};
 use sai_core::hub::{Hub, Input, LinkId, Output, Touch};
-use sai_core::job::JobKey;
+use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::ledger::ActionRecord;
 use sai_core::limits::Millis;
+use sai_core::numbers::Numbers;
 use sai_core::ordered::{Map, Set};
 use sai_core::scheduler::{BoardRow, UnitRow};
 use sai_core::turns::{self, Turns};
@@ -23,7 +24,7 @@ use sai_core::wire::MasterMessage;
 use smol::channel::{Receiver, Sender, TrySendError};
 use smol::future::FutureExt as _;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 /// Frames of links that may wait for the hub: with 64 KiB each, 4 MiB of memory.
@@ -83,7 +84,7 @@ pub struct HubHandle {
     requests: Sender<Request>,
     frames: Sender<Input>,
     links: Arc<AtomicU64>,
-    actions: Arc<AtomicU64>,
+    numbers: Arc<Mutex<Numbers>>,
 }
 
 /// The hub is no more: the process is ending.
@@ -132,12 +133,21 @@ impl HubHandle {
         self.links.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Numbers for a new event and the first of its jobs, of which there are so many.
+    pub fn new_event(&self, jobs: u64) -> (EventId, JobId) {
+        self.numbers().give(jobs)
+    }
+
+    fn numbers(&self) -> MutexGuard<'_, Numbers> {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Writes down that somebody did something.
     ///
     /// # Errors
     /// [`Gone`].
     pub async fn action(&self, who: &str, what: String) -> Result<(), Gone> {
-        let id = self.actions.fetch_add(1, Ordering::Relaxed);
+        let id = self.numbers().give_action();
         self.request(Request::Record(Change::Action(ActionRecord {
             id,
             at: clock::wall(),
@@ -180,9 +190,15 @@ pub struct Parts {
     pub changes: Arc<Changes>,
 }
 
+impl Default for HubEdge {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl HubEdge {
-    /// The two ends: what to run, and how to reach it. `next_action` is the number of the next action record.
-    pub fn new(next_action: u64) -> Self {
+    /// The two ends: what to run, and how to reach it.
+    pub fn new() -> Self {
         let (to_requests, requests) = smol::channel::bounded(REQUESTS);
         let (to_frames, frames) = smol::channel::bounded(FRAMES);
         let (to_control, control) = smol::channel::bounded(REPORTS);
@@ -190,7 +206,7 @@ impl HubEdge {
             requests: to_requests,
             frames: to_frames,
             links: Arc::new(AtomicU64::new(1)),
-            actions: Arc::new(AtomicU64::new(next_action)),
+            numbers: Arc::default(),
         };
         Self { requests, frames, control, to_control, handle }
     }
@@ -200,9 +216,9 @@ impl HubEdge {
         self.handle.clone()
     }
 
-    /// Numbers action records from here on, once the ledger is open.
-    pub fn number_actions(&self, next_action: u64) {
-        self.handle.actions.store(next_action, Ordering::Relaxed);
+    /// Gives numbers from these on, once the ledger is open.
+    pub fn number_from(&self, numbers: Numbers) {
+        self.handle.numbers().at_least(numbers);
     }
 
     /// What the store reports to.
@@ -657,7 +673,7 @@ mod tests {
     #[test]
     fn no_link_is_heard_before_it_is_known() {
         for frame_first in [true, false] {
-            let edge = HubEdge::new(1);
+            let edge = HubEdge::new();
             let handle = edge.handle();
             smol::block_on(async {
                 for _ in 1..REQUESTS {

@@ -21,7 +21,6 @@ use sai_core::hub::{Input, Obsolete};
 use sai_core::job::EventId;
 use sai_core::ledger::{EventRecord, Source, TipRecord};
 use sai_core::look::NAMED_REFERENCES;
-use sai_core::numbers::Numbers;
 use sai_core::ordered::{Map, Set};
 use sai_core::plan;
 use sai_core::push::KnownRefs;
@@ -57,8 +56,6 @@ pub struct Shared {
     pub live: Arc<RwLock<Live>>,
     /// How viewers hear of them.
     pub changes: Arc<Changes>,
-    /// The next numbers.
-    pub numbers: Arc<Mutex<Numbers>>,
     /// Where what anybody can make them say goes.
     pub lines: Lines,
 }
@@ -132,7 +129,7 @@ impl Shared {
             spec.priority = spec.priority.saturating_add(repository.priority);
         }
         let jobs = reading.specs.len() as u64;
-        let (id, first_job) = self.numbers.lock().unwrap_or_else(PoisonError::into_inner).give(jobs);
+        let (id, first_job) = self.hub.new_event(jobs);
         let Saifile { bytes, subject, author, .. } = file;
         let store = self.store.clone();
         let plan = (!reading.specs.is_empty()).then(|| plan::write(&reading.specs));

@@ -85,13 +85,13 @@ pub fn start(config: Config) -> Result<Master, String> {
             address.host
         ));
     }
-    let edge = HubEdge::new(1);
+    let edge = HubEdge::new();
     let options = Options { low_mib: config.min_free_mib, ..Options::new(edge.reporter()) };
     let (store, restored) = Store::open(&state, options).map_err(|error| error.to_string())?;
     for line in &restored.told {
         say(line);
     }
-    edge.number_actions(restored.next_action);
+    edge.number_from(Numbers { event: restored.next_event, job: restored.next_job, action: restored.next_action });
     let (hub, first) = restore(&config, &store, &restored)?;
     let handle = edge.handle();
     let live = Live { url: own_url(&config, &config.listen), ..Live::default() };
@@ -104,18 +104,12 @@ pub fn start(config: Config) -> Result<Master, String> {
         .map_err(|error| format!("no thread for the hub: {error}"))?;
 
     let forge = Forge::open(&state.join("repositories")).map_err(|error| format!("git's caches: {error}"))?;
-    let numbers = Arc::new(Mutex::new(Numbers {
-        event: restored.next_event,
-        job: restored.next_job,
-        action: restored.next_action,
-    }));
     let shared = Shared {
         hub: handle.clone(),
         store: store.clone(),
         forge: Arc::new(forge),
         live: live.clone(),
         changes: changes.clone(),
-        numbers,
         lines: Lines::default(),
     };
     let repositories = Repositories::start(&config, &state, &shared, &restored.tips);

@@ -21,6 +21,7 @@ mod master;
 mod network;
 mod processes;
 mod random;
+mod room;
 mod store;
 mod supervisor;
 mod waits;
@@ -146,6 +147,8 @@ pub struct Summary {
     pub rests: u64,
     /// Times the master's disk was seen to be nearly full.
     pub low_disks: u64,
+    /// Times that a write of the master's waited for room.
+    pub waits_for_room: u64,
 }
 
 impl Summary {
@@ -189,6 +192,7 @@ impl Summary {
         self.failed_fetches += other.failed_fetches;
         self.rests += other.rests;
         self.low_disks += other.low_disks;
+        self.waits_for_room += other.waits_for_room;
     }
 }
 

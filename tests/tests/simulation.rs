@@ -113,6 +113,7 @@ fn all_worlds_keep_every_promise() {
                 ("tries to fetch a file that failed", sum.failed_fetches),
                 ("what ended steps had left at a full disk", sum.rests),
                 ("disks of the master without room", sum.low_disks),
+                ("waits for room on the master's disk", sum.waits_for_room),
             ] {
                 assert!(count >= least, "too few {what}: {sum:?}");
             }
@@ -240,7 +241,12 @@ fn numbers_that_are_given_again_are_caught() {
 
 #[test]
 fn a_full_disk_that_is_not_looked_at_is_caught() {
-    is_caught(Bug::DiskUnseen, &["room first"]);
+    is_caught(Bug::DiskUnseen, &["room first", "room for records"]);
+}
+
+#[test]
+fn streams_that_leave_no_room_for_records_are_caught() {
+    is_caught(Bug::FloorUnheeded, &["room for records"]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! Several flushes at once are not for the processor: a journalling file system puts flushes that wait together into
 //! one commit, so that four threads finish several times as many small logs as one. When which stream is flushed, and what
-//! follows, is decided in [`sai_core::flushes`].
+//! follows, is decided in [`sai_core::flushes`]; whether there is room for one, in [`sai_core::space`].
 
 mod beside;
 
@@ -22,7 +22,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Threads that flush.
 const FLUSHERS: usize = 4;
@@ -30,10 +30,6 @@ const FLUSHERS: usize = 4;
 const OPEN_FILES: usize = 256;
 /// Bytes an operation counts in the queue besides its content, so that empty ones are bounded too.
 const OPERATION_BYTES: u64 = 64;
-/// Bytes written between two looks at the free space.
-const LOOK_BYTES: u64 = 1 << 20;
-/// How long to wait for room before trying again.
-const RETRY: Duration = Duration::from_millis(200);
 /// Bytes of free space below which streams wait, so that records can still be written: the ledger's reserve twice.
 const FLOOR_BYTES: u64 = 2 * RESERVE_BYTES;
 
@@ -212,26 +208,13 @@ struct Writer {
     flushes: Flushes,
     open: usize,
     used: u64,
-    /// No room: no append is tried before this time.
-    stalled: Option<Instant>,
     space: Space,
-    /// Bytes written since the last look at the free space.
-    unlooked: u64,
 }
 
 impl Writer {
     fn new(shared: Arc<Shared>) -> Self {
         let space = Space::new(shared.low_mib, FLOOR_BYTES);
-        Self {
-            shared,
-            streams: Map::new(),
-            flushes: Flushes::default(),
-            open: 0,
-            used: 0,
-            stalled: None,
-            space,
-            unlooked: 0,
-        }
+        Self { shared, streams: Map::new(), flushes: Flushes::default(), open: 0, used: 0, space }
     }
 
     fn say(&self, report: Report) {
@@ -244,9 +227,8 @@ impl Writer {
 
     fn run(mut self) {
         let shared = Arc::clone(&self.shared);
-        self.look();
+        self.measure(space::Input::Tick);
         loop {
-            let now = Instant::now();
             if self.space.deadline().is_some_and(|at| at <= steady()) {
                 self.measure(space::Input::Tick);
             }
@@ -259,7 +241,7 @@ impl Writer {
                 self.purge(&mut queue, &removals);
             }
             let done = std::mem::take(&mut queue.done);
-            let may_write = self.stalled.is_none_or(|until| now >= until);
+            let may_write = self.space.waits_until().is_none();
             let operation = if may_write {
                 queue.operations.pop_front()
             } else {
@@ -268,7 +250,7 @@ impl Writer {
                 place.and_then(|place| queue.operations.remove(place))
             };
             if done.is_empty() && operation.is_none() && removals.is_empty() {
-                if queue.closing && (queue.operations.is_empty() || self.stalled.is_some()) {
+                if queue.closing && (queue.operations.is_empty() || !may_write) {
                     drop(queue);
                     self.decide(Input::HurryAll, None);
                     if self.flushes.is_idle() {
@@ -279,12 +261,9 @@ impl Writer {
                 if queue.done.is_empty() && queue.removals.is_empty() {
                     let due = self.flushes.deadline().into_iter().chain(self.space.deadline()).min();
                     let due = due.map_or(space::LOOK_MS, |at| at.saturating_sub(steady()));
-                    let until = now + Duration::from_millis(due);
-                    let until = self.stalled.map_or(until, |stalled| until.min(stalled));
                     // An operation that came meanwhile has left its notification behind: look again before waiting.
                     if !may_write || queue.operations.is_empty() {
-                        let patience = until.saturating_duration_since(Instant::now());
-                        drop(shared.queue_wake.wait_timeout(queue, patience));
+                        drop(shared.queue_wake.wait_timeout(queue, Duration::from_millis(due)));
                     }
                 }
                 continue;
@@ -297,9 +276,6 @@ impl Writer {
                 self.take(done);
             }
             if let Some(operation) = operation {
-                if may_write {
-                    self.stalled = None;
-                }
                 self.perform(operation);
             }
         }
@@ -350,8 +326,6 @@ impl Writer {
                 self.shared.queued.fetch_sub(length as u64 + OPERATION_BYTES - left, Ordering::Relaxed);
                 if let Some((offset, bytes)) = rest {
                     self.shared.lock().operations.push_front(Operation::Append { key, stream, offset, bytes });
-                    self.stalled = Some(Instant::now() + RETRY);
-                    self.look();
                 }
                 return;
             }
@@ -430,11 +404,12 @@ impl Writer {
 
     /// Writes bytes; returns those for which there was no room, with their offset.
     fn append(&mut self, name: Name, offset: u64, mut bytes: Vec<u8>) -> Option<(u64, Vec<u8>)> {
-        if self.no_room(bytes.len() as u64) {
+        if !self.measure(space::Input::Wanted(bytes.len() as u64)) {
             return Some((offset, bytes));
         }
         if let Err(error) = self.open(name, offset == 0) {
             if is_full(&error) {
+                self.measure(space::Input::Full);
                 return Some((offset, bytes));
             }
             self.failed(name, format!("cannot append: {error}"));
@@ -468,6 +443,7 @@ impl Writer {
         match trouble {
             None => None,
             Some(error) if is_full(&error) => {
+                self.measure(space::Input::Full);
                 bytes.drain(..written);
                 Some((offset + written as u64, bytes))
             }
@@ -478,32 +454,24 @@ impl Writer {
         }
     }
 
-    fn no_room(&mut self, bytes: u64) -> bool {
-        self.unlooked = self.unlooked.saturating_add(bytes);
-        if self.unlooked < LOOK_BYTES && self.space.is_enough() {
-            return false;
-        }
-        self.unlooked = 0;
-        free_bytes(&self.shared.paths.state).is_ok_and(|free| free < FLOOR_BYTES)
-    }
-
-    /// Looks at the free space, and says whether it is low when that changes.
-    fn look(&mut self) {
-        // What cannot be known changes nothing.
-        let Ok(free) = free_bytes(&self.shared.paths.state) else { return };
-        self.measure(space::Input::Looked { free, stalled: self.stalled.is_some() });
-    }
-
-    fn measure(&mut self, input: space::Input) {
-        let mut outputs = Vec::new();
-        self.space.handle(steady(), input, &mut outputs);
-        for output in outputs {
-            match output {
-                space::Output::Look => self.look(),
-                space::Output::Low(free_mib) => self.say(Report::Low { free_mib }),
-                space::Output::Enough => self.say(Report::Enough),
+    /// Tells the machine what there is to know of room, and carries out what it says. Whether what is wanted may be written.
+    fn measure(&mut self, input: space::Input) -> bool {
+        let (mut next, mut outputs, mut may_write) = (Some(input), Vec::new(), false);
+        while let Some(input) = next.take() {
+            self.space.handle(steady(), input, &mut outputs);
+            for output in outputs.drain(..) {
+                match output {
+                    space::Output::Look => {
+                        next = Some(space::Input::Looked(free_bytes(&self.shared.paths.state).ok()));
+                    }
+                    space::Output::Write => may_write = true,
+                    space::Output::Wait => may_write = false,
+                    space::Output::Low(free_mib) => self.say(Report::Low { free_mib }),
+                    space::Output::Enough => self.say(Report::Enough),
+                }
             }
         }
+        may_write
     }
 
     fn take(&mut self, done: Done) {

@@ -58,13 +58,15 @@ pub enum Bug {
     NumbersOfTheLiving,
     /// The master does not look at its disk.
     DiskUnseen,
+    /// The master writes to streams although there is too little room.
+    FloorUnheeded,
     /// What a step has left is read when there is room for more of what a job prints, and not before.
     RestUnread,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::AckBeforeFlush,
         Self::NoRewindOnResume,
         Self::DoubleAssignment,
@@ -92,5 +94,6 @@ impl Bug {
         Self::RestUnread,
         Self::NumbersOfTheLiving,
         Self::DiskUnseen,
+        Self::FloorUnheeded,
     ];
 }

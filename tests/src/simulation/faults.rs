@@ -2,7 +2,6 @@
 
 use super::disk::Row;
 use super::host::Host;
-use super::master::LOW_MIB;
 use super::network::Side;
 use super::random::Random;
 use super::{Bug, Event, Outcome, START, World};
@@ -208,11 +207,7 @@ impl World {
             0..=6 => self.cancel(),
             7..=12 => self.rebuild(),
             13 | 14 => {
-                // Somebody fills the master's disk, or clears it.
-                let mib = self.random.pick(&[10, LOW_MIB - 1, LOW_MIB, 2 * LOW_MIB]).unwrap_or(LOW_MIB);
-                self.master.free = mib << 20;
-                let low = mib < LOW_MIB;
-                self.master.low_since = if low { self.master.low_since.or(Some(self.moment().steady)) } else { None };
+                self.fill_disk();
                 Ok(())
             }
             15 | 16 => {
@@ -376,8 +371,7 @@ impl World {
             }
         }
         self.master.slow = 20;
-        (self.master.free, self.master.low_since) = (u64::MAX, None);
-        self.look_at_disk()?;
+        self.clear_disk()?;
         for host in 0..self.hosts.len() {
             let name = self.hosts[host].name.clone();
             self.hosts[host].bad = None;

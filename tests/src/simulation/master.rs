@@ -3,10 +3,10 @@
 use super::disk::{Files, Ledger, Row};
 use super::files::Kept as KeptFiles;
 use super::network::{Frame, Side};
+use super::room::{Disk, Operation};
 use super::store::Store;
 use super::waits::{TIMEOUT_S, amounts};
 use super::{Bug, Event, Outcome, World};
-use sai_core::flushes;
 use sai_core::hub::{self, Hub, Input, LinkId, Output, Terms};
 use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::ledger::AgentRecord;
@@ -14,16 +14,10 @@ use sai_core::limits::Millis;
 use sai_core::numbers::Numbers;
 use sai_core::plan::Kept;
 use sai_core::restart::{self, Restart};
-use sai_core::space::{self, Space};
 use sai_core::turns::{self, Turns};
 use sai_core::watch;
 use sai_core::wire::{DataHeader, MasterMessage};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-
-/// MiB below which a master starts no job.
-pub(super) const LOW_MIB: u64 = 512;
-/// Milliseconds after which it has seen that its disk is full.
-const LOW_SEEN_MS: Millis = 5_000 + space::LOOK_MS;
 
 pub(super) enum Release {
     Send(LinkId, MasterMessage),
@@ -72,10 +66,7 @@ pub(super) struct Master {
     pub(super) slow: u64,
     /// The numbers that its process gives.
     pub(super) numbers: Numbers,
-    /// Bytes that are free on its disk, and since when those are too few.
-    pub(super) free: u64,
-    pub(super) low_since: Option<Millis>,
-    space: Space,
+    pub(super) disk: Disk,
 }
 
 impl Default for Master {
@@ -98,9 +89,7 @@ impl Default for Master {
             ticks_now: (0, 0),
             slow: 0,
             numbers: Numbers::FIRST,
-            free: u64::MAX,
-            low_since: None,
-            space: Space::new(LOW_MIB, 0),
+            disk: Disk::default(),
         }
     }
 }
@@ -145,7 +134,7 @@ impl World {
         self.master.turn += 1;
         let number = self.master.turn;
         let cancel = cancel.map(|(job, attempt)| Cancel { job, attempt, turn: number });
-        let (mut turn, mut rows, mut follow) = (Turn { cancel, ..Turn::default() }, Vec::new(), Vec::new());
+        let (mut turn, mut rows) = (Turn { cancel, ..Turn::default() }, Vec::new());
         for output in out {
             self.note(|| format!("  hub >> {}", super::checks::short(&format!("{output:?}"))));
             match output {
@@ -157,8 +146,7 @@ impl World {
                 }
                 Output::Agent(record) => self.row(&mut rows, Row::Agent(record)),
                 Output::Send(link, message) => {
-                    let low = self.master.low_since.is_some_and(|since| now.steady.saturating_sub(since) > LOW_SEEN_MS);
-                    if low && matches!(message, MasterMessage::Assign(_)) {
+                    if self.is_long_low() && matches!(message, MasterMessage::Assign(_)) {
                         return self.broken("room first", format!("a job is started on a full disk: {message:?}"));
                     }
                     self.check_said(link, &message)?;
@@ -166,24 +154,19 @@ impl World {
                 }
                 Output::Close(link) => turn.releases.push(Release::Close(link)),
                 Output::Append { key, stream, offset, bytes } => {
-                    self.append(key, stream, offset, bytes, &mut follow)?;
-                }
-                Output::Flush(key) => {
-                    if self.bug == Some(Bug::VerdictBeforeArtifacts) {
-                        self.pretend_complete(key, &mut follow);
+                    if self.master.finished.contains(&key) {
+                        return self.broken("append", format!("{key} has finished, yet stream {stream} grows"));
                     }
-                    self.master.store.ask(flushes::Input::Hurry(key));
+                    self.master.store.want(Operation::Append { key, stream, offset, bytes });
                 }
-                Output::Seal(key, artifact) => {
-                    self.summary.seals += 1;
-                    self.seal(key, artifact, &mut follow);
-                }
+                Output::Flush(key) => self.master.store.want(Operation::Flush(key)),
+                Output::Seal(key, artifact) => self.master.store.want(Operation::Seal(key, artifact)),
                 Output::Finish(key) => {
                     self.master.finished.insert(key);
                     if self.bug == Some(Bug::PackBeforeFlush) {
                         self.pack(key)?;
                     }
-                    self.master.store.ask(flushes::Input::Finish(key, true));
+                    self.master.store.want(Operation::Finish(key));
                 }
                 Output::Touch(_) | Output::Say(_) | Output::Complain(..) => {}
                 Output::Bug(what) => return self.contradicted(what),
@@ -199,9 +182,6 @@ impl World {
         }
         self.turns(turns::Input::Turn { changes: rows, release: turn })?;
         self.arm_master()?;
-        for input in follow {
-            self.hub(input)?;
-        }
         self.work_store()
     }
 
@@ -240,27 +220,8 @@ impl World {
         Ok(())
     }
 
-    fn append(&mut self, key: JobKey, stream: u16, offset: u64, bytes: Vec<u8>, follow: &mut Vec<Input>) -> Outcome {
-        if self.master.finished.contains(&key) {
-            return self.broken("append", format!("{key} has finished, yet stream {stream} grows"));
-        }
-        let file = self.master.files.0.entry((key, stream)).or_default();
-        if file.bytes.len() as u64 != offset {
-            let length = file.bytes.len();
-            return self.broken("append", format!("{key} stream {stream} at {offset}, the file has {length}"));
-        }
-        file.bytes.extend_from_slice(&bytes);
-        let length = file.bytes.len() as u64;
-        self.check_append(key, stream, offset as usize, &bytes)?;
-        if self.bug == Some(Bug::AckBeforeFlush) {
-            follow.push(Input::Flushed(key, stream, length));
-        }
-        self.appended((key, stream), offset, length);
-        Ok(())
-    }
-
     /// The planted bug: bytes that never came are counted as if they had, and written nowhere.
-    fn pretend_complete(&self, key: JobKey, follow: &mut Vec<Input>) {
+    pub(super) fn pretend_complete(&self, key: JobKey, follow: &mut Vec<Input>) {
         let Some(attempt) = self.oracle.attempts.get(&key) else { return };
         let Some(host) = self.hosts.get(attempt.host).and_then(|host| host.link) else { return };
         for artifact in &attempt.artifacts {
@@ -504,8 +465,7 @@ impl World {
             let seen = ledger.events.iter().map(|event| (event.id, event.first_job, u64::from(event.jobs)));
             seen.for_each(|(event, first, jobs)| self.master.numbers.saw_event(event, first, jobs));
         }
-        self.master.space = Space::new(LOW_MIB, 0);
-        self.look_at_disk()?;
+        self.start_looking()?;
         if self.bug == Some(Bug::UnitsForgotten) {
             ledger.agents.iter_mut().for_each(|record| record.grants = None);
         }
@@ -539,29 +499,6 @@ impl World {
             }
         }
         self.start_watches()
-    }
-
-    /// As each second, the master looks how much is free.
-    pub(super) fn look_at_disk(&mut self) -> Outcome {
-        let mut inputs = VecDeque::from([space::Input::Tick]);
-        while let Some(input) = inputs.pop_front() {
-            let mut said = Vec::new();
-            self.master.space.handle(self.now, input, &mut said);
-            for output in said {
-                match output {
-                    space::Output::Look if self.bug == Some(Bug::DiskUnseen) => {}
-                    space::Output::Look => {
-                        inputs.push_back(space::Input::Looked { free: self.master.free, stalled: false });
-                    }
-                    space::Output::Low(free) => {
-                        self.summary.low_disks += 1;
-                        self.hub(Input::Hold(Some(format!("{free} MiB are free"))))?;
-                    }
-                    space::Output::Enough => self.hub(Input::Hold(None))?,
-                }
-            }
-        }
-        Ok(())
     }
 
     /// What a starting master finds of an event's plan: hardly ever it is damaged, and then for good.

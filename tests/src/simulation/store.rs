@@ -2,6 +2,7 @@
 //! that fails.
 
 use super::disk::File;
+use super::room::Operation;
 use super::supervisor::digest;
 use super::{Bug, Event, Outcome, World};
 use sai_core::flushes::{self, Flushes, Name};
@@ -26,7 +27,9 @@ pub(super) struct Store {
     working: bool,
     open: VecDeque<Name>,
     digests: BTreeMap<Name, String>,
-    tick: Option<Millis>,
+    /// What is still to be done with the files.
+    pub(super) wanted: VecDeque<Operation>,
+    pub(super) tick: Option<Millis>,
 }
 
 impl Store {
@@ -36,7 +39,12 @@ impl Store {
 
     /// Whether all of it is durable and nobody waits for that.
     pub(super) fn is_idle(&self) -> bool {
-        self.flushes.is_idle()
+        self.flushes.is_idle() && self.wanted.is_empty()
+    }
+
+    /// When its machine wants to hear of the time.
+    pub(super) fn deadline(&self) -> Option<Millis> {
+        self.flushes.deadline()
     }
 
     /// As a file is opened, which may close another.
@@ -78,19 +86,20 @@ impl World {
         if std::mem::replace(&mut self.master.store.working, true) {
             return Ok(());
         }
-        while let Some(input) = self.master.store.asked.pop_front() {
-            let mut out = Vec::new();
-            self.master.store.flushes.handle(self.now, input, &mut out);
-            for output in out {
-                self.carry_out(output)?;
+        loop {
+            while let Some(input) = self.master.store.asked.pop_front() {
+                let mut out = Vec::new();
+                self.master.store.flushes.handle(self.now, input, &mut out);
+                for output in out {
+                    self.carry_out(output)?;
+                }
+            }
+            if !self.write_next()? {
+                break;
             }
         }
         self.master.store.working = false;
-        let due = self.master.store.flushes.deadline();
-        if due != self.master.store.tick {
-            self.master.store.tick = due;
-            due.into_iter().for_each(|due| self.at(due, Event::StoreTick(self.master.boot)));
-        }
+        self.arm_store();
         Ok(())
     }
 
@@ -145,7 +154,10 @@ impl World {
             return Ok(());
         }
         self.master.store.tick = None;
-        self.master.store.ask(flushes::Input::Tick);
+        if self.master.store.deadline().is_some_and(|due| due <= self.now) {
+            self.master.store.ask(flushes::Input::Tick);
+        }
+        self.look_at_disk()?;
         self.work_store()
     }
 

@@ -1,15 +1,19 @@
 //! Tasks → flushed, digested, packed and removed files: what the threads beside the writer do.
 
-use super::{Outcome, RETRY, Shared, Task};
+use super::{Outcome, Shared, Task};
 use crate::store::paths::{Paths, is_full};
 use sai_agent::digest::Sha256;
 use sai_core::job::JobKey;
+use sai_core::space::RETRY_MS;
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 /// How many flushers may compute digests, so that flushes never wait for a long one.
 const SEALERS: usize = 2;
+/// How long to wait for room before trying again.
+const RETRY: Duration = Duration::from_millis(RETRY_MS);
 /// Niceness of packing, which is never urgent.
 const PACK_NICE: i32 = 10;
 
