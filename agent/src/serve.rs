@@ -591,6 +591,9 @@ where
         let _ = getrandom::fill(&mut random);
         let jitter_permille = u32::from(u16::from_le_bytes(random)) % 1001;
         self.inputs.push_back(Input::Disconnected { jitter_permille });
+        if crate::is_mistaken("session") {
+            self.inputs.push_back(Input::Disconnected { jitter_permille });
+        }
     }
 
     /// Looks at load and free space, and tells the master what is worth it.

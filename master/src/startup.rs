@@ -28,7 +28,6 @@ use crate::{admin, say, viewers};
 use sai_agent::blocking::{detach, unblock};
 use sai_agent::clock;
 use sai_agent::link::{Link, Timing};
-use sai_core::bug;
 use sai_core::hub::{Hub, Output, Terms};
 use sai_core::job::JobKey;
 use sai_core::join::Address;
@@ -336,10 +335,8 @@ fn restore(config: &Config, store: &Store, restored: &Restored) -> Result<(Hub, 
                     inputs.push_back(restart::Input::Log(bytes));
                 }
                 restart::Output::Say(text) => say(&text),
-                restart::Output::Bug(what) => {
-                    say(&bug::sentence(what));
-                    sai_agent::end_of_tests();
-                }
+                // Told with what the hub says first, once there is somebody who can be told.
+                restart::Output::Bug(what) => outputs.push(Output::Bug(what)),
             }
         }
     }

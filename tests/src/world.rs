@@ -29,6 +29,8 @@ pub struct World {
     pub settings: Vec<String>,
     /// The program of its agents and variables for it, where it is not the one that was built for this machine.
     pub other_agent: Option<(PathBuf, Vec<(String, String)>)>,
+    /// Variables beside their own that its master and agents are started with.
+    pub variables: Vec<(&'static str, &'static str)>,
     /// The clock on its master's wall, and on its agents', where they are not this machine's.
     pub clocks: [Option<WallClock>; 2],
     agents: AtomicU32,
@@ -152,6 +154,7 @@ impl World {
             port,
             settings,
             other_agent: None,
+            variables: Vec::new(),
             clocks: [None, None],
             agents: AtomicU32::new(0),
         }
@@ -211,6 +214,7 @@ impl World {
     pub fn master(&self) -> Process {
         let mut command = Command::new(program("sai-master"));
         command.arg("--config").arg(self.configuration()).stdout(Stdio::null());
+        command.envs(self.variables.iter().copied());
         self.clocks[0].iter().for_each(|clock| clock.give(&mut command));
         let process = Process::start("master", &mut command);
         process.await_line("listening on");
@@ -242,6 +246,7 @@ impl World {
                 command
             }
         };
+        command.envs(self.variables.iter().copied());
         self.clocks[1].iter().for_each(|clock| clock.give(&mut command));
         command
     }

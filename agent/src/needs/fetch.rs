@@ -86,7 +86,9 @@ impl Progress<'_> {
             match output {
                 Output::Tell => (self.tell)(self.have, trouble),
                 Output::Bug(what) => {
-                    crate::say(&bug::sentence(what));
+                    let sentence = bug::sentence(what);
+                    crate::say(&sentence);
+                    (self.tell)(self.have, &sentence);
                     crate::end_of_tests();
                 }
                 Output::Ask { .. } | Output::GiveUp { .. } => next = Some(output),
@@ -125,6 +127,9 @@ impl Fetcher {
         };
         let mut progress = Progress { have: 0, machine: Fetching::new(want.again), tell };
         let (mut next, mut trouble) = (progress.next(Input::Begin, ""), String::new());
+        if crate::is_mistaken("fetching") {
+            progress.next(Input::Begin, "");
+        }
         loop {
             match next {
                 Some(Output::Ask { anew }) => {
