@@ -17,9 +17,6 @@ use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-/// Name of the configuration file that `sai-agent join` writes into the state directory.
-pub const FILE_NAME: &str = "agent.json";
-
 /// The configuration of this machine's agent, where there is one and it has not joined by itself.
 pub const MACHINE: &str = "/etc/sai/agent.json";
 /// Variable that names the configuration where `--config` does not.

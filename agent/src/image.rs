@@ -4,8 +4,6 @@
 //! two, which a file `layers` names.
 
 #[cfg(feature = "nspawn")]
-pub mod accounts;
-#[cfg(feature = "nspawn")]
 pub mod apt;
 #[cfg(feature = "nspawn")]
 pub mod commands;

@@ -29,6 +29,8 @@ pub fn is_mistaken(machine: &str) -> bool {
         && std::env::var(MISTAKES).is_ok_and(|machines| machines.split(',').any(|other| other == machine))
 }
 
+#[cfg(feature = "nspawn")]
+pub mod accounts;
 pub mod artifacts;
 pub mod blocking;
 pub mod boards;

@@ -25,7 +25,7 @@ use sai_agent::needs::fetch::Source;
 use sai_agent::offering::{Boards, Offering};
 use sai_agent::proxy::Proxies;
 use sai_agent::serve::{Control, Ended, Settings, serve};
-use sai_agent::state::State;
+use sai_agent::state::{CONFIGURATION, State};
 use sai_agent::{say, supervisor, terminal};
 use sai_core::join::{JoinLine, check_agent_name};
 use sai_core::limits::{PLATFORMS, SLOTS};
@@ -162,7 +162,7 @@ fn command_serve(mut arguments: Arguments) -> Result<(), Failure> {
         (None, state) => {
             let said = state.is_some();
             let directory = state.map_or_else(config::default_state, Ok).map_err(Failure::usage)?;
-            let joined = directory.join(config::FILE_NAME);
+            let joined = directory.join(CONFIGURATION);
             // A state that is named is an agent by itself, and one that has joined goes before what the machine says.
             let machine = Some(PathBuf::from(config::MACHINE)).filter(|file| !said && file.exists());
             match machine.filter(|_| !joined.exists()) {

@@ -1,6 +1,5 @@
 //! Path → the state directory of one agent: locked, with its identity, and room for jobs and mirrors.
 
-use crate::config;
 use crate::digest::sha256;
 use crate::durable;
 use rustix::fs::{FlockOperation, flock};
@@ -12,6 +11,9 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
+
+/// Name of the configuration file that `sai-agent join` writes into a state directory.
+pub const CONFIGURATION: &str = "agent.json";
 
 /// Bytes of randomness in an identity.
 const IDENTITY_BYTES: usize = 16;
@@ -122,7 +124,7 @@ impl State {
     /// The configuration that `join` wrote here.
     #[must_use]
     pub fn config(&self) -> PathBuf {
-        self.directory.join(config::FILE_NAME)
+        self.directory.join(CONFIGURATION)
     }
 
     /// Replaces the configuration, readable by this user alone, whole or not at all.

@@ -9,8 +9,6 @@ use crate::job::EventId;
 use crate::json::shown;
 use crate::ledger::{EventRecord, Source};
 use crate::ref_name;
-use crate::repo_spec::RepoSpec;
-use crate::saifile::SAIFILE;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -95,20 +93,19 @@ pub fn takes(globs: &[String], names: &[String]) -> bool {
     })
 }
 
-/// The names to hold against the `paths` of a saifile, or why all of it is built.
+/// The names to hold against the `paths` of a saifile, whose globs have so many bytes and whose name is `file`, or why all of it
+/// is built.
 ///
 /// # Errors
 /// That reason: a clause.
-pub fn usable<'a>(changed: &'a Changed, spec: &RepoSpec) -> Result<&'a [String], String> {
+pub fn usable<'a>(changed: &'a Changed, file: &str, globs: usize) -> Result<&'a [String], String> {
     let (names, since) = match changed {
         Changed::Unknown(why) => return Err(why.clone()),
         Changed::Files(names, since) => (names, since),
     };
-    if names.iter().any(|name| name == SAIFILE) {
-        return Err(format!("{SAIFILE} itself has changed{}", after(since)));
+    if names.iter().any(|name| name == file) {
+        return Err(format!("{file} itself has changed{}", after(since)));
     }
-    let globs = spec.configurations.iter().flat_map(|configuration| &configuration.paths);
-    let globs: usize = globs.map(String::len).sum();
     let bytes: usize = names.iter().map(String::len).sum();
     if names.len() > FILES_MAX || globs.saturating_mul(bytes) > WORK_MAX {
         return Err(too_many(since));
@@ -184,16 +181,13 @@ mod tests {
 
     #[test]
     fn what_would_take_too_long_is_built() {
-        let mut spec = RepoSpec::default();
         let names = vec!["x".repeat(200); FILES_MAX];
         let files = Changed::Files(names, "event 1 (abc)".to_string());
-        assert_eq!(usable(&files, &spec).map(<[String]>::len), Ok(FILES_MAX));
-        let file =
-            r#"{"schema": "sai-1", "platforms": {"p": {"build": "x"}}, "configurations": {"c": {"paths": "GLOB"}}}"#;
-        let file = file.replace("GLOB", &"a".repeat(70));
-        spec = crate::repo_spec::read(file.as_bytes()).unwrap().0;
-        assert!(usable(&files, &spec).unwrap_err().contains("more files have changed since event 1"));
-        let changed = Changed::Files(texts(&["a", SAIFILE]), "event 1 (abc)".to_string());
-        assert_eq!(usable(&changed, &spec).unwrap_err(), ".sai.json itself has changed since event 1 (abc)");
+        assert_eq!(usable(&files, ".sai.json", 0).map(<[String]>::len), Ok(FILES_MAX));
+        let globs = WORK_MAX / (200 * FILES_MAX);
+        assert!(usable(&files, ".sai.json", globs).is_ok());
+        assert!(usable(&files, ".sai.json", globs + 1).unwrap_err().contains("more files have changed since event 1"));
+        let changed = Changed::Files(texts(&["a", ".sai.json"]), "event 1 (abc)".to_string());
+        assert_eq!(usable(&changed, ".sai.json", 0).unwrap_err(), ".sai.json itself has changed since event 1 (abc)");
     }
 }

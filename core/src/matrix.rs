@@ -11,12 +11,12 @@ use crate::graph::{self, Place};
 use crate::json::{At, Position, Spanned, shown};
 use crate::limits::JOBS_MAX;
 use crate::ordered::{Map, Set};
-use crate::platform::{self, NAME_MAX};
+use crate::platform::NAME_MAX;
 use crate::start::Start;
 use crate::units::WantedBoard;
 use miniserde::{Deserialize, Serialize};
 
-use crate::repo_spec::{Board, Configuration, IMPLIED_VALUES, Platform, RepoSpec, Token, Warning};
+use crate::repo_spec::{Board, Configuration, IMPLIED_VALUES, Platform, RepoSpec, Warning, selects};
 
 /// Longest build step once values are put in, in bytes: what a text may have before.
 pub const STEP_MAX: usize = crate::json::TEXT_MAX;
@@ -307,32 +307,6 @@ fn at_board(
         units: Map::new(),
         board: Some(BoardSpec { wanted, trial: board.text.clone() }),
     }
-}
-
-/// Whether a selector selects a platform: from whether it is a default one, token by token; the first positive match
-/// ends the scan.
-pub(crate) fn selects(selector: &[Token], platform: &Platform) -> bool {
-    let mut selected = platform.default;
-    let mut not = false;
-    for token in selector {
-        match token {
-            Token::None => {
-                selected = false;
-                not = false;
-            }
-            Token::Not => not = true,
-            Token::Name(name) => {
-                if platform::serves(&platform.name, &name.value) {
-                    if !not {
-                        return true;
-                    }
-                    selected = false;
-                }
-                not = false;
-            }
-        }
-    }
-    selected
 }
 
 /// A build step with its `${key}`s replaced by the configuration's values, once: what they bring is not looked at

@@ -3,9 +3,11 @@
 
 mod boards;
 pub mod keys;
+mod selector;
 mod wants;
 
 pub use self::boards::{board_named, job_name};
+pub(crate) use self::selector::selects;
 
 use alloc::borrow::ToOwned;
 use alloc::format;

@@ -63,7 +63,8 @@ pub fn expand_changed(
     changed: Option<&Changed>,
 ) -> Result<(Matrix, Option<String>), At> {
     let Some(changed) = changed else { return Ok((matrix::expand(spec, reference)?, None)) };
-    let names = changed::usable(changed, spec);
+    let globs = spec.configurations.iter().flat_map(|configuration| &configuration.paths);
+    let names = changed::usable(changed, SAIFILE, globs.map(String::len).sum());
     let wanted = names.as_ref().map_or(Wanted::All, |names| Wanted::Changed(names));
     let matrix = matrix::expand_wanted(spec, reference, wanted)?;
     let said = match names {

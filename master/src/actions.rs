@@ -1,11 +1,10 @@
-//! What a person asks for, on the page, by the API or on the command line → what the hub is told, and an answer.
+//! An action, from the page, the API or the command line → what the hub is told, and an answer.
 
+use crate::action::Action;
 use crate::addresses;
-use crate::agents::{Tokens, new_token};
-use crate::builtin;
+use crate::agents::{INSIDE, Tokens, new_token};
 use crate::hub::{HubHandle, Request};
 use crate::live::{Changes, Live, Topic};
-use crate::page::units::moment_text;
 use crate::plans::planned;
 use crate::rejudge;
 use crate::repositories::Repositories;
@@ -13,120 +12,19 @@ use crate::rights;
 use crate::sessions::digest_hex;
 use crate::status::{self, About};
 use crate::store::{self, Change, Reader, Store};
+use crate::units::moment_text;
 use sai_agent::blocking::unblock;
 use sai_agent::clock::wall;
 use sai_core::hub::Input;
-use sai_core::job::{EventId, JobId, JobKey};
-use sai_core::join::{Address, HOSTS_MOST, JoinLine, check_agent_name};
+use sai_core::job::{EventId, JobId};
+use sai_core::join::{Address, HOSTS_MOST, JoinLine};
 use sai_core::ledger::{AgentRecord, JobRecord, UserRecord};
 use sai_core::ordered::Set;
-use sai_core::rebuild::{self, Choice};
+use sai_core::rebuild;
 use sai_core::requests;
 use sai_core::retention::Policy;
 use sai_core::roles::Powers;
-use sai_core::start::Start;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-
-/// Something a person may ask for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// End a job.
-    CancelJob(JobId),
-    /// End an attempt of a job, and no other: a page that was left open must not end what it does not show.
-    CancelAttempt(JobKey),
-    /// Run an ended job again.
-    RebuildJob(JobId),
-    /// End all jobs of an event.
-    CancelEvent(EventId),
-    /// Run those of these jobs of an event again that have ended.
-    RebuildEvent(EventId, Choice),
-    /// Run an ended job again, with all that need it.
-    RebuildFollowing(JobId),
-    /// Build something of this repository that nobody has pushed just now.
-    Start(String, Start),
-    /// Take back the units of a grant, whatever its holder still does.
-    FreeUnits(u64),
-    /// Let new agents in: the answer is a join line for each, in this order.
-    AgentAdd(Vec<String>),
-    /// Let an agent in no more.
-    AgentRevoke(String),
-    /// Give an agent no more jobs, or give it jobs again.
-    SetAside(String, bool),
-    /// Tell which agents there are.
-    AgentList,
-    /// Let somebody act, and what they may do: the answer is the token to sign in with.
-    UserAdd(String, Powers),
-    /// Let somebody act no more.
-    UserRevoke(String),
-    /// Tell who may act.
-    UserList,
-    /// Delete what retention does not keep.
-    Collect,
-    /// Judge a board's log once more, of a job and an attempt, by the saifile of this name and text, or by its event's.
-    Rejudge(JobId, Option<u32>, Option<(String, String)>),
-    /// Tell how the master is.
-    Status,
-}
-
-impl Action {
-    /// Reads the words of a command.
-    ///
-    /// # Errors
-    /// What was expected.
-    pub fn parse(words: &[&str]) -> Result<Self, String> {
-        let number = |text: &str| text.parse().map_err(|_| format!("expected a number, not {text:?}"));
-        let name = |text: &str| check_agent_name(text).map(|()| text.to_string());
-        Ok(match words {
-            ["agent", "add", names @ ..] if !names.is_empty() => {
-                Self::AgentAdd(names.iter().map(|text| name(text)).collect::<Result<_, _>>()?)
-            }
-            ["agent", "revoke", name] => Self::AgentRevoke((*name).to_string()),
-            ["agent", "aside", name] => Self::SetAside((*name).to_string(), true),
-            ["agent", "back", name] => Self::SetAside((*name).to_string(), false),
-            ["agent", "list"] => Self::AgentList,
-            ["user", "add", text, powers @ ..] => Self::UserAdd(name(text)?, Powers::parse(powers, wall())?),
-            ["user", "revoke", name] => Self::UserRevoke((*name).to_string()),
-            ["user", "list"] => Self::UserList,
-            ["gc"] => Self::Collect,
-            ["status"] => Self::Status,
-            ["cancel", "job", id] => Self::CancelJob(number(id)?),
-            ["cancel", "event", id] => Self::CancelEvent(number(id)?),
-            ["rebuild", "job", id] => Self::RebuildJob(number(id)?),
-            ["rebuild", "following", id] => Self::RebuildFollowing(number(id)?),
-            ["rejudge", which, given @ ..] => {
-                let which = match which.parse::<JobKey>() {
-                    Ok(key) => (key.job, Some(key.attempt)),
-                    Err(_) => (number(which)?, None),
-                };
-                let saifile = match given {
-                    [] => None,
-                    ["saifile", name, text] => Some(((*name).to_string(), (*text).to_string())),
-                    _ => return Err("expected a job, as 12 or 12-1".to_string()),
-                };
-                Self::Rejudge(which.0, which.1, saifile)
-            }
-            ["start", repository, reference, given @ ..] => {
-                Self::Start((*repository).to_string(), Start::parse(reference, given)?)
-            }
-            ["unit", "free", grant] => Self::FreeUnits(number(grant)?),
-            ["rebuild", "event", id, which @ ..] => Self::RebuildEvent(number(id)?, Choice::parse(which)?),
-            ["agent", ..] => return Err("expected add, list, revoke, aside or back, and the agent's name".to_string()),
-            ["user", ..] => return Err("expected add, list or revoke, and the user's name".to_string()),
-            ["rejudge"] => return Err("expected a job, as 12 or 12-1".to_string()),
-            ["start", ..] => return Err("expected a repository and a branch".to_string()),
-            ["unit", ..] => return Err("expected free, and a grant's number".to_string()),
-            ["rebuild", ..] => return Err("expected job, following or event, and its number".to_string()),
-            ["cancel", ..] => return Err("expected job or event, and its number".to_string()),
-            [command, word, ..] => return Err(format!("{word:?} is one word too many after {command}")),
-            _ => return Err("expected a command".to_string()),
-        })
-    }
-
-    /// Whether it lets somebody in, which can be done before a master's first start.
-    pub fn adds(&self) -> bool {
-        matches!(self, Self::AgentAdd(_) | Self::UserAdd(..))
-    }
-}
 
 /// Carries actions out while the master runs.
 pub struct Actions {
@@ -359,7 +257,7 @@ fn new_agents(reader: &Reader, door: &Door, names: &[String]) -> Result<(Vec<Age
 /// An agent whose token is revoked.
 fn revoked(reader: &Reader, name: &str) -> Result<AgentRecord, String> {
     let before = reader.agent(name);
-    let record = requests::to_revoke(name, before.as_ref(), builtin::NAME)?;
+    let record = requests::to_revoke(name, before.as_ref(), INSIDE)?;
     Ok(AgentRecord { revoked: true, ..record.clone() })
 }
 
@@ -369,7 +267,7 @@ fn revoked(reader: &Reader, name: &str) -> Result<AgentRecord, String> {
 /// The name is no name, or taken.
 fn new_agent(reader: &Reader, name: &str) -> Result<(AgentRecord, String), String> {
     let before = reader.agent(name);
-    requests::may_be_added(name, before.as_ref(), builtin::NAME)?;
+    requests::may_be_added(name, before.as_ref(), INSIDE)?;
     let token = new_token()?;
     Ok((AgentRecord::added(name.to_string(), digest_hex(&token), wall(), before.as_ref()), token))
 }

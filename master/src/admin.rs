@@ -2,7 +2,8 @@
 //!
 //! Only the master's own user may connect to the socket: who can reach it may do anything.
 
-use crate::actions::{Action, Actions};
+use crate::action::Action;
+use crate::actions::Actions;
 use crate::rights::COMMAND_LINE;
 use miniserde::{Deserialize, Serialize, json};
 use sai_agent::blocking::detach;

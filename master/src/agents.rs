@@ -10,6 +10,8 @@ use sai_core::wire::MasterMessage;
 use smol::future::FutureExt as _;
 use std::sync::{PoisonError, RwLock};
 
+/// The name of the agent inside the master.
+pub const INSIDE: &str = "built-in";
 /// Random bytes of a token: out of reach of guessing, so that its plain SHA-256 may be stored.
 const TOKEN_BYTES: usize = 24;
 

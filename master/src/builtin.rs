@@ -3,6 +3,7 @@
 //! It is an agent like any other. Its jobs run under supervisors of their own (this program, started with `--job`), so
 //! that they outlive the master and are adopted when it comes back.
 
+use crate::agents::INSIDE;
 use crate::config::Builtin;
 use crate::hub::HubHandle;
 use crate::store::Store;
@@ -22,8 +23,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The name under which it is known.
-pub const NAME: &str = "built-in";
 /// Time between two looks at what it still has.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -69,7 +68,7 @@ impl BuiltinAgent {
 }
 
 fn tell(line: &str) {
-    say(&format!("{NAME}: {line}"));
+    say(&format!("{INSIDE}: {line}"));
 }
 
 /// What it offers, and says so where that is not plain.
@@ -102,7 +101,7 @@ pub fn start(settings: &Builtin, state: &Path, hub: &HubHandle, store: &Store) -
         user: settings.user.as_deref().map(describe::user).transpose()?,
         env: settings.env.clone(),
         keep_free_mib: config::KEEP_FREE_MIB,
-        files: Source::Here(Arc::new(move |key, sha256| needs::here(&reader, NAME, key, sha256))),
+        files: Source::Here(Arc::new(move |key, sha256| needs::here(&reader, INSIDE, key, sha256))),
         launcher: Launcher { program: PathBuf::from("/proc/self/exe"), first_arguments: Vec::new() },
         say: Arc::new(tell),
     };
@@ -111,7 +110,7 @@ pub fn start(settings: &Builtin, state: &Path, hub: &HubHandle, store: &Store) -
         let hub = hub.clone();
         async move {
             let (near, far) = Link::pair();
-            detach(async move { agents::carry(&hub, NAME.to_string(), far, || ()).await });
+            detach(async move { agents::carry(&hub, INSIDE.to_string(), far, || ()).await });
             Ok(near)
         }
     };

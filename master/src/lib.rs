@@ -3,6 +3,7 @@
 //! The decisions are in `sai_core`; here is what they touch: sockets, disks, git, clocks.
 #![forbid(unsafe_code)]
 
+pub mod action;
 pub mod actions;
 pub mod addresses;
 pub mod admin;
@@ -36,6 +37,7 @@ pub mod status;
 pub mod store;
 pub mod tls;
 pub mod try_once;
+pub mod units;
 pub mod viewers;
 
 /// Exit status: done, or every job passed.

@@ -43,7 +43,6 @@ pub mod tarball;
 pub mod test_cases;
 pub mod timeline;
 pub mod unit_list;
-pub mod units;
 pub mod views;
 pub mod whole;
 

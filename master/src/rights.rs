@@ -1,7 +1,7 @@
 //! Action and who asks for it → whether they may, by [`sai_core::roles`]: asked where it is performed, and by the page
 //! before it offers or passes on anything.
 
-use crate::actions::Action;
+use crate::action::Action;
 use sai_core::job::{EventId, JobId};
 use sai_core::ledger::UserRecord;
 use sai_core::roles::{Deed, may};

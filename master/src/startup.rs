@@ -2,7 +2,7 @@
 
 use crate::actions::{Actions, Door};
 use crate::addresses;
-use crate::agents::{self, NoToken, Tokens};
+use crate::agents::{self, INSIDE, NoToken, Tokens};
 use crate::builtin::{self, BuiltinAgent};
 use crate::config::{Certificate, Config, Shown};
 use crate::forge::Forge;
@@ -303,7 +303,7 @@ fn restore(config: &Config, store: &Store, restored: &Restored) -> Result<(Hub, 
     let reader = store.reader();
     let ledger = Ledger {
         agents: restored.agents.clone(),
-        inside: config.builtin.as_ref().map(|_| builtin::NAME.to_string()),
+        inside: config.builtin.as_ref().map(|_| INSIDE.to_string()),
         events: restored.events.clone(),
         jobs: restored.jobs.clone(),
     };

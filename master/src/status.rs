@@ -1,7 +1,7 @@
 //! Records and live state → what `sai-master status` and `sai-master agent list` print.
 
 use crate::live::{Live, LiveAgent};
-use crate::page::units;
+use crate::units;
 use sai_agent::clock::wall;
 use sai_agent::describe;
 use sai_core::escape;

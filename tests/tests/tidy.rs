@@ -1,6 +1,6 @@
 //! The rules of the architecture, held against every source file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ const IMPORTERS: &[(&str, &[&str])] = &[
     ("vte", &["master/src/page/ansi"]),
     ("regex_lite", &["core/src/pattern"]),
     ("regex_automata", &["master/src/page/search"]),
-    ("time", &["master/src/page/units"]),
+    ("time", &["master/src/units"]),
     ("multer", &["master/src/hook"]),
     ("tar", &["master/src/page/tarball"]),
     ("flate2", &["master/src/http/encoding"]),
@@ -277,6 +277,213 @@ fn machines_have_one_surface() {
     none("what decides is changed by `handle` alone", found);
 }
 
+/// What stands in backquotes.
+fn quoted(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
+
+/// The rows of the table of machines: their columns.
+fn table_of_machines(architecture: &str) -> Vec<Vec<&str>> {
+    let table = architecture.lines().skip_while(|line| !line.starts_with("| machine |")).skip(2);
+    let rows = table.take_while(|line| line.starts_with("| "));
+    rows.map(|line| line.trim_matches(['|', ' ']).split(" | ").collect()).collect()
+}
+
+/// What is wrong with the table of machines, where these modules of core and buddy are ones, and these only modules.
+fn wrong_in_table(rows: &[Vec<&str>], machines: &BTreeSet<&str>, modules: &BTreeSet<&str>) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut named: BTreeSet<&str> = BTreeSet::new();
+    for row in rows {
+        let [names, takes, says, edge] = row[..] else {
+            wrong.push(format!("{row:?} has no four columns"));
+            continue;
+        };
+        // Whom a machine has with it is a machine, or what one decides by.
+        let (of, with) = names.split_once('(').unwrap_or((names, ""));
+        wrong.extend(
+            quoted(of).into_iter().filter(|name| !machines.contains(name)).map(|name| format!("{name} is none")),
+        );
+        wrong.extend(
+            quoted(with).into_iter().filter(|name| !modules.contains(name)).map(|name| format!("{name} is not there")),
+        );
+        if quoted(of).is_empty() || takes.is_empty() || says.is_empty() || edge.is_empty() {
+            wrong.push(format!("{names} has an empty column"));
+        }
+        named.extend(quoted(names));
+    }
+    wrong.extend(machines.difference(&named).map(|name| format!("the table has no {name}")));
+    wrong
+}
+
+#[test]
+fn the_table_of_machines_is_what_the_code_has() {
+    let architecture = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
+    let rows = table_of_machines(&architecture);
+    assert!(rows.len() > 20, "this is not the table");
+    let sources = sources();
+    let of_machines = |source: &&Source| source.path.starts_with("core/src/") || source.path.starts_with("buddy/src/");
+    let name = |source: &Source| source.path.rsplit('/').next().map(|name| name.trim_end_matches(".rs").to_string());
+    let modules: BTreeSet<String> = sources.iter().filter(of_machines).filter_map(name).collect();
+    let handles = |line: &str| {
+        line.trim_start_matches("pub ").strip_prefix("fn handle(&mut self, ").is_some_and(|rest| rest.contains("now: "))
+    };
+    let is_machine = |source: &&Source| source.code().any(|(_, line)| handles(line));
+    let machines: BTreeSet<String> = sources.iter().filter(of_machines).filter(is_machine).filter_map(name).collect();
+    assert!(machines.len() > 25, "these are not the machines: {machines:?}");
+    let (machines, modules) = (machines.iter().map(String::as_str), modules.iter().map(String::as_str));
+    let mut wrong = wrong_in_table(&rows, &machines.collect(), &modules.collect());
+    for path in rows.iter().flat_map(|row| quoted(row.last().copied().unwrap_or_default())) {
+        let path = root().join(path);
+        if !path.is_dir() && !path.with_extension("rs").is_file() {
+            wrong.push(format!("{} is not there", path.display()));
+        }
+    }
+    none("the table of machines has all of them, and nothing else", wrong);
+}
+
+/// The module that a path of a crate leads to: the longest beginning of it that is one.
+fn module_of<'a>(path: &[&str], modules: &'a BTreeSet<String>) -> Option<&'a str> {
+    (1..=path.len()).rev().find_map(|length| modules.get(&path[..length].join("::"))).map(String::as_str)
+}
+
+/// The first names of what braces hold, at their outermost level.
+fn braced(text: &str) -> Vec<&str> {
+    let (mut depth, mut begin, mut parts) = (0, 0, Vec::new());
+    for (at, letter) in text.char_indices() {
+        match letter {
+            '{' => depth += 1,
+            '}' if depth == 0 => {
+                parts.push(&text[begin..at]);
+                break;
+            }
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                parts.push(&text[begin..at]);
+                begin = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.into_iter().map(str::trim).filter(|part| !part.is_empty()).collect()
+}
+
+/// The names at the beginning of a path.
+fn segments(path: &str) -> Vec<&str> {
+    let end = path.find(|letter: char| !letter.is_ascii_alphanumeric() && !"_:".contains(letter)).unwrap_or(path.len());
+    path[..end].split("::").filter(|name| !name.is_empty()).collect()
+}
+
+/// The paths of its own crate that a module's code names, as names from the crate's root on.
+fn named_paths<'a>(module: &'a str, code: &'a str) -> Vec<Vec<&'a str>> {
+    let mut paths = Vec::new();
+    for (word, up) in [("crate::", usize::MAX), ("super::", 1), ("self::", 0)] {
+        for (at, _) in code.match_indices(word) {
+            let before = &code[..at];
+            if before.ends_with(|letter: char| letter.is_ascii_alphanumeric() || letter == '_' || letter == ':') {
+                continue;
+            }
+            let (mut rest, mut up) = (&code[at + word.len()..], up);
+            while let Some(further) = rest.strip_prefix("super::") {
+                (rest, up) = (further, up.saturating_add(1));
+            }
+            let own: Vec<&str> = module.split("::").collect();
+            let base = &own[..own.len().saturating_sub(up)];
+            let names = segments(rest);
+            // What follows in braces, as in `crate::a::{b, c}`, and as in `crate::{a, b}`.
+            let inside = match rest.find('{') {
+                Some(0) => Some((Vec::new(), &rest[1..])),
+                Some(brace) if rest[..brace].ends_with("::") && segments(&rest[..brace]) == names => {
+                    Some((names.clone(), &rest[brace + 1..]))
+                }
+                _ => None,
+            };
+            let named: Vec<Vec<&str>> = match inside {
+                Some((names, inside)) => {
+                    let whole = |part| names.iter().copied().chain(segments(part)).collect();
+                    braced(inside).into_iter().map(whole).collect()
+                }
+                None => vec![names],
+            };
+            paths.extend(named.into_iter().map(|named| base.iter().copied().chain(named).collect()));
+        }
+    }
+    paths
+}
+
+/// Whether one module is the other, or is inside it.
+fn is_one(one: &str, other: &str) -> bool {
+    let inside = |inner: &str, outer: &str| {
+        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    };
+    inside(one, other) || inside(other, one)
+}
+
+/// Those that lead to themselves.
+fn circle<'a>(edges: &BTreeMap<&'a str, BTreeSet<&'a str>>) -> BTreeSet<&'a str> {
+    let reached = |from: &'a str| {
+        let (mut seen, mut waiting) = (BTreeSet::new(), vec![from]);
+        while let Some(at) = waiting.pop() {
+            for next in edges.get(at).into_iter().flatten() {
+                if seen.insert(*next) {
+                    waiting.push(next);
+                }
+            }
+        }
+        seen
+    };
+    edges.keys().copied().filter(|from| reached(from).contains(from)).collect()
+}
+
+/// Modules of a crate that name each other in a circle: its folders among themselves, and its files. What is in a folder
+/// belongs to the module of that name.
+fn circles(files: &[(String, String)]) -> Vec<String> {
+    let modules: BTreeSet<String> = files.iter().map(|(module, _)| module.clone()).collect();
+    let mut found = Vec::new();
+    let top = |module: &str| module.split("::").next().map(str::len).unwrap_or_default();
+    let (mut folders, mut own): (BTreeMap<&str, BTreeSet<&str>>, BTreeMap<&str, BTreeSet<&str>>) = Default::default();
+    for (module, code) in files {
+        for path in named_paths(module, code) {
+            let Some(other) = module_of(&path, &modules) else { continue };
+            let (from, to) = (&module[..top(module)], &other[..top(other)]);
+            if from != to {
+                folders.entry(from).or_default().insert(to);
+            }
+            if !is_one(module, other) {
+                own.entry(module).or_default().insert(other);
+            }
+        }
+    }
+    for edges in [folders, own] {
+        let round = circle(&edges);
+        for from in &round {
+            let to: Vec<&str> = edges[from].intersection(&round).copied().collect();
+            found.push(format!("{from} names {}", to.join(", ")));
+        }
+    }
+    found
+}
+
+#[test]
+fn modules_of_a_crate_name_each_other_in_no_circle() {
+    let sources = sources();
+    let mut found = Vec::new();
+    let mut edges = 0;
+    for of in ["core", "agent", "buddy", "master"] {
+        let prefix = format!("{of}/src/");
+        let file = |source: &Source| {
+            let path = source.path.strip_prefix(&prefix)?.strip_suffix(".rs")?;
+            let program = path == "lib" || path == "main" || path.starts_with("main/");
+            let code: Vec<&str> = source.code().map(|(_, line)| line).collect();
+            (!program).then(|| (path.replace('/', "::"), code.join("\n")))
+        };
+        let files: Vec<(String, String)> = sources.iter().filter_map(file).collect();
+        edges += files.iter().map(|(module, code)| named_paths(module, code).len()).sum::<usize>();
+        found.extend(circles(&files).into_iter().map(|line| format!("{of}: {line}")));
+    }
+    assert!(edges > 500, "these are not the imports");
+    none("modules name each other in one direction", found);
+}
+
 /// Lines that leave something undone without a word: neither a comment before it nor a bug that is told.
 fn silent(lines: &[&str]) -> Vec<String> {
     let lines: Vec<&str> = lines.iter().map(|line| line.trim()).filter(|line| !line.is_empty()).collect();
@@ -478,5 +685,35 @@ fn the_rules_are_able_to_fail() {
     ] {
         assert_eq!(names(line, word), answer, "{line}");
     }
+    let file = |module: &str, code: &str| (module.to_string(), code.to_string());
+    for (module, code, paths) in [
+        ("a::b", "use crate::c::D;\nlet x = super::e::f();", &["c::D", "a::e::f"][..]),
+        ("a::b", "use super::super::c;\nuse self::d::E;", &["c", "a::b::d::E"]),
+        ("a", "use crate::{b, c::{D, E}, f};\n", &["b", "c", "f"]),
+        ("a", "use crate::b::{c, D as E};\nfn f(x: crate::g::H) {}", &["b::c", "b::D", "g::H"]),
+        ("a", "use sai::crate::x;\nlet y = mysuper::z;", &[]),
+    ] {
+        let named: Vec<String> = named_paths(module, code).iter().map(|path| path.join("::")).collect();
+        assert_eq!(named, paths, "{code}");
+    }
+    let fine = [
+        file("a", "use crate::b::c;"),
+        file("b", "use self::c::C;"),
+        file("b::c", "use super::B;\nuse crate::d;"),
+        file("d", ""),
+    ];
+    assert_eq!(circles(&fine), [""; 0]);
+    let folders = [file("a", "use crate::b;"), file("b", ""), file("b::c", "use crate::a;")];
+    assert_eq!(circles(&folders), ["a names b", "b names a"]);
+    let files = [file("a::b", "use super::c;"), file("a::c", "use crate::a::d;"), file("a::d", "use super::b::B;")];
+    assert_eq!(circles(&files), ["a::b names a::c", "a::c names a::d", "a::d names a::b"]);
+    let table = "x\n| machine | takes | says | carried out by |\n|---|---|---|---|\n| `m` (with `v`) | a | b | `x/src/e` |\n\n| `n` | 1 |\n";
+    let rows = table_of_machines(table);
+    let (machines, modules) = (BTreeSet::from(["m"]), BTreeSet::from(["m", "v", "e"]));
+    assert_eq!(wrong_in_table(&rows, &machines, &modules), [""; 0]);
+    assert_eq!(wrong_in_table(&rows, &BTreeSet::from(["m", "n"]), &modules), ["the table has no n"]);
+    assert_eq!(wrong_in_table(&rows, &BTreeSet::new(), &modules), ["m is none"]);
+    assert_eq!(wrong_in_table(&rows, &machines, &BTreeSet::from(["m"])), ["v is not there"]);
+    assert_eq!(wrong_in_table(&[vec!["`m`", "a", "", "e"]], &machines, &modules), ["`m` has an empty column"]);
     assert!(bad.is_in("agent/src/x") && !bad.is_in("agent/src/xy") && source("a/b/c.rs", "").is_in("a/b"));
 }

@@ -3,10 +3,10 @@
 //! It is the first process of a process namespace of its own and has mounts of its own: when it ends, or whoever started it,
 //! the kernel ends all that it has started and takes its mounts away.
 
-use super::accounts;
 use super::apt::PATH;
 use super::plan::{Places, Request, Root as Which, Step, plan};
 use super::trial;
+use crate::accounts;
 use crate::root::{Root, magic_path};
 use crate::say;
 use miniserde::json;

@@ -7,6 +7,7 @@ use rustix::process::{Pid, kill_process};
 use sai_agent::image::commands::{self, Failure, Origin, Worker};
 use sai_agent::image::plan::Request;
 use sai_agent::image::{apt, worker};
+use sai_agent::state::CONFIGURATION;
 use sai_agent::{config, say, terminal};
 use smol::future;
 use smol::stream::StreamExt as _;
@@ -172,7 +173,7 @@ fn images(arguments: &mut Arguments) -> Result<PathBuf, Failure> {
     let default = || config::default_state().map_err(Failure::Usage);
     let given = file.is_some();
     let directory = state.clone().map_or_else(default, Ok)?;
-    let file = file.unwrap_or_else(|| directory.join(config::FILE_NAME));
+    let file = file.unwrap_or_else(|| directory.join(CONFIGURATION));
     if !given && !file.exists() {
         let directory = std::path::absolute(directory).map_err(|error| Failure::Usage(format!("--state: {error}")))?;
         return Ok(sai_agent::container_settings::ContainerSettings::default().images(&directory));

@@ -1,10 +1,9 @@
 //! `board` of a saifile → the boards on which what was built is run, each checked as a whole.
 
-use super::{BOARD_STEPS_MAX, BOARDS_MAX, Board, Configuration, Reader, RepoSpec};
+use super::{BOARD_STEPS_MAX, BOARDS_MAX, Board, Configuration, Reader, RepoSpec, selects};
 use crate::glob;
 use crate::json::{self, Node, Value, shown};
 use crate::limits::JOBS_MAX;
-use crate::matrix;
 use crate::ordered::Map;
 use crate::settings;
 use crate::trial;
@@ -68,7 +67,7 @@ impl Reader<'_> {
         // A platform's are run for all that is built there and says nothing of boards itself.
         let mut pairs = 0;
         for platform in spec.platforms.iter().filter(|platform| !platform.boards.is_empty()) {
-            let built = |one: &&Configuration| one.boards.is_none() && matrix::selects(&one.selector, platform);
+            let built = |one: &&Configuration| one.boards.is_none() && selects(&one.selector, platform);
             for configuration in spec.configurations.iter().filter(built) {
                 pairs += platform.boards.len();
                 // Those are more jobs than there may be, of which another error tells.

@@ -4,7 +4,7 @@
 //! grant or a later one. Numbers of grants are larger than any that an agent has said, so that what it said before it heard of a
 //! grant never counts after it. A job at a board takes no slot, and none begins while its agent offers no slots.
 
-use super::trouble::{Met, Row, TROUBLES, weight};
+use super::trouble::{Met, Row, TROUBLES, place_of, weight};
 use super::{Agent, Job, Policy, Queue, Scheduler};
 use crate::clock::Now;
 use crate::job::JobKey;
@@ -46,11 +46,6 @@ impl Board {
     fn paused_for(&self, now: Millis, repository: &str) -> Option<(String, u64)> {
         self.troubles.get(repository)?.describe(now)
     }
-}
-
-/// What a board's troubles are counted under, among those of its agent's platforms. No platform has a blank in its name.
-pub(super) fn place_of(board: &str) -> String {
-    format!("board {board}")
 }
 
 /// A board that is offered, and how it stands.

@@ -6,7 +6,6 @@
 //! platform is the one that was offered and used, not the one that was wanted: a broken image that serves `linux` takes
 //! no other image away from jobs that want just that.
 
-use super::boards::place_of;
 use super::{Agent, DOUBLINGS, Job, Output, Policy, Scheduler};
 use crate::clock::Now;
 use crate::job::{Blame, Fault, JobId, JobKey, Outcome, Verdict};
@@ -25,6 +24,11 @@ const REPOSITORIES: usize = 4096;
 const MET: usize = 16;
 /// Characters of a reason that are kept for people.
 const WHY: usize = 200;
+
+/// What a board's troubles are counted under, among those of its agent's platforms. No platform has a blank in its name.
+pub(super) fn place_of(board: &str) -> String {
+    format!("board {board}")
+}
 
 /// Troubles in a row, and the pause after them.
 #[derive(Clone, Debug, Default)]

@@ -2,9 +2,9 @@
 
 use super::html::{Html, path_part};
 use super::layout::{Here, Layout, ask, badge, button, hint, moment, state_badge, took};
-use super::units;
 use super::views::{AgentView, AgentsView, Visitor, job_took};
-use crate::builtin;
+use crate::agents::INSIDE;
+use crate::units;
 use sai_core::roles::Deed;
 
 /// Platforms of one agent named at once; the others are folded away.
@@ -207,7 +207,7 @@ fn manage(html: &mut Html, agent: &AgentView) {
             button(html, address("set-aside"), "quiet", "Set aside");
         }
         // The built-in one has no token; the configuration switches it off.
-        if agent.record.is_some() && agent.name != builtin::NAME {
+        if agent.record.is_some() && agent.name != INSIDE {
             let question = "It is let in no more, and its jobs go to others. To come back it must join anew.";
             ask(html, address("revoke"), ["Revoke", question, "Revoke its token"]);
         }

@@ -6,9 +6,9 @@
 use super::audit::AuditView;
 use super::cases::case_word;
 use super::test_cases::Cases;
-use super::units::moment;
 use super::views::{AgentView, EventView, JobView, job_took, source_word};
 use crate::live::LiveRepository;
+use crate::units::moment;
 use miniserde::{Serialize, json};
 use sai_core::git_names::without_credentials;
 use sai_core::ledger::JobRecord;

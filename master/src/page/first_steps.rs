@@ -1,8 +1,6 @@
 //! What a master has and has not yet → the commands that come first, each with a tick once it has happened.
 
 use super::html::{Html, path_part};
-use super::library::Library;
-use crate::live::YOUNG;
 
 /// How far a master has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,19 +15,6 @@ pub struct FirstSteps {
     pub agents: bool,
     /// Whether anything was pushed.
     pub pushed: bool,
-}
-
-impl Library {
-    /// How far it has come, as long as that is of interest.
-    pub fn first_steps(&self) -> Option<FirstSteps> {
-        let events = self.archive.events(None, None, YOUNG).len();
-        let people = self.archive.users().iter().any(|user| !user.revoked);
-        let live = self.live();
-        let agents = live.agents.values().any(|agent| agent.connected);
-        let repository = live.repositories.first().map(|repository| repository.name.clone());
-        let steps = FirstSteps { url: live.url.clone(), repository, people, agents, pushed: events > 0 };
-        (events < YOUNG && !(people && agents && events > 0)).then_some(steps)
-    }
 }
 
 /// The commands. It is replaced as a whole when one of them has been done.

@@ -3,8 +3,8 @@
 use super::html::Html;
 use super::narrow::Narrow;
 use super::sums::{Counts, Group, Sum};
-use super::units;
 use super::views::{EventView, job_took};
+use crate::units;
 use sai_core::job::EventId;
 use sai_core::ledger::JobRecord;
 use sai_core::ordered::Map;

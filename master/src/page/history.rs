@@ -3,8 +3,8 @@
 use super::filter::Filter;
 use super::html::Html;
 use super::layout::{Here, Layout, job_badge, moment, revision, subject, took};
-use super::units;
 use super::views::{Visitor, job_took};
+use crate::units;
 use sai_core::forge_page::ForgePage;
 use sai_core::job::JobState;
 use sai_core::ledger::{EventRecord, JobRecord};

@@ -2,8 +2,8 @@
 
 use super::assets;
 use super::html::{Element, Html};
-use super::units;
 use super::views::Visitor;
+use crate::units;
 use sai_core::forge_page::ForgePage;
 use sai_core::job::JobState;
 use sai_core::ledger::{EventRecord, JobRecord};

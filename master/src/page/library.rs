@@ -3,6 +3,7 @@
 use super::archive::Archive;
 use super::filter::Filter;
 use super::first_error::{Finder, FirstError, Remembered};
+use super::first_steps::FirstSteps;
 use super::history::{self, HistoryView, Run};
 use super::log::{LogPage, Wanted, past, read};
 use super::log_lines::lines;
@@ -13,7 +14,7 @@ use super::sums::{SUMMED_JOBS, Sums};
 use super::test_cases::{self, Cases, RememberedCases};
 use super::views::{AgentView, AgentsView, EventView, EventsView, JobView, Past, Visitor, reference_name};
 use super::whole::Whole;
-use crate::live::{Changes, Live};
+use crate::live::{Changes, Live, YOUNG};
 use crate::rooms::Rooms;
 use crate::sessions::Sessions;
 use sai_core::job::{EventId, JobId, JobKey, JobState, Outcome};
@@ -87,6 +88,17 @@ impl Library {
     /// What is live. The hub holds the lock for moments only, and nobody may hold it while reading a file.
     pub fn live(&self) -> RwLockReadGuard<'_, Live> {
         self.live.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How far it has come, as long as that is of interest.
+    pub fn first_steps(&self) -> Option<FirstSteps> {
+        let events = self.archive.events(None, None, YOUNG).len();
+        let people = self.archive.users().iter().any(|user| !user.revoked);
+        let live = self.live();
+        let agents = live.agents.values().any(|agent| agent.connected);
+        let repository = live.repositories.first().map(|repository| repository.name.clone());
+        let steps = FirstSteps { url: live.url.clone(), repository, people, agents, pushed: events > 0 };
+        (events < YOUNG && !(people && agents && events > 0)).then_some(steps)
     }
 
     /// Somebody who looks, now.

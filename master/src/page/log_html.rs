@@ -7,7 +7,7 @@ use super::html::Html;
 use super::layout::{badge, state_badge};
 use super::log::Piece;
 use super::search::{Found, Query};
-use super::units;
+use crate::units;
 use sai_core::job::{JobKey, Outcome, Verdict};
 use std::ops::RangeInclusive;
 

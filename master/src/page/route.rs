@@ -1,6 +1,6 @@
 //! Method, path and query → what is asked for. Whatever is not exactly one of ours is not found.
 
-pub use crate::actions::Action;
+pub use crate::action::Action;
 use sai_core::git_names::check_repository;
 use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::limits::STREAMS;

@@ -4,8 +4,8 @@ use super::html::{Html, path_part};
 use super::job::artifact_address;
 use super::layout::subject;
 use super::library::Library;
-use super::units;
 use super::views::{EventView, reference_name};
+use crate::units;
 use sai_core::job::{EventId, JobState};
 use sai_core::ledger::EventRecord;
 

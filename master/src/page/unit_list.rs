@@ -2,8 +2,8 @@
 
 use super::html::{Html, path_part};
 use super::layout::{Here, Layout, ask, badge, hint, moment};
-use super::units;
 use super::views::Visitor;
+use crate::units;
 use sai_core::roles::Deed;
 use sai_core::scheduler::{BoardRow, Holder, Holding, UnitRow};
 

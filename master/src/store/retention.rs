@@ -86,7 +86,7 @@ impl GcReport {
                  long before now or before the last pushes, as if it had been set ahead; they go when the master has run for four \
                  days, or has records of them, and nobody has set it back",
                 self.doubtful,
-                crate::page::units::moment_text(clock::wall())
+                crate::units::moment_text(clock::wall())
             )
         })
     }

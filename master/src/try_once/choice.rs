@@ -4,6 +4,7 @@ use super::Trial;
 use sai_agent::config;
 use sai_agent::container_settings::ContainerSettings;
 use sai_agent::image::scan;
+use sai_agent::state::CONFIGURATION;
 use sai_agent::{describe, offering};
 use sai_core::escape;
 use sai_core::matrix::JobSpec;
@@ -207,7 +208,7 @@ fn platforms(images: &Path) -> Vec<String> {
 fn usual_images() -> Option<ContainerSettings> {
     let states = config::default_state().into_iter().chain([PathBuf::from(INSIDE)]);
     states.into_iter().find_map(|state| {
-        let configured = config::read(&state.join(config::FILE_NAME)).map(|config| config.containers);
+        let configured = config::read(&state.join(CONFIGURATION)).map(|config| config.containers);
         let settings = configured.unwrap_or_default();
         let settings = ContainerSettings { images: Some(settings.images(&state)), ..settings };
         let usable = offering::runner(&settings).is_ok_and(|runner| runner.is_some());

@@ -3,7 +3,7 @@
 //! It asks the image's own getent(1) who that is, in words that only the one of the GNU C library understands: Alpine has another
 //! one, and busybox none. So it finds ours in that place, which knows no more than the answer, until the container is there.
 
-use crate::image::accounts::{FIRST as ANYBODY, USER};
+use crate::accounts::{FIRST as ANYBODY, USER};
 use crate::root::Root;
 use rustix::fs::{AtFlags, Mode, OFlags, renameat, unlinkat};
 use rustix::io::Errno;

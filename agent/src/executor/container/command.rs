@@ -1,9 +1,9 @@
 //! A container and the paths of a job → the command line of its runner.
 
 use super::script::{LOOP, PATH, STEPS};
+use crate::accounts::USER;
 use crate::container::{Container, Network, Runner};
 use crate::idmap::NUMBERS;
-use crate::image::accounts::USER;
 use std::ffi::OsString;
 use std::path::PathBuf;
 

@@ -1,0 +1,109 @@
+//! Words of a command → what a person asks for.
+
+use sai_agent::clock::wall;
+use sai_core::job::{EventId, JobId, JobKey};
+use sai_core::join::check_agent_name;
+use sai_core::rebuild::Choice;
+use sai_core::roles::Powers;
+use sai_core::start::Start;
+
+/// Something a person may ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// End a job.
+    CancelJob(JobId),
+    /// End an attempt of a job, and no other: a page that was left open must not end what it does not show.
+    CancelAttempt(JobKey),
+    /// Run an ended job again.
+    RebuildJob(JobId),
+    /// End all jobs of an event.
+    CancelEvent(EventId),
+    /// Run those of these jobs of an event again that have ended.
+    RebuildEvent(EventId, Choice),
+    /// Run an ended job again, with all that need it.
+    RebuildFollowing(JobId),
+    /// Build something of this repository that nobody has pushed just now.
+    Start(String, Start),
+    /// Take back the units of a grant, whatever its holder still does.
+    FreeUnits(u64),
+    /// Let new agents in: the answer is a join line for each, in this order.
+    AgentAdd(Vec<String>),
+    /// Let an agent in no more.
+    AgentRevoke(String),
+    /// Give an agent no more jobs, or give it jobs again.
+    SetAside(String, bool),
+    /// Tell which agents there are.
+    AgentList,
+    /// Let somebody act, and what they may do: the answer is the token to sign in with.
+    UserAdd(String, Powers),
+    /// Let somebody act no more.
+    UserRevoke(String),
+    /// Tell who may act.
+    UserList,
+    /// Delete what retention does not keep.
+    Collect,
+    /// Judge a board's log once more, of a job and an attempt, by the saifile of this name and text, or by its event's.
+    Rejudge(JobId, Option<u32>, Option<(String, String)>),
+    /// Tell how the master is.
+    Status,
+}
+
+impl Action {
+    /// Reads the words of a command.
+    ///
+    /// # Errors
+    /// What was expected.
+    pub fn parse(words: &[&str]) -> Result<Self, String> {
+        let number = |text: &str| text.parse().map_err(|_| format!("expected a number, not {text:?}"));
+        let name = |text: &str| check_agent_name(text).map(|()| text.to_string());
+        Ok(match words {
+            ["agent", "add", names @ ..] if !names.is_empty() => {
+                Self::AgentAdd(names.iter().map(|text| name(text)).collect::<Result<_, _>>()?)
+            }
+            ["agent", "revoke", name] => Self::AgentRevoke((*name).to_string()),
+            ["agent", "aside", name] => Self::SetAside((*name).to_string(), true),
+            ["agent", "back", name] => Self::SetAside((*name).to_string(), false),
+            ["agent", "list"] => Self::AgentList,
+            ["user", "add", text, powers @ ..] => Self::UserAdd(name(text)?, Powers::parse(powers, wall())?),
+            ["user", "revoke", name] => Self::UserRevoke((*name).to_string()),
+            ["user", "list"] => Self::UserList,
+            ["gc"] => Self::Collect,
+            ["status"] => Self::Status,
+            ["cancel", "job", id] => Self::CancelJob(number(id)?),
+            ["cancel", "event", id] => Self::CancelEvent(number(id)?),
+            ["rebuild", "job", id] => Self::RebuildJob(number(id)?),
+            ["rebuild", "following", id] => Self::RebuildFollowing(number(id)?),
+            ["rejudge", which, given @ ..] => {
+                let which = match which.parse::<JobKey>() {
+                    Ok(key) => (key.job, Some(key.attempt)),
+                    Err(_) => (number(which)?, None),
+                };
+                let saifile = match given {
+                    [] => None,
+                    ["saifile", name, text] => Some(((*name).to_string(), (*text).to_string())),
+                    _ => return Err("expected a job, as 12 or 12-1".to_string()),
+                };
+                Self::Rejudge(which.0, which.1, saifile)
+            }
+            ["start", repository, reference, given @ ..] => {
+                Self::Start((*repository).to_string(), Start::parse(reference, given)?)
+            }
+            ["unit", "free", grant] => Self::FreeUnits(number(grant)?),
+            ["rebuild", "event", id, which @ ..] => Self::RebuildEvent(number(id)?, Choice::parse(which)?),
+            ["agent", ..] => return Err("expected add, list, revoke, aside or back, and the agent's name".to_string()),
+            ["user", ..] => return Err("expected add, list or revoke, and the user's name".to_string()),
+            ["rejudge"] => return Err("expected a job, as 12 or 12-1".to_string()),
+            ["start", ..] => return Err("expected a repository and a branch".to_string()),
+            ["unit", ..] => return Err("expected free, and a grant's number".to_string()),
+            ["rebuild", ..] => return Err("expected job, following or event, and its number".to_string()),
+            ["cancel", ..] => return Err("expected job or event, and its number".to_string()),
+            [command, word, ..] => return Err(format!("{word:?} is one word too many after {command}")),
+            _ => return Err("expected a command".to_string()),
+        })
+    }
+
+    /// Whether it lets somebody in, which can be done before a master's first start.
+    pub fn adds(&self) -> bool {
+        matches!(self, Self::AgentAdd(_) | Self::UserAdd(..))
+    }
+}
