@@ -1,6 +1,7 @@
 //! What an event's jobs wait for beside an agent: its plan, what they need, and the units they want, over real processes.
 
 use sai_tests::process::eventually;
+use sai_tests::proxy::Proxy;
 use sai_tests::repository::Repository;
 use sai_tests::world::World;
 use std::fs;
@@ -153,10 +154,53 @@ fn what_needs_a_job_waits_for_it_and_is_skipped_or_built_again_with_it() {
     assert_eq!(world.events()[0].state, "passed");
 }
 
+/// How many jobs of the first event have ended.
+fn ended(world: &World) -> usize {
+    world.event(1).map_or(0, |event| event.jobs.iter().filter(|job| job.ended()).count())
+}
+
+#[test]
+fn a_licence_of_an_agent_that_does_not_come_back_is_held_until_a_person_frees_it() {
+    let mut world = World::new("away");
+    world.set("units", "{\"licences\": 1}");
+    world.set("orphan_s", "40");
+    let _master = world.master();
+    let mut away = world.agent("away", &[PLATFORM], 1);
+    let place = world.directory.display().to_string();
+    let build = format!("echo $SAI_ATTEMPT >> {place}/ran; while [ ! -e {place}/go ]; do sleep 0.05; done");
+    world.repository.push_saifile(&file(&build, "\"a\": {\"units\": [\"licences\"]}"));
+    let ran = || fs::read_to_string(world.directory.join("ran")).unwrap_or_default();
+    eventually("it runs", || (ran() == "1\n").then_some(()));
+    // What it started goes on, whatever the master thinks of it.
+    away.kill();
+    let _other = world.agent("other", &[PLATFORM], 1);
+    let given_up = |why: &str| why.contains("wants 1 of licences, 0 of 1 free; held by job 1");
+    eventually("it is given up and waits for what it still holds itself", || {
+        let job = world.event(1)?.jobs.into_iter().next()?;
+        (job.state == "queued" && job.waiting.as_deref().is_some_and(given_up)).then_some(())
+    });
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert_eq!(ran(), "1\n", "nobody else has it");
+    world.command(&["unit", "free", "1"]);
+    eventually("it runs elsewhere", || (ran() == "1\n2\n").then_some(()));
+    // Whoever had it before comes back: what it says frees nothing that another one holds.
+    let _away = world.agent_again("away");
+    eventually("its attempt is dropped", || world.job_directories(&world.agent_state("away")).is_empty().then_some(()));
+    assert!(world.command(&["status"]).contains("unit\tlicences: 0 of 1 free; held by job 1"));
+    fs::write(world.directory.join("go"), "").expect("a file");
+    let job = &world.ended(1).jobs[0];
+    assert_eq!((job.state.as_str(), job.attempt, job.agent.as_deref()), ("passed", 2, Some("other")));
+    eventually("it has returned", || {
+        world.command(&["status"]).contains("unit\tlicences: 1 of 1 free\n").then_some(())
+    });
+}
+
 #[test]
 fn a_licence_of_two_is_never_held_by_three_whoever_dies() {
     let mut world = World::new("licences");
     world.set("units", "{\"licences\": 2}");
+    let proxy = Proxy::start(world.address());
+    world.set("url", &format!("\"https://{}\"", proxy.address));
     let mut master = world.master();
     let mut agents = [world.agent("one", &[PLATFORM], 3), world.agent("two", &[PLATFORM], 3)];
     let place = world.directory.display().to_string();
@@ -178,6 +222,9 @@ fn a_licence_of_two_is_never_held_by_three_whoever_dies() {
     master.kill();
     agents[0] = world.agent_starts("one");
     master = world.master();
+    proxy.cut();
+    eventually("more have run", || Some(()).filter(|()| ended(&world) >= 3));
+    proxy.cut();
     agents[1].kill();
     agents[1] = world.agent_again("two");
     let event = world.ended(1);

@@ -199,7 +199,8 @@ fn an_image_that_does_not_stay_on_its_board_is_judged_by_nothing_that_runs_there
     assert!(served.end().erased > 0);
 }
 
-/// A board with a key and a LED, both files of memory: when its key is pressed the LED goes on, unless it is broken.
+/// A board with a key and a LED, both files of memory: when its key is pressed the LED goes on, unless it is broken. Where it is
+/// not, whoever tries it makes a mistake: it is in the log, and changes nothing.
 fn with_led(name: &str, broken: bool) -> (Option<i32>, String) {
     let levels = format!("sai-try-{name}-{}", std::process::id());
     let at = |end: &str| PathBuf::from(format!("/dev/shm/{levels}{end}"));
@@ -219,6 +220,9 @@ fn with_led(name: &str, broken: bool) -> (Option<i32>, String) {
     let (saifile, log) = (saifile.display().to_string(), log.display().to_string());
     let words = [file.as_str(), "test", "b", &saifile, "fw"];
     let mut command = rig.command(&words, &["--record", &log]);
+    if !broken {
+        command.env("SAI_TESTS_MISTAKES", "trying");
+    }
     let mut child = command.stdout(Stdio::piped()).spawn().expect("it runs");
     // What the board does: a reset is seen by its pin, which is low then.
     let (mut console, mut was_reset, mut pressed) = (pty.master.try_clone().expect("a copy"), false, false);
@@ -240,6 +244,8 @@ fn with_led(name: &str, broken: bool) -> (Option<i32>, String) {
     let output = child.wait_with_output().expect("it ends");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(again(&rig, &words, &log), (output.status.code(), points(&said)), "{said}");
+    let kept = String::from_utf8_lossy(&fs::read(&log).expect("the log")).into_owned();
+    assert_eq!(kept.contains("Sai contradicts itself (begin: it has begun already)"), !broken, "{kept}");
     for end in [".out", ".in"] {
         let _ = fs::remove_file(at(end));
     }
