@@ -418,8 +418,11 @@ fn is_one(one: &str, other: &str) -> bool {
     inside(one, other) || inside(other, one)
 }
 
+/// Whom each names.
+type Edges<'a> = BTreeMap<&'a str, BTreeSet<&'a str>>;
+
 /// Those that lead to themselves.
-fn circle<'a>(edges: &BTreeMap<&'a str, BTreeSet<&'a str>>) -> BTreeSet<&'a str> {
+fn circle<'a>(edges: &Edges<'a>) -> BTreeSet<&'a str> {
     let reached = |from: &'a str| {
         let (mut seen, mut waiting) = (BTreeSet::new(), vec![from]);
         while let Some(at) = waiting.pop() {
@@ -440,7 +443,7 @@ fn circles(files: &[(String, String)]) -> Vec<String> {
     let modules: BTreeSet<String> = files.iter().map(|(module, _)| module.clone()).collect();
     let mut found = Vec::new();
     let top = |module: &str| module.split("::").next().map(str::len).unwrap_or_default();
-    let (mut folders, mut own): (BTreeMap<&str, BTreeSet<&str>>, BTreeMap<&str, BTreeSet<&str>>) = Default::default();
+    let (mut folders, mut own) = (Edges::new(), Edges::new());
     for (module, code) in files {
         for path in named_paths(module, code) {
             let Some(other) = module_of(&path, &modules) else { continue };
