@@ -9,9 +9,10 @@ use crate::stop::{self, Stop};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -22,6 +23,8 @@ use std::time::{Duration, Instant};
 const BEGINS: Duration = Duration::from_secs(30);
 /// Time for which one who is to stop waits for the end of what is being moved.
 const MOVED: Duration = Duration::from_secs(10);
+/// Time in which a system's own services start an owner or the guard again that has died.
+const SERVED: Duration = Duration::from_secs(2);
 /// Time between two looks whether one that begins listens.
 const LOOK: Duration = Duration::from_millis(5);
 /// Bytes of what one that did not begin has said.
@@ -80,6 +83,13 @@ fn nobody(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused)
 }
 
+/// Whether who listens in a directory are services with a user of their own: if we began another one in the place of one that has died,
+/// it would be root's, and in the way of the one that its service starts.
+fn is_served(directory: &Path) -> bool {
+    let found = fs::symlink_metadata(directory);
+    rustix::process::geteuid().is_root() && found.is_ok_and(|found| found.is_dir() && found.uid() != 0)
+}
+
 /// Whether whoever listened there is gone: a process that was killed may let others connect for a moment, and die then.
 pub fn gone(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
@@ -120,6 +130,10 @@ impl Visit {
             let found = match answering() {
                 Err(error) if nobody(&error) => match whose.begins.words()? {
                     None => Err(io::Error::new(error.kind(), format!("board {} has no owner", whose.board))),
+                    Some(_) if is_served(&whose.directory) && began.elapsed() < SERVED => {
+                        thread::sleep(LOOK);
+                        continue;
+                    }
                     Some(words) => {
                         start_guard(&words, &whose.directory)?;
                         let arguments = owner::arguments(&whose.file, &whose.board, &whose.directory);
@@ -270,9 +284,13 @@ pub fn begin_guard(whose: &Whose) -> io::Result<()> {
 
 fn start_guard(words: &[OsString], directory: &Path) -> io::Result<()> {
     let connect = || Link::connect(&guard::socket(directory));
-    match connect() {
-        Err(error) if nobody(&error) => {}
-        other => return other.map(drop),
+    let began = Instant::now();
+    loop {
+        match connect() {
+            Err(error) if nobody(&error) && is_served(directory) && began.elapsed() < SERVED => thread::sleep(LOOK),
+            Err(error) if nobody(&error) => break,
+            other => return other.map(drop),
+        }
     }
     let arguments = ["guard".into(), "--run".into(), directory.as_os_str().to_os_string()];
     // No board has this name.
