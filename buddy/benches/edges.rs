@@ -66,7 +66,7 @@ fn main() {
         ),
     );
     let saifile = r#"{ "schema": "sai-1", "platforms": { "linux": { "build": "make" } }, "configurations": { "fw": { "board": {
-        "type": "t", "pass": "^DONE", "silent": "100s", "timeout": "1000s" } } } }"#;
+        "type": "t", "pass": "^DONE", "silent": "100s", "timeout": "10m" } } } }"#;
     guest.write("/tmp/.sai.json", saifile);
     guest.well("mkdir -p /tmp/trace && mount -t tracefs trace /tmp/trace");
     guest.well("echo mono >/tmp/trace/trace_clock && echo 4096 >/tmp/trace/buffer_size_kb");
