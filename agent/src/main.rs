@@ -76,6 +76,9 @@ fn main() -> ExitCode {
     {
         return sai_agent::image::worker::main(request);
     }
+    // Else the stack of one thread may become one page of 2 MiB, more than the whole agent needs: of any thread, so this comes
+    // before the first. Where that cannot be said it does no harm.
+    let _ = disable_transparent_huge_pages(true);
     // A word alone that asks for help means that, wherever it stands.
     let asks = |long: &str, short: &str| arguments.iter().any(|argument| argument == long || argument == short);
     let joins = arguments.first().is_some_and(|argument| argument == "join");
@@ -288,9 +291,6 @@ fn offer(config: &Config, state: &State, file: &Path) -> Result<Offering, String
 
 /// Serves until a signal ends it. A state that was made for it stays once it begins to.
 fn run(state: Arc<State>, config: Config, file: PathBuf, fresh: Option<Fresh>) -> Result<(), Failure> {
-    // Else the stack of one thread may become one page of 2 MiB, more than the whole agent needs; where that cannot be
-    // said it does no harm.
-    let _ = disable_transparent_huge_pages(true);
     mirror::set_depth(&state.mirrors(), config.depth)
         .and_then(|()| mirror::set_filter(&state.mirrors(), config.filter.as_deref()))
         .and_then(|()| set_proxies(&state.mirrors(), config.proxies.as_ref()))
