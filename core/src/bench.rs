@@ -17,6 +17,7 @@ use crate::limits::{CHANNELS, Millis};
 use crate::ordered::Map;
 use crate::pattern::Pattern;
 use crate::units::OfferedBoard;
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -95,6 +96,8 @@ pub struct Board {
     pub power: Option<Power>,
     /// How it is found out whether it is well.
     pub health: Option<Health>,
+    /// A number of what its file says of it, blanks and comments left out: another one where anything else is said.
+    pub digest: u64,
 }
 
 /// A tty of a board.
@@ -449,15 +452,27 @@ impl Bench {
         self.boards.iter().find(|board| board.name == name)
     }
 
-    /// What an agent offers of it. A board of a rig is not among these: it is wanted together with the others or not at all.
+    /// What an agent offers of it. A board of a rig is not among these: it is wanted together with the others, as the rig, or not at all.
     #[must_use]
     pub fn offered(&self) -> Vec<OfferedBoard> {
         let alone = |board: &&Board| !self.rigs.iter().any(|rig| rig.boards.contains(&board.name));
         let offered = |board: &Board| {
             let (name, kind, tags) = (board.name.clone(), board.kind.clone(), board.tags.clone());
-            OfferedBoard { name, kind, tags }
+            OfferedBoard { name, kind, tags, boards: None }
         };
-        self.boards.iter().filter(alone).map(offered).collect()
+        let rigs = self.rigs.iter().map(|rig| {
+            let (name, kind, tags) = (rig.name.clone(), rig.kind.clone(), rig.tags.clone());
+            OfferedBoard { name, kind, tags, boards: Some(rig.boards.clone()) }
+        });
+        self.boards.iter().filter(alone).map(offered).chain(rigs).collect()
+    }
+
+    /// The boards of what is offered by this name: those of a rig in their order, or the one.
+    pub fn unit(&self, name: &str) -> Vec<&Board> {
+        match self.rigs.iter().find(|rig| rig.name == name) {
+            Some(rig) => rig.boards.iter().filter_map(|board| self.board(board)).collect(),
+            None => self.board(name).into_iter().collect(),
+        }
     }
 }
 
@@ -536,6 +551,28 @@ impl Board {
             }
         }
         Some(way)
+    }
+
+    /// The way to a mode as a text, the same where the same is done on it. `None` if there is no such mode.
+    pub fn told_way_to(&self, mode: &str) -> Option<String> {
+        let mut text = String::new();
+        for (name, steps, settle_ms) in self.way_to(mode)? {
+            text.push_str(&name);
+            for step in &steps {
+                match step {
+                    Step::Set(levels) => levels.iter().for_each(|(line, level)| {
+                        text.push_str(&format!(", {line} {}", u8::from(*level)));
+                    }),
+                    Step::Wait(ms) => text.push_str(&format!("; wait {ms}")),
+                    Step::Power(Switch::On) => text.push_str("; power on"),
+                    Step::Power(Switch::Off) => text.push_str("; power off"),
+                    Step::Power(Switch::Cycle) => text.push_str("; power cycle"),
+                    Step::Play(name) => text.push_str(&format!("; {name}")),
+                }
+            }
+            text.push_str(&format!("; settle {settle_ms}\n"));
+        }
+        Some(text)
     }
 
     fn unrolled(&self, steps: &[Step]) -> Vec<Step> {

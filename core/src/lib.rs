@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 extern crate alloc;
 
+pub mod attending;
 pub mod axis;
 pub mod backlog;
 pub mod bench;
@@ -62,6 +63,7 @@ pub mod space;
 pub mod start;
 pub mod stream;
 pub mod sweep;
+pub mod together;
 pub mod trial;
 pub mod trying;
 pub mod turns;

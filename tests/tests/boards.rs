@@ -3,6 +3,9 @@
 
 use miniserde::Deserialize;
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::termios::tcgetattr;
+use sai_buddy::frames::Status;
+use sai_buddy::visit::{Begins, Visit, Whose};
 use sai_tests::avr::Avr;
 use sai_tests::process::{Process, eventually};
 use sai_tests::world::{Event, Job, World};
@@ -14,12 +17,15 @@ use std::time::Duration;
 /// How often a board is tried: simavr loses bytes between its threads where the machine is busy.
 const TRIES: usize = 4;
 
-/// A board on the bench of an agent.
+/// What builds a program of a case, as it stands in JSON.
+const BUILD: &str = r#"avr-gcc -mmcu=atmega328p -Os -DCASE=${case} -DVERSION=\"\\\"$SAI_COMMIT\\\"\" -o fw.elf program.c\navr-objcopy -O binary fw.elf fw.bin"#;
+
+/// Boards on the bench of an agent.
 struct Bench {
     world: World,
     // Its owner ends before its tty does, whose number another one may have then.
-    board: Option<Avr>,
-    link: PathBuf,
+    boards: Vec<Avr>,
+    links: Vec<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -35,25 +41,38 @@ struct Unit {
 
 impl Bench {
     fn new(name: &str) -> Bench {
+        Bench::with(name, 1, "")
+    }
+
+    /// One of so many boards, `uno-1` and so on, with more keys of the file behind them.
+    fn with(name: &str, count: usize, more: &str) -> Bench {
         let world = World::new(name);
-        let board = Avr::new(&world.directory);
         let name = world.directory.file_name().expect("a name").to_string_lossy().into_owned();
-        // Paths of ttys are below /dev.
-        let link = PathBuf::from("/dev/shm").join(name);
-        let _ = fs::remove_file(&link);
-        symlink(&board.tty, &link).expect("a link");
-        let text = format!(
-            r#"{{ "boards": {{ "uno-1": {{ "type": "arduino-uno",
-                "consoles": {{ "main": {{ "path": "{}" }} }}, {},
-                "modes": {{ "loader": ["loader"], "run": ["reset"] }},
-                "flash": {{ "with": "optiboot", "mode": "loader", "then": "run", "chip_id": "0x1e950f" }} }} }} }}"#,
-            link.display(),
-            board.resets()
-        );
+        let (mut boards, mut links, mut texts) = (Vec::new(), Vec::new(), Vec::new());
+        for number in 1..=count {
+            let directory = world.directory.join(format!("uno-{number}"));
+            fs::create_dir(&directory).expect("a directory");
+            let board = Avr::new(&directory);
+            // Paths of ttys are below /dev.
+            let link = PathBuf::from("/dev/shm").join(format!("{name}-{number}"));
+            let _ = fs::remove_file(&link);
+            symlink(&board.tty, &link).expect("a link");
+            texts.push(format!(
+                r#""uno-{number}": {{ "type": "arduino-uno", "tags": ["place-{number}"],
+                    "consoles": {{ "main": {{ "path": "{}" }} }}, {},
+                    "modes": {{ "loader": ["loader"], "run": ["reset"] }},
+                    "flash": {{ "with": "optiboot", "mode": "loader", "then": "run", "chip_id": "0x1e950f" }} }}"#,
+                link.display(),
+                board.resets()
+            ));
+            boards.push(board);
+            links.push(link);
+        }
+        let text = format!("{{ \"boards\": {{ {} }}{more} }}", texts.join(", "));
         fs::write(world.directory.join("boards.json"), text).expect("a bench");
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../buddy/tests/fixtures/avr_program.c");
         world.repository.write("program.c", fs::read(source).expect("a program"));
-        Bench { world, board: Some(board), link }
+        Bench { world, boards, links }
     }
 
     fn sockets(&self) -> PathBuf {
@@ -73,29 +92,34 @@ impl Bench {
 
     /// Pushes a saifile whose configurations are cases of the program, each with more keys of its board.
     fn push(&self, cases: &[(&str, &str)]) {
+        let test = r#""test": [{ "expect": "login: $", "within": "15s" }, { "send": "root\n" },
+            { "expect": "hello (?P<who>\\w+)", "within": "15s" }],"#;
         let one = |(case, keys): &(&str, &str)| {
+            let test = if keys.contains("\"test\"") { "" } else { test };
             format!(
                 r#"{case:?}: {{ "case": {case:?}, "artifacts": "fw.bin", "board": {{ "type": "arduino-uno", "flash": "fw.bin",
-                    "identity": "^fw ${{SAI_COMMIT}}$", "banner": "^fw ", {keys}
-                    "test": [{{ "expect": "login: $", "within": "15s" }}, {{ "send": "root\n" }},
-                        {{ "expect": "hello (?P<who>\\w+)", "within": "15s" }}],
+                    "identity": "^fw ${{SAI_COMMIT}}$", "banner": "^fw ", {keys} {test}
                     "results": "tap", "pass": "^ALL DONE" }} }}"#
             )
         };
         let cases: Vec<String> = cases.iter().map(one).collect();
-        let build = r#"avr-gcc -mmcu=atmega328p -Os -DCASE=${case} -DVERSION=\"\\\"$SAI_COMMIT\\\"\" -o fw.elf program.c\navr-objcopy -O binary fw.elf fw.bin"#;
         let text = format!(
-            r#"{{ "schema": "sai-1", "platforms": {{ "linux": {{ "build": "{build}" }} }}, "configurations": {{ {} }} }}"#,
+            r#"{{ "schema": "sai-1", "platforms": {{ "linux": {{ "build": "{BUILD}" }} }}, "configurations": {{ {} }} }}"#,
             cases.join(", ")
         );
         self.world.repository.push_saifile(&text);
     }
 
-    /// What the master says of the board.
+    /// What the master says of the first board.
     fn unit(&self) -> Unit {
+        self.unit_of("uno-1")
+    }
+
+    fn unit_of(&self, name: &str) -> Unit {
+        let name = format!("a/{name}");
         let text = String::from_utf8(self.world.get("/api/v1/units").expect("units")).expect("UTF-8");
         let units: Units = miniserde::json::from_str(&text).unwrap_or_else(|_| panic!("units were expected: {text}"));
-        units.units.into_iter().find(|unit| unit.name == "a/uno-1").unwrap_or_else(|| panic!("no board: {text}"))
+        units.units.into_iter().find(|unit| unit.name == name).unwrap_or_else(|| panic!("no board: {text}"))
     }
 
     fn standing(&self) -> String {
@@ -104,6 +128,13 @@ impl Bench {
 
     fn await_standing(&self, what: &str) {
         eventually(&format!("the board is {what:?}"), || self.standing().contains(what).then_some(()));
+    }
+
+    /// What the owner of a board says.
+    fn status(&self, board: &str) -> Status {
+        let file = self.world.directory.join("boards.json").into();
+        let whose = Whose { file, board: board.into(), directory: self.sockets(), begins: Begins::Never };
+        Visit::new(&whose).and_then(|visit| visit.status()).expect("an owner")
     }
 
     /// Processes whose arguments are these, of this bench.
@@ -128,8 +159,10 @@ impl Drop for Bench {
                 let _ = kill_process(Pid::from_raw(process).expect("a process"), Signal::KILL);
             }
         }
-        drop(self.board.take());
-        let _ = fs::remove_file(&self.link);
+        self.boards.clear();
+        for link in &self.links {
+            let _ = fs::remove_file(link);
+        }
     }
 }
 
@@ -276,4 +309,193 @@ fn boards_are_offered_only_where_steps_cannot_reach_them() {
     agent.signal(Signal::HUP);
     let line = agent.await_line("nothing changes: ");
     assert!(line.contains("boards.json:") && line.contains("mods"), "{line}");
+}
+
+#[test]
+fn a_changed_bench_is_gone_by_from_the_next_job_on_and_no_other_board_is_touched() {
+    let bench = Bench::with("changed-boards", 2, "");
+    let _master = bench.world.master();
+    let agent = bench.agent();
+    bench.await_standing("free");
+    eventually("the other board is free", || bench.unit_of("uno-2").standing.filter(|what| what == "free"));
+    let (first, second) = (bench.status("uno-1"), bench.status("uno-2"));
+    assert_eq!((first.mode.as_deref(), second.mode.as_deref()), (Some("run"), Some("run")));
+
+    // A job that is under way keeps what was there when it began.
+    bench.push(&[("NO_BOOT", r#""tags": ["place-2"], "timeout": "8s","#)]);
+    let job = at_step(&bench, 1, "NO_BOOT", 2);
+    let file = bench.world.directory.join("boards.json");
+    let text = fs::read_to_string(&file).expect("a bench");
+    let (before, mut after) = text.split_at(text.find("\"uno-2\"").expect("the other board"));
+    let changed = after
+        .replace("place-2\"],", "place-2\", \"pressed\"],")
+        .replace(" } }, \"power\"", ", \"baud\": 57600 } }, \"power\"");
+    let changed = changed.replace("\"sequences\": {", "\"sequences\": { \"press\": [\"wait 7ms\"],");
+    assert!(changed.contains("57600") && changed.contains("7ms"), "{changed}");
+    after = &changed;
+    fs::write(&file, format!("{before}{after}")).expect("a bench");
+    agent.signal(Signal::HUP);
+    eventually("the board is offered anew", || bench.world.page("/api/v1/units").contains("pressed").then_some(()));
+    assert_eq!(bench.status("uno-2").bench, second.bench, "a job is at the board");
+    let event = bench.world.ended(1);
+    assert_eq!((at_board(&event, "NO_BOOT").attempt, verdict(&bench.world, job).0.as_str()), (1, "no-boot"));
+    eventually("it is gone by", || Some(bench.status("uno-2")).filter(|status| status.bench != second.bench));
+
+    // What is new of it is what the next job has.
+    for number in 2..=1 + TRIES as u64 {
+        let test = r#""test": [{ "expect": "login: $", "within": "15s" }, { "play": "press" }, { "send": "root\n" }],"#;
+        bench.push(&[("PASS", &format!(r#""tags": ["pressed"], {test}"#))]);
+        let event = bench.world.ended(number);
+        let job = at_board(&event, "PASS");
+        if job.state == "passed" || number == 1 + TRIES as u64 {
+            assert_eq!(job.state, "passed", "{}: {}", job.cause, String::from_utf8_lossy(&bench.world.log(job.id)));
+            break;
+        }
+    }
+    let tty = fs::File::open(&bench.links[1]).expect("the tty");
+    assert_eq!(tcgetattr(&tty).expect("its settings").output_speed(), 57_600);
+    let now = bench.status("uno-2");
+    assert_eq!((now.process, now.mode.as_deref()), (second.process, Some("run")));
+    let other = bench.status("uno-1");
+    assert_eq!((other.process, other.bench, other.consoles), (first.process, first.bench, first.consoles));
+}
+
+/// A part of a job that has two boards: what is flashed, and more keys.
+fn part(image: &str, more: &str) -> String {
+    format!(
+        r#"{{ {more} "flash": "{image}", "identity": "^fw ${{SAI_COMMIT}}$", "banner": "^fw ", "results": "tap", "pass": "^ALL DONE",
+            "test": [{{ "expect": "login: $", "within": "15s" }}, {{ "send": "root\n" }}, {{ "expect": "hello root", "within": "15s" }}] }}"#
+    )
+}
+
+#[test]
+fn two_boards_are_wanted_as_a_rig_and_as_a_list_and_each_is_judged_by_its_part() {
+    let rigs = r#", "rigs": { "pair": { "type": "two-unos", "boards": ["uno-2", "uno-1"] } }"#;
+    let bench = Bench::with("rigs", 2, rigs);
+    let _master = bench.world.master();
+    let agent = bench.agent();
+    let said = agent.said();
+    assert!(said.iter().any(|line| line.contains("offering the boards pair (two-unos)")), "{said:?}");
+    eventually("the rig is free", || bench.unit_of("pair").standing.filter(|what| what == "free"));
+    let build = ["left", "right"].map(|name| BUILD.replace("case", name).replace("fw.", &format!("{name}.")));
+    let build = build.join("\\n");
+    let push = |board: &dyn Fn() -> String| {
+        let of = |name: &str, left: &str, right: &str| {
+            let board = board();
+            format!(
+                r#""{name}": {{ "left": "{left}", "right": "{right}", "artifacts": "left.bin, right.bin", "board": {board} }}"#
+            )
+        };
+        let text = format!(
+            r#"{{ "schema": "sai-1", "platforms": {{ "linux": {{ "build": "{build}" }} }}, "configurations": {{ {}, {} }} }}"#,
+            of("good", "PASS", "PASS"),
+            of("bad", "PASS", "FAIL")
+        );
+        bench.world.repository.push_saifile(&text);
+    };
+    // The first of a rig is what its bench names first.
+    let as_rig =
+        || format!(r#"{{ "type": "two-unos", "boards": [{}, {}] }}"#, part("left.bin", ""), part("right.bin", ""));
+    let as_list = || {
+        let uno = |place: &str| format!(r#""type": "arduino-uno", "tags": ["{place}"],"#);
+        let parts = [part("left.bin", &uno("place-2")), part("right.bin", &uno("place-1"))];
+        format!(r#"{{ "boards": [{}] }}"#, parts.join(", "))
+    };
+    let mut number = 0;
+    for (what, board) in [("rig", &as_rig as &dyn Fn() -> String), ("list", &as_list)] {
+        let mut wrong = Vec::new();
+        for _ in 0..TRIES {
+            number += 1;
+            push(board);
+            let event = bench.world.ended(number);
+            wrong.clear();
+            for (name, state, word, whose) in
+                [("good", "passed", "passed", None), ("bad", "failed", "test-fail", Some("uno-1"))]
+            {
+                let job = at_board(&event, name);
+                let log = bench.world.records(job.id);
+                let verdict = log.verdict.as_ref().unwrap_or_else(|| panic!("{what} {name}: no verdict"));
+                let found = verdict.verdict.as_ref().expect("a word");
+                let (_, again, why) = bench.world.try_command(&["rejudge", &job.id.to_string()]);
+                assert!(
+                    again.starts_with(&format!("verdict\t{}\n", found.word)),
+                    "{what} {name}: {}: {again}{why}",
+                    found.word
+                );
+                let cause = whose.is_none_or(|whose| verdict.cause.starts_with(&format!("{whose}: ")));
+                if (job.state.as_str(), found.word.as_str(), found.board.as_deref(), cause)
+                    != (state, word, whose, true)
+                {
+                    let text = String::from_utf8_lossy(&bench.world.log(job.id)).into_owned();
+                    wrong.push(format!("{what} {name}: {} {verdict:?}: {text}", job.state));
+                    continue;
+                }
+                // Images, flash, test, once of both.
+                assert_eq!((&log.steps[..], log.statuses.len()), (&[0, 1, 2][..], 3), "{what} {name}");
+                for (board, says) in
+                    [("uno-2", "ok 2 - counts"), ("uno-1", if name == "bad" { "not ok 2" } else { "ok 2 - counts" })]
+                {
+                    let address = format!("/job/{}/console/{board}%2Fmain", job.id);
+                    let console = String::from_utf8_lossy(&bench.world.get(&address).expect("a console")).into_owned();
+                    assert!(console.contains(says), "{what} {name} {board}: {console}");
+                }
+                let page = bench.world.page(&format!("/job/{}", job.id));
+                assert!(page.contains("uno-1/main") && page.contains("uno-2/main"), "{what} {name}: no consoles");
+            }
+            if wrong.is_empty() {
+                break;
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:?}");
+        if what == "rig" {
+            let text = fs::read_to_string(bench.world.directory.join("boards.json")).expect("a bench");
+            fs::write(bench.world.directory.join("boards.json"), text.replace(rigs, "")).expect("a bench");
+            agent.signal(Signal::HUP);
+        }
+    }
+}
+
+#[test]
+fn a_master_alone_has_boards_of_its_own() {
+    let mut bench = Bench::with("alone-boards", 1, "");
+    let (file, run) = (bench.world.directory.join("boards.json"), bench.sockets());
+    let builtin = |more: &str| {
+        format!(r#"{{ "platforms": ["linux"], "slots": 1, "boards": {file:?}, "boards_run": {run:?}{more} }}"#)
+    };
+    // Steps on the machine would be the master's own user.
+    bench.world.set("builtin", &builtin(""));
+    let master = bench.world.master();
+    let says = |master: &Process, text: &str| {
+        eventually(text, || master.said().iter().any(|line| line.contains(text)).then_some(()));
+    };
+    says(&master, "its boards are not offered: steps on the machine itself run as the agent's own user");
+    drop(master);
+    bench.world.set("builtin", &builtin(r#", "user": "nobody""#));
+    let master = bench.world.master();
+    says(&master, "built-in: offering the boards uno-1 (arduino-uno)");
+    let standing = || {
+        let page = bench.world.page("/api/v1/units");
+        page.contains("\"built-in/uno-1\"").then_some(page).filter(|page| page.contains("\"standing\":\"free\""))
+    };
+    eventually("the board is free", standing);
+    for number in 1..=TRIES as u64 {
+        bench.push(&[("PASS", "")]);
+        let event = bench.world.ended(number);
+        let job = at_board(&event, "PASS");
+        if job.state == "passed" || number == TRIES as u64 {
+            assert_eq!(job.state, "passed", "{}: {}", job.cause, String::from_utf8_lossy(&bench.world.log(job.id)));
+            break;
+        }
+    }
+    // Owner and guard are this program, and outlive it.
+    for word in ["owner", "guard"] {
+        let [process] = bench.processes(word)[..] else { panic!("one {word}: {:?}", bench.world.survivors()) };
+        let program = fs::read_link(format!("/proc/{process}/exe")).expect("a program");
+        assert_eq!(program.file_name().and_then(|name| name.to_str()), Some("sai-master"), "{word}");
+    }
+    let before = bench.status("uno-1");
+    drop(master);
+    let _master = bench.world.master();
+    eventually("the board is free", standing);
+    assert_eq!(bench.status("uno-1").process, before.process);
 }

@@ -43,6 +43,7 @@ const IMPORTERS: &[(&str, &[&str])] = &[
 /// The machines of the core: the module and the type. They decide, so they have one surface: `handle` with the time and an
 /// input, and `deadline` where they want to hear of the time. Nothing else changes them, from wherever.
 const MACHINES: &[(&str, &str)] = &[
+    ("attending", "Attending"),
     ("backlog", "Backlog"),
     ("ebb", "Ebb"),
     ("fetching", "Fetching"),
@@ -60,6 +61,7 @@ const MACHINES: &[(&str, &str)] = &[
     ("session", "AgentSession"),
     ("space", "Space"),
     ("sweep", "Sweep"),
+    ("together", "Together"),
     ("trying", "Trying"),
     ("turns", "Turns"),
     ("watch", "Watch"),

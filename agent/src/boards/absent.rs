@@ -18,7 +18,7 @@ pub mod hosted {
     /// # Errors
     /// Always: what to build.
     pub fn described(_: &OsStr) -> Result<Bench, String> {
-        Err(format!("this sai-agent was built without boards; build it with {BUILD}"))
+        Err(format!("this program was built without boards; build it with {BUILD}"))
     }
 
     /// None of ours.
@@ -38,7 +38,9 @@ pub mod watch {
 
     impl Watchers {
         /// Watches nothing.
-        pub fn set(&mut self, _: Option<&Bench>, _: impl Fn(String, Standing) + Clone + Send + 'static) {}
+        pub fn set(&mut self, _: Option<&Bench>, _: impl Fn(String, Standing) + Clone + Send + 'static) -> Vec<String> {
+            Vec::new()
+        }
 
         /// Looks at nothing.
         pub fn look(&self, _: &str) {}
@@ -60,7 +62,7 @@ pub mod trial {
         /// # Errors
         /// Always.
         pub fn run(self, _: &Stop, _: &mut dyn FnMut(Vec<u8>) -> io::Result<()>) -> Result<Option<Verdict>, Trouble> {
-            Err(Trouble::ours(format!("this sai-agent was built without boards; build it with {BUILD}")))
+            Err(Trouble::ours(format!("this program was built without boards; build it with {BUILD}")))
         }
     }
 

@@ -10,7 +10,7 @@ use sai_buddy::rehearing;
 use sai_buddy::serial::monotonic_ns;
 use sai_buddy::stop::Stop;
 use sai_buddy::trying::{self, Ended, Wanted};
-use sai_buddy::visit::{Begins, Whose};
+use sai_buddy::visit::{Begins, Visit, Whose};
 use sai_core::axis::{Case, CaseResult, Entry, Mark, What};
 use sai_core::bench::Board;
 use sai_core::escape;
@@ -195,7 +195,13 @@ fn wanted(spec: &RepoSpec, word: &str) -> Result<(Trial, String, String), String
         let names = if names.is_empty() { "none has a `board`".into() } else { format!("one of {}", names.join(", ")) };
         format!("no board of a configuration {word:?}: expected {names}")
     })?;
-    Ok((trial::of(&text)?, name, platform))
+    let mut trials = trial::all_of(&text)?;
+    match (trials.parts.pop(), trials.parts.is_empty()) {
+        (Some(trial), true) => Ok((trial, name, platform)),
+        _ => {
+            Err(format!("the board of configuration {word:?} is of several, which jobs of an agent alone try together"))
+        }
+    }
 }
 
 /// What `${SAI_…}` stands for here: variables of the environment, where there is no job.
@@ -275,9 +281,11 @@ impl Given {
         // Whoever is started by it may be anywhere.
         let file = std::path::absolute(file).map_err(trouble)?.into_os_string();
         let whose = Whose { file, board: board.name.clone(), directory: self.directory(), begins: Begins::Ourselves };
+        let begun = Visit::begin_by(&whose, board, "test").map(drop);
         let (board, places, cancel) = (board.clone(), Places::default(), Stop::never());
         let began_ns = monotonic_ns();
-        let wanted = Wanted { whose, board, places, trial, images, values, first_step: 0, began_ns, cancel };
+        let wanted =
+            Wanted { whose, board, places, trial, images, values, first_step: 0, began_ns, cancel, gate: None };
         let last = Cell::new(0);
         let mut log = |micros: u64, written: &Written| -> io::Result<()> {
             last.set(micros);
@@ -292,11 +300,13 @@ impl Given {
             teller.take(written);
             Ok(())
         };
-        let found = match trying::run(wanted, &mut log) {
-            Ended::Found(found) => found,
-            Ended::Busy(why) => Found::infra(why, 0),
+        let step = u32::from(wanted.images.is_empty());
+        let found = match begun.map(|()| trying::run(wanted, &mut log)) {
+            Err(error) => Found::infra(error.to_string(), step),
+            Ok(Ended::Found(found)) => found,
+            Ok(Ended::Busy(why)) => Found::infra(why, 0),
             // Nobody stops it but who kills it.
-            Ended::GivenUp => return Err((1, "it was given up".to_string())),
+            Ok(Ended::GivenUp) => return Err((1, "it was given up".to_string())),
         };
         let ended = log(last.get(), &Written::Record(Record::Verdict(found.verdict())));
         let status = teller.found(&found)?;
