@@ -15,6 +15,7 @@ use super::test_cases::{self, Cases, RememberedCases};
 use super::views::{AgentView, AgentsView, EventView, EventsView, JobView, Past, Visitor, reference_name};
 use super::whole::Whole;
 use crate::live::{Changes, Live, YOUNG};
+use crate::prefix::Prefix;
 use crate::rooms::Rooms;
 use crate::sessions::Sessions;
 use sai_core::job::{EventId, JobId, JobKey, JobState, Outcome};
@@ -64,6 +65,8 @@ pub struct Library {
     pub changes: Arc<Changes>,
     /// Who is signed in.
     pub sessions: Sessions,
+    /// What is before all addresses as others see them.
+    pub prefix: Prefix,
     /// What the list of events says of large ones.
     pub sums: Sums,
     /// Where those who look at the same are told of it together.
@@ -90,15 +93,20 @@ impl Library {
         self.live.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How far it has come, as long as that is of interest.
+    /// How far it has come, as long as anything of it is to be done.
     pub fn first_steps(&self) -> Option<FirstSteps> {
+        self.young().filter(|steps| !(steps.people && steps.agents && steps.pushed))
+    }
+
+    /// How far it has come, as long as that is of interest: a page that shows it is told of the last step, too.
+    pub fn young(&self) -> Option<FirstSteps> {
         let events = self.archive.events(None, None, YOUNG).len();
         let people = self.archive.users().iter().any(|user| !user.revoked);
         let live = self.live();
         let agents = live.agents.values().any(|agent| agent.connected);
         let repository = live.repositories.first().map(|repository| repository.name.clone());
         let steps = FirstSteps { url: live.url.clone(), repository, people, agents, pushed: events > 0 };
-        (events < YOUNG && !(people && agents && events > 0)).then_some(steps)
+        (events < YOUNG).then_some(steps)
     }
 
     /// Somebody who looks, now.
