@@ -65,8 +65,8 @@ const MACHINES: &[(&str, &str)] = &[
     ("watch", "Watch"),
 ];
 
-/// Machines beside the core's: what brings images onto boards.
-const OF_BOARDS: [&str; 2] = ["buddy/src/flash", "buddy/src/sequence"];
+/// Machines beside the core's: what brings images onto boards, and what runs on a Pi.
+const ELSEWHERE: [&str; 3] = ["buddy/src/flash", "buddy/src/sequence", "image/src/services"];
 
 /// What else of the core has functions that change it, and what it is: values, and readers that go over something once.
 const VALUES: &[(&str, &str)] = &[
@@ -105,7 +105,9 @@ impl Source {
 
     /// Whether it becomes part of what is shipped.
     fn is_product(&self) -> bool {
-        ["core/src/", "agent/src/", "buddy/src/", "master/src/"].iter().any(|prefix| self.path.starts_with(prefix))
+        ["core/src/", "agent/src/", "buddy/src/", "image/src/", "master/src/"]
+            .iter()
+            .any(|prefix| self.path.starts_with(prefix))
     }
 
     fn is_in(&self, module: &str) -> bool {
@@ -121,7 +123,7 @@ fn sources() -> Vec<Source> {
     let root = root();
     let mut sources = Vec::new();
     let mut waiting: Vec<PathBuf> =
-        ["core", "agent", "buddy", "master", "tests"].iter().map(|name| root.join(name)).collect();
+        ["core", "agent", "buddy", "image", "master", "tests"].iter().map(|name| root.join(name)).collect();
     while let Some(directory) = waiting.pop() {
         for entry in fs::read_dir(directory).expect("a directory").flatten() {
             let path = entry.path();
@@ -296,7 +298,7 @@ fn machines_leave_nothing_undone_without_a_word() {
     let sources = sources();
     let mut found = Vec::new();
     let of_the_core = MACHINES.iter().map(|(name, _)| format!("core/src/{name}"));
-    for path in of_the_core.chain(OF_BOARDS.map(ToString::to_string)) {
+    for path in of_the_core.chain(ELSEWHERE.map(ToString::to_string)) {
         for source in sources.iter().filter(|source| source.is_in(&path)) {
             let product = source.text.split("#[cfg(test)]").next().unwrap_or_default();
             let lines: Vec<&str> = product.lines().collect();
@@ -373,6 +375,8 @@ fn nothing_is_without_bounds_unfinished_or_able_to_panic() {
         "agent/src/lib.rs",
         "agent/src/main.rs",
         "buddy/src/lib.rs",
+        "image/src/lib.rs",
+        "image/src/main.rs",
         "master/src/lib.rs",
         "master/src/main.rs",
     ] {
@@ -395,7 +399,7 @@ fn only_the_executor_has_a_shell() {
 
 #[test]
 fn each_dependency_is_named_once() {
-    for package in ["core", "agent", "buddy", "master", "tests"] {
+    for package in ["core", "agent", "buddy", "image", "master", "tests"] {
         let manifest = fs::read_to_string(root().join(package).join("Cargo.toml")).expect("a manifest");
         let mut dependencies = false;
         for line in manifest.lines() {
