@@ -97,6 +97,7 @@ impl World {
             root: None,
             offered: None,
             board: None,
+            session: None,
         }
     }
 
