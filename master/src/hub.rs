@@ -288,14 +288,16 @@ impl HubEdge {
     ///
     /// Requests and frames come by two ways, and what a link says may not be heard before the link itself, nor something of a
     /// link that is no more. So frames are handled last. But they are taken first, and then all requests that can have been
-    /// there before them: what a frame depends on was sent before it.
+    /// there before them: what a frame depends on was sent before it. That it is time comes behind all of them: what has waited
+    /// here is not late.
     fn gather(&self, next: Next, turns: bool, room: bool) -> (Vec<Control>, Vec<Request>) {
         let (mut controls, mut requests, mut frames) = (Vec::new(), Vec::new(), Vec::new());
+        let mut tick = None;
         match next {
             Next::Control(control) => controls.push(control),
             Next::Request(request) => requests.push(request),
             Next::Frame(input) => frames.push(Request::Input(input)),
-            Next::Tick => requests.push(Request::Input(Input::Tick)),
+            Next::Tick => tick = Some(Request::Input(Input::Tick)),
         }
         while controls.len() < REPORTS {
             let Ok(control) = self.control.try_recv() else { break };
@@ -311,6 +313,7 @@ impl HubEdge {
             requests.push(request);
         }
         requests.append(&mut frames);
+        requests.extend(tick);
         (controls, requests)
     }
 }
@@ -671,7 +674,7 @@ mod tests {
 
     /// Whatever the hub is about to take, a link comes before what it says: here behind all the requests that can wait.
     #[test]
-    fn no_link_is_heard_before_it_is_known() {
+    fn no_link_is_heard_before_it_is_known_or_found_late_when_it_is_there() {
         for frame_first in [true, false] {
             let edge = HubEdge::new();
             let handle = edge.handle();
@@ -690,6 +693,8 @@ mod tests {
             let link = requests.iter().position(|request| matches!(request, Request::Link(7, ..)));
             let said = requests.iter().position(|request| matches!(request, Request::Input(Input::Message(7, _))));
             assert!(link.is_some() && link < said, "the link is number {link:?}, what it says {said:?}");
+            let late = requests.iter().position(|request| matches!(request, Request::Input(Input::Tick)));
+            assert!(frame_first || said < late, "what it says is number {said:?}, that it is late {late:?}");
         }
     }
 }
