@@ -1,11 +1,11 @@
 //! Boards of agents, from a push to the verdict: an emulated Arduino Uno with the stock optiboot, its owner, its guard and an agent, all
 //! real processes, some of which are killed.
 
-use miniserde::Deserialize;
 use rustix::process::{Pid, Signal, kill_process};
 use sai_tests::avr::Avr;
+use sai_tests::boards::{at_board, at_step, program, saifile, standing, verdict};
 use sai_tests::process::{Process, eventually};
-use sai_tests::world::{Event, Job, World};
+use sai_tests::world::World;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
@@ -20,17 +20,6 @@ struct Bench {
     // Its owner ends before its tty does, whose number another one may have then.
     board: Option<Avr>,
     link: PathBuf,
-}
-
-#[derive(Deserialize)]
-struct Units {
-    units: Vec<Unit>,
-}
-
-#[derive(Deserialize)]
-struct Unit {
-    name: String,
-    standing: Option<String>,
 }
 
 impl Bench {
@@ -51,8 +40,7 @@ impl Bench {
             board.resets()
         );
         fs::write(world.directory.join("boards.json"), text).expect("a bench");
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../buddy/tests/fixtures/avr_program.c");
-        world.repository.write("program.c", fs::read(source).expect("a program"));
+        world.repository.write("program.c", program());
         Bench { world, board: Some(board), link }
     }
 
@@ -73,33 +61,11 @@ impl Bench {
 
     /// Pushes a saifile whose configurations are cases of the program, each with more keys of its board.
     fn push(&self, cases: &[(&str, &str)]) {
-        let one = |(case, keys): &(&str, &str)| {
-            format!(
-                r#"{case:?}: {{ "case": {case:?}, "artifacts": "fw.bin", "board": {{ "type": "arduino-uno", "flash": "fw.bin",
-                    "identity": "^fw ${{SAI_COMMIT}}$", "banner": "^fw ", {keys}
-                    "test": [{{ "expect": "login: $", "within": "15s" }}, {{ "send": "root\n" }},
-                        {{ "expect": "hello (?P<who>\\w+)", "within": "15s" }}],
-                    "results": "tap", "pass": "^ALL DONE" }} }}"#
-            )
-        };
-        let cases: Vec<String> = cases.iter().map(one).collect();
-        let build = r#"avr-gcc -mmcu=atmega328p -Os -DCASE=${case} -DVERSION=\"\\\"$SAI_COMMIT\\\"\" -o fw.elf program.c\navr-objcopy -O binary fw.elf fw.bin"#;
-        let text = format!(
-            r#"{{ "schema": "sai-1", "platforms": {{ "linux": {{ "build": "{build}" }} }}, "configurations": {{ {} }} }}"#,
-            cases.join(", ")
-        );
-        self.world.repository.push_saifile(&text);
-    }
-
-    /// What the master says of the board.
-    fn unit(&self) -> Unit {
-        let text = String::from_utf8(self.world.get("/api/v1/units").expect("units")).expect("UTF-8");
-        let units: Units = miniserde::json::from_str(&text).unwrap_or_else(|_| panic!("units were expected: {text}"));
-        units.units.into_iter().find(|unit| unit.name == "a/uno-1").unwrap_or_else(|| panic!("no board: {text}"))
+        self.world.repository.push_saifile(&saifile(cases));
     }
 
     fn standing(&self) -> String {
-        self.unit().standing.unwrap_or_default()
+        standing(&self.world, "a/uno-1")
     }
 
     fn await_standing(&self, what: &str) {
@@ -131,19 +97,6 @@ impl Drop for Bench {
         drop(self.board.take());
         let _ = fs::remove_file(&self.link);
     }
-}
-
-fn at_board<'a>(event: &'a Event, case: &str) -> &'a Job {
-    let name = format!("{case}/board");
-    event.jobs.iter().find(|job| job.configuration == name).unwrap_or_else(|| panic!("{name}: {:?}", event.jobs))
-}
-
-/// The last record of a job's log: word and cause.
-fn verdict(world: &World, job: u64) -> (String, String) {
-    let log = world.records(job);
-    let verdict = log.verdict.unwrap_or_else(|| panic!("job {job} has no verdict"));
-    let word = verdict.verdict.as_ref().map(|found| found.word.clone());
-    (word.unwrap_or_else(|| verdict.outcome.state().word().to_string()), verdict.cause.clone())
 }
 
 #[test]
@@ -194,16 +147,6 @@ fn a_push_is_built_flashed_and_judged_and_each_log_judged_again_says_the_same() 
     bench.await_standing("free");
 }
 
-/// The job at a board of a push of one case, once this step of it has begun.
-fn at_step(bench: &Bench, number: u64, case: &str, step: u32) -> u64 {
-    eventually(&format!("step {step} of {case} begins"), || {
-        let event = bench.world.event(number)?;
-        let job = at_board(&event, case);
-        let begun = job.state == "running" && bench.world.records(job.id).steps.contains(&step);
-        begun.then_some(job.id)
-    })
-}
-
 #[test]
 fn a_board_is_free_when_nothing_of_its_job_is_left_whoever_is_killed() {
     let bench = Bench::new("kills-boards");
@@ -213,7 +156,7 @@ fn a_board_is_free_when_nothing_of_its_job_is_left_whoever_is_killed() {
 
     // An agent that dies leaves its job at the board, and the next one finds it there. A console goes on being recorded meanwhile.
     bench.push(&[("NO_BOOT", r#""timeout": "12s","#)]);
-    let job = at_step(&bench, 1, "NO_BOOT", 2);
+    let job = at_step(&bench.world, 1, "NO_BOOT", 2);
     agent.kill();
     bench.await_standing("away");
     agent = bench.world.agent_again("a");
@@ -230,7 +173,7 @@ fn a_board_is_free_when_nothing_of_its_job_is_left_whoever_is_killed() {
 
     // A cancel is heard while it is judged.
     bench.push(&[("NO_BOOT", r#""timeout": "100s","#)]);
-    let job = at_step(&bench, 2, "NO_BOOT", 2);
+    let job = at_step(&bench.world, 2, "NO_BOOT", 2);
     bench.world.command(&["cancel", "job", &job.to_string()]);
     assert_eq!(at_board(&bench.world.ended(2), "NO_BOOT").state, "cancelled");
     bench.await_standing("free");
@@ -238,7 +181,7 @@ fn a_board_is_free_when_nothing_of_its_job_is_left_whoever_is_killed() {
     // Who dies while it is flashed is nobody's failure, and the next attempt passes.
     for (number, word) in [(3, "--job"), (4, "owner"), (5, "guard")] {
         bench.push(&[("PASS", "")]);
-        at_step(&bench, number, "PASS", 1);
+        at_step(&bench.world, number, "PASS", 1);
         bench.kill(word);
         let event = bench.world.ended(number);
         let job = at_board(&event, "PASS");
