@@ -213,8 +213,8 @@ fn boots(name: &str, board: Board, targets: &[&str]) {
 const IDLE_SECONDS: u64 = 40;
 /// Memory of an idle agent, KiB.
 const IDLE_KIB: u64 = 3 << 10;
-/// What one huge page may add to it, KiB. The agent asks the kernel for none before its first thread starts, and three boots of
-/// an emulated Pi 3 in ten had one all the same.
+/// What one huge page may add to it, KiB. The agent asks the kernel for none before its first thread starts, and one boot of an
+/// emulated Pi 3 in four had one all the same.
 const HUGE_KIB: u64 = 2 << 10;
 
 /// Measures agents that have built something and have nothing to do now.
