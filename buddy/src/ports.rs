@@ -90,10 +90,14 @@ pub enum Identity {
 }
 
 impl Identity {
-    /// That of a console's tty now; `None` where it is not there, or where it is found by more than a path.
+    /// That of a console's tty now; `None` where it is not there, or where it is found by more than a path. That of a pty is told when
+    /// it has ended, too: it is the link's to it.
     pub fn of(console: &Console, places: &Places) -> Option<Identity> {
         let Tty::Path(path) = &console.tty else { return None };
-        let found = fs::canonicalize(path).ok()?;
+        let found = fs::canonicalize(path).ok().or_else(|| {
+            let named = fs::read_link(path).unwrap_or_else(|_| path.into());
+            Some(named).filter(|named| named.starts_with("/dev/pts"))
+        })?;
         if found.starts_with("/dev/pts") {
             let link = fs::symlink_metadata(path).ok().filter(|link| link.file_type().is_symlink());
             return Some(Identity::Pty(link.map(|link| (link.dev(), link.ino(), link.ctime(), link.ctime_nsec()))));

@@ -79,7 +79,9 @@ impl Serial {
     pub fn open(console: &Console, places: &Places) -> io::Result<Self> {
         let path = find(console, places).map_err(io::Error::other)?;
         let path = path.ok_or_else(|| io::Error::new(ErrorKind::NotFound, "no tty is there"))?;
-        Self::begin(console, places, Some(open_tty(&path, console)?), 0)
+        // Before it is opened: it may be gone by the time that anybody listens, and its name another's.
+        let identity = Identity::of(console, places);
+        Self::begin(console, places, Some(open_tty(&path, console)?), identity, 0)
     }
 
     /// Listens from now on at a tty that somebody else opened, whose channel had so many bytes; or looks for it where there is none.
@@ -90,10 +92,17 @@ impl Serial {
         if let Some(tty) = &tty {
             set_up(tty.as_fd(), console, "the tty")?;
         }
-        Self::begin(console, places, tty.map(File::from), offset)
+        let identity = tty.as_ref().and_then(|_| Identity::of(console, places));
+        Self::begin(console, places, tty.map(File::from), identity, offset)
     }
 
-    fn begin(console: &Console, places: &Places, tty: Option<File>, offset: u64) -> io::Result<Self> {
+    fn begin(
+        console: &Console,
+        places: &Places,
+        tty: Option<File>,
+        identity: Option<Identity>,
+        offset: u64,
+    ) -> io::Result<Self> {
         let tty = tty.map(Arc::new);
         let ring = Ring::beginning(Ring::room_for(console.settings.baud), offset);
         let state = State { ring, tty: tty.clone(), trouble: None, ends: false };
@@ -101,8 +110,8 @@ impl Serial {
         let ready = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let shared = Arc::new(Shared { state: Mutex::new(state), more: Condvar::new(), wake, ready });
         let (listening, console, places) = (Arc::clone(&shared), console.clone(), places.clone());
-        let thread =
-            thread::Builder::new().name("console".into()).spawn(move || listen(&listening, tty, &console, &places))?;
+        let listen = move || listen(&listening, tty, identity, &console, &places);
+        let thread = thread::Builder::new().name("console".into()).spawn(listen)?;
         Ok(Serial { shared, thread: Some(thread) })
     }
 
@@ -306,11 +315,15 @@ fn low_latency(path: &Path) {
     let _ = std::fs::write(Path::new("/sys/bus/usb-serial/devices").join(name).join("latency_timer"), "1");
 }
 
-/// The thread: reads while the tty is there, and looks for it while it is not.
-fn listen(shared: &Shared, mut tty: Option<Arc<File>>, console: &Console, places: &Places) {
+/// The thread: reads while the tty is there, which is what `before` says, and looks for it while it is not.
+fn listen(
+    shared: &Shared,
+    mut tty: Option<Arc<File>>,
+    mut before: Option<Identity>,
+    console: &Console,
+    places: &Places,
+) {
     let mut was_there = tty.is_some();
-    let identity = || Identity::of(console, places);
-    let mut before = tty.as_ref().and_then(|_| identity());
     loop {
         if let Some(open) = tty.take() {
             if read_all(shared, &open) {
@@ -327,8 +340,14 @@ fn listen(shared: &Shared, mut tty: Option<Arc<File>>, console: &Console, places
         if !matches!(poll(&mut fds, Some(&time(LOOK_AGAIN))), Ok(0)) && shared.lock().ends {
             return;
         }
-        let same = before.as_ref().zip(identity()).map_or(Ok(()), |(before, now)| before.comes_back_as(&now));
-        let found = same.and_then(|()| find(console, places));
+        // In this order, so that what it is never is that of one which came later.
+        let now = Identity::of(console, places);
+        let found = find(console, places).and_then(|path| match (&path, &before, &now) {
+            (Some(_), Some(before), Some(now)) => before.comes_back_as(now).map(|()| path),
+            // It came in this moment, and is looked at the next time.
+            (Some(_), Some(_), None) => Ok(None),
+            _ => Ok(path),
+        });
         let trouble = match found {
             Ok(None) => None,
             Err(error) => Some(error),
@@ -345,7 +364,7 @@ fn listen(shared: &Shared, mut tty: Option<Arc<File>>, console: &Console, places
                     state.ring.note(Piece::Back { offset, ns, tty: path.display().to_string() });
                     shared.tell();
                     tty = Some(open);
-                    before = identity();
+                    before = now;
                     None
                 }
             },

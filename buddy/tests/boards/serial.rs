@@ -110,6 +110,29 @@ fn bytes_go_out_and_nobody_else_has_the_tty_meanwhile() {
 }
 
 #[test]
+fn a_tty_that_is_gone_before_anybody_listens_is_not_the_next_that_has_its_number() {
+    let opened: Vec<Serial> = (0..40)
+        .map(|_| {
+            let pty = Pty::new();
+            let serial = open(&at(&pty.path));
+            drop(pty);
+            serial
+        })
+        .collect();
+    for serial in &opened {
+        assert!(matches!(serial.take(LONG), Some(Piece::Unplugged { offset: 0, .. })));
+    }
+    // One has the number of all of them, in this test or another.
+    let _next = Pty::new();
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(500) {
+        let taken = opened.iter().filter(|serial| serial.tty().is_ok()).count();
+        assert_eq!(taken, 0, "of {} took another's", opened.len());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
 fn settings_that_do_not_take_effect_are_an_error() {
     let pty = Pty::new();
     let mut odd = at(&pty.path);
