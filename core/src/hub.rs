@@ -132,6 +132,7 @@ pub enum Input {
     SetAside(String, bool),
     /// See [`scheduler::Input::Hold`].
     Hold(Option<String>),
+    /// For so many milliseconds nobody could be heard: who had to say something by now has as much more time.
     /// See [`scheduler::Input::Slept`].
     Slept(Millis),
     /// The configuration says something else about jobs now. Those that were assigned go on by what they were told.
@@ -366,7 +367,10 @@ impl Hub {
                 self.schedule(now, scheduler::Input::SetAside { agent, aside }, out);
             }
             Input::Hold(why) => self.schedule(now, scheduler::Input::Hold(why), out),
-            Input::Slept(slept) => self.schedule(now, scheduler::Input::Slept(slept), out),
+            Input::Slept(slept) => {
+                self.door_slept(slept);
+                self.schedule(now, scheduler::Input::Slept(slept), out);
+            }
             Input::Settings(terms, policy) => {
                 let units = terms.units.clone();
                 self.terms = terms;

@@ -23,6 +23,7 @@ pub mod git_names;
 pub mod git_text;
 pub mod glob;
 pub mod graph;
+pub mod hearing;
 pub mod hub;
 pub mod job;
 pub mod join;

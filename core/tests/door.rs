@@ -142,6 +142,25 @@ fn who_does_not_greet_is_let_go() {
 }
 
 #[test]
+fn nobody_is_late_by_the_time_in_which_nobody_was_heard() {
+    let mut desk = Desk::new();
+    let (slow, silent) = (desk.link(), desk.link());
+    assert_eq!(told(&desk.pass(9_999)), []);
+    desk.give(Input::Slept(60_000));
+    assert_eq!(told(&desk.pass(60_000)), []);
+    assert_eq!(told(&desk.greet(slow, Some(1))), [pair(slow, "welcome")]);
+    assert_eq!(told(&desk.pass(1)), [pair(silent, "bye ")]);
+    // The answer of one that is alive lies there, too, and its place is not given to another meanwhile.
+    let second = desk.link();
+    let number = ping(&desk.greet(second, Some(2)));
+    desk.give(Input::Slept(60_000));
+    assert_eq!(told(&desk.pass(64_999)), []);
+    let answer = Input::Message(slow, AgentMessage::Pong(Pong { number }));
+    assert_eq!(told(&desk.give(answer)), [pair(second, "bye cloned")]);
+    assert_eq!((desk.connected(), desk.hub.deadline()), (Some(slow), None));
+}
+
+#[test]
 fn a_token_has_few_links_that_do_not_greet_and_keeps_nobody_out_by_them() {
     let mut desk = Desk::new();
     let first = desk.link();

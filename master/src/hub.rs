@@ -12,6 +12,7 @@ use sai_agent::blocking::{detach, unblock};
 use sai_agent::clock::{self, Sleep};
 use sai_core::clock::Now;
 use sai_core::ebb::{self, Ebb};
+use sai_core::hearing::{self, Hearing};
 use sai_core::hub::{Hub, Input, LinkId, Output, Touch};
 use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::ledger::ActionRecord;
@@ -240,6 +241,7 @@ impl HubEdge {
             to_control: self.to_control.clone(),
             outboxes: Map::new(),
             ebb: Ebb::default(),
+            hearing: Hearing::default(),
             lines: Lines::default(),
             turns: Turns::default(),
             space_hold: None,
@@ -254,6 +256,7 @@ impl HubEdge {
         loop {
             let turns = running.turns.len() < TURNS;
             let room = turns && running.store.files().queued_bytes() < DISK_QUEUE_BYTES;
+            let mut missed = running.missed(room);
             let control = async { Some(Next::Control(self.control.recv().await.ok()?)) };
             let request = async {
                 if turns {
@@ -277,8 +280,11 @@ impl HubEdge {
             };
             let Some(next) = control.or(request).or(timer).or(frame).await else { return };
             let (controls, mut requests) = self.gather(next, turns, room);
-            if let Some(slept) = sleep.since() {
-                requests.insert(0, Request::Input(Input::Slept(slept)));
+            missed += running.missed(room);
+            // Who was asleep and deaf at the same time gives twice the time, and finds nobody late too early.
+            missed += sleep.since().unwrap_or(0);
+            if missed > 0 {
+                requests.insert(0, Request::Input(Input::Slept(missed)));
             }
             running.turn(Vec::new(), controls, requests);
         }
@@ -333,6 +339,7 @@ struct Running {
     to_control: Sender<Control>,
     outboxes: Map<LinkId, Sender<Vec<MasterMessage>>>,
     ebb: Ebb,
+    hearing: Hearing,
     /// What agents can make it say.
     lines: Lines,
     turns: Turns<Change, Release>,
@@ -351,7 +358,15 @@ struct Running {
 impl Running {
     fn deadline(&self) -> Option<Millis> {
         let waiting = self.waiting_stale.then_some(self.waiting_at);
-        [self.hub.deadline(), self.turns.deadline(), self.ebb.deadline(), waiting].into_iter().flatten().min()
+        let machines = [self.hub.deadline(), self.turns.deadline(), self.ebb.deadline(), self.hearing.deadline()];
+        machines.into_iter().chain([waiting]).flatten().min()
+    }
+
+    /// Milliseconds in which no frames were taken, as they are or are not from now on; told once.
+    fn missed(&mut self, taken: bool) -> Millis {
+        let mut outputs = Vec::new();
+        self.hearing.handle(clock::steady(), hearing::Input::Taken(taken), &mut outputs);
+        outputs.into_iter().map(|hearing::Output::Missed(missed)| missed).sum()
     }
 
     fn turn(&mut self, outputs: Vec<Output>, controls: Vec<Control>, requests: Vec<Request>) {

@@ -244,6 +244,16 @@ impl Hub {
         [greeting, contest].into_iter().flatten().min()
     }
 
+    /// For so long nobody could be heard, and is not late by it.
+    pub(super) fn door_slept(&mut self, slept: Millis) {
+        let later = |at: &mut Millis| *at = at.saturating_add(slept);
+        self.ungreeted.values_mut().flatten().for_each(|(_, until)| later(until));
+        self.contests.values_mut().for_each(|contest| later(&mut contest.until));
+        let waiting = self.ungreeted.values().flatten();
+        self.greet_by = waiting.map(|(link, until)| (*until, *link)).collect();
+        self.contest_by = self.contests.iter().map(|(name, contest)| (contest.until, name.clone())).collect();
+    }
+
     pub(super) fn door_tick(&mut self, now: Now, out: &mut Vec<Output>) {
         while let Some((_, link)) = self.greet_by.first().copied().filter(|(until, _)| *until <= now.steady) {
             let why = format!("no greeting within {} s", GREETING_MS / 1000);

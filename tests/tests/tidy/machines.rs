@@ -12,6 +12,7 @@ const MACHINES: &[(&str, &str)] = &[
     ("fetching", "Fetching"),
     ("few", "Few"),
     ("flushes", "Flushes"),
+    ("hearing", "Hearing"),
     ("hub", "Hub"),
     ("judge", "Judge"),
     ("look", "LookSchedule"),
