@@ -70,7 +70,7 @@ struct Through<'a> {
     pace: Duration,
     /// When there is no more time.
     ends: Instant,
-    /// Bytes of the board that were taken.
+    /// Bytes of the board that were taken, up to its loader's last one.
     taken: u64,
 }
 
@@ -164,6 +164,10 @@ impl Port for Through<'_> {
                 Ok(())
             }
         }
+    }
+
+    fn beyond(&mut self, count: usize) {
+        self.taken = self.taken.saturating_sub(count as u64);
     }
 }
 

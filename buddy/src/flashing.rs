@@ -46,6 +46,12 @@ pub trait Port {
     /// # Errors
     /// A line or supply cannot be moved.
     fn enter(&mut self) -> io::Result<()>;
+
+    /// Is told, when the image is there, how many of the last bytes came after the loader's last one: what it has started may have
+    /// said something by then.
+    fn beyond(&mut self, count: usize) {
+        let _ = count;
+    }
 }
 
 /// Carries a machine out to its end, and for no longer than `limit`. What it says on the way is told.
@@ -63,6 +69,8 @@ pub fn flash(
     let gone =
         |error: io::Error| Failure { whose: Whose::Wiring, text: format!("the board cannot be reached: {error}") };
     let mut buffer = [0; READ_BYTES];
+    // Of what is in it, what the machine has not had yet: a byte at a time, so that the loader's last one is known.
+    let mut rest = 0..0;
     let mut out = Vec::new();
     machine.handle(now(), Input::Begin, &mut out);
     loop {
@@ -72,10 +80,17 @@ pub fn flash(
                 Output::Enter => port.enter().map_err(gone)?,
                 Output::Send(bytes) => port.send(&bytes).map_err(gone)?,
                 Output::Type(bytes) => port.type_slowly(&bytes).map_err(gone)?,
-                Output::Done(flashed) => return Ok(flashed),
+                Output::Done(flashed) => {
+                    port.beyond(rest.len());
+                    return Ok(flashed);
+                }
                 Output::Failed(failure) => return Err(failure),
                 Output::Progress(_) | Output::Note(_) => {}
             }
+        }
+        if let Some(byte) = rest.next().and_then(|place| buffer.get(place)) {
+            machine.handle(now(), Input::Bytes(&[*byte]), &mut out);
+            continue;
         }
         let left = limit.saturating_sub(began.elapsed());
         if left.is_zero() {
@@ -84,11 +99,71 @@ pub fn flash(
         }
         let within = machine.deadline().map_or(left, |deadline| Duration::from_millis(deadline.saturating_sub(now())));
         let event = port.wait(&mut buffer, within.min(left)).map_err(gone)?;
-        let input = match event {
-            Event::Bytes(count) => Input::Bytes(buffer.get(..count).unwrap_or_default()),
-            Event::Entered => Input::Entered,
-            Event::Nothing => Input::Tick,
-        };
-        machine.handle(now(), input, &mut out);
+        match event {
+            Event::Bytes(count) => rest = 0..count,
+            Event::Entered => machine.handle(now(), Input::Entered, &mut out),
+            Event::Nothing => machine.handle(now(), Input::Tick, &mut out),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flash::stk500::{Settings, Stk500};
+
+    /// A loader that takes whatever comes for its own; what it has started is heard in the same moment as its last word.
+    struct Hasty {
+        entering: bool,
+        says: Vec<u8>,
+        beyond: usize,
+    }
+
+    impl Port for Hasty {
+        fn wait(&mut self, buffer: &mut [u8], within: Duration) -> io::Result<Event> {
+            let count = self.says.len();
+            if std::mem::take(&mut self.entering) {
+                return Ok(Event::Entered);
+            }
+            if count == 0 {
+                std::thread::sleep(within);
+                return Ok(Event::Nothing);
+            }
+            buffer[..count].copy_from_slice(&self.says);
+            self.says.clear();
+            Ok(Event::Bytes(count))
+        }
+
+        fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+            let image = [&[0x14, 7][..], &[0xff; 255]].concat();
+            let said: &[u8] = match bytes {
+                // So many bytes of the flash.
+                [0x74, _, count, ..] => &[&image[..1 + usize::from(*count)], &[0x10]].concat(),
+                [0x75, ..] => &[0x14, 0x1e, 0x95, 0x0f, 0x10],
+                [0x51, ..] => b"\x14\x10fw 1.0\r\n",
+                _ => &[0x14, 0x10],
+            };
+            self.says.extend_from_slice(said);
+            Ok(())
+        }
+
+        fn enter(&mut self) -> io::Result<()> {
+            self.entering = true;
+            Ok(())
+        }
+
+        fn beyond(&mut self, count: usize) {
+            self.beyond = count;
+        }
+    }
+
+    #[test]
+    fn what_a_loader_has_started_is_told_from_its_own_last_word() {
+        let settings = Settings { baud: 115_200, address: 0, room: None, chip: Some(0x1e_950f), go: true };
+        let mut machine = Stk500::new(settings, vec![7]).expect("an image");
+        let mut port = Hasty { entering: false, says: Vec::new(), beyond: 0 };
+        let flashed = flash(&mut machine, &mut port, Duration::from_secs(10), &mut |_| {}).expect("flashed");
+        assert!(flashed.verified);
+        assert_eq!(port.beyond, b"fw 1.0\r\n".len());
     }
 }
