@@ -378,10 +378,22 @@ fn read_all(shared: &Shared, tty: &File) -> bool {
     let mut buffer = [0; READ_BYTES];
     let mut before = calls::counts(tty.as_fd()).ok();
     let mut counted = monotonic_ns();
+    // Whether something has come since: of the last of it is told when nothing follows, too.
+    let mut uncounted = false;
     loop {
         let mut fds = [PollFd::new(tty, PollFlags::IN), PollFd::new(&shared.wake, PollFlags::IN)];
-        if poll(&mut fds, None).is_ok() && !fds[1].revents().is_empty() && shared.lock().ends {
-            return true;
+        let time = (before.is_some() && uncounted).then(|| time(Duration::from_nanos(COUNTS_NS)));
+        match poll(&mut fds, time.as_ref()) {
+            Ok(0) => {
+                let mut state = shared.lock();
+                counted = monotonic_ns();
+                uncounted = false;
+                before = count_up(tty.as_fd(), before, counted, &mut state.ring);
+                drop(state);
+                shared.tell();
+            }
+            Ok(_) if !fds[1].revents().is_empty() && shared.lock().ends => return true,
+            _ => {}
         }
         if fds[0].revents().is_empty() {
             continue;
@@ -392,7 +404,8 @@ fn read_all(shared: &Shared, tty: &File) -> bool {
                 // Whoever takes what there is, after a moment, has all with a stamp before it.
                 let ns = monotonic_ns();
                 state.ring.push(ns, buffer.get(..count).unwrap_or_default());
-                if ns.saturating_sub(counted) >= COUNTS_NS {
+                uncounted = ns.saturating_sub(counted) < COUNTS_NS;
+                if !uncounted {
                     counted = ns;
                     before = count_up(tty.as_fd(), before, ns, &mut state.ring);
                 }
