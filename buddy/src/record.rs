@@ -38,8 +38,9 @@ pub enum Ended {
 /// # Errors
 /// The board has no owner that begins, or no such console; what is printed cannot be.
 pub fn run(wanted: Wanted) -> io::Result<Ended> {
-    let began = Instant::now();
     let mut listening = Listening::new(wanted.whose, wanted.console, wanted.kept)?;
+    // An owner that had to be started took none of the time.
+    let began = Instant::now();
     let names = listening.names().to_vec();
     let mut out = io::stdout().lock();
     let terminal = out.is_terminal();

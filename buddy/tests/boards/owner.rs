@@ -371,7 +371,12 @@ fn a_console_is_typed_to_and_left_and_one_at_a_time_writes() {
         let output = rig.run(&[&file, "status", "b", "--json"], &[]);
         String::from_utf8_lossy(&output.stdout).contains("\"writer\":\"console\"")
     });
-    let second = start(&["--json"]);
+    // The second one could not type, and is told so while the first one does.
+    let mut second = start(&["--json"]);
+    let mut refused = String::new();
+    let mut told = BufReader::new(second.stderr.take().expect("what it says"));
+    told.read_line(&mut refused).expect("a line");
+    assert!(refused.contains("goes nowhere"), "{refused}");
     let mut board = rig.ptys[0].master.try_clone().expect("a copy");
     let echoing = std::thread::spawn(move || {
         let mut heard = Vec::new();
@@ -389,20 +394,20 @@ fn a_console_is_typed_to_and_left_and_one_at_a_time_writes() {
     let ended = first.wait_with_output().expect("it ends");
     assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
     assert!(String::from_utf8_lossy(&ended.stdout).starts_with("print env"), "{ended:?}");
-    // What was typed is told as its length, and the second one could not type.
-    let mut second = second;
     drop(second.stdin.take());
-    let ended = second.wait_with_output().expect("it ends");
-    assert!(String::from_utf8_lossy(&ended.stderr).contains("goes nowhere"), "{ended:?}");
+    second.wait().expect("it ends");
     // A board that does not echo gets no more than a byte.
     let mut third = start(&[]);
     third.stdin.take().expect("its input").write_all(b"reset\n").expect("typed");
     let ended = third.wait_with_output().expect("it ends");
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
     assert!(said.contains("5 bytes were not sent: the board did not echo 'r'"), "{said}");
-    let recorded = rig.run(&[&file, "record", "b", "--kept", "--for", "50ms", "--json"], &[]);
-    let recorded = String::from_utf8(recorded.stdout).expect("UTF-8");
-    assert!(recorded.contains("\"writer\":\"console\",\"length\":10"), "{recorded}");
+    let mut recorded = String::new();
+    until("what was typed is recorded by its length", || {
+        let output = rig.run(&[&file, "record", "b", "--kept", "--for", "200ms", "--json"], &[]);
+        recorded = String::from_utf8(output.stdout).expect("UTF-8");
+        recorded.contains("\"writer\":\"console\",\"length\":10")
+    });
     assert!(!recorded.contains("print env\",\"lost\""), "{recorded}");
 }
 
