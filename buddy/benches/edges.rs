@@ -73,7 +73,8 @@ fn main() {
     let test = "sai-buddy /tmp/b.json test b /tmp/.sai.json fw --record /tmp/log";
     guest.well(&format!("{test} >/tmp/said 2>&1 & process=$!"));
     guest.until("ls -l /proc/$process/fd | grep -q /tmp/log");
-    guest.well("file=$(for fd in /proc/$process/fd/*; do test $(readlink $fd) = /tmp/log && echo ${fd##*/}; done)");
+    guest
+        .well("file=$(for fd in /proc/$process/fd/*; do test \"$(readlink $fd)\" != /tmp/log || echo ${fd##*/}; done)");
     let file = guest.well("printf '%x' $file").trim().to_string();
     guest.until("grep -q '# test' /tmp/said");
     // What was written before is not traced, and counted here.
