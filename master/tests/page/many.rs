@@ -1,7 +1,8 @@
 //! Many jobs, many who look: what is large is summed up, and what many are told is made once.
 
+use crate::live::{hear, watch};
 use crate::memory::{event, job};
-use crate::{PATIENCE, World, hear, text, watch, world};
+use crate::{PATIENCE, World, text, world};
 use sai_core::job::{EventId, JobState};
 use sai_core::ledger::EventRecord;
 use sai_master::live::{LiveAgent, Topic};

@@ -2,7 +2,9 @@
 //!
 //! The pictures are in `target/page`.
 
+mod axe;
 mod large;
+mod units;
 mod walk;
 
 use sai_tests::browser::Browser;
@@ -10,7 +12,6 @@ use sai_tests::process::{Process, eventually};
 use sai_tests::world::World;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// Lines that the long job prints: more than a page shows, with numbers of six digits.
 const LINES: u64 = 120_000;
@@ -170,95 +171,6 @@ const CONTRAST: &str = r#"(() => {
     }
     return [...low].join("; ");
 })()"#;
-
-/// What axe-core finds on the page that it was read into. The rows of a log look all the same, and it takes as long for each as
-/// for a whole page otherwise: the first of each step stay, and those that are marked.
-const AXE: &str = r#"
-    for (const row of document.querySelectorAll(".lines > div:not([class]):nth-of-type(n+20)")) row.remove();
-    const wanted = RULES.length ? { runOnly: { type: "rule", values: RULES } } : {};
-    return axe.run(document, { ...wanted, resultTypes: ["violations"] }).then((found) => found.violations
-        .map((one) => one.id + " (" + one.help + "): " + one.nodes.slice(0, 3).map((node) => node.html.slice(0, 160)).join(" | "))
-        .join("\n"));
-"#;
-
-/// The program of axe-core.
-fn axe() -> String {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/axe/axe.min.js.xz");
-    let unpacked = Command::new("xz").arg("-dc").arg(&file).output().expect("xz");
-    assert!(unpacked.status.success(), "{}: {unpacked:?}", file.display());
-    String::from_utf8(unpacked.stdout).expect("UTF-8")
-}
-
-#[test]
-fn axe_finds_nothing_on_any_page_in_both_themes() {
-    let scene = Scene::new("page-axe");
-    let axe = axe();
-    let (broken, hostile, patient) = (scene.job("broken"), scene.job("hostile"), scene.job("patient"));
-    let pages = [
-        "/".to_string(),
-        "/?configuration=broken&state=failed".to_string(),
-        "/event/1".to_string(),
-        format!("/job/{broken}"),
-        format!("/job/{broken}/1?q=error"),
-        format!("/job/{hostile}"),
-        format!("/job/{patient}"),
-        format!("/job/{hostile}/tests"),
-        "/history?repository=project&configuration=broken&platform=linux".to_string(),
-        "/agents".to_string(),
-        "/units".to_string(),
-        "/nothing".to_string(),
-        "/docs".to_string(),
-        "/docs/saifile".to_string(),
-        "/docs/boards".to_string(),
-        "/sign-in".to_string(),
-    ];
-    let mut found = Vec::new();
-    let look = |address: &str, who: &str, found: &mut Vec<String>| {
-        scene.browser.script(&format!("{axe}; return null;"));
-        // Only colours differ between the themes.
-        for (scheme, rules) in [("light", "[]"), ("dark", "[\"color-contrast\"]")] {
-            scene.media(&format!("[{{\"name\": \"prefers-color-scheme\", \"value\": {scheme:?}}}]"));
-            let said = scene.browser.text_of(&AXE.replace("RULES", rules));
-            found.extend(said.lines().map(|line| format!("{address} {who}, {scheme}: {line}")));
-        }
-    };
-    for address in &pages {
-        scene.open(address);
-        look(address, "to a stranger", &mut found);
-    }
-    scene.browser.type_into("#token", &scene.token);
-    scene.browser.click("main form button");
-    scene.browser.until("document.querySelector('.who')");
-    for address in ["/", "/agents", "/audit", "/event/1"].map(str::to_string).iter().chain([&pages[3], &pages[6]]) {
-        scene.open(address);
-        look(address, "to an admin", &mut found);
-    }
-    // What opens: questions, filters, the list of keys.
-    for (open, address) in [("document.querySelector('.find summary').click()", "/"), ("1", pages[6].as_str())] {
-        scene.open(address);
-        scene
-            .browser
-            .script(&format!("{open}; for (const one of document.querySelectorAll('details')) one.open = true;"));
-        if open == "1" {
-            scene.press("?");
-            scene.browser.until("document.querySelector('#keys').open");
-        }
-        look(address, "with all of it opened", &mut found);
-    }
-    assert!(found.is_empty(), "{}", found.join("\n"));
-    // It does find what is wrong.
-    scene.open("/agents");
-    scene.browser.script(&format!("{axe}; return null;"));
-    scene.browser.script(
-        "document.querySelector('main').insertAdjacentHTML('beforeend', \
-         '<img src=\"/assets/icon.svg\"><input><p id=pale>too pale</p>'); \
-         document.querySelector('#pale').style.color = '#ccc'; document.querySelector('#pale').style.background = '#fff';",
-    );
-    let said = scene.browser.text_of(&AXE.replace("RULES", "[]"));
-    for rule in ["image-alt", "label", "color-contrast"] {
-        assert!(said.lines().any(|line| line.starts_with(rule)), "{rule}: {said}");
-    }
-}
 
 fn place() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/page")
@@ -485,96 +397,6 @@ fn what_went_wrong_is_quoted_and_everything_can_be_searched() {
         let said = browser.console();
         assert!(said.iter().any(|line| line.contains("Blocked script execution")), "{name}: {said:?}");
     }
-}
-
-/// Jobs that need others, of which some want the one licence that there is.
-const NEEDING: &str = r##"{
-    "schema": "sai-1",
-    "platforms": { "linux": { "build": "${what}" } },
-    "configurations": {
-        "build": { "what": "true" },
-        "lint": { "what": "exit 1" },
-        "report": { "needs": "lint" },
-        "pack": { "needs": "build", "units": ["licences"], "what": "while [ ! -e PLACE/go ]; do sleep 0.05; done" },
-        "other": { "needs": "build", "units": ["licences"] },
-        "ship": { "needs": "pack, other" }
-    }
-}
-"##;
-
-#[test]
-fn units_and_needs_are_seen_and_what_a_lost_agent_holds_is_freed() {
-    let mut world = World::new("page-units");
-    world.set("units", "{\"licences\": 1}");
-    let master = world.master();
-    let mut agent = world.agent("shed", &["linux"], 3);
-    world.repository.push_saifile(&NEEDING.replace("PLACE", &world.directory.display().to_string()));
-    let state = |world: &World, name: &str| {
-        let event = world.event(1)?;
-        event.jobs.into_iter().find(|job| job.configuration == name).map(|job| job.state)
-    };
-    let is = |world: &World, name: &str, word: &str| (state(world, name).as_deref() == Some(word)).then_some(());
-    eventually("one job holds the licence", || {
-        is(&world, "pack", "running").and(is(&world, "report", "skipped")).and(is(&world, "build", "passed"))
-    });
-    let scene = Scene::of(world, master);
-    let (browser, world) = (&scene.browser, &scene.world);
-    // What comes after what, what is skipped, and by which.
-    scene.open("/event/1");
-    browser.until("document.querySelectorAll('#event-needs .stages > li').length === 3");
-    let text = browser.text("document.querySelector('#event-needs').innerText").expect("a text");
-    assert!(text.contains("skipped by lint"), "{text}");
-    scene.picture("needs");
-    // Why one waits leads to the units, and there to who holds them and who is next.
-    scene.open(&format!("/job/{}", scene.job("ship")));
-    browser.until("document.querySelector('.waiting')?.innerText.includes('to pass first')");
-    scene.open(&format!("/job/{}", scene.job("other")));
-    browser.until("document.querySelector('.waiting')?.innerText.includes('wants 1 of licences, 0 of 1 free')");
-    browser.click("a[href='/units#unit-licences']");
-    let (holder, next) = (scene.job("pack"), scene.job("other"));
-    browser.until(&format!("document.querySelector('#unit-licences')?.innerText.includes('job {holder}-1 on shed')"));
-    assert!(
-        scene.is(&format!("document.querySelector('#unit-licences ol').innerText.includes('job {next} of project')"))
-    );
-    assert!(scene.is("document.querySelector('nav a[aria-current]').innerText === 'Units'"));
-    assert!(!scene.is("document.querySelector('#units form')"), "strangers free nothing");
-    assert_eq!(world.post("/api/v1/units/grant/1/free", None).0, 401);
-    browser.click(".hint a");
-    browser.type_into("#token", &scene.token);
-    browser.click("main form button");
-    browser.until("document.querySelector('.who') && document.querySelector('#unit-licences .badge.busy')");
-    scene.picture("units");
-    // Its agent goes away: the open page says so by itself, and that nobody can speak for it when it is let in no more.
-    browser.until("document.querySelector('#link.up')");
-    browser.script("window.sameDocument = true");
-    agent.kill();
-    browser.until("document.querySelector('#unit-licences').innerText.includes('its agent is away')");
-    world.command(&["agent", "revoke", "shed"]);
-    browser.until("document.querySelector('#unit-licences').innerText.includes('until a person frees it')");
-    assert!(scene.is("window.sameDocument"), "no page was loaded meanwhile");
-    let api = String::from_utf8(world.get("/api/v1/units").expect("an answer")).expect("UTF-8");
-    assert!(api.contains("\"kind\":\"amount\"") && api.contains("\"state\":\"revoked\""), "{api}");
-    scene.picture("units-revoked");
-    // Freeing asks, and tells.
-    browser.click("#unit-licences summary");
-    browser.until("document.querySelector('#unit-licences details[open]').innerText.includes('used twice')");
-    browser.click("#unit-licences form button");
-    browser.until("document.querySelector('.told')?.innerText.includes('freed the units of grant')");
-    browser.until("document.querySelector('#unit-licences')?.innerText.includes('1 of 1 free')");
-    // Somebody else's machine goes on with it, and what follows can be built again with what it needs.
-    fs::write(world.directory.join("go"), "").expect("a file");
-    let _agent = world.agent("barn", &["linux"], 3);
-    eventually("it is shipped", || is(world, "ship", "passed"));
-    scene.open(&format!("/job/{}", scene.job("build")));
-    browser.until("document.querySelector('form[action$=\"/rebuild-following\"]')");
-    browser.click("form[action$='/rebuild-following'] button");
-    browser.until("document.querySelector('.told')?.innerText.includes('and what needs it')");
-    eventually("all of it is built again", || {
-        let event = world.event(1)?;
-        let ship = event.jobs.iter().find(|job| job.configuration == "ship")?;
-        (ship.attempt == 2 && ship.state == "passed").then_some(())
-    });
-    assert_eq!(browser.console(), Vec::<String>::new(), "nothing is blocked, missing or wrong");
 }
 
 #[test]

@@ -1,0 +1,107 @@
+//! README.md, from top to bottom, as a stranger would follow it: every command in it is run, every file in it is used,
+//! and every error it explains is provoked.
+//!
+//! What the README calls `/etc`, `/srv`, `/var/lib` and `/usr/local/bin` is in a directory of the test's own, and nobody
+//! becomes root. Two commands are changed: programs are built by the profile that tests are built with, and the trial of
+//! this repository builds one of its two configurations, so that this takes seconds instead of minutes. What is done on a
+//! board is done here, by the board's program under emulation.
+
+mod configs;
+mod errors;
+mod help;
+mod programs;
+mod stranger;
+
+use sai_tests::repository::{git, run};
+use std::path::{Path, PathBuf};
+use stranger::Stranger;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the repository")
+}
+
+fn readme() -> String {
+    std::fs::read_to_string(root().join("README.md")).expect("README.md")
+}
+
+/// An indented block of the README.
+enum Block {
+    /// Commands, one a line.
+    Commands(Vec<String>),
+    /// A file: a saifile or a master's configuration.
+    File(String),
+    /// The picture.
+    Picture,
+}
+
+fn blocks(text: &str) -> Vec<Block> {
+    let mut blocks: Vec<Vec<&str>> = Vec::new();
+    let mut before = "";
+    for line in text.lines() {
+        if let Some(line) = line.strip_prefix("    ") {
+            match blocks.last_mut() {
+                Some(block) if before.starts_with("    ") => block.push(line),
+                _ => blocks.push(vec![line]),
+            }
+        }
+        before = line;
+    }
+    let sort = |block: Vec<&str>| match block.first() {
+        Some(first) if first.starts_with('{') => Block::File(block.join("\n")),
+        _ if block.concat().contains('─') => Block::Picture,
+        _ => Block::Commands(block.iter().map(ToString::to_string).collect()),
+    };
+    blocks.into_iter().map(sort).collect()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn commit_all(directory: &Path) {
+    run(git(directory).args(["init", "--quiet", "--initial-branch=main"]));
+    run(git(directory).args(["add", "--all"]));
+    run(git(directory).args(["commit", "--quiet", "-m", "Everything"]));
+}
+
+/// Where the README tells of boards, which need no master.
+const BOARDS: &str = "## Your first board\n";
+
+/// The README without what it tells of boards, and that.
+fn parts() -> (String, String) {
+    let text = readme();
+    let (before, boards) = text.split_once(BOARDS).expect("a section on boards");
+    let (boards, after) = boards.split_once("\n## ").expect("a section behind it");
+    (format!("{before}\n## {after}"), boards.to_string())
+}
+
+#[test]
+fn every_command_of_the_readme_works() {
+    let commands = follow(&parts().0);
+    assert!(commands >= 20, "only {commands} commands were found");
+}
+
+#[test]
+fn the_first_board_of_the_readme_passes() {
+    let commands = follow(&parts().1);
+    assert!(commands >= 8, "only {commands} commands were found");
+}
+
+/// Does what a text says, from top to bottom; gives how many commands there were.
+fn follow(text: &str) -> usize {
+    let mut stranger = Stranger::new();
+    let mut commands = 0;
+    for block in blocks(text) {
+        match block {
+            Block::Picture => {}
+            Block::File(text) => stranger.file(&text),
+            Block::Commands(lines) => {
+                for line in lines {
+                    stranger.command(&line);
+                    commands += 1;
+                }
+            }
+        }
+    }
+    commands
+}
