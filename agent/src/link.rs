@@ -305,11 +305,10 @@ impl Dialer {
 
     /// The head of a request for what is at this path, with these headers more, that shows the token.
     pub(crate) fn request(&self, path: &str, headers: &str) -> String {
-        let host = self.address.to_string();
-        let host = host.strip_prefix("wss://").unwrap_or(&host);
+        let (host, prefix) = (self.address.authority(), &self.address.path);
         // Compressed, the bytes could not be counted.
         format!(
-            "GET {path} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {}\r\naccept-encoding: identity\r\n{headers}\r\n",
+            "GET {prefix}{path} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {}\r\naccept-encoding: identity\r\n{headers}\r\n",
             self.token
         )
     }

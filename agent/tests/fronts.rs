@@ -268,7 +268,7 @@ async fn found_at_the_last() {
             drop(master.accept().await);
         }
     };
-    let first = Address { host: "127.0.0.9".to_owned(), port };
+    let first = Address::new("127.0.0.9".to_owned(), port);
     let others = ["no-such-host.invalid", "127.0.0.2", "::1", "127.0.0.1"].map(str::to_owned);
     let line = JoinLine::new(first.clone(), "one", TOKEN, Some(identity().1)).expect("a line");
     let line = line.with_others(&["127.0.0.2", "127.0.0.1"]).expect("hosts");

@@ -166,7 +166,7 @@ fn nobody_is_waited_for_without_end() {
         assert!(matches!(&error, DialError::Unreachable(why) if why.contains("within 0.3 s")), "{error}");
         assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
         // The host has no address.
-        let address = Address { host: "no-such-host.invalid".to_owned(), port: 4433 };
+        let address = Address::new("no-such-host.invalid".to_owned(), 4433);
         let trust = Trust::Fingerprint([0; 32]);
         let error = Dialer::new(address, trust, TOKEN.to_owned(), Timing::default()).expect("a dialer").dial().await;
         assert!(matches!(error, Err(DialError::Unreachable(_))));

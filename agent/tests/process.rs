@@ -146,7 +146,7 @@ fn a_line_that_does_not_work_changes_nothing_and_says_what_to_do() {
         assert_eq!(status, 3, "{words}");
         assert!(words.contains(&format!("has fingerprint {}", pin::fingerprint_text(&identity().1))), "{words}");
         // Nobody has.
-        let gone = Address { host: "127.0.0.1".to_owned(), port: server.address().port };
+        let gone = Address::new("127.0.0.1".to_owned(), server.address().port);
         drop(server);
         let line = JoinLine::new(gone, "shed", TOKEN, None).expect("a line").to_string();
         let (status, words) = run(&["join", &line, "--state", state]).await;

@@ -2,7 +2,7 @@
 //!
 //! `sai1:HOST:PORT:NAME:TOKEN:FINGERPRINT` is one word of letters, digits and `. _ - :`, so that no shell, mail program
 //! or chat changes it, and it is read from its right end because an IPv6 address has colons of its own. The first field
-//! is the version of the form. HOST may be several, separated by commas: a machine's own addresses, of which a new
+//! is the version of the form. PORT has a path such as `/sai` behind it where the master is below one. HOST may be several, separated by commas: a machine's own addresses, of which a new
 //! agent may be able to reach only some.
 
 use alloc::borrow::ToOwned;
@@ -18,6 +18,8 @@ const VERSION: &str = "sai1";
 const SYSTEM: &str = "system";
 /// Bytes of a host name at most: RFC 1035 §2.3.4.
 const HOST_MOST: usize = 253;
+/// Bytes at most of the path that is before all others of a master: it stands before every address of every page.
+const PATH_MOST: usize = 128;
 /// Hosts of one line at most: a machine with more addresses has them for its containers, and a line is to be pasted.
 pub const HOSTS_MOST: usize = 8;
 /// Bytes of an agent's name at most: it is a column of a table on the page.
@@ -36,26 +38,45 @@ pub struct Address {
     pub host: String,
     /// TCP port.
     pub port: u16,
+    /// What is before all paths there, such as `/sai`; empty where nothing is.
+    pub path: String,
+}
+
+impl Address {
+    /// A host that is nothing but a master.
+    #[must_use]
+    pub fn new(host: String, port: u16) -> Self {
+        Self { host, port, path: String::new() }
+    }
+
+    /// Host and port, as they stand in a `host` header.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
 }
 
 impl fmt::Display for Address {
-    /// `wss://HOST:PORT`, the form that configurations hold.
+    /// `wss://HOST:PORT/PATH`, the form that configurations hold.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(out, "wss://[{}]:{}", self.host, self.port)
-        } else {
-            write!(out, "wss://{}:{}", self.host, self.port)
-        }
+        write!(out, "wss://{}{}", self.authority(), self.path)
     }
 }
 
 impl FromStr for Address {
     type Err = String;
-    /// Reads `wss://HOST`, `wss://HOST:PORT` or the `https://` address of the master's page, which is the same place.
+    /// Reads `wss://HOST`, `wss://HOST:PORT`, each with or without a path, or the `https://` address of the master's page,
+    /// which is the same place.
     fn from_str(text: &str) -> Result<Self, String> {
         let expected = || format!("expected wss://HOST:PORT, found {text:?}");
         let rest = text.strip_prefix("wss://").or_else(|| text.strip_prefix("https://")).ok_or_else(expected)?;
         let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let (rest, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        check_path(path)?;
         let (host, port) = match rest.strip_prefix('[') {
             Some(bracketed) => {
                 let (host, after) = bracketed.split_once(']').ok_or_else(expected)?;
@@ -72,7 +93,7 @@ impl FromStr for Address {
             None => PORT,
         };
         check_host(host)?;
-        Ok(Self { host: host.to_owned(), port })
+        Ok(Self { host: host.to_owned(), port, path: path.to_owned() })
     }
 }
 
@@ -100,10 +121,10 @@ impl fmt::Debug for JoinLine {
 
 impl fmt::Display for JoinLine {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Address { host, port } = &self.address;
+        let Address { host, port, path } = &self.address;
         write!(out, "{VERSION}:{host}")?;
         self.others.iter().try_for_each(|other| write!(out, ",{other}"))?;
-        write!(out, ":{port}:{}:{}:", self.name, self.token)?;
+        write!(out, ":{port}{path}:{}:{}:", self.name, self.token)?;
         match &self.fingerprint {
             Some(bytes) => bytes.iter().try_for_each(|byte| write!(out, "{byte:02x}")),
             None => out.write_str(SYSTEM),
@@ -118,6 +139,7 @@ impl JoinLine {
     /// Which part cannot stand in a join line, and what it should be.
     pub fn new(address: Address, name: &str, token: &str, fingerprint: Option<[u8; 32]>) -> Result<Self, String> {
         check_host(&address.host)?;
+        check_path(&address.path)?;
         check_agent_name(name)?;
         check_token(token)?;
         Ok(Self { address, others: Vec::new(), name: name.to_owned(), token: token.to_owned(), fingerprint })
@@ -178,7 +200,8 @@ impl FromStr for JoinLine {
         let mut hosts = host.split(',');
         let first = hosts.next().unwrap_or_default();
         let others: Vec<&str> = hosts.collect();
-        let address = Address { host: first.to_owned(), port: read_port(port)? };
+        let (port, path) = port.split_at(port.find('/').unwrap_or(port.len()));
+        let address = Address { host: first.to_owned(), port: read_port(port)?, path: path.to_owned() };
         Self::new(address, name, token, fingerprint)?.with_others(&others)
     }
 }
@@ -212,6 +235,23 @@ pub fn check_host(host: &str) -> Result<(), String> {
     // A name that begins with a dash would be an option to whatever program it is handed to.
     if host.is_empty() || host.len() > HOST_MOST || host.starts_with('-') || !host.bytes().all(fine) {
         return Err(format!("expected a host name or address, found {host:?}"));
+    }
+    Ok(())
+}
+
+/// Checks what is before all paths of a master: nothing, or parts of letters, digits, `.`, `_`, `~` and `-` that each have a
+/// slash before them and are more than dots.
+///
+/// # Errors
+/// What was expected.
+pub fn check_path(path: &str) -> Result<(), String> {
+    let fine = |part: &str| {
+        let plain = part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'~' | b'-'));
+        plain && part.bytes().any(|byte| byte != b'.')
+    };
+    let good = path.is_empty() || path.strip_prefix('/').is_some_and(|parts| parts.split('/').all(fine));
+    if !good || path.len() > PATH_MOST {
+        return Err(format!("expected a path as /sai, found {path:?}"));
     }
     Ok(())
 }
@@ -252,7 +292,7 @@ mod tests {
     use super::*;
 
     fn sample(host: &str, fingerprint: Option<[u8; 32]>) -> JoinLine {
-        let address = Address { host: host.to_owned(), port: 4433 };
+        let address = Address::new(host.to_owned(), 4433);
         JoinLine::new(address, "shed-2", "0123456789abcdef_-ABCDEF", fingerprint).expect("a line")
     }
 
@@ -280,6 +320,19 @@ mod tests {
         for hosts in ["a,", ",a", "a,,b", "a,-oProxy", "a,b/c", "a,b,c,d,e,f,g,h,i"] {
             let error = format!("sai1:{hosts}:4433:a:{token}:system").parse::<JoinLine>().expect_err(hosts);
             assert!(error.contains("host") && !error.contains(token), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_line_may_name_a_master_below_a_path() {
+        let address = "https://ci.example.org/sai/".parse::<Address>().expect("an address");
+        assert_eq!((address.port, address.path.as_str()), (443, "/sai"));
+        let line = JoinLine::new(address, "shed", "0123456789abcdef", None).expect("a line");
+        assert_eq!(line.to_string(), "sai1:ci.example.org:443/sai:shed:0123456789abcdef:system");
+        assert_eq!(line.to_string().parse::<JoinLine>(), Ok(line));
+        for path in ["/", "//a", "/a/", "/..", "/a;b", "/a b/$c"] {
+            let text = format!("sai1:host:443{path}:shed:0123456789abcdef:system");
+            assert!(text.parse::<JoinLine>().expect_err(path).contains("path"), "{path}");
         }
     }
 
@@ -347,7 +400,12 @@ mod tests {
             "wss://a:0",
             "wss://a:65536",
             "wss://a:+1",
-            "wss://a/b",
+            "wss://a//b",
+            "wss://a/b//",
+            "wss://a/..",
+            "wss://a/b c",
+            "wss://a/b?c",
+            "wss://a/b:1",
             "wss://u@a",
             "wss://[::1",
             "wss://[::1]x",
@@ -360,7 +418,8 @@ mod tests {
         }
         let long = "a".repeat(HOST_MOST + 1);
         assert!(read(&format!("wss://{long}")).is_err());
-        for text in ["wss://ci.example.org:4433", "wss://[2001:db8::7]:4433"] {
+        for text in ["wss://ci.example.org:4433", "wss://[2001:db8::7]:4433", "wss://a:1/sai", "wss://[::1]:1/a/b-c_~d"]
+        {
             assert_eq!(text.parse::<Address>().map(|address| address.to_string()), Ok(text.to_owned()));
         }
     }

@@ -235,7 +235,7 @@ impl Door {
         hosts.push(self.address.host.clone());
         let others: Vec<&str> = hosts.iter().skip(1).map(String::as_str).collect();
         let host = hosts.first().cloned().unwrap_or_default();
-        let line = JoinLine::new(Address { host, port: self.address.port }, name, token, self.fingerprint)?;
+        let line = JoinLine::new(Address { host, ..self.address.clone() }, name, token, self.fingerprint)?;
         Ok(line.with_others(&others)?.to_string())
     }
 }

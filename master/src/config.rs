@@ -5,6 +5,7 @@ pub mod keys;
 use crate::front::{Network, Proxies};
 use sai_agent::container_settings::ContainerSettings;
 use sai_core::forge_page::{self, ForgePage};
+use sai_core::join;
 use sai_core::keys::names;
 use sai_core::limits::{JOB_TIMEOUT_S, LOG_BYTES};
 use sai_core::ordered::Map;
@@ -173,7 +174,7 @@ pub fn read(file: &str, bytes: &[u8]) -> Result<Config, Vec<String>> {
             config.listen = addresses.into_iter().flatten().collect();
         }
     }
-    config.url = reader.checked(&root, "url", check_own_url);
+    config.url = reader.checked(&root, "url", |text| own_url(text).map(drop)).and_then(|url| own_url(&url).ok());
     let is_network = |text: &str| text.parse::<Network>().map(|_| ());
     let networks = reader.checked_texts(&root, "trusted_proxies", is_network).unwrap_or_default();
     config.trusted_proxies = Proxies(networks.iter().filter_map(|text| text.parse().ok()).collect());
@@ -287,12 +288,18 @@ fn repository(reader: &mut Reader, name: &str, section: &Section<'_>) -> Option<
     usable.then_some(repository)
 }
 
-fn check_own_url(text: &str) -> Result<(), String> {
-    let host = text.strip_prefix("https://").map(|rest| rest.trim_end_matches('/'));
-    let good = host.is_some_and(|host| {
-        !host.is_empty() && host.chars().all(|letter| letter.is_ascii_alphanumeric() || ".-_:[]".contains(letter))
+/// The master's own address, without a slash at its end.
+///
+/// # Errors
+/// What was expected.
+pub fn own_url(text: &str) -> Result<String, String> {
+    let text = text.trim_end_matches('/');
+    let good = text.strip_prefix("https://").is_some_and(|rest| {
+        let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let fine = |letter: char| letter.is_ascii_alphanumeric() || ".-_:[]".contains(letter);
+        !host.is_empty() && host.chars().all(fine) && join::check_path(path).is_ok()
     });
-    if good { Ok(()) } else { Err("an address as https://HOST:PORT".to_string()) }
+    if good { Ok(text.to_string()) } else { Err("an address as https://HOST:PORT or https://HOST/PATH".to_string()) }
 }
 
 #[cfg(test)]

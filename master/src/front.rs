@@ -21,6 +21,7 @@ pub use upgrade::{Message, Socket, SocketError, SocketWriter};
 
 use crate::http::Backend;
 use crate::lines::Lines;
+use crate::prefix::Prefix;
 use crate::tls::{Identity, Refresh};
 use client::{After, Client, plain};
 use futures_rustls::TlsAcceptor;
@@ -192,6 +193,8 @@ pub struct FrontConfig {
     pub backend: Backend,
     /// Proxies that are believed when they say who their client is.
     pub proxies: Proxies,
+    /// What may be before all paths.
+    pub prefix: Prefix,
     /// What clients may cost.
     pub limits: Limits,
     /// Told, in one line, what the operator should know: certificates replaced, or replaced by broken ones.
@@ -210,6 +213,7 @@ struct Shared<U> {
     upgrades: U,
     backend: Backend,
     proxies: Proxies,
+    prefix: Prefix,
     limits: Limits,
     report: Arc<dyn Fn(String) + Send + Sync>,
     lines: Lines,
@@ -244,6 +248,7 @@ impl Front {
             upgrades,
             backend: config.backend,
             proxies: config.proxies,
+            prefix: config.prefix,
             limits,
             report: config.report,
             lines,
@@ -394,6 +399,7 @@ async fn serve<U: Upgrades>(
             }
         };
         permit.enter(Phase::Request);
+        head.path = shared.prefix.strip(&head.path).to_owned();
         let outcome = match (shared.client(&mut head, permit), Door::at(&head.path)) {
             (Err(rejection), _) => Err(rejection),
             (Ok(()), Some(door)) => match shared.open(door, &head, framing).await {

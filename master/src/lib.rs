@@ -25,6 +25,7 @@ pub mod page;
 pub mod page_socket;
 pub mod places;
 pub mod plans;
+pub mod prefix;
 
 pub mod rejudge;
 pub mod reload;

@@ -99,8 +99,10 @@ impl Caller {
         }
         let known =
             |user: &String| library.archive.users().iter().any(|known| known.name == *user && lasts(known, now()));
-        let session =
-            request.header("cookie").and_then(cookie).and_then(|value| library.sessions.user(value, steady()));
+        let session = request
+            .header("cookie")
+            .and_then(|text| cookie(&library.prefix, text))
+            .and_then(|value| library.sessions.user(value, steady()));
         let session = session.filter(known);
         let ours = same_origin(request.header("sec-fetch-site"), request.header("origin"), request.header("host"));
         session.map_or(Self::Nobody, |user| Self::Session { user, ours })
@@ -149,7 +151,10 @@ pub fn respond(library: &Arc<Library>, request: &Request) -> Response {
     }
     let page = matches!(route, Route::Events | Route::Event(_) | Route::Job(..) | Route::Agents | Route::Units);
     if let (Caller::Session { .. }, "GET", true) = (&caller, request.method.as_str(), page) {
-        visitor.told = request.header("cookie").and_then(cookie).and_then(|value| library.sessions.told(value));
+        visitor.told = request
+            .header("cookie")
+            .and_then(|text| cookie(&library.prefix, text))
+            .and_then(|value| library.sessions.told(value));
     }
     let answer = Answer { library, request, caller, visitor };
     let response = match route {
@@ -195,7 +200,7 @@ struct Answer<'a> {
 
 impl Answer<'_> {
     fn html(&self, status: u16, page: String) -> Response {
-        Response::bytes(status, "text/html; charset=utf-8", page)
+        Response::bytes(status, "text/html; charset=utf-8", self.library.prefix.markup(page))
             .with("content-security-policy", POLICY)
             .with("x-content-type-options", "nosniff")
             .with("referrer-policy", "same-origin")
@@ -225,12 +230,16 @@ impl Answer<'_> {
     }
 
     fn redirect(&self, to: &str) -> Response {
-        Response::empty(303).with("location", to).with("cache-control", "no-store")
+        Response::empty(303).with("location", self.library.prefix.address(to)).with("cache-control", "no-store")
     }
 
     /// Where to go after signing in.
     fn destination(&self, query: &str) -> String {
-        field(query, "to").filter(|to| local_address(to)).unwrap_or_else(|| "/".to_string())
+        let Some(to) = field(query, "to") else { return "/".to_string() };
+        // The script knows addresses as others see them.
+        let (path, rest) = to.split_at(to.find(['?', '#']).unwrap_or(to.len()));
+        let to = format!("{}{rest}", self.library.prefix.strip(path));
+        if local_address(&to) { to } else { "/".to_string() }
     }
 
     /// Somebody who may not read here.
@@ -255,17 +264,17 @@ impl Answer<'_> {
         match user_of_token(&self.library.archive.users(), token.trim(), now()) {
             None => self.html(403, notices::sign_in(&to, true, &self.visitor)).with(FAILED_HEADER, "sign-in"),
             Some(user) => match self.library.sessions.open(&user, steady()) {
-                Ok(value) => self.redirect(&to).with("set-cookie", set_cookie(&value)),
+                Ok(value) => self.redirect(&to).with("set-cookie", set_cookie(&self.library.prefix, &value)),
                 Err(what) => self.error(500, &what),
             },
         }
     }
 
     fn sign_out(&self) -> Response {
-        if let Some(value) = self.request.header("cookie").and_then(cookie) {
+        if let Some(value) = self.request.header("cookie").and_then(|text| cookie(&self.library.prefix, text)) {
             self.library.sessions.close(value);
         }
-        self.redirect("/").with("set-cookie", clear_cookie())
+        self.redirect("/").with("set-cookie", clear_cookie(&self.library.prefix))
     }
 
     fn page(&self, route: Route) -> Response {
@@ -317,7 +326,7 @@ impl Answer<'_> {
             Route::Feed => {
                 let view = library.events(None, Filter::of(query), stable::FEED);
                 let feed = stable::feed(&view.events, view.filter.repository.as_deref(), self.visitor.now);
-                self.plain("application/atom+xml; charset=utf-8", feed)
+                self.plain("application/atom+xml; charset=utf-8", library.prefix.markup(feed))
             }
             Route::Metrics => {
                 let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -452,7 +461,7 @@ impl Answer<'_> {
                 no_store(self.html(200, notices::answer("Paste this on the new machine", &text, &self.visitor)))
             }
             Ok(done) => {
-                if let Some(value) = self.request.header("cookie").and_then(cookie) {
+                if let Some(value) = self.request.header("cookie").and_then(|text| cookie(&self.library.prefix, text)) {
                     self.library.sessions.tell(value, format!("Done: {done}."));
                 }
                 self.redirect(&back)
@@ -462,7 +471,7 @@ impl Answer<'_> {
     }
 
     fn json(&self, status: u16, text: String) -> Response {
-        Response::bytes(status, "application/json", text)
+        Response::bytes(status, "application/json", self.library.prefix.json(text))
             .with("cache-control", "no-store")
             .with("x-content-type-options", "nosniff")
             .with("content-security-policy", SANDBOX)
@@ -477,7 +486,7 @@ impl Answer<'_> {
             _ => {}
         }
         let found = match route {
-            ApiRoute::Description => Some(api::DESCRIPTION.to_owned()),
+            ApiRoute::Description => Some(library.prefix.description(api::DESCRIPTION.to_owned())),
             ApiRoute::Events => {
                 let limit = number_field(query, "limit").unwrap_or(EVENTS as u64).clamp(1, API_EVENTS) as usize;
                 let view = library.events(number_field(query, "before"), Filter::of(query), limit);

@@ -4,6 +4,7 @@
 //! for gone when it has not answered for a while.
 
 use crate::front::{Message, Socket, SocketWriter};
+use crate::prefix::Prefix;
 use crate::viewers;
 use sai_agent::link::Timing;
 use smol::Timer;
@@ -16,16 +17,22 @@ use std::sync::Arc;
 /// The writing half.
 pub struct PageSocket {
     writer: Arc<Mutex<SocketWriter>>,
+    prefix: Prefix,
 }
 
 impl viewers::Socket for PageSocket {
     async fn send(&mut self, text: String) -> Result<(), String> {
-        self.writer.lock().await.send(Message::Text(text.into())).await.map_err(|error| error.to_string())
+        self.writer
+            .lock()
+            .await
+            .send(Message::Text(self.prefix.message(text).into()))
+            .await
+            .map_err(|error| error.to_string())
     }
 }
 
-/// The writing half of a page's socket, and what ends when the page is gone.
-pub fn page_socket(socket: Socket, timing: Timing) -> (PageSocket, impl Future<Output = ()> + Send) {
+/// The writing half of a page's socket, through which addresses get this prefix, and what ends when the page is gone.
+pub fn page_socket(socket: Socket, timing: Timing, prefix: Prefix) -> (PageSocket, impl Future<Output = ()> + Send) {
     let (writer, mut reader) = socket.split();
     let writer = Arc::new(Mutex::new(writer));
     let pinged = Arc::clone(&writer);
@@ -49,5 +56,5 @@ pub fn page_socket(socket: Socket, timing: Timing) -> (PageSocket, impl Future<O
             }
         }
     };
-    (PageSocket { writer }, or(read, ping))
+    (PageSocket { writer, prefix }, or(read, ping))
 }

@@ -3,6 +3,7 @@
 //! Sessions live in memory only: a restart signs everybody out, and nothing on disk can be stolen. The cookie holds 256
 //! random bits and is kept only as its SHA-256, so that a look-up does not leak by its timing how near a guess was.
 
+use crate::prefix::Prefix;
 use sai_agent::digest::sha256;
 use sai_core::ledger::UserRecord;
 use sai_core::ordered::Map;
@@ -11,6 +12,14 @@ use subtle::ConstantTimeEq;
 
 /// Name of the cookie. The prefix makes browsers insist on `Secure`, `Path=/` and no `Domain` (RFC 6265bis, 4.1.3.2).
 pub const COOKIE: &str = "__Host-sai";
+
+/// Its name where all of the master is below a path, and so is the cookie (RFC 6265bis, 4.1.3.1).
+pub const COOKIE_BELOW: &str = "__Secure-sai";
+
+/// The cookie's name, and the path it is for.
+fn place(prefix: &Prefix) -> (&'static str, &str) {
+    if prefix.is_empty() { (COOKIE, "/") } else { (COOKIE_BELOW, prefix.as_str()) }
+}
 
 /// Sessions at once; then the one idle for longest ends. Far above the people one master serves, and 150 KiB at most.
 const SESSIONS: usize = 1024;
@@ -124,21 +133,24 @@ impl Sessions {
 }
 
 /// The value of our cookie in a `cookie` header (RFC 6265, 4.2.1).
-pub fn cookie(header: &str) -> Option<&str> {
+pub fn cookie<'a>(prefix: &Prefix, header: &'a str) -> Option<&'a str> {
+    let (ours, _) = place(prefix);
     header.split(';').find_map(|pair| {
         let (name, value) = pair.trim().split_once('=')?;
-        (name == COOKIE && !value.is_empty()).then_some(value)
+        (name == ours && !value.is_empty()).then_some(value)
     })
 }
 
 /// The `set-cookie` header that opens a session in a browser.
-pub fn set_cookie(value: &str) -> String {
-    format!("{COOKIE}={value}; Path=/; HttpOnly; Secure; SameSite=Strict; Max-Age={}", IDLE_MS / 1000)
+pub fn set_cookie(prefix: &Prefix, value: &str) -> String {
+    let (name, path) = place(prefix);
+    format!("{name}={value}; Path={path}; HttpOnly; Secure; SameSite=Strict; Max-Age={}", IDLE_MS / 1000)
 }
 
 /// The `set-cookie` header that ends it.
-pub fn clear_cookie() -> String {
-    format!("{COOKIE}=; Path=/; HttpOnly; Secure; SameSite=Strict; Max-Age=0")
+pub fn clear_cookie(prefix: &Prefix) -> String {
+    let (name, path) = place(prefix);
+    format!("{name}=; Path={path}; HttpOnly; Secure; SameSite=Strict; Max-Age=0")
 }
 
 /// Whether a request that a browser sent with its cookie comes from a page of ours: by `Sec-Fetch-Site` (Fetch Metadata)
@@ -203,10 +215,16 @@ mod tests {
 
     #[test]
     fn cookies_are_found_by_their_exact_name() {
-        assert_eq!(cookie("a=b; __Host-sai=xyz; c"), Some("xyz"));
-        assert_eq!(cookie("__Host-sai2=xyz; x__Host-sai=1"), None);
-        assert_eq!(cookie("__Host-sai="), None);
-        assert!(set_cookie("v").contains("HttpOnly; Secure; SameSite=Strict"));
+        let (root, below) = (Prefix::default(), Prefix::of(Some("https://a/sai")));
+        assert_eq!(cookie(&root, "a=b; __Host-sai=xyz; c"), Some("xyz"));
+        assert_eq!(cookie(&root, "__Host-sai2=xyz; x__Host-sai=1"), None);
+        assert_eq!(cookie(&root, "__Host-sai="), None);
+        assert!(set_cookie(&root, "v").starts_with("__Host-sai=v; Path=/; HttpOnly; Secure; SameSite=Strict;"));
+        // Below a path, so that of a master at another is not taken for it, nor sent there.
+        assert_eq!(cookie(&below, "__Host-sai=a; __Secure-sai=b"), Some("b"));
+        assert_eq!(cookie(&root, "__Secure-sai=b"), None);
+        assert!(set_cookie(&below, "v").starts_with("__Secure-sai=v; Path=/sai; HttpOnly; Secure; SameSite=Strict;"));
+        assert!(clear_cookie(&below).starts_with("__Secure-sai=; Path=/sai;"));
     }
 
     #[test]

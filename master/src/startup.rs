@@ -19,6 +19,7 @@ use crate::page::library::Library;
 use crate::page::route::{ApiRoute, Route, route};
 use crate::page_socket::page_socket;
 use crate::plans::{keep, kept};
+use crate::prefix::Prefix;
 use crate::repositories::{Repositories, Shared};
 use crate::sessions::Sessions;
 use crate::status::About;
@@ -129,6 +130,7 @@ pub fn start(config: Config) -> Result<Master, String> {
         about,
     });
     let performer = actions.clone();
+    let prefix = Prefix::of(config.url.as_deref());
     let library = Arc::new(Library {
         first_errors: Remembered::default(),
         known_cases: Default::default(),
@@ -136,6 +138,7 @@ pub fn start(config: Config) -> Result<Master, String> {
         live,
         changes,
         sessions: Sessions::new(),
+        prefix: prefix.clone(),
         sums: page::sums::Sums::default(),
         rooms: Arc::default(),
         act: Box::new(move |action, who| smol::block_on(performer.perform(action, &who))),
@@ -161,6 +164,7 @@ pub fn start(config: Config) -> Result<Master, String> {
         listen: config.listen.clone(),
         backend: http.backend(),
         proxies: config.trusted_proxies.clone(),
+        prefix,
         limits: Limits::default(),
         report: Arc::new(|line: String| say(&line)),
     };
@@ -247,7 +251,7 @@ fn own_address(config: &Config) -> Result<Address, String> {
     match (&config.url, config.listen.first()) {
         (Some(url), _) => url.replacen("https://", "wss://", 1).parse(),
         (None, Some(listen)) if !listen.ip().is_unspecified() => {
-            Ok(Address { host: listen.ip().to_canonical().to_string(), port: listen.port() })
+            Ok(Address::new(listen.ip().to_canonical().to_string(), listen.port()))
         }
         (None, listen) => {
             let port = listen.map_or(crate::config::PORT, SocketAddr::port);
@@ -397,7 +401,7 @@ impl Upgrades for Doors {
     }
 
     async fn live(&self, who: Option<String>, head: RequestHead, socket: Box<Socket>) {
-        let (mut page, gone) = page_socket(*socket, Timing::default());
+        let (mut page, gone) = page_socket(*socket, Timing::default(), self.library.prefix.clone());
         viewers::view(&mut page, gone, &head.target(), who, self.library.clone()).await;
     }
 }

@@ -5,6 +5,7 @@ use sai_tests::process::{PATIENCE, Process, eventually};
 use sai_tests::repository::{git, run, saifile};
 use sai_tests::steady::steadily;
 use sai_tests::world::World;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -41,6 +42,8 @@ struct Stand {
     proxy: Option<Process>,
     /// The proxy's port.
     port: u16,
+    /// The path that all of the master is below, empty if none.
+    prefix: &'static str,
 }
 
 /// A port that is free and of no other test, of those that systems do not give to clients.
@@ -55,10 +58,10 @@ fn free_port() -> u16 {
 
 impl Stand {
     /// A master that stands behind a proxy; `shows` says whether that has a certificate of its own.
-    fn new(name: &str, shows: bool) -> Self {
+    fn new(name: &str, prefix: &'static str, shows: bool) -> Self {
         let mut world = World::new(name);
         let port = free_port();
-        world.set("url", &format!("\"https://127.0.0.1:{port}\""));
+        world.set("url", &format!("\"https://127.0.0.1:{port}{prefix}\""));
         world.set("trusted_proxies", "[\"127.0.0.1\", \"::1\"]");
         if shows {
             // Of a kind that all proxies can use.
@@ -73,7 +76,7 @@ impl Stand {
         }
         let master = world.master();
         fs::write(world.directory.join("ca.pem"), world.command(&["cert"])).expect("a file");
-        Self { world, master, proxy: None, port }
+        Self { world, master, proxy: None, port, prefix }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -106,6 +109,30 @@ impl Stand {
         self.is_reached();
     }
 
+    /// Where nginx may put what it must, as whoever runs it.
+    fn temporary(&self) -> String {
+        let place = |name| format!("{name}_temp_path {}/{name};", self.world.directory.display());
+        ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(place).join(" ")
+    }
+
+    /// Starts Caddy with this site.
+    fn caddy(&mut self, site: &str) {
+        let site = self.placed(site);
+        let directory = self.world.directory.display().to_string();
+        let own = format!("https://127.0.0.1:{} {{\n    tls {directory}/ci.pem {directory}/ci-key.pem", self.port);
+        let site = site.replace("ci.example.org {", &own);
+        let file = self.path("Caddyfile");
+        fs::write(&file, format!("{{\n    admin off\n    auto_https disable_redirects\n}}\n{site}"))
+            .expect("a configuration");
+        let mut command = Command::new("caddy");
+        command.args(["run", "--adapter", "caddyfile", "--config"]).arg(&file).stdout(Stdio::null());
+        for variable in ["HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"] {
+            command.env(variable, &directory);
+        }
+        self.proxy = Some(Process::start("caddy", &mut command));
+        self.is_reached();
+    }
+
     /// Waits until the proxy answers with what the master says.
     fn is_reached(&self) {
         eventually("the proxy listens", || (self.curl(&["/healthz"]).1 == "ok\n").then_some(()));
@@ -117,7 +144,7 @@ impl Stand {
         let output = Command::new("curl")
             .args(["-ksS", "--max-time", "60", "--interface", "127.0.0.77", "-w", "\n%{http_code}"])
             .args(options)
-            .arg(format!("https://127.0.0.1:{}{path}", self.port))
+            .arg(format!("https://127.0.0.1:{}{}{path}", self.port, self.prefix))
             .output()
             .expect("curl");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -135,10 +162,10 @@ impl Stand {
             .spawn()
             .expect("openssl can be run");
         let head = format!(
-            "GET /live?page=agents HTTP/1.1\r\nhost: 127.0.0.1:{0}\r\norigin: https://127.0.0.1:{0}\r\n\
+            "GET {1}/live?page=agents HTTP/1.1\r\nhost: 127.0.0.1:{0}\r\norigin: https://127.0.0.1:{0}\r\n\
              connection: keep-alive, Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
              sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
-            self.port
+            self.port, self.prefix
         );
         child.stdin.as_mut().expect("a pipe").write_all(head.as_bytes()).expect("openssl reads");
         assert_eq!(String::from_utf8_lossy(&told(&mut child, 12)), "HTTP/1.1 101");
@@ -175,17 +202,23 @@ impl Stand {
         assert_eq!(self.curl(&["-d", &form, "-H", &self.origin(), "/sign-in"]).0, "303");
         // An agent joins by the proxy, as its line says, and builds what a hook told by the proxy.
         let agent = self.world.agent("one", &[PLATFORM], 1);
-        let address = format!("https://127.0.0.1:{}", self.port);
+        let address = format!("https://127.0.0.1:{}{}", self.port, self.prefix);
         run(git(&self.world.repository.bare).args(["config", "sai.url", &address]));
         let mut page = self.page();
         self.world.repository.push_saifile(&saifile(&["echo built"]));
         assert_eq!(self.world.ended(1).jobs[0].state, "passed");
         assert_eq!(self.world.event(1).expect("the event").event.source, "poke");
-        told(&mut page, 200);
+        let seen = String::from_utf8_lossy(&told(&mut page, 200)).into_owned();
+        assert!(!seen.contains("=\\\"/agents"), "without what is before it: {seen}");
         let connected = || agent.said().iter().filter(|line| line.contains("connected as")).count();
         assert_eq!(connected(), 1, "{:?}", agent.said());
         let _ = page.kill();
         let _ = page.wait();
+        if !self.prefix.is_empty() {
+            self.files_of_needs(&connected);
+            self.nothing_leads_out(token.trim());
+            return;
+        }
         // Nothing happens for longer than the proxy waits for bytes; between them and a sign of life are two seconds.
         let last = steadily(Duration::from_secs(1), || {
             let before = connected();
@@ -199,6 +232,13 @@ impl Stand {
             assert_eq!(connected(), before, "{:?}", agent.said());
             before
         });
+        self.files_of_needs(&connected);
+        assert_eq!(connected(), last, "{:?}", agent.said());
+    }
+
+    /// Files that an agent gets by the way of its link.
+    fn files_of_needs(&self, connected: &dyn Fn() -> usize) {
+        let last = connected();
         self.world.repository.write("more", "");
         // A file goes the way of the link.
         self.world.repository.push_saifile(
@@ -209,7 +249,89 @@ impl Stand {
         let event = self.world.ended(2);
         assert!(event.jobs.iter().all(|job| job.state == "passed"), "{:?}", event.jobs);
         assert_eq!(self.world.log(event.jobs[1].id), b"big: OK\n");
-        assert_eq!(connected(), last, "{:?}", agent.said());
+        assert_eq!(connected(), last);
+    }
+
+    /// Walks all pages that can be reached from the first one, as somebody who may do everything: each address on them, and
+    /// each that they lead on to, is below the path and answers.
+    fn nothing_leads_out(&self, reader: &str) {
+        assert!(self.curl(&[""]).0.starts_with('3'), "the path without its slash leads to it");
+        let token = self.world.command(&["user", "add", "root", "admin"]);
+        let jar = self.path("jar").display().to_string();
+        let form = format!("token={}&to={}%2Fagents", token.trim(), self.prefix.replace('/', "%2F"));
+        let (status, said) = self.curl(&["-i", "-c", &jar, "-d", &form, "-H", &self.origin(), "/sign-in"]);
+        assert!(status == "303" && said.contains(&format!("location: {}/agents\r", self.prefix)), "{said}");
+        assert!(said.contains(&format!("; Path={};", self.prefix)), "{said}");
+        let below = |address: &str| address.strip_prefix(self.prefix).is_some_and(|rest| rest.starts_with('/'));
+        let mut waiting = vec![("/".to_string(), String::new())];
+        let firsts = ["/feed.atom", "/metrics", "/nothing", "/units", "/latest/project/main", "/api/v1", "/robots.txt"];
+        waiting.extend(firsts.map(|path| (path.to_string(), String::new())));
+        let (mut seen, mut pages) = (BTreeSet::new(), 0);
+        while let Some((address, from)) = waiting.pop() {
+            // Filters can be put together without end: each kind once.
+            let (path, query) = address.split_once('?').unwrap_or((&address, ""));
+            let kind: Vec<&str> = query.split('&').map(|pair| pair.split('=').next().unwrap_or_default()).collect();
+            if !seen.insert(format!("{path}?{}", kind.join("&"))) {
+                continue;
+            }
+            let (status, said) = self.curl(&["-i", "-b", &jar, &address]);
+            let (head, text) = said.split_once("\r\n\r\n").unwrap_or((&said, ""));
+            let wanted = if address == "/nothing" { "404" } else { "200" };
+            // A proxy may write the names of headers its own way.
+            let headers: Vec<_> = head.lines().filter_map(|line| line.split_once(": ")).collect();
+            let named = |name: &str| {
+                headers.iter().find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
+            };
+            let on = named("location").map(str::to_string);
+            assert!(status == wanted || on.is_some(), "{address}, from {from}: {status}");
+            assert!(!head.to_lowercase().contains("set-cookie"), "{address}");
+            let mut found: Vec<String> = on.into_iter().collect();
+            let kind = named("content-type").unwrap_or_default();
+            if kind.starts_with("text/html") || kind.starts_with("application/atom") {
+                pages += 1;
+                for (before, value) in text.split("=\"").zip(text.split("=\"").skip(1)) {
+                    let name = before.rsplit([' ', '<']).next().unwrap_or_default();
+                    let value = value.split('"').next().unwrap_or_default().replace("&amp;", "&");
+                    // What people write may be a path, too.
+                    if value.starts_with('/') && !["value", "title", "content"].contains(&name) {
+                        // A form that changes something, and an open page, are asked otherwise.
+                        let asked = !["action", "data-live", "data-attempt"].contains(&name);
+                        assert!(below(&value), "{address} leads out by {name} to {value}");
+                        found.extend(asked.then_some(value));
+                    } else if name == "href" && value.starts_with('?') {
+                        found.push(format!("{}{path}{value}", self.prefix));
+                    } else {
+                        assert!(!value.contains(&format!(":{}", self.port)) || name == "value", "{address}: {value}");
+                    }
+                }
+            } else if kind.starts_with("application/json") {
+                for key in ["\"page\":\"", "\"log\":\"", "\"url\": \"/"] {
+                    for value in text.split(key).skip(1).map(|rest| rest.split('"').next().unwrap_or_default()) {
+                        let value = format!("{}{value}", if key.ends_with('/') { "/" } else { "" });
+                        assert!(below(&value), "{address} names {value}");
+                    }
+                }
+            }
+            for to in found {
+                let to = to.split('#').next().unwrap_or_default();
+                assert!(below(to), "{address} leads out to {to}");
+                waiting.push((to[self.prefix.len()..].to_string(), address.clone()));
+            }
+        }
+        // Events, jobs with their files, agents, docs: it has been everywhere.
+        for part in
+            ["/event/1?", "/job/1?", "/agents?", "/audit?", "/docs/saifile?", "/history?", "/api/v1/openapi.json?"]
+        {
+            assert!(seen.iter().any(|address| address.starts_with(part)), "{part} not in {seen:?}");
+        }
+        assert!(pages > 20, "{seen:?}");
+        // What programs read names the same addresses.
+        let bearer = format!("authorization: Bearer {reader}");
+        let event = self.curl(&["-H", &bearer, "/api/v1/events/1"]).1;
+        assert!(event.contains(&format!("\"page\":\"{}/event/1\"", self.prefix)), "{event}");
+        // Acting leads back to where it was.
+        let acted = self.curl(&["-i", "-b", &jar, "-X", "POST", "-H", &self.origin(), "/job/1/rebuild"]);
+        assert!(acted.1.contains(&format!("location: {}/job/1\r", self.prefix)), "{acted:?}");
     }
 
     fn origin(&self) -> String {
@@ -232,18 +354,16 @@ fn told(page: &mut Child, bytes: usize) -> Vec<u8> {
 }
 
 fn nginx_ends_tls() {
-    let mut stand = Stand::new("nginx", true);
+    let mut stand = Stand::new("nginx", "", true);
     let server = stand.placed(&snippet("## nginx\n", "server {"));
     let server = server.replace("location / {", "proxy_read_timeout 27s; proxy_send_timeout 27s; location / {");
     let map = snippet("## nginx\n", "map $http_upgrade $connection_upgrade {");
-    let places = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .map(|name| format!("{name}_temp_path {}/{name};", stand.world.directory.display()));
-    stand.nginx(&format!("http {{ access_log off; {}\n{map}\n{server} }}", places.join(" ")));
+    stand.nginx(&format!("http {{ access_log off; {}\n{map}\n{server} }}", stand.temporary()));
     stand.is_complete();
 }
 
 fn nginx_passes_connections_on() {
-    let mut stand = Stand::new("stream", false);
+    let mut stand = Stand::new("stream", "", false);
     let server =
         stand.placed(&snippet("## nginx, passing", "server {")).replace("proxy_timeout 1m", "proxy_timeout 27s");
     stand.nginx(&format!("stream {{ {server} }}"));
@@ -251,21 +371,24 @@ fn nginx_passes_connections_on() {
 }
 
 fn caddy_ends_tls() {
-    let mut stand = Stand::new("caddy", true);
-    let site = stand.placed(&snippet("## Caddy\n", "ci.example.org {"));
-    let directory = stand.world.directory.display().to_string();
-    let own = format!("https://127.0.0.1:{} {{\n    tls {directory}/ci.pem {directory}/ci-key.pem", stand.port);
-    let site = site.replace("ci.example.org {", &own);
-    let file = stand.path("Caddyfile");
-    fs::write(&file, format!("{{\n    admin off\n    auto_https disable_redirects\n}}\n{site}"))
-        .expect("a configuration");
-    let mut command = Command::new("caddy");
-    command.args(["run", "--adapter", "caddyfile", "--config"]).arg(&file).stdout(Stdio::null());
-    for variable in ["HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"] {
-        command.env(variable, &directory);
-    }
-    stand.proxy = Some(Process::start("caddy", &mut command));
-    stand.is_reached();
+    let mut stand = Stand::new("caddy", "", true);
+    stand.caddy(&snippet("## Caddy\n", "ci.example.org {"));
+    stand.is_complete();
+}
+fn nginx_below_a_path() {
+    let mut stand = Stand::new("nginx-below", "/sai", true);
+    let server = snippet("## nginx\n", "server {");
+    let (before, _) = server.split_once("    location / {").expect("a location");
+    let location = snippet("## Below a path\n", "location /sai/ {");
+    let server = stand.placed(&format!("{before}{location}}}\n"));
+    let map = snippet("## nginx\n", "map $http_upgrade $connection_upgrade {");
+    stand.nginx(&format!("http {{ access_log off; {}\n{map}\n{server} }}", stand.temporary()));
+    stand.is_complete();
+}
+
+fn caddy_below_a_path() {
+    let mut stand = Stand::new("caddy-below", "/sai", true);
+    stand.caddy(&snippet("## Below a path\n", "ci.example.org {"));
     stand.is_complete();
 }
 
@@ -274,6 +397,15 @@ fn caddy_ends_tls() {
 fn agents_pages_and_hooks_go_through_nginx_and_caddy() {
     let all: [(&str, fn()); 3] =
         [("nginx", nginx_ends_tls), ("nginx, passing", nginx_passes_connections_on), ("Caddy", caddy_ends_tls)];
+    all_pass(all);
+}
+
+#[test]
+fn everything_is_below_the_path_of_a_host_behind_nginx_and_caddy() {
+    all_pass([("nginx", nginx_below_a_path as fn()), ("Caddy", caddy_below_a_path)]);
+}
+
+fn all_pass<const COUNT: usize>(all: [(&str, fn()); COUNT]) {
     let running = all.map(|(name, through)| (name, std::thread::spawn(through)));
     let failed: Vec<&str> =
         running.into_iter().filter_map(|(name, thread)| thread.join().err().map(|_| name)).collect();

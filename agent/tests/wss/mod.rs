@@ -70,7 +70,7 @@ impl Server {
     }
 
     pub fn address(&self) -> Address {
-        Address { host: "127.0.0.1".to_owned(), port: self.listener.local_addr().expect("an address").port() }
+        Address::new("127.0.0.1".to_owned(), self.listener.local_addr().expect("an address").port())
     }
 
     pub fn dialer(&self, timing: Timing) -> Dialer {

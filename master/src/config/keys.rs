@@ -21,9 +21,9 @@ pub const ROOT: &[Key] = &[
     ),
     Key::new(
         "url",
-        "an address as https://HOST:PORT",
+        "an address as https://HOST:PORT or https://HOST/PATH",
         "made of the host's name",
-        "How agents and people reach the master.",
+        "How agents and people reach the master. Where a proxy has it below a path, that is before all its addresses.",
         "\"https://ci.example.org:4433\"",
     ),
     Key::new(

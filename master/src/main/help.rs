@@ -56,7 +56,7 @@ options:
   --state DIR        where everything is kept [what the configuration says, else /var/lib/sai-master for root,
                      else ~/.local/state/sai-master]
   --listen ADDRESS   listened on instead of what the configuration says, as 0.0.0.0:4433 or [::]:4433
-  --url URL          how agents and people reach it, as https://HOST:PORT
+  --url URL          how agents and people reach it, as https://HOST:PORT or https://HOST/PATH
 
 signals:
   TERM, INT   end; jobs under way go on, and the next master adopts them

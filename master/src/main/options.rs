@@ -1,7 +1,7 @@
 //! Words of a command line → options that several commands share, and what is wrong with the rest.
 
 use pico_args::Arguments;
-use sai_master::config::Config;
+use sai_master::config::{Config, own_url};
 use sai_master::places::{self, Asked, Place};
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
@@ -69,7 +69,7 @@ pub struct Over {
 
 /// Reads `--listen` and `--url`.
 pub fn over(arguments: &mut Arguments) -> Result<Over, Failure> {
-    Ok(Over { listen: arguments.values_from_str("--listen")?, url: arguments.opt_value_from_str("--url")? })
+    Ok(Over { listen: arguments.values_from_str("--listen")?, url: arguments.opt_value_from_fn("--url", own_url)? })
 }
 
 impl Over {

@@ -15,6 +15,7 @@ use super::test_cases::{self, Cases, RememberedCases};
 use super::views::{AgentView, AgentsView, EventView, EventsView, JobView, Past, Visitor, reference_name};
 use super::whole::Whole;
 use crate::live::{Changes, Live, YOUNG};
+use crate::prefix::Prefix;
 use crate::rooms::Rooms;
 use crate::sessions::Sessions;
 use sai_core::job::{EventId, JobId, JobKey, JobState, Outcome};
@@ -64,6 +65,8 @@ pub struct Library {
     pub changes: Arc<Changes>,
     /// Who is signed in.
     pub sessions: Sessions,
+    /// What is before all addresses as others see them.
+    pub prefix: Prefix,
     /// What the list of events says of large ones.
     pub sums: Sums,
     /// Where those who look at the same are told of it together.

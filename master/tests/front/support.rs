@@ -125,7 +125,7 @@ impl Upgrades for Echo {
             return echo(*socket).await;
         }
         let (ping, dead) = (Duration::from_millis(200), Duration::from_secs(2));
-        let (mut page, gone) = page_socket(*socket, Timing { ping, dead, ..Timing::default() });
+        let (mut page, gone) = page_socket(*socket, Timing { ping, dead, ..Timing::default() }, Default::default());
         if page.send("shown".to_owned()).await.is_ok() {
             gone.await;
         }
@@ -237,6 +237,7 @@ pub fn world_behind(
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         backend: http.backend(),
         proxies: Proxies(proxies.iter().map(|text| text.parse().unwrap()).collect()),
+        prefix: Default::default(),
         limits,
         report: Arc::new(move |line| heard.lock().unwrap().push(line)),
     };

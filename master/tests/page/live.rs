@@ -181,6 +181,7 @@ fn the_real_store_is_such_an_archive() {
         live: Arc::default(),
         changes: Arc::new(Changes::new()),
         sessions: Sessions::new(),
+        prefix: Default::default(),
         sums: sai_master::page::sums::Sums::default(),
         rooms: Arc::default(),
         act: Box::new(|_, _| Err("not here".to_string())),

@@ -65,6 +65,7 @@ fn world(public: bool) -> World {
         live: Arc::new(RwLock::new(Live::default())),
         changes: Arc::new(Changes::new()),
         sessions: Sessions::new(),
+        prefix: Default::default(),
         sums: sai_master::page::sums::Sums::default(),
         rooms: Arc::default(),
         act,

@@ -3,6 +3,7 @@
 //! The pictures are in `target/page`.
 
 mod axe;
+mod below;
 mod large;
 mod units;
 mod walk;
