@@ -62,6 +62,7 @@
         if (empty) empty.remove();
         while (list.children.length > 100) list.lastElementChild.remove();
       }
+      times(fresh);
       // The tab says how it stands, also from behind another one.
       if (fresh.dataset.title) document.title = fresh.dataset.title;
       if (navigator.clipboard) copies();
@@ -178,10 +179,14 @@
     return Math.floor((s + 43200) / 86400) + " days ago";
   }
 
-  function times() {
-    for (const time of document.querySelectorAll("time[datetime]")) {
-      const text = ago(Date.now() - Date.parse(time.dateTime));
+  // How long ago something was, or when where the reader is; the other one is the title.
+  let absolute = false;
+  function times(part) {
+    for (const time of part.querySelectorAll("time[datetime]")) {
+      const words = [ago(Date.now() - Date.parse(time.dateTime)), new Date(time.dateTime).toLocaleString()];
+      const text = words[Number(absolute)];
       if (time.textContent !== text) time.textContent = text;
+      time.title = words[Number(!absolute)];
     }
   }
 
@@ -247,7 +252,6 @@
   }
 
   // Times of lines: since the job began, or of the day where the reader is.
-  let absolute = false;
   function clock(part) {
     if (!log.dataset.since) return;
     for (const time of part.matches("i") ? [part] : part.querySelectorAll(".lines > div > i, :scope > i")) {
@@ -271,7 +275,8 @@
     if (button) button.setAttribute("aria-pressed", on);
     if (name === "clock") {
       absolute = on;
-      clock(log);
+      if (log) clock(log);
+      times(document);
     } else if (name === "step" && on) {
       const all = [...log.querySelectorAll("details.step")];
       const one = (at && row(at) && row(at).closest("details")) || all.find((step) => step.open) || all[0];
@@ -322,13 +327,14 @@
   };
 
   if (navigator.clipboard) copies();
-  times();
-  setInterval(times, 20000);
+  if (localStorage.getItem("sai-clock")) view("clock", true);
+  else times(document);
+  setInterval(() => times(document), 20000);
   tick();
   setInterval(tick, 1000);
   if (log) {
     document.getElementById("views").hidden = false;
-    for (const name of ["nowrap", "clock"]) if (localStorage.getItem("sai-" + name)) view(name, true);
+    if (localStorage.getItem("sai-nowrap")) view("nowrap", true);
     for (const button of views) button.addEventListener("click", () => view(button.dataset.view));
     document.getElementById("help").addEventListener("click", keys["?"]);
     // A click on a number selects its line, with the shift key all from the last one on; no page is loaded for that.
@@ -348,16 +354,17 @@
       select(Number(found[1]), Number(found[1]), true);
       row(found[1]).scrollIntoView({ block: "center" });
     });
-    addEventListener("keydown", (event) => {
-      const typing = event.target.matches && event.target.matches("input:not([type=checkbox]), textarea, select");
-      if (event.ctrlKey || event.metaKey || event.altKey || typing) return;
-      if (event.key === "Escape" && document.body.classList.contains("view-full")) view("full", false);
-      const act = Object.hasOwn(keys, event.key) && keys[event.key];
-      if (!act) return;
-      event.preventDefault();
-      act();
-    });
   }
+  addEventListener("keydown", (event) => {
+    const typing = event.target.matches && event.target.matches("input:not([type=checkbox]), textarea, select");
+    if (event.ctrlKey || event.metaKey || event.altKey || typing) return;
+    if (event.key === "Escape" && document.body.classList.contains("view-full")) view("full", false);
+    // Where there is no log, there are times all the same.
+    const act = (log || event.key === "t") && Object.hasOwn(keys, event.key) && keys[event.key];
+    if (!act) return;
+    event.preventDefault();
+    act();
+  });
   target();
   addEventListener("hashchange", target);
   // Who signs in comes back to the same line.

@@ -5,6 +5,7 @@
 mod axe;
 mod below;
 mod large;
+mod shown;
 mod units;
 mod walk;
 
