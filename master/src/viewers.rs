@@ -255,7 +255,7 @@ fn changed_events(library: &Library, repository: Option<&str>, dirty: Option<&Di
         let card = Fragment::new(format!("event-{}", view.event.id), |html| events::card(html, view, now));
         card.part(view.fresh().max(view.event.at))
     });
-    let steps = library.first_steps();
+    let steps = library.young();
     let steps =
         steps.map(|steps| Fragment::new("first-steps", |html| first_steps::section(html, &steps)).part(u64::MAX));
     cards.chain(steps).collect()

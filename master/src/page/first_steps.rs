@@ -36,7 +36,7 @@ pub fn section(html: &mut Html, steps: &FirstSteps) {
         ),
         (
             steps.agents,
-            "Let a machine in to build on; it prints the line for `sai-agent join`:",
+            "Let a machine in to build on; it prints the line to join with:",
             "sudo sai-master agent add shed",
         ),
         (steps.pushed, third, push.as_str()),

@@ -93,15 +93,20 @@ impl Library {
         self.live.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How far it has come, as long as that is of interest.
+    /// How far it has come, as long as anything of it is to be done.
     pub fn first_steps(&self) -> Option<FirstSteps> {
+        self.young().filter(|steps| !(steps.people && steps.agents && steps.pushed))
+    }
+
+    /// How far it has come, as long as that is of interest: a page that shows it is told of the last step, too.
+    pub fn young(&self) -> Option<FirstSteps> {
         let events = self.archive.events(None, None, YOUNG).len();
         let people = self.archive.users().iter().any(|user| !user.revoked);
         let live = self.live();
         let agents = live.agents.values().any(|agent| agent.connected);
         let repository = live.repositories.first().map(|repository| repository.name.clone());
         let steps = FirstSteps { url: live.url.clone(), repository, people, agents, pushed: events > 0 };
-        (events < YOUNG && !(people && agents && events > 0)).then_some(steps)
+        (events < YOUNG).then_some(steps)
     }
 
     /// Somebody who looks, now.

@@ -4,6 +4,7 @@
 
 mod axe;
 mod below;
+mod doing;
 mod large;
 mod shown;
 mod units;
@@ -78,13 +79,18 @@ impl Scene {
         Self::of(world, master)
     }
 
-    /// A browser before a master that is there.
+    /// A browser before a master that is there, and somebody who may act.
     fn of(world: World, master: Process) -> Self {
         let token = world.command(&["user", "add", "ann"]);
+        Self { token, ..Self::before(world, master) }
+    }
+
+    /// A browser before a master that is there.
+    fn before(world: World, master: Process) -> Self {
         let browser = Browser::start(&world.directory, &["--ignore-certificate-errors".to_string()]);
         let url = format!("https://127.0.0.1:{}", world.port);
         fs::create_dir_all(place()).expect("a directory");
-        Self { world, _master: master, browser, url, token }
+        Self { world, _master: master, browser, url, token: String::new() }
     }
 
     /// Number of the job of this configuration.
