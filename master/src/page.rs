@@ -209,6 +209,10 @@ impl Answer<'_> {
     }
 
     fn error(&self, status: u16, what: &str) -> Response {
+        // Programs read no pages, whatever they ask for.
+        if self.request.path.starts_with("/api/") {
+            return self.json(status, api::wrong(what));
+        }
         self.html(status, notices::error(status, what, None, &self.visitor))
     }
 

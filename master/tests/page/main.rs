@@ -358,6 +358,14 @@ fn only_the_signed_in_act_and_only_from_our_pages() {
     world.ask("POST", "/api/v1/events/1/rebuild?state=wrong", &token, "");
     // What is misspelt would mean all of them.
     assert_eq!(world.ask("POST", "/api/v1/events/1/rebuild?platfrom=c", &token, "").status, 400);
+    // Programs get no pages, also where there is nothing.
+    for (method, address) in
+        [("GET", "/api/v1/jobs/x"), ("POST", "/api/v1/jobs/-1/cancel"), ("GET", "/api/v1/jobs/1/cancel")]
+    {
+        let refused = world.ask(method, address, &token, "");
+        assert_eq!(header(&refused, "content-type"), Some("application/json"), "{address}");
+        assert!([404, 405].contains(&refused.status) && text(refused).starts_with("{\"error\":\""), "{address}");
+    }
     assert_eq!(world.ask("POST", "/event/1/rebuild", &ours, "config=c").status, 400);
     let done = std::mem::take(&mut *world.done.lock().unwrap());
     assert!(done[4].contains("configuration: Some(\"c 1\")") && done[5].contains("state: Some(\"wrong\")"), "{done:?}");

@@ -44,6 +44,8 @@ fn programs_of_tests() -> Vec<(String, &'static str)> {
         "apt-config" | "bash" | "sh" | "grep" | "cat" | "chmod" | "chown" | "chroot" | "cmp" | "cp" | "dd" | "du"
         | "find" | "id" | "md5sum" | "mkdir" | "mkfifo" | "od" | "rm" | "seq" | "sha256sum" | "sleep" | "sync"
         | "tar" | "timeout" | "true" | "date" | "useradd" | "xargs" => "",
+        // It comes with pip, which tests/run looks for by itself.
+        "python3" => "",
         "chromedriver" => "chromium-driver",
         "curl" => "curl",
         "gcc" => "gcc",
