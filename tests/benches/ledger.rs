@@ -1,5 +1,5 @@
-//! What a master keeps → how long a start takes with 20 000 jobs and with a log of a GiB under way, and how long a commit; the
-//! floors read the same bytes, and append and sync them.
+//! What a master keeps → how long a start takes with 20 000 jobs and with a log of a GiB under way, how long a commit, and how
+//! long it takes to find some of 100 000 events; the floors read the same bytes, append and sync them, and ask for nothing.
 
 use miniserde::json;
 use sai_core::job::JobKey;
@@ -18,6 +18,9 @@ const STARTS: usize = 5;
 /// Events of the large ledger, and jobs of each.
 const EVENTS: u64 = 2000;
 const JOBS: u64 = 10;
+/// Events of the long list, each with one job, and how many are written at once.
+const LISTED: u64 = 100_000;
+const GROUP: u64 = 1000;
 /// Bytes of the log that is under way.
 const LOG: u64 = 1 << 30;
 /// Commits measured.
@@ -74,6 +77,36 @@ fn many_jobs() {
     fs::remove_dir_all(world.state().join("ledger")).expect("removed");
     let again = seconds(|| drop(world.master()));
     row("  the same without its index", &ms(empty), &ms(again), (again, " s"), None);
+}
+
+/// A list of 100 000 events, and what is looked for in it: what is among the newest, and what no event is.
+fn many_events() {
+    let mut world = World::new("events");
+    world.set("keep", "{\"events\": 1000000}");
+    drop(world.master());
+    let store = open(&world.state());
+    for first in (1..=LISTED).step_by(GROUP as usize) {
+        let kept = (first..first + GROUP).flat_map(|id| {
+            let event = EventRecord { repository: format!("hello-{}", id % 10), ..event(id, id, 1) };
+            [Change::Event(event), Change::Job(job(id, id, if id % 100 == 0 { "Failed" } else { "Passed" }))]
+        });
+        store.commit_now(kept.collect()).expect("durable");
+    }
+    drop(store);
+    let _master = world.master();
+    let page = |path: &str| median(&(0..STARTS).map(|_| seconds(|| drop(world.page(path)))).collect::<Vec<_>>());
+    let floor = page("/healthz");
+    for (what, path) in [
+        ("all of them", "/"),
+        ("of a repository", "/?repository=hello-3"),
+        ("that failed", "/?state=failed"),
+        ("of a revision", "/?revision=000000000000000000000000000000000009"),
+        ("by words that none has", "/?q=nothing+of+the+kind"),
+        ("as JSON", "/api/v1/events?repository=hello-3&state=failed"),
+    ] {
+        let took = page(path);
+        row(&format!("100 000 events: {what}"), &ms(floor), &ms(took), (took * 1e3, " ms"), Some(100.0));
+    }
 }
 
 /// A job of which a GiB of log came, by a master that was killed.
@@ -141,6 +174,7 @@ fn commits() {
 fn main() {
     heading("What a master keeps");
     many_jobs();
+    many_events();
     long_log();
     commits();
 }
