@@ -1,4 +1,4 @@
-//! Whether agents are listened to → the time in which they were not, which makes nobody late.
+//! Whether agents are listened to → the time in which they were not, which makes nobody late at the door.
 //!
 //! A master takes nothing from its links while too much waits for its disk. What an agent said in time lies in front of the door
 //! then, and may lie there for longer than anybody has to say it.
@@ -21,7 +21,7 @@ pub enum Input {
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Give everybody who must say something so many milliseconds more.
+    /// Give everybody who must greet or answer so many milliseconds more.
     Missed(Millis),
 }
 

@@ -132,8 +132,10 @@ pub enum Input {
     SetAside(String, bool),
     /// See [`scheduler::Input::Hold`].
     Hold(Option<String>),
-    /// For so many milliseconds nobody could be heard: who had to say something by now has as much more time.
-    /// See [`scheduler::Input::Slept`].
+    /// For so many milliseconds nobody was heard: who must greet or answer by now has as much more time. Nothing else has: a job
+    /// that was cancelled at a full disk, and is the only one that can make room there, ends without a word of its agent.
+    Missed(Millis),
+    /// The same for the machine's sleep. See [`scheduler::Input::Slept`].
     Slept(Millis),
     /// The configuration says something else about jobs now. Those that were assigned go on by what they were told.
     Settings(Terms, Policy),
@@ -367,8 +369,9 @@ impl Hub {
                 self.schedule(now, scheduler::Input::SetAside { agent, aside }, out);
             }
             Input::Hold(why) => self.schedule(now, scheduler::Input::Hold(why), out),
+            Input::Missed(missed) => self.door_missed(missed),
             Input::Slept(slept) => {
-                self.door_slept(slept);
+                self.door_missed(slept);
                 self.schedule(now, scheduler::Input::Slept(slept), out);
             }
             Input::Settings(terms, policy) => {

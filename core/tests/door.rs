@@ -146,7 +146,7 @@ fn nobody_is_late_by_the_time_in_which_nobody_was_heard() {
     let mut desk = Desk::new();
     let (slow, silent) = (desk.link(), desk.link());
     assert_eq!(told(&desk.pass(9_999)), []);
-    desk.give(Input::Slept(60_000));
+    desk.give(Input::Missed(60_000));
     assert_eq!(told(&desk.pass(60_000)), []);
     assert_eq!(told(&desk.greet(slow, Some(1))), [pair(slow, "welcome")]);
     assert_eq!(told(&desk.pass(1)), [pair(silent, "bye ")]);

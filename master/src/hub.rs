@@ -281,10 +281,11 @@ impl HubEdge {
             let Some(next) = control.or(request).or(timer).or(frame).await else { return };
             let (controls, mut requests) = self.gather(next, turns, room);
             missed += running.missed(room);
-            // Who was asleep and deaf at the same time gives twice the time, and finds nobody late too early.
-            missed += sleep.since().unwrap_or(0);
             if missed > 0 {
-                requests.insert(0, Request::Input(Input::Slept(missed)));
+                requests.insert(0, Request::Input(Input::Missed(missed)));
+            }
+            if let Some(slept) = sleep.since() {
+                requests.insert(0, Request::Input(Input::Slept(slept)));
             }
             running.turn(Vec::new(), controls, requests);
         }

@@ -245,8 +245,8 @@ impl Hub {
     }
 
     /// For so long nobody could be heard, and is not late by it.
-    pub(super) fn door_slept(&mut self, slept: Millis) {
-        let later = |at: &mut Millis| *at = at.saturating_add(slept);
+    pub(super) fn door_missed(&mut self, missed: Millis) {
+        let later = |at: &mut Millis| *at = at.saturating_add(missed);
         self.ungreeted.values_mut().flatten().for_each(|(_, until)| later(until));
         self.contests.values_mut().for_each(|contest| later(&mut contest.until));
         let waiting = self.ungreeted.values().flatten();
