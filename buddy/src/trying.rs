@@ -241,7 +241,8 @@ impl<'a, 'b> Sitting<'a, 'b> {
             Output::Write(..) if self.deaf => {}
             Output::Write(micros, written) => {
                 let result = (self.log)(micros, &written);
-                self.deaf = result.is_err();
+                // Who has no room for more still counts it.
+                self.deaf = result.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::StorageFull);
                 return result;
             }
             Output::Flash => self.hands.ask(Order::Flash(std::mem::take(&mut self.images))),

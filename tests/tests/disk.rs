@@ -1,19 +1,25 @@
-//! The master's disk fills up: nothing new starts, nothing acknowledged is lost, and room lets everything go on.
+//! A disk fills up. The master's: nothing new starts, nothing acknowledged is lost, and room lets everything go on. An agent's while it
+//! records a board, which cannot wait: what is lost is told exactly, and is nobody's failure but ours.
 //!
 //! The state is on a small tmpfs, which takes root to mount; anybody else skips these tests.
 
-use sai_core::job::JobKey;
-use sai_core::record::{ChannelStart, Record, encode};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use sai_core::axis::Entry;
+use sai_core::job::{JobKey, Outcome};
+use sai_core::record::{ChannelStart, Decoder, Record, encode};
 use sai_core::wire::MasterMessage;
+use sai_tests::boards::{at_step, standing};
+use sai_tests::log::Log;
 use sai_tests::peer::{Peer, hello, passed_log};
 use sai_tests::process::eventually;
-use sai_tests::repository::{run, saifile};
+use sai_tests::repository::saifile;
+use sai_tests::small_disk::SmallDisk;
 use sai_tests::world::World;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::Write as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::PathBuf;
-use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const PLATFORM: &str = "linux-test-1/x86_64/gcc";
@@ -23,51 +29,6 @@ const PLATFORM: &str = "linux-test-1/x86_64/gcc";
 const SOON: Duration = Duration::from_secs(60);
 /// Agents whose logs wait for the disk: with a window each, more than the master keeps in memory for it.
 const WRITERS: u64 = 10;
-
-/// A file system of its own for the state of a world's master.
-struct SmallDisk {
-    path: PathBuf,
-}
-
-impl SmallDisk {
-    /// Mounts one; `None` for those who may not.
-    fn mount(world: &World, size: &str) -> Option<Self> {
-        if !rustix::process::geteuid().is_root() {
-            eprintln!("SKIPPED: only root can mount a small disk");
-            return None;
-        }
-        let path = world.state();
-        fs::create_dir_all(&path).expect("a directory");
-        let options = format!("size={size},mode=700");
-        run(Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&path));
-        Some(Self { path })
-    }
-
-    /// Takes up room until this many bytes are left. With 0 it takes all there is.
-    fn fill(&self, name: &str, leave: u64) {
-        let mut file = fs::File::create(self.path.join(name)).expect("a file");
-        let block = vec![0; 64 << 10];
-        loop {
-            let space = rustix::fs::statvfs(&self.path).expect("a file system");
-            let free = space.f_bavail * space.f_frsize;
-            let length = free.saturating_sub(leave).min(block.len() as u64) as usize;
-            if length == 0 || file.write_all(&block[..length]).is_err() {
-                return;
-            }
-        }
-    }
-
-    fn free(&self, name: &str) {
-        fs::remove_file(self.path.join(name)).expect("the file is there");
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily, since a master may still have something open when a test has failed.
-        let _ = Command::new("umount").arg("--lazy").arg(&self.path).status();
-    }
-}
 
 /// Prints `megabytes` that can be told from each other, and keeps as much as a file.
 fn wordy(megabytes: u64) -> String {
@@ -87,7 +48,7 @@ fn wordy_output(megabytes: usize) -> Vec<u8> {
 fn a_full_disk_stops_new_jobs_and_loses_nothing() {
     let mut world = World::new("full");
     world.set("min_free_mib", "24");
-    let Some(disk) = SmallDisk::mount(&world, "160m") else { return };
+    let Some(disk) = SmallDisk::mount(&world.state(), "160m") else { return };
     let mut master = world.master();
     let _agent = world.agent("one", &[PLATFORM], 2);
     disk.fill("ballast", 60 << 20);
@@ -134,7 +95,7 @@ fn a_full_disk_stops_new_jobs_and_loses_nothing() {
 fn what_has_no_room_in_the_ledger_waits_and_is_never_acknowledged() {
     let mut world = World::new("brimful");
     world.set("min_free_mib", "4");
-    let Some(disk) = SmallDisk::mount(&world, "64m") else { return };
+    let Some(disk) = SmallDisk::mount(&world.state(), "64m") else { return };
     let mut master = world.master();
     let _agent = world.agent("one", &[PLATFORM], 1);
     world.repository.push_saifile(&saifile(&["echo first"]));
@@ -183,7 +144,7 @@ fn what_has_no_room_in_the_ledger_waits_and_is_never_acknowledged() {
 fn a_push_to_a_master_without_room_is_built_when_there_is() {
     let mut world = World::new("room");
     world.set("min_free_mib", "4");
-    let Some(disk) = SmallDisk::mount(&world, "64m") else { return };
+    let Some(disk) = SmallDisk::mount(&world.state(), "64m") else { return };
     let mut master = world.master();
     let _agent = world.agent("one", &[PLATFORM], 1);
     world.repository.push_saifile(&saifile(&["echo first"]));
@@ -218,7 +179,7 @@ fn long_log() -> Vec<u8> {
 fn cancelling_revoking_and_leaving_pass_by_a_full_disk_and_free_it() {
     let mut world = World::new("passing");
     world.set("min_free_mib", "4");
-    let Some(disk) = SmallDisk::mount(&world, "96m") else { return };
+    let Some(disk) = SmallDisk::mount(&world.state(), "96m") else { return };
     let mut master = world.master();
     let token = world.command(&["user", "add", "ann"]);
     let _filler = world.agent("filler", &["filler-1/x86_64/gcc"], 1);
@@ -349,4 +310,110 @@ fn cancelling_revoking_and_leaving_pass_by_a_full_disk_and_free_it() {
     assert_eq!(state(fill), "cancelled");
     assert_eq!(state(wait), "passed");
     world.command(&["gc"]);
+}
+
+/// Two ends of a tty, raw: ours, and the path of a console's.
+fn tty() -> (fs::File, String) {
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a pty");
+    grantpt(&ours).expect("granted");
+    unlockpt(&ours).expect("unlocked");
+    let path = ptsname(&ours, Vec::new()).expect("its name").into_string().expect("plain");
+    (fs::File::from(ours), path)
+}
+
+#[test]
+fn a_board_at_a_full_disk_has_an_exact_loss_and_is_not_to_blame() {
+    let world = World::new("full-boards");
+    let Some(disk) = SmallDisk::mount(&world.agent_state("a"), "64m") else { return };
+    // Steps are another user's.
+    fs::set_permissions(&disk.path, Permissions::from_mode(0o755)).expect("it is ours");
+    let (mut tty, path) = tty();
+    let link = PathBuf::from("/dev/shm").join(world.directory.file_name().expect("a name"));
+    let _ = fs::remove_file(&link);
+    symlink(&path, &link).expect("a link");
+    let bench = world.directory.join("boards.json");
+    let text = format!(
+        r#"{{ "boards": {{ "talks": {{ "type": "talker", "consoles": {{ "main": {{ "path": "{}", "baud": 3000000 }} }},
+            "sequences": {{ "reset": ["wait 1ms"] }} }} }} }}"#,
+        link.display()
+    );
+    fs::write(&bench, text).expect("a bench");
+    let _master = world.master();
+    let settings = [
+        format!("\"boards\": {bench:?}"),
+        format!("\"boards_run\": {:?}", world.directory.join("run")),
+        "\"user\": \"nobody\"".to_string(),
+        // It takes no job where less is left.
+        "\"keep_free_mib\": 8".to_string(),
+    ];
+    let agent = world.agent_with("a", &["linux"], 1, &settings.each_ref().map(String::as_str));
+    eventually("the board is free", || (standing(&world, "a/talks") == "free").then_some(()));
+    world.repository.push_saifile(
+        r#"{ "schema": "sai-1", "platforms": { "linux": { "build": "true" } }, "configurations": { "fw": {
+            "board": { "type": "talker", "pass": "^NEVER$", "timeout": "100s" } } } }"#,
+    );
+    let job = at_step(&world, 1, "fw", 2);
+
+    // It talks as fast as it is heard, and each byte says where it is.
+    let (said, ends) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let (lost, kept, verdict) = std::thread::scope(|scope| {
+        let talks = scope.spawn(|| {
+            for number in 0_u64.. {
+                if ends.load(Ordering::Relaxed) {
+                    break;
+                }
+                tty.write_all(format!("{number:010}\n").as_bytes()).expect("it is heard");
+                said.fetch_add(11, Ordering::Relaxed);
+                if number.is_multiple_of(100) {
+                    // A few hundred thousand bytes a second, as a fast console has.
+                    std::thread::sleep(Duration::from_millis(3));
+                }
+            }
+        });
+        let records = || world.get(&format!("/job/{job}/1/records")).and_then(|bytes| Log::read(&bytes).ok());
+        let bytes = |log: &Log| log.channels.get("serial:main").map_or(0, Vec::len);
+        eventually("some of it is there", || records().filter(|log| bytes(log) > 100_000).map(drop));
+        disk.fill("ballast", 0);
+        // What waits in memory has a bound, and the board is left when that is reached.
+        let before = said.load(Ordering::Relaxed);
+        eventually("more is said than may wait", || (said.load(Ordering::Relaxed) > before + (3 << 20)).then_some(()));
+        disk.free("ballast");
+        let verdict = eventually("its attempt ends", || records()?.verdict);
+        world.command(&["cancel", "job", &job.to_string()]);
+        ends.store(true, Ordering::Relaxed);
+        talks.join().expect("it talks");
+        let raw = world.get(&format!("/job/{job}/1/records")).expect("the log");
+        let mut lost = Vec::new();
+        Decoder::new()
+            .push(&raw, |item| {
+                if let Some(Entry::Loss(channel, loss)) = Entry::of(&item) {
+                    lost.push((channel, loss));
+                }
+            })
+            .expect("a log");
+        (lost, Log::read(&raw).expect("a log").channel("serial:main").to_vec(), verdict)
+    });
+    let word = verdict.verdict.as_ref().map(|found| found.word.as_str());
+    assert_eq!(
+        (verdict.outcome, word, verdict.trouble.as_deref()),
+        (Outcome::Infra, Some("infra"), None),
+        "{verdict:?}"
+    );
+    assert!(verdict.cause.contains("the agent's disk has no room for the log"), "{verdict:?}");
+    // All that came up to there, and how much came after that.
+    let [(_, loss)] = &lost[..] else { panic!("one loss: {lost:?}") };
+    assert_eq!((loss.offset, loss.why.as_str()), (kept.len() as u64, "the agent's disk has no room for the log"));
+    let text = String::from_utf8(kept).expect("text");
+    let first: u64 = text.split('\n').nth(1).and_then(|line| line.parse().ok()).expect("a number");
+    let wrong = text
+        .split('\n')
+        .skip(1)
+        .zip(first..)
+        .find(|(line, number)| line.len() == 10 && *line != format!("{number:010}"));
+    assert_eq!(wrong, None);
+    let came = loss.offset + loss.lost.expect("a number");
+    assert!(came > loss.offset && came <= said.load(Ordering::Relaxed) as u64, "{loss:?}");
+    eventually("the board is free", || (standing(&world, "a/talks") == "free").then_some(()));
+    drop(agent);
+    let _ = fs::remove_file(&link);
 }

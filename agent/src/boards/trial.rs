@@ -33,6 +33,8 @@ use std::time::Duration;
 const WAITING: usize = 64;
 /// Time between two looks whether several boards are to be given up, while none of them says anything.
 const LOOK: Duration = Duration::from_millis(100);
+/// What is said of what a full disk does not take.
+const NO_ROOM: &str = "the agent's disk has no room for the log";
 /// Index of the step that flashes.
 const FLASH: u32 = IMAGES + 1;
 
@@ -72,11 +74,17 @@ enum Said {
 }
 
 impl Work {
-    /// Does it, until it is judged or `stop` is asked for, which gives no verdict. `log` gets records as they stand in a log.
+    /// Does it, until it is judged or `stop` is asked for, which gives no verdict. `log` gets records as they stand in a log, as long as
+    /// there is room for more of them: without, it ends, and the log says how much came that it has not got.
     ///
     /// # Errors
     /// What keeps it from being begun, and whose fault that is.
-    pub fn run(self, stop: &Stop, log: &mut dyn FnMut(Vec<u8>) -> io::Result<()>) -> Result<Option<Verdict>, Trouble> {
+    pub fn run(
+        self,
+        stop: &Stop,
+        room: &dyn Fn() -> bool,
+        log: &mut dyn FnMut(Vec<u8>) -> io::Result<()>,
+    ) -> Result<Option<Verdict>, Trouble> {
         let at = self.assignment.board.as_ref().ok_or_else(|| Trouble::ours("the job is none at a board"))?;
         let place = self.place.clone().ok_or_else(|| gone(&at.name))?;
         let boards = self.boards(at, &place)?;
@@ -99,10 +107,17 @@ impl Work {
             stop.as_fd().try_clone_to_owned().map_err(|error| Trouble::disk("beginning at the board", &error))?;
         let channels = parts.iter().map(|part| part.board.consoles.len() + part.board.lines.len()).sum();
         let shares = Shares::new(self.assignment.log_bytes, channels);
-        let mut kept = Kept { shares, last: 0 };
-        let mut write = |micros: u64, first: u8, written: &Written| match kept.encode(micros, first, written) {
-            bytes if bytes.is_empty() => Ok(()),
-            bytes => log(bytes),
+        let mut kept = Kept { shares, last: 0, full: false };
+        let mut write = |micros: u64, first: u8, written: &Written| {
+            let fills = !kept.full && !room();
+            if fills {
+                kept.fill();
+            }
+            let bytes = kept.encode(micros, first, written);
+            if !bytes.is_empty() {
+                log(bytes)?;
+            }
+            if fills { Err(io::Error::new(io::ErrorKind::StorageFull, NO_ROOM)) } else { Ok(()) }
         };
         let cancel = stop::Stop::when(stop);
         let ended = match parts.pop() {
@@ -115,12 +130,16 @@ impl Work {
                 self.together(parts, &place, &cancel, &mut write)?
             }
         };
-        let beyond = kept.beyond();
+        let (full, beyond) = (kept.full, kept.beyond());
         if !beyond.is_empty() {
             // Who takes records no more is no worse off without these.
             let _ = log(beyond);
         }
         match ended {
+            // No board is the worse for it.
+            (End::Found(found), board) if full => {
+                Ok(Some(Verdict { trouble: Blame::Agent.word(), ..verdict(&found, board) }))
+            }
             (End::Found(found), board) => Ok(Some(verdict(&found, board))),
             (End::GivenUp, _) => Ok(None),
             // Somebody at the machine was faster.
@@ -197,9 +216,11 @@ impl Work {
                 for output in out {
                     match output {
                         Output::Write(micros, first, written) => {
-                            if deaf.is_none()
-                                && let Err(error) = write(micros, first, &written)
-                            {
+                            // What a full disk does not take is counted.
+                            let hears = deaf
+                                .as_ref()
+                                .is_none_or(|error: &io::Error| error.kind() == io::ErrorKind::StorageFull);
+                            if hears && let Err(error) = write(micros, first, &written) {
                                 deaf = Some(error);
                                 drop(stops.take());
                             }
@@ -303,9 +324,17 @@ struct Kept {
     shares: Shares,
     /// Microseconds at which the last was written.
     last: u64,
+    /// Whether there was no room for more.
+    full: bool,
 }
 
 impl Kept {
+    /// Nothing that comes from now on is kept.
+    fn fill(&mut self) {
+        self.full = true;
+        self.shares.handle(self.last / 1_000, share::Input::Full, &mut Vec::new());
+    }
+
     /// How much of what comes is kept.
     fn keeps(&mut self, input: share::Input) -> u64 {
         let mut out = Vec::new();
@@ -348,9 +377,10 @@ impl Kept {
     fn beyond(mut self) -> Vec<u8> {
         let (mut bytes, mut out) = (Vec::new(), Vec::new());
         self.shares.handle(self.last / 1_000, share::Input::End, &mut out);
+        let why = if self.full { NO_ROOM } else { "its share of the log is full" };
         for output in out {
             if let share::Output::Beyond { channel, offset, lost } = output {
-                let why = "its share of the log is full".to_string();
+                let why = why.to_string();
                 Entry::Loss(channel, Loss { offset, lost: Some(lost), why }).encode(self.last, &mut bytes);
             }
         }
