@@ -148,6 +148,17 @@ pub struct JobRecord {
     pub board: Option<WantedBoard>,
     /// The board that its last attempt was given.
     pub given: Option<GivenBoard>,
+    /// How its newest attempt had ended when it was asked for again. Absent before that.
+    pub earlier: Option<Earlier>,
+}
+
+/// An attempt that has ended, of a job that was asked for again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Earlier {
+    /// Its number.
+    pub attempt: u32,
+    /// How the job stood after it.
+    pub state: JobState,
 }
 
 impl JobRecord {
@@ -185,6 +196,7 @@ impl JobRecord {
             offered: None,
             board: None,
             given: None,
+            earlier: None,
         }
     }
 
@@ -202,6 +214,19 @@ impl JobRecord {
         match self.standing() {
             state @ (JobState::Blocked | JobState::Skipped) => state.class(),
             _ => self.state.word(),
+        }
+    }
+
+    /// What there was before it was asked for again, as long as it does not stand so.
+    pub fn otherwise(&self) -> Option<Earlier> {
+        self.earlier.filter(|earlier| earlier.state != self.state)
+    }
+
+    /// Keeps how its newest attempt has ended, before it is queued again. One that never began did not end either.
+    pub(crate) fn keep_earlier(&mut self) {
+        let began = self.attempt > 0 && self.earlier.is_none_or(|earlier| earlier.attempt < self.attempt);
+        if began && self.state.ended() && self.skipped.is_none() {
+            self.earlier = Some(Earlier { attempt: self.attempt, state: self.state });
         }
     }
 
@@ -295,4 +320,34 @@ pub struct ActionRecord {
     pub who: String,
     /// What, one sentence.
     pub what: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_that_is_asked_for_again_keeps_how_its_newest_attempt_ended() {
+        let mut job = JobRecord::queued(1, 1, "hello", 5);
+        job.keep_earlier();
+        assert_eq!(job.earlier, None);
+        (job.attempt, job.state) = (1, JobState::Passed);
+        job.keep_earlier();
+        let passed = Some(Earlier { attempt: 1, state: JobState::Passed });
+        assert_eq!((job.earlier, job.otherwise()), (passed, None));
+        job.state = JobState::Queued;
+        assert_eq!(job.otherwise(), passed);
+        // It was cancelled before it was begun once more: nothing new has ended.
+        job.state = JobState::Cancelled;
+        job.keep_earlier();
+        assert_eq!(job.otherwise(), passed);
+        (job.attempt, job.state) = (2, JobState::Failed);
+        job.keep_earlier();
+        let failed = Some(Earlier { attempt: 2, state: JobState::Failed });
+        assert_eq!(job.earlier, failed);
+        // It was skipped, whatever number it has.
+        (job.attempt, job.state, job.skipped) = (3, JobState::Cancelled, Some(9));
+        job.keep_earlier();
+        assert_eq!(job.otherwise(), failed);
+    }
 }

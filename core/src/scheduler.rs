@@ -477,6 +477,7 @@ impl Scheduler {
             if old || self.unfinished(id) {
                 continue;
             }
+            record.keep_earlier();
             record.state = JobState::Queued;
             record.queued_at = now.wall;
             record.infra = 0;

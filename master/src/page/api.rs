@@ -11,7 +11,7 @@ use crate::live::LiveRepository;
 use crate::units::moment;
 use miniserde::{Serialize, json};
 use sai_core::git_names::without_credentials;
-use sai_core::ledger::JobRecord;
+use sai_core::ledger::{Earlier, JobRecord};
 use sai_core::ordered::Map;
 use sai_core::scheduler::{BoardRow, Holder, Holding, UnitRow, Waiter};
 
@@ -75,6 +75,8 @@ struct Job<'a> {
     cause: &'a str,
     /// What was found, in a word finer than the state, if its agent had one.
     verdict: Option<Finding<'a>>,
+    /// How its newest attempt had ended when it was asked for again.
+    earlier: Option<Attempt>,
     /// Why it waits, while it does.
     waiting: Option<&'a str>,
     artifacts: Vec<Artifact<'a>>,
@@ -87,6 +89,13 @@ struct Job<'a> {
 struct Finding<'a> {
     word: &'a str,
     what: Option<&'a str>,
+}
+
+/// An attempt that has ended.
+#[derive(Serialize)]
+struct Attempt {
+    attempt: u32,
+    state: String,
 }
 
 /// One file of a job.
@@ -329,6 +338,7 @@ fn job_json<'a>(job: &'a JobRecord, waiting: Option<&'a str>, now: u64) -> Job<'
             .filter(|_| job.state.ended())
             .and_then(|verdict| verdict.verdict.as_ref())
             .map(|finding| Finding { word: &finding.word, what: finding.what.as_deref() }),
+        earlier: job.earlier.map(|Earlier { attempt, state }| Attempt { attempt, state: state.word().to_string() }),
         waiting,
         artifacts: job
             .artifacts

@@ -6,7 +6,7 @@ use super::sums::{Counts, Group, Sum};
 use super::views::{EventView, job_took};
 use crate::units;
 use sai_core::job::EventId;
-use sai_core::ledger::JobRecord;
+use sai_core::ledger::{Earlier, JobRecord};
 use sai_core::ordered::Map;
 
 /// Up to this many jobs the list names each, since the names fit; a larger grid shows small cells.
@@ -250,6 +250,11 @@ pub fn job_row(html: &mut Html, view: &EventView, job: &JobRecord, now: u64) {
             }
         });
         html.element("td").class("why").with(|html| {
+            if let Some(Earlier { attempt, state }) = job.otherwise() {
+                let words = format!("attempt {attempt} {}", state.word());
+                html.element("a").href(format_args!("/job/{}/{attempt}", job.id)).text(&words);
+                html.text(" ");
+            }
             if let Some(why) = view.waiting.get(&job.id) {
                 html.name(why);
             } else if !job.cause.is_empty() {

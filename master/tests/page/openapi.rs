@@ -5,7 +5,7 @@ use super::{World, header, text, world};
 use miniserde::json::{self, Array, Number, Object, Value};
 use sai_core::forge_page::{ForgePage, Kind};
 use sai_core::job::{Fault, Finding, JobKey, JobState, Outcome, Verdict};
-use sai_core::ledger::{ActionRecord, AgentRecord, EventRecord, Needed, Source, UserRecord};
+use sai_core::ledger::{ActionRecord, AgentRecord, Earlier, EventRecord, Needed, Source, UserRecord};
 use sai_core::ordered::Map;
 use sai_core::record::Artifact;
 use sai_core::roles::Powers;
@@ -207,6 +207,7 @@ fn fill(world: &World, tests: &Path) {
         }]);
         failed.units = Some(Map::from([("licence".to_string(), 1)]));
         failed.offered = Some("linux/x86_64".to_string());
+        failed.earlier = Some(Earlier { attempt: 1, state: Passed });
         failed.step = Some(1);
         failed.cause = "step 2 ended with status 1".to_string();
         failed.artifacts = vec![artifact];

@@ -174,3 +174,37 @@ fn a_branch_is_started_by_hand_with_what_the_form_says() {
     let console = browser.console();
     assert!(console.len() == 1 && console[0].contains("400"), "{console:?}");
 }
+
+/// A job that passes once, and later waits and fails.
+const TURNS: &str = r#"{ "schema": "sai-1", "platforms": { "linux": { "build":
+    "[ -e PLACE/again ] || exit 0; while [ ! -e PLACE/go ]; do sleep 0.05; done; exit 3" } }, "configurations": { "default": {} } }"#;
+
+#[test]
+fn what_passed_before_stays_in_view_while_it_is_built_again() {
+    let mut world = World::new("page-again");
+    world.set("builtin", "{\"slots\": 1, \"platforms\": [\"linux\"]}");
+    let master = world.master();
+    world.repository.push_saifile(&TURNS.replace("PLACE", &world.directory.display().to_string()));
+    let job = world.ended(1).jobs[0].id;
+    let scene = Scene::of(world, master);
+    let (browser, world) = (&scene.browser, &scene.world);
+    scene.sign_in(&scene.token);
+    scene.open("/event/1");
+    browser.until("document.querySelector('#link.up')");
+    let earlier = format!("document.querySelector('#job-{job} td.why a')");
+    assert!(!scene.is(&earlier), "there is no other");
+    fs::write(world.directory.join("again"), "").expect("a file");
+    browser.click("form.rebuild button");
+    browser.until(&format!("document.querySelector('#job-{job} .badge.running')"));
+    browser.until(&format!("{earlier}?.textContent === 'attempt 1 passed'"));
+    scene.picture("again");
+    fs::write(world.directory.join("go"), "").expect("a file");
+    browser.until(&format!("document.querySelector('#job-{job} .badge.failed')"));
+    browser.until(&format!("{earlier}?.textContent === 'attempt 1 passed'"));
+    let said = String::from_utf8(world.get(&format!("/api/v1/jobs/{job}")).expect("a job")).expect("UTF-8");
+    assert!(said.contains("\"earlier\":{\"attempt\":1,\"state\":\"passed\"}"), "{said}");
+    // It leads to what there was.
+    browser.click(&format!("#job-{job} td.why a"));
+    browser.until("document.querySelector('#job-head.passed') && document.querySelector('.newer a')");
+    assert_eq!(browser.console(), Vec::<String>::new(), "nothing is blocked, missing or wrong");
+}
