@@ -3,8 +3,10 @@
 use super::filter::Filter;
 use super::first_steps;
 use super::grid;
+use super::history::{Bar, plot};
 use super::html::{Html, path_part};
 use super::layout::{Here, Layout, at_forge, badge, moment, revision, subject, took};
+use super::standing::Standing;
 use super::starting;
 use super::views::{EventView, EventsView, Visitor, reference_name, source_phrase};
 
@@ -28,7 +30,7 @@ pub fn page(view: &EventsView, visitor: &Visitor) -> String {
             first_steps::section(html, steps);
         }
         view.filter.form(html);
-        branch(html, view);
+        branch(html, view, visitor.now);
         let only =
             view.repositories.first().filter(|_| view.repositories.len() == 1).map(|repository| &repository.name);
         if let Some(repository) = view.filter.repository.as_ref().or(only) {
@@ -82,8 +84,8 @@ fn filter(html: &mut Html, view: &EventsView) {
     });
 }
 
-/// What stays of a branch: its picture, and what passed last.
-fn branch(html: &mut Html, view: &EventsView) {
+/// What stays of a branch: its picture, what passed last, and how long each of those took that are listed.
+fn branch(html: &mut Html, view: &EventsView, now: u64) {
     let Some((repository, branch)) = view.filter.repository.as_ref().zip(view.filter.branch.as_ref()) else { return };
     let latest = format!("/latest/{}/{}", path_part(repository), path_part(branch));
     html.element("p").class("line about").with(|html| {
@@ -91,7 +93,19 @@ fn branch(html: &mut Html, view: &EventsView) {
         picture.attribute("alt", format_args!("how {branch} stands")).empty();
         html.element("a").href(&latest).text("Newest");
         html.element("a").href(format_args!("/feed.atom?repository={}", path_part(repository))).text("Feed");
+        if let Some(passed) = view.events.iter().find(|event| event.standing() == Standing::Passed) {
+            html.element("span").with(|html| {
+                html.element("a").href(format_args!("/event/{}", passed.event.id)).text("Last passed");
+                html.text(" ");
+                moment(html, passed.event.at, now);
+            });
+        }
     });
+    let bar = |event: &EventView| {
+        let standing = event.standing();
+        Bar { class: standing.word(), word: standing.word().to_string(), millis: event.took(now).unwrap_or(0) }
+    };
+    plot(html, view.events.iter().map(bar).collect());
 }
 
 fn pager(html: &mut Html, view: &EventsView) {

@@ -110,7 +110,12 @@ pub fn page(view: &HistoryView, visitor: &Visitor) -> String {
                 html.element("span").class("on").name(&platform);
             });
             summary(html, view, visitor.now);
-            plot(html, &view.runs, visitor.now);
+            let bar = |run: &Run| Bar {
+                class: run.job.standing().class(),
+                word: run.job.finding().unwrap_or(run.job.word()).to_string(),
+                millis: job_took(&run.job, visitor.now).unwrap_or(0),
+            };
+            plot(html, view.runs.iter().map(bar).collect());
         });
         neighbours(html, view);
         if view.runs.is_empty() {
@@ -160,32 +165,38 @@ fn summary(html: &mut Html, view: &HistoryView, now: u64) {
     });
 }
 
-/// How long each took, oldest first.
-fn plot(html: &mut Html, runs: &[Run], now: u64) {
-    let times: Vec<_> = runs.iter().rev().map(|run| (run, job_took(&run.job, now).unwrap_or(0))).collect();
-    let longest = times.iter().map(|(_, millis)| *millis).max().unwrap_or(0);
-    if times.len() < 2 || longest == 0 {
+/// How long one of many took, and how it ended.
+pub struct Bar {
+    /// A class for its colour.
+    pub class: &'static str,
+    /// How it ended.
+    pub word: String,
+    /// How long it took, milliseconds.
+    pub millis: u64,
+}
+
+/// How long each took; they come newest first, and are shown oldest first.
+pub fn plot(html: &mut Html, bars: Vec<Bar>) {
+    let longest = bars.iter().map(|bar| bar.millis).max().unwrap_or(0);
+    if bars.len() < 2 || longest == 0 {
         return;
     }
     html.element("svg")
         .class("plot")
-        .attribute("viewBox", format_args!("0 0 {} {HEIGHT}", times.len() * 10))
+        .attribute("viewBox", format_args!("0 0 {} {HEIGHT}", bars.len() * 10))
         .attribute("preserveAspectRatio", "none")
         .attribute("role", "img")
         .attribute("aria-label", format_args!("How long each took, at most {}", units::span(longest)))
         .with(|html| {
-            for (index, (run, millis)) in times.iter().enumerate() {
+            for (index, Bar { class, word, millis }) in bars.iter().rev().enumerate() {
                 let height = (millis.saturating_mul(HEIGHT) / longest).max(1);
                 html.element("rect")
-                    .class(run.job.standing().class())
+                    .class(class)
                     .attribute("x", index * 10)
                     .attribute("y", HEIGHT - height)
                     .attribute("width", 8)
                     .attribute("height", height)
-                    .with(|html| {
-                        let word = run.job.finding().unwrap_or(run.job.word());
-                        html.element("title").show(format_args!("{}: {word}", units::span(*millis)));
-                    });
+                    .with(|html| html.element("title").show(format_args!("{}: {word}", units::span(*millis))));
             }
         });
 }

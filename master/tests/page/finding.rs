@@ -175,6 +175,11 @@ fn a_configuration_has_a_history_with_its_durations_and_neighbours() {
     let from_job = "/history?repository=hello&amp;branch=main&amp;configuration=default&amp;platform=linux\">History";
     assert!(job.contains(from_job), "{job}");
     assert_eq!(world.get("/history?repository=hello").status, 400);
+    // A branch has one, too, of all that was built of it.
+    let branch = text(world.get("/?repository=hello&branch=main"));
+    assert!(branch.contains("<svg class=\"plot\"") && branch.contains("<rect class=\"failed\""), "{branch}");
+    assert!(branch.contains("href=\"/event/148\">Last passed") && !branch.contains("/event/149"), "{branch}");
+    assert!(!text(world.get("/?repository=hello")).contains("Last passed"));
     assert!(text(world.get(&format!("{address}x"))).contains("No such jobs."));
 }
 
