@@ -1,7 +1,15 @@
 //! The file that describes the boards of this machine → what an agent offers of them, and what is needed to find their owners.
 
 #[cfg(feature = "boards")]
+pub mod device;
+#[cfg(feature = "boards")]
+pub mod devices;
+#[cfg(feature = "boards")]
 pub mod hosted;
+#[cfg(feature = "boards")]
+mod session;
+#[cfg(feature = "boards")]
+mod talk;
 #[cfg(feature = "boards")]
 pub mod trial;
 #[cfg(feature = "boards")]
@@ -11,7 +19,7 @@ pub mod watch;
 #[path = "boards/absent.rs"]
 mod absent;
 #[cfg(not(feature = "boards"))]
-pub use self::absent::{hosted, trial, watch};
+pub use self::absent::{device, devices, hosted, trial, watch};
 
 use miniserde::{Deserialize, Serialize};
 use sai_core::bench;
@@ -46,6 +54,8 @@ pub struct Bench {
 /// What is needed to try a board.
 #[derive(Debug)]
 pub struct Work {
+    /// The directory of the attempt.
+    pub job: PathBuf,
     /// Where the boards of this machine are described; none where they are not any more.
     pub place: Option<Place>,
     /// What is assigned.

@@ -71,6 +71,11 @@ impl Workspace {
 /// The variable with the ref. Its value is the text of a name (`ref_name`) until a step gets it, which sees the bytes.
 const REF: &str = "SAI_REF";
 
+/// Below the directory of scripts: the socket by which steps ask for boards, and the directory of our own program.
+pub const SOCKET: &str = "devices";
+/// See `SOCKET`.
+pub const PROGRAMS: &str = "bin";
+
 /// One step, ready to be started.
 #[derive(Debug)]
 pub struct Step<'a> {
@@ -296,6 +301,12 @@ pub fn environment(
     set("SAI_PARALLEL", options.parallel.max(1).to_string());
     if let Some((name, value)) = marker.split_once('=') {
         set(name, value.to_string());
+    }
+    if options.devices == Some(true) {
+        variables.insert("SAI_DEVICES".to_string(), text(&workspace.steps.join(SOCKET)));
+        // What asks for a board is found behind all that the step has of its own.
+        let path = variables.get("PATH").cloned().unwrap_or_default();
+        variables.insert("PATH".to_string(), format!("{path}:{}", text(&workspace.steps.join(PROGRAMS))));
     }
     variables
 }

@@ -66,6 +66,10 @@ fn main() -> ExitCode {
         return ended;
     }
     restore_signals();
+    if arguments.first().is_some_and(|argument| argument == "device") {
+        arguments.remove(0);
+        return sai_agent::boards::device::command(arguments);
+    }
     if arguments.first().is_some_and(|argument| argument == "image") {
         arguments.remove(0);
         return command_image(arguments);

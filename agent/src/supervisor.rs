@@ -10,12 +10,14 @@
 mod asking;
 mod begin;
 mod connection;
+mod devices;
 mod ends;
 mod helpers;
 mod room;
 mod sweeping;
 
 use crate::artifacts::Collector;
+use crate::boards::devices::Devices;
 use crate::boards::{Work, trial};
 use crate::clean_start::close_others;
 use crate::executor::{Ended, Executor, Isolated, Pipe, Running, Step, Workspace, environment, isolate};
@@ -142,6 +144,8 @@ struct Supervisor {
 
     listener: UnixListener,
     agents: Vec<Agent>,
+    /// Those of its steps that want a board, where they may ask.
+    devices: Option<Devices>,
 }
 
 impl Supervisor {
@@ -161,6 +165,7 @@ impl Supervisor {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the attempt was begun by another supervisor"));
         }
         let executor = Executor::new(&workspace, &options, &marker, isolated)?;
+        let devices = if options.devices == Some(true) { Some(Devices::new(&workspace.steps)?) } else { None };
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let (sender, events) = sync_channel(EVENTS);
         let (child_tokens, tokens) = sync_channel(1);
@@ -201,6 +206,7 @@ impl Supervisor {
             child_watcher_idle: true,
             listener,
             agents: Vec::new(),
+            devices,
         })
     }
 
@@ -264,6 +270,10 @@ impl Supervisor {
             let flags = if agent.is_behind() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
             wanted.push(PollFd::new(&agent.socket, flags));
         }
+        let devices = wanted.len();
+        let askers = self.devices.iter().flat_map(Devices::files);
+        wanted.extend(askers.map(|file| PollFd::from_borrowed_fd(file, PollFlags::IN)));
+        let devices = devices..wanted.len();
         let inside = self.executor.contained().filter(|_| self.step == Some(Running::Inside));
         wanted.extend(inside.map(|contained| PollFd::from_borrowed_fd(contained.watched(), PollFlags::IN)));
         let first_pipe = wanted.len();
@@ -284,6 +294,9 @@ impl Supervisor {
             self.look_at_children();
         }
         self.look_inside();
+        if devices.into_iter().any(is_ready) {
+            self.hear_of_boards();
+        }
         for at in 0..self.agents.len() {
             if is_ready(2 + at) {
                 self.listen_to(at);
@@ -474,6 +487,7 @@ impl Supervisor {
 
     fn try_board(&mut self) {
         let work = Work {
+            job: self.directory.path().to_path_buf(),
             place: self.options.boards.clone(),
             assignment: self.assignment.clone(),
             files: self.workspace.needs.clone(),
@@ -630,6 +644,7 @@ impl Supervisor {
                 }
                 let mut agent = Agent::new(socket);
                 self.wanted.iter().for_each(|want| agent.say(&asking::line(want)));
+                self.devices.iter().flat_map(Devices::lines).for_each(|line| agent.say(&line));
                 self.agents.push(agent);
             }
         }
@@ -645,6 +660,8 @@ impl Supervisor {
                         self.tell_backlog(backlog::Input::Acked(length));
                     }
                 }
+                Some(("B ", told)) => self.told_of_board(told),
+                Some(("D ", number)) => self.hand_over(at, number),
                 Some(("C ", why)) => self.input(Input::Cancel { why: why.to_string() }),
                 _ if line == "X" => self.vanish(),
                 _ => self.hear_of_file(&line),

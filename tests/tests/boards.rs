@@ -64,6 +64,17 @@ impl Bench {
         self.world.repository.push_saifile(&saifile(cases));
     }
 
+    /// Pushes a saifile with these configurations, each with the script of its only step.
+    fn push_steps(&self, scripts: &[(&str, &str)]) {
+        let one = |(name, script): &(&str, &str)| format!("{name:?}: {{ \"do\": {script:?} }}");
+        let all: Vec<String> = scripts.iter().map(one).collect();
+        let text = format!(
+            r#"{{ "schema": "sai-1", "platforms": {{ "linux": {{ "build": "${{do}}" }} }}, "configurations": {{ {} }} }}"#,
+            all.join(", ")
+        );
+        self.world.repository.push_saifile(&text);
+    }
+
     fn standing(&self) -> String {
         standing(&self.world, "a/uno-1")
     }
@@ -219,4 +230,139 @@ fn boards_are_offered_only_where_steps_cannot_reach_them() {
     agent.signal(Signal::HUP);
     let line = agent.await_line("nothing changes: ");
     assert!(line.contains("boards.json:") && line.contains("mods"), "{line}");
+}
+
+/// What builds the program of a board in a step.
+const FIRMWARE: &str = "avr-gcc -mmcu=atmega328p -Os -DCASE=PASS -DVERSION='\"x\"' -o fw.elf program.c\n\
+                        avr-objcopy -O binary fw.elf fw.bin\n";
+
+/// The log of a job as text.
+fn text(world: &World, job: u64) -> String {
+    String::from_utf8_lossy(&world.log(job)).into_owned()
+}
+
+#[test]
+fn a_build_gets_a_board_flashes_it_and_talks_to_it_and_all_of_that_is_in_the_log_of_a_session() {
+    let bench = Bench::new("device");
+    let _master = bench.world.master();
+    let agent = bench.agent();
+    bench.await_standing("free");
+    let script = "echo board $SAI_DEVICE has $SAI_DEVICE_CONSOLES\n\
+                  test -c $SAI_DEVICE_TTY0\n\
+                  sai-agent device flash fw.bin\n\
+                  sai-agent device expect 'login: $' --within 30s\n\
+                  printf 'root\\n' > $SAI_DEVICE_TTY0\n\
+                  sai-agent device expect 'hello root' --within 30s\n\
+                  sai-agent device expect 'ALL DONE' --within 30s\n\
+                  exit 3\n";
+    bench.world.repository.write("at-board.sh", script);
+    // What it ends with is what its command ended with.
+    let step = format!(
+        "{FIRMWARE}status=0; sai-agent device arduino-uno -- sh -ex at-board.sh || status=$?; test $status = 3"
+    );
+    bench.push_steps(&[("fw", &step)]);
+    // The session's event comes behind the push's own.
+    let (event, other) = (bench.world.ended(1), bench.world.ended(2));
+    let (build, session) = (&event.jobs[0], &other.jobs[0]);
+    let told = format!("{}\n{}", text(&bench.world, build.id), text(&bench.world, session.id));
+    assert_eq!(build.state, "passed", "{told}");
+    assert_eq!((other.event.source.as_str(), session.configuration.as_str()), ("session", "fw/device"));
+    let log = text(&bench.world, build.id);
+    assert!(log.contains("board uno-1 has main") && log.contains("ALL DONE"), "{log}");
+    assert!(log.contains(&format!("a board of type arduino-uno is asked for: job {}", session.id)), "{log}");
+    assert_eq!(
+        (session.state.as_str(), verdict(&bench.world, session.id).1.as_str()),
+        ("failed", "the command ended with status 3")
+    );
+    let records = bench.world.records(session.id);
+    assert_eq!((records.steps, records.statuses), (vec![0], vec![3]));
+    let console = bench.world.get(&format!("/job/{}/console/main", session.id)).expect("a console");
+    let console = String::from_utf8_lossy(&console).into_owned();
+    assert!(console.contains("hello root") && console.contains("ALL DONE"), "{console}");
+    bench.await_standing("free");
+
+    // What cannot be had is told at once, and whose fault that is.
+    bench.push_steps(&[
+        ("other", "status=0; sai-agent device esp32 -- true || status=$?; test $status = 125"),
+        ("nothing", "status=0; sai-agent device expect x || status=$?; test $status = 2"),
+    ]);
+    let event = bench.world.ended(3);
+    let logs: Vec<String> = event.jobs.iter().map(|job| text(&bench.world, job.id)).collect();
+    assert!(event.jobs.iter().all(|job| job.state == "passed"), "{logs:?}");
+    assert!(logs[0].contains("its boards: uno-1 (arduino-uno)"), "{logs:?}");
+    drop(agent);
+}
+
+#[test]
+fn a_session_waits_for_its_board_and_ends_with_whoever_had_it() {
+    let bench = Bench::new("kills-device");
+    let _master = bench.world.master();
+    let mut agent = bench.agent();
+    bench.await_standing("free");
+    let holds = "sai-agent device arduino-uno -- sh -c 'echo it is ours; exec sleep 1000'";
+    let waits = "sai-agent device arduino-uno -- echo it came";
+    let ours = |job: u64| text(&bench.world, job).contains("it is ours");
+    let mut number = 0;
+    for what in ["cancel", "command", "agent", "supervisor", "session"] {
+        bench.push_steps(&[("holds", holds)]);
+        let holder = eventually("the first has it", || {
+            let event =
+                bench.world.events().into_iter().find(|event| event.id > number && event.source != "session")?;
+            let job = bench.world.event(event.id)?.jobs[0].clone();
+            ours(job.id).then_some((event.id, job.id))
+        });
+        bench.push_steps(&[("waits", waits)]);
+        let waiter = eventually("the other one waits", || {
+            let event =
+                bench.world.events().into_iter().find(|event| event.id > holder.0 && event.source != "session")?;
+            let job = bench.world.event(event.id)?.jobs[0].clone();
+            text(&bench.world, job.id).contains("is asked for: job").then_some((event.id, job.id))
+        });
+        assert!(!text(&bench.world, waiter.1).contains("it came"));
+        match what {
+            "cancel" => drop(bench.world.command(&["cancel", "job", &holder.1.to_string()])),
+            "command" => bench.kill("1000"),
+            "agent" => {
+                // Who waits goes on waiting while its agent is away, and asks for no second session.
+                agent.kill();
+                agent = bench.world.agent_again("a");
+                bench.kill("1000");
+            }
+            "supervisor" | "session" => {
+                let key = match what {
+                    "supervisor" => format!("{}-1", holder.1),
+                    _ => {
+                        let session = text(&bench.world, holder.1);
+                        let job = session.split("is asked for: job ").nth(1).and_then(|rest| rest.lines().next());
+                        format!("{}-1", job.expect("a job").trim())
+                    }
+                };
+                let line =
+                    bench.world.survivors().into_iter().find(|line| line.contains("--job") && line.contains(&key));
+                let line = line.unwrap_or_else(|| panic!("no supervisor of {key}"));
+                let process = line.split(':').next().and_then(|pid| pid.parse().ok()).expect("a process");
+                let _ = kill_process(Pid::from_raw(process).expect("a process"), Signal::KILL);
+                if what == "supervisor" {
+                    // The build begins anew, and so does what it asks.
+                    eventually("it is built again", || {
+                        let job = bench.world.event(holder.0)?.jobs[0].clone();
+                        (job.attempt > 1).then_some(())
+                    });
+                    bench.world.command(&["cancel", "job", &holder.1.to_string()]);
+                }
+            }
+            _ => unreachable!("{what}"),
+        }
+        let event = bench.world.ended(waiter.0);
+        assert_eq!(event.jobs[0].state, "passed", "{what}: {}", text(&bench.world, waiter.1));
+        assert!(text(&bench.world, waiter.1).contains("it came"), "{what}");
+        let ended = bench.world.ended(holder.0);
+        let state = if what == "cancel" || what == "supervisor" { "cancelled" } else { "failed" };
+        assert_eq!(ended.jobs[0].state, state, "{what}: {}", text(&bench.world, holder.1));
+        bench.await_standing("free");
+        let sessions: Vec<u64> =
+            bench.world.events().iter().filter(|event| event.source == "session").map(|event| event.id).collect();
+        number = sessions.into_iter().max().unwrap_or(0).max(waiter.0);
+    }
+    drop(agent);
 }

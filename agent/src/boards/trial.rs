@@ -55,6 +55,9 @@ impl Work {
     /// # Errors
     /// What keeps it from being begun, and whose fault that is.
     pub fn run(self, stop: &Stop, log: &mut dyn FnMut(Vec<u8>) -> io::Result<()>) -> Result<Option<Verdict>, Trouble> {
+        if self.assignment.session.is_some() {
+            return self.lend(stop, log);
+        }
         let at = self.assignment.board.as_ref().ok_or_else(|| Trouble::ours("the job is none at a board"))?;
         let (board, place) = self.board(at)?;
         let trial = trial::of(&at.trial)
@@ -66,7 +69,7 @@ impl Work {
         };
         let stop =
             stop.as_fd().try_clone_to_owned().map_err(|error| Trouble::disk("beginning at the board", &error))?;
-        let shares = Shares::new(self.assignment.log_bytes, board.consoles.len() + board.lines.len());
+        let mut kept = Kept::new(self.assignment.log_bytes, board.consoles.len() + board.lines.len());
         // What we start dies with us, and an owner outlives the job: the agent sees to that.
         let (file, directory) = (place.file.into(), place.run.into());
         let whose = Whose { file, board: board.name.clone(), directory, begins: Begins::Never };
@@ -81,7 +84,6 @@ impl Work {
             began_ns: self.began_ns,
             cancel: stop::Stop::when(stop),
         };
-        let mut kept = Kept { shares, last: 0 };
         let ended = trying::run(wanted, &mut |micros, written| match kept.encode(micros, written) {
             bytes if bytes.is_empty() => Ok(()),
             bytes => log(bytes),
@@ -99,7 +101,7 @@ impl Work {
         }
     }
 
-    fn board(&self, at: &AtBoard) -> Result<(Board, Place), Trouble> {
+    pub(super) fn board(&self, at: &AtBoard) -> Result<(Board, Place), Trouble> {
         let gone = || Trouble::of_platform(format!("board {} is offered no longer", at.name));
         let place = self.place.clone().ok_or_else(gone)?;
         let bench = Bench::read(&place).map_err(Trouble::of_platform)?;
@@ -139,13 +141,18 @@ fn verdict(found: &Found) -> Verdict {
 }
 
 /// What of a board's records is kept, each channel up to its share of the log.
-struct Kept {
+pub(super) struct Kept {
     shares: Shares,
     /// Microseconds at which the last was written.
     last: u64,
 }
 
 impl Kept {
+    /// Nothing yet, of a log of so many bytes and a board with so many channels.
+    pub(super) fn new(log_bytes: u64, channels: usize) -> Self {
+        Self { shares: Shares::new(log_bytes, channels), last: 0 }
+    }
+
     /// How much of what comes is kept.
     fn keeps(&mut self, input: share::Input) -> u64 {
         let mut out = Vec::new();
@@ -153,7 +160,7 @@ impl Kept {
         if let Some(share::Output::Keep(kept)) = out.pop() { kept } else { 0 }
     }
 
-    fn encode(&mut self, micros: u64, written: &Written) -> Vec<u8> {
+    pub(super) fn encode(&mut self, micros: u64, written: &Written) -> Vec<u8> {
         self.last = self.last.max(micros);
         let mut bytes = Vec::new();
         match written {
@@ -181,7 +188,7 @@ impl Kept {
     }
 
     /// What tells of all that was beyond the shares.
-    fn beyond(mut self) -> Vec<u8> {
+    pub(super) fn beyond(mut self) -> Vec<u8> {
         let (mut bytes, mut out) = (Vec::new(), Vec::new());
         self.shares.handle(self.last / 1_000, share::Input::End, &mut out);
         for output in out {

@@ -161,7 +161,7 @@ impl World {
                 }
                 // A person has to see to it; the machine stays as it is until then.
                 Output::End { .. } => self.hosts[host].ended = true,
-                Output::Prefetch(_) | Output::Say(_) => {}
+                Output::Session(_) | Output::Prefetch(_) | Output::Say(_) => {}
                 Output::Bug(what) => return self.contradicted(what),
             }
         }

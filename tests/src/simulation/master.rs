@@ -7,12 +7,13 @@ use super::room::{Disk, Operation};
 use super::store::Store;
 use super::waits::{TIMEOUT_S, amounts};
 use super::{Bug, Event, Outcome, World};
-use sai_core::hub::{self, Hub, Input, LinkId, Output, Terms};
+use sai_core::hub::{self, Asked, Hub, Input, LinkId, Output, Terms};
 use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::ledger::AgentRecord;
 use sai_core::limits::Millis;
+use sai_core::matrix::JobSpec;
 use sai_core::numbers::Numbers;
-use sai_core::plan::Kept;
+use sai_core::plan::{self, Kept};
 use sai_core::restart::{self, Restart};
 use sai_core::turns::{self, Turns};
 use sai_core::watch;
@@ -135,6 +136,7 @@ impl World {
         let number = self.master.turn;
         let cancel = cancel.map(|(job, attempt)| Cancel { job, attempt, turn: number });
         let (mut turn, mut rows) = (Turn { cancel, ..Turn::default() }, Vec::new());
+        let mut follow = Vec::new();
         for output in out {
             self.note(|| format!("  hub >> {}", super::checks::short(&format!("{output:?}"))));
             match output {
@@ -145,6 +147,7 @@ impl World {
                     self.row(&mut rows, Row::Job(record));
                 }
                 Output::Agent(record) => self.row(&mut rows, Row::Agent(record)),
+                Output::Begin(asked, spec) => self.begin_session(asked, spec, &mut follow),
                 Output::Send(link, message) => {
                     if self.is_long_low() && matches!(message, MasterMessage::Assign(_)) {
                         return self.broken("room first", format!("a job is started on a full disk: {message:?}"));
@@ -182,7 +185,8 @@ impl World {
         }
         self.turns(turns::Input::Turn { changes: rows, release: turn })?;
         self.arm_master()?;
-        self.work_store()
+        self.work_store()?;
+        follow.into_iter().try_for_each(|input| self.hub(input))
     }
 
     /// Records of the edge's own take their place among the hub's, before what the hub says of them next.
@@ -218,6 +222,13 @@ impl World {
         }
         turn.releases.push(Release::Send(link, message));
         Ok(())
+    }
+
+    /// A session gets its numbers, and its plan is kept.
+    fn begin_session(&mut self, asked: Asked, spec: JobSpec, follow: &mut Vec<Input>) {
+        let (event, job) = self.master.numbers.give(1);
+        self.plans.insert(event, plan::write(std::slice::from_ref(&spec)).into_bytes());
+        follow.push(Input::Session(asked, spec, Ok((event, job))));
     }
 
     /// The planted bug: bytes that never came are counted as if they had, and written nowhere.
