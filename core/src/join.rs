@@ -1,9 +1,9 @@
 //! Join line ↔ what a new agent must know: where its master is, its token, and which certificate to believe.
 //!
-//! `sai1:HOST:PORT:NAME:TOKEN:FINGERPRINT` is one word of letters, digits and `. _ - :`, so that no shell, mail program
+//! `sai1:HOST:PORT:NAME:TOKEN:FINGERPRINT` is one word of letters, digits and `. _ ~ - : , /`, so that no shell, mail program
 //! or chat changes it, and it is read from its right end because an IPv6 address has colons of its own. The first field
-//! is the version of the form. PORT has a path such as `/sai` behind it where the master is below one. HOST may be several, separated by commas: a machine's own addresses, of which a new
-//! agent may be able to reach only some.
+//! is the version of the form. PORT has a path such as `/sai` behind it where the master is below one. HOST may be several,
+//! separated by commas: a machine's own addresses, of which a new agent may be able to reach only some.
 
 use alloc::borrow::ToOwned;
 use alloc::format;

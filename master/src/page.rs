@@ -77,6 +77,11 @@ const SHOWN: &str = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img
 /// Events that one call of the API gives at most.
 const API_EVENTS: u64 = 100;
 
+/// The value of our cookie, if the request has one.
+fn own_cookie<'a>(library: &Library, request: &'a Request) -> Option<&'a str> {
+    request.header("cookie").and_then(|text| cookie(&library.prefix, text))
+}
+
 /// Who asks.
 enum Caller {
     Nobody,
@@ -99,10 +104,7 @@ impl Caller {
         }
         let known =
             |user: &String| library.archive.users().iter().any(|known| known.name == *user && lasts(known, now()));
-        let session = request
-            .header("cookie")
-            .and_then(|text| cookie(&library.prefix, text))
-            .and_then(|value| library.sessions.user(value, steady()));
+        let session = own_cookie(library, request).and_then(|value| library.sessions.user(value, steady()));
         let session = session.filter(known);
         let ours = same_origin(request.header("sec-fetch-site"), request.header("origin"), request.header("host"));
         session.map_or(Self::Nobody, |user| Self::Session { user, ours })
@@ -151,10 +153,7 @@ pub fn respond(library: &Arc<Library>, request: &Request) -> Response {
     }
     let page = matches!(route, Route::Events | Route::Event(_) | Route::Job(..) | Route::Agents | Route::Units);
     if let (Caller::Session { .. }, "GET", true) = (&caller, request.method.as_str(), page) {
-        visitor.told = request
-            .header("cookie")
-            .and_then(|text| cookie(&library.prefix, text))
-            .and_then(|value| library.sessions.told(value));
+        visitor.told = own_cookie(library, request).and_then(|value| library.sessions.told(value));
     }
     let answer = Answer { library, request, caller, visitor };
     let response = match route {
@@ -275,7 +274,7 @@ impl Answer<'_> {
     }
 
     fn sign_out(&self) -> Response {
-        if let Some(value) = self.request.header("cookie").and_then(|text| cookie(&self.library.prefix, text)) {
+        if let Some(value) = own_cookie(self.library, self.request) {
             self.library.sessions.close(value);
         }
         self.redirect("/").with("set-cookie", clear_cookie(&self.library.prefix))
@@ -465,7 +464,7 @@ impl Answer<'_> {
                 no_store(self.html(200, notices::answer("Paste this on the new machine", &text, &self.visitor)))
             }
             Ok(done) => {
-                if let Some(value) = self.request.header("cookie").and_then(|text| cookie(&self.library.prefix, text)) {
+                if let Some(value) = own_cookie(self.library, self.request) {
                     self.library.sessions.tell(value, format!("Done: {done}."));
                 }
                 self.redirect(&back)

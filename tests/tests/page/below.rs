@@ -25,9 +25,7 @@ fn a_master_below_a_path_is_used_there_and_nowhere_else() {
     scene.open(&format!("/job/{job}/1?line=1#L1"));
     browser.until("document.querySelector('.hint a')");
     browser.click(".hint a");
-    browser.type_into("#token", &scene.token);
-    browser.click("main form button");
-    browser.until("document.querySelector('.who')");
+    scene.show(&scene.token);
     assert_eq!(browser.address(), format!("{}/job/{job}/1?line=1#L1", scene.url));
     let cookies = format!("{:?}", browser.devtools("Storage.getCookies", "{}"));
     assert!(

@@ -25,9 +25,7 @@ impl Scene {
 
     fn sign_in(&self, token: &str) {
         self.open("/sign-in");
-        self.browser.type_into("#token", token);
-        self.browser.click("main form button");
-        self.browser.until("document.querySelector('.who')");
+        self.show(token);
     }
 }
 

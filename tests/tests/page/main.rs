@@ -67,6 +67,13 @@ struct Scene {
 }
 
 impl Scene {
+    /// Signs in where the page asks for a token.
+    fn show(&self, token: &str) {
+        self.browser.type_into("#token", token);
+        self.browser.click("main form button");
+        self.browser.until("document.querySelector('.who')");
+    }
+
     fn new(name: &str) -> Self {
         let mut world = World::new(name);
         fs::write(world.directory.join("compile"), COMPILE).expect("a script");
@@ -257,9 +264,7 @@ fn attempts_and_actions_are_told_apart_and_told_of() {
     scene.open(&format!("/job/{job}/1?line=1#L1"));
     browser.until("document.querySelector('.hint a')");
     browser.click(".hint a");
-    browser.type_into("#token", &scene.token);
-    browser.click("main form button");
-    browser.until("document.querySelector('.who')");
+    scene.show(&scene.token);
     assert!(browser.address().ends_with(&format!("/job/{job}/1?line=1#L1")), "{}", browser.address());
     // The tab says how it stands.
     assert!(scene.is("document.title.startsWith('running: patient on linux')"), "{:?}", browser.text("document.title"));
