@@ -62,11 +62,16 @@ fn main() -> ExitCode {
         let _ = disable_transparent_huge_pages(false);
         return supervisor::main(Path::new(directory));
     }
+    // Else the stack of one thread may become one page of 2 MiB, more than the whole agent needs: of any thread, so this comes
+    // before the first, which already receives signals. Where that cannot be said it does no harm.
+    let _ = disable_transparent_huge_pages(true);
     if let Some(ended) = sai_agent::boards::hosted::main(&arguments) {
         return ended;
     }
     restore_signals();
     if arguments.first().is_some_and(|argument| argument == "image") {
+        // What makes an image inherits what holds here, and has them as anywhere else.
+        let _ = disable_transparent_huge_pages(false);
         arguments.remove(0);
         return command_image(arguments);
     }
@@ -74,11 +79,9 @@ fn main() -> ExitCode {
     if let [option, request] = arguments.as_slice()
         && option == sai_agent::image::worker::OPTION
     {
+        let _ = disable_transparent_huge_pages(false);
         return sai_agent::image::worker::main(request);
     }
-    // Else the stack of one thread may become one page of 2 MiB, more than the whole agent needs: of any thread, so this comes
-    // before the first. Where that cannot be said it does no harm.
-    let _ = disable_transparent_huge_pages(true);
     // A word alone that asks for help means that, wherever it stands.
     let asks = |long: &str, short: &str| arguments.iter().any(|argument| argument == long || argument == short);
     let joins = arguments.first().is_some_and(|argument| argument == "join");
