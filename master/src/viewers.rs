@@ -9,11 +9,11 @@ use crate::live::{Dirty, Scope, Topic, Watch};
 use crate::page::filter::Filter;
 use crate::page::html::Html;
 use crate::page::library::{EVENTS, Library};
-use crate::page::log::{Folder, Piece};
+use crate::page::log_fold::{Folder, Piece};
 use crate::page::narrow::Narrow;
 use crate::page::route::{field, key_field, number_field};
 use crate::page::views::Visitor;
-use crate::page::{agents, event, events, first_steps, grid, job, log_html, stages, unit_list};
+use crate::page::{agents, artifact_list, event, events, first_steps, grid, job, log_html, stages, unit_list};
 use crate::rooms::{Part, Render};
 use miniserde::{Serialize, json};
 use sai_agent::blocking::unblock;
@@ -442,7 +442,7 @@ fn head(library: &Library, key: JobKey) -> Option<(Vec<Fragment>, bool)> {
     let now = library.visitor(None).now;
     let fragments = vec![
         Fragment::new("job-head", |html| job::head(html, &view, now)),
-        Fragment::new("artifacts", |html| job::artifacts(html, &view)),
+        Fragment::new("artifacts", |html| artifact_list::section(html, &view)),
     ];
     Some((fragments, ended))
 }

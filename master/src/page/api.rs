@@ -338,7 +338,7 @@ fn job_json<'a>(job: &'a JobRecord, waiting: Option<&'a str>, now: u64) -> Job<'
                 size: artifact.size,
                 sha256: &artifact.sha256,
                 executable: artifact.executable,
-                download: super::job::artifact_address(job.id, job.attempt, artifact),
+                download: super::artifact_list::address(job.id, job.attempt, artifact),
             })
             .collect(),
         page: format!("/job/{}", job.id),

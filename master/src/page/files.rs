@@ -3,14 +3,14 @@
 use super::archive::StoredLog;
 use super::cases;
 use super::console::Console;
-use super::log::RawText;
 use super::made::{self, Made, Maker};
+use super::raw_text::RawText;
 use super::route::field;
 use super::tarball::{self, Tarball};
 use super::timeline::Timeline;
 use super::views::JobView;
 use super::whole::Whole;
-use super::{Answer, SANDBOX, SHOWN, html, job};
+use super::{Answer, SANDBOX, SHOWN, artifact_list, html};
 use crate::http::{Body, Response};
 use sai_core::job::{JobId, JobKey};
 use sai_core::record::Artifact;
@@ -132,7 +132,7 @@ impl Answer<'_> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return self.unknown(),
             Err(error) => return self.error(500, &format!("The file cannot be read: {error}.")),
         };
-        let kind = job::shown_as(name).filter(|_| shown);
+        let kind = artifact_list::shown_as(name).filter(|_| shown);
         if shown && kind.is_none() {
             return self.unknown();
         }

@@ -1,9 +1,8 @@
 //! JobView and its log → the page of one attempt of a job.
 
+use super::artifact_list;
 use super::assets;
 use super::cases;
-use super::console::SERIAL;
-use super::first_error::FirstError;
 use super::first_steps;
 use super::history;
 use super::html::{Html, path_part};
@@ -12,16 +11,11 @@ use super::layout::{
 };
 use super::log::LogPage;
 use super::log_html::{self, Marks};
-use super::search::{Found, Query};
-use super::tarball;
+use super::log_tools;
 use super::views::{JobView, Past, Visitor, fault_word, job_took, reference_name};
-use crate::units;
-use sai_core::job::{Fault, JobId, JobState};
-use sai_core::ordered::Set;
-use sai_core::record::Artifact;
+use sai_core::job::{Fault, JobState};
 use sai_core::requests::coming_attempt;
 use sai_core::roles::Deed;
-use sai_core::vcd::LINE;
 
 /// The page. It stays open for what comes later too: a rebuild of a job that has ended.
 pub fn page(view: &JobView, log: &LogPage, marks: &Marks, visitor: &Visitor) -> String {
@@ -37,28 +31,15 @@ pub fn page(view: &JobView, log: &LogPage, marks: &Marks, visitor: &Visitor) -> 
             first_steps::join(html, &view.job.platform);
         }
         if let Some(error) = &marks.error {
-            first_error(html, view, error);
+            log_tools::first_error(html, view, error);
         }
         if let Some(tests) = &view.tests {
             cases::section(html, view, tests);
         }
-        artifacts(html, view);
+        artifact_list::section(html, view);
         html.element("section").class("panel output").attribute("aria-label", "Log").with(|html| {
             html.element("link").attribute("rel", "stylesheet").href(assets::address("palette.css")).empty();
-            html.element("div").class("tools").with(|html| {
-                html.element("h2").text("Log");
-                html.element("span").class("muted").id("lines").show(format_args!("{} lines", units::count(log.lines)));
-                html.element("label").id("follow").flag("hidden", true).with(|html| {
-                    html.element("input").attribute("type", "checkbox").empty();
-                    html.text(" Follow the end");
-                });
-                views(html, marks.since.is_some());
-                let attempt = format!("/job/{}/{}", job.id, key.attempt);
-                html.element("a").href(format_args!("{attempt}/log")).text("Raw text");
-                html.element("a").href(format_args!("{attempt}/records")).text("Records");
-                of_a_board(html, &attempt, &log.channels);
-            });
-            search(html, view, marks);
+            log_tools::section(html, view, log, marks);
             log_html::section(html, &log.pieces, key, marks);
             if log.lines == 0 && log.pieces.is_empty() {
                 html.element("p").class("empty").id("no-output").text(if view.live() {
@@ -70,183 +51,6 @@ pub fn page(view: &JobView, log: &LogPage, marks: &Marks, visitor: &Visitor) -> 
         });
     })
 }
-
-/// What is made of the log of a board.
-fn of_a_board(html: &mut Html, attempt: &str, channels: &[String]) {
-    let consoles: Vec<&str> = channels.iter().filter_map(|name| name.strip_prefix(SERIAL)).collect();
-    let lines = channels.iter().any(|name| name.starts_with(LINE));
-    for console in &consoles {
-        let address = format!("{attempt}/console/{}", path_part(console));
-        html.element("a").href(address).attribute("title", "This console's bytes").name(console);
-    }
-    if lines || !consoles.is_empty() {
-        html.element("a").href(format_args!("{attempt}/timeline.json")).text("Timeline");
-    }
-    if lines {
-        html.element("a").href(format_args!("{attempt}/log.vcd")).text("Waveform");
-    }
-}
-
-/// What went wrong first, quoted.
-fn first_error(html: &mut Html, view: &JobView, error: &FirstError) {
-    html.element("section").id("error").class("panel wrong").attribute("aria-label", "First error").with(|html| {
-        html.element("div").class("line").with(|html| {
-            html.element("h2").text("First error");
-            let (address, line) = (line_address(view, "", error.line), units::count(error.line));
-            html.element("a").href(address).show(format_args!("line {line}"));
-        });
-        html.element("pre").class("quote").with(|html| {
-            for (_, text) in &error.quote {
-                html.text(text).text("\n");
-            }
-        });
-    });
-}
-
-/// The address of a line; `query` is what is searched for meanwhile.
-fn line_address(view: &JobView, query: &str, line: u64) -> String {
-    format!("/job/{}/{}?{query}line={line}#L{line}", view.job.id, view.attempt)
-}
-
-/// The form to search in the log, and what was found.
-fn search(html: &mut Html, view: &JobView, marks: &Marks) {
-    let query = marks.search.as_ref().map(|(query, _)| query.clone()).unwrap_or_default();
-    html.element("form")
-        .class("search")
-        .attribute("role", "search")
-        .attribute("action", format_args!("/job/{}/{}", view.job.id, view.attempt))
-        .with(|html| {
-            html.element("input")
-                .id("q")
-                .attribute("type", "search")
-                .attribute("name", "q")
-                .attribute("value", &query.text)
-                .attribute("maxlength", 256)
-                .attribute("placeholder", "Search all steps")
-                .attribute("aria-label", "Search all steps")
-                .empty();
-            for (name, set, word) in [("case", query.case, "Case"), ("regex", query.regex, "Regular expression")] {
-                html.element("label").with(|html| {
-                    html.element("input")
-                        .attribute("type", "checkbox")
-                        .attribute("name", name)
-                        .attribute("value", 1)
-                        .flag("checked", set)
-                        .empty();
-                    html.show(format_args!(" {word}"));
-                });
-            }
-            html.element("button").text("Search");
-            if let Some((_, Ok(found))) = &marks.search {
-                summary(html, view, &query, found);
-            }
-        });
-    match &marks.search {
-        Some((_, Err(why))) => {
-            html.element("p").class("callout failed").attribute("role", "alert").name(why);
-        }
-        Some((_, Ok(found))) if !found.quoted.is_empty() => hits(html, view, &query, found),
-        _ => {}
-    }
-}
-
-fn search_part(query: &Query) -> String {
-    let flag = |set: bool, name: &str| if set { format!("{name}=1&") } else { String::new() };
-    format!("q={}&{}{}", path_part(&query.text), flag(query.case, "case"), flag(query.regex, "regex"))
-}
-
-fn summary(html: &mut Html, view: &JobView, query: &Query, found: &Found) {
-    html.element("span").id("found").attribute("role", "status").with(|html| {
-        let lines = if found.count == 1 { "line matches" } else { "lines match" };
-        html.show(format_args!("{} {lines}", units::count(found.count)));
-        if found.cut {
-            html.text(", of the first GiB");
-        }
-    });
-    for (id, word, line) in [("previous", "Previous", found.previous), ("next", "Next", found.next)] {
-        if let Some(line) = line {
-            html.element("a").id(id).href(line_address(view, &search_part(query), line)).text(word);
-        }
-    }
-}
-
-fn hits(html: &mut Html, view: &JobView, query: &Query, found: &Found) {
-    html.element("details").class("hits").flag("open", found.count > 1).with(|html| {
-        html.element("summary").text("Lines found");
-        html.element("ol").with(|html| {
-            for hit in &found.quoted {
-                html.element("li").with(|html| {
-                    html.element("a").href(line_address(view, &search_part(query), hit.line)).with(|html| {
-                        html.element("b").show(hit.line);
-                        html.text(" ");
-                        html.element("code").name(&hit.text);
-                    });
-                });
-            }
-        });
-    });
-}
-
-/// How the log can be shown; the script brings it to life, and without it nothing of it is there.
-fn views(html: &mut Html, clock: bool) {
-    html.element("span").id("views").flag("hidden", true).with(|html| {
-        for (view, word) in VIEWS.into_iter().filter(|(view, _)| clock || *view != "clock") {
-            html.element("button")
-                .attribute("type", "button")
-                .attribute("data-view", view)
-                .attribute("aria-pressed", "false")
-                .text(word);
-        }
-        html.element("button").id("help").attribute("type", "button").attribute("aria-label", "Keys").text("?");
-    });
-    html.element("dialog").id("keys").attribute("aria-label", "Keys").with(|html| {
-        html.element("h2").text("Keys");
-        html.element("table").with(|html| {
-            html.element("tbody").with(|html| {
-                for (keys, what) in KEYS {
-                    html.element("tr").with(|html| {
-                        html.element("td").with(|html| {
-                            for (at, key) in keys.split(' ').enumerate() {
-                                if at > 0 {
-                                    html.text(" ");
-                                }
-                                html.element("kbd").text(key);
-                            }
-                        });
-                        html.element("td").text(what);
-                    });
-                }
-            });
-        });
-        html.element("form").attribute("method", "dialog").with(|html| html.element("button").text("Close"));
-    });
-}
-
-/// Ways to show a log, as the script knows them.
-const VIEWS: [(&str, &str); 5] = [
-    ("errors", "Only stderr"),
-    ("step", "One step"),
-    ("nowrap", "No wrapping"),
-    ("clock", "Time of day"),
-    ("full", "Full screen"),
-];
-
-/// Keys that the script takes, and what they do.
-const KEYS: [(&str, &str); 13] = [
-    ("j k", "select the next or previous line"),
-    ("J K", "select lines up to the next or previous"),
-    ("/", "search"),
-    ("n N", "next or previous line found"),
-    ("] [", "next or previous step"),
-    ("z Z", "fold or unfold all steps"),
-    ("e", "only stderr"),
-    ("s", "only one step"),
-    ("w", "no wrapping"),
-    ("t", "time of day, or time since the job began"),
-    ("f", "full screen; Escape leaves it"),
-    ("F g G", "follow the end; go to the top or the end"),
-    ("?", "these keys"),
-];
 
 /// What can be done with the attempt that is shown, and with no other.
 fn actions(html: &mut Html, view: &JobView, visitor: &Visitor) {
@@ -479,89 +283,13 @@ pub fn attempts(html: &mut Html, view: &JobView) {
     });
 }
 
-/// Where a file can be downloaded: its stream's number finds it, its name is for who saves it.
-pub fn artifact_address(job: JobId, attempt: u32, artifact: &Artifact) -> String {
-    let name = artifact.path.rsplit('/').next().unwrap_or("artifact");
-    format!("/job/{job}/{attempt}/artifact/{}/{}", artifact.stream, path_part(name))
-}
-
-/// As what a browser may show a file of this name, if it may.
-pub fn shown_as(name: &str) -> Option<&'static str> {
-    let extension = name.rsplit_once('.')?.1.to_ascii_lowercase();
-    Some(match extension.as_str() {
-        "txt" | "log" | "md" | "json" | "xml" | "yml" | "yaml" | "toml" | "csv" | "tap" | "diff" | "patch" | "ini"
-        | "c" | "h" | "cpp" | "hpp" | "rs" | "py" | "sh" | "js" | "css" => "text/plain; charset=utf-8",
-        "html" | "htm" => "text/html; charset=utf-8",
-        "svg" => "image/svg+xml",
-        "png" => "image/png",
-        "jpg" | "jpeg" => "image/jpeg",
-        "gif" => "image/gif",
-        "webp" => "image/webp",
-        _ => return None,
-    })
-}
-
-/// Folders that are linked one by one.
-const FOLDERS: usize = 12;
-
-/// Folders of some of the files, but not of all.
-fn folders(list: &[Artifact]) -> Vec<&str> {
-    let parents = list.iter().filter_map(|artifact| Some(artifact.path.rsplit_once('/')?.0));
-    let folders = Set::from_iter(parents);
-    folders.into_iter().filter(|folder| tarball::within(list, folder).count() < list.len()).take(FOLDERS).collect()
-}
-
-/// The files of the attempt, replaced as a whole.
-pub fn artifacts(html: &mut Html, view: &JobView) {
-    let job = &view.job;
-    let list = view.artifacts();
-    html.element("section").id("artifacts").class("panel artifacts").flag("hidden", list.is_empty()).with(|html| {
-        html.element("div").class("tools").with(|html| {
-            html.element("h2").text("Artifacts");
-            if list.len() > 1 {
-                let tar = format!("/job/{}/{}/artifacts.tar", job.id, view.attempt);
-                html.element("a").href(&tar).flag("download", true).text("All as a tar");
-                for folder in folders(list) {
-                    let address = format!("{tar}?folder={}", path_part(folder));
-                    html.element("a").href(address).flag("download", true).name(folder);
-                }
-            }
-        });
-        html.element("table").with(|html| {
-            html.element("thead").with(|html| {
-                html.element("tr").with(|html| {
-                    for column in ["File", "Size", "SHA-256"] {
-                        html.element("th").attribute("scope", "col").text(column);
-                    }
-                });
-            });
-            html.element("tbody").with(|html| {
-                for artifact in list {
-                    let address = artifact_address(job.id, view.attempt, artifact);
-                    html.element("tr").with(|html| {
-                        html.element("td").class("what").with(|html| {
-                            html.element("a").href(&address).flag("download", true).name(&artifact.path);
-                            if shown_as(&artifact.path).is_some() {
-                                html.text(" ");
-                                let view = address.replacen("/artifact/", "/view/", 1);
-                                html.element("a").class("view").href(view).text("show");
-                            }
-                        });
-                        html.element("td").class("took").text(&units::size(artifact.size));
-                        html.element("td").class("why").with(|html| html.element("code").text(&artifact.sha256));
-                    });
-                }
-            });
-        });
-    });
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::log::{Folder, Piece};
+    use super::super::log_fold::{Folder, Piece};
     use super::super::views::tests::{event, job};
     use super::*;
     use sai_core::job::{Outcome, Verdict};
+    use sai_core::record::Artifact;
 
     fn log(pieces: Vec<Piece>) -> LogPage {
         LogPage { pieces, lines: 3, offset: 77, ended: false, past: Past::default(), channels: Vec::new() }

@@ -5,7 +5,7 @@
 use super::first_error::FirstError;
 use super::html::Html;
 use super::layout::{badge, state_badge};
-use super::log::Piece;
+use super::log_fold::Piece;
 use super::search::{Found, Query};
 use crate::units;
 use sai_core::job::{JobKey, Outcome, Verdict};

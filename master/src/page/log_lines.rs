@@ -166,7 +166,8 @@ impl Scanner {
 
 #[cfg(test)]
 mod tests {
-    use super::super::log::{Folder, RawText};
+    use super::super::log_fold::Folder;
+    use super::super::raw_text::RawText;
     use super::*;
     use sai_core::record::{ChannelStart, LATER, StepEnd, StepStart, encode};
 

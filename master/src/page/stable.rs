@@ -1,7 +1,7 @@
 //! Repository and branch → what is newest of it, at addresses that stay: event, badge, file, feed; and figures to scrape.
 
+use super::artifact_list;
 use super::html::{Html, path_part};
-use super::job::artifact_address;
 use super::layout::subject;
 use super::library::Library;
 use super::views::{EventView, reference_name};
@@ -60,7 +60,7 @@ pub fn artifact(
             .filter(|job| job.platform.starts_with(platform))
             .find_map(|job| {
                 let artifact = job.artifacts.iter().find(|artifact| artifact.path == path)?;
-                Some(artifact_address(job.id, job.attempt, artifact))
+                Some(artifact_list::address(job.id, job.attempt, artifact))
             })
     })
 }
