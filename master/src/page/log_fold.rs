@@ -88,6 +88,7 @@ pub struct Folder {
     marks: usize,
     gap: Option<u64>,
     step: Option<(StepStart, u64)>,
+    went_wrong: Option<Piece>,
     lines: u64,
     offset: u64,
     text_bytes: u64,
@@ -116,6 +117,7 @@ impl Folder {
             marks: 0,
             gap: None,
             step: None,
+            went_wrong: None,
             lines: 0,
             offset: 0,
             text_bytes: 0,
@@ -369,7 +371,9 @@ impl Folder {
                 self.close_gap();
                 if let Some((start, since)) = self.step.take().filter(|(start, _)| start.step == step) {
                     let micros = micros.saturating_sub(since);
-                    self.mark(Piece::StepEnd { step, text: start.text, status, micros });
+                    let end = Piece::StepEnd { step, text: start.text, status, micros };
+                    self.went_wrong = (status != 0).then(|| end.clone());
+                    self.mark(end);
                 }
             }
             Record::Note(text) => self.mark(Piece::Note(text)),
@@ -378,6 +382,8 @@ impl Folder {
                 self.close_gap();
                 self.ended = true;
                 self.verdict = Some(verdict.clone());
+                // Only the verdict says whether it failed or was ended from outside: who was told of it before is told again.
+                self.pieces.extend(self.went_wrong.take().filter(|end| !self.pieces.contains(end)));
                 self.mark(Piece::Verdict(verdict));
             }
             // Shown from the job's record as long as that tells of this attempt.
@@ -511,5 +517,26 @@ pub(crate) mod tests {
             ]
         );
         assert!(folder.take().is_empty());
+    }
+
+    #[test]
+    fn a_step_that_went_wrong_is_told_again_with_the_verdict_that_says_why() {
+        let mut log = Maker::new();
+        log.add(&Record::StepStart(StepStart { step: 0, text: "make".to_string() }));
+        log.add(&Record::StepEnd(StepEnd { step: 0, status: 143 }));
+        let cut = log.0.len();
+        log.add(&Record::Verdict(verdict()));
+        let end = Piece::StepEnd { step: 0, text: "make".to_string(), status: 143, micros: 1000 };
+        // One after the other, as a page that is open hears of them, and at once.
+        for pieces in [vec![&log.0[..cut], &log.0[cut..]], vec![&log.0[..]]] {
+            let mut folder = Folder::new([1..=u64::MAX]);
+            let mut taken = Vec::new();
+            for bytes in pieces {
+                folder.push(bytes);
+                taken = folder.take();
+                assert_eq!(taken.iter().filter(|piece| **piece == end).count(), 1, "{taken:?}");
+            }
+            assert_eq!(taken.last(), Some(&Piece::Verdict(verdict())));
+        }
     }
 }
