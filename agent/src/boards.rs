@@ -62,13 +62,20 @@ impl Bench {
     /// # Errors
     /// All that is wrong with it, a line each; or that this agent was built without boards.
     pub fn read(place: &Place) -> Result<Self, String> {
-        let name = &place.file;
-        let bench = hosted::described(name.as_ref())?;
+        let bench = Self::whole(place)?;
         let offered = bench.offered();
         if offered.len() > BOARDS {
-            return Err(format!("{name}: expected at most {BOARDS} boards, found {}", offered.len()));
+            return Err(format!("{}: expected at most {BOARDS} boards, found {}", place.file, offered.len()));
         }
         let boards = bench.boards.into_iter().filter(|board| offered.iter().any(|other| other.name == board.name));
         Ok(Self { place: place.clone(), boards: boards.collect(), offered })
+    }
+
+    /// The bench that a file describes now.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn whole(place: &Place) -> Result<bench::Bench, String> {
+        hosted::described(place.file.as_ref())
     }
 }

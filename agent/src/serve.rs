@@ -628,7 +628,10 @@ where
         let events = self.events.clone();
         // The loop outlives its watchers; were it gone, nobody would want to know.
         let tell = move |name, standing| drop(events.send_blocking(Event::Board(name, standing)));
-        self.watchers.set(self.settings.offering.bench.as_ref(), tell);
+        for name in self.watchers.set(self.settings.offering.bench.as_ref(), tell) {
+            // What its owner said went by another description, by which no job is to begin any more.
+            self.take(Input::Board { name, standing: Standing::default() });
+        }
     }
 
     fn offer(&mut self) {

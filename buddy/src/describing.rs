@@ -1,6 +1,6 @@
 //! The file that describes the boards of a machine → the bench, or all that is wrong with it.
 
-use sai_core::bench::{self, Bench};
+use sai_core::bench::{self, Bench, Board};
 use sai_core::json::FILE_MAX;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -15,6 +15,19 @@ pub fn read(file: &OsStr) -> Result<Bench, Vec<String>> {
     let name = file.to_string_lossy();
     let bytes = contents(Path::new(file)).map_err(|error| vec![format!("{name}: {error}")])?;
     bench::read(&name, &bytes)
+}
+
+/// A board that a file describes, and the text of that file, whose other boards it is next to.
+///
+/// # Errors
+/// All that is wrong, each by its place; it has no such board.
+pub fn board(file: &OsStr, wanted: &str) -> Result<(Board, Vec<u8>), Vec<String>> {
+    let name = file.to_string_lossy();
+    let bytes = contents(Path::new(file)).map_err(|error| vec![format!("{name}: {error}")])?;
+    let bench = bench::read(&name, &bytes)?;
+    let names = || bench.boards.iter().map(|board| board.name.as_str()).collect::<Vec<_>>().join(", ");
+    let board = bench.board(wanted).cloned();
+    Ok((board.ok_or_else(|| vec![format!("no board {wanted:?}: expected one of {}", names())])?, bytes))
 }
 
 /// What is in a file, and no more of it than is needed to tell that it is too large.

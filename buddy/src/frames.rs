@@ -1,6 +1,7 @@
 //! What a board's owner and its clients say to each other ↔ messages of their socket: objects of JSON, and what consoles had as bytes.
 
 use miniserde::{Deserialize, Serialize, json};
+pub use sai_core::attending::{ConsoleStatus, Status};
 use sai_core::console::{Entry, Piece, Why};
 use std::path::{Path, PathBuf};
 
@@ -14,7 +15,7 @@ pub const SEND_BYTES: usize = 1024;
 /// What a client asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asked {
-    /// `listen`, `claim`, `release`, `send`, `tool`, `tool-ended`, `play`, `mode`, `power`, `pulse`, `status`, `moment`, `update`, `stop`.
+    /// `listen`, `claim`, `release`, `send`, `tool`, `tool-ended`, `play`, `mode`, `power`, `pulse`, `status`, `bench`, `moment`, `update`, `stop`.
     pub t: String,
     /// The console.
     pub console: Option<String>,
@@ -37,7 +38,7 @@ pub struct Asked {
 /// What a client is told.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Told {
-    /// `granted`, `refused`, `tty` (with its file), `sent`, `failed`, `reached`, `set`, `status`, `moment`, `updating`, `stopping`.
+    /// `granted`, `refused`, `tty` (with its file), `bench` (with the text of its description as a file), `sent`, `failed`, `reached`, `set`, `status`, `moment`, `updating`, `stopping`.
     pub t: String,
     /// To what: the `t` of the request.
     pub to: Option<String>,
@@ -57,36 +58,6 @@ pub struct Told {
     pub mode: Option<String>,
     /// In `status`.
     pub status: Option<Status>,
-}
-
-/// What an owner says of its board.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Status {
-    /// Its name.
-    pub board: String,
-    /// The owner's process.
-    pub process: u32,
-    /// The mode; `None` where it is not known.
-    pub mode: Option<String>,
-    /// What the one writes as who writes.
-    pub writer: Option<String>,
-    /// Whether a guard holds what the owner holds.
-    pub guarded: bool,
-    /// Its consoles, in the order of their numbers.
-    pub consoles: Vec<ConsoleStatus>,
-}
-
-/// One console.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ConsoleStatus {
-    /// Its name.
-    pub name: String,
-    /// Bytes of the channel until now.
-    pub offset: u64,
-    /// Whether its tty is there.
-    pub there: bool,
-    /// What keeps it from being used.
-    pub trouble: Option<String>,
 }
 
 impl Asked {

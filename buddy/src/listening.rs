@@ -1,7 +1,7 @@
 //! A board's consoles → all that they have from now on, whatever becomes of the board's owner meanwhile: each byte once, and what is
 //! missing as a number.
 
-use crate::frames::{Asked, ConsoleStatus, Heard, Told};
+use crate::frames::{Asked, Heard, Status, Told};
 use crate::visit::{Visit, Whose, gone};
 use sai_core::console::{Entry, Piece, Why};
 use std::io;
@@ -32,6 +32,7 @@ pub struct Listening {
     console: Option<String>,
     visit: Visit,
     names: Vec<String>,
+    bench: Option<u64>,
     began: Vec<u64>,
     /// Bytes of each channel that were heard, with those that are known to be missing.
     heard: Vec<u64>,
@@ -52,17 +53,22 @@ impl Listening {
     /// The board has no owner that begins, or no such console.
     pub fn new(whose: Whose, console: Option<String>, kept: bool) -> io::Result<Listening> {
         let visit = Visit::begin(&whose)?;
-        let consoles = consoles(&visit)?;
+        let Status { consoles, bench, .. } = visit.status()?;
         visit.ask(&Asked { console: console.clone(), kept: Some(kept), ..Asked::new("listen") })?;
         let began: Vec<u64> = consoles.iter().map(|console| console.offset).collect();
         let heard = if kept { vec![0; began.len()] } else { began.clone() };
         let names = consoles.into_iter().map(|console| console.name).collect();
-        Ok(Listening { whose, console, visit, names, began, heard, last_ns: 0, waiting: Vec::new() })
+        Ok(Listening { whose, console, visit, names, bench, began, heard, last_ns: 0, waiting: Vec::new() })
     }
 
     /// The names of all consoles, in the order of their numbers.
     pub fn names(&self) -> &[String] {
         &self.names
+    }
+
+    /// The description of the board that the owner goes by, as [`Status::bench`] has it.
+    pub fn bench(&self) -> Option<u64> {
+        self.bench
     }
 
     /// Bytes of each channel when it began to listen: what of it is kept is before that.
@@ -119,6 +125,7 @@ impl Listening {
     /// Asks an owner for all that comes after what was heard; of the one that was heard before this is known.
     fn come_to_next(&mut self, before: i32) -> io::Result<()> {
         let visit = Visit::begin(&self.whose)?;
+        let status = visit.status()?;
         if visit.process() == before {
             for (name, heard) in self.names.iter().zip(&self.heard) {
                 if self.console.as_ref().is_none_or(|console| console == name) {
@@ -126,10 +133,10 @@ impl Listening {
                     visit.ask(&Asked { console, from, ..Asked::new("listen") })?;
                 }
             }
-            self.visit = visit;
+            (self.visit, self.bench) = (visit, status.bench);
             return Ok(());
         }
-        let names = names(&visit)?;
+        let names: Vec<String> = status.consoles.into_iter().map(|console| console.name).collect();
         let console = self.console.clone();
         visit.ask(&Asked { console, kept: Some(true), ..Asked::new("listen") })?;
         // The one before died with what it had read and not told.
@@ -141,17 +148,7 @@ impl Listening {
             }
         }
         self.heard = vec![0; names.len()];
-        (self.visit, self.names) = (visit, names);
+        (self.visit, self.names, self.bench) = (visit, names, status.bench);
         Ok(())
     }
-}
-
-/// What an owner says of its consoles.
-fn consoles(visit: &Visit) -> io::Result<Vec<ConsoleStatus>> {
-    let (told, _) = visit.answer(&Asked::new("status"))?;
-    Ok(told.status.map(|status| status.consoles).unwrap_or_default())
-}
-
-fn names(visit: &Visit) -> io::Result<Vec<String>> {
-    Ok(consoles(visit)?.into_iter().map(|console| console.name).collect())
 }

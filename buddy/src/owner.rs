@@ -15,6 +15,7 @@ use self::handing::{Driven, Known, Told as Handed};
 use self::holding::{is_where, lines_thing, opened, requested, take_back, tty_thing};
 use self::moving::Moving;
 use self::station::{Says, Station};
+use crate::describing;
 use crate::desk::{self, Client, Desk, Mode};
 use crate::frames::{self, Asked, Status, Told};
 use crate::going_on;
@@ -48,6 +49,8 @@ pub struct Setup {
     pub file: OsString,
     /// Its board.
     pub board: Board,
+    /// What is in the file, or was when it was read.
+    pub text: Vec<u8>,
     /// The directory of sockets.
     pub directory: PathBuf,
     /// Where ttys are found.
@@ -225,16 +228,22 @@ impl Owner {
             let serial = Serial::go_on(console, &setup.places, tty, offset)?;
             stations.push(Station::new(console.clone(), serial, history));
         }
-        let mut owner = Owner::of(setup, program, listener, stations, Desk::going_on(known.mode()));
+        // Lines that were requested anew are where they are safe, and a mode that is reached otherwise now is another one.
+        let same = |mode: &Mode| match (mode, &known.way) {
+            (Mode::Reached(name), Some(way)) => setup.board.told_way_to(name).as_ref() == Some(way),
+            (Mode::Reached(name), None) => setup.board.modes.contains_key(name),
+            (Mode::Unknown | Mode::Moving, _) => false,
+        };
+        let mode = Some(known.mode()).filter(|mode| !new && gone.is_empty() && same(mode));
+        let mut owner = Owner::of(setup, program, listener, stations, Desk::going_on(mode.unwrap_or_default()));
         owner.guard = guard;
         owner.lines = driven;
         let gone: Vec<String> = before.into_keys().chain(elsewhere).collect();
         if !gone.is_empty() {
             owner.say_to_guard(&Said { names: Some(gone), ..Said::new("lets-go") }, &[]);
         }
-        if new {
-            owner.leave_all();
-        }
+        // What is safe may be otherwise by now, too.
+        owner.leave_all();
         Ok(owner)
     }
 
@@ -473,8 +482,11 @@ impl Owner {
 
     /// Becomes the program that is at our own's place now. Clients are not taken along: they come again, with what they have.
     fn update(&mut self, client: Client) {
-        if let Err(error) = going_on::check(&self.program) {
-            let why = Some(error.to_string());
+        // The file as it is now is what it goes on by, and without one it would not.
+        let described = describing::board(&self.setup.file, &self.setup.board.name).map_err(|errors| errors.join("\n"));
+        let checked = described.and_then(|_| going_on::check(&self.program).map_err(|error| error.to_string()));
+        if let Err(why) = checked {
+            let why = Some(why);
             return self.answer(client, &Told { why, ..Told::new("refused", "update") }, None);
         }
         self.answer(client, &Told::new("updating", "update"), None);
@@ -492,17 +504,15 @@ impl Owner {
             tty: tty.is_some(),
             entries: station.history.entries().count() as u64,
         });
-        let mode = match self.desk.mode() {
-            Mode::Reached(mode) => Some(mode.clone()),
-            Mode::Unknown | Mode::Moving => None,
-        };
+        let mode = self.mode();
+        let way = mode.as_ref().and_then(|mode| self.setup.board.told_way_to(mode));
         let driven = self.lines.iter().map(|lines| Driven {
             name: lines.group().held_as(),
             what: lines.what().into(),
             levels: lines.levels(),
         });
         let (consoles, driven) = (consoles.collect(), Some(driven.collect()));
-        let known = Known { mode, guard: self.guard.is_some(), consoles, lines: driven };
+        let known = Known { mode, way, guard: self.guard.is_some(), consoles, lines: driven };
         let histories: Vec<&History> = self.stations.iter().map(|station| &station.history).collect();
         let bytes = handing::encode(&known, &histories);
         let mut files: Vec<BorrowedFd<'_>> = self.listener.files().to_vec();
@@ -525,13 +535,19 @@ impl Owner {
         Status {
             board: self.setup.board.name.clone(),
             process: std::process::id(),
-            mode: match self.desk.mode() {
-                Mode::Reached(mode) => Some(mode.clone()),
-                Mode::Unknown | Mode::Moving => None,
-            },
+            mode: self.mode(),
             writer: self.desk.writer().map(|(_, name)| name.to_string()),
             guarded: self.guard.is_some(),
             consoles: self.stations.iter().map(Station::status).collect(),
+            bench: Some(self.setup.board.digest),
+        }
+    }
+
+    /// The mode that the board is in, where that is known.
+    fn mode(&self) -> Option<String> {
+        match self.desk.mode() {
+            Mode::Reached(mode) => Some(mode.clone()),
+            Mode::Unknown | Mode::Moving => None,
         }
     }
 }

@@ -85,6 +85,8 @@ pub fn run(wanted: Wanted, log: &mut Log<'_>) -> Ended {
     };
     match Sitting::new(wanted, hands, says, log) {
         Ok(sitting) => sitting.whole(),
+        // Its file was read again a moment ago.
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Ended::Busy(error.to_string()),
         Err(error) => trouble(error),
     }
 }
@@ -102,6 +104,7 @@ struct Sitting<'a, 'b> {
     cancel: Stop,
     cancelled: bool,
     consoles: Vec<String>,
+    digest: u64,
     began_ns: u64,
     images: Vec<Image>,
     ended: Option<Option<Found>>,
@@ -116,6 +119,7 @@ impl<'a, 'b> Sitting<'a, 'b> {
         let Wanted { whose, board, places, trial, images, values, first_step, began_ns, cancel } = wanted;
         let listening = Listening::new(whose, None, true)?;
         let watch = Watch::new(&board, &places)?;
+        let digest = board.digest;
         let consoles = board.consoles.iter().map(|console| console.name.clone()).collect();
         let names = images.iter().map(|image| (image.name.clone(), image.target.name.clone())).collect();
         let unseen = watch.may_lose_unseen();
@@ -133,11 +137,12 @@ impl<'a, 'b> Sitting<'a, 'b> {
             cancel,
             cancelled: false,
             consoles,
+            digest,
             began_ns,
             images,
             ended: None,
         };
-        sitting.same_consoles()?;
+        sitting.same_bench()?;
         Ok(sitting)
     }
 
@@ -265,17 +270,19 @@ impl<'a, 'b> Sitting<'a, 'b> {
             }
             Event::Told(_) => {}
             Event::Replaced => {
-                self.same_consoles()?;
+                self.same_bench()?;
                 self.happens(Input::Replaced);
             }
         }
         Ok(())
     }
 
-    /// Consoles are told by number, which an owner of another bench counts otherwise.
-    fn same_consoles(&self) -> io::Result<()> {
+    /// Consoles are told by number, which an owner of another bench counts otherwise; and it moves other lines by the same names.
+    fn same_bench(&self) -> io::Result<()> {
+        let same = self.listening.bench().is_none_or(|digest| digest == self.digest);
         if self.listening.names() == self.consoles {
-            return Ok(());
+            let text = "the board's owner goes by another description of it by now";
+            return if same { Ok(()) } else { Err(io::Error::new(io::ErrorKind::ResourceBusy, text)) };
         }
         let (theirs, ours) = (self.listening.names().join(", "), self.consoles.join(", "));
         let text = format!("the board's owner has the consoles {theirs}, and the bench {ours}: it is to be stopped");

@@ -1,13 +1,15 @@
 //! A board's name → a connection to its owner, which is started with its guard where there is none, and found again where it was
 //! replaced.
 
-use crate::frames::{self, Asked, Heard, Told};
+use crate::frames::{self, Asked, Heard, Status, Told};
 use crate::guard;
 use crate::link::Link;
 use crate::owner;
 use crate::stop::{self, Stop};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
+use sai_core::bench::Board;
+use sai_core::json::FILE_MAX;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read as _};
@@ -147,6 +149,61 @@ impl Visit {
                 other => return other,
             }
         }
+    }
+
+    /// The same by what our file says of the board: an owner that goes by another description of it reads its file again, as `name`,
+    /// unless somebody else writes to the board, who keeps what was there when he began.
+    ///
+    /// # Errors
+    /// There is none; it does not begin; it keeps the description that it has, and says why.
+    pub fn begin_by(whose: &Whose, board: &Board, name: &str) -> io::Result<Visit> {
+        let visit = Visit::begin(whose)?;
+        let status = visit.status()?;
+        if status.writer.is_some() || status.bench.is_none_or(|digest| digest == board.digest) {
+            return Ok(visit);
+        }
+        let not = |why: &str| format!("the board's owner does not go by what the file says now: {why}");
+        let visit = visit.renew(whose, name).map_err(|error| io::Error::new(error.kind(), not(&error.to_string())))?;
+        match visit.status()?.bench {
+            Some(digest) if digest != board.digest => Err(io::Error::other(not("it reads another file"))),
+            _ => Ok(visit),
+        }
+    }
+
+    /// Has an owner read its file again, with all that it holds: it goes on as the same process, and no line moves.
+    ///
+    /// # Errors
+    /// `ResourceBusy` where somebody else writes to the board, or the file is none to go by; it goes on as it was.
+    pub fn renew(self, whose: &Whose, name: &str) -> io::Result<Visit> {
+        // Nobody begins with what is about to be otherwise.
+        self.answer(&Asked { name: Some(name.into()), ..Asked::new("claim") })?;
+        self.answer(&Asked::new("update"))?;
+        drop(self);
+        Visit::begin(whose)
+    }
+
+    /// What the owner says of its board.
+    ///
+    /// # Errors
+    /// It is gone, or says nothing.
+    pub fn status(&self) -> io::Result<Status> {
+        let (told, _) = self.answer(&Asked::new("status"))?;
+        told.status.ok_or_else(|| io::Error::other("the owner says nothing of its board"))
+    }
+
+    /// The text of the file that the owner goes by, as it was when it read it; nothing of an owner that is too old to give it.
+    ///
+    /// # Errors
+    /// It is gone, or what it gives cannot be read.
+    pub fn described(&self) -> io::Result<Option<Vec<u8>>> {
+        let file = match self.answer(&Asked::new("bench")) {
+            Err(error) if error.kind() == ErrorKind::ResourceBusy => return Ok(None),
+            answered => answered?.1.into_iter().next(),
+        };
+        let Some(file) = file else { return Ok(None) };
+        let mut bytes = Vec::new();
+        File::from(file).take(FILE_MAX as u64 + 1).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
     }
 
     /// The process of the owner: an update leaves it as it is.

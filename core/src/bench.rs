@@ -17,6 +17,7 @@ use crate::limits::{CHANNELS, Millis};
 use crate::ordered::Map;
 use crate::pattern::Pattern;
 use crate::units::OfferedBoard;
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -95,6 +96,8 @@ pub struct Board {
     pub power: Option<Power>,
     /// How it is found out whether it is well.
     pub health: Option<Health>,
+    /// A number of what its file says of it, blanks and comments left out: another one where anything else is said.
+    pub digest: u64,
 }
 
 /// A tty of a board.
@@ -536,6 +539,28 @@ impl Board {
             }
         }
         Some(way)
+    }
+
+    /// The way to a mode as a text, the same where the same is done on it. `None` if there is no such mode.
+    pub fn told_way_to(&self, mode: &str) -> Option<String> {
+        let mut text = String::new();
+        for (name, steps, settle_ms) in self.way_to(mode)? {
+            text.push_str(&name);
+            for step in &steps {
+                match step {
+                    Step::Set(levels) => levels.iter().for_each(|(line, level)| {
+                        text.push_str(&format!(", {line} {}", u8::from(*level)));
+                    }),
+                    Step::Wait(ms) => text.push_str(&format!("; wait {ms}")),
+                    Step::Power(Switch::On) => text.push_str("; power on"),
+                    Step::Power(Switch::Off) => text.push_str("; power off"),
+                    Step::Power(Switch::Cycle) => text.push_str("; power cycle"),
+                    Step::Play(name) => text.push_str(&format!("; {name}")),
+                }
+            }
+            text.push_str(&format!("; settle {settle_ms}\n"));
+        }
+        Some(text)
     }
 
     fn unrolled(&self, steps: &[Step]) -> Vec<Step> {

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 extern crate alloc;
 
+pub mod attending;
 pub mod axis;
 pub mod backlog;
 pub mod bench;

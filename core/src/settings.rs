@@ -35,6 +35,11 @@ impl<'a> Section<'a> {
         self.value.get(key)
     }
 
+    /// All of it, as [`json::written`] has it.
+    pub fn written(&self) -> String {
+        json::written(self.value)
+    }
+
     /// Where the value of a key begins, or all of it where it has no such key.
     pub fn place_of(&self, key: &str) -> Position {
         self.value.get(key).unwrap_or(self.value).position()

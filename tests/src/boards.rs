@@ -18,6 +18,9 @@ struct Units {
     units: Vec<Unit>,
 }
 
+/// What builds the program of a case, as it stands in JSON.
+pub const BUILD: &str = r#"avr-gcc -mmcu=atmega328p -Os -DCASE=${case} -DVERSION=\"\\\"$SAI_COMMIT\\\"\" -o fw.elf program.c\navr-objcopy -O binary fw.elf fw.bin"#;
+
 /// The program that is flashed, whose source a repository has as `program.c`.
 pub fn program() -> Vec<u8> {
     std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../buddy/tests/fixtures/avr_program.c")).expect("a program")
@@ -25,19 +28,19 @@ pub fn program() -> Vec<u8> {
 
 /// A saifile whose configurations are cases of the program, each with more keys of its board.
 pub fn saifile(cases: &[(&str, &str)]) -> String {
+    let test = r#""test": [{ "expect": "login: $", "within": "15s" }, { "send": "root\n" },
+        { "expect": "hello (?P<who>\\w+)", "within": "15s" }],"#;
     let one = |(case, keys): &(&str, &str)| {
+        let test = if keys.contains("\"test\"") { "" } else { test };
         format!(
             r#"{case:?}: {{ "case": {case:?}, "artifacts": "fw.bin", "board": {{ "type": "arduino-uno", "flash": "fw.bin",
-                "identity": "^fw ${{SAI_COMMIT}}$", "banner": "^fw ", {keys}
-                "test": [{{ "expect": "login: $", "within": "15s" }}, {{ "send": "root\n" }},
-                    {{ "expect": "hello (?P<who>\\w+)", "within": "15s" }}],
+                "identity": "^fw ${{SAI_COMMIT}}$", "banner": "^fw ", {keys} {test}
                 "results": "tap", "pass": "^ALL DONE" }} }}"#
         )
     };
     let cases: Vec<String> = cases.iter().map(one).collect();
-    let build = r#"avr-gcc -mmcu=atmega328p -Os -DCASE=${case} -DVERSION=\"\\\"$SAI_COMMIT\\\"\" -o fw.elf program.c\navr-objcopy -O binary fw.elf fw.bin"#;
     format!(
-        r#"{{ "schema": "sai-1", "platforms": {{ "linux": {{ "build": "{build}" }} }}, "configurations": {{ {} }} }}"#,
+        r#"{{ "schema": "sai-1", "platforms": {{ "linux": {{ "build": "{BUILD}" }} }}, "configurations": {{ {} }} }}"#,
         cases.join(", ")
     )
 }

@@ -2,6 +2,9 @@
 //! real processes, some of which are killed.
 
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::termios::tcgetattr;
+use sai_buddy::frames::Status;
+use sai_buddy::visit::{Begins, Visit, Whose};
 use sai_tests::avr::Avr;
 use sai_tests::boards::{at_board, at_step, program, saifile, standing, verdict};
 use sai_tests::process::{Process, eventually};
@@ -14,34 +17,47 @@ use std::time::Duration;
 /// How often a board is tried: simavr loses bytes between its threads where the machine is busy.
 const TRIES: usize = 4;
 
-/// A board on the bench of an agent.
+/// Boards on the bench of an agent.
 struct Bench {
     world: World,
     // Its owner ends before its tty does, whose number another one may have then.
-    board: Option<Avr>,
-    link: PathBuf,
+    boards: Vec<Avr>,
+    links: Vec<PathBuf>,
 }
 
 impl Bench {
     fn new(name: &str) -> Bench {
+        Bench::with(name, 1, "")
+    }
+
+    /// One of so many boards, `uno-1` and so on, with more keys of the file behind them.
+    fn with(name: &str, count: usize, more: &str) -> Bench {
         let world = World::new(name);
-        let board = Avr::new(&world.directory);
         let name = world.directory.file_name().expect("a name").to_string_lossy().into_owned();
-        // Paths of ttys are below /dev.
-        let link = PathBuf::from("/dev/shm").join(name);
-        let _ = fs::remove_file(&link);
-        symlink(&board.tty, &link).expect("a link");
-        let text = format!(
-            r#"{{ "boards": {{ "uno-1": {{ "type": "arduino-uno",
-                "consoles": {{ "main": {{ "path": "{}" }} }}, {},
-                "modes": {{ "loader": ["loader"], "run": ["reset"] }},
-                "flash": {{ "with": "optiboot", "mode": "loader", "then": "run", "chip_id": "0x1e950f" }} }} }} }}"#,
-            link.display(),
-            board.resets()
-        );
+        let (mut boards, mut links, mut texts) = (Vec::new(), Vec::new(), Vec::new());
+        for number in 1..=count {
+            let directory = world.directory.join(format!("uno-{number}"));
+            fs::create_dir(&directory).expect("a directory");
+            let board = Avr::new(&directory);
+            // Paths of ttys are below /dev.
+            let link = PathBuf::from("/dev/shm").join(format!("{name}-{number}"));
+            let _ = fs::remove_file(&link);
+            symlink(&board.tty, &link).expect("a link");
+            texts.push(format!(
+                r#""uno-{number}": {{ "type": "arduino-uno", "tags": ["place-{number}"],
+                    "consoles": {{ "main": {{ "path": "{}" }} }}, {},
+                    "modes": {{ "loader": ["loader"], "run": ["reset"] }},
+                    "flash": {{ "with": "optiboot", "mode": "loader", "then": "run", "chip_id": "0x1e950f" }} }}"#,
+                link.display(),
+                board.resets()
+            ));
+            boards.push(board);
+            links.push(link);
+        }
+        let text = format!("{{ \"boards\": {{ {} }}{more} }}", texts.join(", "));
         fs::write(world.directory.join("boards.json"), text).expect("a bench");
         world.repository.write("program.c", program());
-        Bench { world, board: Some(board), link }
+        Bench { world, boards, links }
     }
 
     fn sockets(&self) -> PathBuf {
@@ -72,6 +88,13 @@ impl Bench {
         eventually(&format!("the board is {what:?}"), || self.standing().contains(what).then_some(()));
     }
 
+    /// What the owner of a board says.
+    fn status(&self, board: &str) -> Status {
+        let file = self.world.directory.join("boards.json").into();
+        let whose = Whose { file, board: board.into(), directory: self.sockets(), begins: Begins::Never };
+        Visit::new(&whose).and_then(|visit| visit.status()).expect("an owner")
+    }
+
     /// Processes whose arguments are these, of this bench.
     fn processes(&self, word: &str) -> Vec<i32> {
         let ours = self.world.survivors().into_iter().filter(|line| line.split(' ').any(|other| other == word));
@@ -94,8 +117,10 @@ impl Drop for Bench {
                 let _ = kill_process(Pid::from_raw(process).expect("a process"), Signal::KILL);
             }
         }
-        drop(self.board.take());
-        let _ = fs::remove_file(&self.link);
+        self.boards.clear();
+        for link in &self.links {
+            let _ = fs::remove_file(link);
+        }
     }
 }
 
@@ -219,4 +244,53 @@ fn boards_are_offered_only_where_steps_cannot_reach_them() {
     agent.signal(Signal::HUP);
     let line = agent.await_line("nothing changes: ");
     assert!(line.contains("boards.json:") && line.contains("mods"), "{line}");
+}
+
+#[test]
+fn a_changed_bench_is_gone_by_from_the_next_job_on_and_no_other_board_is_touched() {
+    let bench = Bench::with("changed-boards", 2, "");
+    let _master = bench.world.master();
+    let agent = bench.agent();
+    bench.await_standing("free");
+    eventually("the other board is free", || (standing(&bench.world, "a/uno-2") == "free").then_some(()));
+    let (first, second) = (bench.status("uno-1"), bench.status("uno-2"));
+    assert_eq!((first.mode.as_deref(), second.mode.as_deref()), (Some("run"), Some("run")));
+
+    // A job that is under way keeps what was there when it began.
+    bench.push(&[("NO_BOOT", r#""tags": ["place-2"], "timeout": "8s","#)]);
+    let job = at_step(&bench.world, 1, "NO_BOOT", 2);
+    let file = bench.world.directory.join("boards.json");
+    let text = fs::read_to_string(&file).expect("a bench");
+    let (before, mut after) = text.split_at(text.find("\"uno-2\"").expect("the other board"));
+    let changed = after
+        .replace("place-2\"],", "place-2\", \"pressed\"],")
+        .replace(" } }, \"power\"", ", \"baud\": 57600 } }, \"power\"");
+    let changed = changed.replace("\"sequences\": {", "\"sequences\": { \"press\": [\"wait 7ms\"],");
+    assert!(changed.contains("57600") && changed.contains("7ms"), "{changed}");
+    after = &changed;
+    fs::write(&file, format!("{before}{after}")).expect("a bench");
+    agent.signal(Signal::HUP);
+    eventually("the board is offered anew", || bench.world.page("/api/v1/units").contains("pressed").then_some(()));
+    assert_eq!(bench.status("uno-2").bench, second.bench, "a job is at the board");
+    let event = bench.world.ended(1);
+    assert_eq!((at_board(&event, "NO_BOOT").attempt, verdict(&bench.world, job).0.as_str()), (1, "no-boot"));
+    eventually("it is gone by", || Some(bench.status("uno-2")).filter(|status| status.bench != second.bench));
+
+    // What is new of it is what the next job has.
+    for number in 2..=1 + TRIES as u64 {
+        let test = r#""test": [{ "expect": "login: $", "within": "15s" }, { "play": "press" }, { "send": "root\n" }],"#;
+        bench.push(&[("PASS", &format!(r#""tags": ["pressed"], {test}"#))]);
+        let event = bench.world.ended(number);
+        let job = at_board(&event, "PASS");
+        if job.state == "passed" || number == 1 + TRIES as u64 {
+            assert_eq!(job.state, "passed", "{}: {}", job.cause, String::from_utf8_lossy(&bench.world.log(job.id)));
+            break;
+        }
+    }
+    let tty = fs::File::open(&bench.links[1]).expect("the tty");
+    assert_eq!(tcgetattr(&tty).expect("its settings").output_speed(), 57_600);
+    let now = bench.status("uno-2");
+    assert_eq!((now.process, now.mode.as_deref()), (second.process, Some("run")));
+    let other = bench.status("uno-1");
+    assert_eq!((other.process, other.bench, other.mode), (first.process, first.bench, first.mode));
 }

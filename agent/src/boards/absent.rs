@@ -38,7 +38,9 @@ pub mod watch {
 
     impl Watchers {
         /// Watches nothing.
-        pub fn set(&mut self, _: Option<&Bench>, _: impl Fn(String, Standing) + Clone + Send + 'static) {}
+        pub fn set(&mut self, _: Option<&Bench>, _: impl Fn(String, Standing) + Clone + Send + 'static) -> Vec<String> {
+            Vec::new()
+        }
 
         /// Looks at nothing.
         pub fn look(&self, _: &str) {}

@@ -51,9 +51,7 @@ pub fn described(file: &OsStr) -> Result<Bench, String> {
 }
 
 fn own(file: &OsString, board: &OsString, directory: PathBuf, goes_on: bool) -> Result<(), String> {
-    let (name, wanted) = (file.to_string_lossy(), board.to_string_lossy());
-    let bench = described(file)?;
-    let board = bench.board(&wanted).cloned().ok_or_else(|| format!("{name}: expected a board {wanted:?}"))?;
-    let setup = Setup { file: file.clone(), board, directory, places: Places::default() };
+    let (board, text) = describing::board(file, &board.to_string_lossy()).map_err(|errors| errors.join("\n"))?;
+    let setup = Setup { file: file.clone(), board, text, directory, places: Places::default() };
     owner::run(setup, goes_on).map_err(|error| error.to_string())
 }

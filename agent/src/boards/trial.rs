@@ -9,9 +9,9 @@ use sai_buddy::ports::Places;
 use sai_buddy::serial::monotonic_ns;
 use sai_buddy::stop;
 use sai_buddy::trying::{self, Ended, Wanted};
-use sai_buddy::visit::{Begins, Whose};
+use sai_buddy::visit::{Begins, Visit, Whose};
 use sai_core::axis::{EDGE_BYTES, Entry, Loss};
-use sai_core::bench::Board;
+use sai_core::bench::{self, Board};
 use sai_core::job::{Blame, Outcome, Verdict};
 use sai_core::ledger::Needed;
 use sai_core::ordered::Map;
@@ -99,12 +99,32 @@ impl Work {
         }
     }
 
+    /// The board as its owner knows it: the file may have been changed since the agent read it.
     fn board(&self, at: &AtBoard) -> Result<(Board, Place), Trouble> {
-        let gone = || Trouble::of_platform(format!("board {} is offered no longer", at.name));
-        let place = self.place.clone().ok_or_else(gone)?;
-        let bench = Bench::read(&place).map_err(Trouble::of_platform)?;
-        let board = bench.boards.into_iter().find(|board| board.name == at.name).ok_or_else(gone)?;
+        let place = self.place.clone().ok_or_else(|| gone(&at.name))?;
+        let described = Bench::whole(&place);
+        let known = self.known(&at.name, &place)?;
+        let board = match (described, known) {
+            (Ok(described), known) => {
+                let there = described.board(&at.name).cloned().ok_or_else(|| gone(&at.name))?;
+                known.unwrap_or(there)
+            }
+            // A file that is broken by now does not keep a board from being used that its owner knows.
+            (Err(_), Some(known)) => known,
+            (Err(why), None) => return Err(Trouble::of_platform(why)),
+        };
         Ok((board, place))
+    }
+
+    /// A board by the description that its owner goes by.
+    fn known(&self, board: &str, place: &Place) -> Result<Option<Board>, Trouble> {
+        let (file, directory) = (place.file.clone().into(), place.run.clone().into());
+        let whose = Whose { file, board: board.to_owned(), directory, begins: Begins::Never };
+        // One that is not there, or too old to say, goes by the file as it is.
+        let text = Visit::new(&whose).and_then(|visit| visit.described()).ok().flatten();
+        let Some(text) = text else { return Ok(None) };
+        let bench = bench::read(&place.file, &text).map_err(|errors| Trouble::of_platform(errors.join("\n")))?;
+        bench.board(board).cloned().map(Some).ok_or_else(|| gone(board))
     }
 
     fn images(&self, trial: &Trial, board: &Board) -> Result<Vec<Image>, Found> {
@@ -129,6 +149,10 @@ impl Work {
         let configuration = build(&self.assignment).map_or(configuration, |build| &build.configuration);
         trial::values([repository, reference, revision, platform, configuration])
     }
+}
+
+fn gone(name: &str) -> Trouble {
+    Trouble::of_platform(format!("board {name} is offered no longer"))
 }
 
 /// The end of an attempt, whose trouble is the board's.

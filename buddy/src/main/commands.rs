@@ -6,7 +6,7 @@ use sai_buddy::guard::{self, Said};
 use sai_buddy::link::{self, Link};
 use sai_buddy::ports::Places;
 use sai_buddy::visit::{Begins, Visit, Whose};
-use sai_buddy::{console, going_on, owner, record, tool};
+use sai_buddy::{console, describing, going_on, owner, record, tool};
 use sai_core::bench::milliseconds;
 use std::ffi::OsString;
 use std::io;
@@ -189,7 +189,8 @@ impl Given {
         let there = || Visit::new(&whose).map_err(|error| (1, format!("board {board} has no owner: {error}")));
         match name {
             "owner" => {
-                let setup = owner::Setup { file, board: found, directory, places: Places::default() };
+                let (board, text) = describing::board(&file, &board).map_err(|errors| (1, errors.join("\n  ")))?;
+                let setup = owner::Setup { file, board, text, directory, places: Places::default() };
                 owner::run(setup, self.goes_on).map(|()| 0).map_err(trouble)
             }
             "console" => {
@@ -208,7 +209,7 @@ impl Given {
                 if self.command.is_empty() {
                     return Err(usage("`tool` expects -- COMMAND"));
                 }
-                let visit = Visit::begin(&whose).map_err(trouble)?;
+                let visit = Visit::begin_by(&whose, &found, name).map_err(trouble)?;
                 let limit = self.limit.unwrap_or(TOOL);
                 let ended = tool::run(&visit, console.as_deref(), &self.command, limit).map_err(trouble)?;
                 match ended.status {
@@ -217,7 +218,7 @@ impl Given {
                 }
             }
             "play" | "mode" | "power" => {
-                let visit = Visit::begin(&whose).map_err(trouble)?;
+                let visit = Visit::begin_by(&whose, &found, name).map_err(trouble)?;
                 visit.answer(&Asked { name: Some(name.into()), ..Asked::new("claim") }).map_err(trouble)?;
                 let asked = Asked { name: console, ..Asked::new(name) };
                 let mut printed = Ok(0);

@@ -69,7 +69,7 @@ impl Given {
         // Whoever is started by it may be anywhere.
         let file = std::path::absolute(file).map_err(trouble)?.into_os_string();
         let whose = Whose { file, board: board.name.clone(), directory: self.directory(), begins: Begins::Ourselves };
-        let visit = Visit::begin(&whose).map_err(trouble)?;
+        let visit = Visit::begin_by(&whose, board, "flash").map_err(trouble)?;
         let mut percent = Percent::new(!self.json && io::stdout().is_terminal());
         let verified = delivering::deliver(&visit, board, how, wanted, &mut |image, said| {
             let path = image.path.display().to_string();

@@ -30,7 +30,7 @@ usage: sai-buddy FILE check [BOARD]
   mode     bring the board into MODE, by way of those that it leads through
   power    switch the board on or off, or off and on
   status   say which process owns the board, who writes to it, and what its consoles have had
-  update   let the board's owner go on as the program that lies at its place now, without a byte missing
+  update   let the board's owner go on as the program that lies at its place now, by what FILE says now, without a byte missing
   stop     let the board's owner end, and its ttys be closed
   owner    own BOARD: open its ttys and record them. The commands above start one where there is none
   guard    hold what owners hold, so that no line moves when one dies; once a machine

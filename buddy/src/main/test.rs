@@ -10,7 +10,7 @@ use sai_buddy::rehearing;
 use sai_buddy::serial::monotonic_ns;
 use sai_buddy::stop::Stop;
 use sai_buddy::trying::{self, Ended, Wanted};
-use sai_buddy::visit::{Begins, Whose};
+use sai_buddy::visit::{Begins, Visit, Whose};
 use sai_core::axis::{Case, CaseResult, Entry, Mark, What};
 use sai_core::bench::Board;
 use sai_core::escape;
@@ -275,6 +275,7 @@ impl Given {
         // Whoever is started by it may be anywhere.
         let file = std::path::absolute(file).map_err(trouble)?.into_os_string();
         let whose = Whose { file, board: board.name.clone(), directory: self.directory(), begins: Begins::Ourselves };
+        let begun = Visit::begin_by(&whose, board, "test").map(drop);
         let (board, places, cancel) = (board.clone(), Places::default(), Stop::never());
         let began_ns = monotonic_ns();
         let wanted = Wanted { whose, board, places, trial, images, values, first_step: 0, began_ns, cancel };
@@ -292,11 +293,13 @@ impl Given {
             teller.take(written);
             Ok(())
         };
-        let found = match trying::run(wanted, &mut log) {
-            Ended::Found(found) => found,
-            Ended::Busy(why) => Found::infra(why, 0),
+        let step = u32::from(wanted.images.is_empty());
+        let found = match begun.map(|()| trying::run(wanted, &mut log)) {
+            Err(error) => Found::infra(error.to_string(), step),
+            Ok(Ended::Found(found)) => found,
+            Ok(Ended::Busy(why)) => Found::infra(why, 0),
             // Nobody stops it but who kills it.
-            Ended::GivenUp => return Err((1, "it was given up".to_string())),
+            Ok(Ended::GivenUp) => return Err((1, "it was given up".to_string())),
         };
         let ended = log(last.get(), &Written::Record(Record::Verdict(found.verdict())));
         let status = teller.found(&found)?;

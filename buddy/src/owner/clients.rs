@@ -8,8 +8,10 @@ use crate::history::Place;
 use crate::link::Link;
 use crate::serial::monotonic_ns;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{MemfdFlags, memfd_create};
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind};
+use std::fs::File;
+use std::io::{self, ErrorKind, Seek as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 /// Answers that wait for a client at most; what it asks beyond is not read before it has read some of them.
@@ -212,6 +214,12 @@ impl Owner {
                 let status = Some(self.status());
                 self.answer(client, &Told { status, ..Told::new("status", "status") }, None);
             }
+            "bench" => match self.described() {
+                Ok(file) => self.answer(client, &Told::new("bench", "bench"), Some(file)),
+                Err(error) => {
+                    self.answer(client, &Told { why: Some(error.to_string()), ..Told::new("refused", "bench") }, None);
+                }
+            },
             "moment" => {
                 // What was stamped before this is in the ring by now, or in what readers have had.
                 let ns = monotonic_ns();
@@ -256,6 +264,14 @@ impl Owner {
                 self.answer(client, &Told { why, ..Told::new("refused", other) }, None);
             }
         }
+    }
+
+    /// The text of the file that it goes by, to be read by another process.
+    fn described(&self) -> io::Result<OwnedFd> {
+        let mut memory = File::from(memfd_create("bench", MemfdFlags::CLOEXEC)?);
+        memory.write_all(&self.setup.text)?;
+        memory.rewind()?;
+        Ok(memory.into())
     }
 
     fn listen(&mut self, client: Client, console: Option<usize>, asked: &Asked) {

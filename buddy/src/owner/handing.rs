@@ -12,6 +12,8 @@ use std::io::{self, ErrorKind};
 pub struct Known {
     /// The mode that the board is in; `None` where it is not known.
     pub mode: Option<String>,
+    /// The way to that mode, as the bench had it.
+    pub way: Option<String>,
     /// Whether the guard's link is among the files.
     pub guard: bool,
     /// The consoles.
@@ -105,7 +107,13 @@ mod tests {
         history.push(Entry::Came(Piece::Lost { offset: 10, ns: 2, lost: Some(4), why: Why::Full }), true);
         let told = Told { name: "main".into(), offset: 14, tty: true, entries: 2 };
         let empty = Told { name: "other".into(), offset: 0, tty: false, entries: 0 };
-        let known = Known { mode: Some("run".into()), guard: true, consoles: vec![told, empty], lines: None };
+        let known = Known {
+            mode: Some("run".into()),
+            way: Some("run\n".into()),
+            guard: true,
+            consoles: vec![told, empty],
+            lines: None,
+        };
         let bytes = encode(&known, &[&history, &History::new(9_600)]);
         let (other, entries) = decode(&bytes).expect("as it was");
         assert_eq!(other, known);

@@ -17,6 +17,7 @@ mod owner;
 mod pi;
 mod pty;
 mod receiver;
+mod renewed;
 mod rig;
 mod rom;
 mod serial;

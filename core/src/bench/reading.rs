@@ -26,6 +26,11 @@ pub fn read(file: &str, bytes: &[u8]) -> Result<Bench, Vec<String>> {
     Ok(bench)
 }
 
+/// A number of a text that another text has as good as never (FNV-1a of 64 bits): who changed it is no enemy.
+fn digest(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
 pub(super) struct BenchReader {
     pub(super) reader: Reader,
     /// The chip of lines that name none.
@@ -50,7 +55,8 @@ impl BenchReader {
                 break;
             }
             self.name(&name, &path);
-            let board = self.board(&name.value, &section);
+            let mut board = self.board(&name.value, &section);
+            board.digest = digest(&format!("{} {}", self.chip, section.written()));
             bench.boards.push(board);
         }
         for (name, section) in self.reader.objects(&root, "rigs", &["type", "tags", "boards"]) {
@@ -133,6 +139,7 @@ impl BenchReader {
             flash: None,
             power: None,
             health: None,
+            digest: 0,
         };
         let outer = self.chip(section).map(|chip| core::mem::replace(&mut self.chip, chip));
         let mut wired = Vec::new();

@@ -7,6 +7,7 @@ use std::fs;
 /// The machines of the core: the module and the type. They decide, so they have one surface: `handle` with the time and an
 /// input, and `deadline` where they want to hear of the time. Nothing else changes them, from wherever.
 const MACHINES: &[(&str, &str)] = &[
+    ("attending", "Attending"),
     ("backlog", "Backlog"),
     ("ebb", "Ebb"),
     ("fetching", "Fetching"),
