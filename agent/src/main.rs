@@ -11,7 +11,6 @@ use async_signal::{Signal, Signals};
 use pico_args::Arguments;
 use rustix::thread::disable_transparent_huge_pages;
 use sai_agent::blocking::unblock;
-use sai_agent::boards::Place;
 use sai_agent::clean_start::restore_signals;
 use sai_agent::config::{self, Config};
 use sai_agent::describe;
@@ -264,12 +263,8 @@ fn from_standard_input() -> Result<String, Failure> {
 /// The boards that a configuration has offered.
 fn boards(config: &Config) -> Result<Option<Boards>, String> {
     let Some(file) = &config.boards else { return Ok(None) };
-    let text = |path: &Path| path.to_str().map(ToOwned::to_owned).ok_or("expected the path of \"boards\" to be text");
     let run = config.boards_run.clone().unwrap_or_else(sai_agent::boards::hosted::directory);
-    let place = Place { file: text(file)?, run: text(&run)? };
-    let user = config.user.as_deref().map(describe::user).transpose()?;
-    let own = rustix::process::geteuid().as_raw();
-    Ok(Some(Boards { place, apart: user.is_some_and(|(user, _)| user != own) }))
+    Boards::of(file, &run, config.user.as_deref()).map(Some)
 }
 
 /// What a configuration offers on this machine, and says so.

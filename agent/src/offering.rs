@@ -39,6 +39,21 @@ pub struct Boards {
     pub apart: bool,
 }
 
+impl Boards {
+    /// Those of a file, whose owners and guard have their sockets in such a directory, where steps run as this user.
+    ///
+    /// # Errors
+    /// There is no such user, or a path is no text.
+    pub fn of(file: &Path, run: &Path, user: Option<&str>) -> Result<Self, String> {
+        let text =
+            |path: &Path| path.to_str().map(ToOwned::to_owned).ok_or("expected the path of \"boards\" to be text");
+        let place = boards::Place { file: text(file)?, run: text(run)? };
+        let user = user.map(describe::user).transpose()?;
+        let own = rustix::process::geteuid().as_raw();
+        Ok(Self { place, apart: user.is_some_and(|(user, _)| user != own) })
+    }
+}
+
 /// What is said where boards are not offered since steps could reach them.
 const NOT_APART: &str = "its boards are not offered: steps on the machine itself run as the agent's own user, and could open their ttys \
                          (set \"user\", or \"platforms\": [])";

@@ -9,12 +9,13 @@ use crate::hub::HubHandle;
 use crate::store::Store;
 use crate::{agents, needs, say};
 use sai_agent::blocking::{detach, unblock};
+use sai_agent::boards::hosted;
 use sai_agent::config;
 use sai_agent::describe;
 use sai_agent::job_directory::Launcher;
 use sai_agent::link::Link;
 use sai_agent::needs::fetch::Source;
-use sai_agent::offering::Offering;
+use sai_agent::offering::{Boards, Offering};
 use sai_agent::serve::{Control, Ended, Settings, serve};
 use sai_agent::state::State;
 use smol::Timer;
@@ -74,13 +75,25 @@ fn tell(line: &str) {
 /// What it offers, and says so where that is not plain.
 fn look(settings: &Builtin, state: &State) -> Result<Offering, String> {
     let platforms = (!settings.platforms.is_empty()).then_some(settings.platforms.as_slice());
-    let (offering, lines) = Offering::look(platforms, settings.slots, &settings.containers, None, state)?;
+    let boards = boards(settings)?;
+    let (offering, lines) = Offering::look(platforms, settings.slots, &settings.containers, boards.as_ref(), state)?;
     lines.iter().for_each(|line| tell(line));
     if let Some(containers) = offering.containers.as_ref().filter(|containers| !containers.images.is_empty()) {
         let names: Vec<&str> = containers.images.iter().map(|image| image.platform.as_str()).collect();
         tell(&format!("offering the images {}", names.join(" ")));
     }
+    if let Some(boards) = offering.offer().boards {
+        let each = boards.iter().map(|board| format!("{} ({})", board.name, board.kind));
+        tell(&format!("offering the boards {}", each.collect::<Vec<_>>().join(", ")));
+    }
     Ok(offering)
+}
+
+/// The boards that settings have offered.
+fn boards(settings: &Builtin) -> Result<Option<Boards>, String> {
+    let Some(file) = &settings.boards else { return Ok(None) };
+    let run = settings.boards_run.clone().unwrap_or_else(hosted::directory);
+    Boards::of(file, &run, settings.user.as_deref()).map(Some)
 }
 
 /// Starts it on a thread of its own.

@@ -15,7 +15,7 @@ use sai_core::session::REDIAL_MOST_MS;
 use sai_core::settings::{self, Reader, Section};
 use sai_core::{git_names, platform};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Seconds an agent must at least be awaited: the longest time between two of its dials, and ten more for the dial. With
 /// less, a master that was away for a moment would run everything again.
@@ -61,6 +61,10 @@ pub struct Builtin {
     pub user: Option<String>,
     /// Variables that each of its jobs gets.
     pub env: Map<String, String>,
+    /// The file that describes the boards of this machine, which it offers.
+    pub boards: Option<PathBuf>,
+    /// The directory of the sockets of their owners and guard.
+    pub boards_run: Option<PathBuf>,
     /// Images, and what jobs in containers get of the machine.
     pub containers: ContainerSettings,
 }
@@ -140,6 +144,8 @@ impl Default for Config {
                 slots: None,
                 user: None,
                 env: Map::new(),
+                boards: None,
+                boards_run: None,
                 containers: ContainerSettings::default(),
             }),
             log_bytes: LOG_BYTES,
@@ -152,6 +158,11 @@ impl Default for Config {
             min_free_mib: 512,
         }
     }
+}
+
+/// Paths that processes go by which outlive the master, wherever they are started.
+fn absolute(path: &str) -> Result<(), String> {
+    if Path::new(path).is_absolute() { Ok(()) } else { Err("an absolute path".to_string()) }
 }
 
 /// Reads a configuration file's bytes. Relative paths in it are relative to where the master is started.
@@ -209,6 +220,8 @@ pub fn read(file: &str, bytes: &[u8]) -> Result<Config, Vec<String>> {
             slots: reader.count(&section, "slots", 0..=u64::from(sai_core::limits::SLOTS)).map(|slots| slots as u32),
             user: reader.text(&section, "user"),
             env: reader.variables(&section, "env").unwrap_or_default(),
+            boards: reader.checked(&section, "boards", absolute).map(PathBuf::from),
+            boards_run: reader.checked(&section, "boards_run", absolute).map(PathBuf::from),
             containers: ContainerSettings::read(&mut reader, &section),
         });
     }

@@ -36,6 +36,11 @@ fn main() -> ExitCode {
             None => usage("--job: expected a directory", None),
         };
     }
+    // So are the owners of its boards and their guard, by the same words as `sai-agent` and `sai-buddy` have.
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if let Some(ended) = sai_agent::boards::hosted::main(&words) {
+        return ended;
+    }
     sai_agent::clean_start::restore_signals();
     let mut arguments = Arguments::from_env();
     let asks = arguments.contains(["-h", "--help"]);

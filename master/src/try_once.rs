@@ -102,6 +102,8 @@ pub fn run(trial: &Trial) -> Result<ExitCode, String> {
             slots: trial.slots,
             user: None,
             env: Map::new(),
+            boards: None,
+            boards_run: None,
             containers: offered.containers.clone(),
         }),
         ..Config::default()

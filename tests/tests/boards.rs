@@ -294,3 +294,48 @@ fn a_changed_bench_is_gone_by_from_the_next_job_on_and_no_other_board_is_touched
     let other = bench.status("uno-1");
     assert_eq!((other.process, other.bench, other.mode), (first.process, first.bench, first.mode));
 }
+
+#[test]
+fn a_master_alone_has_boards_of_its_own() {
+    let mut bench = Bench::with("alone-boards", 1, "");
+    let (file, run) = (bench.world.directory.join("boards.json"), bench.sockets());
+    let builtin = |more: &str| {
+        format!(r#"{{ "platforms": ["linux"], "slots": 1, "boards": {file:?}, "boards_run": {run:?}{more} }}"#)
+    };
+    // Steps on the machine would be the master's own user.
+    bench.world.set("builtin", &builtin(""));
+    let master = bench.world.master();
+    let says = |master: &Process, text: &str| {
+        eventually(text, || master.said().iter().any(|line| line.contains(text)).then_some(()));
+    };
+    says(&master, "its boards are not offered: steps on the machine itself run as the agent's own user");
+    drop(master);
+    bench.world.set("builtin", &builtin(r#", "user": "nobody""#));
+    let master = bench.world.master();
+    says(&master, "built-in: offering the boards uno-1 (arduino-uno)");
+    let standing = || {
+        let page = bench.world.page("/api/v1/units");
+        page.contains("\"built-in/uno-1\"").then_some(page).filter(|page| page.contains("\"standing\":\"free\""))
+    };
+    eventually("the board is free", standing);
+    for number in 1..=TRIES as u64 {
+        bench.push(&[("PASS", "")]);
+        let event = bench.world.ended(number);
+        let job = at_board(&event, "PASS");
+        if job.state == "passed" || number == TRIES as u64 {
+            assert_eq!(job.state, "passed", "{}: {}", job.cause, String::from_utf8_lossy(&bench.world.log(job.id)));
+            break;
+        }
+    }
+    // Owner and guard are this program, and outlive it.
+    for word in ["owner", "guard"] {
+        let [process] = bench.processes(word)[..] else { panic!("one {word}: {:?}", bench.world.survivors()) };
+        let program = fs::read_link(format!("/proc/{process}/exe")).expect("a program");
+        assert_eq!(program.file_name().and_then(|name| name.to_str()), Some("sai-master"), "{word}");
+    }
+    let before = bench.status("uno-1");
+    drop(master);
+    let _master = bench.world.master();
+    eventually("the board is free", standing);
+    assert_eq!(bench.status("uno-1").process, before.process);
+}

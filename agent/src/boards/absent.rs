@@ -18,7 +18,7 @@ pub mod hosted {
     /// # Errors
     /// Always: what to build.
     pub fn described(_: &OsStr) -> Result<Bench, String> {
-        Err(format!("this sai-agent was built without boards; build it with {BUILD}"))
+        Err(format!("this program was built without boards; build it with {BUILD}"))
     }
 
     /// None of ours.
@@ -62,7 +62,7 @@ pub mod trial {
         /// # Errors
         /// Always.
         pub fn run(self, _: &Stop, _: &mut dyn FnMut(Vec<u8>) -> io::Result<()>) -> Result<Option<Verdict>, Trouble> {
-            Err(Trouble::ours(format!("this sai-agent was built without boards; build it with {BUILD}")))
+            Err(Trouble::ours(format!("this program was built without boards; build it with {BUILD}")))
         }
     }
 

@@ -143,6 +143,20 @@ pub const BUILTIN: &[Key] = &[
     Key::new("user", "a user's name", "the master's user", "Who steps on the machine itself run as.", "\"nobody\""),
     Key::new("env", "an object of texts by name", "", "What each job has in its environment.", "{ \"V\": \"1\" }"),
     Key::new(
+        "boards",
+        "an absolute path",
+        "none",
+        "The file that describes the boards of this machine, which it offers. Steps must run as another `user`, or in containers alone.",
+        "\"/etc/sai/boards.json\"",
+    ),
+    Key::new(
+        "boards_run",
+        "an absolute path",
+        "`/run/sai-buddy` for root",
+        "Where the sockets of the boards' owners and their guard are.",
+        "\"/run/sai-buddy\"",
+    ),
+    Key::new(
         "images",
         "a directory",
         "`agent/images` in the state",
