@@ -48,6 +48,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -114,6 +115,8 @@ struct Supervisor {
 
     spool: SpoolWriter,
     batch: Vec<u8>,
+    /// Bytes of the batch that the disk has refused.
+    refused: Arc<AtomicU64>,
     backlog: Backlog,
     /// Whether there was no room for the verdict for too long.
     given_up: bool,
@@ -168,6 +171,7 @@ impl Supervisor {
         thread("children", move || watch_children(&tokens, &child_wake))?;
         Ok(Self {
             run: Run::new(&assignment),
+            refused: Arc::default(),
             backlog: Backlog::new(options.spool_bytes),
             environment: environment(&assignment, &options, &executor.seen(&workspace), &marker),
             collector: Some(Box::new(Collector::new(directory.path(), executor.root(), &assignment.artifacts))),
@@ -373,6 +377,7 @@ impl Supervisor {
     fn flush(&mut self) {
         let waiting = backlog::Input::Waiting { bytes: self.batch.len() as u64, last: self.closed };
         self.tell_backlog(waiting);
+        self.refused.store(self.batch.len() as u64, Ordering::Relaxed);
         if !self.batch.is_empty() {
             return;
         }
@@ -479,8 +484,8 @@ impl Supervisor {
             files: self.workspace.needs.clone(),
             began_ns: trial::now_ns().saturating_sub(self.begin.elapsed().as_nanos() as u64),
         };
-        let teller = self.teller.clone();
-        let started = thread("board", move || try_board(work, &teller));
+        let (teller, refused) = (self.teller.clone(), Arc::clone(&self.refused));
+        let started = thread("board", move || try_board(work, &teller, &refused));
         self.helping = started.is_ok();
         if let Err(error) = started {
             self.input(Input::Tried(Some(Trouble::disk("beginning at the board", &error).verdict())));
@@ -536,8 +541,8 @@ impl Supervisor {
     }
 
     fn look_at_events(&mut self) {
-        // With a full disk the helper waits, as the job does.
-        while !self.backlog.is_full() {
+        // With a full disk the helper waits, as the job does; not the one at a board, which has a bound of its own.
+        while !self.backlog.is_full() || self.assignment.board.is_some() {
             let Ok(event) = self.events.try_recv() else { return };
             match event {
                 Event::Note(text) => self.log(&Record::Note(text)),

@@ -56,7 +56,8 @@ pub struct Wanted {
     pub cancel: Stop,
 }
 
-/// Where records go, the beginnings and ends of the steps among them, each with its microseconds since the log began.
+/// Where records go, the beginnings and ends of the steps among them, each with its microseconds since the log began. Who
+/// gives an error ends the trial and is given no more; who has no room (`StorageFull`) is, and counts it.
 pub type Log<'a> = dyn FnMut(u64, &Written) -> io::Result<()> + 'a;
 
 /// How it ended.
@@ -186,7 +187,7 @@ impl<'a, 'b> Sitting<'a, 'b> {
             Output::Write(..) if self.deaf => {}
             Output::Write(micros, written) => {
                 let result = (self.log)(micros, &written);
-                self.deaf = result.is_err();
+                self.deaf = result.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::StorageFull);
                 return result;
             }
             Output::Flash => self.hands.ask(Order::Flash(std::mem::take(&mut self.images))),

@@ -42,6 +42,8 @@ pub enum Input {
         /// How many.
         lost: u64,
     },
+    /// The disk takes no more of the log: nothing that comes from now on is kept.
+    Full,
     /// Nothing comes any more.
     End,
 }
@@ -66,25 +68,26 @@ pub enum Output {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shares {
     each: u64,
+    full: bool,
     channels: Map<u8, Channel>,
 }
 
 impl Shares {
     /// So many bytes of log for so many channels.
     pub fn new(bytes: u64, channels: usize) -> Self {
-        Self { each: bytes / channels.max(1) as u64, channels: Map::new() }
+        Self { each: bytes / channels.max(1) as u64, full: false, channels: Map::new() }
     }
 
     /// Takes what comes.
     pub fn handle(&mut self, now: Millis, input: Input, out: &mut Vec<Output>) {
         // All that comes is decided at once.
         let _ = now;
-        let each = self.each;
+        let (each, full) = (self.each, self.full);
         match input {
             Input::Bytes { channel, bytes } => {
                 let known = self.channels.get_or_default(channel);
                 // Once something is missing, all that follows is: one loss tells of it.
-                let room = if known.beyond.is_some() { 0 } else { each.saturating_sub(known.taken) };
+                let room = if full || known.beyond.is_some() { 0 } else { each.saturating_sub(known.taken) };
                 let kept = room.min(bytes);
                 known.taken += kept;
                 known.leave(kept, bytes - kept);
@@ -92,7 +95,7 @@ impl Shares {
             }
             Input::Edge { channel, bytes } => {
                 let known = self.channels.get_or_default(channel);
-                let kept = known.beyond.is_none() && known.taken.saturating_add(bytes) <= each;
+                let kept = !full && known.beyond.is_none() && known.taken.saturating_add(bytes) <= each;
                 known.taken += if kept { bytes } else { 0 };
                 known.leave(u64::from(kept), u64::from(!kept));
                 out.push(Output::Keep(u64::from(kept)));
@@ -101,6 +104,8 @@ impl Shares {
                 let known = self.channels.get_or_default(channel);
                 known.position = known.position.saturating_add(lost);
             }
+            // Whatever has room by then: what a channel has lost is one piece, up to its end.
+            Input::Full => self.full = true,
             Input::End => {
                 let beyond = self.channels.iter().filter_map(|(channel, known)| {
                     let (offset, lost) = known.beyond?;
@@ -156,5 +161,18 @@ mod tests {
         assert_eq!(give(&mut shares, Input::End), [beyond(0, 105, 1_020), beyond(2, 10, 2)]);
         // Where nothing is to be kept, nothing is.
         assert_eq!(bytes(&mut Shares::new(0, 0), 0, 3), [Output::Keep(0)]);
+    }
+
+    #[test]
+    fn what_comes_to_a_full_disk_is_one_exact_loss_of_each_channel() {
+        let mut shares = Shares::new(1_000, 2);
+        assert_eq!(give(&mut shares, Input::Bytes { channel: 0, bytes: 60 }), [Output::Keep(60)]);
+        assert_eq!(give(&mut shares, Input::Edge { channel: 1, bytes: 20 }), [Output::Keep(1)]);
+        assert_eq!(give(&mut shares, Input::Full), []);
+        assert_eq!(give(&mut shares, Input::Bytes { channel: 0, bytes: 7 }), [Output::Keep(0)]);
+        assert_eq!(give(&mut shares, Input::Bytes { channel: 0, bytes: 5 }), [Output::Keep(0)]);
+        assert_eq!(give(&mut shares, Input::Edge { channel: 1, bytes: 20 }), [Output::Keep(0)]);
+        let beyond = |channel, offset, lost| Output::Beyond { channel, offset, lost };
+        assert_eq!(give(&mut shares, Input::End), [beyond(0, 60, 12), beyond(1, 1, 1)]);
     }
 }

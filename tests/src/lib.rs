@@ -17,6 +17,7 @@ pub mod random;
 pub mod recorded;
 pub mod repository;
 pub mod simulation;
+pub mod small_disk;
 pub mod steady;
 #[cfg(test)]
 mod steady_tests;

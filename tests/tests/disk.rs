@@ -1,21 +1,30 @@
-//! The master's disk fills up: nothing new starts, nothing acknowledged is lost, and room lets everything go on.
+//! A disk fills up. The master's: nothing new starts, nothing acknowledged is lost, and room lets everything go on. An agent's while it
+//! records a board, which cannot wait: what is lost is told exactly, and is nobody's failure but ours.
 //!
 //! The state is on a small tmpfs, which takes root to mount; anybody else skips these tests.
 
-use sai_core::job::JobKey;
-use sai_core::record::{ChannelStart, Record, encode};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use sai_buddy::visit::{Begins, Visit, Whose};
+use sai_core::axis::Entry;
+use sai_core::job::{JobKey, Outcome};
+use sai_core::record::{ChannelStart, Decoder, Record, encode};
 use sai_core::wire::MasterMessage;
+use sai_tests::boards::{at_step, standing};
+use sai_tests::log::Log;
 use sai_tests::peer::{Peer, hello, passed_log};
-use sai_tests::process::eventually;
-use sai_tests::repository::{run, saifile};
+use sai_tests::process::{Process, eventually};
+use sai_tests::repository::saifile;
+use sai_tests::small_disk::SmallDisk;
 use sai_tests::world::World;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::Write as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::PathBuf;
-use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+/// What is said of what an agent's full disk does not take.
+const NO_ROOM: &str = "the agent's disk has no room for the log";
 const PLATFORM: &str = "linux-test-1/x86_64/gcc";
 
 /// How long whatever people ask for may take beside a full disk: it is answered within a second, on a machine that is not
@@ -23,51 +32,6 @@ const PLATFORM: &str = "linux-test-1/x86_64/gcc";
 const SOON: Duration = Duration::from_secs(60);
 /// Agents whose logs wait for the disk: with a window each, more than the master keeps in memory for it.
 const WRITERS: u64 = 10;
-
-/// A file system of its own for the state of a world's master.
-struct SmallDisk {
-    path: PathBuf,
-}
-
-impl SmallDisk {
-    /// Mounts one; `None` for those who may not.
-    fn mount(world: &World, size: &str) -> Option<Self> {
-        if !rustix::process::geteuid().is_root() {
-            eprintln!("SKIPPED: only root can mount a small disk");
-            return None;
-        }
-        let path = world.state();
-        fs::create_dir_all(&path).expect("a directory");
-        let options = format!("size={size},mode=700");
-        run(Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&path));
-        Some(Self { path })
-    }
-
-    /// Takes up room until this many bytes are left. With 0 it takes all there is.
-    fn fill(&self, name: &str, leave: u64) {
-        let mut file = fs::File::create(self.path.join(name)).expect("a file");
-        let block = vec![0; 64 << 10];
-        loop {
-            let space = rustix::fs::statvfs(&self.path).expect("a file system");
-            let free = space.f_bavail * space.f_frsize;
-            let length = free.saturating_sub(leave).min(block.len() as u64) as usize;
-            if length == 0 || file.write_all(&block[..length]).is_err() {
-                return;
-            }
-        }
-    }
-
-    fn free(&self, name: &str) {
-        fs::remove_file(self.path.join(name)).expect("the file is there");
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily, since a master may still have something open when a test has failed.
-        let _ = Command::new("umount").arg("--lazy").arg(&self.path).status();
-    }
-}
 
 /// Prints `megabytes` that can be told from each other, and keeps as much as a file.
 fn wordy(megabytes: u64) -> String {
@@ -87,7 +51,7 @@ fn wordy_output(megabytes: usize) -> Vec<u8> {
 fn a_full_disk_stops_new_jobs_and_loses_nothing() {
     let mut world = World::new("full");
     world.set("min_free_mib", "24");
-    let Some(disk) = SmallDisk::mount(&world, "160m") else { return };
+    let Some(disk) = SmallDisk::mount(&world.state(), "160m") else { return };
     let mut master = world.master();
     let _agent = world.agent("one", &[PLATFORM], 2);
     disk.fill("ballast", 60 << 20);
@@ -134,7 +98,7 @@ fn a_full_disk_stops_new_jobs_and_loses_nothing() {
 fn what_has_no_room_in_the_ledger_waits_and_is_never_acknowledged() {
     let mut world = World::new("brimful");
     world.set("min_free_mib", "4");
-    let Some(disk) = SmallDisk::mount(&world, "64m") else { return };
+    let Some(disk) = SmallDisk::mount(&world.state(), "64m") else { return };
     let mut master = world.master();
     let _agent = world.agent("one", &[PLATFORM], 1);
     world.repository.push_saifile(&saifile(&["echo first"]));
@@ -183,7 +147,7 @@ fn what_has_no_room_in_the_ledger_waits_and_is_never_acknowledged() {
 fn a_push_to_a_master_without_room_is_built_when_there_is() {
     let mut world = World::new("room");
     world.set("min_free_mib", "4");
-    let Some(disk) = SmallDisk::mount(&world, "64m") else { return };
+    let Some(disk) = SmallDisk::mount(&world.state(), "64m") else { return };
     let mut master = world.master();
     let _agent = world.agent("one", &[PLATFORM], 1);
     world.repository.push_saifile(&saifile(&["echo first"]));
@@ -218,7 +182,7 @@ fn long_log() -> Vec<u8> {
 fn cancelling_revoking_and_leaving_pass_by_a_full_disk_and_free_it() {
     let mut world = World::new("passing");
     world.set("min_free_mib", "4");
-    let Some(disk) = SmallDisk::mount(&world, "96m") else { return };
+    let Some(disk) = SmallDisk::mount(&world.state(), "96m") else { return };
     let mut master = world.master();
     let token = world.command(&["user", "add", "ann"]);
     let _filler = world.agent("filler", &["filler-1/x86_64/gcc"], 1);
@@ -349,4 +313,194 @@ fn cancelling_revoking_and_leaving_pass_by_a_full_disk_and_free_it() {
     assert_eq!(state(fill), "cancelled");
     assert_eq!(state(wait), "passed");
     world.command(&["gc"]);
+}
+
+/// Two ends of a tty, raw: ours, and the path of a console's.
+fn tty() -> (fs::File, String) {
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a pty");
+    grantpt(&ours).expect("granted");
+    unlockpt(&ours).expect("unlocked");
+    let path = ptsname(&ours, Vec::new()).expect("its name").into_string().expect("plain");
+    (fs::File::from(ours), path)
+}
+
+/// A board at an agent whose disk is a small one: a pty at which somebody talks, and each line says which it is.
+struct Talker {
+    world: World,
+    disk: SmallDisk,
+    link: PathBuf,
+    tty: fs::File,
+}
+
+impl Talker {
+    /// `None` for those who may not mount a disk.
+    fn new(name: &str) -> Option<Self> {
+        let world = World::new(name);
+        let disk = SmallDisk::mount(&world.agent_state("a"), "64m")?;
+        // Steps are another user's.
+        fs::set_permissions(&disk.path, Permissions::from_mode(0o755)).expect("it is ours");
+        let (tty, path) = tty();
+        let link = PathBuf::from("/dev/shm").join(world.directory.file_name().expect("a name"));
+        let _ = fs::remove_file(&link);
+        symlink(&path, &link).expect("a link");
+        let text = format!(
+            r#"{{ "boards": {{ "talks": {{ "type": "talker", "consoles": {{ "main": {{ "path": "{}", "baud": 3000000 }} }},
+                "sequences": {{ "reset": ["wait 1ms"] }} }} }} }}"#,
+            link.display()
+        );
+        fs::write(world.directory.join("boards.json"), text).expect("a bench");
+        Some(Self { world, disk, link, tty })
+    }
+
+    fn agent(&self) -> Process {
+        let settings = [
+            format!("\"boards\": {:?}", self.world.directory.join("boards.json")),
+            format!("\"boards_run\": {:?}", self.world.directory.join("run")),
+            "\"user\": \"nobody\"".to_string(),
+            // It takes no job where less is left.
+            "\"keep_free_mib\": 8".to_string(),
+        ];
+        let agent = self.world.agent_with("a", &["linux"], 1, &settings.each_ref().map(String::as_str));
+        self.await_free();
+        agent
+    }
+
+    fn await_free(&self) {
+        eventually("the board is free", || (standing(&self.world, "a/talks") == "free").then_some(()));
+    }
+
+    /// Pushes what never passes within so much time: the job, once it listens to the board.
+    fn begin(&self, timeout: &str) -> u64 {
+        self.world.repository.push_saifile(&format!(
+            r#"{{ "schema": "sai-1", "platforms": {{ "linux": {{ "build": "true" }} }}, "configurations": {{ "fw": {{
+                "board": {{ "type": "talker", "pass": "^NEVER$", "timeout": "{timeout}" }} }} }} }}"#
+        ));
+        at_step(&self.world, 1, "fw", 2)
+    }
+
+    /// Says so many lines at a time, a hundred times a second, until it is to end; counts the bytes.
+    fn talk(&self, lines: usize, said: &AtomicUsize, ends: &AtomicBool) {
+        let mut number = 0_u64;
+        while !ends.load(Ordering::Relaxed) {
+            for _ in 0..lines {
+                (&self.tty).write_all(format!("{number:010}\n").as_bytes()).expect("it is heard");
+                said.fetch_add(11, Ordering::Relaxed);
+                number += 1;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Waits until nobody writes to the board any more.
+    fn await_left(&self) {
+        let (file, directory) = (self.world.directory.join("boards.json").into(), self.world.directory.join("run"));
+        let whose = Whose { file, board: "talks".into(), directory, begins: Begins::Never };
+        let writer = || Visit::new(&whose).and_then(|visit| visit.status()).expect("an owner").writer;
+        eventually("the board is left", || writer().is_none().then_some(()));
+    }
+
+    /// The log of a job's first attempt.
+    fn log(&self, job: u64) -> Vec<u8> {
+        self.world.get(&format!("/job/{job}/1/records")).expect("the log can be downloaded")
+    }
+
+    /// The same, taken apart.
+    fn records(&self, job: u64) -> Log {
+        Log::read(&self.log(job)).expect("a log")
+    }
+
+    /// Waits until the console has said so much in it.
+    fn await_said(&self, job: u64, bytes: usize) {
+        eventually("some of it is there", || (self.records(job).channel("serial:main").len() > bytes).then_some(()));
+    }
+}
+
+impl Drop for Talker {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.link);
+    }
+}
+
+/// Whether each line is the one after that before it.
+fn in_order(text: &[u8]) -> Result<(), String> {
+    let text = std::str::from_utf8(text).map_err(|error| error.to_string())?;
+    // What came first and last may be a part of a line.
+    let numbers: Vec<&str> = text.split('\n').filter(|line| line.len() == 10).collect();
+    let whole = text.split('\n').count();
+    if numbers.len() + 2 < whole {
+        return Err(format!("{whole} lines, of which {} are whole", numbers.len()));
+    }
+    let first: u64 = numbers.first().and_then(|line| line.parse().ok()).ok_or("no number")?;
+    match numbers.iter().zip(first..).find(|(line, number)| **line != format!("{number:010}")) {
+        Some((line, number)) => Err(format!("{line} where {number} was expected")),
+        None => Ok(()),
+    }
+}
+
+#[test]
+fn a_board_at_a_full_disk_has_an_exact_loss_and_is_not_to_blame() {
+    let Some(talker) = Talker::new("full-boards") else { return };
+    let _master = talker.world.master();
+    let _agent = talker.agent();
+    let job = talker.begin("10m");
+    let (said, ends) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let verdict = std::thread::scope(|scope| {
+        scope.spawn(|| talker.talk(200, &said, &ends));
+        talker.await_said(job, 100_000);
+        talker.disk.fill("ballast", 0);
+        // What waits in memory has a bound, and the board is left when that is reached, with a disk that is as full as before.
+        talker.await_left();
+        assert!(talker.disk.is_full(), "the disk has room");
+        talker.disk.free("ballast");
+        let verdict = eventually("its attempt ends", || talker.records(job).verdict);
+        // It would be tried again.
+        talker.world.command(&["cancel", "job", &job.to_string()]);
+        ends.store(true, Ordering::Relaxed);
+        verdict
+    });
+    let word = verdict.verdict.as_ref().map(|found| found.word.as_str());
+    let found = (verdict.outcome, word, verdict.trouble.as_deref());
+    assert_eq!(found, (Outcome::Infra, Some("infra"), None), "{verdict:?}");
+    assert!(verdict.cause.contains(NO_ROOM), "{verdict:?}");
+    // All that came up to there, and how much came after that.
+    let raw = talker.log(job);
+    let kept = Log::read(&raw).expect("a log").channel("serial:main").to_vec();
+    let mut lost = Vec::new();
+    let taken = Decoder::new().push(&raw, |item| {
+        if let Some(Entry::Loss(_, loss)) = Entry::of(&item) {
+            lost.push(loss);
+        }
+    });
+    taken.expect("a log");
+    let [loss] = &lost[..] else { panic!("one loss: {lost:?}") };
+    assert_eq!((loss.offset, loss.why.as_str()), (kept.len() as u64, NO_ROOM));
+    assert!(kept.len() > 1 << 20, "{} bytes were kept", kept.len());
+    assert_eq!(in_order(&kept), Ok(()));
+    let came = loss.offset + loss.lost.expect("a number");
+    assert!(came > loss.offset && came <= said.load(Ordering::Relaxed) as u64, "{loss:?}");
+    talker.await_free();
+}
+
+#[test]
+fn a_board_at_a_full_disk_is_left_at_its_own_time_and_loses_nothing() {
+    let Some(talker) = Talker::new("full-in-time") else { return };
+    let _master = talker.world.master();
+    let _agent = talker.agent();
+    let job = talker.begin("20s");
+    let (said, ends) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let verdict = std::thread::scope(|scope| {
+        scope.spawn(|| talker.talk(10, &said, &ends));
+        talker.await_said(job, 1_000);
+        talker.disk.fill("ballast", 0);
+        talker.await_left();
+        assert!(talker.disk.is_full(), "the disk has room");
+        talker.disk.free("ballast");
+        let verdict = eventually("its attempt ends", || talker.records(job).verdict);
+        ends.store(true, Ordering::Relaxed);
+        verdict
+    });
+    let word = verdict.verdict.as_ref().map(|found| found.word.as_str());
+    assert_eq!((verdict.outcome, word), (Outcome::Failed, Some("test-fail")), "{verdict:?}");
+    let log = talker.records(job);
+    assert_eq!(in_order(log.channel("serial:main")), Ok(()));
 }

@@ -61,7 +61,12 @@ pub mod trial {
         ///
         /// # Errors
         /// Always.
-        pub fn run(self, _: &Stop, _: &mut dyn FnMut(Vec<u8>) -> io::Result<()>) -> Result<Option<Verdict>, Trouble> {
+        pub fn run(
+            self,
+            _: &Stop,
+            _: &dyn Fn() -> bool,
+            _: &mut dyn FnMut(Vec<u8>) -> io::Result<()>,
+        ) -> Result<Option<Verdict>, Trouble> {
             Err(Trouble::ours(format!("this program was built without boards; build it with {BUILD}")))
         }
     }

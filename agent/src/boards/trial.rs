@@ -25,6 +25,8 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
+/// What is said of what a full disk does not take.
+const NO_ROOM: &str = "the agent's disk has no room for the log";
 /// Index of the step that flashes.
 const FLASH: u32 = IMAGES + 1;
 
@@ -50,11 +52,17 @@ pub fn only_images(assignment: &mut Assignment) {
 }
 
 impl Work {
-    /// Does it, until it is judged or `stop` is asked for, which gives no verdict. `log` gets records as they stand in a log.
+    /// Does it, until it is judged or `stop` is asked for, which gives no verdict. `log` gets records as they stand in a log, as long as
+    /// there is room for more of them: without, it ends, and the log says how much came that it has not got.
     ///
     /// # Errors
     /// What keeps it from being begun, and whose fault that is.
-    pub fn run(self, stop: &Stop, log: &mut dyn FnMut(Vec<u8>) -> io::Result<()>) -> Result<Option<Verdict>, Trouble> {
+    pub fn run(
+        self,
+        stop: &Stop,
+        room: &dyn Fn() -> bool,
+        log: &mut dyn FnMut(Vec<u8>) -> io::Result<()>,
+    ) -> Result<Option<Verdict>, Trouble> {
         let at = self.assignment.board.as_ref().ok_or_else(|| Trouble::ours("the job is none at a board"))?;
         let (board, place) = self.board(at)?;
         let trial = trial::of(&at.trial)
@@ -81,17 +89,26 @@ impl Work {
             began_ns: self.began_ns,
             cancel: stop::Stop::when(stop),
         };
-        let mut kept = Kept { shares, last: 0 };
-        let ended = trying::run(wanted, &mut |micros, written| match kept.encode(micros, written) {
-            bytes if bytes.is_empty() => Ok(()),
-            bytes => log(bytes),
+        let mut kept = Kept { shares, last: 0, full: false };
+        let ended = trying::run(wanted, &mut |micros, written| {
+            let fills = !kept.full && !room();
+            if fills {
+                kept.fill();
+            }
+            let bytes = kept.encode(micros, written);
+            if !bytes.is_empty() {
+                log(bytes)?;
+            }
+            if fills { Err(io::Error::new(io::ErrorKind::StorageFull, NO_ROOM)) } else { Ok(()) }
         });
-        let beyond = kept.beyond();
+        let (full, beyond) = (kept.full, kept.beyond());
         if !beyond.is_empty() {
             // Who takes records no more is no worse off without these.
             let _ = log(beyond);
         }
         match ended {
+            // No board is the worse for it.
+            Ended::Found(found) if full => Ok(Some(Verdict { trouble: Blame::Agent.word(), ..verdict(&found) })),
             Ended::Found(found) => Ok(Some(verdict(&found))),
             Ended::GivenUp => Ok(None),
             // Somebody at the machine was faster.
@@ -167,9 +184,17 @@ struct Kept {
     shares: Shares,
     /// Microseconds at which the last was written.
     last: u64,
+    /// Whether there was no room for more.
+    full: bool,
 }
 
 impl Kept {
+    /// Nothing that comes from now on is kept.
+    fn fill(&mut self) {
+        self.full = true;
+        self.shares.handle(self.last / 1_000, share::Input::Full, &mut Vec::new());
+    }
+
     /// How much of what comes is kept.
     fn keeps(&mut self, input: share::Input) -> u64 {
         let mut out = Vec::new();
@@ -208,9 +233,10 @@ impl Kept {
     fn beyond(mut self) -> Vec<u8> {
         let (mut bytes, mut out) = (Vec::new(), Vec::new());
         self.shares.handle(self.last / 1_000, share::Input::End, &mut out);
+        let why = if self.full { NO_ROOM } else { "its share of the log is full" };
         for output in out {
             if let share::Output::Beyond { channel, offset, lost } = output {
-                let why = "its share of the log is full".to_string();
+                let why = why.to_string();
                 Entry::Loss(channel, Loss { offset, lost: Some(lost), why }).encode(self.last, &mut bytes);
             }
         }

@@ -11,6 +11,7 @@ use crate::remove_tree::remove_tree;
 use rustix::fs::statvfs;
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
+use sai_core::backlog::REST_BYTES;
 use sai_core::job::Verdict;
 use sai_core::record::Artifact;
 use sai_core::secret::CloneUrl;
@@ -19,6 +20,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvError, SyncSender};
 
 /// Bytes of stack of the helper threads.
@@ -166,15 +168,15 @@ pub(super) fn collect(mut collector: Box<Collector>, last: bool, teller: &Teller
     teller.tell(Event::Collected(collector, trouble));
 }
 
-/// Flashes and tests a board.
-pub(super) fn try_board(work: Work, teller: &Teller) {
+/// Flashes and tests a board. What runs there cannot wait for a full disk, and its records do in memory: up to a bound, at which it ends.
+pub(super) fn try_board(work: Work, teller: &Teller, waiting: &AtomicU64) {
+    let room = || waiting.load(Ordering::Relaxed) < REST_BYTES;
     let mut log = |records| {
-        // With a full disk this waits, as what runs there cannot: its owner tells what it could not keep meanwhile.
         teller.events.send(Event::Board(records)).map_err(|_| io::ErrorKind::BrokenPipe)?;
         ring(&teller.wake);
         Ok(())
     };
-    let tried = work.run(&teller.stop, &mut log);
+    let tried = work.run(&teller.stop, &room, &mut log);
     teller.tell(Event::Tried(tried));
 }
 

@@ -287,7 +287,8 @@ impl Given {
                 written.encode(micros, &mut bytes);
                 kept.write_all(&bytes).map_err(|error| {
                     let path = self.record.as_ref().map(PathBuf::from).unwrap_or_default();
-                    io::Error::new(error.kind(), format!("{} cannot be written: {error}", path.display()))
+                    // Of no kind: what follows a piece of a record is no record.
+                    io::Error::other(format!("{} cannot be written: {error}", path.display()))
                 })?;
             }
             teller.take(written);
