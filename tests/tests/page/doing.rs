@@ -41,6 +41,7 @@ fn an_empty_master_says_what_comes_first_and_ticks_it_off_as_it_happens() {
     browser.until("document.querySelectorAll('#first-steps pre.answer + button').length === 3");
     browser.until("document.querySelector('#link.up')");
     scene.picture("first-steps");
+    assert_eq!(scene.faults("first steps"), "");
     let grant = format!("{{\"origin\": {:?}, \"permissions\": [\"clipboardReadWrite\"]}}", scene.url);
     browser.devtools("Browser.grantPermissions", &grant);
     // Each button takes its own command along, with this master's address in the last one.
@@ -115,6 +116,7 @@ fn a_job_that_nobody_can_run_tells_admins_whom_to_let_in() {
     browser.devtools("Browser.grantPermissions", &grant);
     assert_eq!(scene.copied(0), "sudo sai-master agent add NAME\nsai-agent join LINE --platform plan9/mips/8c");
     scene.picture("unserved");
+    assert_eq!(scene.faults("a job that nobody can run"), "");
     // As it says, and the job is built by who came.
     let _agent = world.agent("shed", &["plan9/mips/8c"], 1);
     browser.until("document.querySelector('#job-head.passed')");

@@ -78,5 +78,8 @@ fn an_event_of_five_thousand_jobs_costs_its_tab_next_to_nothing() {
     scene.browser.click("#platform-7 a");
     scene.browser.until("document.querySelectorAll('tbody tr').length === 100");
     scene.picture("large-platform");
+    assert_eq!(scene.faults("one platform of a large event"), "");
+    scene.open("/event/1");
+    assert_eq!(scene.faults("a large event"), "");
     assert_eq!(scene.browser.console(), Vec::<String>::new(), "nothing is blocked, missing or wrong");
 }

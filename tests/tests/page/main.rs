@@ -37,6 +37,9 @@ fn saifile(place: &Path) -> String {
     )
 }
 
+/// A phone, as Chromium emulates one.
+const PHONE: &str = "{\"width\": 390, \"height\": 844, \"deviceScaleFactor\": 2, \"mobile\": true}";
+
 const COMPILE: &str = r#"
 echo 'cc -Werror -c src/error_handling.c'
 echo 'src/main.c: In function main:' >&2
@@ -52,6 +55,7 @@ mkdir -p out
 echo '<script>window.hit = 1</script><img src=x onerror="window.hit = 2">'
 echo 'see https://example.org/a?b=1&c=<script>, and javascript:alert(1)'
 printf '\033[31mred\033[0m \033]8;;javascript:alert(1)\007link\033]8;;\007\n'
+printf '<testsuite><testcase name="one"/><testcase name="two"><failure message="1 &lt; 2"/></testcase></testsuite>' > out/junit.xml
 printf '<h1>Report</h1><script>document.title = "hit"; parent.window.hit = 3</script>' > out/report.html
 printf 'plain <b>text</b>\n' > out/notes.txt
 printf '<svg xmlns="http://www.w3.org/2000/svg"><script>window.hit = 4</script><circle r="5"/></svg>' > out/picture.svg
@@ -135,8 +139,7 @@ impl Scene {
             self.browser.picture(&place().join(format!("{name}{suffix}.png")));
             self.contrast(name);
         }
-        let phone = "{\"width\": 390, \"height\": 844, \"deviceScaleFactor\": 2, \"mobile\": true}";
-        self.browser.devtools("Emulation.setDeviceMetricsOverride", phone);
+        self.browser.devtools("Emulation.setDeviceMetricsOverride", PHONE);
         let wide = self.browser.text("document.documentElement.scrollWidth").expect("a width");
         assert!(wide.parse::<u32>().is_ok_and(|wide| wide <= 390), "{name} is {wide} pixels wide on a phone");
         self.browser.picture(&place().join(format!("{name}-phone.png")));

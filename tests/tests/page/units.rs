@@ -43,11 +43,13 @@ fn units_and_needs_are_seen_and_what_a_lost_agent_holds_is_freed() {
     let text = browser.text("document.querySelector('#event-needs').innerText").expect("a text");
     assert!(text.contains("skipped by lint"), "{text}");
     scene.picture("needs");
+    assert_eq!(scene.faults("an event whose jobs need each other"), "");
     // Why one waits leads to the units, and there to who holds them and who is next.
     scene.open(&format!("/job/{}", scene.job("ship")));
     browser.until("document.querySelector('.waiting')?.innerText.includes('to pass first')");
     scene.open(&format!("/job/{}", scene.job("other")));
     browser.until("document.querySelector('.waiting')?.innerText.includes('wants 1 of licences, 0 of 1 free')");
+    assert_eq!(scene.faults("a job that waits for a unit"), "");
     browser.click("a[href='/units#unit-licences']");
     let (holder, next) = (scene.job("pack"), scene.job("other"));
     browser.until(&format!("document.querySelector('#unit-licences')?.innerText.includes('job {holder}-1 on shed')"));
@@ -62,6 +64,7 @@ fn units_and_needs_are_seen_and_what_a_lost_agent_holds_is_freed() {
     browser.click("main form button");
     browser.until("document.querySelector('.who') && document.querySelector('#unit-licences .badge.busy')");
     scene.picture("units");
+    assert_eq!(scene.faults("units that are held"), "");
     // Its agent goes away: the open page says so by itself, and that nobody can speak for it when it is let in no more.
     browser.until("document.querySelector('#link.up')");
     browser.script("window.sameDocument = true");
