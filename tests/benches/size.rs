@@ -39,7 +39,7 @@ fn main() {
     size("sai-agent without containers", &programs.join("sai-agent"), Some(1.9));
     let programs = build(&["-p", "sai-agent", "-p", "sai-master"]);
     size("sai-agent", &programs.join("sai-agent"), Some(1.9));
-    size("sai-master", &programs.join("sai-master"), Some(3.0));
+    size("sai-master", &programs.join("sai-master"), Some(3.6));
     let world = World::new("size");
     let mut command = Command::new(programs.join("sai-master"));
     command.arg("--config").arg(world.configuration()).stdout(Stdio::null());
@@ -55,7 +55,7 @@ fn main() {
     std::thread::sleep(IDLE);
     let mib = |process: &Process| process.resident_kib() as f64 / 1024.0;
     row("agent's memory, connected and idle", "", "", (mib(&agent), " MiB"), Some(5.0));
-    row("master's memory, one agent, idle", "", "", (mib(&master), " MiB"), Some(12.0));
+    row("master's memory, one agent, idle", "", "", (mib(&master), " MiB"), Some(14.0));
     let mut builtin = World::new("size");
     builtin.set("builtin", "{}");
     let mut command = Command::new(programs.join("sai-master"));
@@ -63,5 +63,5 @@ fn main() {
     let master = Process::start("master", &mut command);
     master.await_line("listening on");
     std::thread::sleep(IDLE);
-    row("master's memory, built-in agent, idle", "", "", (mib(&master), " MiB"), Some(12.0));
+    row("master's memory, built-in agent, idle", "", "", (mib(&master), " MiB"), Some(14.0));
 }

@@ -416,7 +416,7 @@ fn what_went_wrong_is_quoted_and_everything_can_be_searched() {
 }
 
 #[test]
-fn passed_cells_are_seen_where_colours_are_forced_and_on_paper() {
+fn what_is_told_by_colour_is_seen_where_colours_are_forced_and_on_paper() {
     let scene = Scene::new("page-forced");
     let mark = "getComputedStyle(document.querySelector('.c.passed, .chip.passed'), '::before').content";
     scene.open("/event/1");
@@ -429,4 +429,25 @@ fn passed_cells_are_seen_where_colours_are_forced_and_on_paper() {
     scene.browser.devtools("Emulation.setEmulatedMedia", "{\"media\": \"print\", \"features\": []}");
     assert_eq!(scene.browser.text(mark).as_deref(), Some("\"✓\""));
     scene.browser.picture(&place().join("print.png"));
+    // A log on paper says what went wrong, and offers nothing to click or to fill in.
+    scene.open(&format!("/job/{}", scene.job("broken")));
+    assert!(scene.is("document.querySelector('#error .quote').checkVisibility()"));
+    assert!(scene.is("document.querySelector('.lines .first').checkVisibility()"));
+    let offered = "[...document.querySelectorAll('header, .actions, form, button, input')].filter((one) => one.checkVisibility())";
+    assert_eq!(
+        scene.browser.text(&format!("{offered}.map((one) => one.outerHTML.slice(0, 80)).join(' ')")).as_deref(),
+        Some("")
+    );
+    scene.browser.picture(&place().join("print-job.png"));
+    scene.browser.devtools("Emulation.setEmulatedMedia", "{\"media\": \"\", \"features\": []}");
+    assert!(scene.is("document.querySelector('form.search').checkVisibility()"));
+    // Which line is meant is seen without its colour.
+    scene.media("[{\"name\": \"forced-colors\", \"value\": \"active\"}]");
+    scene.browser.click("#error a");
+    scene.browser.until("document.querySelector('.lines .sel')");
+    assert_eq!(
+        scene.browser.text("getComputedStyle(document.querySelector('.lines .sel')).outlineStyle").as_deref(),
+        Some("solid")
+    );
+    scene.browser.picture(&place().join("forced-job.png"));
 }
