@@ -12,6 +12,11 @@ use std::time::{Duration, Instant};
 
 /// Time for what must come; machines stand still for seconds at times.
 pub const LONG: Duration = Duration::from_secs(100);
+/// Registers of the UART, a 16550A on PCI, whose ports are memory of the machine: what is sent, and how its lines stand with the bit by
+/// which what is sent is received.
+const UART_DATA: u64 = 0x3eff_1000;
+const UART_LINES: u64 = 0x3eff_1004;
+const UART_LOOP: u32 = 0x1b;
 /// Where the PL061 tells which of its lines have changed and were not looked at yet (`GPIORIS`; Arm's DDI 0190).
 const CHANGED: &str = "0x9030414";
 
@@ -51,6 +56,8 @@ pub struct Guest {
     pub moved: Vec<(usize, bool)>,
     /// The other end of the adapter's serial line.
     pub serial: UnixStream,
+    /// The other end of the machine's own UART, `/dev/ttyS0`.
+    pub uart: UnixStream,
 }
 
 /// The repository.
@@ -88,6 +95,16 @@ fn system(directory: &Path, init: &str) -> PathBuf {
     fs::write(tree.join("init"), init).expect("a script");
     fs::set_permissions(tree.join("init"), fs::Permissions::from_mode(0o755)).expect("a script");
     fs::copy(target.join("cross/aarch64/sai-buddy"), tree.join("usr/bin/sai-buddy")).expect("the program");
+    // A command of this is run as by a kernel that has the first interface of GPIOs alone.
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/first_interface.S");
+    let (object, program) = (directory.join("object"), tree.join("usr/bin/first-interface"));
+    let mut link = Command::new("aarch64-linux-gnu-ld");
+    for command in [
+        Command::new("aarch64-linux-gnu-as").arg(source).arg("-o").arg(&object),
+        link.arg(&object).arg("-o").arg(program),
+    ] {
+        assert!(command.status().expect("binutils").success(), "{command:?}");
+    }
     let mut all = File::create(&archive).expect("a file");
     for part in ["system.cpio.gz", "usb-serial.cpio.gz"] {
         all.write_all(&fs::read(target.join("emulators/arm64").join(part)).expect("a part")).expect("written");
@@ -126,8 +143,11 @@ impl Guest {
         let machine = ["-M", "virt", "-cpu", "cortex-a53", "-m", "256"];
         let hub = ["-chardev", &adapter, "-device", "qemu-xhci,id=hub", "-trace", "usb_serial*"];
         let one = ["-device", "usb-serial,chardev=adapter,id=one,bus=hub.0,port=2,serial=BENCH7"];
-        let mut guest = Guest::boot(directory, &[&machine[..], &hub, &one].concat(), ORDERS, "");
+        let uart = format!("socket,id=uart,path={},server=on,wait=off", directory.join("uart").display());
+        let uart = ["-chardev", &uart, "-device", "pci-serial,chardev=uart"];
+        let mut guest = Guest::boot(directory, &[&machine[..], &hub, &one, &uart].concat(), ORDERS, "");
         guest.serial = connect(&guest.directory.join("adapter"));
+        guest.uart = connect(&guest.directory.join("uart"));
         let parts = guest.order(r#"{"execute":"qom-list","arguments":{"path":"/machine/unattached"}}"#);
         let chip = parts.split('{').find(|part| part.contains("child<pl061>")).expect("a PL061");
         let name = chip.split('"').find(|word| word.starts_with("device[")).expect("its name");
@@ -176,12 +196,27 @@ impl Guest {
         let [console, orders, wires] = ["console", "orders", "wires"].map(|name| connect(&directory.join(name)));
         let (orders, wires) = (BufReader::new(orders), BufReader::new(wires));
         let (gpio, moved) = (String::new(), Vec::new());
-        let (serial, _) = UnixStream::pair().expect("two ends");
-        let mut guest = Guest { child, directory, console, orders, wires, gpio, moved, serial };
+        let (serial, uart) = UnixStream::pair().expect("two ends");
+        let mut guest = Guest { child, directory, console, orders, wires, gpio, moved, serial, uart };
         let mut greeting = String::new();
         guest.orders.read_line(&mut greeting).expect("a greeting");
         guest.order(r#"{"execute":"qmp_capabilities"}"#);
         guest
+    }
+
+    /// Lets the UART receive so many bytes while the machine stands still: what is more than it holds is lost in it.
+    pub fn overrun(&mut self, bytes: u32) {
+        self.order(r#"{"execute":"stop"}"#);
+        let byte = |address: u64, value: u32| format!("writeb {address:#x} {value:#x}");
+        let lines = self.wire(&format!("readb {UART_LINES:#x}"));
+        let lines = lines.trim().strip_prefix("OK 0x").expect("a register");
+        let lines = u32::from_str_radix(lines.trim_start_matches('0'), 16).unwrap_or(0);
+        self.wire(&byte(UART_LINES, UART_LOOP));
+        for _ in 0..bytes {
+            self.wire(&byte(UART_DATA, u32::from(b'o')));
+        }
+        self.wire(&byte(UART_LINES, lines));
+        self.order(r#"{"execute":"cont"}"#);
     }
 
     /// Writes to a register of the machine.

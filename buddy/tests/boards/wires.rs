@@ -1,7 +1,7 @@
 //! What the lines of a board do, in a machine that has them: resets by DTR and RTS, parity, boot pins, edges and how many of them were
 //! lost, unplugging and the power of a USB port, each as the hardware beyond saw it.
 
-use crate::guest::Guest;
+use crate::guest::{Guest, LONG};
 use crate::pty::Served;
 use crate::rom::Rom;
 use sai_core::axis::Entry;
@@ -12,9 +12,12 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 /// Edges that the kernel keeps for a reader that is late.
 const KEPT: u64 = 1024;
+/// The same of its first interface.
+const KEPT_FIRST: u64 = 16;
 /// Nanoseconds between two edges at least that are to be told apart by samples: of fewer there would be too many of these.
 const MICROSECOND_NS: u64 = 1_000;
 /// Lines of the PL061.
@@ -168,20 +171,10 @@ fn edges(guest: &mut Guest) {
     let said = guest.well("cat /tmp/said");
     let verdict = "ok 1 - verdict: passed\n1..1\n";
     assert!(status == 0 && said.ends_with(verdict), "{status}: {said}");
-    let (mut met, mut lost) = (Vec::new(), Vec::new());
     let log = guest.file("/tmp/log");
-    let taken = Decoder::new().push(&log, |item| {
-        let Item::Later { kind, channel, payload, .. } = item else { return };
-        match Entry::decode(kind, channel, payload) {
-            Some(Entry::Edges(edges)) => {
-                met.extend(edges.iter().map(|edge| (u64::from(edge.sequence), edge.level, edge.ns)))
-            }
-            Some(Entry::Loss(_, loss)) => lost.push((loss.offset, loss.lost)),
-            _ => {}
-        }
-    });
-    taken.expect("a log");
+    let (met, lost) = edges_of(&log);
     assert_eq!(lost, [(40, Some(32))], "{met:?}");
+    assert!(!says_unseen(&log), "{said}");
     let numbers: Vec<u64> = met.iter().map(|(number, ..)| *number).collect();
     let expected: Vec<u64> = (1..=40).chain(73..=40 + 32 + KEPT).collect();
     assert_eq!(numbers, expected);
@@ -195,6 +188,100 @@ fn edges(guest: &mut Guest) {
     assert_eq!(levels, whole);
     let again = format!("{} --again /tmp/log | grep -v '^#'", test.replace(" --record /tmp/log", ""));
     assert_eq!(guest.well(&again), verdict);
+}
+
+/// What a log has of edges: number and moment of each, and where so many were lost.
+type Edges = (Vec<(u64, bool, u64)>, Vec<(u64, Option<u64>)>);
+
+fn edges_of(log: &[u8]) -> Edges {
+    let (mut met, mut lost) = (Vec::new(), Vec::new());
+    let taken = Decoder::new().push(log, |item| {
+        let Item::Later { kind, channel, payload, .. } = item else { return };
+        match Entry::decode(kind, channel, payload) {
+            Some(Entry::Edges(edges)) => {
+                met.extend(edges.iter().map(|edge| (u64::from(edge.sequence), edge.level, edge.ns)))
+            }
+            Some(Entry::Loss(_, loss)) => lost.push((loss.offset, loss.lost)),
+            _ => {}
+        }
+    });
+    taken.expect("a log");
+    (met, lost)
+}
+
+/// Whether a log says that edges may be missing from it without its knowing.
+fn says_unseen(log: &[u8]) -> bool {
+    let text = b"edges of its lines may be lost unseen";
+    log.windows(text.len()).any(|part| part == text)
+}
+
+/// Waits until a log has so many.
+fn await_edges(guest: &mut Guest, count: usize) {
+    let began = Instant::now();
+    while edges_of(&guest.file("/tmp/log")).0.len() < count {
+        assert!(began.elapsed() < LONG, "{count} edges are not recorded");
+    }
+}
+
+/// The same where the kernel has the first interface alone: it drops the newest, and nothing tells it but the log's first words.
+fn unseen(guest: &mut Guest) {
+    bench(guest, "", r#", "sequences": { "reset": ["nrst 1", "wait 20ms", "nrst 0"] }"#);
+    guest.moved.clear();
+    let test = "first-interface /usr/bin/sai-buddy /tmp/b.json test b /tmp/.sai.json fw --record /tmp/log";
+    guest.well(&format!("{test} >/tmp/said 2>&1 & process=$!"));
+    guest.until("grep -q '# test' /tmp/said");
+    while !guest.moved.ends_with(&[(NRST, false), (NRST, true)]) {
+        guest.look();
+    }
+    guest.toggle(LED, 10);
+    await_edges(guest, 10);
+    guest.well("kill -STOP $process");
+    guest.toggle(LED, 32);
+    guest.well("kill -CONT $process");
+    await_edges(guest, 10 + KEPT_FIRST as usize);
+    guest.toggle(LED, 2);
+    guest.serial.write_all(b"DONE\r\n").expect("the adapter");
+    let (status, _) = guest.run("wait $process");
+    let said = guest.well("cat /tmp/said");
+    assert!(status == 0 && said.ends_with("ok 1 - verdict: passed\n1..1\n"), "{status}: {said}");
+    let log = guest.file("/tmp/log");
+    let (met, lost) = edges_of(&log);
+    assert!(says_unseen(&log), "{said}");
+    // Of 44 edges.
+    let numbers: Vec<u64> = met.iter().map(|(number, ..)| *number).collect();
+    assert_eq!((numbers, lost), ((1..=10 + KEPT_FIRST + 2).collect(), Vec::new()));
+    assert!(met.iter().all(|(number, level, _)| *level == (number % 2 == 1)), "{met:?}");
+    assert!(met.is_sorted_by_key(|(_, _, ns)| *ns), "{met:?}");
+}
+
+/// A UART of the machine's own, a 16550A: breaks and overruns, as its driver counts them.
+fn counted(guest: &mut Guest) {
+    guest.write(
+        "/tmp/u.json",
+        r#"{ "boards": { "u": { "type": "t", "consoles": { "main": { "path": "/dev/ttyS0" } } } } }"#,
+    );
+    guest.well("sai-buddy /tmp/u.json record u --kept --json >/tmp/counted & counted=$!");
+    guest.until("sai-buddy /tmp/u.json status u --json | grep 'there.:true'");
+    guest.uart.write_all(b"before").expect("the UART");
+    guest.until("grep before /tmp/counted");
+    // Nothing follows the last of them.
+    for number in 1..=3 {
+        guest.order(r#"{"execute":"chardev-send-break","arguments":{"id":"uart"}}"#);
+        guest.until(&format!("grep brk:{number} /proc/tty/driver/serial"));
+    }
+    let breaks = r#"sed -n 's/.*"lost":\([0-9]*\),"why":"break".*/\1/p' /tmp/counted | awk '{ sum += $1 } END { print sum + 0 }'"#;
+    guest.until(&format!("test $({breaks}) = 3"));
+    guest.overrun(40);
+    guest.until("grep '\"why\":\"overrun\"' /tmp/counted");
+    guest.uart.write_all(b"after").expect("the UART");
+    guest.until("grep after /tmp/counted");
+    let told = guest.well("cat /tmp/counted");
+    let overruns: Vec<&str> = told.lines().filter(|line| line.contains("overrun")).collect();
+    // How many bytes it has cost is not known.
+    let unknown = overruns.iter().all(|line| line.contains("\"lost\":null") || !line.contains("\"lost\":"));
+    assert!(overruns.len() == 1 && unknown, "{told}");
+    assert!(guest.well("cat /proc/tty/driver/serial").contains("brk:3 oe:1"), "{told}");
+    guest.well("kill $counted; sai-buddy /tmp/u.json stop u");
 }
 
 /// The adapter is unplugged, something else takes its name, and it comes back.
@@ -288,6 +375,8 @@ fn resets_parity_edges_and_plugs_are_what_the_hardware_beyond_sees() {
     formats(&mut guest);
     stm32(&mut guest);
     edges(&mut guest);
+    unseen(&mut guest);
+    counted(&mut guest);
     unplugged(&mut guest);
     idle(&mut guest);
 }
