@@ -14,9 +14,6 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How often a board is tried: simavr loses bytes between its threads where the machine is busy.
-const TRIES: usize = 4;
-
 /// Boards on the bench of an agent.
 struct Bench {
     world: World,
@@ -80,6 +77,13 @@ impl Bench {
         self.world.repository.push_saifile(&saifile(cases));
     }
 
+    /// Awaits the end of an event, whose job at a board passes.
+    fn passes(&self, number: u64) {
+        let event = self.world.ended(number);
+        let job = at_board(&event, "PASS");
+        assert_eq!(job.state, "passed", "{}: {}", job.cause, String::from_utf8_lossy(&self.world.log(job.id)));
+    }
+
     fn standing(&self) -> String {
         standing(&self.world, "a/uno-1")
     }
@@ -139,30 +143,15 @@ fn a_push_is_built_flashed_and_judged_and_each_log_judged_again_says_the_same() 
         ("NO_BOOT", r#""timeout": "3s","#, "failed", "no-boot"),
     ];
     bench.push(&cases.map(|(case, keys, ..)| (case, keys)));
-    let mut wrong = Vec::new();
-    for number in 1..=TRIES as u64 {
-        let event = bench.world.ended(number);
-        wrong.clear();
-        for (case, _, state, word) in cases {
-            let job = at_board(&event, case);
-            let (found, cause) = verdict(&bench.world, job.id);
-            let (_, again, why) = bench.world.try_command(&["rejudge", &job.id.to_string()]);
-            assert!(again.contains(&found), "{case}: judged as {found}, and again: {again}{why}");
-            if (job.state.as_str(), found.as_str()) != (state, word) {
-                wrong.push(format!(
-                    "{case}: {} {found} {cause}: {}",
-                    job.state,
-                    String::from_utf8_lossy(&bench.world.log(job.id))
-                ));
-            }
-        }
-        if wrong.is_empty() {
-            break;
-        }
-        bench.push(&cases.map(|(case, keys, ..)| (case, keys)));
-    }
-    assert!(wrong.is_empty(), "{wrong:?}");
     let event = bench.world.ended(1);
+    for (case, _, state, word) in cases {
+        let job = at_board(&event, case);
+        let (found, cause) = verdict(&bench.world, job.id);
+        let log = String::from_utf8_lossy(&bench.world.log(job.id)).into_owned();
+        assert_eq!((job.state.as_str(), found.as_str()), (state, word), "{case}: {cause}: {log}");
+        let (_, again, why) = bench.world.try_command(&["rejudge", &job.id.to_string()]);
+        assert!(again.contains(&found), "{case}: judged as {found}, and again: {again}{why}");
+    }
     let job = at_board(&event, "PASS");
     let log = bench.world.records(job.id);
     // Images, flash, test.
@@ -277,16 +266,9 @@ fn a_changed_bench_is_gone_by_from_the_next_job_on_and_no_other_board_is_touched
     eventually("it is gone by", || Some(bench.status("uno-2")).filter(|status| status.bench != second.bench));
 
     // What is new of it is what the next job has.
-    for number in 2..=1 + TRIES as u64 {
-        let test = r#""test": [{ "expect": "login: $", "within": "15s" }, { "play": "press" }, { "send": "root\n" }],"#;
-        bench.push(&[("PASS", &format!(r#""tags": ["pressed"], {test}"#))]);
-        let event = bench.world.ended(number);
-        let job = at_board(&event, "PASS");
-        if job.state == "passed" || number == 1 + TRIES as u64 {
-            assert_eq!(job.state, "passed", "{}: {}", job.cause, String::from_utf8_lossy(&bench.world.log(job.id)));
-            break;
-        }
-    }
+    let test = r#""test": [{ "expect": "login: $", "within": "15s" }, { "play": "press" }, { "send": "root\n" }],"#;
+    bench.push(&[("PASS", &format!(r#""tags": ["pressed"], {test}"#))]);
+    bench.passes(2);
     let tty = fs::File::open(&bench.links[1]).expect("the tty");
     assert_eq!(tcgetattr(&tty).expect("its settings").output_speed(), 57_600);
     let now = bench.status("uno-2");
@@ -318,15 +300,8 @@ fn a_master_alone_has_boards_of_its_own() {
         page.contains("\"built-in/uno-1\"").then_some(page).filter(|page| page.contains("\"standing\":\"free\""))
     };
     eventually("the board is free", standing);
-    for number in 1..=TRIES as u64 {
-        bench.push(&[("PASS", "")]);
-        let event = bench.world.ended(number);
-        let job = at_board(&event, "PASS");
-        if job.state == "passed" || number == TRIES as u64 {
-            assert_eq!(job.state, "passed", "{}: {}", job.cause, String::from_utf8_lossy(&bench.world.log(job.id)));
-            break;
-        }
-    }
+    bench.push(&[("PASS", "")]);
+    bench.passes(1);
     // Owner and guard are this program, and outlive it.
     for word in ["owner", "guard"] {
         let [process] = bench.processes(word)[..] else { panic!("one {word}: {:?}", bench.world.survivors()) };
