@@ -2,7 +2,7 @@
 //! adapter that it plugs, unplugs and talks through. Commands run on its console.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -323,7 +323,11 @@ impl Guest {
             {
                 return (status, before.to_string());
             }
-            let count = self.console.read(&mut buffer).unwrap_or_else(|error| panic!("{what}: {error}: {text}"));
+            let count = match self.console.read(&mut buffer) {
+                // A socket with a time limit says so to a process that was stopped and goes on (signal(7)).
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                read => read.unwrap_or_else(|error| panic!("{what}: {error}: {text}")),
+            };
             assert!(count > 0, "{what}: the machine is gone: {text}");
             said.extend_from_slice(&buffer[..count]);
         }
