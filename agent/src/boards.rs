@@ -1,7 +1,15 @@
 //! The file that describes the boards of this machine → what an agent offers of them, and what is needed to find their owners.
 
 #[cfg(feature = "boards")]
+pub mod device;
+#[cfg(feature = "boards")]
+pub mod devices;
+#[cfg(feature = "boards")]
 pub mod hosted;
+#[cfg(feature = "boards")]
+mod session;
+#[cfg(feature = "boards")]
+mod talk;
 #[cfg(feature = "boards")]
 pub mod trial;
 #[cfg(feature = "boards")]
@@ -11,13 +19,14 @@ pub mod watch;
 #[path = "boards/absent.rs"]
 mod absent;
 #[cfg(not(feature = "boards"))]
-pub use self::absent::{hosted, trial, watch};
+pub use self::absent::{device, devices, hosted, trial, watch};
 
 use miniserde::{Deserialize, Serialize};
 use sai_core::bench;
 use sai_core::limits::BOARDS;
 use sai_core::units::OfferedBoard;
 use sai_core::wire::Assignment;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 /// How to build an agent that has boards.
@@ -43,9 +52,18 @@ pub struct Bench {
     pub offered: Vec<OfferedBoard>,
 }
 
+/// Below a job's directory of scripts: the socket by which its steps ask for boards, and the directory of our own program.
+pub const SOCKET: &str = "devices";
+/// See `SOCKET`.
+pub const PROGRAMS: &str = "bin";
+
 /// What is needed to try a board.
 #[derive(Debug)]
 pub struct Work {
+    /// The supervisor of the build whose step asked, of a session: none where that has ended.
+    pub build: Option<UnixStream>,
+    /// Where the images are kept that a session is told to flash.
+    pub images: PathBuf,
     /// Where the boards of this machine are described; none where they are not any more.
     pub place: Option<Place>,
     /// What is assigned.

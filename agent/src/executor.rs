@@ -13,6 +13,7 @@ mod pipe;
 
 pub use pipe::Pipe;
 
+use crate::boards::{PROGRAMS, SOCKET};
 use crate::cgroup::{Enclosure, enclose};
 use crate::git::Stop;
 use crate::job_directory::{CGROUPS, RunnerOptions};
@@ -296,6 +297,12 @@ pub fn environment(
     set("SAI_PARALLEL", options.parallel.max(1).to_string());
     if let Some((name, value)) = marker.split_once('=') {
         set(name, value.to_string());
+    }
+    if options.devices == Some(true) {
+        variables.insert("SAI_DEVICES".to_string(), text(&workspace.steps.join(SOCKET)));
+        // What asks for a board is found behind all that the step has of its own.
+        let path = variables.get("PATH").cloned().unwrap_or_default();
+        variables.insert("PATH".to_string(), format!("{path}:{}", text(&workspace.steps.join(PROGRAMS))));
     }
     variables
 }

@@ -9,7 +9,8 @@ use crate::needs::Want;
 use crate::needs::fetch::Fetcher;
 use crate::supervised::{self, Progress, Supervised};
 use sai_core::job::{Blame, JobKey};
-use sai_core::wire::Assignment;
+use sai_core::ordered::Map;
+use sai_core::wire::{Assignment, Session, SessionTold};
 use smol::Timer;
 use smol::channel::{self, Receiver, Sender};
 use smol::future::{self, FutureExt as _};
@@ -31,6 +32,8 @@ pub enum News {
     NotBegun(Blame, String),
     /// Its streams have these lengths now, from 0 on.
     Lengths(Vec<u64>),
+    /// A step of it wants a session at a board, or none any more.
+    Asks(Session),
     /// Its supervisor is gone, so that its instance number is free; nothing will grow any more.
     Ended,
     /// It and all that was left of it is gone; or why it is not.
@@ -52,6 +55,8 @@ struct Wanted {
     acked: u64,
     cancel: Option<String>,
     remove: bool,
+    /// What became of the sessions that it has asked for, by their numbers.
+    sessions: Map<u32, SessionTold>,
 }
 
 /// The way to an attempt's task. Giving an order never waits.
@@ -77,6 +82,11 @@ impl Orders {
         self.change(|wanted| {
             wanted.cancel.get_or_insert_with(|| why.to_owned());
         });
+    }
+
+    /// This became of a session that it has asked for.
+    pub fn session(&self, told: SessionTold) {
+        self.change(|wanted| drop(wanted.sessions.insert(told.number, told)));
     }
 
     /// The attempt is to be removed from this machine.
@@ -266,7 +276,7 @@ async fn accompany<F: Future<Output = ()>>(
     }
     // The file that is being fetched, which ends with this: what came of it is kept.
     let mut fetching: Option<Pin<Box<dyn Future<Output = ()> + Send + '_>>> = None;
-    let mut cancelled = false;
+    let (mut cancelled, mut told) = (false, Map::new());
     let mut next = Next::Orders(desk.now());
     loop {
         match next {
@@ -276,12 +286,19 @@ async fn accompany<F: Future<Output = ()>>(
                     cancelled = true;
                     supervised.cancel(&why);
                 }
+                for (number, session) in wanted.sessions {
+                    if told.get(&number) != Some(&session) {
+                        supervised.session(&session);
+                        told.insert(number, session);
+                    }
+                }
                 if wanted.acked > 0 {
                     supervised.acked(wanted.acked);
                     trim(directory, wanted.acked, trimmed).await;
                 }
             }
             Next::Progress(Some(Progress::Lengths(lengths))) => news(News::Lengths(lengths)).await,
+            Next::Progress(Some(Progress::Asks(session))) => news(News::Asks(session)).await,
             Next::Progress(Some(Progress::Wants(want))) => fetching = Some(Box::pin(fetch(supervised, fetcher, want))),
             Next::Progress(None) => return Wish::Go,
             Next::Fetched => fetching = None,

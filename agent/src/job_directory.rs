@@ -100,6 +100,8 @@ pub struct RunnerOptions {
     pub env: Option<Map<String, String>>,
     /// Where the boards of this machine are described. Missing in directories of older agents, and of jobs at none.
     pub boards: Option<Place>,
+    /// Whether its steps may ask for a board of this machine. Missing in directories of older agents.
+    pub devices: Option<bool>,
 }
 
 impl RunnerOptions {
@@ -112,6 +114,7 @@ impl RunnerOptions {
             group: None,
             env: None,
             boards: None,
+            devices: None,
             mirrors: String::new(),
             spool_bytes: SPOOL_BYTES,
             container: Some(container),
@@ -301,6 +304,7 @@ impl JobDirectory {
                 container: None,
                 env: None,
                 boards: None,
+                devices: None,
             }),
             Err(error) => Err(error),
         }

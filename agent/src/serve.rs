@@ -426,6 +426,7 @@ where
                 self.take(Input::StartFailed { key, blame, why });
             }
             News::Lengths(lengths) => self.take(Input::Lengths { key, lengths }),
+            News::Asks(session) => self.take(Input::Session(session)),
             News::Ended => {
                 let board = self.jobs.get_mut(&key).and_then(|job| {
                     job.instance = None;
@@ -497,6 +498,11 @@ where
                     job.orders.remove();
                 }
             }
+            Output::Session(told) => {
+                if let Some(job) = self.jobs.get(&told.key) {
+                    job.orders.session(told);
+                }
+            }
             Output::Prefetch(prefetch) => drop(self.prefetches.try_send(prefetch)),
             Output::Say(line) => self.say(&line),
             Output::Bug(what) => {
@@ -546,6 +552,7 @@ where
             spool_bytes: SPOOL_BYTES,
             container,
             env: Some(self.settings.env.clone()).filter(|env| !env.is_empty()),
+            devices: (boards.is_some() && board.is_none()).then_some(true),
             boards: boards.filter(|_| board.is_some()),
         };
         let launcher = self.settings.launcher.clone();

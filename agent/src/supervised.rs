@@ -4,13 +4,18 @@
 //! Both sides send lines. Supervisor: `L STREAM LENGTH`, `W SHA256 SIZE new` or `again` (a file that it wants, one at a time).
 //! Agent: `A LENGTH` (the log's acknowledged length), `C WHY` (cancel), `X` (end at once and leave no process: the attempt is
 //! about to be forgotten), and of the file that is wanted `H SHA256 PATH` (here it is), `P SHA256 BYTES WHY` (so far it has
-//! come, and what is in the way), `G SHA256 BLAME WHY` (it is not to be had). What one of them does not know it passes over.
+//! come, and what is in the way), `G SHA256 BLAME WHY` (it is not to be had). Of sessions at boards the supervisor says
+//! `B NUMBER TYPE TAG…` (a step wants one) or `B NUMBER` (none any more), the agent `B NUMBER JOB` (it is that job) or
+//! `B NUMBER JOB WHY` (it is over; 0 where there is none). What one of them does not know it passes over.
 
 use crate::job_directory::{JobDirectory, connect, reap};
 use crate::needs::Want;
 use sai_core::job::{Blame, JobKey};
-use sai_core::limits::STREAMS;
+use sai_core::limits::{SESSIONS, STREAMS};
+use sai_core::units::WantedBoard;
+use sai_core::wire::{Session, SessionTold};
 use smol::{Async, Timer, channel};
+use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -33,6 +38,8 @@ pub enum Progress {
     Lengths(Vec<u64>),
     /// It wants this file.
     Wants(Want),
+    /// A step wants a session at a board, or none any more.
+    Asks(Session),
 }
 
 /// An agent's hold on a living supervisor. All of it may be used from several tasks; one of them calls `next`.
@@ -54,6 +61,9 @@ struct State {
     /// What is to be said of the file that is wanted: only the last of it counts.
     said: Option<String>,
     want: Option<Want>,
+    /// What is to be said of sessions, one line each.
+    told: VecDeque<String>,
+    asks: VecDeque<Session>,
 }
 
 impl State {
@@ -62,7 +72,12 @@ impl State {
         let mut changed = false;
         let Some(end) = self.incoming.iter().rposition(|byte| *byte == b'\n') else { return false };
         for line in self.incoming[..end].split(|byte| *byte == b'\n') {
-            let mut words = std::str::from_utf8(line).unwrap_or_default().split(' ');
+            let line = std::str::from_utf8(line).unwrap_or_default();
+            if let Some(session) = session(key, line).filter(|_| self.asks.len() < 2 * SESSIONS) {
+                self.asks.push_back(session);
+                continue;
+            }
+            let mut words = line.split(' ');
             let numbers = match (words.next(), words.next(), words.next()) {
                 (Some("L"), Some(stream), Some(length)) => stream.parse::<usize>().ok().zip(length.parse::<u64>().ok()),
                 (Some("W"), Some(sha256), Some(size)) => {
@@ -92,6 +107,8 @@ impl State {
                     self.outgoing = line(&format!("C {why}"));
                 } else if let Some(said) = self.said.take() {
                     self.outgoing = line(&said);
+                } else if let Some(told) = self.told.pop_front() {
+                    self.outgoing = line(&told);
                 } else if let Some(length) = self.ack.take() {
                     self.outgoing = format!("A {length}\n").into_bytes();
                 } else {
@@ -106,6 +123,15 @@ impl State {
             }
         }
     }
+}
+
+/// What a line says that a step wants of boards.
+fn session(key: JobKey, line: &str) -> Option<Session> {
+    let mut words = line.strip_prefix("B ")?.split(' ');
+    let number = words.next()?.parse().ok()?;
+    let kind = words.next().map(str::to_owned);
+    let board = kind.map(|kind| WantedBoard { kind, tags: words.map(str::to_owned).collect() });
+    Some(Session { key, number, board })
 }
 
 /// A text as one line that is no longer than a line may be.
@@ -158,6 +184,9 @@ impl Supervised {
                 let mut state = self.state();
                 if let Some(want) = state.want.take() {
                     return Some(Progress::Wants(want));
+                }
+                if let Some(session) = state.asks.pop_front() {
+                    return Some(Progress::Asks(session));
                 }
                 // A peer that is gone is noticed by reading, after what it had still to say.
                 let _ = state.flush(self.socket.get_ref());
@@ -219,6 +248,14 @@ impl Supervised {
     /// Tells how much there is of the file that it wants, and what is in the way.
     pub fn progress(&self, want: &Want, bytes: u64, why: &str) {
         self.tell_of(format!("P {} {bytes} {why}", want.sha256));
+    }
+
+    /// Tells what became of a session that a step wants.
+    pub fn session(&self, told: &SessionTold) {
+        let why = told.over.as_ref().map_or_else(String::new, |why| format!(" {why}"));
+        let mut state = self.state();
+        state.told.push_back(format!("B {} {}{why}", told.number, told.job.unwrap_or(0)));
+        self.say(&mut state);
     }
 
     fn tell_of(&self, line: String) {

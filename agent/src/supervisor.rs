@@ -10,13 +10,15 @@
 mod asking;
 mod begin;
 mod connection;
+mod devices;
 mod ends;
 mod helpers;
 mod room;
 mod sweeping;
 
 use crate::artifacts::Collector;
-use crate::boards::{Work, trial};
+use crate::boards::devices::Devices;
+use crate::boards::trial;
 use crate::clean_start::close_others;
 use crate::executor::{Ended, Executor, Isolated, Pipe, Running, Step, Workspace, environment, isolate};
 use crate::git::{Stop, timespec};
@@ -28,7 +30,7 @@ use crate::spool::SpoolWriter;
 use begin::{take_listener, take_lock};
 use connection::Agent;
 use ends::{Exited, ended};
-use helpers::{Event, Prepare, Teller, collect, thread, try_board, watch_children};
+use helpers::{Event, Prepare, Teller, collect, thread, watch_children};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::fs::Mode;
 use rustix::io::Errno;
@@ -145,6 +147,8 @@ struct Supervisor {
 
     listener: UnixListener,
     agents: Vec<Agent>,
+    /// Those of its steps that want a board, where they may ask.
+    devices: Option<Devices>,
 }
 
 impl Supervisor {
@@ -164,6 +168,8 @@ impl Supervisor {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the attempt was begun by another supervisor"));
         }
         let executor = Executor::new(&workspace, &options, &marker, isolated)?;
+        let image = options.container.is_some();
+        let devices = if options.devices == Some(true) { Some(Devices::new(&workspace.steps, image)?) } else { None };
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let (sender, events) = sync_channel(EVENTS);
         let (child_tokens, tokens) = sync_channel(1);
@@ -205,6 +211,7 @@ impl Supervisor {
             child_watcher_idle: true,
             listener,
             agents: Vec::new(),
+            devices,
         })
     }
 
@@ -268,6 +275,10 @@ impl Supervisor {
             let flags = if agent.is_behind() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
             wanted.push(PollFd::new(&agent.socket, flags));
         }
+        let devices = wanted.len();
+        let askers = self.devices.iter().flat_map(Devices::files);
+        wanted.extend(askers.map(|file| PollFd::from_borrowed_fd(file, PollFlags::IN)));
+        let devices = devices..wanted.len();
         let inside = self.executor.contained().filter(|_| self.step == Some(Running::Inside));
         wanted.extend(inside.map(|contained| PollFd::from_borrowed_fd(contained.watched(), PollFlags::IN)));
         let first_pipe = wanted.len();
@@ -288,6 +299,9 @@ impl Supervisor {
             self.look_at_children();
         }
         self.look_inside();
+        if devices.into_iter().any(is_ready) {
+            self.hear_of_boards();
+        }
         for at in 0..self.agents.len() {
             if is_ready(2 + at) {
                 self.listen_to(at);
@@ -477,21 +491,6 @@ impl Supervisor {
         }
     }
 
-    fn try_board(&mut self) {
-        let work = Work {
-            place: self.options.boards.clone(),
-            assignment: self.assignment.clone(),
-            files: self.workspace.needs.clone(),
-            began_ns: trial::now_ns().saturating_sub(self.begin.elapsed().as_nanos() as u64),
-        };
-        let (teller, refused) = (self.teller.clone(), Arc::clone(&self.refused));
-        let started = thread("board", move || try_board(work, &teller, &refused));
-        self.helping = started.is_ok();
-        if let Err(error) = started {
-            self.input(Input::Tried(Some(Trouble::disk("beginning at the board", &error).verdict())));
-        }
-    }
-
     fn collect(&mut self, last: bool) {
         let Some(collector) = self.collector.take() else {
             self.input(Input::ArtifactsCollected { trouble: None });
@@ -635,6 +634,7 @@ impl Supervisor {
                 }
                 let mut agent = Agent::new(socket);
                 self.wanted.iter().for_each(|want| agent.say(&asking::line(want)));
+                self.devices.iter().flat_map(Devices::lines).for_each(|line| agent.say(&line));
                 self.agents.push(agent);
             }
         }
@@ -650,6 +650,8 @@ impl Supervisor {
                         self.tell_backlog(backlog::Input::Acked(length));
                     }
                 }
+                Some(("B ", told)) => self.told_of_board(told),
+                Some(("D ", number)) => self.hand_over(at, number),
                 Some(("C ", why)) => self.input(Input::Cancel { why: why.to_string() }),
                 _ if line == "X" => self.vanish(),
                 _ => self.hear_of_file(&line),

@@ -79,7 +79,7 @@ pub fn run(wanted: Wanted, log: &mut Log<'_>) -> Ended {
         Ok(pair) => pair,
         Err(error) => return trouble(error),
     };
-    let hands = match Hands::new(&wanted.whose, wanted.board.clone(), stop) {
+    let hands = match Hands::new(&wanted.whose, wanted.board.clone(), stop, sai_core::judge::WRITER) {
         Ok(hands) => hands,
         Err(error) if error.kind() == io::ErrorKind::ResourceBusy => return Ended::Busy(error.to_string()),
         Err(error) => return trouble(error),

@@ -8,8 +8,10 @@ mod door;
 mod intake;
 mod needs;
 mod obsolete;
+mod sessions;
 
 pub use self::obsolete::Obsolete;
+pub use self::sessions::Asked;
 
 use self::door::{Contest, Twin};
 use self::intake::Intake;
@@ -30,7 +32,8 @@ use crate::units::OfferedBoard;
 use crate::versions::Can;
 use crate::wire::AtBoard;
 use crate::wire::{
-    Adopt, AgentMessage, Assignment, Cancel, DataHeader, Forget, Hello, Load, MasterMessage, Prefetch, Units, Unread,
+    Adopt, AgentMessage, Assignment, Cancel, DataHeader, Forget, Hello, Load, MasterMessage, Prefetch, SessionOf,
+    Units, Unread,
 };
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -126,6 +129,8 @@ pub enum Input {
     Cancel(Vec<JobId>, String),
     /// What was pushed is built no further.
     Obsolete(Obsolete),
+    /// After `Begin`: the numbers of the event and the job that a session is, which are on the disk with its plan; or why they cannot be.
+    Session(Asked, JobSpec, Result<(EventId, JobId), String>),
     /// A person takes back what a grant gave, by its number.
     FreeUnits(u64),
     /// See [`scheduler::Input::SetAside`].
@@ -190,6 +195,8 @@ pub enum Output {
     Job(JobRecord),
     /// Make this record durable.
     Agent(AgentRecord),
+    /// Give this session, whose plan is of this one job, numbers; answer with `Session`.
+    Begin(Asked, JobSpec),
     /// Send, once the turn's records are durable.
     Send(LinkId, MasterMessage),
     /// Close the link, after what was sent to it; answer with `LinkDown`.
@@ -278,6 +285,8 @@ pub struct Hub {
     passed_over: Map<String, u64>,
     plans: Map<EventId, Plan>,
     intakes: Map<JobKey, Intake>,
+    /// Sessions that have no numbers yet.
+    beginning: Set<(JobKey, u32)>,
     bugs: Bugs,
 }
 
@@ -363,6 +372,7 @@ impl Hub {
                 let jobs = self.obsolete(&obsolete);
                 self.schedule(now, scheduler::Input::Cancel(jobs, obsolete.why), out);
             }
+            Input::Session(asked, spec, numbers) => self.session_begins(now, asked, spec, numbers, out),
             Input::FreeUnits(number) => self.schedule(now, scheduler::Input::Free(number), out),
             Input::SetAside(agent, aside) => {
                 out.push(Output::Touch(Touch::Agent(agent.clone())));
@@ -446,6 +456,7 @@ impl Hub {
         // One that ended in this turn was told whole when it changed first.
         let Some(record) = self.scheduler.job(id).cloned() else { return };
         if record.state.ended() {
+            self.session_ended(&record, out);
             self.schedule(now, scheduler::Input::Release(id), out);
             if let Some(plan) = self.plans.get_mut(&record.event) {
                 plan.specs.remove(&id);
@@ -497,6 +508,7 @@ impl Hub {
                 grant: given.grant,
                 trial: spec.trial.clone(),
             }),
+            session: record.session.as_ref().map(|of| SessionOf { key: of.key, number: of.number }),
         })
     }
 
@@ -539,6 +551,7 @@ impl Hub {
                 let input = scheduler::Input::AgentOffer { agent: name, platforms: all, slots, boards };
                 self.schedule(now, input, out);
             }
+            AgentMessage::Session(asked) => self.session_asked(now, &name, asked, out),
             AgentMessage::Pong(pong) => self.pong(now, &name, pong.number, out),
             AgentMessage::Refuse(refuse) => {
                 if self.scheduler.holder(refuse.key) == Some(name.as_str()) {

@@ -3,7 +3,7 @@
 //! Each is one JSON value under a fixed key in the ledger. Build texts and logs are not in here: a job's steps are
 //! expanded anew from its event's saifile, which is kept as a file, as are logs and artifacts.
 
-use crate::job::{EventId, Fault, JobId, JobState, Verdict};
+use crate::job::{EventId, Fault, JobId, JobKey, JobState, Verdict};
 use crate::ordered::Map;
 use crate::record::Artifact;
 use crate::roles::Powers;
@@ -28,11 +28,13 @@ pub enum Source {
     Rebuild,
     /// Somebody started it by hand.
     Start,
+    /// A build's step asked for a board.
+    Session,
     /// A later version's word.
     Other(Word),
 }
 
-written_as_words!(Source: Poke, Hook, Poll, Try, Rebuild, Start);
+written_as_words!(Source: Poke, Hook, Poll, Try, Rebuild, Start, Session);
 
 /// One push: a revision of a repository and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +80,26 @@ pub struct Needed {
     pub attempt: Option<u32>,
     /// That attempt's files.
     pub artifacts: Vec<Artifact>,
+}
+
+/// Whose session at a board a job is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionOf {
+    /// The attempt whose step asked for it, with which it ends.
+    pub key: JobKey,
+    /// Which of that one's sessions, from 1.
+    pub number: u32,
+    /// The agent of both.
+    pub agent: String,
+}
+
+/// A session that an attempt asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// Which of the attempt's.
+    pub number: u32,
+    /// The job that it is.
+    pub job: JobId,
 }
 
 /// One job: a platform and configuration of an event.
@@ -148,6 +170,10 @@ pub struct JobRecord {
     pub board: Option<WantedBoard>,
     /// The board that its last attempt was given.
     pub given: Option<GivenBoard>,
+    /// Whose session at a board it is; absent for all other jobs.
+    pub session: Option<SessionOf>,
+    /// The sessions that its last attempt asked for, in the order of their numbers.
+    pub sessions: Option<Vec<Session>>,
 }
 
 impl JobRecord {
@@ -185,6 +211,8 @@ impl JobRecord {
             offered: None,
             board: None,
             given: None,
+            session: None,
+            sessions: None,
         }
     }
 

@@ -32,6 +32,7 @@ pub mod json;
 pub mod judge;
 pub mod keys;
 pub mod ledger;
+pub mod lending;
 pub mod limits;
 pub mod look;
 pub mod lull;

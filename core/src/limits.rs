@@ -60,6 +60,9 @@ pub const PLATFORMS: usize = 512;
 /// Boards that an agent may offer: more than hang at one machine.
 pub const BOARDS: usize = 64;
 
+/// Sessions at boards that one attempt may ask for, one after the other or at once: each is a job with a log of its own.
+pub const SESSIONS: usize = 64;
+
 /// Seconds between pings of an idle link: shorter than the usual idle limit of a home router's NAT table.
 pub const PING_S: u64 = 25;
 

@@ -30,7 +30,7 @@ pub const EVENT_TEXT_MAX: usize = 32 * 1024 * 1024;
 pub const BEFORE_RESET_S: u64 = 60 * 60;
 
 /// A job that a push asks for: what to do, and where.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobSpec {
     /// The platform that is wanted.
     pub platform: String,

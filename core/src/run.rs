@@ -597,6 +597,7 @@ mod tests {
             root: None,
             offered: None,
             board: None,
+            session: None,
         }
     }
 

@@ -9,6 +9,7 @@ mod boards;
 mod choice;
 mod needs;
 mod room;
+mod sessions;
 mod time;
 mod trouble;
 mod unit;
@@ -28,7 +29,7 @@ use self::trouble::{Group, Met, Row};
 use crate::bug::Bugs;
 use crate::clock::Now;
 use crate::job::{Blame, Fault, JobId, JobKey, JobState, Outcome, Verdict};
-use crate::ledger::JobRecord;
+use crate::ledger::{JobRecord, Session};
 use crate::limits::{JOB_TIMEOUT_S, Millis};
 use crate::ordered::{Map, Set};
 use crate::platform::as_root;
@@ -167,6 +168,8 @@ pub enum Input {
     Broken(JobKey, Blame, String),
     /// The master itself cannot go on with an attempt; that says nothing about its agent.
     Unwritable(JobKey, String),
+    /// An attempt has asked for a session, of which the job is queued next.
+    Session(JobKey, Session),
     /// A job cannot be started anywhere, ever.
     Impossible(JobId, String),
     /// Somebody cancels jobs, at once: what waits for one of them and is among them is cancelled as well, not skipped.
@@ -273,6 +276,8 @@ struct Queue {
     person: Option<String>,
     units: Wants,
     board: Option<WantedBoard>,
+    /// The agent whose boards alone come into question.
+    only: Option<String>,
 }
 
 impl Queue {
@@ -439,6 +444,7 @@ impl Scheduler {
             Input::Ended(key, verdict) => self.ended(now, key, verdict, out),
             Input::Broken(key, blame, why) => self.broken(now, key, blame, why, out),
             Input::Unwritable(key, why) => self.broken_quietly(now, key, why, out),
+            Input::Session(key, session) => self.session(key, session, out),
             Input::Impossible(job, why) => self.impossible(now, job, why, out),
             Input::Cancel(jobs, who) => self.cancel(now, jobs, &who, out),
             Input::Kept(key, log_bytes, artifacts) => {
@@ -594,6 +600,7 @@ impl Scheduler {
             person: job.record.person.clone(),
             units: wants(&job.record),
             board: job.record.board.clone(),
+            only: job.record.session.as_ref().map(|of| of.agent.clone()),
         }
     }
 
@@ -613,7 +620,8 @@ impl Scheduler {
     fn offered(&mut self, name: &str) {
         // Revoked meanwhile.
         let Some(agent) = self.agents.get(name) else { return };
-        let found: Vec<Queue> = self.unoffered.keys().filter(|queue| agent.suits(queue)).cloned().collect();
+        let found: Vec<Queue> =
+            self.unoffered.keys().filter(|queue| queue.may_go_to(name) && agent.suits(queue)).cloned().collect();
         for queue in found {
             if let Some(ids) = self.unoffered.remove(&queue) {
                 self.queues.get_or_default(queue).extend(ids);
@@ -761,6 +769,7 @@ impl Scheduler {
         self.set_timer(id, None);
         self.unlink(id);
         out.push(Output::Changed(id));
+        self.end_sessions(now, id, out);
         self.follow(now, id, out);
     }
 }

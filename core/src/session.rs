@@ -17,7 +17,8 @@ use crate::stream::StreamSender;
 use crate::units::OfferedBoard;
 use crate::versions::{self, Can, Span};
 use crate::wire::{
-    self, AgentMessage, Assignment, Code, Hello, Load, MasterMessage, Offer, Pong, Prefetch, Refuse, Units, Unread,
+    self, AgentMessage, Assignment, Code, Hello, Load, MasterMessage, Offer, Pong, Prefetch, Refuse, Session,
+    SessionTold, Units, Unread,
 };
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -132,6 +133,8 @@ pub enum Input {
         /// The attempt.
         key: JobKey,
     },
+    /// A step of an attempt wants a session at a board, or none any more. It may be said again.
+    Session(Session),
     /// Load has changed enough to tell.
     Load(Load),
     /// Time has passed.
@@ -201,6 +204,8 @@ pub enum Output {
         /// The attempt.
         key: JobKey,
     },
+    /// Tell the supervisor of that attempt what became of a session.
+    Session(SessionTold),
     /// Fetch this revision into its mirror.
     Prefetch(Prefetch),
     /// The agent is of no use any more: its token was revoked, or belongs to another machine. What is being forgotten is
@@ -246,6 +251,8 @@ pub struct AgentSession {
     passed_over: u64,
     held: Map<JobKey, Held>,
     boards: Boards,
+    /// Sessions that steps have asked for and that are not over: a link may be lost with what was asked, or told.
+    asked: Map<(JobKey, u32), Session>,
     /// What is being forgotten. Until it is gone it may occupy more than a slot, so greetings tell of it.
     leaving: Set<JobKey>,
     writable: bool,
@@ -272,6 +279,7 @@ impl AgentSession {
             passed_over: 0,
             held: Map::new(),
             boards,
+            asked: Map::new(),
             leaving: Set::new(),
             writable: false,
             offer_changed: false,
@@ -350,6 +358,7 @@ impl AgentSession {
             Input::Board { name, standing } => self.boards.stand(&name, standing),
             Input::AtBoard { key, name, grant } => self.boards.give(key, &name, grant),
             Input::LeftBoard { key } => self.boards.leave(key),
+            Input::Session(session) => self.session(session, out),
             Input::Load(load) => {
                 self.load = Some(load.clone());
                 if self.is_up() {
@@ -469,6 +478,8 @@ impl AgentSession {
                     if let Some(load) = self.load.clone() {
                         out.push(Output::Send(AgentMessage::Load(load)));
                     }
+                    let asked: Vec<Session> = self.asked.values().cloned().collect();
+                    asked.into_iter().for_each(|session| self.ask(session, out));
                 } else {
                     out.push(Output::Close {
                         why: format!("the master speaks protocol {}, this agent {}", welcome.protocol, Span::OURS),
@@ -528,7 +539,19 @@ impl AgentSession {
                     out.push(Output::Cancel { key: cancel.key, why: cancel.why });
                 }
             }
+            (Link::Up, MasterMessage::Session(told)) => {
+                // What is over may be told twice.
+                let place = (told.key, told.number);
+                let known = self.asked.contains_key(&place);
+                if told.over.is_some() {
+                    self.asked.remove(&place);
+                }
+                if known {
+                    out.push(Output::Session(told));
+                }
+            }
             (Link::Up, MasterMessage::Forget(forget)) => {
+                self.asked.retain(|(key, _), _| *key != forget.key);
                 if self.held.remove(&forget.key).is_some() {
                     self.leaving.insert(forget.key);
                     out.push(Output::Forget { key: forget.key });
@@ -541,6 +564,32 @@ impl AgentSession {
             // Whatever else arrives was under way on a link that is no more, or out of turn: nothing depends on it.
             _ => {}
         }
+    }
+
+    /// A step wants a session, or none any more.
+    fn session(&mut self, session: Session, out: &mut Vec<Output>) {
+        // The attempt was forgotten meanwhile.
+        if !self.held.contains_key(&session.key) {
+            return;
+        }
+        let place = (session.key, session.number);
+        if session.board.is_none() && !self.asked.contains_key(&place) {
+            // It is over already.
+            return;
+        }
+        self.asked.insert(place, session.clone());
+        if self.is_up() {
+            self.ask(session, out);
+        }
+    }
+
+    fn ask(&mut self, session: Session, out: &mut Vec<Output>) {
+        if self.master_can(Can::Sessions) {
+            return out.push(Output::Send(AgentMessage::Session(session)));
+        }
+        self.asked.remove(&(session.key, session.number));
+        let over = Some("this master knows no sessions at boards: it is of an older version".to_string());
+        out.push(Output::Session(SessionTold { key: session.key, number: session.number, job: None, over }));
     }
 
     fn grow(&mut self, key: JobKey, lengths: &[u64]) {

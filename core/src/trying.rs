@@ -175,7 +175,7 @@ pub struct Delivered {
 }
 
 /// How a board is reset for a trial, where the bench says.
-fn way(board: &Board) -> Option<Way> {
+pub(crate) fn way(board: &Board) -> Option<Way> {
     let then = board.flash.as_ref().and_then(|how| how.then.clone());
     then.map(Way::Mode).or_else(|| board.sequences.contains_key("reset").then(|| Way::Play("reset".to_string())))
 }

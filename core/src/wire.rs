@@ -10,7 +10,7 @@ use crate::ledger::Needed;
 use crate::limits::CHUNK_BYTES;
 use crate::ordered::Map;
 use crate::secret::CloneUrl;
-use crate::units::OfferedBoard;
+use crate::units::{OfferedBoard, WantedBoard};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -219,6 +219,18 @@ impl Units {
     pub const UNKNOWN: &str = "unknown";
 }
 
+/// A step asks for a session at a board of its own agent, or wants none any more. It may be said any number of times: of an attempt's
+/// sessions each has a number. Agents say it to masters that have said they hear it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// The attempt whose step asks.
+    pub key: JobKey,
+    /// Which of its sessions, from 1.
+    pub number: u32,
+    /// The board that is wanted; absent where it is wanted no longer.
+    pub board: Option<WantedBoard>,
+}
+
 /// Everything an agent says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AgentMessage {
@@ -234,6 +246,8 @@ pub enum AgentMessage {
     Pong(Pong),
     /// See [`Units`].
     Units(Units),
+    /// See [`Session`].
+    Session(Session),
 }
 
 /// The master's answer to a good [`Hello`].
@@ -293,6 +307,17 @@ pub struct Assignment {
     pub offered: Option<String>,
     /// The board that the job runs at; absent where it runs in a platform, and never sent to who offers no boards.
     pub board: Option<AtBoard>,
+    /// Whose session at that board it is; absent where it is none.
+    pub session: Option<SessionOf>,
+}
+
+/// Which session of which attempt an assignment is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionOf {
+    /// The attempt whose step asks for it, at the same agent.
+    pub key: JobKey,
+    /// Which of its sessions.
+    pub number: u32,
 }
 
 /// A board, and what is to be done there.
@@ -362,6 +387,19 @@ pub struct Ping {
     pub number: u64,
 }
 
+/// What became of a [`Session`] that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionTold {
+    /// The attempt whose step asks.
+    pub key: JobKey,
+    /// Which of its sessions.
+    pub number: u32,
+    /// The job that it is, where there is one.
+    pub job: Option<u64>,
+    /// Why there is none, or none any more; absent while it waits for its board or has it.
+    pub over: Option<String>,
+}
+
 /// Why the master closes the link, said before it does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bye {
@@ -418,6 +456,8 @@ pub enum MasterMessage {
     Prefetch(Prefetch),
     /// See [`Ping`].
     Ping(Ping),
+    /// See [`SessionTold`].
+    Session(SessionTold),
     /// See [`Bye`].
     Bye(Bye),
 }
@@ -452,6 +492,7 @@ impl AgentMessage {
             Self::Refuse(refuse) => tagged("refuse", refuse),
             Self::Pong(pong) => tagged("pong", pong),
             Self::Units(units) => tagged("units", units),
+            Self::Session(session) => tagged("ask", session),
         }
     }
 
@@ -467,6 +508,7 @@ impl AgentMessage {
             "refuse" => Self::Refuse(message("refuse", text)?),
             "pong" => Self::Pong(message("pong", text)?),
             "units" => Self::Units(message("units", text)?),
+            "ask" => Self::Session(message("ask", text)?),
             kind => return Err(Unread::message(kind)),
         })
     }
@@ -484,6 +526,7 @@ impl MasterMessage {
             Self::Forget(forget) => tagged("forget", forget),
             Self::Prefetch(prefetch) => tagged("prefetch", prefetch),
             Self::Ping(ping) => tagged("ping", ping),
+            Self::Session(told) => tagged("session", told),
             Self::Bye(bye) => tagged("bye", bye),
         }
     }
@@ -502,6 +545,7 @@ impl MasterMessage {
             "forget" => Self::Forget(message("forget", text)?),
             "prefetch" => Self::Prefetch(message("prefetch", text)?),
             "ping" => Self::Ping(message("ping", text)?),
+            "session" => Self::Session(message("session", text)?),
             "bye" => Self::Bye(message("bye", text)?),
             kind => return Err(Unread::message(kind)),
         })

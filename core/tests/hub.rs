@@ -208,6 +208,8 @@ fn words(out: &[Output]) -> Vec<&'static str> {
             Output::Send(_, MasterMessage::Forget(_)) => "forget",
             Output::Send(_, MasterMessage::Prefetch(_)) => "prefetch",
             Output::Send(_, MasterMessage::Ping(_)) => "ping",
+            Output::Send(_, MasterMessage::Session(_)) => "session",
+            Output::Begin(..) => "begin",
             Output::Send(_, MasterMessage::Bye(_)) => "bye",
             Output::Close(_) => "close",
             Output::Append { .. } => "append",

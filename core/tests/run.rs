@@ -37,6 +37,7 @@ fn at_board(images: bool) -> Run {
         root: None,
         offered: None,
         board: Some(AtBoard { name: "b".into(), grant: 1, trial: "{}".into() }),
+        session: None,
     })
 }
 

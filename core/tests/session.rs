@@ -76,6 +76,7 @@ fn assignment(key: JobKey) -> Assignment {
         root: None,
         offered: None,
         board: None,
+        session: None,
     }
 }
 

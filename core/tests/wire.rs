@@ -8,7 +8,7 @@ use sai_core::record::Artifact;
 use sai_core::units::OfferedBoard;
 use sai_core::wire::{
     Ack, Adopt, AgentMessage, Assignment, AtBoard, Bye, Cancel, DATA_HEADER_BYTES, DataHeader, Forget, Hello, Load,
-    MasterMessage, Offer, Prefetch, Refuse, Unread, Welcome,
+    MasterMessage, Offer, Prefetch, Refuse, SessionOf, SessionTold, Unread, Welcome,
 };
 
 const KEY: JobKey = JobKey { job: u64::MAX, attempt: u32::MAX };
@@ -74,7 +74,10 @@ fn master_messages() -> Vec<MasterMessage> {
             root: None,
             offered: None,
             board: Some(AtBoard { name: ODD.to_string(), grant: u64::MAX, trial: ODD.to_string() }),
+            session: Some(SessionOf { key: KEY, number: u32::MAX }),
         }),
+        MasterMessage::Session(SessionTold { key: KEY, number: 1, job: Some(u64::MAX), over: Some(text()) }),
+        MasterMessage::Session(SessionTold { key: KEY, number: 1, job: None, over: None }),
         MasterMessage::Adopt(Adopt { key: KEY, lengths: vec![0, u64::MAX] }),
         MasterMessage::Adopt(Adopt { key: KEY, lengths: Vec::new() }),
         MasterMessage::Ack(Ack { key: KEY, stream: u16::MAX, length: u64::MAX }),

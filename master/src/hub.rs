@@ -13,12 +13,14 @@ use sai_agent::clock::{self, Sleep};
 use sai_core::clock::Now;
 use sai_core::ebb::{self, Ebb};
 use sai_core::hearing::{self, Hearing};
-use sai_core::hub::{Hub, Input, LinkId, Output, Touch};
+use sai_core::hub::{Asked, Hub, Input, LinkId, Output, Touch};
 use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::ledger::ActionRecord;
 use sai_core::limits::Millis;
+use sai_core::matrix::JobSpec;
 use sai_core::numbers::Numbers;
 use sai_core::ordered::{Map, Set};
+use sai_core::plan;
 use sai_core::scheduler::{BoardRow, UnitRow};
 use sai_core::turns::{self, Turns};
 use sai_core::wire::MasterMessage;
@@ -239,6 +241,7 @@ impl HubEdge {
             live: parts.live,
             changes: parts.changes,
             to_control: self.to_control.clone(),
+            handle: self.handle.clone(),
             outboxes: Map::new(),
             ebb: Ebb::default(),
             hearing: Hearing::default(),
@@ -338,6 +341,7 @@ struct Running {
     live: Arc<RwLock<Live>>,
     changes: Arc<Changes>,
     to_control: Sender<Control>,
+    handle: HubHandle,
     outboxes: Map<LinkId, Sender<Vec<MasterMessage>>>,
     ebb: Ebb,
     hearing: Hearing,
@@ -466,6 +470,7 @@ impl Running {
                 Output::Event(record) => changes.push(Change::Event(record)),
                 Output::Job(record) => changes.push(Change::Job(record)),
                 Output::Agent(record) => changes.push(Change::Agent(record)),
+                Output::Begin(asked, spec) => self.begin_session(asked, spec),
                 Output::Send(link, message) => release.messages.push((link, message)),
                 Output::Close(link) => release.closes.push(link),
                 Output::Append { key, stream, offset, bytes } => files.append(key, stream, offset, bytes),
@@ -484,6 +489,23 @@ impl Running {
                 Output::Bug(what) => crate::live::tell_bug(&self.live, what),
             }
         }
+    }
+
+    /// Gives a session its numbers, and keeps its plan, beside the hub: that may wait for the disk.
+    fn begin_session(&self, asked: Asked, spec: JobSpec) {
+        let numbers = self.handle.new_event(1);
+        let (store, handle) = (self.store.clone(), self.handle.clone());
+        detach(async move {
+            let plan = plan::write(std::slice::from_ref(&spec));
+            let kept = unblock(move || store.files().put_both(numbers.0, b"", Some(plan.as_bytes()))).await;
+            let (numbers, carried) = match kept {
+                Ok(carried) => (Ok(numbers), carried),
+                Err(error) => (Err(format!("the master cannot keep what is to be done: {error}")), None),
+            };
+            // Were the hub gone, so would be this master, and the agent asks the next one.
+            let input = Input::Session(asked, spec, numbers);
+            let _ = handle.request(Request::With(input, carried.into_iter().collect())).await;
+        });
     }
 
     /// Lets go what a turn leads to, now that its records are durable.

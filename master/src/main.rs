@@ -42,6 +42,10 @@ fn main() -> ExitCode {
         return ended;
     }
     sai_agent::clean_start::restore_signals();
+    // And what steps of its own agent's jobs call `sai-agent`.
+    if let Some(("device", rest)) = words.split_first().and_then(|(word, rest)| Some((word.to_str()?, rest))) {
+        return sai_agent::boards::device::command(rest.to_vec());
+    }
     let mut arguments = Arguments::from_env();
     let asks = arguments.contains(["-h", "--help"]);
     if arguments.contains(["-V", "--version"]) {

@@ -22,6 +22,7 @@ mod network;
 mod processes;
 mod random;
 mod room;
+mod sessions;
 mod store;
 mod supervisor;
 mod waits;
@@ -34,8 +35,8 @@ use master::Master;
 use network::{Network, Side};
 use random::Random;
 use sai_core::clock::Now;
-use sai_core::hub::{LinkId, Rebuild};
-use sai_core::job::{EventId, JobKey};
+use sai_core::hub::{Asked, LinkId, Rebuild};
+use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::ledger::EventRecord;
 use sai_core::limits::Millis;
 use sai_core::matrix::JobSpec;
@@ -115,6 +116,8 @@ pub struct Summary {
     pub granted: u64,
     /// Attempts started at boards.
     pub at_boards: u64,
+    /// Sessions at boards that steps had.
+    pub sessions: u64,
     /// Attempts that met a broken image.
     pub broken_images: u64,
     /// Logs packed.
@@ -176,6 +179,7 @@ impl Summary {
         self.unblocked += other.unblocked;
         self.granted += other.granted;
         self.at_boards += other.at_boards;
+        self.sessions += other.sessions;
         self.broken_images += other.broken_images;
         self.packs += other.packs;
         self.failed_flushes += other.failed_flushes;
@@ -247,6 +251,8 @@ enum Event {
     WatchTick(u64, usize),
     /// Somebody cancels, rebuilds, holds, sets aside, revokes.
     Person,
+    /// A session has its numbers.
+    Numbered(u64, Box<(Asked, JobSpec)>, (EventId, JobId)),
     /// What somebody asked to be rebuilt reaches the hub.
     Rebuild(u64, Rebuild),
     /// Something breaks.
@@ -384,6 +390,7 @@ impl World {
             Event::Told(boot, forge, answer) => self.told(boot, forge, answer),
             Event::WatchTick(boot, forge) => self.watch_tick(boot, forge),
             Event::Person => self.person(),
+            Event::Numbered(boot, asked, numbers) => self.numbered(boot, *asked, numbers),
             Event::Rebuild(boot, rebuild) => self.rebuilt(boot, rebuild),
             Event::Trouble => self.trouble(),
             Event::Calm => self.calm(),

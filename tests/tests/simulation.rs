@@ -97,6 +97,7 @@ fn all_worlds_keep_every_promise() {
                 ("jobs whose needs had passed", sum.unblocked),
                 ("attempts that hold units", sum.granted),
                 ("attempts at boards", sum.at_boards),
+                ("sessions at boards", sum.sessions),
                 ("attempts in broken images", sum.broken_images),
                 ("packed logs", sum.packs / 4),
                 ("flushes that failed", sum.failed_flushes),
@@ -273,6 +274,11 @@ fn a_look_that_is_never_repeated_is_caught() {
 #[test]
 fn a_board_that_is_called_free_while_it_is_held_is_caught() {
     is_caught(Bug::BoardFreeWhileHeld, &["boards"]);
+}
+
+#[test]
+fn a_session_whose_end_nobody_is_told_is_caught() {
+    is_caught(Bug::SessionEndUnheard, &["sessions"]);
 }
 
 #[test]

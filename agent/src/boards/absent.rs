@@ -1,5 +1,54 @@
 //! What stands for boards in a build without them: nothing is offered there, so nothing of it is ever reached.
 
+/// The command of a step that wants one.
+pub mod device {
+    use crate::boards::BUILD;
+    use std::ffi::OsString;
+    use std::process::ExitCode;
+
+    /// Refuses.
+    pub fn command(_: Vec<OsString>) -> ExitCode {
+        crate::say(&format!("this sai-agent was built without boards; build it with {BUILD}"));
+        ExitCode::from(2)
+    }
+}
+
+/// Steps that want one.
+pub mod devices {
+    use std::io;
+    use std::os::fd::{AsFd, BorrowedFd};
+    use std::path::Path;
+
+    /// Nobody.
+    #[derive(Debug)]
+    pub enum Devices {}
+
+    #[allow(missing_docs, clippy::missing_errors_doc, reason = "see those that there can be")]
+    impl Devices {
+        pub fn new(_: &Path, _: bool) -> io::Result<Self> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        pub fn files(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+            std::iter::empty()
+        }
+
+        pub fn lines(&self) -> impl Iterator<Item = String> {
+            std::iter::empty()
+        }
+
+        pub fn turn(&mut self) -> Vec<String> {
+            Vec::new()
+        }
+
+        pub fn told(&mut self, _: &str) -> Option<String> {
+            None
+        }
+
+        pub fn hand_over(&mut self, _: &str, _: &impl AsFd) {}
+    }
+}
+
 /// Owners and the guard.
 pub mod hosted {
     use crate::boards::BUILD;

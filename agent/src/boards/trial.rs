@@ -26,7 +26,7 @@ use std::os::fd::AsFd as _;
 use std::path::Path;
 
 /// What is said of what a full disk does not take.
-const NO_ROOM: &str = "the agent's disk has no room for the log";
+pub(super) const NO_ROOM: &str = "the agent's disk has no room for the log";
 /// Index of the step that flashes.
 const FLASH: u32 = IMAGES + 1;
 
@@ -63,6 +63,9 @@ impl Work {
         room: &dyn Fn() -> bool,
         log: &mut dyn FnMut(Vec<u8>) -> io::Result<()>,
     ) -> Result<Option<Verdict>, Trouble> {
+        if self.assignment.session.is_some() {
+            return self.lend(stop, room, log);
+        }
         let at = self.assignment.board.as_ref().ok_or_else(|| Trouble::ours("the job is none at a board"))?;
         let (board, place) = self.board(at)?;
         let trial = trial::of(&at.trial)
@@ -74,7 +77,7 @@ impl Work {
         };
         let stop =
             stop.as_fd().try_clone_to_owned().map_err(|error| Trouble::disk("beginning at the board", &error))?;
-        let shares = Shares::new(self.assignment.log_bytes, board.consoles.len() + board.lines.len());
+        let mut kept = Kept::new(self.assignment.log_bytes, board.consoles.len() + board.lines.len());
         // What we start dies with us, and an owner outlives the job: the agent sees to that.
         let (file, directory) = (place.file.into(), place.run.into());
         let whose = Whose { file, board: board.name.clone(), directory, begins: Begins::Never };
@@ -89,7 +92,6 @@ impl Work {
             began_ns: self.began_ns,
             cancel: stop::Stop::when(stop),
         };
-        let mut kept = Kept { shares, last: 0, full: false };
         let ended = trying::run(wanted, &mut |micros, written| {
             let fills = !kept.full && !room();
             if fills {
@@ -117,7 +119,7 @@ impl Work {
     }
 
     /// The board as its owner knows it: the file may have been changed since the agent read it.
-    fn board(&self, at: &AtBoard) -> Result<(Board, Place), Trouble> {
+    pub(super) fn board(&self, at: &AtBoard) -> Result<(Board, Place), Trouble> {
         let place = self.place.clone().ok_or_else(|| gone(&at.name))?;
         let described = Bench::whole(&place);
         let known = self.known(&at.name, &place)?;
@@ -180,17 +182,22 @@ fn verdict(found: &Found) -> Verdict {
 }
 
 /// What of a board's records is kept, each channel up to its share of the log.
-struct Kept {
+pub(super) struct Kept {
     shares: Shares,
     /// Microseconds at which the last was written.
     last: u64,
     /// Whether there was no room for more.
-    full: bool,
+    pub(super) full: bool,
 }
 
 impl Kept {
+    /// Nothing yet, of a log of so many bytes and a board with so many channels.
+    pub(super) fn new(log_bytes: u64, channels: usize) -> Self {
+        Self { shares: Shares::new(log_bytes, channels), last: 0, full: false }
+    }
+
     /// Nothing that comes from now on is kept.
-    fn fill(&mut self) {
+    pub(super) fn fill(&mut self) {
         self.full = true;
         self.shares.handle(self.last / 1_000, share::Input::Full, &mut Vec::new());
     }
@@ -202,7 +209,7 @@ impl Kept {
         if let Some(share::Output::Keep(kept)) = out.pop() { kept } else { 0 }
     }
 
-    fn encode(&mut self, micros: u64, written: &Written) -> Vec<u8> {
+    pub(super) fn encode(&mut self, micros: u64, written: &Written) -> Vec<u8> {
         self.last = self.last.max(micros);
         let mut bytes = Vec::new();
         match written {
@@ -230,7 +237,7 @@ impl Kept {
     }
 
     /// What tells of all that was beyond the shares.
-    fn beyond(mut self) -> Vec<u8> {
+    pub(super) fn beyond(mut self) -> Vec<u8> {
         let (mut bytes, mut out) = (Vec::new(), Vec::new());
         self.shares.handle(self.last / 1_000, share::Input::End, &mut out);
         let why = if self.full { NO_ROOM } else { "its share of the log is full" };

@@ -9,6 +9,8 @@ usage:
       Serve, as configured by FILE or by DIR/agent.json, which `join` wrote.
   sai-agent join LINE
       Join a master, and serve; see sai-agent join --help.
+  sai-agent device TYPE -- COMMAND …
+      In a build's step: run COMMAND with a board of this machine; see sai-agent device --help.
   sai-agent image COMMAND …
       Make, list, change and remove the images that jobs in containers run in; see sai-agent image --help.
   sai-agent --help | --version

@@ -97,6 +97,7 @@ impl World {
             root: None,
             offered: None,
             board: None,
+            session: None,
         }
     }
 
@@ -131,7 +132,7 @@ pub fn next(held: &Supervised) -> Option<Vec<u64>> {
             loop {
                 match held.next().await {
                     Some(Progress::Lengths(lengths)) => return Some(lengths),
-                    Some(Progress::Wants(_)) => {}
+                    Some(Progress::Wants(_) | Progress::Asks(_)) => {}
                     None => return None,
                 }
             }

@@ -144,7 +144,7 @@ impl Master {
                 self.offers.push(offer);
                 Vec::new()
             }
-            AgentMessage::Pong(_) => Vec::new(),
+            AgentMessage::Pong(_) | AgentMessage::Session(_) => Vec::new(),
             AgentMessage::Refuse(refuse) => {
                 self.attempts.entry(refuse.key).or_default().refused = Some(refuse.why);
                 self.done.insert(refuse.key);
@@ -270,5 +270,6 @@ pub fn assignment(job: u64, repository: &(String, String), steps: &[&str]) -> As
         root: None,
         offered: None,
         board: None,
+        session: None,
     }
 }

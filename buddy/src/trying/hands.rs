@@ -64,13 +64,13 @@ pub struct Hands {
 }
 
 impl Hands {
-    /// Takes hold of a board, until they are told to stop: what is under way is broken off then, and nothing else is begun.
+    /// Takes hold of a board as one who writes by this name, until they are told to stop: what is under way is broken off then, and nothing else is begun.
     ///
     /// # Errors
     /// It has no owner that begins; `ResourceBusy` where somebody else writes to it.
-    pub fn new(whose: &Whose, board: Board, stop: Stop) -> io::Result<Hands> {
+    pub fn new(whose: &Whose, board: Board, stop: Stop, writer: &'static str) -> io::Result<Hands> {
         let visit = Visit::begin(whose)?.until(stop);
-        visit.answer(&Asked { name: Some(sai_core::judge::WRITER.into()), ..Asked::new("claim") })?;
+        visit.answer(&Asked { name: Some(writer.into()), ..Asked::new("claim") })?;
         let (give, orders) = channel();
         let (tell, reports) = channel();
         let (woken, wake) = UnixStream::pair()?;
@@ -83,7 +83,7 @@ impl Hands {
         };
         let thread = thread::Builder::new().name("hands".into()).spawn(move || {
             for order in &orders {
-                carry_out(&visit, &board, order, &report);
+                carry_out(&visit, &board, writer, order, &report);
             }
         })?;
         Ok(Hands { orders: Some(give), reports, woken, waiting: Cell::new(0), thread: Some(thread) })
@@ -142,7 +142,7 @@ impl Drop for Hands {
     }
 }
 
-fn carry_out(visit: &Visit, board: &Board, order: Order, report: &dyn Fn(Report)) {
+fn carry_out(visit: &Visit, board: &Board, writer: &str, order: Order, report: &dyn Fn(Report)) {
     if visit.stop().said() {
         return report(match order {
             Order::Flash(_) => Report::Flashed(Err(Failure::new(flash::Whose::Tool, stop::given_up().to_string()))),
@@ -171,8 +171,8 @@ fn carry_out(visit: &Visit, board: &Board, order: Order, report: &dyn Fn(Report)
             if more > 0 {
                 report(Report::PrintedMore(more));
             }
-            // What is sent from here on is the judge's.
-            let flashed = flashed.and_then(|flashed| match claim(sai_core::judge::WRITER) {
+            // What is sent from here on is its own again.
+            let flashed = flashed.and_then(|flashed| match claim(writer) {
                 Ok(()) => Ok(flashed),
                 Err(error) => Err(Failure::new(flash::Whose::Wiring, error.to_string())),
             });

@@ -28,10 +28,10 @@ impl Hub {
     /// The jobs that this is about.
     pub(super) fn obsolete(&self, obsolete: &Obsolete) -> Vec<JobId> {
         let of_it = self.plans.values().filter(|Plan { event, .. }| {
-            // What somebody tries or starts is that person's own, whatever becomes of the ref it is of.
+            // What somebody tries or starts is that person's own, whatever becomes of the ref it is of, and a session ends with its build.
             event.id < obsolete.before
                 && (&event.repository, &event.reference) == (&obsolete.repository, &obsolete.reference)
-                && !matches!(event.source, Source::Try | Source::Start)
+                && !matches!(event.source, Source::Try | Source::Start | Source::Session)
         });
         of_it.flat_map(|plan| unwanted(plan, &obsolete.but)).collect()
     }

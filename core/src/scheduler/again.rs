@@ -73,6 +73,11 @@ impl Scheduler {
             self.end(now, key.job, JobState::Cancelled, Fault::Person, who, out);
             return;
         }
+        if job.record.session.is_some() && job.record.step.is_some() {
+            // What its command had begun cannot be begun a second time.
+            self.end(now, key.job, JobState::Infra, Fault::Infrastructure, why, out);
+            return;
+        }
         job.record.infra += infra;
         if job.record.infra >= INFRA_ATTEMPTS {
             let cause = format!("{} times in a row, last: {why}", job.record.infra);
@@ -92,6 +97,7 @@ impl Scheduler {
         record.step = None;
         self.enqueue(now, key.job);
         out.push(Output::Changed(key.job));
+        self.end_sessions(now, key.job, out);
     }
 
     /// Forgets an ended job, but for what it was that ended.

@@ -101,6 +101,11 @@ impl Queue {
         let board = self.board.iter().map(|board| (place_of(&board.kind), 1));
         self.units.iter().cloned().chain(board).collect()
     }
+
+    /// Whether this agent may be given its jobs.
+    pub(super) fn may_go_to(&self, agent: &str) -> bool {
+        self.only.as_deref().is_none_or(|only| only == agent)
+    }
 }
 
 impl Agent {
@@ -193,7 +198,7 @@ impl Scheduler {
     /// Whether an agent has offered what this queue's jobs want, connected or not.
     pub(super) fn offers(&self, queue: &Queue) -> bool {
         match &queue.board {
-            Some(_) => self.bench_agents().any(|(_, agent)| agent.suits(queue)),
+            Some(_) => self.bench_agents().any(|(name, agent)| queue.may_go_to(name) && agent.suits(queue)),
             None => self.is_offered(queue.wanted()),
         }
     }
@@ -201,7 +206,10 @@ impl Scheduler {
     /// Whether a connected agent offers it.
     pub(super) fn is_here(&self, queue: &Queue) -> bool {
         match &queue.board {
-            Some(_) => self.bench_agents().any(|(_, agent)| agent.connected && agent.suits(queue)),
+            Some(_) => {
+                let mut agents = self.bench_agents().filter(|(name, agent)| agent.connected && queue.may_go_to(name));
+                agents.any(|(_, agent)| agent.suits(queue))
+            }
             None => self.is_served(queue.wanted()),
         }
     }
@@ -249,16 +257,17 @@ impl Scheduler {
     pub(super) fn board_for<'a>(
         &'a self,
         now: Millis,
-        repository: &str,
+        queue: &Queue,
         wanted: &WantedBoard,
         met: &[Met],
     ) -> Option<(&'a str, &'a str)> {
         let mut best: Option<(u32, usize, &'a str, &'a str)> = None;
-        for (name, agent) in self.bench_agents().filter(|(_, agent)| agent.keeps_its_boards().is_none()) {
+        let given = |(name, agent): &(&str, &Agent)| queue.may_go_to(name) && agent.keeps_its_boards().is_none();
+        for (name, agent) in self.bench_agents().filter(given) {
             for board in agent.boards_like(wanted).filter(|board| board.free) {
                 let place = place_of(&board.offered.name);
                 let paused = agent.rows.get(&place).is_some_and(|row| row.paused(now));
-                if paused || board.paused_for(now, repository).is_some() {
+                if paused || board.paused_for(now, &queue.repository).is_some() {
                     continue;
                 }
                 let found = (weight(met, name, &place), agent.at_boards.len(), name, board.offered.name.as_str());
@@ -294,8 +303,9 @@ impl Scheduler {
                 }));
             }
         }
-        let queues = || self.queues.iter().filter_map(|(queue, ids)| Some((queue.board.as_ref()?, ids.len())));
-        let wanted: Vec<(&WantedBoard, usize)> = if self.benches.is_empty() { Vec::new() } else { queues().collect() };
+        let queues = || self.queues.iter().filter_map(|(queue, ids)| Some((queue, queue.board.as_ref()?, ids.len())));
+        let wanted: Vec<(&Queue, &WantedBoard, usize)> =
+            if self.benches.is_empty() { Vec::new() } else { queues().collect() };
         let mut rows = Vec::new();
         for (name, agent) in self.bench_agents() {
             for (board, known) in &agent.boards {
@@ -311,11 +321,14 @@ impl Scheduler {
                     (None, None, None, None) => ("its agent has not called it free yet".to_string(), None),
                 };
                 let idle = kept.is_none() && holder.is_none() && known.busy.is_none() && pause_s.is_none();
-                let fitting = wanted.iter().filter(|(wanted, _)| wanted.is_met_by(&known.offered));
+                let fits = |(queue, wanted, _): &&(&Queue, &WantedBoard, usize)| {
+                    queue.may_go_to(name) && wanted.is_met_by(&known.offered)
+                };
+                let fitting = wanted.iter().filter(fits);
                 rows.push(BoardRow {
                     agent: name.to_string(),
                     free: idle && known.free,
-                    waiting: fitting.map(|(_, count)| count).sum(),
+                    waiting: fitting.map(|(.., count)| count).sum(),
                     offered: known.offered.clone(),
                     holder,
                     what,
@@ -329,9 +342,10 @@ impl Scheduler {
     /// Why a job does not get a board now.
     pub(super) fn board_reason(&self, now: Millis, job: &Job, wanted: &WantedBoard) -> String {
         let rows = self.boards(now);
+        let queue = Self::queue_of(job);
         let (fitting, others): (Vec<&BoardRow>, Vec<&BoardRow>) = rows
             .iter()
-            .filter(|row| wanted.is_met_by(&row.offered))
+            .filter(|row| queue.may_go_to(&row.agent) && wanted.is_met_by(&row.offered))
             .partition(|row| self.agents.get(&row.agent).is_some_and(|agent| agent.offer.needs));
         if fitting.is_empty() {
             let end = super::waiting::span(self.policy.expire_ms);
@@ -353,7 +367,6 @@ impl Scheduler {
         if fitting.len() > SHOWN {
             told.push(format!("{} more", fitting.len() - SHOWN));
         }
-        let queue = Self::queue_of(job);
         let same = |other: &Queue| other.board.as_ref().is_some_and(|board| board.kind == wanted.kind);
         let before = self.queues.iter().filter(|(other, _)| same(other) && other.order <= queue.order);
         let before = before.map(|(other, ids)| match other.order < queue.order {

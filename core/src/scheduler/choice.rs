@@ -43,6 +43,7 @@ impl Scheduler {
             record.artifacts.clear();
             record.log_bytes = 0;
             record.given = None;
+            record.sessions = None;
             let key = JobKey { job: id, attempt: record.attempt };
             if let Some(board) = board {
                 let given = self.give_board(&name, &board);
@@ -83,7 +84,7 @@ impl Scheduler {
             let found = || self.agent_for(now.steady, &queue.repository, queue.wanted(), met);
             let agent: Option<Found<'_>> = match (&queue.board, met) {
                 (Some(board), _) => {
-                    let found = self.board_for(now.steady, &queue.repository, board, met);
+                    let found = self.board_for(now.steady, queue, board, met);
                     found.map(|(agent, board)| (agent, Some(board)))
                 }
                 (None, [_, ..]) => found().map(|agent| (agent, None)),

@@ -179,6 +179,7 @@ pub fn source_phrase(source: &Source) -> &str {
         Source::Try => "tried",
         Source::Rebuild => "asked for again",
         Source::Start => "started by hand",
+        Source::Session => "asked for by a build",
         Source::Other(word) => word.as_str(),
     }
 }
@@ -192,6 +193,7 @@ pub fn source_word(source: &Source) -> &str {
         Source::Try => "try",
         Source::Rebuild => "rebuild",
         Source::Start => "start",
+        Source::Session => "session",
         Source::Other(word) => word.as_str(),
     }
 }

@@ -60,13 +60,15 @@ pub enum Bug {
     DiskUnseen,
     /// The master writes to streams although there is too little room.
     FloorUnheeded,
+    /// A supervisor does not hear that a session is over, or that there is none.
+    SessionEndUnheard,
     /// What a step has left is read when there is room for more of what a job prints, and not before.
     RestUnread,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::AckBeforeFlush,
         Self::NoRewindOnResume,
         Self::DoubleAssignment,
@@ -91,6 +93,7 @@ impl Bug {
         Self::FullDiskDrops,
         Self::CarriedTooShort,
         Self::FetchNeverRepeated,
+        Self::SessionEndUnheard,
         Self::RestUnread,
         Self::NumbersOfTheLiving,
         Self::DiskUnseen,

@@ -50,6 +50,8 @@ pub(super) struct Oracle {
     pub(super) units_until: BTreeMap<JobKey, Millis>,
     /// Events whose plan is damaged.
     pub(super) lost: BTreeSet<EventId>,
+    /// The job of each session of an attempt that was ever begun.
+    pub(super) sessions: BTreeMap<(JobKey, u32), JobId>,
     /// Where jobs met trouble, agents and what they offer, and whether that was a broken image.
     pub(super) met: BTreeMap<JobId, BTreeMap<(String, String), bool>>,
 }
@@ -69,6 +71,7 @@ impl Oracle {
             passed: BTreeSet::new(),
             units_until: BTreeMap::new(),
             lost: BTreeSet::new(),
+            sessions: BTreeMap::new(),
             met: BTreeMap::new(),
         }
     }
@@ -162,7 +165,9 @@ impl World {
         match record.state {
             JobState::Expired if record.board.is_some() => {
                 let wanted = record.board.as_ref();
-                let mut here = hub.connected().values().filter_map(|connected| connected.hello.boards.as_ref());
+                let of = record.session.as_ref();
+                let here = hub.connected().iter().filter(|(name, _)| of.is_none_or(|of| of.agent == **name));
+                let mut here = here.filter_map(|(_, connected)| connected.hello.boards.as_ref());
                 if here.any(|boards| boards.iter().any(|one| wanted.is_some_and(|wanted| wanted.is_met_by(one)))) {
                     return self.broken("expiry", format!("job {} expired, a board for it is there", record.id));
                 }
@@ -174,9 +179,13 @@ impl World {
                 }
             }
             JobState::Infra if self.oracle.lost.contains(&record.event) => self.summary.lost += 1,
+            // What the command of a session has begun is not begun a second time.
+            JobState::Infra if record.session.is_some() => {}
             JobState::Infra if record.infra < INFRA_ATTEMPTS => {
                 return self.broken("retries", format!("job {} ended after {} troubles", record.id, record.infra));
             }
+            // A session ends with its step.
+            JobState::Cancelled if record.session.is_some() => {}
             JobState::Cancelled if record.skipped.is_none() && !self.oracle.asked.contains(&record.id) => {
                 let key = JobKey { job: record.id, attempt: record.attempt };
                 if self.oracle.attempts.get(&key).is_some_and(|attempt| !attempt.tainted) {
@@ -512,6 +521,7 @@ impl World {
     pub(super) fn inspect(&mut self) -> Outcome<bool> {
         self.check_pushes(false)?;
         self.check_fetches()?;
+        self.check_askers()?;
         if self.master.hub.is_some() {
             self.look_at_disk()?;
         }

@@ -4,6 +4,7 @@ use super::benches::Bench;
 use super::fetches::Fetches;
 use super::images::BROKEN_IMAGE;
 use super::network::{Frame, Side};
+use super::sessions::Askers;
 use super::supervisor::Supervisor;
 use super::{Bug, Event, Outcome, World};
 use sai_core::hub::LinkId;
@@ -21,6 +22,8 @@ pub(super) struct Directory {
     pub(super) trimmed: u64,
     pub(super) supervisor: Option<Supervisor>,
     pub(super) assignment: Option<Box<Assignment>>,
+    /// Processes of its steps that have asked for boards.
+    pub(super) askers: Askers,
 }
 
 /// What a link has carried of one stream: sent up to, acknowledged up to.
@@ -123,6 +126,7 @@ impl World {
                 Output::Start(assignment) => {
                     let key = assignment.key;
                     self.check_start(host, key)?;
+                    self.check_session(host, &assignment)?;
                     later.extend(self.check_board(host, &assignment)?);
                     let bad = &self.hosts[host].bad;
                     if bad.is_some() && *bad == assignment.offered {
@@ -154,6 +158,7 @@ impl World {
                 Output::Forget { key } => {
                     self.check_forget(host, key)?;
                     self.summary.forgotten += 1;
+                    self.leave_sessions(host, key);
                     self.hosts[host].directories.remove(&key);
                     later.extend(self.leave_board(host, key));
                     self.hosts[host].carried.retain(|(other, _), _| *other != key);
@@ -161,6 +166,7 @@ impl World {
                 }
                 // A person has to see to it; the machine stays as it is until then.
                 Output::End { .. } => self.hosts[host].ended = true,
+                Output::Session(told) => self.told_of_session(host, told)?,
                 Output::Prefetch(_) | Output::Say(_) => {}
                 Output::Bug(what) => return self.contradicted(what),
             }
@@ -331,8 +337,11 @@ impl World {
         self.summary.attempts += 1;
         let big = self.temper.big;
         let directory = self.hosts[host].directories.get(&key);
-        let Some(assignment) = directory.and_then(|directory| directory.assignment.as_ref()) else { return Ok(()) };
-        let supervisor = Supervisor::new(&mut self.random, self.now, assignment, big);
+        let Some(assignment) = directory.and_then(|directory| directory.assignment.clone()) else { return Ok(()) };
+        let mut supervisor = Supervisor::new(&mut self.random, self.now, &assignment, big);
+        if assignment.session.is_some() && !self.come_for(host, &assignment) {
+            supervisor.step_is_gone();
+        }
         self.supervise(host, key, supervisor);
         Ok(())
     }
@@ -370,6 +379,7 @@ impl World {
             let buried = Supervisor::stillborn(&mut self.random, Some(supervisor));
             *supervisor = buried;
         }
+        let given_up = turn.given_up;
         let wants_files = supervisor.wants_files();
         for written in turn.written {
             let stream = usize::from(written.stream);
@@ -383,12 +393,17 @@ impl World {
             self.after(wait, Event::Grow(host, key));
         }
         let ended = self.hosts[host].directories.get(&key).and_then(|directory| directory.supervisor.as_ref());
-        if ended.is_some_and(Supervisor::has_ended) {
+        let ended = ended.is_some_and(Supervisor::has_ended);
+        if ended || given_up {
+            self.leave_sessions(host, key);
+        }
+        if ended {
             self.leave_board(host, key).into_iter().try_for_each(|input| self.session(host, input))?;
         }
         let boot = self.hosts[host].boot;
         let wait = self.random.below(40);
         self.after(wait, Event::Notice(host, boot, key));
+        self.want_boards(host, key)?;
         if wants_files { self.want_files(host, key) } else { Ok(()) }
     }
 
@@ -439,6 +454,7 @@ impl World {
                 self.supervise(host, key, supervisor);
             }
         }
+        self.repeat_asks(host)?;
         self.find_boards(host)?;
         self.session(host, Input::Tick)
     }

@@ -145,6 +145,7 @@ impl World {
                     self.row(&mut rows, Row::Job(record));
                 }
                 Output::Agent(record) => self.row(&mut rows, Row::Agent(record)),
+                Output::Begin(asked, spec) => self.begin_session(asked, spec),
                 Output::Send(link, message) => {
                     if self.is_long_low() && matches!(message, MasterMessage::Assign(_)) {
                         return self.broken("room first", format!("a job is started on a full disk: {message:?}"));

@@ -160,7 +160,9 @@ impl World {
                 }
                 // Behind a quota perhaps the file's last page has room for a little.
                 let length = bytes.len() as u64;
-                let room = if self.master.disk.quota { self.random.below(length.min(4096)) } else { length } as usize;
+                // Who does not heed that there is none would write nothing in one moment for ever.
+                let most = length.min(4096) + u64::from(self.bug == Some(Bug::FloorUnheeded));
+                let room = if self.master.disk.quota { self.random.below(most) } else { length } as usize;
                 let (now, later) = bytes.split_at(room.min(bytes.len()));
                 self.append(key, stream, offset, now, &mut follow)?;
                 if !later.is_empty() {

@@ -84,6 +84,10 @@ pub(super) struct Supervisor {
     asked: bool,
     /// Whether it needs files of others.
     needs: bool,
+    /// Whether a step of it waits for a board, or has one.
+    waits: bool,
+    /// Whether it is a session whose step is gone.
+    gone: bool,
     /// Since when a step has ended whose end is not told, and how much of what it has printed is still to be read.
     exited: Option<(Millis, u64)>,
     closed_at: Option<Millis>,
@@ -170,6 +174,8 @@ impl Supervisor {
             failed: false,
             asked: false,
             needs: false,
+            waits: false,
+            gone: false,
             exited: None,
             closed_at: None,
             contradicted: None,
@@ -207,6 +213,21 @@ impl Supervisor {
         let (fault, blame) = (Fault::Infrastructure, Blame::Repository);
         let failed = |why| Input::PrepareFailed { fault, blame, why };
         self.input(random, now, got.map_or_else(failed, |()| Input::NeedsReady));
+    }
+
+    /// Whether a step of it runs and may ask for something.
+    pub(super) fn runs_a_step(&self) -> bool {
+        matches!(self.busy, Busy::Step { .. }) && !self.asked && self.exited.is_none()
+    }
+
+    /// Whether its step waits for a board, or has one.
+    pub(super) fn waits_for_board(&mut self, waits: bool) {
+        self.waits = waits;
+    }
+
+    /// The step whose session it is has gone.
+    pub(super) fn step_is_gone(&mut self) {
+        self.gone = true;
     }
 
     /// Whether its processes are being killed.
@@ -380,6 +401,7 @@ impl Supervisor {
                 let fails = self.asked || random.chance(30);
                 self.input(random, now, if fails { failed } else { Input::Prepared });
             }
+            Busy::Step { .. } if self.waits && !self.asked => {}
             // A full disk and a slow master hold up whoever prints.
             Busy::Step { left, status } if left > 0 && self.backlog.may_read() => {
                 self.busy = Busy::Step { left: left - 1, status };
@@ -413,6 +435,7 @@ impl Supervisor {
             Busy::Trial { left: 0 } => {
                 self.busy = Busy::Nothing;
                 let (outcome, fault) = match random.below(20) {
+                    _ if self.gone => (Outcome::Cancelled, Fault::Person),
                     0 | 1 => (Outcome::Failed, Fault::Job),
                     2 => (Outcome::Infra, Fault::Infrastructure),
                     _ => (Outcome::Passed, Fault::Nobody),

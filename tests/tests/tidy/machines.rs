@@ -16,6 +16,7 @@ const MACHINES: &[(&str, &str)] = &[
     ("hearing", "Hearing"),
     ("hub", "Hub"),
     ("judge", "Judge"),
+    ("lending", "Lending"),
     ("look", "LookSchedule"),
     ("lull", "Lull"),
     ("push", "KnownRefs"),

@@ -1,5 +1,6 @@
 //! Steps and their variables → the shell scripts that run inside a container.
 
+use crate::boards::PROGRAMS;
 use crate::executor::REF;
 use sai_core::ordered::Map;
 use sai_core::ref_name;
@@ -71,7 +72,8 @@ pub fn start_of_step(number: usize, source: &str, environment: &Map<String, Stri
 /// anything.
 fn is_plain(name: &str, value: &str) -> bool {
     // Another one is for the step, not for what starts it.
-    let usual = name == "PATH" && value == PATH;
+    let behind = value.strip_prefix(PATH).filter(|_| name == "PATH");
+    let usual = behind.is_some_and(|behind| behind.is_empty() || behind == format!(":{STEPS}/{PROGRAMS}"));
     let letters = name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
     let ours = name.starts_with("SAI_") || ["CI", "HOME", "LANG", "SHELL", "TERM", "TMPDIR"].contains(&name);
     usual || (letters && ours)

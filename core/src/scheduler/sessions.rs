@@ -1,0 +1,33 @@
+//! Sessions that attempts ask for → which are on record with them, and their end with the attempt.
+//!
+//! What an attempt has asked for stands in its own record, which outlives a restart of the master and all links of its agent: so
+//! that the same question is always answered by the same session.
+
+use super::{Output, Scheduler};
+use crate::clock::Now;
+use crate::job::{JobId, JobKey};
+use crate::ledger::Session;
+use alloc::format;
+use alloc::vec::Vec;
+
+impl Scheduler {
+    /// An attempt has a session more.
+    pub(super) fn session(&mut self, key: JobKey, session: Session, out: &mut Vec<Output>) {
+        if self.holder(key).is_none() {
+            return self.bugs.note("session: nobody runs whose it is");
+        }
+        let Some(job) = self.jobs.get_mut(&key.job) else { return self.bugs.note("session: no such job") };
+        job.record.sessions.get_or_insert_default().push(session);
+        out.push(Output::Changed(key.job));
+    }
+
+    /// Ends the sessions of an attempt that has ended or was given up. What they are said to have found stays.
+    pub(super) fn end_sessions(&mut self, now: Now, id: JobId, out: &mut Vec<Output>) {
+        let sessions = self.jobs.get(&id).and_then(|job| job.record.sessions.clone());
+        for session in sessions.into_iter().flatten() {
+            if self.unfinished(session.job) {
+                self.cancel_one(now, session.job, format!("job {id}, whose session it was, has ended"), out);
+            }
+        }
+    }
+}

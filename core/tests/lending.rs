@@ -1,0 +1,207 @@
+//! A board that a build's step has: what it asks, what the board says, and how that ends.
+
+use sai_core::axis::Clock;
+use sai_core::bench;
+use sai_core::console::{Entry, Piece};
+use sai_core::job::{Fault, Outcome, Verdict};
+use sai_core::lending::{Input, Lending, Output, WINDOW_BYTES, Word};
+use sai_core::pattern::Pattern;
+use sai_core::record::Record;
+use sai_core::trying::{Delivered, Failure, Way, Whose, Written};
+
+const BENCH: &str = r#"{ "boards": { "b": { "type": "t",
+    "consoles": { "main": { "path": "/dev/pts/1", "baud": 9600 }, "aux": { "path": "/dev/pts/2", "baud": 9600 } },
+    "sequences": { "press": ["wait 1ms"] }, "modes": { "loader": { "do": ["wait 1ms"] }, "run": { "do": ["wait 1ms"] } },
+    "flash": { "with": "optiboot", "console": "main", "mode": "loader", "then": "run" } } } }"#;
+const SECOND: u64 = 1_000_000_000;
+
+struct Desk {
+    lending: Lending,
+    now: u64,
+    /// Bytes that each console has had, as the owner counts them.
+    had: [u64; 2],
+}
+
+impl Desk {
+    fn new(bench: &str) -> Self {
+        let board = bench::read("F", bench.as_bytes()).expect("a bench").boards.remove(0);
+        let mut desk = Self { lending: Lending::new(board, 0), now: SECOND, had: [1_000, 0] };
+        desk.give(Input::Begin);
+        desk
+    }
+
+    /// What is done about something but for the log.
+    fn give(&mut self, input: Input) -> Vec<Output> {
+        let mut out = Vec::new();
+        let now = Clock { monotonic_ns: self.now, boottime_ns: self.now, realtime_ns: 0 };
+        self.lending.handle(now, input, &mut out);
+        assert!(!out.iter().any(|output| matches!(output, Output::Bug(_))), "{out:?}");
+        out.retain(|output| !matches!(output, Output::Write(..) | Output::Give(..) | Output::Tell(..)));
+        out
+    }
+
+    fn says(&mut self, console: u8, text: &str) -> Vec<Output> {
+        let offset = self.had[usize::from(console)];
+        self.had[usize::from(console)] += text.len() as u64;
+        self.give(Input::Had(console, Entry::Came(Piece::Bytes { offset, ns: self.now, bytes: text.into() })))
+    }
+
+    fn expect(&mut self, asker: u64, pattern: &str, ms: u64) -> Vec<Output> {
+        let pattern = Pattern::new(pattern).expect("a pattern");
+        self.give(Input::Asked(asker, Word::Expect(None, pattern, ms)))
+    }
+
+    fn flash(&mut self, asker: u64) -> Vec<Output> {
+        let target = bench::read("F", BENCH.as_bytes()).expect("a bench").boards.remove(0).flash.expect("flash");
+        let target = target.targets.first().expect("a target").name.clone();
+        self.give(Input::Asked(asker, Word::Flash(vec![(target, "fw.bin".to_string())])))
+    }
+}
+
+fn done(asker: u64, found: &str) -> Output {
+    Output::Done(asker, Ok(found.into()))
+}
+
+fn verdict(out: &[Output]) -> Option<Verdict> {
+    out.iter().find_map(|output| if let Output::End(verdict) = output { verdict.clone() } else { None })
+}
+
+#[test]
+fn what_is_expected_is_found_behind_what_was_found_before() {
+    let mut desk = Desk::new(BENCH);
+    assert_eq!(desk.expect(1, "login: $", 1_000), []);
+    assert_eq!(desk.says(1, "login: "), [], "another console says it");
+    assert_eq!(desk.says(0, "boot\r\nlog"), []);
+    assert_eq!(desk.says(0, "in: "), [done(1, "login: ")]);
+    assert_eq!(desk.expect(2, "login", 1_000), [], "that was found already");
+    // Two that wait are served in the order in which they came, and what came before they were asked for counts.
+    desk.says(0, "one two");
+    assert_eq!(desk.expect(3, "two", 1_000), [], "an earlier one is looked for first");
+    assert_eq!(desk.says(0, " login three two"), [done(2, "login"), done(3, "two")]);
+    // In vain, by the time that it was given.
+    assert_eq!(desk.expect(4, "x", 1_000), []);
+    desk.now += SECOND - 1;
+    assert_eq!(desk.give(Input::Tick), []);
+    assert_eq!(desk.lending.deadline(), Some(desk.now + 1));
+    desk.now += 1;
+    assert!(matches!(&desk.give(Input::Tick)[..], [Output::Done(4, Err(why))] if why.contains("in time")));
+    // One that is gone takes nothing with it.
+    desk.expect(5, "y", 1_000);
+    desk.give(Input::Left(5));
+    assert_eq!(desk.says(0, "y"), []);
+    assert_eq!(desk.expect(6, "y", 0), [done(6, "y")]);
+    // A board that babbles costs no more than this.
+    desk.says(0, "start");
+    desk.says(0, &"x".repeat(WINDOW_BYTES));
+    assert!(matches!(&desk.expect(7, "start", 0)[..], [Output::Done(7, Err(_))]));
+}
+
+#[test]
+fn after_a_flash_the_board_is_left_as_its_bench_says_and_what_was_said_before_proves_nothing() {
+    let mut desk = Desk::new(BENCH);
+    desk.says(0, "READY");
+    assert_eq!(desk.flash(1), [Output::Flash(1)]);
+    let delivered = Delivered { verified: true, said: Some(("main".to_string(), 1_000)) };
+    assert_eq!(desk.give(Input::Flashed(Ok(delivered))), [Output::Move(Way::Mode("run".to_string()))]);
+    assert_eq!(desk.give(Input::Moved(Ok(()))), [done(1, "")]);
+    assert!(matches!(&desk.expect(2, "READY", 0)[..], [Output::Done(2, Err(_))]));
+    // Where its loader starts it, what came behind the loader's last byte is its.
+    let mut desk = Desk::new(&BENCH.replace(r#", "then": "run""#, ""));
+    desk.flash(1);
+    desk.says(0, "READY by the one before");
+    let from = desk.had[0];
+    desk.says(0, "fw 2");
+    let delivered = Delivered { verified: true, said: Some(("main".to_string(), from)) };
+    assert_eq!(desk.give(Input::Flashed(Ok(delivered))), [done(1, "")]);
+    assert!(matches!(&desk.expect(2, "READY", 0)[..], [Output::Done(2, Err(_))]));
+    assert_eq!(desk.expect(3, "fw 2", 0), [done(3, "fw 2")]);
+    // What fails is told, and the board is still the step's.
+    desk.flash(4);
+    let failure = Failure::new(Whose::Board, "no loader");
+    assert_eq!(desk.give(Input::Flashed(Err(failure))), [Output::Done(4, Err("no loader".to_string()))]);
+    assert_eq!(desk.flash(5), [Output::Flash(5)]);
+}
+
+#[test]
+fn what_the_board_lacks_is_told_and_nothing_is_done() {
+    let mut desk = Desk::new(BENCH);
+    let words = [
+        Word::Flash(vec![("nowhere".to_string(), "fw.bin".to_string())]),
+        Word::Move(Way::Play("nothing".to_string())),
+        Word::Move(Way::Mode("nothing".to_string())),
+        Word::Send(Some("nothing".to_string()), b"x".to_vec()),
+        Word::Listen(Some("nothing".to_string())),
+    ];
+    for word in words {
+        assert!(matches!(&desk.give(Input::Asked(1, word.clone()))[..], [Output::Done(1, Err(_))]), "{word:?}");
+    }
+    let out = desk.give(Input::Asked(2, Word::Move(Way::Play("press".to_string()))));
+    assert_eq!(out, [Output::Move(Way::Play("press".to_string()))]);
+    assert_eq!(
+        desk.give(Input::Moved(Err("it is stuck".to_string()))),
+        [Output::Done(2, Err("it is stuck".to_string()))]
+    );
+}
+
+#[test]
+fn what_is_typed_waits_until_what_was_before_has_gone_out() {
+    let mut desk = Desk::new(BENCH);
+    assert!(desk.lending.takes_typed(0));
+    assert_eq!(desk.give(Input::Typed(0, b"root\n".to_vec())), [Output::Send("main".to_string(), b"root\n".to_vec())]);
+    assert!(!desk.lending.takes_typed(0) && desk.lending.takes_typed(1));
+    desk.give(Input::Sent(Ok(())));
+    assert!(desk.lending.takes_typed(0));
+    // Who listens has what comes; a word that sends hears that it went out.
+    desk.give(Input::Asked(7, Word::Listen(None)));
+    assert_eq!(desk.says(0, "hi"), [Output::Had(7, b"hi".to_vec())]);
+    desk.give(Input::Asked(8, Word::Send(Some("aux".to_string()), b"x".to_vec())));
+    assert_eq!(desk.give(Input::Sent(Ok(()))), [done(8, "")]);
+    desk.give(Input::Left(7));
+    assert_eq!(desk.says(0, "hi"), []);
+}
+
+#[test]
+fn it_ends_as_its_command_and_not_before_what_is_under_way() {
+    for (status, outcome, fault) in [(0, Outcome::Passed, Fault::Nobody), (3, Outcome::Failed, Fault::Job)] {
+        let mut desk = Desk::new(BENCH);
+        let found = verdict(&desk.give(Input::Ended(status))).expect("a verdict");
+        assert_eq!((found.outcome, found.fault, found.status), (outcome, fault, Some(status)));
+    }
+    // The command is gone while its board is flashed: that is broken off, and the board is not let go before.
+    let mut desk = Desk::new(BENCH);
+    desk.flash(1);
+    desk.expect(2, "x", 60_000);
+    let out = desk.give(Input::Gone);
+    assert!(matches!(&out[..], [Output::Stop, Output::Done(2, Err(_))]), "{out:?}");
+    assert!(matches!(&desk.give(Input::Asked(3, Word::Listen(None)))[..], [Output::Done(3, Err(_))]));
+    assert_eq!(desk.give(Input::Trouble("later".to_string())), [], "the first reason stays");
+    let failure = Failure::new(Whose::Tool, "it was given up");
+    let found = verdict(&desk.give(Input::Flashed(Err(failure)))).expect("a verdict");
+    assert_eq!((found.outcome, found.fault), (Outcome::Cancelled, Fault::Person));
+    // One that does not answer is not waited for without end.
+    let mut desk = Desk::new(BENCH);
+    desk.flash(1);
+    desk.give(Input::Cancel);
+    desk.now = desk.lending.deadline().expect("it ends");
+    assert_eq!(desk.give(Input::Tick), [Output::End(None)]);
+    // An owner that is replaced knows nothing of whoever wrote before.
+    let mut desk = Desk::new(BENCH);
+    let found = verdict(&desk.give(Input::Replaced)).expect("a verdict");
+    assert_eq!((found.outcome, found.trouble.as_deref()), (Outcome::Infra, Some("platform")));
+}
+
+#[test]
+fn the_log_has_one_step_with_all_that_happened() {
+    let mut desk = Desk::new(BENCH);
+    let mut out = Vec::new();
+    let now = Clock { monotonic_ns: desk.now, boottime_ns: desk.now, realtime_ns: 0 };
+    let bytes = Piece::Bytes { offset: 1_000, ns: desk.now, bytes: b"abc".to_vec() };
+    desk.lending.handle(now, Input::Had(0, Entry::Came(bytes)), &mut out);
+    assert_eq!(out[0], Output::Write(SECOND / 1000, Written::Record(Record::Data(0, b"abc".to_vec()))));
+    assert_eq!(out[1], Output::Give(0, b"abc".to_vec()));
+    out.clear();
+    desk.lending.handle(now, Input::Ended(0), &mut out);
+    let steps = out.iter().filter(|output| matches!(output, Output::Write(_, Written::Record(Record::StepEnd(_)))));
+    assert_eq!(steps.count(), 1);
+    assert!(matches!(out.last(), Some(Output::End(Some(_)))));
+}

@@ -1,0 +1,372 @@
+//! Boards that a build's step asks for, from the push to the end of the session: an emulated Arduino Uno, its owner and guard, an agent, steps
+//! on the machine and in containers, and everybody's death.
+
+#[path = "../../agent/tests/roots/mod.rs"]
+mod roots;
+
+use rustix::process::{Pid, Signal, kill_process};
+use sai_tests::avr::Avr;
+use sai_tests::boards::{program, standing, verdict};
+use sai_tests::process::{Process, eventually, program as program_path};
+use sai_tests::repository::run;
+use sai_tests::world::World;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A board on the bench of an agent.
+struct Bench {
+    world: World,
+    // Its owner ends before its tty does, whose number another one may have then.
+    board: Option<Avr>,
+    link: PathBuf,
+}
+
+impl Bench {
+    fn new(name: &str) -> Bench {
+        let world = World::new(name);
+        let board = Avr::new(&world.directory);
+        let name = world.directory.file_name().expect("a name").to_string_lossy().into_owned();
+        // Paths of ttys are below /dev.
+        let link = PathBuf::from("/dev/shm").join(name);
+        let _ = fs::remove_file(&link);
+        symlink(&board.tty, &link).expect("a link");
+        let text = format!(
+            r#"{{ "boards": {{ "uno-1": {{ "type": "arduino-uno",
+                "consoles": {{ "main": {{ "path": "{}" }} }}, {},
+                "modes": {{ "loader": ["loader"], "run": ["reset"] }},
+                "flash": {{ "with": "optiboot", "mode": "loader", "then": "run", "chip_id": "0x1e950f" }} }} }} }}"#,
+            link.display(),
+            board.resets()
+        );
+        fs::write(world.directory.join("boards.json"), text).expect("a bench");
+        world.repository.write("program.c", program());
+        Bench { world, board: Some(board), link }
+    }
+
+    fn sockets(&self) -> PathBuf {
+        self.world.directory.join("run")
+    }
+
+    /// An agent that has the board and builds for it, as another user.
+    fn agent(&self) -> Process {
+        let file = self.world.directory.join("boards.json");
+        let settings = [
+            format!("\"boards\": {file:?}"),
+            format!("\"boards_run\": {:?}", self.sockets()),
+            "\"user\": \"nobody\"".to_string(),
+        ];
+        self.world.agent_with("a", &["linux"], 2, &settings.each_ref().map(String::as_str))
+    }
+
+    /// Pushes a saifile with these configurations, each with more of its keys and the script of its only step.
+    fn push_steps(&self, platform: &str, scripts: &[(&str, &str, &str)]) {
+        let one = |(name, keys, script): &(&str, &str, &str)| format!("{name:?}: {{ {keys} \"do\": {script:?} }}");
+        let all: Vec<String> = scripts.iter().map(one).collect();
+        let text = format!(
+            r#"{{ "schema": "sai-1", "platforms": {{ "{platform}": {{ "build": "${{do}}" }} }}, "configurations": {{ {} }} }}"#,
+            all.join(", ")
+        );
+        self.world.repository.push_saifile(&text);
+    }
+
+    /// The job of the only configuration that is pushed next, once this is in its log.
+    fn pushed(&self, keys: &str, script: &str, says: &str) -> (u64, u64) {
+        let last = self.world.events().iter().map(|event| event.id).max().unwrap_or(0);
+        self.push_steps("linux", &[("step", keys, script)]);
+        eventually(&format!("{says:?} is said"), || {
+            let events = self.world.events();
+            let event = events.iter().find(|event| event.id > last && event.source != "session")?.id;
+            let job = self.world.event(event)?.jobs.first()?.id;
+            text(&self.world, job).contains(says).then_some((event, job))
+        })
+    }
+
+    fn standing(&self) -> String {
+        standing(&self.world, "a/uno-1")
+    }
+
+    fn await_standing(&self, what: &str) {
+        eventually(&format!("the board is {what:?}"), || self.standing().contains(what).then_some(()));
+    }
+
+    /// Processes whose arguments are these, of this bench.
+    fn processes(&self, word: &str) -> Vec<i32> {
+        let ours = self.world.survivors().into_iter().filter(|line| line.split(' ').any(|other| other == word));
+        ours.filter_map(|line| line.split(':').next()?.parse().ok()).collect()
+    }
+
+    fn kill(&self, word: &str) {
+        let processes = self.processes(word);
+        assert!(!processes.is_empty(), "there is no {word}: {:?}", self.world.survivors());
+        for process in processes {
+            let _ = kill_process(Pid::from_raw(process).expect("a process"), Signal::KILL);
+        }
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        for word in ["owner", "guard"] {
+            for process in self.processes(word) {
+                let _ = kill_process(Pid::from_raw(process).expect("a process"), Signal::KILL);
+            }
+        }
+        drop(self.board.take());
+        let _ = fs::remove_file(&self.link);
+    }
+}
+
+/// What builds the program of a board in a step.
+const FIRMWARE: &str = "avr-gcc -mmcu=atmega328p -Os -DCASE=PASS -DVERSION='\"x\"' -o fw.elf program.c\n\
+                        avr-objcopy -O binary fw.elf fw.bin\n";
+
+/// What a step does at its board.
+const AT_BOARD: &str = "echo board $SAI_DEVICE has $SAI_DEVICE_CONSOLES\n\
+                        test -c $SAI_DEVICE_TTY0\n\
+                        sai-agent device flash fw.bin\n\
+                        sai-agent device expect 'login: $' --within 30s\n\
+                        printf 'root\\n' > $SAI_DEVICE_TTY0\n\
+                        sai-agent device expect 'hello root' --within 30s\n\
+                        sai-agent device expect 'ALL DONE' --within 30s\n\
+                        exit 3\n";
+
+/// The log of a job as text.
+fn text(world: &World, job: u64) -> String {
+    String::from_utf8_lossy(&world.log(job)).into_owned()
+}
+
+#[test]
+fn a_build_gets_a_board_flashes_it_and_talks_to_it_and_all_of_that_is_in_the_log_of_a_session() {
+    let bench = Bench::new("device");
+    let _master = bench.world.master();
+    let agent = bench.agent();
+    bench.await_standing("free");
+    bench.world.repository.write("at-board.sh", AT_BOARD);
+    // What it ends with is what its command ended with.
+    let step = format!(
+        "{FIRMWARE}status=0; sai-agent device arduino-uno -- sh -ex at-board.sh || status=$?; test $status = 3"
+    );
+    bench.push_steps("linux", &[("fw", "", &step)]);
+    // The session's event comes behind the push's own.
+    let (event, other) = (bench.world.ended(1), bench.world.ended(2));
+    let (build, session) = (&event.jobs[0], &other.jobs[0]);
+    let told = format!("{}\n{}", text(&bench.world, build.id), text(&bench.world, session.id));
+    assert_eq!(build.state, "passed", "{told}");
+    assert_eq!((other.event.source.as_str(), session.configuration.as_str()), ("session", "fw/device"));
+    let log = text(&bench.world, build.id);
+    assert!(log.contains("board uno-1 has main") && log.contains("ALL DONE"), "{log}");
+    assert!(log.contains(&format!("a board of type arduino-uno is asked for: job {}", session.id)), "{log}");
+    assert_eq!(
+        (session.state.as_str(), verdict(&bench.world, session.id).1.as_str()),
+        ("failed", "the command ended with status 3")
+    );
+    let records = bench.world.records(session.id);
+    assert_eq!((records.steps, records.statuses), (vec![0], vec![3]));
+    let console = bench.world.get(&format!("/job/{}/console/main", session.id)).expect("a console");
+    let console = String::from_utf8_lossy(&console).into_owned();
+    assert!(console.contains("hello root") && console.contains("ALL DONE"), "{console}");
+    bench.await_standing("free");
+
+    // What cannot be had is told at once, and whose fault that is.
+    let refused = |command: &str, status: i32| format!("status=0; {command} || status=$?; test $status = {status}");
+    let nested = refused("sai-agent device arduino-uno -- sai-agent device arduino-uno -- true", 125);
+    let steps = [
+        ("other", refused("sai-agent device esp32 -- true", 125), "its boards: uno-1 (arduino-uno)"),
+        ("word", refused("sai-agent device expect x", 2), "this word is for the command of"),
+        ("late", refused("sai-agent device arduino-uno --within 1ms -- true", 125), "was free in time"),
+        ("missing", refused("sai-agent device arduino-uno -- /no/such/program", 127), "/no/such/program"),
+        ("nested", nested, "a command that has one may not ask for another"),
+        ("signal", refused("sai-agent device arduino-uno -- sh -c 'kill -9 $$'", 137), "is ours"),
+    ];
+    bench.push_steps("linux", &steps.each_ref().map(|(name, script, _)| (*name, "", script.as_str())));
+    let event = bench.world.ended(3);
+    for (name, _, says) in &steps {
+        let job = event.jobs.iter().find(|job| job.configuration == *name).expect("a job");
+        let log = text(&bench.world, job.id);
+        assert!(job.state == "passed" && log.contains(says), "{name}: {}: {log}", job.state);
+    }
+    bench.await_standing("free");
+    drop(agent);
+
+    // So it is where no boards are.
+    let agent = bench.world.agent("b", &["linux"], 1);
+    let other = refused(&format!("{} device arduino-uno -- true", program_path("sai-agent").display()), 125);
+    let (event, job) = bench.pushed("", &other, "for steps of jobs at an agent that offers boards");
+    assert_eq!(bench.world.ended(event).jobs[0].state, "passed", "{}", text(&bench.world, job));
+    drop(agent);
+}
+
+/// How whoever has the board comes to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Cancel,
+    SessionCancelled,
+    Command,
+    Program,
+    Agent,
+    Supervisor,
+    SessionsSupervisor,
+    Owner,
+    Time,
+}
+
+impl Bench {
+    /// Kills the supervisor of a job's first attempt.
+    fn kill_supervisor(&self, job: u64) {
+        let key = format!("/{job}-1");
+        let all = self.world.survivors();
+        let line = all.iter().find(|line| line.contains("--job") && line.trim_end().ends_with(&key));
+        kill(line.unwrap_or_else(|| panic!("no supervisor of {key}: {all:?}")));
+    }
+
+    /// The session that a job has asked for.
+    fn session(&self, job: u64) -> u64 {
+        let log = text(&self.world, job);
+        let session = log.split("is asked for: job ").nth(1).and_then(|rest| rest.lines().next());
+        session.and_then(|session| session.trim().parse().ok()).unwrap_or_else(|| panic!("no session: {log}"))
+    }
+}
+
+/// Kills a process, by its line among those that survive.
+fn kill(line: &str) {
+    let process = line.split(':').next().and_then(|pid| pid.parse().ok()).expect("a process");
+    let _ = kill_process(Pid::from_raw(process).expect("a process"), Signal::KILL);
+}
+
+#[test]
+fn a_session_waits_for_its_board_and_ends_with_whoever_had_it() {
+    let bench = Bench::new("kills-device");
+    let _master = bench.world.master();
+    let mut agent = bench.agent();
+    bench.await_standing("free");
+    let holds = "sai-agent device arduino-uno -- sh -c 'echo it is ours; exec sleep 1000'";
+    let waits = "sai-agent device arduino-uno -- echo it came";
+    let all = [
+        (End::Cancel, "cancelled"),
+        (End::SessionCancelled, "failed"),
+        (End::Command, "failed"),
+        (End::Program, "failed"),
+        (End::Agent, "failed"),
+        (End::Supervisor, "cancelled"),
+        (End::SessionsSupervisor, "failed"),
+        (End::Owner, "failed"),
+        (End::Time, "timed-out"),
+    ];
+    for (end, state) in all {
+        let time = if end == End::Time { r#""timeout": "15s","# } else { "" };
+        let holder = bench.pushed(time, holds, "it is ours");
+        let waiter = bench.pushed("", waits, "is asked for: job");
+        assert!(!text(&bench.world, waiter.1).contains("it came"));
+        let there = format!("job {} is there", bench.session(holder.1));
+        eventually("who waits is told who has it", || {
+            let all = bench.world.events();
+            let sessions = all.iter().filter(|event| event.source == "session");
+            let mut jobs = sessions.filter_map(|event| bench.world.event(event.id)?.jobs.into_iter().next());
+            jobs.any(|job| job.waiting.is_some_and(|why| why.contains(&there))).then_some(())
+        });
+        match end {
+            End::Cancel => drop(bench.world.command(&["cancel", "job", &holder.1.to_string()])),
+            End::SessionCancelled => {
+                drop(bench.world.command(&["cancel", "job", &bench.session(holder.1).to_string()]));
+            }
+            End::Command => bench.kill("1000"),
+            End::Program => {
+                let all = bench.world.survivors();
+                kill(all.iter().find(|line| line.contains("sai-agent device") && line.contains("ours")).expect("one"));
+            }
+            End::Agent => {
+                // Who waits goes on waiting while its agent is away, and asks for no second session.
+                agent.kill();
+                agent = bench.world.agent_again("a");
+                bench.kill("1000");
+            }
+            End::Supervisor => {
+                bench.kill_supervisor(holder.1);
+                // The build begins anew, and so does what it asks.
+                eventually("it is built again", || {
+                    (bench.world.event(holder.0)?.jobs.first()?.attempt > 1).then_some(())
+                });
+                bench.world.command(&["cancel", "job", &holder.1.to_string()]);
+            }
+            End::SessionsSupervisor => bench.kill_supervisor(bench.session(holder.1)),
+            End::Owner => bench.kill("owner"),
+            End::Time => {}
+        }
+        let event = bench.world.ended(waiter.0);
+        assert_eq!(event.jobs[0].state, "passed", "{end:?}: {}", text(&bench.world, waiter.1));
+        assert!(text(&bench.world, waiter.1).contains("it came"), "{end:?}");
+        let ended = bench.world.ended(holder.0);
+        assert_eq!(ended.jobs[0].state, state, "{end:?}: {}", text(&bench.world, holder.1));
+        bench.await_standing("free");
+        let all = bench.world.events();
+        let sessions = all.iter().filter(|event| event.source == "session");
+        assert!(sessions.clone().all(|event| bench.world.event(event.id).is_some_and(|one| one.jobs[0].ended())));
+    }
+    // One for each that asked, and one more for the build that began anew.
+    let sessions = bench.world.events().iter().filter(|event| event.source == "session").count();
+    assert!(sessions <= 2 * all.len() + 1, "{sessions}");
+    drop(agent);
+}
+
+/// What says in a container of one of these images that a board was had, or why not.
+fn in_containers(runner: &str) {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let bench = Bench::new(&format!("device-{runner}"));
+    let directory = &bench.world.directory;
+    let image = |platform: &str, root: &Path| {
+        let mut create = Command::new(program_path("sai-agent"));
+        create.args(["image", "create", platform, "--from-dir"]).arg(root);
+        run(create.arg("--state").arg(bench.world.agent_state("a")));
+    };
+    image("linux-debian-12/x86_64/plain", &roots::debian("bookworm"));
+    image("linux-small/x86_64/plain", &roots::busybox(&directory.join("busybox")));
+    let source = directory.join("program.c");
+    fs::write(&source, program()).expect("a program");
+    let mut built = Command::new("bash");
+    run(built.current_dir(directory).args(["-ec", FIRMWARE]));
+    bench.world.repository.write("fw.bin", fs::read(directory.join("fw.bin")).expect("a program"));
+    bench.world.repository.write("at-board.sh", AT_BOARD);
+    let _master = bench.world.master();
+    let file = directory.join("boards.json");
+    let settings = [
+        format!("\"boards\": {file:?}"),
+        format!("\"boards_run\": {:?}", bench.sockets()),
+        "\"platforms\": []".to_string(),
+        format!("\"container\": {runner:?}"),
+    ];
+    let agent = bench.world.agent_with("a", &[], 2, &settings.each_ref().map(String::as_str));
+    bench.await_standing("free");
+    let step = "status=0; sai-agent device arduino-uno -- sh -ex at-board.sh || status=$?; test $status = 3";
+    bench.push_steps("linux-debian-12", &[("fw", "", step)]);
+    let (event, other) = (bench.world.ended(1), bench.world.ended(2));
+    let told = format!("{}\n{}", text(&bench.world, event.jobs[0].id), text(&bench.world, other.jobs[0].id));
+    assert_eq!((event.jobs[0].state.as_str(), other.jobs[0].state.as_str()), ("passed", "failed"), "{told}");
+    assert!(told.contains("ALL DONE"), "{told}");
+    bench.await_standing("free");
+
+    // The program of this agent needs a C library that the other image has not, unless it is a static one.
+    let needs = fs::read(program_path("sai-agent")).expect("a program").windows(9).any(|bytes| bytes == b"ld-linux-");
+    let step =
+        if needs { "status=0; sai-agent device arduino-uno -- true || status=$?; test $status = 125" } else { step };
+    bench.push_steps("linux-small", &[("fw", "", step)]);
+    let event = bench.world.ended(3);
+    let log = text(&bench.world, event.jobs[0].id);
+    assert_eq!(event.jobs[0].state, "passed", "{log}");
+    assert!(!needs || log.contains("was not built for the C library of this image"), "{log}");
+    bench.await_standing("free");
+    drop(agent);
+}
+
+#[test]
+fn a_build_in_a_container_of_nspawn_gets_a_board() {
+    in_containers("nspawn");
+}
+
+#[test]
+fn a_build_in_a_container_of_bwrap_gets_a_board() {
+    in_containers("bwrap");
+}
