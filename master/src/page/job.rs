@@ -64,6 +64,10 @@ fn actions(html: &mut Html, view: &JobView, visitor: &Visitor) {
     let id = view.job.id;
     let question = "What it has done so far is lost; its log is kept.";
     ask(html, format_args!("/job/{id}/{}/cancel", view.attempt), ["Cancel", question, "Cancel this attempt"]);
+    if view.job.session.is_some() {
+        // Its step asks again when that is built again.
+        return;
+    }
     button(html, format_args!("/job/{id}/rebuild"), "rebuild", "Rebuild");
     if view.needed {
         button(html, format_args!("/job/{id}/rebuild-following"), "rebuild", "Rebuild with all that needs it");
@@ -102,6 +106,7 @@ pub fn head(html: &mut Html, view: &JobView, now: u64) {
         cause(html, view);
         needs(html, view);
         units_of(html, view);
+        sessions(html, view);
         attempts(html, view);
     });
 }
@@ -157,6 +162,27 @@ fn units_of(html: &mut Html, view: &JobView) {
                 }
                 html.name(unit);
             });
+        }
+    });
+}
+
+/// Whose session at a board it is, or those that its steps have asked for.
+fn sessions(html: &mut Html, view: &JobView) {
+    let job = &view.job;
+    let of = job.session.as_ref().map(|of| (of.key.job, Some(of.key.attempt)));
+    let (what, jobs) = match of {
+        Some(of) => ("Asked for by ", vec![of]),
+        None => ("At boards by ", job.sessions.iter().flatten().map(|session| (session.job, None)).collect()),
+    };
+    if jobs.is_empty() || !view.current() {
+        return;
+    }
+    html.element("p").class("needs").with(|html| {
+        html.element("span").class("muted").text(what);
+        for (index, (id, attempt)) in jobs.into_iter().enumerate() {
+            html.text(if index > 0 { ", " } else { "" });
+            let attempt = attempt.map(|attempt| format!("/{attempt}")).unwrap_or_default();
+            html.element("a").href(format_args!("/job/{id}{attempt}")).show(format_args!("job {id}"));
         }
     });
 }
@@ -288,7 +314,8 @@ mod tests {
     use super::super::log_fold::{Folder, Piece};
     use super::super::views::tests::{event, job};
     use super::*;
-    use sai_core::job::{Outcome, Verdict};
+    use sai_core::job::{JobKey, Outcome, Verdict};
+    use sai_core::ledger::{Session, SessionOf};
     use sai_core::record::Artifact;
 
     fn log(pieces: Vec<Piece>) -> LogPage {
@@ -370,6 +397,23 @@ mod tests {
         assert!(!page(&queued, &Visitor::default()).contains("rebuild-following"));
         queued.job.state = JobState::Passed;
         assert!(page(&queued, &ann()).contains("Held "));
+    }
+
+    #[test]
+    fn a_session_and_who_asked_for_it_lead_to_each_other() {
+        let mut build = view(JobState::Running);
+        build.job.sessions = Some(vec![Session { number: 1, job: 1002 }, Session { number: 2, job: 1003 }]);
+        let text = page(&build, &ann());
+        assert!(
+            text.contains("At boards by </span><a href=\"/job/1002\">job 1002</a>, <a href=\"/job/1003\">"),
+            "{text}"
+        );
+        let mut session = view(JobState::Running);
+        let key = JobKey { job: 1001, attempt: 2 };
+        session.job.session = Some(SessionOf { key, number: 1, agent: "shed".to_string() });
+        let text = page(&session, &ann());
+        assert!(text.contains("Asked for by </span><a href=\"/job/1001/2\">job 1001</a>"), "{text}");
+        assert!(text.contains("/cancel\"") && !text.contains("/rebuild\""), "{text}");
     }
 
     #[test]
