@@ -2,7 +2,7 @@
 //! is, and when the owner may be replaced.
 
 use sai_core::limits::Millis;
-use std::collections::BTreeMap;
+use sai_core::ordered::Map;
 
 /// Most clients at a time: readers beside one job.
 pub const CLIENTS_MAX: usize = 32;
@@ -81,7 +81,7 @@ struct Writer {
 /// The machine. See the file's first line.
 #[derive(Debug, Default)]
 pub struct Desk {
-    clients: BTreeMap<Client, i32>,
+    clients: Map<Client, i32>,
     writer: Option<Writer>,
     tool: Option<Client>,
     mode: Mode,

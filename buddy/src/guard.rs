@@ -11,7 +11,7 @@ use crate::telling::tell;
 use miniserde::{Deserialize, Serialize, json};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Resource, getrlimit, setrlimit};
-use std::collections::BTreeMap;
+use sai_core::ordered::Map;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -60,9 +60,9 @@ struct Guard {
     program: PathBuf,
     directory: PathBuf,
     listener: Listener,
-    links: BTreeMap<Peer, Link>,
+    links: Map<Peer, Link>,
     next: Peer,
-    held: BTreeMap<(String, String), OwnedFd>,
+    held: Map<(String, String), OwnedFd>,
     machine: Keeping,
 }
 
@@ -89,9 +89,9 @@ impl Guard {
             program,
             directory: directory.to_path_buf(),
             listener: Listener::new(&socket(directory))?,
-            links: BTreeMap::new(),
+            links: Map::new(),
             next: 0,
-            held: BTreeMap::new(),
+            held: Map::new(),
             machine: Keeping::default(),
         })
     }
@@ -104,11 +104,11 @@ impl Guard {
         let mut files = files.into_iter();
         let mut file = || files.next().ok_or_else(strange);
         let listener = Listener::of(file()?, file()?);
-        let mut links = BTreeMap::new();
+        let mut links = Map::new();
         for peer in 0..kept.peers.len() as Peer {
             links.insert(peer, Link::of(file()?)?);
         }
-        let mut held = BTreeMap::new();
+        let mut held = Map::new();
         for (board, thing) in &kept.things {
             held.insert((board.clone(), thing.name.clone()), file()?);
         }

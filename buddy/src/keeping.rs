@@ -6,7 +6,7 @@
 use miniserde::{Deserialize, Serialize};
 use sai_core::bench::BOARDS_MAX;
 use sai_core::limits::Millis;
-use std::collections::BTreeMap;
+use sai_core::ordered::Map;
 
 /// Most things of a board: its consoles and its lines.
 pub const THINGS_MAX: usize = 64;
@@ -64,14 +64,14 @@ pub enum Output {
 #[derive(Debug, Default)]
 struct Board {
     owner: Option<Peer>,
-    things: BTreeMap<String, Thing>,
+    things: Map<String, Thing>,
 }
 
 /// The machine. See the file's first line.
 #[derive(Debug, Default)]
 pub struct Keeping {
-    peers: BTreeMap<Peer, Option<String>>,
-    boards: BTreeMap<String, Board>,
+    peers: Map<Peer, Option<String>>,
+    boards: Map<String, Board>,
 }
 
 /// What one that goes on in another process is told.
@@ -88,12 +88,12 @@ impl Keeping {
     pub fn from(kept: &Kept) -> Self {
         let mut keeping = Keeping::default();
         for (board, thing) in &kept.things {
-            let board = keeping.boards.entry(board.clone()).or_default();
+            let board = keeping.boards.get_or_default(board.clone());
             board.things.insert(thing.name.clone(), thing.clone());
         }
         for (peer, board) in (0..).zip(&kept.peers) {
             if let Some(board) = board {
-                keeping.boards.entry(board.clone()).or_default().owner = Some(peer);
+                keeping.boards.get_or_default(board.clone()).owner = Some(peer);
             }
             keeping.peers.insert(peer, board.clone());
         }
@@ -156,7 +156,7 @@ impl Keeping {
         if self.boards.len() >= BOARDS_MAX && !self.boards.contains_key(&name) {
             return self.refuse(peer, &format!("there are {BOARDS_MAX} boards"), out);
         }
-        let board = self.boards.entry(name.clone()).or_default();
+        let board = self.boards.get_or_default(name.clone());
         board.owner = Some(peer);
         out.push(Output::Give(peer, name.clone(), board.things.values().cloned().collect()));
         self.peers.insert(peer, Some(name));

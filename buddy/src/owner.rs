@@ -29,7 +29,7 @@ use crate::serial::{Serial, monotonic_ns};
 use crate::telling::tell;
 use sai_core::bench::Board;
 use sai_core::limits::Millis;
-use std::collections::BTreeMap;
+use sai_core::ordered::Map;
 use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -69,7 +69,7 @@ struct Owner {
     stations: Vec<Station>,
     /// Its lines that are driven.
     lines: Vec<Outputs>,
-    clients: BTreeMap<Client, Seat>,
+    clients: Map<Client, Seat>,
     next: Client,
     desk: Desk,
     /// What the one writes as who writes, and whether nobody reads it.
@@ -106,7 +106,7 @@ impl Owner {
     fn new(setup: Setup, program: PathBuf) -> io::Result<Owner> {
         let listener = Listener::new(&frames::socket(&setup.directory, &setup.board.name))?;
         let (guard, given) = take_back(&setup)?;
-        let mut given: BTreeMap<String, (String, OwnedFd)> =
+        let mut given: Map<String, (String, OwnedFd)> =
             given.into_iter().map(|(thing, file)| (thing.name, (thing.what, file))).collect();
         let driven = lines::driven(&setup.board);
         // What the bench no longer has, or calls otherwise, is let go before it is opened again.
@@ -168,7 +168,7 @@ impl Owner {
             guard_said: String::new(),
             stations,
             lines: Vec::new(),
-            clients: BTreeMap::new(),
+            clients: Map::new(),
             next: 0,
             desk,
             writer: (String::new(), false),
@@ -186,12 +186,12 @@ impl Owner {
         let mut file = || files.next().ok_or_else(strange);
         let listener = Listener::of(file()?, file()?);
         let guard = if known.guard { Some(Link::again(file()?)) } else { None };
-        let mut before = BTreeMap::new();
+        let mut before = Map::new();
         for (console, entries) in known.consoles.iter().zip(entries) {
             let tty = if console.tty { Some(file()?) } else { None };
             before.insert(console.name.clone(), (tty, console.offset, entries));
         }
-        let (mut held, mut gone) = (BTreeMap::new(), Vec::new());
+        let (mut held, mut gone) = (Map::new(), Vec::new());
         for lines in known.lines.iter().flatten() {
             held.insert(lines.name.clone(), (lines.what.clone(), file()?, lines.levels));
         }
@@ -238,7 +238,7 @@ impl Owner {
         let mut owner = Owner::of(setup, program, listener, stations, Desk::going_on(mode.unwrap_or_default()));
         owner.guard = guard;
         owner.lines = driven;
-        let gone: Vec<String> = before.into_keys().chain(elsewhere).collect();
+        let gone: Vec<String> = before.into_iter().map(|(name, _)| name).chain(elsewhere).collect();
         if !gone.is_empty() {
             owner.say_to_guard(&Said { names: Some(gone), ..Said::new("lets-go") }, &[]);
         }

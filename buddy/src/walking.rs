@@ -11,7 +11,7 @@ use crate::visit::{Visit, Whose};
 use sai_core::bench::{Bench, Board, Console, Line, Supply, Tty, Use};
 use sai_core::console::{Entry, Piece};
 use sai_core::json::{self, Value};
-use std::collections::BTreeSet;
+use sai_core::ordered::Set;
 use std::fs;
 use std::io::{self, ErrorKind, Write as _};
 use std::path::Path;
@@ -340,7 +340,7 @@ fn act_and_tell(
     let stop = AtomicBool::new(false);
     let (result, left) = thread::scope(|scope| {
         let looks = scope.spawn(|| {
-            let mut left = BTreeSet::new();
+            let mut left = Set::new();
             while !stop.load(Ordering::Relaxed) {
                 left.extend(lacking(&before, &adapters(places)).into_iter().map(named));
                 thread::sleep(LOOK);

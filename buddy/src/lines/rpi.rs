@@ -8,8 +8,8 @@ use gpiocdev::chip::{Chip, chips};
 use rppal::gpio::{Bias as Pull, Gpio, Mode, OutputPin};
 use rustix::fs::{MemfdFlags, SeekFrom, memfd_create, seek};
 use sai_core::bench::{Bias, Drive, Line, Pin, Use, Wire};
+use sai_core::ordered::Map;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -21,7 +21,7 @@ const LIST_BYTES: u64 = 4096;
 
 thread_local! {
     /// Pins that make pulses, each by a thread that ends with it. One thread moves all lines of a process.
-    static PULSING: RefCell<BTreeMap<u8, OutputPin>> = const { RefCell::new(BTreeMap::new()) };
+    static PULSING: RefCell<Map<u8, OutputPin>> = const { RefCell::new(Map::new()) };
 }
 
 /// The GPIOs.
@@ -109,7 +109,7 @@ pub(super) fn set(file: BorrowedFd<'_>, mask: u64, levels: u64) -> io::Result<()
 
 fn set_one(
     gpio: &Gpio,
-    pulsing: &mut BTreeMap<u8, OutputPin>,
+    pulsing: &mut Map<u8, OutputPin>,
     number: u8,
     at_1: At1,
     level: bool,

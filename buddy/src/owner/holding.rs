@@ -10,7 +10,7 @@ use crate::ports::{Places, find};
 use crate::serial::Serial;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sai_core::bench::{Board, Console, Signal, Use, Wire};
-use std::collections::BTreeMap;
+use sai_core::ordered::Map;
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
@@ -24,7 +24,7 @@ const LET_GO: Duration = Duration::from_secs(1);
 
 /// The levels of a console's tty that have a safe one, and these.
 fn safe(board: &Board, console: &Console) -> (u64, u64) {
-    let mut levels = BTreeMap::new();
+    let mut levels = Map::new();
     levels.extend(console.dtr.map(|level| (levels::DTR, level)));
     levels.extend(console.rts.map(|level| (levels::RTS, level)));
     for line in &board.lines {
