@@ -1,9 +1,9 @@
-//! Bytes → their SHA-256 or SHA-512, FIPS 180-4.
+//! Bytes → their SHA-256, SHA-384 or SHA-512, FIPS 180-4.
 //!
-//! ring has both in the processor's own instructions where there are any, and TLS brings it along: a crate of its own for
+//! ring has all in the processor's own instructions where there are any, and TLS brings it along: a crate of its own for
 //! them would make the agent larger by 30 KB.
 
-use ring::digest::{Context, SHA256, SHA512, digest};
+use ring::digest::{Context, SHA256, SHA384, SHA512, digest};
 
 /// SHA-256 of bytes that come one after the other.
 pub struct Sha256(Context);
@@ -31,6 +31,12 @@ impl Sha256 {
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     sized(digest(&SHA256, bytes).as_ref())
+}
+
+/// SHA-384 of bytes that are all there.
+#[must_use]
+pub fn sha384(bytes: &[u8]) -> [u8; 48] {
+    sized(digest(&SHA384, bytes).as_ref())
 }
 
 /// SHA-512 of bytes that are all there.

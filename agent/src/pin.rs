@@ -5,25 +5,30 @@
 //! because boards without a real-time clock live in 1970 until they have a network, and a pin outlives no rotation
 //! anyway. Without one, the system's certification authorities decide as for any https client.
 //!
-//! ring has no P-521, so that algorithm is supplied here by the crate p521.
+//! ring does the rest of TLS; of its curves P-521 is missing, and P-256 too large (see `curves`).
 
-use crate::digest::{sha256, sha512};
+mod curves;
+
+use crate::digest::sha256;
 use crate::x509;
-use p521::ecdsa::signature::hazmat::PrehashVerifier as _;
-use p521::ecdsa::{DerSignature, VerifyingKey};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
-use rustls::crypto::{CryptoProvider, KeyProvider, WebPkiSupportedAlgorithms, ring};
+use rustls::crypto::{CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom, WebPkiSupportedAlgorithms, ring};
 use rustls::pki_types::{
-    AlgorithmIdentifier, CertificateDer, InvalidSignature, PrivateKeyDer, ServerName, SignatureVerificationAlgorithm,
-    SubjectPublicKeyInfoDer, UnixTime, alg_id,
+    CertificateDer, PrivateKeyDer, ServerName, SignatureVerificationAlgorithm, SubjectPublicKeyInfoDer, UnixTime,
 };
 use rustls::server::ParsedCertificate;
 use rustls::sign::SigningKey;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use std::fmt;
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use webpki::ring::{
+    ECDSA_P384_SHA256, ECDSA_P384_SHA384, ED25519, RSA_PKCS1_2048_8192_SHA256,
+    RSA_PKCS1_2048_8192_SHA256_ABSENT_PARAMS, RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA384_ABSENT_PARAMS,
+    RSA_PKCS1_2048_8192_SHA512, RSA_PKCS1_2048_8192_SHA512_ABSENT_PARAMS, RSA_PSS_2048_8192_SHA256_LEGACY_KEY,
+    RSA_PSS_2048_8192_SHA384_LEGACY_KEY, RSA_PSS_2048_8192_SHA512_LEGACY_KEY,
+};
 
 /// Whom to believe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +131,7 @@ pub fn client_config(trust: Trust) -> Result<Arc<ClientConfig>, TrustError> {
 }
 
 fn trusting(trusted: Trusted) -> Result<Arc<ClientConfig>, TrustError> {
-    let provider = provider();
+    let provider = Arc::new(provider());
     let verifier = Arc::new(Verifier { trusted, algorithms: provider.signature_verification_algorithms });
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -155,25 +160,58 @@ fn system_roots() -> Result<RootCertStore, TrustError> {
     Ok(roots)
 }
 
-/// ring's provider with P-521 added, which ring lacks.
-fn provider() -> Arc<CryptoProvider> {
-    type Algorithm = &'static dyn SignatureVerificationAlgorithm;
-    static ALL: OnceLock<Vec<Algorithm>> = OnceLock::new();
-    static MAPPING: OnceLock<Vec<(SignatureScheme, &'static [Algorithm])>> = OnceLock::new();
-    let mut provider = ring::default_provider();
-    let ring = provider.signature_verification_algorithms;
-    provider.signature_verification_algorithms = WebPkiSupportedAlgorithms {
-        all: ALL.get_or_init(|| ring.all.iter().copied().chain([&P521Sha512 as Algorithm]).collect()),
-        // The first scheme is the one preferred: a master with a P-521 key of its own has a companion as well, and is
-        // to present its own.
-        mapping: MAPPING.get_or_init(|| {
-            let p521: (SignatureScheme, &'static [Algorithm]) =
-                (SignatureScheme::ECDSA_NISTP521_SHA512, &[&P521Sha512]);
-            core::iter::once(p521).chain(ring.mapping.iter().copied()).collect()
-        }),
-    };
-    provider.key_provider = &NoKeys;
-    Arc::new(provider)
+/// What an agent's TLS is done by: ring, but for the curves P-256 and P-521.
+fn provider() -> CryptoProvider {
+    CryptoProvider {
+        cipher_suites: ring::ALL_CIPHER_SUITES.to_vec(),
+        kx_groups: vec![ring::kx_group::X25519, curves::SECP256R1, ring::kx_group::SECP384R1],
+        signature_verification_algorithms: WebPkiSupportedAlgorithms { all: ALL, mapping: MAPPING },
+        secure_random: &System,
+        key_provider: &NoKeys,
+    }
+}
+
+/// What certificates may be signed by: all that the library would have by itself, and P-521.
+static ALL: &[&dyn SignatureVerificationAlgorithm] = &[
+    curves::P521_SHA512,
+    curves::P256_SHA256,
+    curves::P256_SHA384,
+    ECDSA_P384_SHA256,
+    ECDSA_P384_SHA384,
+    ED25519,
+    RSA_PSS_2048_8192_SHA256_LEGACY_KEY,
+    RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
+    RSA_PSS_2048_8192_SHA512_LEGACY_KEY,
+    RSA_PKCS1_2048_8192_SHA256,
+    RSA_PKCS1_2048_8192_SHA384,
+    RSA_PKCS1_2048_8192_SHA512,
+    RSA_PKCS1_2048_8192_SHA256_ABSENT_PARAMS,
+    RSA_PKCS1_2048_8192_SHA384_ABSENT_PARAMS,
+    RSA_PKCS1_2048_8192_SHA512_ABSENT_PARAMS,
+];
+/// What a master may sign its handshake by, and how that is verified. The first is the one preferred: a master with a P-521 key
+/// of its own has a companion as well, and is to present its own.
+static MAPPING: &[(SignatureScheme, &[&dyn SignatureVerificationAlgorithm])] = &[
+    (SignatureScheme::ECDSA_NISTP521_SHA512, &[curves::P521_SHA512]),
+    (SignatureScheme::ECDSA_NISTP384_SHA384, &[ECDSA_P384_SHA384]),
+    (SignatureScheme::ECDSA_NISTP256_SHA256, &[curves::P256_SHA256]),
+    (SignatureScheme::ED25519, &[ED25519]),
+    (SignatureScheme::RSA_PSS_SHA512, &[RSA_PSS_2048_8192_SHA512_LEGACY_KEY]),
+    (SignatureScheme::RSA_PSS_SHA384, &[RSA_PSS_2048_8192_SHA384_LEGACY_KEY]),
+    (SignatureScheme::RSA_PSS_SHA256, &[RSA_PSS_2048_8192_SHA256_LEGACY_KEY]),
+    (SignatureScheme::RSA_PKCS1_SHA512, &[RSA_PKCS1_2048_8192_SHA512]),
+    (SignatureScheme::RSA_PKCS1_SHA384, &[RSA_PKCS1_2048_8192_SHA384]),
+    (SignatureScheme::RSA_PKCS1_SHA256, &[RSA_PKCS1_2048_8192_SHA256]),
+];
+
+/// Random bytes of the system.
+#[derive(Debug)]
+struct System;
+
+impl SecureRandom for System {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), GetRandomFailed> {
+        getrandom::fill(bytes).map_err(|_| GetRandomFailed)
+    }
 }
 
 /// An agent shows a token and no certificate, so it has no use for what reads private keys and signs with them.
@@ -183,26 +221,6 @@ struct NoKeys;
 impl KeyProvider for NoKeys {
     fn load_private_key(&self, _key: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, Error> {
         Err(Error::General("an agent has no certificate of its own".to_owned()))
-    }
-}
-
-/// ECDSA on P-521 with SHA-512: ecdsa_secp521r1_sha512 of RFC 8446 §4.2.3.
-#[derive(Debug)]
-struct P521Sha512;
-
-impl SignatureVerificationAlgorithm for P521Sha512 {
-    fn verify_signature(&self, public_key: &[u8], message: &[u8], signature: &[u8]) -> Result<(), InvalidSignature> {
-        let key = VerifyingKey::from_sec1_bytes(public_key).map_err(|_| InvalidSignature)?;
-        let signature = DerSignature::from_bytes(signature).map_err(|_| InvalidSignature)?;
-        key.verify_prehash(&sha512(message), &signature).map_err(|_| InvalidSignature)
-    }
-
-    fn public_key_alg_id(&self) -> AlgorithmIdentifier {
-        alg_id::ECDSA_P521
-    }
-
-    fn signature_alg_id(&self) -> AlgorithmIdentifier {
-        alg_id::ECDSA_SHA512
     }
 }
 

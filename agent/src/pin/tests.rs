@@ -1,8 +1,8 @@
 //! Whole handshakes in memory, with certificates made by the real openssl.
 
 use super::*;
-use p521::ecdsa::SigningKey as P521Key;
 use p521::ecdsa::signature::Signer as _;
+use p521::ecdsa::{DerSignature, SigningKey as P521Key};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -113,7 +113,17 @@ fn handshake_of(
     certificate: &CertificateDer<'static>,
     key: &PrivateKeyDer<'_>,
 ) -> Result<(), Error> {
-    let server = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    handshake_with(ring::default_provider(), config, host, certificate, key)
+}
+
+fn handshake_with(
+    server: CryptoProvider,
+    config: Arc<ClientConfig>,
+    host: &str,
+    certificate: &CertificateDer<'static>,
+    key: &PrivateKeyDer<'_>,
+) -> Result<(), Error> {
+    let server = ServerConfig::builder_with_provider(Arc::new(server))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .with_no_client_auth()
@@ -162,6 +172,52 @@ fn the_right_certificate_is_accepted_whatever_its_key() {
 }
 
 #[test]
+fn a_key_is_agreed_on_by_every_curve_that_a_server_may_insist_on() {
+    let (certificate, key) = certificate("ecparam -name prime256v1 -genkey -noout -out key.pem");
+    for group in ring::ALL_KX_GROUPS {
+        let server = CryptoProvider { kx_groups: vec![*group], ..ring::default_provider() };
+        let config = client_config(pinned(&certificate)).unwrap();
+        let done = handshake_with(server, config, "ci.example", &certificate, &key);
+        done.unwrap_or_else(|error| panic!("{group:?}: {error}"));
+    }
+}
+
+/// An offer of a key that is no point of the curve would tell of the secret, and one in another form is not TLS 1.3.
+#[test]
+fn what_is_no_point_of_p256_is_no_key() {
+    let offer = |share: &[u8]| curves::SECP256R1.start().unwrap().complete(share).map(|_| ());
+    let honest = ring::kx_group::SECP256R1.start().unwrap().pub_key().to_vec();
+    assert_eq!(offer(&honest), Ok(()));
+    let mut beside = honest.clone();
+    beside[64] ^= 1;
+    let mut compressed = honest[..33].to_vec();
+    compressed[0] = 2 + (honest[64] & 1);
+    let beyond = [&[4][..], &[0xff; 64]].concat();
+    for share in [&[][..], &[0], &[4], &honest[..64], &beside, &compressed, &beyond, &[&honest[..], &[0]].concat()] {
+        let refused = offer(share).unwrap_err();
+        assert_eq!(refused, Error::PeerMisbehaved(rustls::PeerMisbehaved::InvalidKeyShare), "{share:?}");
+    }
+}
+
+/// What the library would have by itself is not lost by naming what an agent has.
+#[test]
+fn nothing_that_the_library_verifies_is_missing() {
+    let (ours, theirs) = (provider(), ring::default_provider());
+    let named = |provider: &CryptoProvider| -> Vec<String> {
+        let algorithms = provider.signature_verification_algorithms.all.iter();
+        algorithms.map(|one| format!("{:?} {:?}", one.public_key_alg_id(), one.signature_alg_id())).collect()
+    };
+    let mut missing = named(&theirs);
+    missing.retain(|one| !named(&ours).contains(one));
+    assert_eq!(missing, Vec::<String>::new());
+    let schemes = |provider: &CryptoProvider| provider.signature_verification_algorithms.supported_schemes();
+    assert_eq!(schemes(&ours), [&[SignatureScheme::ECDSA_NISTP521_SHA512][..], &schemes(&theirs)].concat());
+    let groups = |provider: &CryptoProvider| provider.kx_groups.iter().map(|group| group.name()).collect::<Vec<_>>();
+    assert_eq!(groups(&ours), groups(&theirs));
+    assert_eq!(ours.cipher_suites, theirs.cipher_suites);
+}
+
+#[test]
 fn another_certificate_is_refused_and_both_fingerprints_are_named() {
     let (mine, _) = certificate(EXPLICIT_P521);
     let (other, other_key) = certificate(EXPLICIT_P521);
@@ -207,11 +263,15 @@ fn made_up_curve_parameters_change_nothing() {
 
 /// A certificate for ci.example and 192.0.2.7 that the authority in a directory signs, valid from now for ten days.
 fn signed(authority: &Scratch) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+    signed_with(authority, "sha256")
+}
+
+fn signed_with(authority: &Scratch, digest: &str) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
     let names = "-addext subjectAltName=DNS:ci.example,IP:192.0.2.7 -addext basicConstraints=critical,CA:FALSE";
     openssl(&authority.0, "ecparam -name prime256v1 -genkey -noout -out key.pem");
     openssl(&authority.0, &format!("req -new -key key.pem -subj /CN=ci.example {names} -out request.pem"));
     let signer = "-CA authority.pem -CAkey authority-key.pem -CAcreateserial -copy_extensions copy";
-    openssl(&authority.0, &format!("x509 -req -in request.pem {signer} -days 10 -out cert.pem"));
+    openssl(&authority.0, &format!("x509 -req -in request.pem -{digest} {signer} -days 10 -out cert.pem"));
     (
         CertificateDer::from_pem_file(authority.0.join("cert.pem")).unwrap(),
         PrivateKeyDer::from_pem_file(authority.0.join("key.pem")).unwrap(),
@@ -219,8 +279,12 @@ fn signed(authority: &Scratch) -> (CertificateDer<'static>, PrivateKeyDer<'stati
 }
 
 fn authority() -> Scratch {
+    authority_of("ecparam -name secp384r1 -genkey -noout")
+}
+
+fn authority_of(make_key: &str) -> Scratch {
     let scratch = Scratch::new();
-    openssl(&scratch.0, "ecparam -name secp384r1 -genkey -noout -out authority-key.pem");
+    openssl(&scratch.0, &format!("{make_key} -out authority-key.pem"));
     openssl(&scratch.0, "req -new -x509 -days 30 -key authority-key.pem -subj /CN=authority -out authority.pem");
     scratch
 }
@@ -259,6 +323,25 @@ fn an_authority_vouches_for_hosts_and_times_and_for_who_has_the_key() {
     };
     assert!(in_days(0).is_ok() && in_days(9).is_ok());
     assert!(in_days(11).unwrap_err().to_string().contains("expired"));
+}
+
+#[test]
+fn an_authority_may_sign_in_any_way_that_is_known() {
+    for (make_key, digest) in [
+        ("ecparam -name prime256v1 -genkey -noout", "sha256"),
+        ("ecparam -name prime256v1 -genkey -noout", "sha384"),
+        ("ecparam -name secp384r1 -genkey -noout", "sha256"),
+        ("ecparam -name secp384r1 -genkey -noout", "sha384"),
+        ("ecparam -name secp521r1 -genkey -noout", "sha512"),
+        ("genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048", "sha256"),
+    ] {
+        let authority = authority_of(make_key);
+        let (good, key) = signed_with(&authority, digest);
+        let done = handshake_of(trusting_in(&authority), "ci.example", &good, &key);
+        done.unwrap_or_else(|error| panic!("{make_key} with {digest}: {error}"));
+        let error = handshake_of(trusting_in(&authority_of(make_key)), "ci.example", &good, &key).unwrap_err();
+        assert!(matches!(error, Error::InvalidCertificate(_)), "{make_key} with {digest}: {error}");
+    }
 }
 
 #[test]

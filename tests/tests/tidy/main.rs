@@ -29,6 +29,8 @@ const IMPORTERS: &[(&str, &[&str])] = &[
     ("ring", &["agent/src/digest", "agent/src/pin", "master/src/hook", "master/src/tls"]),
     ("rcgen", &["master/src/tls"]),
     ("rustls_native_certs", &["agent/src/pin"]),
+    ("p256", &["agent/src/pin"]),
+    ("webpki", &["agent/src/pin"]),
     ("p521", &["agent/src/pin", "master/src/tls"]),
     ("rustls", &["agent/src/pin", "master/src/tls"]),
     ("futures_rustls", &["agent/src/link", "master/src/front"]),
