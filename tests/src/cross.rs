@@ -16,7 +16,7 @@ use std::sync::OnceLock;
 pub const TARGETS: [(&str, Option<&str>); 4] =
     [("aarch64", Some("cortex-a53")), ("armv7", Some("cortex-a7")), ("armv6", Some("arm1176")), ("x86_64", None)];
 
-/// The target whose master is built and run here.
+/// The target whose master, and whose agent with boards, is built and run here.
 pub const MASTER_TARGET: &str = "aarch64";
 
 /// An address where nobody listens.
@@ -57,6 +57,16 @@ pub fn program(target: &str, name: &str) -> PathBuf {
         });
     });
     root().join("target/cross").join(target).join(name)
+}
+
+/// What `cross/build --boards` makes, below the place of a target.
+pub const WITH_BOARDS: &str = "boards/sai-agent";
+
+/// The agent for another processor that can have boards of its own, up to date.
+pub fn agent_with_boards(target: &str) -> PathBuf {
+    let _alone = alone("cross");
+    build(&["--boards", "-p", "sai-agent", target]);
+    root().join("target/cross").join(target).join(WITH_BOARDS)
 }
 
 fn build(arguments: &[&str]) {
