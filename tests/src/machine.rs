@@ -18,6 +18,8 @@ const SYSTEM_AT: u64 = 32 << 20;
 /// A clock that goes on by 8 ns with each instruction, and by itself while the processor waits. Its USB interrupts the kernel
 /// thousands of times a second: by the clock of a machine that is busy with other things nothing else would be done any more.
 const CLOCK: &str = "shift=3";
+/// The archive that every system begins with.
+const SYSTEM: &str = "system.cpio.gz";
 /// Room on a card, MiB.
 const CARD_MIB: u32 = 96;
 
@@ -26,6 +28,9 @@ const CARD_MIB: u32 = 96;
 pub enum Board {
     /// No board in particular, with this much memory in MiB, and a card that its system and all it writes is on.
     Virtual(u32),
+    /// The same with two adapters for serial lines on its USB, at ports 1 and 2, to each of which a board is connected that says
+    /// nothing.
+    Bench(u32),
     /// A Raspberry Pi 3, whose Ethernet is on USB.
     Pi3,
     /// A Raspberry Pi Zero, of whose memory the system is given this much, in MiB.
@@ -36,7 +41,7 @@ impl Board {
     /// Which of the systems that `tests/emulators` makes it boots.
     fn system(self) -> PathBuf {
         emulators().join(match self {
-            Self::Virtual(_) | Self::Pi3 => "arm64",
+            Self::Virtual(_) | Self::Bench(_) | Self::Pi3 => "arm64",
             Self::PiZero(_) => "armel",
         })
     }
@@ -44,7 +49,7 @@ impl Board {
     /// What its processor is called there.
     pub fn processor(self) -> &'static str {
         match self {
-            Self::Virtual(_) | Self::Pi3 => "aarch64",
+            Self::Virtual(_) | Self::Bench(_) | Self::Pi3 => "aarch64",
             Self::PiZero(_) => "armv6l",
         }
     }
@@ -54,7 +59,7 @@ impl Board {
 const FROM_CARD: &str = "#!/bin/busybox sh
 /bin/busybox --install -s /bin
 mount -t devtmpfs dev /dev
-while read module; do insmod $module; done </modules/order
+for order in /modules/*order; do while read module; do insmod $module; done <$order; done
 until [ -e /dev/vda ]; do sleep 0.1; done
 mount -t ext4 -o noatime /dev/vda /card
 exec switch_root /card /init
@@ -88,10 +93,14 @@ pub fn boot(directory: &Path, board: Board, files: &[(&Path, &str)], script: &st
     let system = directory.join("system.cpio.gz");
     let (tree, card) = (directory.join("system"), directory.join("card.img"));
     match board {
-        Board::Virtual(_) => on_card(&emulated, &tree, &card, &system, files, script),
+        Board::Virtual(_) => on_card(&[emulated.join(SYSTEM)], &tree, &card, &system, files, script),
+        Board::Bench(_) => {
+            let archives = [SYSTEM, "usb-serial.cpio.gz"].map(|part| emulated.join(part));
+            on_card(&archives, &tree, &card, &system, files, script);
+        }
         Board::Pi3 | Board::PiZero(_) => {
             fill(&tree, files, script);
-            fs::copy(emulated.join("system.cpio.gz"), &system).expect("a system");
+            fs::copy(emulated.join(SYSTEM), &system).expect("a system");
             // The kernel unpacks archives that follow each other, one over the other.
             pack(&tree, &system);
         }
@@ -101,11 +110,20 @@ pub fn boot(directory: &Path, board: Board, files: &[(&Path, &str)], script: &st
     command.args(["-c", "exec \"$@\" 1>&2", "sh"]);
     let console = "console=ttyAMA0 panic=-1 loglevel=3 rdinit=/init";
     match board {
-        Board::Virtual(memory) => {
+        Board::Virtual(memory) | Board::Bench(memory) => {
             command.args(["qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a53", "-nodefaults"]);
             command.args(["-m", &memory.to_string(), "-device", "virtio-net-device,netdev=n0", "-append", console]);
             command.args(["-device", "virtio-blk-device,drive=card", "-drive"]);
             command.arg(format!("if=none,id=card,format=raw,file={}", card.display())).arg("-initrd").arg(&system);
+            if matches!(board, Board::Bench(_)) {
+                command.args(["-device", "qemu-xhci,id=hub"]);
+                for port in [1, 2] {
+                    command.arg("-chardev").arg(format!("null,id=board{port}")).arg("-device");
+                    command.arg(format!(
+                        "usb-serial,chardev=board{port},serial=BOARD{port},bus=hub.0,port={port},always-plugged=on"
+                    ));
+                }
+            }
         }
         Board::Pi3 => {
             // With a thread each, the three processors that only wait would use up this machine's.
@@ -152,12 +170,14 @@ fn pack(tree: &Path, archive: &Path) {
     run(Command::new("sh").args(["-c", pack, "sh"]).arg(archive).current_dir(tree));
 }
 
-/// Makes a card with the system and these files, and an archive with what it takes to begin with the card.
-fn on_card(emulated: &Path, tree: &Path, card: &Path, archive: &Path, files: &[(&Path, &str)], script: &str) {
+/// Makes a card with the system of these archives and these files, and an archive with what it takes to begin with the card.
+fn on_card(archives: &[PathBuf], tree: &Path, card: &Path, archive: &Path, files: &[(&Path, &str)], script: &str) {
     let first = tree.with_extension("first");
     fs::create_dir_all(tree).expect("a directory");
     let unpack = "gzip -dc \"$1\" | cpio -id --quiet";
-    run(Command::new("sh").args(["-c", unpack, "sh"]).arg(emulated.join("system.cpio.gz")).current_dir(tree));
+    for archive in archives {
+        run(Command::new("sh").args(["-c", unpack, "sh"]).arg(archive).current_dir(tree));
+    }
     for name in ["bin", "dev", "card"] {
         fs::create_dir_all(first.join(name)).expect("a directory");
     }

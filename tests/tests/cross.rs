@@ -2,7 +2,7 @@
 //!
 //! Nothing here is skipped: where a tool cannot be had, the test says which.
 
-use sai_tests::cross::{MASTER_TARGET, TARGETS, allowed, emulate, program, root};
+use sai_tests::cross::{MASTER_TARGET, TARGETS, WITH_BOARDS, agent_with_boards, allowed, emulate, program, root};
 use sai_tests::hello;
 use sai_tests::machine::{BOOT, Board, boot};
 use sai_tests::process::{Process, eventually_within};
@@ -109,10 +109,11 @@ fn an_armv6_board_builds_and_loses_nothing() {
 fn no_program_is_larger_than_allowed() {
     let allowed = allowed();
     let agents = TARGETS.map(|(target, _)| (target.to_owned(), "sai-agent".to_owned()));
-    let all = agents.into_iter().chain([(MASTER_TARGET.to_owned(), "sai-master".to_owned())]);
+    let more = ["sai-master", WITH_BOARDS].map(|name| (MASTER_TARGET.to_owned(), name.to_owned()));
+    let all = agents.into_iter().chain(more);
     assert_eq!(all.collect::<std::collections::BTreeSet<_>>(), allowed.keys().cloned().collect());
     for ((target, name), most) in allowed {
-        let file = program(&target, &name);
+        let file = if name == WITH_BOARDS { agent_with_boards(&target) } else { program(&target, &name) };
         let bytes = fs::metadata(&file).expect("what was built").len();
         eprintln!("{target} {name}: {bytes} bytes of {most}");
         assert!(bytes <= most, "{target}/{name} is {bytes} bytes, {most} are allowed by cross/size.txt");
@@ -245,6 +246,66 @@ echo \"idle card, sectors written in 40 s: $written\"
 echo \"idle network, bytes in 40 s: $((after - before))\"
 until false; do sleep 60; done
 ";
+
+/// Two boards that say nothing for now. Where their ttys are is what the machine itself says.
+const TWO_BOARDS: &str = r#"{ "boards": {
+  "left": { "type": "quiet", "consoles": { "main": { "path": "/dev/ttyUSB0" } } },
+  "right": { "type": "quiet", "consoles": { "main": { "path": "/dev/ttyUSB1" } } }
+} }
+"#;
+
+/// Measures an agent, the guard of its boards and their owners, which are one program, when nothing is to be done.
+const IDLE_BENCH: &str = "
+processes() { for exe in /proc/[0-9]*/exe; do [ \"$(readlink $exe)\" != /usr/bin/sai-agent ] || echo ${exe%/exe}; done; }
+until [ \"$(processes | wc -l)\" = 4 ]; do sleep 1; done
+sleep 2
+sync
+sleep 6
+sync
+written=$(awk '$3 == \"vda\" { print $10 }' /proc/diskstats)
+sleep 40
+echo \"bench: sectors written in 40 s $(($(awk '$3 == \"vda\" { print $10 }' /proc/diskstats) - written))\"
+for process in $(processes); do
+    echo \"bench: $(tr '\\0' ' ' <$process/cmdline | cut -c 1-60): $(awk '/^(Pss|Rss|Pss_Anon|Pss_File):/ { print $1, $2 }' $process/smaps_rollup | tr '\\n' ' ')\"
+done
+echo \"bench: pss_kib $(for process in $(processes); do cat $process/smaps_rollup; done | awk '/^Pss:/ { sum += $2 } END { print sum }')\"
+until false; do sleep 60; done
+";
+
+/// Memory of an idle agent with two boards, its guard and their owners, in all processes together, KiB.
+const IDLE_BENCH_KIB: u64 = 4_000;
+
+#[test]
+fn an_idle_agent_with_two_boards_takes_little_and_writes_nothing() {
+    let mut world = World::new("boot-bench");
+    world.use_p521_certificate();
+    world.set("url", &format!("\"https://10.0.2.2:{}\"", world.port));
+    let _master = world.master();
+    let program = agent_with_boards("aarch64");
+    let line = world.join_line("bench");
+    let boards = world.directory.join("boards.json");
+    fs::write(&boards, TWO_BOARDS).expect("a file");
+    let script = format!(
+        "until [ -e /dev/ttyUSB1 ]; do sleep 0.1; done\n\
+         sai-agent join '{line}' --name bench --platform linux-board/bench --slots 1 --state /var/lib/bench --only-save\n\
+         sed -i 's#\"platforms\": *\\[[^]]*\\]#\"platforms\": [], \"keep_free_mib\": 8, \"boards\": \"/etc/boards.json\"#' /var/lib/bench/agent.json\n\
+         sai-agent --state /var/lib/bench 2>&1 </dev/null &\n{IDLE_BENCH}"
+    );
+    let files = [(program.as_path(), "/usr/bin/sai-agent"), (boards.as_path(), "/etc/boards.json")];
+    let machine = boot(&world.directory, Board::Bench(128), &files, &script);
+    machine.await_line_for(BOOT, "connected as bench");
+    machine.await_line_for(BOOT, "bench: pss_kib");
+    for line in machine.said().iter().filter(|line| line.contains("bench: ")) {
+        eprintln!("{line}");
+    }
+    let figure = |what: &str| {
+        let line = machine.said().into_iter().find(|line| line.contains(what)).expect("a figure");
+        line.split_whitespace().last().and_then(|word| word.parse::<u64>().ok()).expect("a number")
+    };
+    assert_eq!(figure("bench: sectors written"), 0, "an idle agent with boards writes nothing");
+    let pss = figure("bench: pss_kib");
+    assert!(pss <= IDLE_BENCH_KIB, "{pss} KiB");
+}
 
 #[test]
 fn a_machine_with_64_mib_boots_joins_and_builds_with_busybox_alone() {
