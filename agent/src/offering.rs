@@ -224,6 +224,10 @@ pub fn can_be_root(settings: &ContainerSettings, runner: Runner, images: &Path) 
     idmap::available(images, &path)
 }
 
+/// Whether a container here can have a root who is nobody outside: there are none.
+///
+/// # Errors
+/// Always, with why.
 #[cfg(not(feature = "nspawn"))]
 pub fn can_be_root(_settings: &ContainerSettings, _runner: Runner, _images: &Path) -> Result<(), String> {
     Err("this sai-agent was built without containers".to_owned())
