@@ -324,6 +324,15 @@ fn tty() -> (fs::File, String) {
     (fs::File::from(ours), path)
 }
 
+/// Has who talks end with whatever it is in: a test that fails while somebody talks would wait for that for ever.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// A board at an agent whose disk is a small one: a pty at which somebody talks, and each line says which it is.
 struct Talker {
     world: World,
@@ -445,6 +454,7 @@ fn a_board_at_a_full_disk_has_an_exact_loss_and_is_not_to_blame() {
     let job = talker.begin("10m");
     let (said, ends) = (AtomicUsize::new(0), AtomicBool::new(false));
     let verdict = std::thread::scope(|scope| {
+        let _ends = Ends(&ends);
         scope.spawn(|| talker.talk(200, &said, &ends));
         talker.await_said(job, 100_000);
         talker.disk.fill("ballast", 0);
@@ -455,7 +465,6 @@ fn a_board_at_a_full_disk_has_an_exact_loss_and_is_not_to_blame() {
         let verdict = eventually("its attempt ends", || talker.records(job).verdict);
         // It would be tried again.
         talker.world.command(&["cancel", "job", &job.to_string()]);
-        ends.store(true, Ordering::Relaxed);
         verdict
     });
     let word = verdict.verdict.as_ref().map(|found| found.word.as_str());
@@ -489,15 +498,14 @@ fn a_board_at_a_full_disk_is_left_at_its_own_time_and_loses_nothing() {
     let job = talker.begin("20s");
     let (said, ends) = (AtomicUsize::new(0), AtomicBool::new(false));
     let verdict = std::thread::scope(|scope| {
+        let _ends = Ends(&ends);
         scope.spawn(|| talker.talk(10, &said, &ends));
         talker.await_said(job, 1_000);
         talker.disk.fill("ballast", 0);
         talker.await_left();
         assert!(talker.disk.is_full(), "the disk has room");
         talker.disk.free("ballast");
-        let verdict = eventually("its attempt ends", || talker.records(job).verdict);
-        ends.store(true, Ordering::Relaxed);
-        verdict
+        eventually("its attempt ends", || talker.records(job).verdict)
     });
     let word = verdict.verdict.as_ref().map(|found| found.word.as_str());
     assert_eq!((verdict.outcome, word), (Outcome::Failed, Some("test-fail")), "{verdict:?}");

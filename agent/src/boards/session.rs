@@ -267,10 +267,7 @@ impl Lent<'_> {
     }
 
     fn write(&mut self, micros: u64, written: &Written) {
-        if !self.kept.full && !(self.room)() {
-            self.kept.fill();
-            self.fills = true;
-        }
+        self.fills |= self.kept.fills(written, self.room);
         let bytes = self.kept.encode(micros, written);
         if !bytes.is_empty() {
             // The log ends with its supervisor, which then wants nothing of it any more.

@@ -27,6 +27,9 @@ use std::path::Path;
 
 /// What is said of what a full disk does not take.
 pub(super) const NO_ROOM: &str = "the agent's disk has no room for the log";
+/// Records without a byte or an edge of the board's that are kept when there is no room: moments and what is done, until the board
+/// says something. Of a step that asks for things all the time there are more.
+const REST: u32 = 1_000;
 /// Index of the step that flashes.
 const FLASH: u32 = IMAGES + 1;
 
@@ -93,10 +96,7 @@ impl Work {
             cancel: stop::Stop::when(stop),
         };
         let ended = trying::run(wanted, &mut |micros, written| {
-            let fills = !kept.full && !room();
-            if fills {
-                kept.fill();
-            }
+            let fills = kept.fills(written, room);
             let bytes = kept.encode(micros, written);
             if !bytes.is_empty() {
                 log(bytes)?;
@@ -186,6 +186,8 @@ pub(super) struct Kept {
     shares: Shares,
     /// Microseconds at which the last was written.
     last: u64,
+    /// Records without a byte or an edge of the board's that came when there was no room.
+    rest: u32,
     /// Whether there was no room for more.
     pub(super) full: bool,
 }
@@ -193,13 +195,24 @@ pub(super) struct Kept {
 impl Kept {
     /// Nothing yet, of a log of so many bytes and a board with so many channels.
     pub(super) fn new(log_bytes: u64, channels: usize) -> Self {
-        Self { shares: Shares::new(log_bytes, channels), last: 0, full: false }
+        Self { shares: Shares::new(log_bytes, channels), last: 0, rest: 0, full: false }
     }
 
-    /// Nothing that comes from now on is kept.
-    pub(super) fn fill(&mut self) {
+    /// Whether this is the first for which there is no room: neither it nor what comes from now on is kept. It is something of the
+    /// board's, so that the log has a loss wherever its end is a full disk's doing; of the rest a few still have room.
+    pub(super) fn fills(&mut self, written: &Written, room: &dyn Fn() -> bool) -> bool {
+        if self.full || room() {
+            return false;
+        }
+        if !matches!(written, Written::Record(Record::Data(..)) | Written::Entry(Entry::Edges(_))) {
+            self.rest += 1;
+            if self.rest <= REST {
+                return false;
+            }
+        }
         self.full = true;
         self.shares.handle(self.last / 1_000, share::Input::Full, &mut Vec::new());
+        true
     }
 
     /// How much of what comes is kept.
