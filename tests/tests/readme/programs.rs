@@ -54,7 +54,7 @@ fn programs_of_tests() -> Vec<(String, &'static str)> {
         "sigrok-cli" => "sigrok-cli",
         "avrdude" => "avrdude",
         "avr-gcc" | "avr-objcopy" => "gcc-avr",
-        "aarch64-linux-gnu-objcopy" => "binutils-aarch64-linux-gnu",
+        "aarch64-linux-gnu-as" | "aarch64-linux-gnu-ld" | "aarch64-linux-gnu-objcopy" => "binutils-aarch64-linux-gnu",
         "arm-none-eabi-ld" => "binutils-arm-none-eabi",
         // tests/emulators installs it.
         "qemu-system-aarch64" | "qemu-system-arm" => "",
