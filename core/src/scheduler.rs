@@ -89,6 +89,8 @@ pub struct Greeting {
     pub slots: u32,
     /// Whether it can fetch the files of what a job needs.
     pub needs: bool,
+    /// Whether it runs jobs that have several boards.
+    pub several: bool,
     /// Whether it runs a job in that of its platforms which the master says; else it chooses by itself.
     pub told: bool,
     /// Repositories whose mirror it holds.
@@ -220,6 +222,8 @@ struct Job {
     seen_since: Option<Millis>,
     /// Where its attempts since it was queued met trouble.
     met: Vec<Met>,
+    /// Of several boards that it has: the one at which its present attempt met it.
+    troubled_at: Option<String>,
     /// Who cancelled it and until when its agent's verdict is awaited.
     cancelled: Option<(String, Millis)>,
     /// Until when its absent agent is awaited.
@@ -234,6 +238,7 @@ struct Agent {
     offer: Offer,
     /// Whether it is told in which of its platforms a job is to run.
     told: bool,
+    several: bool,
     slots: u32,
     load_permille: u32,
     mirrors: Set<String>,
@@ -242,6 +247,8 @@ struct Agent {
     boards: Map<String, Board>,
     /// Those that it runs at boards, which take no slots.
     at_boards: Set<JobKey>,
+    /// The job for which its boards are kept together as they become free.
+    collector: Option<JobId>,
     aside: bool,
     /// Troubles in a row of each platform that it offers, or that jobs wanted where it chooses by itself.
     rows: Map<String, Row>,
@@ -502,6 +509,7 @@ impl Scheduler {
             not_before: 0,
             waits_since: now.steady,
             ran_ms: 0,
+            troubled_at: None,
             seen_since: None,
             met: Vec::new(),
             cancelled: None,
@@ -640,6 +648,7 @@ impl Scheduler {
         let agent = self.agents.get_or_default(name.clone());
         agent.offer = Offer { platforms: greeting.platforms, needs: greeting.needs };
         agent.told = greeting.told;
+        agent.several = greeting.several;
         agent.slots = greeting.slots;
         agent.mirrors = Set::from_iter(greeting.mirrors);
         agent.connected = true;
@@ -721,6 +730,9 @@ impl Scheduler {
             // Who cancelled a job does not want it tried again because its end was untidy.
             Outcome::Infra if cancelled.is_some() => JobState::Cancelled,
             Outcome::Infra => {
+                if let Some(job) = self.jobs.get_mut(&key.job) {
+                    job.troubled_at = verdict.verdict.and_then(|found| found.board);
+                }
                 self.broken(now, key, Blame::of(verdict.trouble.as_deref()), verdict.cause, out);
                 return;
             }

@@ -27,11 +27,13 @@ pub enum Can {
     /// Agents: it runs a job in that of its platforms which the assignment names, and names them in the order in which it
     /// would choose.
     Offered,
+    /// Agents: it flashes and judges several boards of one job. Who does not say so gets no such job.
+    Several,
 }
 
 impl Can {
     /// All of them: what this version says of itself.
-    const ALL: [Self; 4] = [Self::PassOver, Self::Needs, Self::Units, Self::Offered];
+    const ALL: [Self; 5] = [Self::PassOver, Self::Needs, Self::Units, Self::Offered, Self::Several];
 
     /// The word on the wire: small letters, digits and `-`.
     pub fn word(self) -> &'static str {
@@ -40,6 +42,7 @@ impl Can {
             Self::Needs => "needs",
             Self::Units => "units",
             Self::Offered => "offered",
+            Self::Several => "several",
         }
     }
 
