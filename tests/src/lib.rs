@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod avr;
+pub mod bench;
 pub mod boards;
 pub mod browser;
 pub mod cross;

@@ -1,131 +1,33 @@
 //! Boards of agents, from a push to the verdict: an emulated Arduino Uno with the stock optiboot, its owner, its guard and an agent, all
 //! real processes, some of which are killed.
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use rustix::termios::tcgetattr;
 use sai_buddy::frames::Status;
 use sai_buddy::visit::{Begins, Visit, Whose};
-use sai_tests::avr::Avr;
-use sai_tests::boards::{at_board, at_step, program, saifile, standing, verdict};
+use sai_tests::bench::Bench;
+use sai_tests::boards::{at_board, at_step, saifile, standing, verdict};
 use sai_tests::process::{Process, eventually};
-use sai_tests::world::World;
 use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::PathBuf;
 use std::time::Duration;
 
-/// Boards on the bench of an agent.
-struct Bench {
-    world: World,
-    // Its owner ends before its tty does, whose number another one may have then.
-    boards: Vec<Avr>,
-    links: Vec<PathBuf>,
+/// Pushes a saifile whose configurations are cases of the program, each with more keys of its board.
+fn push(bench: &Bench, cases: &[(&str, &str)]) {
+    bench.world.repository.push_saifile(&saifile(cases));
 }
 
-impl Bench {
-    fn new(name: &str) -> Bench {
-        Bench::with(name, 1, "")
-    }
-
-    /// One of so many boards, `uno-1` and so on, with more keys of the file behind them.
-    fn with(name: &str, count: usize, more: &str) -> Bench {
-        let world = World::new(name);
-        let name = world.directory.file_name().expect("a name").to_string_lossy().into_owned();
-        let (mut boards, mut links, mut texts) = (Vec::new(), Vec::new(), Vec::new());
-        for number in 1..=count {
-            let directory = world.directory.join(format!("uno-{number}"));
-            fs::create_dir(&directory).expect("a directory");
-            let board = Avr::new(&directory);
-            // Paths of ttys are below /dev.
-            let link = PathBuf::from("/dev/shm").join(format!("{name}-{number}"));
-            let _ = fs::remove_file(&link);
-            symlink(&board.tty, &link).expect("a link");
-            texts.push(format!(
-                r#""uno-{number}": {{ "type": "arduino-uno", "tags": ["place-{number}"],
-                    "consoles": {{ "main": {{ "path": "{}" }} }}, {},
-                    "modes": {{ "loader": ["loader"], "run": ["reset"] }},
-                    "flash": {{ "with": "optiboot", "mode": "loader", "then": "run", "chip_id": "0x1e950f" }} }}"#,
-                link.display(),
-                board.resets()
-            ));
-            boards.push(board);
-            links.push(link);
-        }
-        let text = format!("{{ \"boards\": {{ {} }}{more} }}", texts.join(", "));
-        fs::write(world.directory.join("boards.json"), text).expect("a bench");
-        world.repository.write("program.c", program());
-        Bench { world, boards, links }
-    }
-
-    fn sockets(&self) -> PathBuf {
-        self.world.directory.join("run")
-    }
-
-    /// An agent that has the board and builds for it, as another user.
-    fn agent(&self) -> Process {
-        let file = self.world.directory.join("boards.json");
-        let settings = [
-            format!("\"boards\": {file:?}"),
-            format!("\"boards_run\": {:?}", self.sockets()),
-            "\"user\": \"nobody\"".to_string(),
-        ];
-        self.world.agent_with("a", &["linux"], 2, &settings.each_ref().map(String::as_str))
-    }
-
-    /// Pushes a saifile whose configurations are cases of the program, each with more keys of its board.
-    fn push(&self, cases: &[(&str, &str)]) {
-        self.world.repository.push_saifile(&saifile(cases));
-    }
-
-    /// Awaits the end of an event, whose job at a board passes.
-    fn passes(&self, number: u64) {
-        let event = self.world.ended(number);
-        let job = at_board(&event, "PASS");
-        assert_eq!(job.state, "passed", "{}: {}", job.cause, String::from_utf8_lossy(&self.world.log(job.id)));
-    }
-
-    fn standing(&self) -> String {
-        standing(&self.world, "a/uno-1")
-    }
-
-    fn await_standing(&self, what: &str) {
-        eventually(&format!("the board is {what:?}"), || self.standing().contains(what).then_some(()));
-    }
-
-    /// What the owner of a board says.
-    fn status(&self, board: &str) -> Status {
-        let file = self.world.directory.join("boards.json").into();
-        let whose = Whose { file, board: board.into(), directory: self.sockets(), begins: Begins::Never };
-        Visit::new(&whose).and_then(|visit| visit.status()).expect("an owner")
-    }
-
-    /// Processes whose arguments are these, of this bench.
-    fn processes(&self, word: &str) -> Vec<i32> {
-        let ours = self.world.survivors().into_iter().filter(|line| line.split(' ').any(|other| other == word));
-        ours.filter_map(|line| line.split(':').next()?.parse().ok()).collect()
-    }
-
-    fn kill(&self, word: &str) {
-        let processes = self.processes(word);
-        assert!(!processes.is_empty(), "there is no {word}: {:?}", self.world.survivors());
-        for process in processes {
-            let _ = kill_process(Pid::from_raw(process).expect("a process"), Signal::KILL);
-        }
-    }
+/// Awaits the end of an event, whose job at a board passes.
+fn passes(bench: &Bench, number: u64) {
+    let event = bench.world.ended(number);
+    let job = at_board(&event, "PASS");
+    assert_eq!(job.state, "passed", "{}: {}", job.cause, String::from_utf8_lossy(&bench.world.log(job.id)));
 }
 
-impl Drop for Bench {
-    fn drop(&mut self) {
-        for word in ["owner", "guard"] {
-            for process in self.processes(word) {
-                let _ = kill_process(Pid::from_raw(process).expect("a process"), Signal::KILL);
-            }
-        }
-        self.boards.clear();
-        for link in &self.links {
-            let _ = fs::remove_file(link);
-        }
-    }
+/// What the owner of a board says.
+fn status(bench: &Bench, board: &str) -> Status {
+    let file = bench.world.directory.join("boards.json").into();
+    let whose = Whose { file, board: board.into(), directory: bench.sockets(), begins: Begins::Never };
+    Visit::new(&whose).and_then(|visit| visit.status()).expect("an owner")
 }
 
 #[test]
@@ -142,7 +44,7 @@ fn a_push_is_built_flashed_and_judged_and_each_log_judged_again_says_the_same() 
         ("SILENT", r#""silent": "2s","#, "failed", "silent"),
         ("NO_BOOT", r#""timeout": "3s","#, "failed", "no-boot"),
     ];
-    bench.push(&cases.map(|(case, keys, ..)| (case, keys)));
+    push(&bench, &cases.map(|(case, keys, ..)| (case, keys)));
     let event = bench.world.ended(1);
     for (case, _, state, word) in cases {
         let job = at_board(&event, case);
@@ -169,7 +71,7 @@ fn a_board_is_free_when_nothing_of_its_job_is_left_whoever_is_killed() {
     bench.await_standing("free");
 
     // An agent that dies leaves its job at the board, and the next one finds it there. A console goes on being recorded meanwhile.
-    bench.push(&[("NO_BOOT", r#""timeout": "12s","#)]);
+    push(&bench, &[("NO_BOOT", r#""timeout": "12s","#)]);
     let job = at_step(&bench.world, 1, "NO_BOOT", 2);
     agent.kill();
     bench.await_standing("away");
@@ -186,7 +88,7 @@ fn a_board_is_free_when_nothing_of_its_job_is_left_whoever_is_killed() {
     bench.await_standing("free");
 
     // A cancel is heard while it is judged.
-    bench.push(&[("NO_BOOT", r#""timeout": "100s","#)]);
+    push(&bench, &[("NO_BOOT", r#""timeout": "100s","#)]);
     let job = at_step(&bench.world, 2, "NO_BOOT", 2);
     bench.world.command(&["cancel", "job", &job.to_string()]);
     assert_eq!(at_board(&bench.world.ended(2), "NO_BOOT").state, "cancelled");
@@ -194,7 +96,7 @@ fn a_board_is_free_when_nothing_of_its_job_is_left_whoever_is_killed() {
 
     // Who dies while it is flashed is nobody's failure, and the next attempt passes.
     for (number, word) in [(3, "--job"), (4, "owner"), (5, "guard")] {
-        bench.push(&[("PASS", "")]);
+        push(&bench, &[("PASS", "")]);
         at_step(&bench.world, number, "PASS", 1);
         bench.kill(word);
         let event = bench.world.ended(number);
@@ -242,11 +144,11 @@ fn a_changed_bench_is_gone_by_from_the_next_job_on_and_no_other_board_is_touched
     let agent = bench.agent();
     bench.await_standing("free");
     eventually("the other board is free", || (standing(&bench.world, "a/uno-2") == "free").then_some(()));
-    let (first, second) = (bench.status("uno-1"), bench.status("uno-2"));
+    let (first, second) = (status(&bench, "uno-1"), status(&bench, "uno-2"));
     assert_eq!((first.mode.as_deref(), second.mode.as_deref()), (Some("run"), Some("run")));
 
     // A job that is under way keeps what was there when it began.
-    bench.push(&[("NO_BOOT", r#""tags": ["place-2"], "timeout": "8s","#)]);
+    push(&bench, &[("NO_BOOT", r#""tags": ["place-2"], "timeout": "8s","#)]);
     let job = at_step(&bench.world, 1, "NO_BOOT", 2);
     let file = bench.world.directory.join("boards.json");
     let text = fs::read_to_string(&file).expect("a bench");
@@ -260,20 +162,20 @@ fn a_changed_bench_is_gone_by_from_the_next_job_on_and_no_other_board_is_touched
     fs::write(&file, format!("{before}{after}")).expect("a bench");
     agent.signal(Signal::HUP);
     eventually("the board is offered anew", || bench.world.page("/api/v1/units").contains("pressed").then_some(()));
-    assert_eq!(bench.status("uno-2").bench, second.bench, "a job is at the board");
+    assert_eq!(status(&bench, "uno-2").bench, second.bench, "a job is at the board");
     let event = bench.world.ended(1);
     assert_eq!((at_board(&event, "NO_BOOT").attempt, verdict(&bench.world, job).0.as_str()), (1, "no-boot"));
-    eventually("it is gone by", || Some(bench.status("uno-2")).filter(|status| status.bench != second.bench));
+    eventually("it is gone by", || Some(status(&bench, "uno-2")).filter(|status| status.bench != second.bench));
 
     // What is new of it is what the next job has.
     let test = r#""test": [{ "expect": "login: $", "within": "15s" }, { "play": "press" }, { "send": "root\n" }],"#;
-    bench.push(&[("PASS", &format!(r#""tags": ["pressed"], {test}"#))]);
-    bench.passes(2);
+    push(&bench, &[("PASS", &format!(r#""tags": ["pressed"], {test}"#))]);
+    passes(&bench, 2);
     let tty = fs::File::open(&bench.links[1]).expect("the tty");
     assert_eq!(tcgetattr(&tty).expect("its settings").output_speed(), 57_600);
-    let now = bench.status("uno-2");
+    let now = status(&bench, "uno-2");
     assert_eq!((now.process, now.mode.as_deref()), (second.process, Some("run")));
-    let other = bench.status("uno-1");
+    let other = status(&bench, "uno-1");
     assert_eq!((other.process, other.bench, other.mode), (first.process, first.bench, first.mode));
 }
 
@@ -300,17 +202,17 @@ fn a_master_alone_has_boards_of_its_own() {
         page.contains("\"built-in/uno-1\"").then_some(page).filter(|page| page.contains("\"standing\":\"free\""))
     };
     eventually("the board is free", standing);
-    bench.push(&[("PASS", "")]);
-    bench.passes(1);
+    push(&bench, &[("PASS", "")]);
+    passes(&bench, 1);
     // Owner and guard are this program, and outlive it.
     for word in ["owner", "guard"] {
         let [process] = bench.processes(word)[..] else { panic!("one {word}: {:?}", bench.world.survivors()) };
         let program = fs::read_link(format!("/proc/{process}/exe")).expect("a program");
         assert_eq!(program.file_name().and_then(|name| name.to_str()), Some("sai-master"), "{word}");
     }
-    let before = bench.status("uno-1");
+    let before = status(&bench, "uno-1");
     drop(master);
     let _master = bench.world.master();
     eventually("the board is free", standing);
-    assert_eq!(bench.status("uno-1").process, before.process);
+    assert_eq!(status(&bench, "uno-1").process, before.process);
 }

@@ -5,117 +5,36 @@
 mod roots;
 
 use rustix::process::{Pid, Signal, kill_process};
-use sai_tests::avr::Avr;
-use sai_tests::boards::{program, standing, verdict};
-use sai_tests::process::{Process, eventually, program as program_path};
+use sai_tests::bench::Bench;
+use sai_tests::boards::{program, verdict};
+use sai_tests::process::{eventually, program as program_path};
 use sai_tests::repository::run;
 use sai_tests::world::World;
 use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-/// A board on the bench of an agent.
-struct Bench {
-    world: World,
-    // Its owner ends before its tty does, whose number another one may have then.
-    board: Option<Avr>,
-    link: PathBuf,
+/// Pushes a saifile with these configurations, each with more of its keys and the script of its only step.
+fn push_steps(world: &World, platform: &str, scripts: &[(&str, &str, &str)]) {
+    let one = |(name, keys, script): &(&str, &str, &str)| format!("{name:?}: {{ {keys} \"do\": {script:?} }}");
+    let all: Vec<String> = scripts.iter().map(one).collect();
+    let text = format!(
+        r#"{{ "schema": "sai-1", "platforms": {{ "{platform}": {{ "build": "${{do}}" }} }}, "configurations": {{ {} }} }}"#,
+        all.join(", ")
+    );
+    world.repository.push_saifile(&text);
 }
 
-impl Bench {
-    fn new(name: &str) -> Bench {
-        let world = World::new(name);
-        let board = Avr::new(&world.directory);
-        let name = world.directory.file_name().expect("a name").to_string_lossy().into_owned();
-        // Paths of ttys are below /dev.
-        let link = PathBuf::from("/dev/shm").join(name);
-        let _ = fs::remove_file(&link);
-        symlink(&board.tty, &link).expect("a link");
-        let text = format!(
-            r#"{{ "boards": {{ "uno-1": {{ "type": "arduino-uno",
-                "consoles": {{ "main": {{ "path": "{}" }} }}, {},
-                "modes": {{ "loader": ["loader"], "run": ["reset"] }},
-                "flash": {{ "with": "optiboot", "mode": "loader", "then": "run", "chip_id": "0x1e950f" }} }} }} }}"#,
-            link.display(),
-            board.resets()
-        );
-        fs::write(world.directory.join("boards.json"), text).expect("a bench");
-        world.repository.write("program.c", program());
-        Bench { world, board: Some(board), link }
-    }
-
-    fn sockets(&self) -> PathBuf {
-        self.world.directory.join("run")
-    }
-
-    /// An agent that has the board and builds for it, as another user.
-    fn agent(&self) -> Process {
-        let file = self.world.directory.join("boards.json");
-        let settings = [
-            format!("\"boards\": {file:?}"),
-            format!("\"boards_run\": {:?}", self.sockets()),
-            "\"user\": \"nobody\"".to_string(),
-        ];
-        self.world.agent_with("a", &["linux"], 2, &settings.each_ref().map(String::as_str))
-    }
-
-    /// Pushes a saifile with these configurations, each with more of its keys and the script of its only step.
-    fn push_steps(&self, platform: &str, scripts: &[(&str, &str, &str)]) {
-        let one = |(name, keys, script): &(&str, &str, &str)| format!("{name:?}: {{ {keys} \"do\": {script:?} }}");
-        let all: Vec<String> = scripts.iter().map(one).collect();
-        let text = format!(
-            r#"{{ "schema": "sai-1", "platforms": {{ "{platform}": {{ "build": "${{do}}" }} }}, "configurations": {{ {} }} }}"#,
-            all.join(", ")
-        );
-        self.world.repository.push_saifile(&text);
-    }
-
-    /// The job of the only configuration that is pushed next, once this is in its log.
-    fn pushed(&self, keys: &str, script: &str, says: &str) -> (u64, u64) {
-        let last = self.world.events().iter().map(|event| event.id).max().unwrap_or(0);
-        self.push_steps("linux", &[("step", keys, script)]);
-        eventually(&format!("{says:?} is said"), || {
-            let events = self.world.events();
-            let event = events.iter().find(|event| event.id > last && event.source != "session")?.id;
-            let job = self.world.event(event)?.jobs.first()?.id;
-            text(&self.world, job).contains(says).then_some((event, job))
-        })
-    }
-
-    fn standing(&self) -> String {
-        standing(&self.world, "a/uno-1")
-    }
-
-    fn await_standing(&self, what: &str) {
-        eventually(&format!("the board is {what:?}"), || self.standing().contains(what).then_some(()));
-    }
-
-    /// Processes whose arguments are these, of this bench.
-    fn processes(&self, word: &str) -> Vec<i32> {
-        let ours = self.world.survivors().into_iter().filter(|line| line.split(' ').any(|other| other == word));
-        ours.filter_map(|line| line.split(':').next()?.parse().ok()).collect()
-    }
-
-    fn kill(&self, word: &str) {
-        let processes = self.processes(word);
-        assert!(!processes.is_empty(), "there is no {word}: {:?}", self.world.survivors());
-        for process in processes {
-            let _ = kill_process(Pid::from_raw(process).expect("a process"), Signal::KILL);
-        }
-    }
-}
-
-impl Drop for Bench {
-    fn drop(&mut self) {
-        for word in ["owner", "guard"] {
-            for process in self.processes(word) {
-                let _ = kill_process(Pid::from_raw(process).expect("a process"), Signal::KILL);
-            }
-        }
-        drop(self.board.take());
-        let _ = fs::remove_file(&self.link);
-    }
+/// The event and the job of the only configuration that is pushed next, once this is in its log.
+fn pushed(world: &World, keys: &str, script: &str, says: &str) -> (u64, u64) {
+    let last = world.events().iter().map(|event| event.id).max().unwrap_or(0);
+    push_steps(world, "linux", &[("step", keys, script)]);
+    eventually(&format!("{says:?} is said"), || {
+        let events = world.events();
+        let event = events.iter().find(|event| event.id > last && event.source != "session")?.id;
+        let job = world.event(event)?.jobs.first()?.id;
+        text(world, job).contains(says).then_some((event, job))
+    })
 }
 
 /// What builds the program of a board in a step.
@@ -148,7 +67,7 @@ fn a_build_gets_a_board_flashes_it_and_talks_to_it_and_all_of_that_is_in_the_log
     let step = format!(
         "{FIRMWARE}status=0; sai-agent device arduino-uno -- sh -ex at-board.sh || status=$?; test $status = 3"
     );
-    bench.push_steps("linux", &[("fw", "", &step)]);
+    push_steps(&bench.world, "linux", &[("fw", "", &step)]);
     // The session's event comes behind the push's own.
     let (event, other) = (bench.world.ended(1), bench.world.ended(2));
     let (build, session) = (&event.jobs[0], &other.jobs[0]);
@@ -180,7 +99,7 @@ fn a_build_gets_a_board_flashes_it_and_talks_to_it_and_all_of_that_is_in_the_log
         ("nested", nested, "a command that has one may not ask for another"),
         ("signal", refused("sai-agent device arduino-uno -- sh -c 'kill -9 $$'", 137), "is ours"),
     ];
-    bench.push_steps("linux", &steps.each_ref().map(|(name, script, _)| (*name, "", script.as_str())));
+    push_steps(&bench.world, "linux", &steps.each_ref().map(|(name, script, _)| (*name, "", script.as_str())));
     let event = bench.world.ended(3);
     for (name, _, says) in &steps {
         let job = event.jobs.iter().find(|job| job.configuration == *name).expect("a job");
@@ -193,7 +112,7 @@ fn a_build_gets_a_board_flashes_it_and_talks_to_it_and_all_of_that_is_in_the_log
     // So it is where no boards are.
     let agent = bench.world.agent("b", &["linux"], 1);
     let other = refused(&format!("{} device arduino-uno -- true", program_path("sai-agent").display()), 125);
-    let (event, job) = bench.pushed("", &other, "for steps of jobs at an agent that offers boards");
+    let (event, job) = pushed(&bench.world, "", &other, "for steps of jobs at an agent that offers boards");
     assert_eq!(bench.world.ended(event).jobs[0].state, "passed", "{}", text(&bench.world, job));
     drop(agent);
 }
@@ -212,21 +131,19 @@ enum End {
     Time,
 }
 
-impl Bench {
-    /// Kills the supervisor of a job's first attempt.
-    fn kill_supervisor(&self, job: u64) {
-        let key = format!("/{job}-1");
-        let all = self.world.survivors();
-        let line = all.iter().find(|line| line.contains("--job") && line.trim_end().ends_with(&key));
-        kill(line.unwrap_or_else(|| panic!("no supervisor of {key}: {all:?}")));
-    }
+/// Kills the supervisor of a job's first attempt.
+fn kill_supervisor(world: &World, job: u64) {
+    let key = format!("/{job}-1");
+    let all = world.survivors();
+    let line = all.iter().find(|line| line.contains("--job") && line.trim_end().ends_with(&key));
+    kill(line.unwrap_or_else(|| panic!("no supervisor of {key}: {all:?}")));
+}
 
-    /// The session that a job has asked for.
-    fn session(&self, job: u64) -> u64 {
-        let log = text(&self.world, job);
-        let session = log.split("is asked for: job ").nth(1).and_then(|rest| rest.lines().next());
-        session.and_then(|session| session.trim().parse().ok()).unwrap_or_else(|| panic!("no session: {log}"))
-    }
+/// The session that a job has asked for.
+fn session(world: &World, job: u64) -> u64 {
+    let log = text(world, job);
+    let session = log.split("is asked for: job ").nth(1).and_then(|rest| rest.lines().next());
+    session.and_then(|session| session.trim().parse().ok()).unwrap_or_else(|| panic!("no session: {log}"))
 }
 
 /// Kills a process, by its line among those that survive.
@@ -256,10 +173,10 @@ fn a_session_waits_for_its_board_and_ends_with_whoever_had_it() {
     ];
     for (end, state) in all {
         let time = if end == End::Time { r#""timeout": "15s","# } else { "" };
-        let holder = bench.pushed(time, holds, "it is ours");
-        let waiter = bench.pushed("", waits, "is asked for: job");
+        let holder = pushed(&bench.world, time, holds, "it is ours");
+        let waiter = pushed(&bench.world, "", waits, "is asked for: job");
         assert!(!text(&bench.world, waiter.1).contains("it came"));
-        let there = format!("job {} is there", bench.session(holder.1));
+        let there = format!("job {} is there", session(&bench.world, holder.1));
         eventually("who waits is told who has it", || {
             let all = bench.world.events();
             let sessions = all.iter().filter(|event| event.source == "session");
@@ -269,7 +186,7 @@ fn a_session_waits_for_its_board_and_ends_with_whoever_had_it() {
         match end {
             End::Cancel => drop(bench.world.command(&["cancel", "job", &holder.1.to_string()])),
             End::SessionCancelled => {
-                drop(bench.world.command(&["cancel", "job", &bench.session(holder.1).to_string()]));
+                drop(bench.world.command(&["cancel", "job", &session(&bench.world, holder.1).to_string()]));
             }
             End::Command => bench.kill("1000"),
             End::Program => {
@@ -283,14 +200,14 @@ fn a_session_waits_for_its_board_and_ends_with_whoever_had_it() {
                 bench.kill("1000");
             }
             End::Supervisor => {
-                bench.kill_supervisor(holder.1);
+                kill_supervisor(&bench.world, holder.1);
                 // The build begins anew, and so does what it asks.
                 eventually("it is built again", || {
                     (bench.world.event(holder.0)?.jobs.first()?.attempt > 1).then_some(())
                 });
                 bench.world.command(&["cancel", "job", &holder.1.to_string()]);
             }
-            End::SessionsSupervisor => bench.kill_supervisor(bench.session(holder.1)),
+            End::SessionsSupervisor => kill_supervisor(&bench.world, session(&bench.world, holder.1)),
             End::Owner => bench.kill("owner"),
             End::Time => {}
         }
@@ -341,7 +258,7 @@ fn in_containers(runner: &str) {
     let agent = bench.world.agent_with("a", &[], 2, &settings.each_ref().map(String::as_str));
     bench.await_standing("free");
     let step = "status=0; sai-agent device arduino-uno -- sh -ex at-board.sh || status=$?; test $status = 3";
-    bench.push_steps("linux-debian-12", &[("fw", "", step)]);
+    push_steps(&bench.world, "linux-debian-12", &[("fw", "", step)]);
     let (event, other) = (bench.world.ended(1), bench.world.ended(2));
     let told = format!("{}\n{}", text(&bench.world, event.jobs[0].id), text(&bench.world, other.jobs[0].id));
     assert_eq!((event.jobs[0].state.as_str(), other.jobs[0].state.as_str()), ("passed", "failed"), "{told}");
@@ -352,7 +269,7 @@ fn in_containers(runner: &str) {
     let needs = fs::read(program_path("sai-agent")).expect("a program").windows(9).any(|bytes| bytes == b"ld-linux-");
     let step =
         if needs { "status=0; sai-agent device arduino-uno -- true || status=$?; test $status = 125" } else { step };
-    bench.push_steps("linux-small", &[("fw", "", step)]);
+    push_steps(&bench.world, "linux-small", &[("fw", "", step)]);
     let event = bench.world.ended(3);
     let log = text(&bench.world, event.jobs[0].id);
     assert_eq!(event.jobs[0].state, "passed", "{log}");
