@@ -92,6 +92,7 @@ mod tests {
         assert_eq!(span(449), "0.4 s");
         assert_eq!(span(184_000), "3 min 04 s");
         assert_eq!(span(3_725_000), "1 h 02 min");
+        assert_eq!(span(100_080_000), "27 h 48 min");
         assert_eq!(offset(12_345_678), "0:12.3");
         assert_eq!(offset(3_723_400_000), "1:02:03.4");
         assert_eq!(ago(1_000_000, 700_000), "5 min ago");

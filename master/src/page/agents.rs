@@ -293,4 +293,12 @@ mod tests {
         let visitor = Visitor { who: Some("ann".to_string()), ..Visitor::default() };
         assert!(super::page(&view, &visitor).contains("action=\"/agents/rock%20%3C5%3E/set-aside\""));
     }
+
+    #[test]
+    fn an_agent_that_was_never_connected_was_never_seen() {
+        let live = LiveAgent { name: "new".to_string(), ..LiveAgent::default() };
+        let agent = AgentView { name: live.name.clone(), record: None, live: Some(live.into()), jobs: Vec::new() };
+        let page = super::page(&AgentsView { agents: vec![agent], ..AgentsView::default() }, &Visitor::default());
+        assert!(page.contains("never seen") && !page.contains("days ago"), "{page}");
+    }
 }
