@@ -113,6 +113,11 @@ fn a_repository_without_a_hook_is_polled() {
     let revision = world.repository.push_saifile(&saifile(&["true"]));
     let event = await_event(&world, 1);
     assert_eq!((event.event.revision, event.event.source.as_str()), (revision, "poll"));
+    // People are told in words, wherever they come across it.
+    for page in ["/", "/event/1"] {
+        let page = world.page(page);
+        assert!(page.contains(">found by polling<") && !page.contains("by poll<"), "{page}");
+    }
     world.repository.write("more", "");
     let revision = world.repository.push_saifile(&saifile(&["true"]));
     assert_eq!(await_event(&world, 2).event.revision, revision);
