@@ -10,8 +10,8 @@ use std::io::{self, Read};
 
 /// Lines shown from a long log's beginning.
 pub const FIRST_LINES: u64 = 1000;
-/// Lines shown from a long log's end, where the errors are, and around a line asked for.
-pub const LAST_LINES: u64 = 5000;
+/// Lines shown from a long log's end, where the errors are, and around a line asked for: as many as a browser paints in a moment.
+pub const LAST_LINES: u64 = 3000;
 /// Lines shown before and after one that is shown besides the ends.
 const NEAR_LINES: u64 = 50;
 /// Bytes read at once.
@@ -204,14 +204,14 @@ mod tests {
             log.data(1, head);
             log.data(1, tail);
         }
-        assert_eq!(numbers(&page(&log, Wanted::Ends).pieces), ["1-1000", "gap 1001-15000", "15001-20000"]);
+        assert_eq!(numbers(&page(&log, Wanted::Ends).pieces), ["1-1000", "gap 1001-17000", "17001-20000"]);
         let around = page(&log, Wanted::Around(10_000, 10_000)).pieces;
-        assert_eq!(numbers(&around), ["gap 1-7499", "7500-12500", "gap 12501-20000"]);
+        assert_eq!(numbers(&around), ["gap 1-8499", "8500-11500", "gap 11501-20000"]);
         // A range, and lines past the end, of which there are none: the last ones are nearest.
-        let around = page(&log, Wanted::Around(100, 4099)).pieces;
-        assert_eq!(numbers(&around), ["1-5001", "gap 5002-20000"]);
+        let around = page(&log, Wanted::Around(100, 2599)).pieces;
+        assert_eq!(numbers(&around), ["1-3001", "gap 3002-20000"]);
         let around = page(&log, Wanted::Around(u64::MAX, u64::MAX)).pieces;
-        assert_eq!(numbers(&around), ["gap 1-17499", "17500-20000"]);
+        assert_eq!(numbers(&around), ["gap 1-18499", "18500-20000"]);
     }
 
     #[test]
