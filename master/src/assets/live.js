@@ -267,12 +267,18 @@
     }
   }
 
-  // How the log is shown. What is chosen here is kept in the browser, for all logs.
+  // What is chosen is kept in the browser; one that keeps nothing for us shows it as long as the page is open.
+  function kept(name, value) {
+    try {
+      return value === undefined ? localStorage.getItem("sai-" + name) : localStorage.setItem("sai-" + name, value);
+    } catch { return ""; }
+  }
+
+  // How the log is shown, for all logs.
   const views = document.querySelectorAll("#views [data-view]");
   function view(name, set) {
     const on = document.body.classList.toggle("view-" + name, set);
-    const button = document.querySelector("#views [data-view=" + name + "]");
-    if (button) button.setAttribute("aria-pressed", on);
+    for (const button of document.querySelectorAll("[data-view=" + name + "]")) button.setAttribute("aria-pressed", on);
     if (name === "clock") {
       absolute = on;
       if (log) clock(log);
@@ -284,7 +290,7 @@
     } else if (name === "step") {
       for (const step of log.querySelectorAll("details.step")) step.open = true;
     }
-    if (name === "nowrap" || name === "clock") localStorage.setItem("sai-" + name, on ? "1" : "");
+    if (name === "nowrap" || name === "clock") kept(name, on ? "1" : "");
   }
 
   function steps(by) {
@@ -327,14 +333,19 @@
   };
 
   if (navigator.clipboard) copies();
-  if (localStorage.getItem("sai-clock")) view("clock", true);
+  if (kept("clock")) view("clock", true);
   else times(document);
   setInterval(() => times(document), 20000);
   tick();
   setInterval(tick, 1000);
+  const switcher = document.getElementById("times");
+  if (switcher && !log && document.querySelector("time[datetime]")) {
+    switcher.parentElement.hidden = false;
+    switcher.onclick = () => view("clock");
+  }
   if (log) {
     document.getElementById("views").hidden = false;
-    if (localStorage.getItem("sai-nowrap")) view("nowrap", true);
+    if (kept("nowrap")) view("nowrap", true);
     for (const button of views) button.addEventListener("click", () => view(button.dataset.view));
     document.getElementById("help").addEventListener("click", keys["?"]);
     // A click on a number selects its line, with the shift key all from the last one on; no page is loaded for that.

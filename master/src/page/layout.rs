@@ -55,6 +55,16 @@ impl Layout<'_> {
                         html.element("p").class("notice").attribute("role", "status").text(notice);
                     }
                     content(html);
+                    // Of a log it is among the other ways to show one.
+                    html.element("footer").class("pager").flag("hidden", true).with(|html| {
+                        html.element("button")
+                            .id("times")
+                            .class("quiet")
+                            .attribute("type", "button")
+                            .attribute("data-view", "clock")
+                            .attribute("aria-pressed", "false")
+                            .text("Dates and times");
+                    });
                 });
             });
         });

@@ -141,6 +141,18 @@ fn moments_are_told_as_how_long_ago_or_where_the_reader_is() {
     assert!(scene.is("/ago|now/.test(document.querySelector('time[datetime]').textContent)"));
     scene.open("/event/1");
     assert!(scene.is("/ago|now/.test(document.querySelector('time[datetime]').textContent)"));
+    // Who has no keyboard has a switch on each page that tells moments.
+    browser.click("#times");
+    assert!(scene.is(&there.replace("WHERE", "time.textContent")));
+    assert!(scene.is("document.querySelector('#times').getAttribute('aria-pressed') === 'true'"));
+    scene.picture("shown-dates");
+    for page in ["/", "/agents"] {
+        scene.open(page);
+        browser.until("document.querySelector('#times[aria-pressed=true]')?.checkVisibility()");
+    }
+    browser.click("#times");
+    scene.open("/docs");
+    assert!(!scene.is("document.querySelector('#times').checkVisibility()"), "there is nothing to switch");
     assert_eq!(browser.console(), Vec::<String>::new(), "nothing is blocked, missing or wrong");
 }
 
@@ -174,5 +186,24 @@ fn a_tab_tells_how_it_stands_by_its_title_and_its_icon() {
         let kind = "return (await fetch(document.querySelector('#icon').href)).headers.get('content-type')";
         assert_eq!(browser.text_of(&format!("return (async () => {{ {kind} }})()")), "image/svg+xml");
     }
+    assert_eq!(browser.console(), Vec::<String>::new(), "nothing is blocked, missing or wrong");
+}
+
+#[test]
+fn a_browser_that_keeps_nothing_shows_and_follows_all_the_same() {
+    let scene = scene("page-forgets");
+    let browser = &scene.browser;
+    // What Chromium does where cookies and the data of sites are blocked.
+    let refuse = "Object.defineProperty(window, 'localStorage', \
+                  { get() { throw new DOMException('Access is denied for this document.', 'SecurityError'); } })";
+    browser.devtools("Page.addScriptToEvaluateOnNewDocument", &format!("{{\"source\": {refuse:?}}}"));
+    scene.open(&format!("/job/{}", scene.job("good")));
+    browser.until("document.querySelector('#link.up')");
+    for (key, view) in [("t", "clock"), ("w", "nowrap")] {
+        scene.press(key);
+        assert!(scene.is(&format!("document.body.classList.contains('view-{view}')")), "{key}");
+    }
+    std::fs::write(scene.world.directory.join("go"), "").expect("a file");
+    browser.until("document.querySelector('#job-head.passed')");
     assert_eq!(browser.console(), Vec::<String>::new(), "nothing is blocked, missing or wrong");
 }
