@@ -2,19 +2,93 @@
 
 use super::history::Run;
 use super::html::{Html, path_part};
+use super::junit::TestCase;
 use super::layout::{Here, Layout, job_title, moment, revision, subject};
+use super::route::{field, number_field};
 use super::test_cases::Cases;
 use super::views::{JobView, Visitor};
 use crate::units;
 use sai_core::axis::CaseResult;
-use sai_core::ordered::Map;
+use sai_core::ordered::{Map, Set};
 use std::sync::Arc;
 
-/// Cases on the page: those that failed come first.
-const SHOWN: usize = 2000;
+/// Cases on the page, those that failed first: as many as a browser lays out in a moment.
+const SHOWN: usize = 500;
+
+/// Characters of what is looked for; more are no longer what somebody types.
+const FIELD_CHARACTERS: usize = 256;
 
 /// Failed cases that a job's own page names.
 const NAMED: usize = 10;
+
+/// Which cases are shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Words that are all found in the name.
+    text: String,
+    /// How many of those are passed over.
+    from: usize,
+}
+
+impl Wanted {
+    /// What a query says.
+    pub fn of(query: &str) -> Self {
+        let text = field(query, "q").unwrap_or_default().trim().chars().take(FIELD_CHARACTERS).collect();
+        let from = number_field(query, "from").and_then(|from| usize::try_from(from).ok()).unwrap_or(0);
+        Self { text, from }
+    }
+
+    /// The cases, one more than is shown if there are more.
+    fn among<'a>(&self, cases: &'a Cases) -> Vec<&'a TestCase> {
+        let text = self.text.to_lowercase();
+        let named = |case: &TestCase| {
+            let name = if text.is_empty() { String::new() } else { case.name.to_lowercase() };
+            text.split_whitespace().all(|word| name.contains(word))
+        };
+        cases.cases.iter().filter(|case| named(case)).skip(self.from).take(SHOWN + 1).collect()
+    }
+
+    /// The address of those from a number on.
+    fn address(&self, view: &JobView, from: usize) -> String {
+        let text = Some(format!("q={}", path_part(&self.text))).filter(|_| !self.text.is_empty());
+        let from = Some(format!("from={from}")).filter(|_| from > 0);
+        let fields: Vec<String> = text.into_iter().chain(from).collect();
+        let mark = if fields.is_empty() { "" } else { "?" };
+        format!("{}{mark}{}", address(view, None), fields.join("&"))
+    }
+
+    fn form(&self, html: &mut Html, view: &JobView) {
+        let form =
+            html.element("form").class("search").attribute("role", "search").attribute("action", address(view, None));
+        form.with(|html| {
+            html.element("label").with(|html| {
+                html.text("Name ");
+                let input = html.element("input").attribute("type", "search").attribute("name", "q");
+                input.attribute("value", &self.text).attribute("maxlength", FIELD_CHARACTERS).empty();
+            });
+            html.element("button").text("Find");
+            if !self.text.is_empty() {
+                html.element("a").href(address(view, None)).text("Clear");
+            }
+        });
+    }
+
+    fn pager(&self, html: &mut Html, view: &JobView, more: bool) {
+        if self.from == 0 && !more {
+            return;
+        }
+        html.element("nav").class("pager").attribute("aria-label", "Pages").with(|html| {
+            if self.from > 0 {
+                let from = self.from.saturating_sub(SHOWN);
+                html.element("a").href(self.address(view, from)).attribute("rel", "prev").text("Before");
+            }
+            if more {
+                let from = self.from.saturating_add(SHOWN);
+                html.element("a").href(self.address(view, from)).attribute("rel", "next").text("More");
+            }
+        });
+    }
+}
 
 /// The address of a case's history, or of all cases.
 fn address(view: &JobView, name: Option<&str>) -> String {
@@ -67,24 +141,31 @@ fn troubles(html: &mut Html, cases: &Cases) {
     }
 }
 
-/// Since when each case that fails has failed: the job in which it did first, and whether it surely did not before.
-/// `before` are earlier jobs, newest first, with their cases.
-fn since<'a>(cases: &Cases, now: &'a Run, before: &'a [(Run, Arc<Cases>)]) -> Map<String, (&'a Run, bool)> {
-    let mut all = Map::new();
-    for case in cases.failed() {
-        let (mut first, mut sure) = (now, false);
-        for (run, cases) in before {
-            match cases.of(&case.name).map(|case| case.result) {
-                Some(CaseResult::Failed) => first = run,
-                // A job that did not come to its tests says nothing.
-                None if cases.cases.is_empty() => {}
-                _ => {
-                    sure = true;
-                    break;
-                }
+/// Since when each of these cases that fails has failed: the job in which it did first, and whether it surely did not before.
+/// `before` are earlier jobs, newest first, with their cases; each is gone through once, however many fail.
+fn since<'a, 'b>(
+    cases: impl Iterator<Item = &'b TestCase>,
+    now: &'a Run,
+    before: &'a [(Run, Arc<Cases>)],
+) -> Map<&'b str, (&'a Run, bool)> {
+    let failed = cases.filter(|case| case.result == CaseResult::Failed);
+    let mut all: Map<&str, (&Run, bool)> = Map::from_iter(failed.map(|case| (case.name.as_str(), (now, false))));
+    // A job that did not come to its tests says nothing.
+    for (run, cases) in before.iter().filter(|(_, cases)| !cases.cases.is_empty()) {
+        if all.values().all(|(_, sure)| *sure) {
+            break;
+        }
+        let mut failed = Set::new();
+        for case in cases.failed().filter(|case| all.contains_key(case.name.as_str())) {
+            failed.insert(case.name.as_str());
+        }
+        for (name, (first, sure)) in all.iter_mut().filter(|(_, (_, sure))| !sure) {
+            if failed.contains(*name) {
+                *first = run;
+            } else {
+                *sure = true;
             }
         }
-        all.insert(case.name.clone(), (first, sure));
     }
     all
 }
@@ -121,7 +202,7 @@ fn badge(html: &mut Html, result: CaseResult) {
 }
 
 /// The page of all cases.
-pub fn page(view: &JobView, cases: &Cases, before: &[(Run, Arc<Cases>)], visitor: &Visitor) -> String {
+pub fn page(view: &JobView, cases: &Cases, before: &[(Run, Arc<Cases>)], wanted: &Wanted, visitor: &Visitor) -> String {
     framed(view, visitor, "Tests", |html| {
         troubles(html, cases);
         if cases.cases.is_empty() {
@@ -131,11 +212,19 @@ pub fn page(view: &JobView, cases: &Cases, before: &[(Run, Arc<Cases>)], visitor
             return;
         }
         let now = view.event.clone().map(|event| Run { event, job: view.job.clone() });
-        let since = now.as_ref().map(|now| since(cases, now, before)).unwrap_or_default();
+        let mut shown = wanted.among(cases);
+        let more = shown.len() > SHOWN;
+        shown.truncate(SHOWN);
+        let since = now.as_ref().map(|now| since(shown.iter().copied(), now, before)).unwrap_or_default();
         html.element("section").class("panel jobs").with(|html| {
             html.element("p").with(|html| sum(html, cases));
+            wanted.form(html, view);
+            if shown.is_empty() {
+                html.element("p").class("empty").text("No such tests.");
+                return;
+            }
             table(html, ["State", "Test", "Took", "Since"], |html| {
-                for case in cases.cases.iter().take(SHOWN) {
+                for case in shown {
                     html.element("tr").with(|html| {
                         html.element("td").with(|html| badge(html, case.result));
                         html.element("td").class("what").with(|html| {
@@ -147,17 +236,15 @@ pub fn page(view: &JobView, cases: &Cases, before: &[(Run, Arc<Cases>)], visitor
                         let millis = case.millis.map(units::span).unwrap_or_default();
                         html.element("td").class("took").text(&millis);
                         html.element("td").with(|html| {
-                            let Some((run, sure)) = since.get(&case.name) else { return };
+                            let Some((run, sure)) = since.get(case.name.as_str()) else { return };
                             html.text(if *sure { "" } else { "at least " });
                             html.element("a").href(format_args!("/job/{}", run.job.id)).name(subject(&run.event));
                         });
                     });
                 }
             });
-            if cases.cases.len() > SHOWN {
-                html.element("p").class("muted").show(format_args!("and {} more", cases.cases.len() - SHOWN));
-            }
         });
+        wanted.pager(html, view, more);
     })
 }
 
@@ -206,7 +293,6 @@ pub fn one(view: &JobView, cases: &Cases, before: &[(Run, Arc<Cases>)], name: &s
 
 #[cfg(test)]
 mod tests {
-    use super::super::junit::TestCase;
     use super::super::views::tests::{event, job};
     use super::*;
     use sai_core::job::JobState;
@@ -231,8 +317,24 @@ mod tests {
             (run(3), cases(&[("a", good), ("b", bad)])),
         ];
         let now = run(6);
-        let found = since(&cases(&[("a", bad), ("b", bad), ("c", bad), ("d", good)]), &now, &before);
-        let found: Vec<_> = found.iter().map(|(name, (run, sure))| (name.as_str(), run.event.id, *sure)).collect();
+        let all = cases(&[("a", bad), ("b", bad), ("c", bad), ("d", good)]);
+        let found = since(all.cases.iter(), &now, &before);
+        let found: Vec<_> = found.iter().map(|(name, (run, sure))| (*name, run.event.id, *sure)).collect();
         assert_eq!(found, [("a", 5, true), ("b", 3, false), ("c", 6, true)]);
+    }
+
+    #[test]
+    fn many_cases_are_shown_page_after_page_and_found_by_name() {
+        let names: Vec<String> = (0..1200).map(|number| format!("suite.Case {number}")).collect();
+        let all: Vec<_> = names.iter().map(|name| (name.as_str(), CaseResult::Passed)).collect();
+        let all = cases(&all);
+        let shown = |query: &str| {
+            let shown = Wanted::of(query).among(&all);
+            (shown.len(), shown.first().map(|case| case.name.clone()).unwrap_or_default())
+        };
+        assert_eq!(shown(""), (501, "suite.Case 0".to_string()));
+        assert_eq!(shown("from=1000"), (200, "suite.Case 1000".to_string()));
+        assert_eq!(shown("q=case+119"), (12, "suite.Case 119".to_string()));
+        assert_eq!((shown("q=none").0, shown("from=99999999999").0), (0, 0));
     }
 }

@@ -173,7 +173,10 @@ impl Answer<'_> {
             200,
             match field(&self.request.query, "name") {
                 Some(name) => cases::one(&view, &cases, &before, &name, &self.visitor),
-                None => cases::page(&view, &cases, &before, &self.visitor),
+                None => {
+                    let wanted = cases::Wanted::of(&self.request.query);
+                    cases::page(&view, &cases, &before, &wanted, &self.visitor)
+                }
             },
         )
     }

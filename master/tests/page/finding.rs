@@ -227,6 +227,13 @@ fn test_cases_are_read_from_files_and_output_and_say_since_when_they_fail() {
     assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;\nat &lt;b&gt;</bdi></pre>"), "{page}");
     assert!(page.contains("<a href=\"/job/3000\"><bdi>Change 3</bdi></a>") && page.contains(">0.5 s<"), "{page}");
     assert!(page.find("s.b&lt;i&gt;d").unwrap() < page.find("s.good").unwrap(), "what failed comes first");
+    let found = text(world.get("/job/4000/tests?q=GOOD"));
+    assert!(
+        found.contains("s.good") && !found.contains("s.b&lt;i&gt;d") && found.contains("value=\"GOOD\""),
+        "{found}"
+    );
+    assert!(text(world.get("/job/4000/tests?q=%3Cscript%3E")).contains("No such tests."));
+    assert!(text(world.get("/job/4000/tests?from=1")).contains("rel=\"prev\""));
     let one = text(world.get("/job/4000/1/tests?name=s.b%3Ci%3Ed"));
     let states = one.split("<tbody>").nth(1).unwrap();
     assert_eq!((states.matches("badge failed").count(), states.matches("badge passed").count()), (2, 1), "{one}");
