@@ -5,6 +5,7 @@
 mod axe;
 mod below;
 mod doing;
+mod hostile;
 mod large;
 mod shown;
 mod units;
