@@ -10,7 +10,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 /// The word for every state that somebody should look at.
-const WRONG: &str = "wrong";
+pub const WRONG: &str = "wrong";
 
 /// Some of an event's jobs. Nothing in a field is all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -8,6 +8,7 @@ pub mod ansi;
 pub mod api;
 pub mod archive;
 pub mod artifact_list;
+pub mod asked;
 pub mod assets;
 pub mod audit;
 pub mod cases;
@@ -59,8 +60,11 @@ use library::{EVENTS, Library, now};
 use log::Wanted;
 use log_html::Marks;
 use narrow::Narrow;
-use route::{Action, ApiRoute, Route, agent_name, field, lines_field, local_address, number_field, route};
+use route::{
+    Action, ApiRoute, Route, agent_name, attempt_field, field, lines_field, local_address, number_field, route,
+};
 use sai_agent::clock::steady;
+use sai_core::job::JobKey;
 use sai_core::roles::Deed;
 use search::Query;
 use std::io;
@@ -286,10 +290,16 @@ impl Answer<'_> {
 
     fn page(&self, route: Route) -> Response {
         let (library, query) = (self.library, self.request.query.as_str());
+        if let Err(why) = asked::check(&route, query) {
+            return self.error(400, &format!("{why}."));
+        }
         match route {
             Route::Events => {
                 let view = library.events(number_field(query, "before"), Filter::of(query), EVENTS);
-                self.html(200, events::page(&view, &self.visitor))
+                match view.sense() {
+                    Ok(()) => self.html(200, events::page(&view, &self.visitor)),
+                    Err(why) => self.error(400, &format!("{why}.")),
+                }
             }
             Route::History => {
                 let filter = Filter::of(query);
@@ -299,8 +309,9 @@ impl Answer<'_> {
                 let view = library.history(number_field(query, "before"), filter);
                 self.html(200, history::page(&view, &self.visitor))
             }
-            Route::Event(id) => match library.event_page(id, Narrow::of(&self.request.query)) {
-                Some(view) => self.html(200, event::page(&view, &self.visitor)),
+            Route::Event(id) => match library.event_page(id, Narrow::of(query)).map(|view| (view.sense(), view)) {
+                Some((Ok(()), view)) => self.html(200, event::page(&view, &self.visitor)),
+                Some((Err(why), _)) => self.error(400, &format!("{why}.")),
                 None => self.unknown(),
             },
             Route::Job(id, attempt) => match library.job(id, attempt) {
@@ -442,7 +453,11 @@ impl Answer<'_> {
         Ok(match action {
             Action::RebuildEvent(id, _) => Action::RebuildEvent(id, narrow::chosen(fields)?),
             Action::Start(repository, _) => Action::Start(repository, starting::of_fields(fields)?),
-            action => action,
+            Action::CancelJob(job) => match asked::attempt(fields)? {
+                Some(attempt) => Action::CancelAttempt(JobKey { job, attempt }),
+                None => Action::CancelJob(job),
+            },
+            action => asked::nothing(fields).map(|()| action)?,
         })
     }
 
@@ -492,16 +507,24 @@ impl Answer<'_> {
             Caller::Nobody if !library.public => return wrong(401, "only the signed-in may read here"),
             _ => {}
         }
+        let route = Route::Api(route);
+        if let Err(why) = asked::check(&route, query) {
+            return wrong(400, &why);
+        }
+        let Route::Api(route) = route else { return wrong(404, "no such record") };
         let found = match route {
             ApiRoute::Description => Some(library.prefix.description(api::DESCRIPTION.to_owned())),
             ApiRoute::Events => {
                 let limit = number_field(query, "limit").unwrap_or(EVENTS as u64).clamp(1, API_EVENTS) as usize;
                 let view = library.events(number_field(query, "before"), Filter::of(query), limit);
+                if let Err(why) = view.sense() {
+                    return wrong(400, &why);
+                }
                 Some(api::events(&view.events, view.next, now))
             }
             ApiRoute::Event(id) => library.event(id).map(|view| api::event(&view, now)),
             ApiRoute::Job(id) => library.job(id, None).map(|view| api::job(&view, now)),
-            ApiRoute::Tests(id) => library.job(id, None).map(|view| {
+            ApiRoute::Tests(id) => library.job(id, attempt_field(query)).map(|view| {
                 let view = library.with_past(view);
                 api::tests(&library.cases(&view))
             }),
@@ -520,7 +543,7 @@ impl Answer<'_> {
             ApiRoute::Repositories => Some(api::repositories(&library.live().repositories)),
             ApiRoute::Log(id) => {
                 let from = number_field(query, "from").unwrap_or(0);
-                return match self.read_log(id, None, |key, log| self.raw(key, log, from)) {
+                return match self.read_log(id, attempt_field(query), |key, log| self.raw(key, log, from)) {
                     Ok(response) => response,
                     Err(None) => wrong(404, "no such log"),
                     Err(Some(why)) => wrong(500, &why),

@@ -2,7 +2,7 @@
 
 use super::html::{Html, path_part};
 use super::route::field;
-use super::standing::{Standing, reference_name};
+use super::standing::{STANDINGS, Standing, reference_name};
 use sai_core::job::EventId;
 use sai_core::ledger::{EventRecord, JobRecord};
 
@@ -17,19 +17,6 @@ const FIELDS: [(&str, &str, &str); 6] = [
     ("configuration", "Configuration", "default"),
     ("platform", "Platform", "linux"),
     ("revision", "Revision", "first digits"),
-];
-
-/// How an event can stand, as the form offers it.
-const STANDINGS: [Standing; 9] = [
-    Standing::Failed,
-    Standing::Failing,
-    Standing::Passed,
-    Standing::Running,
-    Standing::Queued,
-    Standing::Cancelled,
-    Standing::Invalid,
-    Standing::Empty,
-    Standing::Other,
 ];
 
 /// What is looked for. Nothing in a field is everything.
@@ -125,16 +112,17 @@ impl Filter {
     }
 
     /// Whether one of the jobs of an event that stands so is meant. With a configuration or a platform, a state is that job's;
-    /// else it is the whole event's.
+    /// else it is the whole event's, where events can stand so, and any job's where they cannot.
     pub fn takes_jobs(&self, standing: Standing, jobs: &[JobRecord]) -> bool {
         let state = self.state.as_deref();
-        if self.configuration.is_none() && self.platform.is_none() {
+        let of_events = STANDINGS.iter().any(|standing| state.is_none_or(|wanted| standing.word() == wanted));
+        if self.configuration.is_none() && self.platform.is_none() && of_events {
             return state.is_none_or(|wanted| standing.word() == wanted);
         }
         jobs.iter().any(|job| {
             self.configuration.as_ref().is_none_or(|wanted| job.configuration == *wanted)
                 && self.platform.as_ref().is_none_or(|wanted| job.platform.starts_with(wanted.as_str()))
-                && state.is_none_or(|wanted| job.word() == wanted)
+                && state.is_none_or(|wanted| job.word() == wanted || job.finding() == Some(wanted))
         })
     }
 
@@ -162,7 +150,7 @@ impl Filter {
                     html.text("State ");
                     html.element("select").attribute("name", "state").with(|html| {
                         html.element("option").attribute("value", "").text("any");
-                        let others = ["timed-out", "expired", "infra", "skipped"];
+                        let others = ["timed-out", "expired", "infra", "skipped", "blocked"];
                         for word in STANDINGS.into_iter().map(Standing::word).chain(others) {
                             html.element("option").flag("selected", self.state.as_deref() == Some(word)).text(word);
                         }
@@ -227,6 +215,7 @@ mod tests {
         for (query, takes) in [
             ("state=failed", true),
             ("state=passed", false),
+            ("state=blocked", false),
             ("configuration=default", true),
             ("configuration=def", false),
             ("platform=linux", true),

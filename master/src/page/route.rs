@@ -155,6 +155,12 @@ pub fn number_field(query: &str, name: &str) -> Option<u64> {
     number(&field(query, name)?)
 }
 
+/// The attempt in a query; one that there cannot be is one that there is not.
+pub fn attempt_field(query: &str) -> Option<u32> {
+    let number = number_field(query, "attempt")?;
+    Some(u32::try_from(number).ok().filter(|attempt| *attempt > 0).unwrap_or(u32::MAX))
+}
+
 /// The lines that a query's `line` names: `12` or `12-20`.
 pub fn lines_field(query: &str, name: &str) -> Option<RangeInclusive<u64>> {
     let text = field(query, name)?;
@@ -230,7 +236,7 @@ fn find(parts: &[&str]) -> Option<Route> {
         ["units", "grant", grant, "free"] => Route::Do(Action::FreeUnits(number(grant)?)),
         ["agents", "add"] => Route::AddAgent,
         ["agents", name, what] => {
-            let name = agent_name(&decode(name, false)?)?;
+            let name = agent(name)?;
             Route::Do(match *what {
                 "revoke" => Action::AgentRevoke(name),
                 "set-aside" => Action::SetAside(name, true),
@@ -247,6 +253,11 @@ fn find(parts: &[&str]) -> Option<Route> {
         ["api", "v1", rest @ ..] => Route::Api(api(rest)?),
         _ => return None,
     })
+}
+
+/// An agent of an address.
+fn agent(name: &str) -> Option<String> {
+    agent_name(&decode(name, false)?)
 }
 
 /// What is started is in the fields.
@@ -302,6 +313,10 @@ fn api(parts: &[&str]) -> Option<ApiRoute> {
         ["jobs", id, "rebuild"] => ApiRoute::Do(Action::RebuildJob(number(id)?)),
         ["jobs", id, "rebuild-following"] => ApiRoute::Do(Action::RebuildFollowing(number(id)?)),
         ["agents"] => ApiRoute::Agents,
+        ["agents", name, "add"] => ApiRoute::Do(Action::AgentAdd(vec![agent(name)?])),
+        ["agents", name, "revoke"] => ApiRoute::Do(Action::AgentRevoke(agent(name)?)),
+        ["agents", name, "set-aside"] => ApiRoute::Do(Action::SetAside(agent(name)?, true)),
+        ["agents", name, "take-back"] => ApiRoute::Do(Action::SetAside(agent(name)?, false)),
         ["units"] => ApiRoute::Units,
         ["units", "grant", grant, "free"] => ApiRoute::Do(Action::FreeUnits(number(grant)?)),
         ["actions"] => ApiRoute::Actions,
@@ -369,6 +384,9 @@ mod tests {
             ("/units/grant/7/free", Route::Do(Action::FreeUnits(7))),
             ("/api/v1/units/grant/7/free", Route::Api(ApiRoute::Do(Action::FreeUnits(7)))),
             ("/api/v1/jobs/7/rebuild-following", Route::Api(ApiRoute::Do(Action::RebuildFollowing(7)))),
+            ("/api/v1/agents/rock/add", Route::Api(ApiRoute::Do(Action::AgentAdd(vec!["rock".to_string()])))),
+            ("/api/v1/agents/r/revoke", Route::Api(ApiRoute::Do(Action::AgentRevoke("r".to_string())))),
+            ("/api/v1/agents/r/take-back", Route::Api(ApiRoute::Do(Action::SetAside("r".to_string(), false)))),
             ("/agents/rock%2D1/set-aside", Route::Do(Action::SetAside("rock-1".to_string(), true))),
             ("/api/v1/events/7/cancel", Route::Api(ApiRoute::Do(Action::CancelEvent(7)))),
             ("/sign-in", Route::SignInWith),
@@ -411,6 +429,7 @@ mod tests {
             "/agents/%2e%2e/revoke",
             "/agents/a%00b/revoke",
             "/agents/%zz/revoke",
+            "/api/v1/agents/%2e%2e/add",
             "/api/v2/events",
             "/API/v1/events",
         ] {

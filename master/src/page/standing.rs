@@ -47,6 +47,19 @@ impl Standing {
     }
 }
 
+/// All ways in which an event can stand, in the order in which they are offered.
+pub const STANDINGS: [Standing; 9] = [
+    Standing::Failed,
+    Standing::Failing,
+    Standing::Passed,
+    Standing::Running,
+    Standing::Queued,
+    Standing::Cancelled,
+    Standing::Invalid,
+    Standing::Empty,
+    Standing::Other,
+];
+
 /// All states, in the order in which counts of them are given.
 pub const STATES: [JobState; 11] = [
     JobState::Failed,

@@ -1,5 +1,6 @@
 //! Records and what is live beside them → what each page shows. Every renderer starts from one of these.
 
+use super::asked::check_state;
 use super::filter::Filter;
 use super::first_steps::FirstSteps;
 use super::html::path_part;
@@ -12,6 +13,7 @@ use sai_core::forge_page::ForgePage;
 use sai_core::job::{Fault, JobId, JobKey, JobState, Verdict};
 use sai_core::ledger::{ActionRecord, AgentRecord, EventRecord, JobRecord, Source};
 use sai_core::ordered::Map;
+use sai_core::rebuild::WRONG;
 use sai_core::record::Artifact;
 use sai_core::requests::coming_attempt;
 use sai_core::roles::{Deed, Powers, may};
@@ -78,6 +80,15 @@ impl EventView {
         let waiting = Map::from_iter(jobs.iter().filter_map(|job| Some((job.id, live.waiting.get(&job.id)?.clone()))));
         let forge = live.forge(&event.repository);
         Self { event, jobs, waiting, sum: None, narrow: Narrow::default(), more: None, forge, previous: None }
+    }
+
+    /// Whether that no job is listed is an answer.
+    ///
+    /// # Errors
+    /// Which states there are.
+    pub fn sense(&self) -> Result<(), String> {
+        let state = self.narrow.choice.state.as_deref();
+        if self.jobs.is_empty() { check_state(state, &[WRONG]) } else { Ok(()) }
     }
 
     /// An event as the list shows it whose jobs are too many.
@@ -225,6 +236,16 @@ pub struct EventsView {
     pub next: Option<u64>,
     /// What to do first, where there is hardly anything yet.
     pub steps: Option<FirstSteps>,
+}
+
+impl EventsView {
+    /// Whether that nothing was found is an answer: nothing is in a state that there is not.
+    ///
+    /// # Errors
+    /// Which there are.
+    pub fn sense(&self) -> Result<(), String> {
+        if self.events.is_empty() { check_state(self.filter.state.as_deref(), &[]) } else { Ok(()) }
+    }
 }
 
 /// One attempt of a job.

@@ -298,7 +298,7 @@ fn each_address_of_the_api_is_described_and_no_other() {
     for (path, methods) in members(member(&description.all, "paths")) {
         described.insert(path.clone());
         let address = format!("/api/v1{path}").replace("{id}", "1000").replace("{grant}", "7");
-        let address = address.replace("{repository}", "hello");
+        let address = address.replace("{repository}", "hello").replace("{name}", "rock");
         for method in members(methods).keys().map(|method| method.to_uppercase()) {
             assert!(matches!(route(&method, &address), Route::Api(_)), "{method} {path}");
             let other = if method == "GET" { "POST" } else { "GET" };
@@ -358,21 +358,33 @@ fn each_key_and_word_of_the_api_is_described_as_it_is() {
         let ids: &[u64] = if path.contains("jobs") { &[1000, 9005, 77] } else { &[1, 9, 77] };
         for id in ids {
             let address = format!("/api/v1{path}").replace("{id}", &id.to_string()).replace("{grant}", "7");
-            let address = address.replace("{repository}", "hello");
+            let address = address.replace("{repository}", "hello").replace("{name}", "rock");
             for (method, operation) in members(methods) {
                 if method == "get" {
                     answer(&mut description, operation, world.get(&address));
+                    let wrong = world.get(&format!("{address}?lmit=1"));
+                    assert_eq!(wrong.status, 400, "{path} passes over what it does not know");
+                    answer(&mut description, operation, wrong);
                     for who in ["nobody", "ann", "rea"].map(by) {
                         let by = [("authorization", who.as_str())];
                         answer(&mut description, operation, world.ask("GET", &address, &by, ""));
                     }
                     continue;
                 }
+                let wrong = world.ask("POST", &address, &[("authorization", &by("ann"))], "force=1");
+                assert_eq!(wrong.status, 400, "{path} does what was not asked for");
+                answer(&mut description, operation, wrong);
                 for headers in [&[("authorization", by("ann"))][..], &[("authorization", by("rea"))], &[]] {
                     let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
                     answer(&mut description, operation, world.ask("POST", &address, &headers, ""));
                 }
             }
+        }
+    }
+    for (attempt, status) in [("1", 200), ("2", 404), ("0", 404), ("99999999999", 404), ("x", 400)] {
+        for what in ["log", "tests"] {
+            let response = world.get(&format!("/api/v1/jobs/1000/{what}?attempt={attempt}"));
+            assert_eq!(response.status, status, "{what} of attempt {attempt}");
         }
     }
     let refused = world.ask("POST", "/api/v1/jobs/1001/cancel", &[("authorization", &by("ann"))], "");

@@ -27,23 +27,52 @@ fn a_role_is_asked_of_pages_the_api_and_open_sessions() {
         let token = format!("Bearer {name}'s token");
         world.ask(method, address, &[("authorization", &token)], body)
     };
-    for (address, body, allowed) in [
-        ("/event/1/cancel", "", &["builder", "own", "admin", "ann"][..]),
-        ("/job/1000/1/cancel", "", &["builder", "own", "admin", "ann"]),
-        ("/api/v1/events/1/rebuild", "", &["builder", "own", "admin", "ann"]),
-        ("/api/v1/jobs/1000/cancel", "", &["builder", "own", "admin", "ann"]),
-        ("/agents/add", "name=new", &["admin", "ann"]),
-        ("/agents/rock/revoke", "", &["admin", "ann"]),
-        ("/agents/rock/set-aside", "", &["admin", "ann"]),
-    ] {
-        for name in ["reader", "builder", "own", "foreign", "admin", "ann"] {
-            let status = by(name, "POST", address, body).status;
-            assert_eq!(status != 403, allowed.contains(&name), "{name} {address}: {status}");
+    // Of its repository, of no repository, and of the master: by the page, and by the API in the same words.
+    let (own, builders, admins) =
+        (&["builder", "own", "admin", "ann"][..], &["builder", "admin", "ann"][..], &["admin", "ann"][..]);
+    let deeds = [
+        ("/event/1/cancel", "/api/v1/events/1/cancel", "", own),
+        ("/event/1/rebuild", "/api/v1/events/1/rebuild", "state=wrong", own),
+        ("/job/1000/cancel", "/api/v1/jobs/1000/cancel", "", own),
+        ("/job/1000/1/cancel", "/api/v1/jobs/1000/cancel", "", own),
+        ("/job/1000/cancel", "/api/v1/jobs/1000/cancel", "attempt=1", own),
+        ("/job/1000/rebuild", "/api/v1/jobs/1000/rebuild", "", own),
+        ("/job/1000/rebuild-following", "/api/v1/jobs/1000/rebuild-following", "", own),
+        ("/start/hello", "/api/v1/repositories/hello/start", "branch=main", own),
+        ("/units/grant/7/free", "/api/v1/units/grant/7/free", "", builders),
+        ("/agents/add", "/api/v1/agents/new/add", "name=new", admins),
+        ("/agents/rock/revoke", "/api/v1/agents/rock/revoke", "", admins),
+        ("/agents/rock/set-aside", "/api/v1/agents/rock/set-aside", "", admins),
+        ("/agents/rock/take-back", "/api/v1/agents/rock/take-back", "", admins),
+    ];
+    let mut passed_on = 0;
+    for (page, api, body, allowed) in deeds {
+        for (address, body) in [(page, body), (api, if body == "name=new" { "" } else { body })] {
+            for name in ["reader", "builder", "own", "foreign", "admin", "ann"] {
+                let status = by(name, "POST", address, body).status;
+                let wanted = match (allowed.contains(&name), address == api || address == "/agents/add") {
+                    (false, _) => 403,
+                    (true, true) => 200,
+                    (true, false) => 303,
+                };
+                assert_eq!(status, wanted, "{name} {address}");
+                passed_on += usize::from(wanted != 403);
+            }
+            assert_eq!(by("ended", "POST", address, body).status, 401, "{address}");
+            assert_eq!(world.ask("POST", address, OURS, body).status, 401, "{address}");
         }
-        assert_eq!(by("ended", "POST", address, body).status, 401, "{address}");
     }
-    let asked = world.done.lock().unwrap().len();
-    assert_eq!(asked, 4 * 4 + 3 * 2, "what is refused is not passed on");
+    assert_eq!(world.done.lock().unwrap().len(), passed_on, "what is refused is not passed on");
+    assert!(world.done.lock().unwrap().iter().any(|done| done.contains("CancelAttempt")));
+    // No address that acts is left out of these.
+    let described = text(world.get("/api/v1/openapi.json"));
+    for (path, _) in described.split("\n  \"").skip(1).filter_map(|rest| rest.split_once("\": {\n   \"post\"")) {
+        let filled = [("{id}", "1"), ("{grant}", "7"), ("{repository}", "hello"), ("{name}", "rock")];
+        let filled = filled.into_iter().fold(format!("/api/v1{path}"), |path, (from, to)| path.replace(from, to));
+        let same = |address: &str| address.replace("1000", "1").replace("/new/", "/rock/") == filled;
+        assert!(deeds.iter().any(|(_, api, ..)| same(api)), "{path}");
+    }
+    assert!(described.contains("\n  \"/agents/{name}/add\": {\n   \"post\""));
     let refused = text(by("foreign", "POST", "/api/v1/events/1/cancel", ""));
     assert!(refused.contains("foreign is reader, builder@other, and this takes a builder of hello"), "{refused}");
     // Nobody is offered what they may not do.
