@@ -263,7 +263,11 @@ impl World {
 
     /// Adds an agent that offers these platforms, starts it and waits until it is connected.
     pub fn agent(&self, name: &str, platforms: &[&str], slots: u32) -> Process {
-        let line = self.join_line(name);
+        self.agent_by(name, &self.join_line(name), platforms, slots)
+    }
+
+    /// Starts an agent that joins by this line, and waits until it is connected.
+    pub fn agent_by(&self, name: &str, line: &str, platforms: &[&str], slots: u32) -> Process {
         self.agents.fetch_add(1, Ordering::Relaxed);
         let mut command = self.agent_command();
         command.arg("join").arg(line).arg("--state").arg(self.agent_state(name));

@@ -334,3 +334,63 @@ fn programs_explain_themselves() {
         }
     }
 }
+
+#[test]
+fn agents_and_attempts_are_managed_by_the_api_as_by_the_page() {
+    let world = World::new("api-deeds");
+    let _master = world.master();
+    let [admin, builder, foreign] = ["admin", "builder", "builder@other"]
+        .map(|role| world.command(&["user", "add", &format!("a-{}", role.replace('@', "-")), role]));
+    let agent = |what: &str, token: &str| world.post(&format!("/api/v1/agents/{what}"), Some(token));
+    let state = |wanted: &str| {
+        let found = world.agents().into_iter().find(|agent| agent.name == "shed").map(|agent| agent.state);
+        eventually(&format!("it is {wanted}, not {found:?}"), || {
+            world.agents().iter().any(|agent| agent.name == "shed" && agent.state == wanted).then_some(())
+        });
+    };
+    for what in ["add", "revoke", "set-aside", "take-back"] {
+        let (status, said) = agent(&format!("shed/{what}"), &builder);
+        assert!(status == 403 && said.contains("this takes an admin"), "{what}: {status} {said}");
+    }
+    assert!(world.agents().iter().all(|agent| agent.name != "shed"));
+    let (status, said) = agent("shed/add", &admin);
+    let line = said.strip_prefix("{\"done\":\"").and_then(|rest| rest.strip_suffix("\"}")).expect("what was done");
+    assert!(status == 200 && line.starts_with(&format!("sai1:127.0.0.1:{}:shed:", world.port)), "{said}");
+    assert_eq!(agent("shed/add", &admin).0, 409, "one of a name");
+    // A machine joins with it as with any other, and does what it is told to by the same way.
+    world.repository.push_saifile(&saifile(&["while [ ! -e go ]; do sleep 0.05; done"]));
+    let shed = world.agent_by("shed", line, &[PLATFORM], 1);
+    let job = |attempt: u32, wanted: &str| {
+        let event = eventually(&format!("attempt {attempt} is {wanted}"), || {
+            let event = world.event(1)?;
+            event.jobs.iter().all(|job| job.attempt == attempt && job.state == wanted).then_some(event)
+        });
+        event.jobs[0].id
+    };
+    let id = job(1, "running");
+    let attempt =
+        |number: u32, token: &str| world.post(&format!("/api/v1/jobs/{id}/cancel?attempt={number}"), Some(token));
+    assert_eq!(attempt(1, &foreign).0, 403);
+    assert_eq!(attempt(1, &builder).0, 200);
+    job(1, "cancelled");
+    assert_eq!(world.post(&format!("/api/v1/jobs/{id}/rebuild"), Some(&builder)).0, 200);
+    job(2, "running");
+    let (status, said) = attempt(1, &builder);
+    assert!(status == 409 && said.contains("attempt 2 is under way"), "{status} {said}");
+    job(2, "running");
+    assert_eq!(agent("shed/set-aside", &admin).0, 200);
+    state("aside");
+    assert_eq!(agent("shed/take-back", &admin).0, 200);
+    state("busy");
+    assert_eq!(agent("shed/revoke", &admin).0, 200);
+    state("revoked");
+    drop(shed);
+    // All of that is on record, with who did it, and the line is not.
+    let url = format!("https://127.0.0.1:{}/api/v1/actions", world.port);
+    let mut asked = Command::new("curl");
+    let actions = run(asked.args(["-ksSf", "-H", &format!("authorization: Bearer {admin}"), &url]));
+    for what in ["shed", "attempt 1", "aside"] {
+        assert!(actions.contains(what), "{what}: {actions}");
+    }
+    assert!(!actions.contains(line) && actions.contains("\"who\":\"a-builder\""), "{actions}");
+}
