@@ -160,11 +160,11 @@ fn system_roots() -> Result<RootCertStore, TrustError> {
     Ok(roots)
 }
 
-/// What an agent's TLS is done by: ring, but for the curves P-256 and P-521.
+/// What an agent's TLS is done by: ring, but for the curves X25519, P-256 and P-521.
 fn provider() -> CryptoProvider {
     CryptoProvider {
         cipher_suites: ring::ALL_CIPHER_SUITES.to_vec(),
-        kx_groups: vec![ring::kx_group::X25519, curves::SECP256R1, ring::kx_group::SECP384R1],
+        kx_groups: vec![curves::X25519, curves::SECP256R1, ring::kx_group::SECP384R1],
         signature_verification_algorithms: WebPkiSupportedAlgorithms { all: ALL, mapping: MAPPING },
         secure_random: &System,
         key_provider: &NoKeys,

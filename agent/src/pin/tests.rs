@@ -199,6 +199,39 @@ fn what_is_no_point_of_p256_is_no_key() {
     }
 }
 
+/// RFC 7748 §6.1 gives both secrets and what comes of them; ours are drawn, so both sides are played against ring's.
+#[test]
+fn what_fixes_a_key_of_x25519_beforehand_is_no_key() {
+    let offer = |share: &[u8]| curves::X25519.start().unwrap().complete(share).map(|_| ());
+    let (ours, theirs) = (curves::X25519.start().unwrap(), ring::kx_group::X25519.start().unwrap());
+    let (our_share, their_share) = (ours.pub_key().to_vec(), theirs.pub_key().to_vec());
+    let (here, there) = (ours.complete(&their_share).unwrap(), theirs.complete(&our_share).unwrap());
+    assert_eq!(here.secret_bytes(), there.secret_bytes());
+    // Points of small order, from the errata of RFC 7748 and "May the Fourth Be With You": 0, 1, both of order 8, p - 1, p, p + 1.
+    let mut small = vec![[0; 32], [0; 32]];
+    small[1][0] = 1;
+    for (first, middle) in [(0xec, 0xff), (0xed, 0xff), (0xee, 0xff)] {
+        let mut point = [middle; 32];
+        (point[0], point[31]) = (first, 0x7f);
+        small.push(point);
+    }
+    for order8 in [
+        "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
+        "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
+    ] {
+        small.push(data_encoding::HEXLOWER.decode(order8.as_bytes()).unwrap().try_into().unwrap());
+    }
+    for share in small.iter().map(|point| &point[..]).chain([
+        &[][..],
+        &[9],
+        &their_share[..31],
+        &[&their_share[..], &[0]].concat(),
+    ]) {
+        let refused = offer(share).unwrap_err();
+        assert_eq!(refused, Error::PeerMisbehaved(rustls::PeerMisbehaved::InvalidKeyShare), "{share:?}");
+    }
+}
+
 /// What the library would have by itself is not lost by naming what an agent has.
 #[test]
 fn nothing_that_the_library_verifies_is_missing() {

@@ -30,6 +30,7 @@ const IMPORTERS: &[(&str, &[&str])] = &[
     ("rcgen", &["master/src/tls"]),
     ("rustls_native_certs", &["agent/src/pin"]),
     ("p256", &["agent/src/pin"]),
+    ("x25519_dalek", &["agent/src/pin"]),
     ("webpki", &["agent/src/pin"]),
     ("p521", &["agent/src/pin", "master/src/tls"]),
     ("rustls", &["agent/src/pin", "master/src/tls"]),
