@@ -1,0 +1,39 @@
+/* Nothing → what Rust's standard library asks of C, in fewer bytes than where it is mostly from.
+ *
+ * Programs for boards carry no tables that tell how a stack is unwound, and no names: a backtrace of one has nothing to print,
+ * but would bring an unwinder and, with the function that names threads, the C library's printf: 30 KB. A panic says where and
+ * why without them, and ends the program. The first names are those of the Itanium C++ ABI, exception handling, level I, and of
+ * the Arm EHABI (IHI 0038). */
+
+/* There is no frame to look at. _URC_END_OF_STACK of the ABI. */
+int _Unwind_Backtrace(void) { return 5; }
+
+/* Nothing has a frame to ask these about, and nothing throws. */
+#define NEVER(name) void name(void) { __builtin_trap(); }
+NEVER(_Unwind_DeleteException)
+NEVER(_Unwind_FindEnclosingFunction)
+NEVER(_Unwind_GetCFA)
+NEVER(_Unwind_GetDataRelBase)
+NEVER(_Unwind_GetGR)
+NEVER(_Unwind_GetIP)
+NEVER(_Unwind_GetIPInfo)
+NEVER(_Unwind_GetLanguageSpecificData)
+NEVER(_Unwind_GetRegionStart)
+NEVER(_Unwind_GetTextRelBase)
+NEVER(_Unwind_RaiseException)
+NEVER(_Unwind_Resume)
+NEVER(_Unwind_SetGR)
+NEVER(_Unwind_SetIP)
+#ifdef __arm__
+NEVER(_Unwind_VRS_Get)
+NEVER(_Unwind_VRS_Set)
+NEVER(__gnu_unwind_frame)
+NEVER(__aeabi_unwind_cpp_pr0)
+NEVER(__aeabi_unwind_cpp_pr1)
+NEVER(__aeabi_unwind_cpp_pr2)
+#endif
+
+/* Rust names no thread but the one that runs, which the kernel does by itself (PR_SET_NAME of prctl(2), 16 bytes with their end);
+ * the C library can name others, for which it prints a path. */
+int prctl(int option, ...);
+int pthread_setname_np(void *thread, const char *name) { return prctl(15, name); }
