@@ -343,6 +343,9 @@ impl Answer<'_> {
             }
             Route::Feed => {
                 let view = library.events(None, Filter::of(query), stable::FEED);
+                if let Err(why) = view.sense() {
+                    return self.error(400, &format!("{why}."));
+                }
                 let feed = stable::feed(&view.events, view.filter.repository.as_deref(), self.visitor.now);
                 self.plain("application/atom+xml; charset=utf-8", library.prefix.markup(feed))
             }

@@ -69,6 +69,7 @@ fn each_error_says_what_to_do() {
         ("GET", "/history", OURS, 400, "Go back and look at what was filled in"),
         ("GET", "/?before=yesterday", OURS, 400, "expected before to be a number"),
         ("GET", "/?state=fialed", OURS, 400, "expected one of failed, failing, passed"),
+        ("GET", "/feed.atom?state=fialed", OURS, 400, "expected one of failed, failing, passed"),
         ("GET", "/?q=%ff", OURS, 400, "expected percent-encoded UTF-8"),
         ("GET", "/event/1?state=fialed", OURS, 400, "expected one of wrong, failed"),
         ("GET", "/job/1000?line=last", OURS, 400, "expected line to be a line or some, as 12 or 12-20"),
