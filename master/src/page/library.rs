@@ -46,8 +46,8 @@ const JOBS_FOUND: u32 = 7;
 /// Earlier jobs whose test cases are looked at.
 const BEFORE: usize = 30;
 
-/// Bytes that those may have in their logs and files, half a second to read.
-const BEFORE_BYTES: u64 = 128 << 20;
+/// Bytes that may be read for those, half of what one answer may take; those that were looked at lately cost nothing.
+const BEFORE_BYTES: u64 = 8 << 20;
 
 /// Earlier events of a repository among which the one before of the same ref is looked for.
 const COMPARED: usize = 200;
@@ -321,7 +321,8 @@ impl Library {
         let mut all = Vec::new();
         for run in self.history(Some(event.id), filter).runs.into_iter().take(BEFORE) {
             let Some(view) = self.job(run.job.id, Some(run.job.attempt)).filter(|view| !view.live()) else { continue };
-            let cost: u64 = view.job.log_bytes + view.artifacts().iter().map(|artifact| artifact.size).sum::<u64>();
+            let known = self.known_cases.has(view.key());
+            let cost = if known { 0 } else { test_cases::cost(view.artifacts(), view.job.log_bytes) };
             let Some(rest) = left.checked_sub(cost) else { break };
             left = rest;
             all.push((run, self.cases(&view)));

@@ -60,6 +60,21 @@ impl Cases {
     }
 }
 
+fn ends(path: &str, end: &str) -> bool {
+    path.to_ascii_lowercase().ends_with(end)
+}
+
+fn is_of_tests(artifact: &&Artifact) -> bool {
+    ends(&artifact.path, ".xml") || ends(&artifact.path, ".tap")
+}
+
+/// Bytes that are read for the cases of an attempt.
+pub fn cost(artifacts: &[Artifact], log_bytes: u64) -> u64 {
+    let sizes = artifacts.iter().filter(is_of_tests).take(FILES).map(|artifact| artifact.size);
+    let files: u64 = sizes.filter(|size| *size <= FILE_BYTES).sum();
+    if files > 0 { files.min(ALL_BYTES) } else { log_bytes.min(OUTPUT_BYTES) }
+}
+
 /// Reads the cases of an attempt: `open` opens a file of it, `log` its log.
 pub fn read(
     artifacts: &[Artifact],
@@ -67,10 +82,8 @@ pub fn read(
     log: impl FnOnce() -> io::Result<Box<dyn Read + Send>>,
 ) -> Cases {
     let mut found = Cases::default();
-    let ends = |path: &str, end: &str| path.to_ascii_lowercase().ends_with(end);
-    let of_tests = |artifact: &&Artifact| ends(&artifact.path, ".xml") || ends(&artifact.path, ".tap");
     let mut left = ALL_BYTES;
-    for artifact in artifacts.iter().filter(of_tests).take(FILES) {
+    for artifact in artifacts.iter().filter(is_of_tests).take(FILES) {
         if artifact.size > FILE_BYTES.min(left) || found.cases.len() >= junit::CASES {
             continue;
         }
@@ -146,6 +159,11 @@ impl Printed {
 pub struct RememberedCases(Mutex<VecDeque<(JobKey, u64, Arc<Cases>)>>);
 
 impl RememberedCases {
+    /// Whether those of an attempt are at hand.
+    pub fn has(&self, key: JobKey) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|(known, ..)| *known == key)
+    }
+
     /// Those of an attempt whose log has so many bytes.
     pub fn get(&self, key: JobKey, length: u64, read: impl FnOnce() -> Cases) -> Arc<Cases> {
         let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -170,6 +188,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_attempt_costs_what_is_read_of_it() {
+        let file = |path: &str, size: u64| {
+            let (path, sha256) = (path.to_string(), String::new());
+            Artifact { stream: 1, path, size, sha256, executable: false }
+        };
+        assert_eq!(cost(&[file("out/image.bin", 1 << 40), file("a.XML", 700), file("b.tap", 7)], 1 << 40), 707);
+        assert_eq!(cost(&[file("huge.xml", 1 << 40)], 500), 500, "it is passed over");
+        assert_eq!(cost(&[], 1 << 40), OUTPUT_BYTES);
+        assert_eq!(cost(&[file("a.xml", FILE_BYTES), file("b.xml", FILE_BYTES), file("c.xml", 1)], 0), ALL_BYTES);
+    }
+
+    #[test]
     fn what_is_remembered_is_bounded() {
         let known = RememberedCases::default();
         let (name, text) = ("a".to_string(), String::new());
@@ -180,6 +210,7 @@ mod tests {
         }
         assert_eq!(known.0.lock().unwrap().len(), 50);
         let last = JobKey { job: 299, attempt: 1 };
+        assert!(known.has(last) && !known.has(JobKey { job: 1, attempt: 1 }));
         assert_eq!(known.get(last, 7, || panic!("it is remembered")).cases.len(), 1000);
         assert_eq!(known.get(last, 8, || many(1)).cases.len(), 1);
     }
