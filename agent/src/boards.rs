@@ -85,8 +85,7 @@ impl Bench {
         if offered.len() > BOARDS {
             return Err(format!("{}: expected at most {BOARDS} boards, found {}", place.file, offered.len()));
         }
-        let boards = bench.boards.into_iter().filter(|board| offered.iter().any(|other| other.name == board.name));
-        Ok(Self { place: place.clone(), boards: boards.collect(), offered })
+        Ok(Self { place: place.clone(), boards: bench.boards, offered })
     }
 
     /// The bench that a file describes now.
@@ -95,5 +94,11 @@ impl Bench {
     /// The same.
     pub fn whole(place: &Place) -> Result<bench::Bench, String> {
         hosted::described(place.file.as_ref())
+    }
+
+    /// Names of the boards of what is offered by this name: those of a rig, or the one.
+    pub fn parts(&self, name: &str) -> Vec<String> {
+        let rig = self.offered.iter().find(|offered| offered.name == name).and_then(|offered| offered.boards.clone());
+        rig.unwrap_or_else(|| vec![name.to_owned()])
     }
 }

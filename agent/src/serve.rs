@@ -23,7 +23,7 @@ use sai_core::job::{Blame, JobKey};
 use sai_core::limits::{CHUNK_BYTES, Millis, SLOTS, SPOOL_BYTES};
 use sai_core::ordered::Map;
 use sai_core::session::{AgentSession, Description, Input, Output, Standing};
-use sai_core::wire::{Assignment, DataHeader, Load, Offer, Prefetch, REVOKED};
+use sai_core::wire::{Assignment, AtBoard, DataHeader, Load, Offer, Prefetch, REVOKED};
 use smol::channel::{self, Receiver, Sender};
 use smol::future::{self, FutureExt as _};
 use smol::{Executor, Task, Timer};
@@ -107,8 +107,8 @@ struct Job {
     directory: Option<Arc<JobDirectory>>,
     /// Its `SAI_INSTANCE_IDX`, while something of it may run.
     instance: Option<u32>,
-    /// The board that it is at, while something of it may run.
-    board: Option<String>,
+    /// The boards that it is at, while something of it may run.
+    boards: Vec<String>,
     /// Whether it is being removed.
     forgotten: bool,
     _task: Task<()>,
@@ -315,7 +315,7 @@ where
             let at = directory.assignment().ok().and_then(|assignment| assignment.board);
             let at = at.filter(|_| !ended && !went_down);
             if let Some(at) = at.clone() {
-                self.take(Input::AtBoard { key, name: at.name, grant: at.grant });
+                self.take(Input::AtBoard { key, names: at.names().cloned().collect(), grant: at.grant });
             }
             if went_down {
                 self.say(&format!("job {key}: {WENT_DOWN}"));
@@ -328,7 +328,7 @@ where
                 key,
                 Origin::Found(Arc::clone(&directory)),
                 instance.filter(|_| !ended && !went_down),
-                at.map(|at| at.name),
+                self.parts(at.as_ref()),
                 Some(directory),
             );
         }
@@ -340,7 +340,7 @@ where
         key: JobKey,
         origin: Origin,
         instance: Option<u32>,
-        board: Option<String>,
+        boards: Vec<String>,
         directory: Option<Arc<JobDirectory>>,
     ) {
         let events = self.events.clone();
@@ -351,7 +351,7 @@ where
         };
         let (orders, task) = held::hold(key, origin, Arc::clone(&self.fetcher), news);
         let task = self.executor.spawn(task);
-        self.jobs.insert(key, Job { orders, directory, instance, board, forgotten: false, _task: task });
+        self.jobs.insert(key, Job { orders, directory, instance, boards, forgotten: false, _task: task });
     }
 
     /// Lets the session take an input, and does what comes of it.
@@ -428,13 +428,13 @@ where
             News::Lengths(lengths) => self.take(Input::Lengths { key, lengths }),
             News::Asks(session) => self.take(Input::Session(session)),
             News::Ended => {
-                let board = self.jobs.get_mut(&key).and_then(|job| {
+                let boards = self.jobs.get_mut(&key).map(|job| {
                     job.instance = None;
-                    job.board.take()
+                    std::mem::take(&mut job.boards)
                 });
-                // Where that was at a board, somebody else may have it from now on.
-                if let Some(board) = board {
-                    self.watchers.look(&board);
+                // Where that was at boards, somebody else may have them from now on.
+                for board in boards.iter().flatten() {
+                    self.watchers.look(board);
                 }
                 self.take(Input::LeftBoard { key });
             }
@@ -523,7 +523,8 @@ where
         };
         let Assignment { repository, platform, configuration, offered, .. } = &assignment;
         let root = assignment.root == Some(true);
-        let board = assignment.board.as_ref().map(|board| board.name.clone());
+        let board = assignment.board.as_ref().map(|at| at.names().cloned().collect::<Vec<_>>().join(", "));
+        let parts = self.parts(assignment.board.as_ref());
         let boards = self.settings.offering.bench.as_ref().map(|bench| bench.place.clone());
         let container = match self.settings.offering.assigned(platform, offered.as_deref(), root, instance) {
             // What is done at a board is no step of a stranger's, and runs on the machine itself.
@@ -557,7 +558,7 @@ where
         };
         let launcher = self.settings.launcher.clone();
         let origin = Origin::Assigned(self.state.jobs(), Box::new(assignment), options, launcher);
-        self.hold(key, origin, Some(instance), board, None);
+        self.hold(key, origin, Some(instance), parts, None);
     }
 
     fn dial(&mut self) {
@@ -628,6 +629,13 @@ where
                 "less than {least} MiB are free in {directory}: no jobs are accepted until there is space"
             ));
         }
+    }
+
+    /// The boards that an attempt is at: those of a rig each.
+    fn parts(&self, at: Option<&AtBoard>) -> Vec<String> {
+        let bench = self.settings.offering.bench.as_ref();
+        let names = at.into_iter().flat_map(AtBoard::names);
+        names.flat_map(|name| bench.map_or_else(|| vec![name.clone()], |bench| bench.parts(name))).collect()
     }
 
     /// Has the boards that are offered watched, and no other.

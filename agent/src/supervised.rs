@@ -130,7 +130,8 @@ fn session(key: JobKey, line: &str) -> Option<Session> {
     let mut words = line.strip_prefix("B ")?.split(' ');
     let number = words.next()?.parse().ok()?;
     let kind = words.next().map(str::to_owned);
-    let board = kind.map(|kind| WantedBoard { kind, tags: words.map(str::to_owned).collect() });
+    let board =
+        kind.map(|kind| WantedBoard { kind, tags: words.map(str::to_owned).collect(), rig: None, others: None });
     Some(Session { key, number, board })
 }
 

@@ -23,8 +23,10 @@ use sai_core::bench::Board;
 use sai_core::bug;
 use sai_core::ordered::Map;
 use sai_core::record::Record;
+use sai_core::together::Reached;
 use sai_core::trial::Trial;
 use sai_core::trying::{Found, Input, Output, Setup, Trying, Written};
+use std::fmt;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
@@ -54,6 +56,43 @@ pub struct Wanted {
     pub began_ns: u64,
     /// The word that it is to be given up. It is heard at any time, in the middle of flashing too.
     pub cancel: Stop,
+    /// Where it is one of several boards that are tried together: where it waits for the others.
+    pub gate: Option<Gate>,
+}
+
+/// Where the trial of a board waits for those of others.
+pub struct Gate {
+    /// Tells how far this one is.
+    pub reached: Box<dyn Fn(Reached) + Send>,
+    /// The word that nobody else writes to any of the boards.
+    pub held: Stop,
+    /// The word that what is to be on each of them is there.
+    pub flashed: Stop,
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Gate")
+    }
+}
+
+impl Gate {
+    /// Waits until all are so far; false where it is given up meanwhile.
+    fn waits(&self, reached: Reached, cancel: &Stop) -> bool {
+        (self.reached)(reached);
+        let opens = if reached == Reached::Held { &self.held } else { &self.flashed };
+        loop {
+            if cancel.said() {
+                return false;
+            }
+            if opens.said() {
+                return true;
+            }
+            let files = opens.file().into_iter().chain(cancel.file());
+            let mut fds: Vec<PollFd<'_>> = files.map(|file| PollFd::from_borrowed_fd(file, PollFlags::IN)).collect();
+            let _ = poll(&mut fds, None);
+        }
+    }
 }
 
 /// Where records go, the beginnings and ends of the steps among them, each with its microseconds since the log began. Who
@@ -84,6 +123,13 @@ pub fn run(wanted: Wanted, log: &mut Log<'_>) -> Ended {
         Err(error) if error.kind() == io::ErrorKind::ResourceBusy => return Ended::Busy(error.to_string()),
         Err(error) => return trouble(error),
     };
+    if let Some(gate) = &wanted.gate {
+        // One on which nothing is put is where the others come to.
+        let all = gate.waits(Reached::Held, &wanted.cancel);
+        if !all || (wanted.images.is_empty() && !gate.waits(Reached::Flashed, &wanted.cancel)) {
+            return Ended::GivenUp;
+        }
+    }
     match Sitting::new(wanted, hands, says, log) {
         Ok(sitting) => sitting.whole(),
         // Its file was read again a moment ago.
@@ -108,6 +154,11 @@ struct Sitting<'a, 'b> {
     digest: u64,
     began_ns: u64,
     images: Vec<Image>,
+    gate: Option<Gate>,
+    /// Whether the board is reset after it was flashed, and its loader starts nothing that counts.
+    resets: bool,
+    /// What became of the images, while the other boards are waited for.
+    flashed: Option<Input>,
     ended: Option<Option<Found>>,
 }
 
@@ -117,10 +168,11 @@ fn now() -> Clock {
 
 impl<'a, 'b> Sitting<'a, 'b> {
     fn new(wanted: Wanted, hands: Hands, stops: UnixStream, log: &'a mut Log<'b>) -> io::Result<Self> {
-        let Wanted { whose, board, places, trial, images, values, first_step, began_ns, cancel } = wanted;
+        let Wanted { whose, board, places, trial, images, values, first_step, began_ns, cancel, gate } = wanted;
         let listening = Listening::new(whose, None, true)?;
         let watch = Watch::new(&board, &places)?;
         let digest = board.digest;
+        let resets = board.flash.as_ref().is_some_and(|how| how.then.is_some());
         let consoles = board.consoles.iter().map(|console| console.name.clone()).collect();
         let names = images.iter().map(|image| (image.name.clone(), image.target.name.clone())).collect();
         let unseen = watch.may_lose_unseen();
@@ -141,6 +193,9 @@ impl<'a, 'b> Sitting<'a, 'b> {
             digest,
             began_ns,
             images,
+            gate,
+            resets,
+            flashed: None,
             ended: None,
         };
         sitting.same_bench()?;
@@ -222,8 +277,16 @@ impl<'a, 'b> Sitting<'a, 'b> {
         while let Some(report) = self.hands.report() {
             self.reported(report);
         }
+        if self.gate.as_ref().is_none_or(|gate| gate.flashed.said())
+            && let Some(flashed) = self.flashed.take()
+        {
+            self.happens(flashed);
+        }
         if !self.cancelled && self.cancel.said() {
             self.cancelled = true;
+            if let Some(flashed) = self.flashed.take() {
+                self.happens(flashed);
+            }
             self.happens(Input::Cancel);
         }
         self.happens(Input::Tick);
@@ -236,7 +299,12 @@ impl<'a, 'b> Sitting<'a, 'b> {
         let left = self.trying.deadline().unwrap_or(now).min(look).saturating_sub(now);
         let time = Timespec { tv_sec: (left / 1_000_000_000) as i64, tv_nsec: (left % 1_000_000_000) as i64 };
         let cancel = self.cancel.file().filter(|_| !self.cancelled);
-        let files = [self.listening.as_fd(), self.hands.woken()].into_iter().chain(self.watch.files()).chain(cancel);
+        let gate = self.gate.as_ref().filter(|_| self.flashed.is_some()).and_then(|gate| gate.flashed.file());
+        let files = [self.listening.as_fd(), self.hands.woken()]
+            .into_iter()
+            .chain(self.watch.files())
+            .chain(cancel)
+            .chain(gate);
         let mut fds: Vec<PollFd<'_>> = files.map(|file| PollFd::from_borrowed_fd(file, PollFlags::IN)).collect();
         match poll(&mut fds, Some(&time)) {
             Err(rustix::io::Errno::INTR) | Ok(_) => Ok(()),
@@ -301,7 +369,18 @@ impl<'a, 'b> Sitting<'a, 'b> {
             Report::Flashing(..) => return,
             Report::Printed(bytes) => Input::Printed(bytes),
             Report::PrintedMore(lost) => Input::PrintedMore(lost),
-            Report::Flashed(flashed) => Input::Flashed(flashed),
+            Report::Flashed(flashed) => {
+                if let (Some(gate), Ok(delivered), false) = (&self.gate, &flashed, self.cancelled) {
+                    (gate.reached)(Reached::Flashed);
+                    // Boards that are wired together are reset when all of them have what they are to run. One that its loader has
+                    // started is under way already, and what it says counts.
+                    if self.resets || delivered.said.is_none() {
+                        self.flashed = Some(Input::Flashed(flashed));
+                        return;
+                    }
+                }
+                Input::Flashed(flashed)
+            }
             Report::Moved(moved) => Input::Moved(text(moved)),
             Report::Sent(sent) => Input::Sent(text(sent)),
         });

@@ -203,7 +203,14 @@ pub struct Case {
 impl Entry {
     /// Appends the record, or several where it is more than one holds. Texts are cut at [`TEXT_BYTES`].
     pub fn encode(&self, micros: u64, out: &mut Vec<u8>) {
-        let mut put = |kind: u8, channel: u8, payload: &[u8]| record::encode_later(kind, channel, payload, micros, out);
+        self.encode_on(0, micros, out);
+    }
+
+    /// The same of a board whose first channel is this one in a log of several: what is on no channel is on that.
+    pub fn encode_on(&self, first: u8, micros: u64, out: &mut Vec<u8>) {
+        let mut put = |kind: u8, channel: u8, payload: &[u8]| {
+            record::encode_later(kind, channel.saturating_add(first), payload, micros, out);
+        };
         match self {
             Entry::Clock(clock) => put(CLOCK, 0, json::to_string(clock).as_bytes()),
             Entry::Edges(edges) => {
@@ -212,7 +219,7 @@ impl Entry {
                     for edge in edges {
                         payload.extend_from_slice(&edge.ns.to_le_bytes());
                         payload.extend_from_slice(&edge.sequence.to_le_bytes());
-                        payload.extend_from_slice(&[edge.channel, u8::from(edge.level), 0, 0]);
+                        payload.extend_from_slice(&[edge.channel.saturating_add(first), u8::from(edge.level), 0, 0]);
                     }
                     put(EDGES, 0, &payload);
                 }
@@ -248,6 +255,19 @@ impl Entry {
                 put(CASE, 0, json::to_string(&case).as_bytes());
             }
             Entry::Tick(up_to) => put(TICK, 0, &up_to.to_le_bytes()),
+        }
+    }
+
+    /// The same on other channels.
+    pub fn on(self, channel: impl Fn(u8) -> u8) -> Entry {
+        match self {
+            Entry::Edges(edges) => {
+                let moved = edges.into_iter().map(|edge| Edge { channel: channel(edge.channel), ..edge });
+                Entry::Edges(moved.collect())
+            }
+            Entry::Loss(of, loss) => Entry::Loss(channel(of), loss),
+            Entry::Sent(of, sent) => Entry::Sent(channel(of), sent),
+            other => other,
         }
     }
 

@@ -452,15 +452,27 @@ impl Bench {
         self.boards.iter().find(|board| board.name == name)
     }
 
-    /// What an agent offers of it. A board of a rig is not among these: it is wanted together with the others or not at all.
+    /// What an agent offers of it. A board of a rig is not among these: it is wanted together with the others, as the rig, or not at all.
     #[must_use]
     pub fn offered(&self) -> Vec<OfferedBoard> {
         let alone = |board: &&Board| !self.rigs.iter().any(|rig| rig.boards.contains(&board.name));
         let offered = |board: &Board| {
             let (name, kind, tags) = (board.name.clone(), board.kind.clone(), board.tags.clone());
-            OfferedBoard { name, kind, tags }
+            OfferedBoard { name, kind, tags, boards: None }
         };
-        self.boards.iter().filter(alone).map(offered).collect()
+        let rigs = self.rigs.iter().map(|rig| {
+            let (name, kind, tags) = (rig.name.clone(), rig.kind.clone(), rig.tags.clone());
+            OfferedBoard { name, kind, tags, boards: Some(rig.boards.clone()) }
+        });
+        self.boards.iter().filter(alone).map(offered).chain(rigs).collect()
+    }
+
+    /// The boards of what is offered by this name: those of a rig in their order, or the one.
+    pub fn unit(&self, name: &str) -> Vec<&Board> {
+        match self.rigs.iter().find(|rig| rig.name == name) {
+            Some(rig) => rig.boards.iter().filter_map(|board| self.board(board)).collect(),
+            None => self.board(name).into_iter().collect(),
+        }
     }
 }
 

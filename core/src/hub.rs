@@ -507,6 +507,7 @@ impl Hub {
                 name: given.name.clone(),
                 grant: given.grant,
                 trial: spec.trial.clone(),
+                others: given.others.clone(),
             }),
             session: record.session.as_ref().map(|of| SessionOf { key: of.key, number: of.number }),
         })
@@ -701,8 +702,10 @@ fn offered(platforms: &[String], rooted: Option<&[String]>) -> Vec<String> {
 fn good_boards(boards: Option<Vec<OfferedBoard>>) -> Vec<OfferedBoard> {
     let mut good: Map<String, OfferedBoard> = Map::new();
     for board in boards.unwrap_or_default().into_iter().take(BOARDS) {
-        let names = [&board.name, &board.kind].into_iter().chain(&board.tags);
-        if board.tags.len() <= TAGS_MAX && names.into_iter().all(|name| platform::check_unit(name).is_ok()) {
+        let parts = board.boards.iter().flatten();
+        let names = [&board.name, &board.kind].into_iter().chain(&board.tags).chain(parts);
+        let few = board.tags.len() <= TAGS_MAX && board.boards.as_ref().is_none_or(|boards| boards.len() <= BOARDS);
+        if few && names.into_iter().all(|name| platform::check_unit(name).is_ok()) {
             good.insert(board.name.clone(), board);
         }
     }

@@ -224,4 +224,6 @@ pub struct Finding {
     pub word: String,
     /// One sentence for people, or none.
     pub what: Option<String>,
+    /// In a job at several boards: the one of its agent that this was found at.
+    pub board: Option<String>,
 }

@@ -65,6 +65,7 @@ pub mod space;
 pub mod start;
 pub mod stream;
 pub mod sweep;
+pub mod together;
 pub mod trial;
 pub mod trying;
 pub mod turns;

@@ -73,7 +73,7 @@ impl JobSpec {
 pub struct BoardSpec {
     /// The board that is wanted.
     pub wanted: WantedBoard,
-    /// `board` of the saifile, as [`crate::trial::of`] reads it.
+    /// `board` of the saifile, as [`crate::trial::all_of`] reads it.
     pub trial: String,
 }
 
@@ -292,7 +292,6 @@ fn at_board(
     board: &Board,
     needs: Vec<u32>,
 ) -> JobSpec {
-    let wanted = WantedBoard { kind: board.kind.clone(), tags: board.tags.clone() };
     JobSpec {
         platform: platform.name.clone(),
         configuration: name,
@@ -305,7 +304,7 @@ fn at_board(
         root: None,
         needs,
         units: Map::new(),
-        board: Some(BoardSpec { wanted, trial: board.text.clone() }),
+        board: Some(BoardSpec { wanted: board.wanted.clone(), trial: board.text.clone() }),
     }
 }
 

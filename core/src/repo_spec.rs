@@ -21,6 +21,7 @@ use crate::json::{self, At, Node, Position, Spanned, Value, shown};
 use crate::keys::has;
 use crate::ordered::{self, Map};
 use crate::platform::{self, NAME_MAX};
+use crate::units::WantedBoard;
 
 /// Most platforms in a file. Each selector token is held against each of them.
 pub const PLATFORMS_MAX: usize = 1_000;
@@ -92,15 +93,13 @@ pub struct Platform {
 pub struct Board {
     /// Where it stands.
     pub at: Position,
-    /// The type of board that is wanted.
-    pub kind: String,
-    /// What else it must be known for.
-    pub tags: Vec<String>,
+    /// What is wanted.
+    pub wanted: WantedBoard,
     /// Paths of its images, artifacts of the job before.
     pub images: Vec<String>,
     /// Seconds that a run on it may take from the reset on.
     pub timeout_s: u64,
-    /// All of it as [`json::written`] writes it; [`crate::trial::of`] reads it.
+    /// All of it as [`json::written`] writes it; [`crate::trial::all_of`] reads it.
     pub text: String,
 }
 

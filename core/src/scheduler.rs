@@ -8,6 +8,7 @@ mod again;
 mod boards;
 mod choice;
 mod needs;
+mod policy;
 mod room;
 mod sessions;
 mod time;
@@ -18,6 +19,7 @@ mod waiting;
 
 pub use self::boards::{BoardHolder, BoardRow};
 pub use self::needs::skipped_by;
+pub use self::policy::Policy;
 pub use self::time::CANCEL_FULL_MS;
 pub use self::unit_table::{Holder, Holding, UnitRow, Waiter};
 
@@ -39,42 +41,6 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-/// Times the scheduler keeps, in milliseconds; the configuration may set them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policy {
-    /// How long an agent may be away before its jobs are given to others: longer than a reboot.
-    pub orphan_ms: Millis,
-    /// How long a job waits for a platform that no connected agent offers.
-    pub expire_ms: Millis,
-    /// Wait before the first retry after trouble of ours; doubled for each further one.
-    pub retry_ms: Millis,
-    /// How long an agent may take to end a cancelled job before the master stops waiting for its verdict.
-    pub cancel_ms: Millis,
-    /// How far past its own timeout a job may be before its agent is no longer believed to end it. Only time in which
-    /// the agent was connected counts.
-    pub overdue_ms: Millis,
-    /// How long an agent that had trouble with a platform several times in a row gets no job of it; doubled for each
-    /// further time.
-    pub aside_ms: Millis,
-    /// How long after its own deadline an attempt that was given up still counts as holding its units, as long as its agent
-    /// does not say otherwise.
-    pub grace_ms: Millis,
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Self {
-            orphan_ms: 10 * 60_000,
-            expire_ms: 24 * 3_600_000,
-            retry_ms: 1_000,
-            cancel_ms: 60_000,
-            overdue_ms: 15 * 60_000,
-            aside_ms: 30_000,
-            grace_ms: 15 * 60_000,
-        }
-    }
-}
-
 /// Ended jobs whose number of attempts is remembered: far more than end while somebody's rebuild is under way.
 const RELEASED: usize = 4096;
 /// Doublings of a waiting time at most.
@@ -90,6 +56,8 @@ pub struct Greeting {
     pub slots: u32,
     /// Whether it can fetch the files of what a job needs.
     pub needs: bool,
+    /// Whether it runs jobs that have several boards.
+    pub several: bool,
     /// Whether it runs a job in that of its platforms which the master says; else it chooses by itself.
     pub told: bool,
     /// Repositories whose mirror it holds.
@@ -223,6 +191,8 @@ struct Job {
     seen_since: Option<Millis>,
     /// Where its attempts since it was queued met trouble.
     met: Vec<Met>,
+    /// Of several boards that it has: the one at which its present attempt met it.
+    troubled_at: Option<String>,
     /// Who cancelled it and until when its agent's verdict is awaited.
     cancelled: Option<(String, Millis)>,
     /// Until when its absent agent is awaited.
@@ -237,6 +207,7 @@ struct Agent {
     offer: Offer,
     /// Whether it is told in which of its platforms a job is to run.
     told: bool,
+    several: bool,
     slots: u32,
     load_permille: u32,
     mirrors: Set<String>,
@@ -245,6 +216,8 @@ struct Agent {
     boards: Map<String, Board>,
     /// Those that it runs at boards, which take no slots.
     at_boards: Set<JobKey>,
+    /// The job for which its boards are kept together as they become free.
+    collector: Option<JobId>,
     aside: bool,
     /// Troubles in a row of each platform that it offers, or that jobs wanted where it chooses by itself.
     rows: Map<String, Row>,
@@ -508,6 +481,7 @@ impl Scheduler {
             not_before: 0,
             waits_since: now.steady,
             ran_ms: 0,
+            troubled_at: None,
             seen_since: None,
             met: Vec::new(),
             cancelled: None,
@@ -648,6 +622,7 @@ impl Scheduler {
         let agent = self.agents.get_or_default(name.clone());
         agent.offer = Offer { platforms: greeting.platforms, needs: greeting.needs };
         agent.told = greeting.told;
+        agent.several = greeting.several;
         agent.slots = greeting.slots;
         agent.mirrors = Set::from_iter(greeting.mirrors);
         agent.connected = true;
@@ -729,6 +704,9 @@ impl Scheduler {
             // Who cancelled a job does not want it tried again because its end was untidy.
             Outcome::Infra if cancelled.is_some() => JobState::Cancelled,
             Outcome::Infra => {
+                if let Some(job) = self.jobs.get_mut(&key.job) {
+                    job.troubled_at = verdict.verdict.and_then(|found| found.board);
+                }
                 self.broken(now, key, Blame::of(verdict.trouble.as_deref()), verdict.cause, out);
                 return;
             }

@@ -123,8 +123,8 @@ pub enum Input {
     AtBoard {
         /// The attempt.
         key: JobKey,
-        /// The board's name.
-        name: String,
+        /// The names of the boards, or of the rig.
+        names: Vec<String>,
         /// Number of its grant.
         grant: u64,
     },
@@ -356,7 +356,7 @@ impl AgentSession {
                 }
             }
             Input::Board { name, standing } => self.boards.stand(&name, standing),
-            Input::AtBoard { key, name, grant } => self.boards.give(key, &name, grant),
+            Input::AtBoard { key, names, grant } => self.boards.give(key, names, grant),
             Input::LeftBoard { key } => self.boards.leave(key),
             Input::Session(session) => self.session(session, out),
             Input::Load(load) => {
@@ -491,7 +491,7 @@ impl AgentSession {
                 // directory is made does not let the master give the attempt up.
                 if !self.held.contains_key(&assignment.key) {
                     if let Some(board) = &assignment.board {
-                        self.boards.give(assignment.key, &board.name, board.grant);
+                        self.boards.give(assignment.key, board.names().cloned().collect(), board.grant);
                     }
                     self.held.insert(assignment.key, Held { adopted: true, ..Held::default() });
                     out.push(Output::Start(assignment));

@@ -8,6 +8,7 @@ use crate::pattern::{self, Pattern};
 use crate::platform;
 use crate::results::{FORMATS, Format};
 use crate::settings::{Reader, Section};
+use crate::units::WantedBoard;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -103,6 +104,11 @@ pub fn values(of: [&str; 5]) -> Map<String, String> {
     Map::from_iter(VALUES.iter().zip(of).map(|(name, value)| (name.to_string(), value.to_string())))
 }
 
+/// The keys of a `board` that is of several.
+pub const SEVERAL_KEYS: [&str; 3] = ["type", "tags", "boards"];
+/// Most boards of one job: their consoles and lines are channels of one log.
+pub const PARTS_MAX: usize = 8;
+
 /// The keys of a `board`.
 pub const KEYS: [&str; 14] = [
     "type",
@@ -121,8 +127,82 @@ pub const KEYS: [&str; 14] = [
     "timeout",
 ];
 
-/// Reads a `board` that is at `path` of its file. What is wrong is reported by `reader`.
+/// Runs of one job, at one board or at several, which are flashed and judged at the same time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trials {
+    /// What is wanted: a board, a rig, or several boards of one agent.
+    pub wanted: WantedBoard,
+    /// The part of each board, in order: one, or those of `boards`.
+    pub parts: Vec<Trial>,
+    /// Whether they are for the boards of a rig, in the order in which its bench names them.
+    pub rig: bool,
+}
+
+impl Trials {
+    /// Milliseconds that all of it may take.
+    pub fn timeout_ms(&self) -> Millis {
+        self.parts.iter().map(|part| part.timeout_ms).max().unwrap_or(TIMEOUT_MS)
+    }
+
+    /// Paths of all images, each once.
+    pub fn images(&self) -> Vec<String> {
+        let mut images: Vec<String> = Vec::new();
+        for (_, path) in self.parts.iter().flat_map(|part| &part.images) {
+            if !images.contains(path) {
+                images.push(path.clone());
+            }
+        }
+        images
+    }
+}
+
+/// Reads a `board` that is at `path` of its file: what is done at one board, or in `boards` the part of each of several. With a `type`
+/// beside that these are the boards of a rig, else each part has its own. What is wrong is reported by `reader`.
+pub fn read_all(reader: &mut Reader, value: &Value, path: &str) -> Trials {
+    if value.get("boards").is_none() {
+        let trial = read(reader, value, path);
+        let wanted = WantedBoard { kind: trial.kind.clone(), tags: trial.tags.clone(), ..WantedBoard::default() };
+        return Trials { wanted, parts: [trial].to_vec(), rig: false };
+    }
+    let section = reader.section(value, path.to_string(), &SEVERAL_KEYS);
+    let rig = section.get("type").is_some();
+    let kind = reader.checked(&section, "type", platform::check_unit).unwrap_or_default();
+    let tags = tags(reader, &section);
+    if !rig && section.get("tags").is_some() {
+        reader.report(&section, "tags", "`type` beside it: the tags are those of a rig");
+    }
+    let path = section.path_of("boards");
+    let mut parts = Vec::new();
+    match section.get("boards").and_then(Value::as_array) {
+        Some(elements) if (2..=PARTS_MAX).contains(&elements.len()) => {
+            for (index, element) in elements.iter().enumerate() {
+                parts.push(part(reader, element, &format!("{path}[{index}]"), rig));
+            }
+        }
+        _ => {
+            let expected =
+                format!("an array of 2 to {PARTS_MAX} objects that say how each board is flashed and judged");
+            reader.report(&section, "boards", &expected);
+        }
+    }
+    let wanted = if rig {
+        WantedBoard { kind, tags, rig: Some(parts.len() as u32), others: None }
+    } else {
+        let one =
+            |part: &Trial| WantedBoard { kind: part.kind.clone(), tags: part.tags.clone(), ..WantedBoard::default() };
+        let mut each = parts.iter().map(one);
+        let first = each.next().unwrap_or_default();
+        WantedBoard { others: Some(each.collect()), ..first }
+    };
+    Trials { wanted, parts, rig }
+}
+
+/// Reads a `board` of one board that is at `path` of its file. What is wrong is reported by `reader`.
 pub fn read(reader: &mut Reader, value: &Value, path: &str) -> Trial {
+    part(reader, value, path, false)
+}
+
+fn part(reader: &mut Reader, value: &Value, path: &str, of_rig: bool) -> Trial {
     let section = reader.section(value, path.to_string(), &KEYS);
     let one_line = |text: &str| if text.is_empty() { Err("a name".to_string()) } else { Ok(()) };
     let mut known: Vec<String> = Vec::new();
@@ -132,7 +212,11 @@ pub fn read(reader: &mut Reader, value: &Value, path: &str) -> Trial {
     });
     let steps = steps(reader, &section, &mut known);
     let trial = Trial {
-        kind: reader.needed(&section, "type", platform::check_unit).unwrap_or_default(),
+        // Which boards those of a rig are is said by its bench.
+        kind: match of_rig {
+            true => reader.checked(&section, "type", platform::check_unit).unwrap_or_default(),
+            false => reader.needed(&section, "type", platform::check_unit).unwrap_or_default(),
+        },
         tags: tags(reader, &section),
         images: images(reader, &section),
         unverified: reader.boolean(&section, "unverified").unwrap_or(false),
@@ -168,9 +252,25 @@ pub fn of(text: &str) -> Result<Trial, String> {
     Ok(trial)
 }
 
-/// How many steps a `board` says that it has.
-pub fn steps_of(value: &Value) -> usize {
-    value.get("test").and_then(Value::as_array).map_or(0, <[Value]>::len)
+/// The trials that a text of [`crate::json::written`] says: it was read before, where it came from.
+///
+/// # Errors
+/// What was expected of it, by a version that writes such texts otherwise.
+pub fn all_of(text: &str) -> Result<Trials, String> {
+    let tree = json::parse(text.as_bytes()).map_err(|at| format!("board:{at}"))?;
+    let mut reader = Reader::new();
+    let trials = read_all(&mut reader, &tree, "");
+    reader.finish("board").map_err(|mut errors| errors.remove(0))?;
+    Ok(trials)
+}
+
+/// How many boards a `board` says that it is at, and how many steps it has there.
+pub fn size_of(value: &Value) -> (usize, usize) {
+    let steps = |value: &Value| value.get("test").and_then(Value::as_array).map_or(0, <[Value]>::len);
+    match value.get("boards").and_then(Value::as_array) {
+        Some(parts) => (parts.len(), parts.iter().map(steps).sum()),
+        None => (1, steps(value)),
+    }
 }
 
 fn tags(reader: &mut Reader, section: &Section<'_>) -> Vec<String> {

@@ -138,9 +138,20 @@ pub enum Written {
 impl Written {
     /// Appends it as it stands in a log; `micros` is its time since the log began.
     pub fn encode(&self, micros: u64, out: &mut Vec<u8>) {
+        self.encode_on(0, micros, out);
+    }
+
+    /// The same of a board whose first channel is this one in a log of several.
+    pub fn encode_on(&self, first: u8, micros: u64, out: &mut Vec<u8>) {
         match self {
+            Written::Record(Record::Data(channel, bytes)) => {
+                record::encode_data(channel.saturating_add(first), bytes, micros, out);
+            }
+            Written::Record(Record::Channel(channel, start)) => {
+                record::encode(&Record::Channel(channel.saturating_add(first), start.clone()), micros, out);
+            }
             Written::Record(record) => record::encode(record, micros, out),
-            Written::Entry(entry) => entry.encode(micros, out),
+            Written::Entry(entry) => entry.encode_on(first, micros, out),
         }
     }
 }

@@ -21,7 +21,7 @@ const SERVED: usize = 4096;
 pub type Wants = Vec<(String, u32)>;
 
 /// A board as an agent offers it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OfferedBoard {
     /// Its name, unique at the agent.
     pub name: String,
@@ -29,38 +29,74 @@ pub struct OfferedBoard {
     pub kind: String,
     /// What else it is known for.
     pub tags: Vec<String>,
+    /// Where it is a rig: the names of its boards. It is wanted, given and free as one.
+    pub boards: Option<Vec<String>>,
 }
 
 /// The board that a job wants.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct WantedBoard {
     /// Its type.
     pub kind: String,
     /// What else it must be known for.
     pub tags: Vec<String>,
+    /// Where it is a rig: of how many boards.
+    pub rig: Option<u32>,
+    /// The others that it wants with it, of the same agent: all of them are given in one decision, or none.
+    pub others: Option<Vec<WantedBoard>>,
 }
 
 impl WantedBoard {
-    /// Whether a board is one.
+    /// All that is wanted, in order, each as one.
+    pub fn each(&self) -> impl Iterator<Item = &Self> {
+        core::iter::once(self).chain(self.others.iter().flatten())
+    }
+
+    /// How many are wanted.
+    pub fn count(&self) -> usize {
+        1 + self.others.as_ref().map_or(0, Vec::len)
+    }
+
+    /// Whether a board, or a rig, is one; the others are not looked at.
     pub fn is_met_by(&self, offered: &OfferedBoard) -> bool {
-        self.kind == offered.kind && self.tags.iter().all(|tag| offered.tags.contains(tag))
+        let boards = offered.boards.as_ref().map(|boards| boards.len() as u32);
+        self.rig == boards && self.kind == offered.kind && self.tags.iter().all(|tag| offered.tags.contains(tag))
     }
 }
 
 impl fmt::Display for WantedBoard {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "a board of type {}", self.kind)?;
-        if self.tags.is_empty() { Ok(()) } else { write!(out, " with {}", self.tags.join(", ")) }
+        for (index, board) in self.each().enumerate() {
+            let and = if index == 0 { "" } else { " and " };
+            match board.rig {
+                Some(count) => write!(out, "{and}a rig of type {} with {count} boards", board.kind)?,
+                None => write!(out, "{and}a board of type {}", board.kind)?,
+            }
+            if !board.tags.is_empty() {
+                let with = if board.rig.is_some() { "and" } else { "with" };
+                write!(out, " {with} {}", board.tags.join(", "))?;
+            }
+        }
+        if self.count() > 1 { write!(out, " at one agent") } else { Ok(()) }
     }
 }
 
 /// The board that an attempt was given.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GivenBoard {
     /// Its name at the attempt's agent.
     pub name: String,
     /// Number of the grant; a later one has a larger number.
     pub grant: u64,
+    /// The names of the others of the same grant, in the order in which they were wanted.
+    pub others: Option<Vec<String>>,
+}
+
+impl GivenBoard {
+    /// Names of all of them, in order.
+    pub fn names(&self) -> impl Iterator<Item = &String> {
+        core::iter::once(&self.name).chain(self.others.iter().flatten())
+    }
 }
 
 /// Units that an attempt occupies. Kept with its agent's record, which outlives the job's.

@@ -29,11 +29,13 @@ pub enum Can {
     Offered,
     /// Masters: it hears that a step asks for a session at a board; agents say it to no other.
     Sessions,
+    /// Agents: it flashes and judges several boards of one job. Who does not say so gets no such job.
+    Several,
 }
 
 impl Can {
     /// All of them: what this version says of itself.
-    const ALL: [Self; 5] = [Self::PassOver, Self::Needs, Self::Units, Self::Offered, Self::Sessions];
+    const ALL: [Self; 6] = [Self::PassOver, Self::Needs, Self::Units, Self::Offered, Self::Sessions, Self::Several];
 
     /// The word on the wire: small letters, digits and `-`.
     pub fn word(self) -> &'static str {
@@ -43,6 +45,7 @@ impl Can {
             Self::Units => "units",
             Self::Offered => "offered",
             Self::Sessions => "sessions",
+            Self::Several => "several",
         }
     }
 

@@ -321,14 +321,24 @@ pub struct SessionOf {
 }
 
 /// A board, and what is to be done there.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AtBoard {
     /// Its name at the agent.
     pub name: String,
     /// Number of the grant, for [`Units`].
     pub grant: u64,
-    /// `board` of the saifile, as [`crate::trial::of`] reads it.
+    /// `board` of the saifile, as [`crate::trial::all_of`] reads it.
     pub trial: String,
+    /// The others, where the job has several that are no rig: in their order, all of the same grant. Sent to agents alone that have said
+    /// that they know this key.
+    pub others: Option<Vec<String>>,
+}
+
+impl AtBoard {
+    /// Names of all of them, in order.
+    pub fn names(&self) -> impl Iterator<Item = &String> {
+        core::iter::once(&self.name).chain(self.others.iter().flatten())
+    }
 }
 
 /// The master holds these attempts for this agent: go on sending from these lengths.

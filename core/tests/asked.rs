@@ -21,11 +21,11 @@ use sai_core::wire::{
 const BUILD: JobKey = JobKey { job: 1, attempt: 1 };
 
 fn wanted(kind: &str) -> WantedBoard {
-    WantedBoard { kind: kind.to_string(), tags: Vec::new() }
+    WantedBoard { kind: kind.to_string(), ..WantedBoard::default() }
 }
 
 fn hello(jobs: &[JobKey]) -> Hello {
-    let board = OfferedBoard { name: "bench-1".to_string(), kind: "uno".to_string(), tags: Vec::new() };
+    let board = OfferedBoard { name: "bench-1".to_string(), kind: "uno".to_string(), ..OfferedBoard::default() };
     Hello {
         protocol: PROTOCOL,
         version: "1".to_string(),

@@ -120,9 +120,19 @@ fn boards_are_offered_as_they_are_wanted_and_none_of_a_rig_alone() {
     let wanted = |kind: &str, tags: &[&str]| WantedBoard {
         kind: kind.to_string(),
         tags: tags.iter().map(ToString::to_string).collect(),
+        ..WantedBoard::default()
     };
-    let offered = read(text).offered();
-    let [board] = &offered[..] else { panic!("one is in no rig: {offered:?}") };
+    let bench = read(text);
+    let offered = bench.offered();
+    let [board, rig] = &offered[..] else { panic!("one is in no rig: {offered:?}") };
+    let names = rig.boards.iter().flatten().map(String::as_str).collect::<Vec<_>>();
+    assert_eq!((rig.name.as_str(), rig.kind.as_str(), names), ("pair", "uno", vec!["b", "c"]));
+    // Who wants a board is given no rig of that type, and who wants a rig none with more boards.
+    let pair = |boards| WantedBoard { rig: Some(boards), ..wanted("uno", &[]) };
+    assert!(!wanted("uno", &[]).is_met_by(rig) && !pair(2).is_met_by(board));
+    assert!(pair(2).is_met_by(rig) && !pair(3).is_met_by(rig));
+    assert_eq!(bench.unit("pair").iter().map(|board| board.kind.as_str()).collect::<Vec<_>>(), ["uno", "esp32"]);
+    assert_eq!((bench.unit("a").len(), bench.unit("nobody").len()), (1, 0));
     assert_eq!(board.name, "a");
     assert!(wanted("uno", &["can"]).is_met_by(board) && wanted("uno", &[]).is_met_by(board));
     assert!(!wanted("uno", &["wifi"]).is_met_by(board) && !wanted("esp32", &[]).is_met_by(board));

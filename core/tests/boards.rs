@@ -31,7 +31,10 @@ fn boards(board: &str) -> Vec<Board> {
 #[test]
 fn a_board_is_kept_as_it_was_said_and_means_the_same_again() {
     let [board] = &boards(WHOLE)[..] else { panic!("one board") };
-    assert_eq!((board.kind.as_str(), &board.tags[..], board.at.line), ("nucleo-f411", &["leds".to_string()][..], 3));
+    assert_eq!(
+        (board.wanted.kind.as_str(), &board.wanted.tags[..], board.at.line),
+        ("nucleo-f411", &["leds".to_string()][..], 3)
+    );
     assert_eq!(board.images, ["build/fw.bin", "build/fs.img"]);
     let trial = trial::of(&board.text).expect("what was kept");
     assert_eq!((trial.steps.len(), trial.silent_ms, trial.timeout_ms), (7, 10_000, 120_000));
@@ -40,7 +43,7 @@ fn a_board_is_kept_as_it_was_said_and_means_the_same_again() {
     let again = &boards(&board.text)[0];
     assert_eq!(again.text, board.text, "written twice, and the same");
     let list = boards(&format!("[{WHOLE},\n {{\"type\": \"esp32\", \"flash\": \"build/a.bin\", \"pass\": \"OK\"}}]"));
-    assert_eq!(list.iter().map(|board| board.kind.as_str()).collect::<Vec<_>>(), ["nucleo-f411", "esp32"]);
+    assert_eq!(list.iter().map(|board| board.wanted.kind.as_str()).collect::<Vec<_>>(), ["nucleo-f411", "esp32"]);
 }
 
 #[test]
@@ -327,4 +330,59 @@ fn what_boards_of_a_push_cost_has_a_bound() {
     let errors = read(&format!("{{\"type\": \"t\", \"pass\": \"OK\", \"flash\": {{{}}}}}", images.join(",")))
         .expect_err("too many");
     assert!(errors[0].contains("configurations.fw.board.flash: expected at most 32 images"), "{errors:?}");
+}
+
+#[test]
+fn one_job_may_have_several_boards_or_those_of_a_rig() {
+    let part = |more: &str| format!(r#"{{ {more} "flash": "build/fw.bin", "pass": "OK", "timeout": "90s" }}"#);
+    let list = format!(
+        r#"{{ "boards": [{}, {}] }}"#,
+        part(r#""type": "uno", "tags": ["left"],"#),
+        part(r#""type": "esp32", "test": [{ "wait": "1s" }],"#)
+    );
+    let [board] = &boards(&list)[..] else { panic!("one job") };
+    assert_eq!(board.wanted.to_string(), "a board of type uno with left and a board of type esp32 at one agent");
+    assert_eq!((board.images.as_slice(), board.timeout_s), (&["build/fw.bin".to_string()][..], 90));
+    let trials = trial::all_of(&board.text).expect("what was kept");
+    assert_eq!((trials.parts.len(), trials.rig, &trials.wanted), (2, false, &board.wanted));
+    assert!(trial::of(&board.text).is_err(), "it is of no board alone");
+    let rig =
+        format!(r#"{{ "type": "pair", "tags": ["leds"], "boards": [{}, {}] }}"#, part(""), part(r#""type": "uno","#));
+    let [board] = &boards(&rig)[..] else { panic!("one job") };
+    assert_eq!(board.wanted.to_string(), "a rig of type pair with 2 boards and leds");
+    let trials = trial::all_of(&board.text).expect("what was kept");
+    assert_eq!((trials.rig, trials.parts[0].kind.as_str(), trials.parts[1].kind.as_str()), (true, "", "uno"));
+    // One alone, and a list of jobs, mean what they always have.
+    assert_eq!(boards(&format!("[{}, {list}]", part(r#""type": "uno","#))).len(), 2);
+
+    for (board, expected) in [
+        (r#"{ "boards": [] }"#, "board.boards: expected an array of 2 to 8 objects"),
+        (r#"{ "boards": [{ "type": "a", "pass": "OK" }] }"#, "board.boards: expected an array of 2 to 8 objects"),
+        (r#"{ "boards": [{ "type": "a", "pass": "OK" }, { "pass": "OK" }] }"#, "board.boards[1]: expected a key type"),
+        (
+            r#"{ "tags": ["t"], "boards": [{ "type": "a", "pass": "OK" }, { "type": "a", "pass": "OK" }] }"#,
+            "board.tags: expected `type` beside it",
+        ),
+        (
+            r#"{ "type": "t", "pass": "OK", "boards": [{ "pass": "OK" }, { "pass": "OK" }] }"#,
+            "board.pass: expected one of type, tags, boards",
+        ),
+    ] {
+        let errors = read(board).expect_err("a mistake");
+        assert!(errors.iter().any(|error| error.contains(expected)), "{board}: {errors:?}");
+    }
+}
+
+#[test]
+fn what_the_documentation_shows_of_several_boards_is_as_it_says() {
+    let text = include_str!("../../docs/boards.md");
+    let (_, chapter) = text.split_once("## Several boards of one job").expect("the chapter");
+    let (chapter, _) = chapter.split_once("\n## ").expect("another one");
+    let shown: String =
+        chapter.lines().filter_map(|line| line.strip_prefix("    ")).map(|line| format!("{line}\n")).collect();
+    let (spec, warnings) = repo_spec::read(shown.as_bytes()).expect("a good file");
+    assert_eq!(warnings, []);
+    let wanted = |index: usize| spec.configurations[index].boards.as_ref().expect("boards")[0].wanted.to_string();
+    assert_eq!(wanted(0), "a rig of type can-pair with 2 boards");
+    assert_eq!(wanted(1), "a board of type arduino-uno and a board of type nucleo-f411 with can at one agent");
 }

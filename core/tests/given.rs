@@ -5,18 +5,19 @@ mod desk;
 use desk::{Desk, GCC, assigned, job, key, of, verdict};
 use sai_core::job::{Blame, JobId, JobState, Outcome};
 use sai_core::ledger::JobRecord;
+use sai_core::ordered::Map;
 use sai_core::scheduler::{Greeting, Input, Output};
 use sai_core::units::{GivenBoard, OfferedBoard, WantedBoard};
 
 fn offered(name: &str, kind: &str, tags: &[&str]) -> OfferedBoard {
     let tags = tags.iter().map(ToString::to_string).collect();
-    OfferedBoard { name: name.to_string(), kind: kind.to_string(), tags }
+    OfferedBoard { name: name.to_string(), kind: kind.to_string(), tags, boards: None }
 }
 
 /// A job of this repository that wants a board.
 fn wants(id: JobId, repository: &str, kind: &str, tags: &[&str]) -> JobRecord {
     let tags = tags.iter().map(ToString::to_string).collect();
-    let board = Some(WantedBoard { kind: kind.to_string(), tags });
+    let board = Some(WantedBoard { kind: kind.to_string(), tags, ..WantedBoard::default() });
     JobRecord { board, configuration: "fw/board".to_string(), ..of(id, repository) }
 }
 
@@ -45,6 +46,7 @@ impl Bench for Desk {
             platforms: vec![GCC.to_string()],
             slots,
             needs: true,
+            several: true,
             told: true,
             mirrors: Vec::new(),
             holds: holds.to_vec(),
@@ -75,7 +77,7 @@ fn a_board_is_given_only_where_its_agent_called_it_free_at_the_latest_grant() {
     assert!(desk.waiting(1).contains("a/bench-1 (its agent has not called it free yet)"), "{}", desk.waiting(1));
     // Numbers are larger than what the agent remembers of earlier ones.
     assert_eq!(assigned(&desk.free("a", "bench-1", 57)), [("a", key(1, 1))]);
-    assert_eq!(desk.given(1), Some(GivenBoard { name: "bench-1".to_string(), grant: 58 }));
+    assert_eq!(desk.given(1), Some(GivenBoard { name: "bench-1".to_string(), grant: 58, others: None }));
     // What it said before it heard of that one, and what a verdict says, frees nothing.
     assert_eq!(assigned(&desk.free("a", "bench-1", 57)), []);
     assert_eq!(assigned(&end(&mut desk, 1, Outcome::Passed)), []);
@@ -194,7 +196,7 @@ fn a_master_that_starts_again_gives_nothing_that_is_held() {
     assert!(desk.waiting(2).contains("a/b (job 1 is there)"), "{}", desk.waiting(2));
     end(&mut desk, 1, Outcome::Passed);
     assert_eq!(assigned(&desk.free("a", "b", 8)), [("a", key(2, 1))]);
-    assert_eq!(desk.given(2), Some(GivenBoard { name: "b".to_string(), grant: 9 }));
+    assert_eq!(desk.given(2), Some(GivenBoard { name: "b".to_string(), grant: 9, others: None }));
 }
 
 #[test]
@@ -318,4 +320,145 @@ fn three_troubles_of_two_repositories_set_a_board_aside_for_all() {
     desk.queue(vec![wants(6, "alpha", "esp32", &[])]);
     desk.bench("a", 1, &[offered("b", "esp32", &[])], &[]);
     assert_eq!(assigned(&desk.free("a", "b", 99)), [("a", key(6, 1))]);
+}
+
+/// A job that wants a board of each of these types.
+fn wants_all(id: JobId, repository: &str, kinds: &[&str]) -> JobRecord {
+    let wanted = |kind: &&str| WantedBoard { kind: kind.to_string(), ..WantedBoard::default() };
+    let mut record = wants(id, repository, kinds[0], &[]);
+    if let Some(board) = &mut record.board {
+        board.others = Some(kinds[1..].iter().map(wanted).collect());
+    }
+    record
+}
+
+#[test]
+fn several_boards_are_given_in_one_decision_or_none_is() {
+    let mut desk = Desk::new();
+    let boards = [offered("b", "uno", &[]), offered("c", "uno", &[]), offered("d", "esp32", &[])];
+    desk.bench("a", 1, &boards, &[]);
+    desk.queue(vec![wants_all(1, "alpha", &["uno", "esp32", "uno"])]);
+    assert_eq!(assigned(&desk.free("a", "c", 0)), []);
+    assert_eq!(assigned(&desk.free("a", "d", 0)), []);
+    assert!(
+        desk.waiting(1).contains("a board of type uno and a board of type esp32 and a board of type uno at one agent")
+    );
+    assert_eq!(assigned(&desk.free("a", "b", 3)), [("a", key(1, 1))]);
+    let others = Some(vec!["d".to_string(), "c".to_string()]);
+    assert_eq!(desk.given(1), Some(GivenBoard { name: "b".to_string(), grant: 4, others }));
+    // Each is free by its own word at that grant, or a later one.
+    end(&mut desk, 1, Outcome::Passed);
+    desk.queue(vec![wants(2, "alpha", "esp32", &[])]);
+    assert_eq!(assigned(&desk.free("a", "d", 3)), []);
+    assert_eq!(assigned(&desk.free("a", "d", 4)), [("a", key(2, 1))]);
+    // What no one agent has is waited for.
+    desk.bench("other", 1, &[offered("e", "nucleo", &[])], &[]);
+    desk.free("other", "e", 9);
+    desk.queue(vec![wants_all(3, "alpha", &["uno", "nucleo"])]);
+    assert!(desk.waiting(3).starts_with("no agent has offered a board of type uno and"), "{}", desk.waiting(3));
+}
+
+#[test]
+fn a_board_of_which_another_would_do_makes_way_for_who_can_use_no_other() {
+    let mut desk = Desk::new();
+    desk.bench("a", 1, &[offered("b", "uno", &["leds"]), offered("c", "uno", &[])], &[]);
+    desk.free("a", "b", 0);
+    desk.free("a", "c", 0);
+    // The first of them would take `b`, by its name, and the second has nothing else.
+    let mut record = wants_all(1, "alpha", &["uno", "uno"]);
+    let others = record.board.as_mut().and_then(|board| board.others.as_mut()).expect("others");
+    others[0].tags.push("leds".to_string());
+    assert_eq!(assigned(&desk.queue(vec![record])), [("a", key(1, 1))]);
+    assert_eq!(
+        desk.given(1).map(|given| (given.name, given.others)),
+        Some(("c".to_string(), Some(vec!["b".to_string()])))
+    );
+}
+
+#[test]
+fn boards_are_kept_together_for_the_first_that_wants_several_of_an_agent() {
+    let mut desk = Desk::new();
+    desk.bench("a", 1, &[offered("b", "uno", &[]), offered("c", "uno", &[]), offered("d", "esp32", &[])], &[]);
+    for board in ["b", "c", "d"] {
+        desk.free("a", board, 0);
+    }
+    desk.queue(vec![wants(1, "alpha", "uno", &[]), wants(2, "beta", "uno", &[])]);
+    let (first, second) = (desk.given(1).expect("given"), desk.given(2).expect("given"));
+    desk.queue(vec![
+        wants_all(3, "alpha", &["uno", "uno"]),
+        wants(4, "gamma", "uno", &[]),
+        wants(5, "beta", "esp32", &[]),
+    ]);
+    assert!(desk.given(5).is_some(), "what it does not want is given as ever");
+    assert!(desk.waiting(3).contains("those of a are kept together for it"), "{}", desk.waiting(3));
+    end(&mut desk, 1, Outcome::Passed);
+    assert_eq!(assigned(&desk.free("a", &first.name, first.grant)), [], "it is kept for the one that wants both");
+    end(&mut desk, 2, Outcome::Passed);
+    assert_eq!(assigned(&desk.free("a", &second.name, second.grant)), [("a", key(3, 1))]);
+    // It was served, and the others go on.
+    let given = desk.given(3).expect("given");
+    end(&mut desk, 3, Outcome::Passed);
+    assert_eq!(assigned(&desk.free("a", "b", given.grant)), [("a", key(4, 1))]);
+}
+
+#[test]
+fn who_collects_boards_and_cannot_be_served_any_more_keeps_none() {
+    let mut desk = Desk::new();
+    let boards = [offered("b", "uno", &[]), offered("c", "uno", &[])];
+    desk.bench("a", 1, &boards, &[]);
+    desk.free("a", "b", 0);
+    desk.queue(vec![wants_all(1, "alpha", &["uno", "uno"])]);
+    assert_eq!(assigned(&desk.queue(vec![wants(2, "beta", "uno", &[])])), []);
+    let offer = |boards: &[OfferedBoard]| {
+        let (agent, platforms, boards) = ("a".to_string(), vec![GCC.to_string()], boards.to_vec());
+        Input::AgentOffer { agent, platforms, slots: 1, boards }
+    };
+    assert_eq!(assigned(&desk.give(offer(&boards[..1]))), [("a", key(2, 1))]);
+}
+
+#[test]
+fn nothing_is_kept_for_who_wants_units_too_that_another_one_has() {
+    let mut desk = Desk::new();
+    desk.offer(&[("licences", 1)]);
+    desk.bench("a", 2, &[offered("b", "uno", &[]), offered("c", "uno", &[])], &[]);
+    let licensed = |record: JobRecord| JobRecord { units: Some(Map::from([("licences".to_string(), 1)])), ..record };
+    assert_eq!(assigned(&desk.queue(vec![licensed(job(1))])), [("a", key(1, 1))]);
+    desk.queue(vec![licensed(wants_all(2, "alpha", &["uno", "uno"]))]);
+    desk.free("a", "b", 0);
+    assert!(desk.waiting(2).contains("licences"), "{}", desk.waiting(2));
+    assert_eq!(assigned(&desk.queue(vec![wants(3, "beta", "uno", &[])])), [("a", key(3, 1))]);
+    // Once it could begin, boards are kept for it as for any other.
+    end(&mut desk, 1, Outcome::Passed);
+    assert_eq!(assigned(&desk.free("a", "c", 0)), []);
+    assert_eq!(assigned(&desk.queue(vec![wants(4, "beta", "uno", &[])])), []);
+    let given = desk.given(3).expect("given");
+    end(&mut desk, 3, Outcome::Passed);
+    assert_eq!(assigned(&desk.free("a", &given.name, given.grant)), [("a", key(2, 1))]);
+}
+
+#[test]
+fn trouble_at_one_of_several_boards_is_counted_there() {
+    let mut desk = Desk::new();
+    desk.bench("a", 1, &[offered("b", "uno", &[]), offered("c", "uno", &[])], &[]);
+    desk.free("a", "b", 0);
+    desk.free("a", "c", 0);
+    let mut grant = 0;
+    for id in 1..=3 {
+        desk.queue(vec![wants_all(id, "alpha", &["uno", "uno"])]);
+        grant = desk.given(id).expect("given").grant;
+        let finding = sai_core::job::Finding { word: "infra".to_string(), what: None, board: Some("c".to_string()) };
+        let found = sai_core::job::Verdict {
+            trouble: Blame::Platform.word(),
+            verdict: Some(finding),
+            ..verdict(Outcome::Infra)
+        };
+        let attempt = desk.record(id).attempt;
+        desk.give(Input::Ended(key(id, attempt), found));
+        desk.give(Input::Cancel(vec![id], "ann".to_string()));
+        desk.free("a", "b", grant);
+        desk.free("a", "c", grant);
+    }
+    desk.queue(vec![wants(4, "alpha", "uno", &[]), wants(5, "alpha", "uno", &[])]);
+    assert_eq!(desk.given(4).map(|given| given.name).as_deref(), Some("b"));
+    assert_eq!(desk.given(5), None, "{grant}: it had trouble three times");
 }

@@ -804,8 +804,11 @@ fn those_with_a_warm_mirror_and_a_free_slot_fetch_ahead() {
 fn a_board_is_offered_called_free_and_given_with_what_is_to_be_done_there() {
     let mut desk = Desk::new();
     let link = desk.link("a");
-    let offered =
-        |name: &str, kind: &str| OfferedBoard { name: name.to_string(), kind: kind.to_string(), tags: Vec::new() };
+    let offered = |name: &str, kind: &str| OfferedBoard {
+        name: name.to_string(),
+        kind: kind.to_string(),
+        ..OfferedBoard::default()
+    };
     // What cannot be a name is nothing that a job could be given.
     let boards = Some(vec![offered("bench-1", "uno"), offered("../x", "uno"), offered("y", "a b")]);
     desk.give(Input::Message(
@@ -813,7 +816,7 @@ fn a_board_is_offered_called_free_and_given_with_what_is_to_be_done_there() {
         AgentMessage::Hello(Hello { boards, can: Some(versions::told()), ..hello("a", &[]) }),
     ));
     assert_eq!(desk.hub.connected().get("a").and_then(|one| one.hello.boards.as_ref()).map(Vec::len), Some(1));
-    let wanted = WantedBoard { kind: "uno".to_string(), tags: Vec::new() };
+    let wanted = WantedBoard { kind: "uno".to_string(), ..WantedBoard::default() };
     let trial = r#"{"type":"uno","pass":"OK"}"#.to_string();
     let board = Some(BoardSpec { wanted: wanted.clone(), trial: trial.clone() });
     let out = desk.give(Input::Event(event(1), vec![JobSpec { steps: Vec::new(), board, ..spec() }]));
@@ -834,7 +837,7 @@ fn a_board_is_offered_called_free_and_given_with_what_is_to_be_done_there() {
     let out = desk.give(Input::Message(link, units(Units::FREE, Some(4))));
     let [(to, MasterMessage::Assign(assignment))] = &sent(&out)[..] else { panic!("{out:?}") };
     assert_eq!((*to, &assignment.steps), (link, &Vec::new()));
-    assert_eq!(assignment.board, Some(AtBoard { name: "bench-1".to_string(), grant: 5, trial }));
+    assert_eq!(assignment.board, Some(AtBoard { name: "bench-1".to_string(), grant: 5, trial, others: None }));
     let record = records(&out).pop().expect("a record");
     assert_eq!(record.given.map(|given| given.grant), Some(5), "it is on record before it is given");
     // Of one that was let go, and of an agent that offers none, nothing is heard.

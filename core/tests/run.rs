@@ -36,7 +36,7 @@ fn at_board(images: bool) -> Run {
         needs: Some(vec![build]),
         root: None,
         offered: None,
-        board: Some(AtBoard { name: "b".into(), grant: 1, trial: "{}".into() }),
+        board: Some(AtBoard { name: "b".into(), grant: 1, trial: "{}".into(), others: None }),
         session: None,
     })
 }

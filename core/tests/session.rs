@@ -447,7 +447,7 @@ fn a_machine_that_is_asked_answers_and_its_twin_waits_long() {
 
 /// A session with a board and a link to a master that hears of boards; with what it was told on that link.
 fn at_bench() -> (Desk, Vec<String>) {
-    let offered = OfferedBoard { name: "b".to_string(), kind: "uno".to_string(), tags: Vec::new() };
+    let offered = OfferedBoard { name: "b".to_string(), kind: "uno".to_string(), ..OfferedBoard::default() };
     let session = AgentSession::new(Description { boards: vec![offered], ..description() });
     let mut desk = Desk { session, now: NOW };
     let said = link_of_boards(&mut desk);
@@ -488,7 +488,7 @@ fn stands(desk: &mut Desk, standing: Standing) -> Vec<String> {
 }
 
 fn assigned_at(job: JobId, grant: u64) -> MasterMessage {
-    let board = Some(AtBoard { name: "b".to_string(), grant, trial: "{}".to_string() });
+    let board = Some(AtBoard { name: "b".to_string(), grant, trial: "{}".to_string(), others: None });
     MasterMessage::Assign(Assignment { board, ..assignment(key(job)) })
 }
 
@@ -531,7 +531,8 @@ fn boards_are_told_of_anew_on_each_link_and_after_each_offer() {
     desk.give(Input::Disconnected { jitter_permille: 0 });
     stands(&mut desk, Standing::Free);
     assert_eq!(link_of_boards(&mut desk), ["b free at 7"]);
-    let board = |name: &str| OfferedBoard { name: name.to_string(), kind: "esp32".to_string(), tags: Vec::new() };
+    let board =
+        |name: &str| OfferedBoard { name: name.to_string(), kind: "esp32".to_string(), ..OfferedBoard::default() };
     let offer = |boards| Offer { platforms: Vec::new(), slots: 1, rooted: None, boards };
     let changed = desk.give(Input::Offer(offer(Some(vec![board("b"), board("c")]))));
     assert_eq!(said(&changed), ["2 boards", "b free at 7", "c unknown"]);
@@ -546,13 +547,54 @@ fn boards_are_told_of_anew_on_each_link_and_after_each_offer() {
 
 #[test]
 fn an_attempt_that_was_found_has_its_board_until_nothing_of_it_runs() {
-    let offered = OfferedBoard { name: "b".to_string(), kind: "uno".to_string(), tags: Vec::new() };
+    let offered = OfferedBoard { name: "b".to_string(), kind: "uno".to_string(), ..OfferedBoard::default() };
     let session = AgentSession::new(Description { boards: vec![offered], ..description() });
     let mut desk = Desk { session, now: NOW };
     desk.give(Input::Found { key: key(1), lengths: vec![5] });
-    desk.give(Input::AtBoard { key: key(1), name: "b".to_string(), grant: 4 });
+    desk.give(Input::AtBoard { key: key(1), names: vec!["b".to_string()], grant: 4 });
     stands(&mut desk, Standing::Free);
     assert_eq!(link_of_boards(&mut desk), ["b busy by 1 at 4"]);
     assert_eq!(said(&desk.give(Input::LeftBoard { key: key(1) })), ["b unknown at 4"]);
     assert_eq!(stands(&mut desk, Standing::Free), ["b free at 4"]);
+}
+
+#[test]
+fn a_rig_is_free_where_all_of_its_boards_are() {
+    let boards = Some(vec!["b".to_string(), "c".to_string()]);
+    let offered =
+        OfferedBoard { name: "pair".to_string(), kind: "pair".to_string(), boards, ..OfferedBoard::default() };
+    let session = AgentSession::new(Description { boards: vec![offered], ..description() });
+    let mut desk = Desk { session, now: NOW };
+    assert_eq!(link_of_boards(&mut desk), ["pair unknown"]);
+    let mut stand = |name: &str, standing| said(&desk.give(Input::Board { name: name.to_string(), standing }));
+    assert_eq!(stand("b", Standing::Free), [""; 0]);
+    assert_eq!(stand("c", Standing::Free), ["pair free"]);
+    assert_eq!(stand("b", Standing::Unknown(Some("no tty".to_string()))), ["pair unknown: b: no tty"]);
+    assert_eq!(stand("c", Standing::Busy("ann".to_string())), ["pair busy: c: ann"]);
+    stand("b", Standing::Free);
+    assert_eq!(stand("c", Standing::Free), ["pair free"]);
+    let board = Some(AtBoard { name: "pair".to_string(), grant: 7, ..AtBoard::default() });
+    let began = desk.hear(MasterMessage::Assign(Assignment { board, ..assignment(key(1)) }));
+    assert_eq!(said(&began), ["pair busy by 1 at 7"]);
+    // What each owner said before counts no more.
+    assert_eq!(said(&desk.give(Input::LeftBoard { key: key(1) })), ["pair unknown at 7"]);
+    let mut stand = |name: &str, standing| said(&desk.give(Input::Board { name: name.to_string(), standing }));
+    assert_eq!(stand("c", Standing::Free), [""; 0]);
+    assert_eq!(stand("b", Standing::Free), ["pair free at 7"]);
+}
+
+#[test]
+fn several_boards_are_an_attempts_until_nothing_of_it_runs() {
+    let board =
+        |name: &str| OfferedBoard { name: name.to_string(), kind: "uno".to_string(), ..OfferedBoard::default() };
+    let session = AgentSession::new(Description { boards: vec![board("b"), board("c")], ..description() });
+    let mut desk = Desk { session, now: NOW };
+    link_of_boards(&mut desk);
+    let others = Some(vec!["b".to_string()]);
+    let board = Some(AtBoard { name: "c".to_string(), grant: 7, others, ..AtBoard::default() });
+    let began = desk.hear(MasterMessage::Assign(Assignment { board, ..assignment(key(1)) }));
+    assert_eq!(said(&began), ["b busy by 1 at 7", "c busy by 1 at 7"]);
+    assert_eq!(said(&desk.give(Input::LeftBoard { key: key(1) })), ["b unknown at 7", "c unknown at 7"]);
+    let free = desk.give(Input::Board { name: "c".to_string(), standing: Standing::Free });
+    assert_eq!(said(&free), ["c free at 7"]);
 }

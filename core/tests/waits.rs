@@ -187,6 +187,7 @@ fn agents_that_cannot_fetch_files_get_no_job_that_needs_others() {
             platforms: vec![desk::GCC.to_string()],
             slots: 2,
             needs,
+            several: true,
             told: true,
             mirrors: Vec::new(),
             holds: Vec::new(),

@@ -106,7 +106,7 @@ fn state(path: &Path, logs: &[Vec<u8>]) {
             step: None,
             status: None,
             trouble: None,
-            verdict: Some(Finding { word: "passed".to_string(), what: None }),
+            verdict: Some(Finding { word: "passed".to_string(), what: None, board: None }),
         };
         changes.push(Change::Job(JobRecord {
             platform: "linux".to_string(),

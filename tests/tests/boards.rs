@@ -6,7 +6,7 @@ use rustix::termios::tcgetattr;
 use sai_buddy::frames::Status;
 use sai_buddy::visit::{Begins, Visit, Whose};
 use sai_tests::bench::Bench;
-use sai_tests::boards::{at_board, at_step, saifile, standing, verdict};
+use sai_tests::boards::{BUILD, at_board, at_step, saifile, standing, verdict};
 use sai_tests::process::{Process, eventually};
 use std::fs;
 use std::time::Duration;
@@ -177,6 +177,87 @@ fn a_changed_bench_is_gone_by_from_the_next_job_on_and_no_other_board_is_touched
     assert_eq!((now.process, now.mode.as_deref()), (second.process, Some("run")));
     let other = status(&bench, "uno-1");
     assert_eq!((other.process, other.bench, other.mode), (first.process, first.bench, first.mode));
+}
+
+/// A part of a job that has two boards: what is flashed, and more keys.
+fn part(image: &str, more: &str) -> String {
+    format!(
+        r#"{{ {more} "flash": "{image}", "identity": "^fw ${{SAI_COMMIT}}$", "banner": "^fw ", "results": "tap", "pass": "^ALL DONE",
+            "test": [{{ "expect": "login: $", "within": "15s" }}, {{ "send": "root\n" }}, {{ "expect": "hello root", "within": "15s" }}] }}"#
+    )
+}
+
+#[test]
+fn two_boards_are_wanted_as_a_rig_and_as_a_list_and_each_is_judged_by_its_part() {
+    let rigs = r#", "rigs": { "pair": { "type": "two-unos", "boards": ["uno-2", "uno-1"] } }"#;
+    let bench = Bench::with("rigs", 2, rigs);
+    let _master = bench.world.master();
+    let agent = bench.agent();
+    let said = agent.said();
+    assert!(said.iter().any(|line| line.contains("offering the boards pair (two-unos)")), "{said:?}");
+    eventually("the rig is free", || (standing(&bench.world, "a/pair") == "free").then_some(()));
+    let build = ["left", "right"].map(|name| BUILD.replace("case", name).replace("fw.", &format!("{name}.")));
+    let build = build.join("\\n");
+    let push = |board: &dyn Fn() -> String| {
+        let of = |name: &str, left: &str, right: &str| {
+            let board = board();
+            format!(
+                r#""{name}": {{ "left": "{left}", "right": "{right}", "artifacts": "left.bin, right.bin", "board": {board} }}"#
+            )
+        };
+        let text = format!(
+            r#"{{ "schema": "sai-1", "platforms": {{ "linux": {{ "build": "{build}" }} }}, "configurations": {{ {}, {} }} }}"#,
+            of("good", "PASS", "PASS"),
+            of("bad", "PASS", "FAIL")
+        );
+        bench.world.repository.push_saifile(&text);
+    };
+    // The first of a rig is what its bench names first.
+    let as_rig =
+        || format!(r#"{{ "type": "two-unos", "boards": [{}, {}] }}"#, part("left.bin", ""), part("right.bin", ""));
+    let as_list = || {
+        let uno = |place: &str| format!(r#""type": "arduino-uno", "tags": ["{place}"],"#);
+        let parts = [part("left.bin", &uno("place-2")), part("right.bin", &uno("place-1"))];
+        format!(r#"{{ "boards": [{}] }}"#, parts.join(", "))
+    };
+    for (number, what, board) in [(1, "rig", &as_rig as &dyn Fn() -> String), (2, "list", &as_list)] {
+        push(board);
+        let event = bench.world.ended(number);
+        for (name, state, word, whose) in
+            [("good", "passed", "passed", None), ("bad", "failed", "test-fail", Some("uno-1"))]
+        {
+            let job = at_board(&event, name);
+            let log = bench.world.records(job.id);
+            let verdict = log.verdict.as_ref().unwrap_or_else(|| panic!("{what} {name}: no verdict"));
+            let found = verdict.verdict.as_ref().expect("a word");
+            let cause = whose.is_none_or(|whose| verdict.cause.starts_with(&format!("{whose}: ")));
+            let text = String::from_utf8_lossy(&bench.world.log(job.id)).into_owned();
+            assert_eq!(
+                (job.state.as_str(), found.word.as_str(), found.board.as_deref(), cause),
+                (state, word, whose, true),
+                "{what} {name}: {verdict:?}: {text}"
+            );
+            let (_, again, why) = bench.world.try_command(&["rejudge", &job.id.to_string()]);
+            let wanted = format!("verdict\t{word}\n");
+            assert!(again.starts_with(&wanted), "{what} {name}: {word}: {again}{why}");
+            // Images, flash, test, once of both.
+            assert_eq!((&log.steps[..], log.statuses.len()), (&[0, 1, 2][..], 3), "{what} {name}");
+            for (board, says) in
+                [("uno-2", "ok 2 - counts"), ("uno-1", if name == "bad" { "not ok 2" } else { "ok 2 - counts" })]
+            {
+                let address = format!("/job/{}/console/{board}%2Fmain", job.id);
+                let console = String::from_utf8_lossy(&bench.world.get(&address).expect("a console")).into_owned();
+                assert!(console.contains(says), "{what} {name} {board}: {console}");
+            }
+            let page = bench.world.page(&format!("/job/{}", job.id));
+            assert!(page.contains("uno-1/main") && page.contains("uno-2/main"), "{what} {name}: no consoles");
+        }
+        if what == "rig" {
+            let text = fs::read_to_string(bench.world.directory.join("boards.json")).expect("a bench");
+            fs::write(bench.world.directory.join("boards.json"), text.replace(rigs, "")).expect("a bench");
+            agent.signal(Signal::HUP);
+        }
+    }
 }
 
 #[test]

@@ -161,7 +161,7 @@ fn a_message_before_its_record_is_caught() {
 
 #[test]
 fn a_verdict_before_its_artifacts_is_caught() {
-    is_caught(Bug::VerdictBeforeArtifacts, &["append", "true bytes", "whole artifacts"]);
+    is_caught(Bug::VerdictBeforeArtifacts, &["append", "true bytes", "whole artifacts", "durable acks"]);
 }
 
 #[test]

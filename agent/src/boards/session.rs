@@ -3,7 +3,7 @@
 
 use crate::boards::Work;
 use crate::boards::talk::Said;
-use crate::boards::trial::{Kept, NO_ROOM};
+use crate::boards::trial::{Kept, NO_ROOM, gone};
 use crate::git::Stop;
 use crate::mirror::Trouble;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -62,7 +62,11 @@ impl Work {
     ) -> Result<Option<Verdict>, Trouble> {
         let at = self.assignment.board.as_ref().ok_or_else(|| Trouble::ours("the session is at no board"))?;
         let of = self.assignment.session.as_ref().ok_or_else(|| Trouble::ours("the job is no session"))?;
-        let (board, place) = self.board(at)?;
+        let place = self.place.clone().ok_or_else(|| gone(&at.name))?;
+        let mut boards = self.boards(at, &place)?;
+        let (Some(board), true) = (boards.pop(), boards.is_empty()) else {
+            return Err(Trouble::specs(format!("{} has several boards, and a step has one", at.name)));
+        };
         let ours = |error: io::Error| Trouble::disk("beginning at the board", &error);
         let (stops, hears) = stop::Stop::pair().map_err(ours)?;
         let (file, directory) = (place.file.into(), place.run.into());
@@ -268,7 +272,7 @@ impl Lent<'_> {
 
     fn write(&mut self, micros: u64, written: &Written) {
         self.fills |= self.kept.fills(written, self.room);
-        let bytes = self.kept.encode(micros, written);
+        let bytes = self.kept.encode(micros, 0, written);
         if !bytes.is_empty() {
             // The log ends with its supervisor, which then wants nothing of it any more.
             let _ = (self.log)(bytes);

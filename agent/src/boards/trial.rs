@@ -8,7 +8,7 @@ use sai_buddy::delivering::Image;
 use sai_buddy::ports::Places;
 use sai_buddy::serial::monotonic_ns;
 use sai_buddy::stop;
-use sai_buddy::trying::{self, Ended, Wanted};
+use sai_buddy::trying::{self, Ended, Gate, Wanted};
 use sai_buddy::visit::{Begins, Visit, Whose};
 use sai_core::axis::{EDGE_BYTES, Entry, Loss};
 use sai_core::bench::{self, Board};
@@ -18,13 +18,21 @@ use sai_core::ordered::Map;
 use sai_core::record::Record;
 use sai_core::run::IMAGES;
 use sai_core::share::{self, Shares};
+use sai_core::together::{self, End, Input, Output, Reached, Together};
 use sai_core::trial::{self, Trial};
 use sai_core::trying::{Found, Written, fits};
 use sai_core::wire::{Assignment, AtBoard};
 use std::io;
 use std::os::fd::AsFd as _;
 use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::thread;
+use std::time::Duration;
 
+/// Records of several boards that wait to be written at most: a board whose log is slow waits, and its owner has them meanwhile.
+const WAITING: usize = 64;
+/// Time between two looks whether several boards are to be given up, while none of them says anything.
+const LOOK: Duration = Duration::from_millis(100);
 /// What is said of what a full disk does not take.
 pub(super) const NO_ROOM: &str = "the agent's disk has no room for the log";
 /// Records without a byte or an edge of the board's that are kept when there is no room: moments and what is done, until the board
@@ -45,13 +53,27 @@ fn build(assignment: &Assignment) -> Option<&Needed> {
 
 /// Leaves of the files of needs the images alone: nothing else of them comes to a board.
 pub fn only_images(assignment: &mut Assignment) {
-    let Some(trial) = assignment.board.as_ref().and_then(|board| trial::of(&board.trial).ok()) else { return };
+    let Some(trials) = assignment.board.as_ref().and_then(|board| trial::all_of(&board.trial).ok()) else { return };
+    let images = trials.images();
     let mut needs = assignment.needs.take().unwrap_or_default();
     needs.truncate(1);
     for needed in &mut needs {
-        needed.artifacts.retain(|file| trial.images.iter().any(|(_, path)| *path == file.path));
+        needed.artifacts.retain(|file| images.contains(&file.path));
     }
     assignment.needs = Some(needs);
+}
+
+/// One board of a job, and its part.
+struct Part {
+    board: Board,
+    trial: Trial,
+    images: Vec<Image>,
+}
+
+/// What the parts of a job say to whoever writes its log.
+enum Said {
+    Part(Input),
+    Cancel,
 }
 
 impl Work {
@@ -70,39 +92,46 @@ impl Work {
             return self.lend(stop, room, log);
         }
         let at = self.assignment.board.as_ref().ok_or_else(|| Trouble::ours("the job is none at a board"))?;
-        let (board, place) = self.board(at)?;
-        let trial = trial::of(&at.trial)
+        let place = self.place.clone().ok_or_else(|| gone(&at.name))?;
+        let boards = self.boards(at, &place)?;
+        let trials = trial::all_of(&at.trial)
             .map_err(|why| Trouble::of_platform(format!("this agent does not understand what is to be done: {why}")))?;
-        fits(&trial, &board).map_err(Trouble::specs)?;
-        let images = match self.images(&trial, &board) {
-            Ok(images) => images,
-            Err(found) => return Ok(Some(verdict(&found))),
-        };
+        if boards.len() != trials.parts.len() {
+            let (has, wants) = (boards.len(), trials.parts.len());
+            return Err(Trouble::specs(format!("{} has {has} boards, and {wants} are wanted", at.name)));
+        }
+        let several = boards.len() > 1;
+        let mut parts = Vec::new();
+        for (board, trial) in boards.into_iter().zip(trials.parts) {
+            fits(&trial, &board).map_err(Trouble::specs)?;
+            match self.images(&trial, &board) {
+                Ok(images) => parts.push(Part { board, trial, images }),
+                Err(found) => return Ok(Some(verdict(&found, several.then_some(board.name)))),
+            }
+        }
         let stop =
             stop.as_fd().try_clone_to_owned().map_err(|error| Trouble::disk("beginning at the board", &error))?;
-        let mut kept = Kept::new(self.assignment.log_bytes, board.consoles.len() + board.lines.len());
-        // What we start dies with us, and an owner outlives the job: the agent sees to that.
-        let (file, directory) = (place.file.into(), place.run.into());
-        let whose = Whose { file, board: board.name.clone(), directory, begins: Begins::Never };
-        let wanted = Wanted {
-            whose,
-            board,
-            places: Places::default(),
-            trial,
-            images,
-            values: self.values(),
-            first_step: FLASH,
-            began_ns: self.began_ns,
-            cancel: stop::Stop::when(stop),
-        };
-        let ended = trying::run(wanted, &mut |micros, written| {
+        let channels = parts.iter().map(|part| part.board.consoles.len() + part.board.lines.len()).sum();
+        let mut kept = Kept::new(self.assignment.log_bytes, channels);
+        let mut write = |micros: u64, first: u8, written: &Written| {
             let fills = kept.fills(written, room);
-            let bytes = kept.encode(micros, written);
+            let bytes = kept.encode(micros, first, written);
             if !bytes.is_empty() {
                 log(bytes)?;
             }
             if fills { Err(io::Error::new(io::ErrorKind::StorageFull, NO_ROOM)) } else { Ok(()) }
-        });
+        };
+        let cancel = stop::Stop::when(stop);
+        let ended = match parts.pop() {
+            Some(part) if parts.is_empty() => {
+                let wanted = self.wanted(part, &place, cancel, None);
+                (end(trying::run(wanted, &mut |micros, written| write(micros, 0, written))), None)
+            }
+            last => {
+                parts.extend(last);
+                self.together(parts, &place, &cancel, &mut write)?
+            }
+        };
         let (full, beyond) = (kept.full, kept.beyond());
         if !beyond.is_empty() {
             // Who takes records no more is no worse off without these.
@@ -110,29 +139,129 @@ impl Work {
         }
         match ended {
             // No board is the worse for it.
-            Ended::Found(found) if full => Ok(Some(Verdict { trouble: Blame::Agent.word(), ..verdict(&found) })),
-            Ended::Found(found) => Ok(Some(verdict(&found))),
-            Ended::GivenUp => Ok(None),
+            (End::Found(found), board) if full => {
+                Ok(Some(Verdict { trouble: Blame::Agent.word(), ..verdict(&found, board) }))
+            }
+            (End::Found(found), board) => Ok(Some(verdict(&found, board))),
+            (End::GivenUp, _) => Ok(None),
             // Somebody at the machine was faster.
-            Ended::Busy(why) => Err(Trouble { blame: Blame::Nobody, ..Trouble::ours(why) }),
+            (End::Busy(why), _) => Err(Trouble { blame: Blame::Nobody, ..Trouble::ours(why) }),
         }
     }
 
-    /// The board as its owner knows it: the file may have been changed since the agent read it.
-    pub(super) fn board(&self, at: &AtBoard) -> Result<(Board, Place), Trouble> {
-        let place = self.place.clone().ok_or_else(|| gone(&at.name))?;
-        let described = Bench::whole(&place);
-        let known = self.known(&at.name, &place)?;
-        let board = match (described, known) {
-            (Ok(described), known) => {
-                let there = described.board(&at.name).cloned().ok_or_else(|| gone(&at.name))?;
-                known.unwrap_or(there)
-            }
-            // A file that is broken by now does not keep a board from being used that its owner knows.
-            (Err(_), Some(known)) => known,
-            (Err(why), None) => return Err(Trouble::of_platform(why)),
+    fn wanted(&self, part: Part, place: &Place, cancel: stop::Stop, gate: Option<Gate>) -> Wanted {
+        let Part { board, trial, images } = part;
+        // What we start dies with us, and an owner outlives the job: the agent sees to that.
+        let (file, directory) = (place.file.clone().into(), place.run.clone().into());
+        let whose = Whose { file, board: board.name.clone(), directory, begins: Begins::Never };
+        let (places, values, began_ns) = (Places::default(), self.values(), self.began_ns);
+        Wanted { whose, board, places, trial, images, values, first_step: FLASH, began_ns, cancel, gate }
+    }
+
+    /// Tries several boards at the same time, each by a thread, whose records come to one log.
+    fn together(
+        &self,
+        parts: Vec<Part>,
+        place: &Place,
+        cancel: &stop::Stop,
+        write: &mut dyn FnMut(u64, u8, &Written) -> io::Result<()>,
+    ) -> Result<(End, Option<String>), Trouble> {
+        let failed = |error: io::Error| Trouble::disk("beginning at the boards", &error);
+        let boards: Vec<&Board> = parts.iter().map(|part| &part.board).collect();
+        let mut machine = Together::new(together::places(&boards).map_err(Trouble::specs)?, FLASH);
+        let (give, said) = sync_channel(WAITING);
+        let (held, is_held) = stop::Stop::pair().map_err(failed)?;
+        let (flashed, is_flashed) = stop::Stop::pair().map_err(failed)?;
+        let (stops, stopped) = stop::Stop::pair().map_err(failed)?;
+        let (mut held, mut flashed, mut stops) = (Some(held), Some(flashed), Some(stops));
+        let wanted = |(number, part): (usize, Part)| {
+            let give = give.clone();
+            let reached = move |reached| drop(give.send(Said::Part(Input::Reached(number, reached))));
+            let gate = Gate { reached: Box::new(reached), held: is_held.clone(), flashed: is_flashed.clone() };
+            self.wanted(part, place, stopped.clone(), Some(gate))
         };
-        Ok((board, place))
+        let wanted: Vec<Wanted> = parts.into_iter().enumerate().map(wanted).collect();
+        thread::scope(|scope| {
+            // With it goes whatever a part would wait for.
+            let said = said;
+            for (number, wanted) in wanted.into_iter().enumerate() {
+                let give = give.clone();
+                let part = move || {
+                    let ended = trying::run(wanted, &mut |micros, written| {
+                        let input = Input::Written(number, micros, written.clone());
+                        give.send(Said::Part(input)).map_err(|_| io::Error::other("nobody writes the log any more"))
+                    });
+                    // Who does not hear of it does not wait for it either.
+                    let _ = give.send(Said::Part(Input::Ended(number, end(ended))));
+                };
+                if let Err(error) = thread::Builder::new().name("part".into()).spawn_scoped(scope, part) {
+                    drop(stops.take());
+                    return Err(failed(error));
+                }
+            }
+            drop(give);
+            let mut deaf = None;
+            loop {
+                let next = match said.recv_timeout(LOOK) {
+                    Ok(next) => next,
+                    Err(RecvTimeoutError::Timeout) => Said::Cancel,
+                    Err(RecvTimeoutError::Disconnected) => {
+                        return Err(Trouble::ours("the boards were let go of without a verdict"));
+                    }
+                };
+                if stops.is_some() && cancel.said() {
+                    drop(stops.take());
+                }
+                let Said::Part(input) = next else { continue };
+                let mut out = Vec::new();
+                machine.handle(0, input, &mut out);
+                for output in out {
+                    match output {
+                        Output::Write(micros, first, written) => {
+                            // What a full disk does not take is counted.
+                            let hears = deaf
+                                .as_ref()
+                                .is_none_or(|error: &io::Error| error.kind() == io::ErrorKind::StorageFull);
+                            if hears && let Err(error) = write(micros, first, &written) {
+                                deaf = Some(error);
+                                drop(stops.take());
+                            }
+                        }
+                        Output::Open(Reached::Held) => drop(held.take()),
+                        Output::Open(Reached::Flashed) => drop(flashed.take()),
+                        Output::Stop => drop(stops.take()),
+                        Output::End(End::Found(found), board) => match deaf.take() {
+                            None => return Ok((End::Found(found), board)),
+                            Some(error) => return Ok((End::Found(Found::infra(error.to_string(), FLASH)), None)),
+                        },
+                        Output::End(ended, board) => {
+                            let infra = |error: io::Error| End::Found(Found::infra(error.to_string(), FLASH));
+                            return Ok((deaf.take().map_or(ended, infra), board));
+                        }
+                    }
+                }
+            }
+        })
+    }
+
+    /// The boards as their owners know them: the file may have been changed since the agent read it.
+    pub(super) fn boards(&self, at: &AtBoard, place: &Place) -> Result<Vec<Board>, Trouble> {
+        let described = Bench::whole(place);
+        let mut boards = Vec::new();
+        for name in at.names() {
+            // A file that is broken by now does not keep a board from being used that its owner knows.
+            let unit: Vec<Board> = match &described {
+                Ok(described) => described.unit(name).into_iter().cloned().collect(),
+                Err(why) => [self.known(name, place)?.ok_or_else(|| Trouble::of_platform(why.clone()))?].to_vec(),
+            };
+            if unit.is_empty() {
+                return Err(gone(name));
+            }
+            for board in unit {
+                boards.push(self.known(&board.name, place)?.unwrap_or(board));
+            }
+        }
+        Ok(boards)
     }
 
     /// A board by the description that its owner goes by.
@@ -170,15 +299,26 @@ impl Work {
     }
 }
 
-fn gone(name: &str) -> Trouble {
+pub(super) fn gone(name: &str) -> Trouble {
     Trouble::of_platform(format!("board {name} is offered no longer"))
 }
 
-/// The end of an attempt, whose trouble is the board's.
-fn verdict(found: &Found) -> Verdict {
-    let verdict = found.verdict();
-    let trouble = (verdict.outcome == Outcome::Infra).then(|| Blame::Platform.word()).flatten();
-    Verdict { trouble, ..verdict }
+fn end(ended: Ended) -> End {
+    match ended {
+        Ended::Found(found) => End::Found(found),
+        Ended::GivenUp => End::GivenUp,
+        Ended::Busy(why) => End::Busy(why),
+    }
+}
+
+/// The end of an attempt, whose trouble is the board's: of several that of this one.
+fn verdict(found: &Found, board: Option<String>) -> Verdict {
+    let mut verdict = found.verdict();
+    verdict.trouble = (verdict.outcome == Outcome::Infra).then(|| Blame::Platform.word()).flatten();
+    if let Some(finding) = &mut verdict.verdict {
+        finding.board = board;
+    }
+    verdict
 }
 
 /// What of a board's records is kept, each channel up to its share of the log.
@@ -222,29 +362,34 @@ impl Kept {
         if let Some(share::Output::Keep(kept)) = out.pop() { kept } else { 0 }
     }
 
-    pub(super) fn encode(&mut self, micros: u64, written: &Written) -> Vec<u8> {
+    /// Bytes of the log for a record, whose channels are numbered from `first`: each of several boards has its own.
+    pub(super) fn encode(&mut self, micros: u64, first: u8, written: &Written) -> Vec<u8> {
+        let of = |channel: u8| channel.saturating_add(first);
         self.last = self.last.max(micros);
         let mut bytes = Vec::new();
         match written {
             Written::Record(Record::Data(channel, data)) => {
-                let room = self.keeps(share::Input::Bytes { channel: *channel, bytes: data.len() as u64 });
+                let room = self.keeps(share::Input::Bytes { channel: of(*channel), bytes: data.len() as u64 });
                 let data = data.get(..room as usize).unwrap_or(data);
                 if !data.is_empty() {
-                    Written::Record(Record::Data(*channel, data.to_vec())).encode(micros, &mut bytes);
+                    Written::Record(Record::Data(*channel, data.to_vec())).encode_on(first, micros, &mut bytes);
                 }
             }
             Written::Entry(Entry::Edges(edges)) => {
-                let mut keeps = |channel| self.keeps(share::Input::Edge { channel, bytes: EDGE_BYTES as u64 }) > 0;
+                let mut keeps = |channel| {
+                    let channel = of(channel);
+                    self.keeps(share::Input::Edge { channel, bytes: EDGE_BYTES as u64 }) > 0
+                };
                 let kept: Vec<_> = edges.iter().filter(|edge| keeps(edge.channel)).copied().collect();
                 if !kept.is_empty() {
-                    Entry::Edges(kept).encode(micros, &mut bytes);
+                    Entry::Edges(kept).encode_on(first, micros, &mut bytes);
                 }
             }
             Written::Entry(Entry::Loss(channel, loss)) => {
-                self.keeps(share::Input::Lost { channel: *channel, lost: loss.lost.unwrap_or(0) });
-                written.encode(micros, &mut bytes);
+                self.keeps(share::Input::Lost { channel: of(*channel), lost: loss.lost.unwrap_or(0) });
+                written.encode_on(first, micros, &mut bytes);
             }
-            Written::Record(_) | Written::Entry(_) => written.encode(micros, &mut bytes),
+            Written::Record(_) | Written::Entry(_) => written.encode_on(first, micros, &mut bytes),
         }
         bytes
     }

@@ -195,7 +195,13 @@ fn wanted(spec: &RepoSpec, word: &str) -> Result<(Trial, String, String), String
         let names = if names.is_empty() { "none has a `board`".into() } else { format!("one of {}", names.join(", ")) };
         format!("no board of a configuration {word:?}: expected {names}")
     })?;
-    Ok((trial::of(&text)?, name, platform))
+    let mut trials = trial::all_of(&text)?;
+    match (trials.parts.pop(), trials.parts.is_empty()) {
+        (Some(trial), true) => Ok((trial, name, platform)),
+        _ => {
+            Err(format!("the board of configuration {word:?} is of several, which jobs of an agent alone try together"))
+        }
+    }
 }
 
 /// What `${SAI_…}` stands for here: variables of the environment, where there is no job.
@@ -278,7 +284,8 @@ impl Given {
         let begun = Visit::begin_by(&whose, board, "test").map(drop);
         let (board, places, cancel) = (board.clone(), Places::default(), Stop::never());
         let began_ns = monotonic_ns();
-        let wanted = Wanted { whose, board, places, trial, images, values, first_step: 0, began_ns, cancel };
+        let wanted =
+            Wanted { whose, board, places, trial, images, values, first_step: 0, began_ns, cancel, gate: None };
         let last = Cell::new(0);
         let mut log = |micros: u64, written: &Written| -> io::Result<()> {
             last.set(micros);

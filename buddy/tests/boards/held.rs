@@ -42,7 +42,7 @@ fn wanted(top: &Path, image: Option<&Path>, cancel: Stop) -> Wanted {
     let images = image.zip(target).map(|(path, target)| Image::read(path, &target).expect("an image"));
     let (places, values, began_ns) = (Places::default(), Map::new(), monotonic_ns());
     let images = images.into_iter().collect();
-    Wanted { whose: whose(top), board, places, trial, images, values, first_step: 1, began_ns, cancel }
+    Wanted { whose: whose(top), board, places, trial, images, values, first_step: 1, began_ns, cancel, gate: None }
 }
 
 /// Tries the board, and has it given up once this holds of what is written: how it ended, and what is in the log for people.

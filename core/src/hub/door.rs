@@ -305,6 +305,7 @@ impl Hub {
             platforms: offered(&hello.platforms, hello.rooted.as_deref()),
             slots: hello.slots,
             needs: Can::Needs.is_in(hello.can.as_deref()),
+            several: Can::Several.is_in(hello.can.as_deref()),
             told: Can::Offered.is_in(hello.can.as_deref()),
             mirrors: hello.mirrors.clone(),
             holds: hello.jobs.clone(),

@@ -4,12 +4,14 @@ use super::{Hub, LinkId, Output, Touch, plain};
 use crate::clock::Now;
 use crate::job::{Blame, Finding, JobKey, Verdict};
 use crate::limits::{ARTIFACT_BYTES, STREAMS, WINDOW_BYTES};
+use crate::platform;
 use crate::record::{Artifact, Decoder, Item, Record};
 use crate::scheduler;
 use crate::stream::{Accept, StreamReceiver};
 use crate::wire::{Ack, DataHeader, MasterMessage};
 use crate::words::Word;
 use alloc::format;
+use alloc::string::String;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
@@ -38,7 +40,12 @@ pub(super) struct Intake {
 /// What is kept of a verdict: its sentences as they may stand anywhere, and a word beside it that is one.
 fn kept(end: Verdict) -> Verdict {
     let finding = end.verdict.filter(|finding| Word::of(&finding.word).is_some());
-    let finding = finding.map(|finding| Finding { what: finding.what.map(|what| plain(&what)), ..finding });
+    let board = |name: &String| platform::check_unit(name).is_ok();
+    let finding = finding.map(|finding| Finding {
+        what: finding.what.map(|what| plain(&what)),
+        board: finding.board.filter(board),
+        ..finding
+    });
     Verdict {
         cause: plain(&end.cause),
         trouble: end.trouble.filter(|word| Word::of(word).is_some()),

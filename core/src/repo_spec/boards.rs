@@ -31,8 +31,9 @@ impl Reader<'_> {
     }
 
     fn board(&mut self, value: &Value, path: &str) -> Option<Board> {
-        self.boards += 1;
-        self.board_steps += trial::steps_of(value);
+        let (boards, steps) = trial::size_of(value);
+        self.boards += boards;
+        self.board_steps += steps;
         // Looked at before anything is tried, so that what one file costs has a bound.
         if self.boards > BOARDS_MAX || self.board_steps > BOARD_STEPS_MAX {
             let expected = format!("at most {BOARDS_MAX} boards, of {BOARD_STEPS_MAX} steps together, in a file");
@@ -40,17 +41,16 @@ impl Reader<'_> {
             return None;
         }
         let mut reader = settings::Reader::new();
-        let trial = trial::read(&mut reader, value, path);
+        let trials = trial::read_all(&mut reader, value, path);
         let errors = reader.into_errors();
         let good = errors.is_empty();
         for error in errors {
             self.error(error);
         }
-        let images = trial.images.into_iter().map(|(_, path)| path).collect();
         // What is compiled is let go: of a thousand boards it would be too much.
-        let timeout_s = trial.timeout_ms.div_ceil(1000);
+        let (images, timeout_s) = (trials.images(), trials.timeout_ms().div_ceil(1000));
         let text = json::written(value);
-        good.then_some(Board { at: value.at, kind: trial.kind, tags: trial.tags, images, timeout_s, text })
+        good.then_some(Board { at: value.at, wanted: trials.wanted, images, timeout_s, text })
     }
 
     /// Images travel as what their job keeps, so that those which no `artifacts` keep would never come.

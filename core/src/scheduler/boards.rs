@@ -7,9 +7,9 @@
 use super::trouble::{Met, Row, TROUBLES, place_of, weight};
 use super::{Agent, Job, Policy, Queue, Scheduler};
 use crate::clock::Now;
-use crate::job::JobKey;
+use crate::job::{JobId, JobKey};
 use crate::limits::Millis;
-use crate::ordered::Map;
+use crate::ordered::{Map, Set};
 use crate::units::{GivenBoard, OfferedBoard, WantedBoard, Wants};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -98,7 +98,7 @@ impl BoardRow {
 impl Queue {
     /// What is wanted, the type of a board among it: those that want one of the same take turns.
     pub(super) fn wants(&self) -> Wants {
-        let board = self.board.iter().map(|board| (place_of(&board.kind), 1));
+        let board = self.board.iter().flat_map(WantedBoard::each).map(|board| (place_of(&board.kind), 1));
         self.units.iter().cloned().chain(board).collect()
     }
 
@@ -185,10 +185,53 @@ impl Agent {
         self.runs.remove(&key)
     }
 
+    /// Those of its boards that a job would get, one for each that it wants and each once: of all that satisfy `usable`, those of the
+    /// least `weight` where there is a choice. None where there are not so many.
+    fn matching<'a, W: Ord>(
+        &'a self,
+        wanted: &WantedBoard,
+        usable: impl Fn(&Board) -> bool,
+        weight: impl Fn(&Board) -> W,
+    ) -> Option<Vec<&'a Board>> {
+        if !self.offer.needs || (wanted.count() > 1 && !self.several) {
+            return None;
+        }
+        let each: Vec<Vec<&Board>> = wanted
+            .each()
+            .map(|wanted| {
+                let mut boards: Vec<&Board> = self.boards_like(wanted).filter(|board| usable(board)).collect();
+                boards.sort_by_key(|board| (weight(board), board.offered.name.clone()));
+                boards
+            })
+            .collect();
+        let mut given: Map<&str, usize> = Map::new();
+        for index in 0..each.len() {
+            if !settle(&each, index, &mut given, &mut Set::new()) {
+                return None;
+            }
+        }
+        let board = |index: usize| {
+            let name = given.iter().find(|(_, of)| **of == index).map(|(name, _)| *name)?;
+            self.boards.get(name)
+        };
+        let mut boards = (0..each.len()).map(board).collect::<Option<Vec<&Board>>>()?;
+        // Which of those that want the same was settled last says nothing: people find them in order.
+        let wanted: Vec<&WantedBoard> = wanted.each().collect();
+        for (index, one) in wanted.iter().enumerate() {
+            for (other, _) in wanted.iter().enumerate().skip(index + 1).filter(|(_, other)| is_alike(one, other)) {
+                let name = |at: usize| boards.get(at).map(|board| &board.offered.name);
+                if name(other) < name(index) {
+                    boards.swap(index, other);
+                }
+            }
+        }
+        Some(boards)
+    }
+
     /// Whether it offers what this queue's jobs want.
     pub(super) fn suits(&self, queue: &Queue) -> bool {
         match &queue.board {
-            Some(board) => self.boards_like(board).next().is_some(),
+            Some(wanted) => self.matching(wanted, |_| true, |_| ()).is_some(),
             None => self.serves(queue.wanted()),
         }
     }
@@ -253,40 +296,103 @@ impl Scheduler {
         self.bench_agents().any(|(_, agent)| free(agent))
     }
 
-    /// The board that a job is given: where it met no trouble, of an agent with few others under way.
-    pub(super) fn board_for<'a>(
+    /// Settles for which job an agent's boards are kept together as they become free: the first in order that wants several of them and
+    /// has not all. One that was chosen stays that until it is served, or cannot be.
+    pub(super) fn choose_board_collectors(&mut self) {
+        let several = |queue: &&Queue| queue.board.as_ref().is_some_and(|wanted| wanted.count() > 1);
+        if !self.queues.keys().any(|queue| several(&queue)) {
+            return self.agents.values_mut().for_each(|agent| agent.collector = None);
+        }
+        let mut turns: Vec<_> = self.queues.iter().filter(|(queue, _)| several(queue)).collect();
+        // Nothing is kept for a job that could not begin even so, since it wants units that another one has.
+        turns.retain(|(queue, ids)| ids.first().is_some_and(|id| self.units.fits(*id, &queue.units)));
+        turns.sort_by_key(|(queue, ids)| ids.first().map(|id| self.turn(queue, *id)));
+        let mut chosen: Vec<(String, Option<JobId>)> = Vec::new();
+        let mut taken: Set<JobId> = Set::new();
+        for (name, agent) in self.bench_agents() {
+            let can = |queue: &Queue| agent.keeps_its_boards().is_none() && agent.suits(queue);
+            let stays = agent.collector.filter(|id| turns.iter().any(|(queue, ids)| ids.contains(id) && can(queue)));
+            let lacks = |queue: &Queue| {
+                let free = queue.board.as_ref().and_then(|wanted| agent.matching(wanted, |board| board.free, |_| ()));
+                free.is_none()
+            };
+            let next = || {
+                let wait = turns.iter().filter(|(queue, _)| can(queue) && lacks(queue));
+                wait.filter_map(|(_, ids)| ids.first().copied()).find(|id| !taken.contains(id))
+            };
+            let collector = stays.or_else(next);
+            taken.extend(collector);
+            chosen.push((name.to_string(), collector));
+        }
+        for (name, collector) in chosen {
+            if let Some(agent) = self.agents.get_mut(&name) {
+                agent.collector = collector;
+            }
+        }
+    }
+
+    /// The job of a queue for which an agent's boards are kept together, if it has one.
+    pub(super) fn collects_boards(&self, queue: &Queue) -> Option<JobId> {
+        let ids = self.queues.get(queue).filter(|_| queue.board.as_ref().is_some_and(|wanted| wanted.count() > 1))?;
+        self.bench_agents().find_map(|(_, agent)| agent.collector.filter(|id| ids.contains(id)))
+    }
+
+    /// Boards of an agent that are kept for another job than this one.
+    fn kept_for_another<'a>(&self, agent: &'a Agent, id: JobId) -> Set<&'a str> {
+        let other = agent.collector.filter(|other| *other != id).and_then(|other| self.jobs.get(&other));
+        let wanted = other.and_then(|job| job.record.board.as_ref());
+        let kept = wanted.and_then(|wanted| agent.matching(wanted, |_| true, |board| !board.free));
+        kept.into_iter().flatten().map(|board| board.offered.name.as_str()).collect()
+    }
+
+    /// The boards that a job is given, all that it wants or none: where it met no trouble, of an agent with few others under way.
+    pub(super) fn boards_for<'a>(
         &'a self,
         now: Millis,
+        id: JobId,
         queue: &Queue,
         wanted: &WantedBoard,
         met: &[Met],
-    ) -> Option<(&'a str, &'a str)> {
-        let mut best: Option<(u32, usize, &'a str, &'a str)> = None;
+    ) -> Option<(&'a str, Vec<&'a str>)> {
+        let mut found = Vec::new();
         let given = |(name, agent): &(&str, &Agent)| queue.may_go_to(name) && agent.keeps_its_boards().is_none();
         for (name, agent) in self.bench_agents().filter(given) {
-            for board in agent.boards_like(wanted).filter(|board| board.free) {
+            let kept = self.kept_for_another(agent, id);
+            let usable = |board: &Board| {
                 let place = place_of(&board.offered.name);
                 let paused = agent.rows.get(&place).is_some_and(|row| row.paused(now));
-                if paused || board.paused_for(now, &queue.repository).is_some() {
-                    continue;
-                }
-                let found = (weight(met, name, &place), agent.at_boards.len(), name, board.offered.name.as_str());
-                best = Some(best.map_or(found, |best| best.min(found)));
+                let kept = kept.contains(board.offered.name.as_str());
+                board.free && !kept && !paused && board.paused_for(now, &queue.repository).is_none()
+            };
+            let against = |board: &Board| weight(met, name, &place_of(&board.offered.name));
+            if let Some(boards) = agent.matching(wanted, usable, against) {
+                let against: u32 = boards.iter().map(|board| against(board)).sum();
+                found.push(((against, agent.at_boards.len(), name), boards));
             }
         }
-        best.map(|(_, _, agent, board)| (agent, board))
+        let ((_, _, agent), boards) = found.into_iter().min_by_key(|(rank, _)| *rank)?;
+        Some((agent, boards.into_iter().map(|board| board.offered.name.as_str()).collect()))
     }
 
-    /// Gives a board away.
-    pub(super) fn give_board(&mut self, agent: &str, name: &str) -> Option<GivenBoard> {
-        let board = self.agents.get_mut(agent).and_then(|agent| agent.boards.get_mut(name));
-        let Some(board) = board.filter(|board| board.free) else {
-            self.bugs.note("give_board: it is not free");
+    /// Gives boards away, all by one grant.
+    pub(super) fn give_boards(&mut self, agent: &str, names: &[String]) -> Option<GivenBoard> {
+        let Some(agent) = self.agents.get_mut(agent) else {
+            self.bugs.note("give_boards: no such agent");
             return None;
         };
+        if !names.iter().all(|name| agent.boards.get(name).is_some_and(|board| board.free)) {
+            self.bugs.note("give_boards: one is not free");
+            return None;
+        }
         self.last_board_grant += 1;
-        (board.latest, board.free) = (self.last_board_grant, false);
-        Some(GivenBoard { name: name.to_string(), grant: self.last_board_grant })
+        for name in names {
+            if let Some(board) = agent.boards.get_mut(name) {
+                (board.latest, board.free) = (self.last_board_grant, false);
+            }
+        }
+        let (name, others) = names.split_first()?;
+        let others = (!others.is_empty()).then(|| others.to_vec());
+        Some(GivenBoard { name: name.clone(), grant: self.last_board_grant, others })
     }
 
     /// All boards, by agent and name.
@@ -295,12 +401,12 @@ impl Scheduler {
         for (name, agent) in self.bench_agents() {
             for key in &agent.at_boards {
                 let job = self.jobs.get(&key.job);
-                held.extend(job.and_then(|job| {
-                    let given = job.record.given.as_ref()?;
-                    let since = job.record.assigned_at.unwrap_or(job.record.queued_at);
-                    let until = since.saturating_add(job.timeout_s.saturating_mul(1000));
-                    Some(((name, given.name.as_str()), BoardHolder { key: *key, grant: given.grant, since, until }))
-                }));
+                // Of an attempt that was lost meanwhile nothing is told.
+                let Some((job, given)) = job.and_then(|job| Some((job, job.record.given.as_ref()?))) else { continue };
+                let since = job.record.assigned_at.unwrap_or(job.record.queued_at);
+                let until = since.saturating_add(job.timeout_s.saturating_mul(1000));
+                let holder = BoardHolder { key: *key, grant: given.grant, since, until };
+                held.extend(given.names().map(|board| ((name, board.as_str()), holder.clone())));
             }
         }
         let queues = || self.queues.iter().filter_map(|(queue, ids)| Some((queue, queue.board.as_ref()?, ids.len())));
@@ -322,7 +428,7 @@ impl Scheduler {
                 };
                 let idle = kept.is_none() && holder.is_none() && known.busy.is_none() && pause_s.is_none();
                 let fits = |(queue, wanted, _): &&(&Queue, &WantedBoard, usize)| {
-                    queue.may_go_to(name) && wanted.is_met_by(&known.offered)
+                    queue.may_go_to(name) && wanted.each().any(|wanted| wanted.is_met_by(&known.offered))
                 };
                 let fitting = wanted.iter().filter(fits);
                 rows.push(BoardRow {
@@ -343,15 +449,22 @@ impl Scheduler {
     pub(super) fn board_reason(&self, now: Millis, job: &Job, wanted: &WantedBoard) -> String {
         let rows = self.boards(now);
         let queue = Self::queue_of(job);
-        let (fitting, others): (Vec<&BoardRow>, Vec<&BoardRow>) = rows
-            .iter()
-            .filter(|row| queue.may_go_to(&row.agent) && wanted.is_met_by(&row.offered))
-            .partition(|row| self.agents.get(&row.agent).is_some_and(|agent| agent.offer.needs));
-        if fitting.is_empty() {
+        let fits =
+            |row: &&BoardRow| queue.may_go_to(&row.agent) && wanted.each().any(|wanted| wanted.is_met_by(&row.offered));
+        let (fitting, others): (Vec<&BoardRow>, Vec<&BoardRow>) = rows.iter().filter(fits).partition(|row| {
+            let agent = self.agents.get(&row.agent);
+            agent.is_some_and(|agent| agent.offer.needs && (agent.several || wanted.count() == 1))
+        });
+        let mut benches = self.bench_agents().filter(|(name, _)| queue.may_go_to(name));
+        let all = benches.any(|(_, agent)| agent.matching(wanted, |_| true, |_| ()).is_some());
+        if fitting.is_empty() || !all {
             let end = super::waiting::span(self.policy.expire_ms);
             let old = if others.is_empty() { "" } else { " and is new enough to fetch what other jobs made" };
             return format!("no agent has offered {wanted}{old} yet; expires {end} after it was queued");
         }
+        let gathers = self.bench_agents().find(|(_, agent)| agent.collector == Some(job.record.id));
+        let gathers =
+            gathers.map_or_else(String::new, |(name, _)| format!("; those of {name} are kept together for it"));
         let told = |row: &&BoardRow| {
             let board = self.agents.get(&row.agent).and_then(|agent| agent.boards.get(&row.offered.name));
             let own = board.filter(|_| row.free).and_then(|board| board.paused_for(now, &job.record.repository));
@@ -375,8 +488,29 @@ impl Scheduler {
         });
         let place = before.sum::<usize>() + 1;
         format!(
-            "wants {wanted}: {}; place {place} by priority and age, and each repository or person in turn",
+            "wants {wanted}: {}; place {place} by priority and age, and each repository or person in turn{gathers}",
             told.join(", ")
         )
     }
+}
+
+/// Whether two of one job are met by the same boards.
+fn is_alike(one: &WantedBoard, other: &WantedBoard) -> bool {
+    (&one.kind, &one.tags, one.rig) == (&other.kind, &other.tags, other.rig)
+}
+
+/// Gives one that is wanted a board of those that do for it, those before each another one if need be: an augmenting path.
+fn settle<'a>(each: &[Vec<&'a Board>], index: usize, given: &mut Map<&'a str, usize>, seen: &mut Set<&'a str>) -> bool {
+    for board in each.get(index).into_iter().flatten() {
+        let name = board.offered.name.as_str();
+        if !seen.insert(name) {
+            continue;
+        }
+        let before = given.get(name).copied();
+        if before.is_none_or(|other| settle(each, other, given, seen)) {
+            given.insert(name, index);
+            return true;
+        }
+    }
+    false
 }

@@ -16,15 +16,16 @@ impl Scheduler {
         }
         while !self.queues.is_empty() && (self.has_room() || self.has_board()) {
             self.choose_collector();
+            self.choose_board_collectors();
             // None of those that wait fits an agent with room.
-            let Some((id, name, board)) = self.choose(now) else { return };
+            let Some((id, name, boards)) = self.choose(now) else { return };
             self.dequeue(id);
             let (Some(job), Some(agent)) = (self.jobs.get_mut(&id), self.agents.get(&name)) else {
                 return self.bugs.note("dispatch: no such job, or agent");
             };
             let queue = Self::queue_of(job);
-            job.ran_ms = 0;
-            let alone = agent.told && board.is_none();
+            (job.ran_ms, job.troubled_at) = (0, None);
+            let alone = agent.told && boards.is_empty();
             let place = agent.place(now.steady, &name, &job.wanted, &job.met).filter(|_| alone);
             let record = &mut job.record;
             if record.state != JobState::Queued || record.blocked == Some(true) {
@@ -45,8 +46,8 @@ impl Scheduler {
             record.given = None;
             record.sessions = None;
             let key = JobKey { job: id, attempt: record.attempt };
-            if let Some(board) = board {
-                let given = self.give_board(&name, &board);
+            if !boards.is_empty() {
+                let given = self.give_boards(&name, &boards);
                 if let Some(job) = self.jobs.get_mut(&id) {
                     job.record.given = given;
                 }
@@ -61,17 +62,18 @@ impl Scheduler {
         }
     }
 
-    /// The next job, its agent, and the board that it is given there: the highest priority first; among equals the repository
+    /// The next job, its agent, and the boards that it is given there: the highest priority first; among equals the repository
     /// with the fewest jobs running, then the oldest job. A job that wants units comes into question only if all of them are
     /// free, and of those that want the same one, or boards of one type, only that whose turn it is.
-    fn choose(&self, now: Now) -> Option<(JobId, String, Option<String>)> {
-        type Found<'a> = (&'a str, Option<&'a str>);
+    fn choose(&self, now: Now) -> Option<(JobId, String, Vec<String>)> {
+        type Found<'a> = (&'a str, Vec<&'a str>);
         let mut best: Option<((i32, u32, JobId), Found<'_>)> = None;
         let mut agents: Map<(&str, Wanted<'_>), Option<&str>> = Map::new();
         let mut turns = Vec::new();
         for (queue, ids) in &self.queues {
             // Who collects goes before an older one that came back to its queue: else neither would be served.
-            let collector = self.units.collector().filter(|id| ids.contains(id));
+            let of_units = self.units.collector().filter(|id| ids.contains(id));
+            let collector = of_units.or_else(|| self.collects_boards(queue));
             // A queue of which the last has gone is taken away.
             let Some(id) = collector.or(ids.first().copied()) else { continue };
             let rank = (queue.order, self.running.get(&queue.repository).copied().unwrap_or(0), id);
@@ -83,14 +85,11 @@ impl Scheduler {
             let met = self.jobs.get(&id).map_or(&[][..], |job| &job.met);
             let found = || self.agent_for(now.steady, &queue.repository, queue.wanted(), met);
             let agent: Option<Found<'_>> = match (&queue.board, met) {
-                (Some(board), _) => {
-                    let found = self.board_for(now.steady, queue, board, met);
-                    found.map(|(agent, board)| (agent, Some(board)))
-                }
-                (None, [_, ..]) => found().map(|agent| (agent, None)),
+                (Some(board), _) => self.boards_for(now.steady, id, queue, board, met),
+                (None, [_, ..]) => found().map(|agent| (agent, Vec::new())),
                 (None, []) => {
                     let known = agents.get_or_insert_with((queue.repository.as_str(), queue.wanted()), found);
-                    known.map(|agent| (agent, None))
+                    known.map(|agent| (agent, Vec::new()))
                 }
             };
             match agent {
@@ -108,6 +107,8 @@ impl Scheduler {
             }
             taken.extend(wants.into_iter().map(|(unit, _)| unit));
         }
-        best.map(|((_, _, id), (agent, board))| (id, agent.to_string(), board.map(ToString::to_string)))
+        best.map(|((_, _, id), (agent, boards))| {
+            (id, agent.to_string(), boards.into_iter().map(ToString::to_string).collect())
+        })
     }
 }

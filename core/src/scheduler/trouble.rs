@@ -12,6 +12,7 @@ use crate::job::{Blame, Fault, JobId, JobKey, Outcome, Verdict};
 use crate::limits::{Millis, PLATFORMS};
 use crate::ordered::{Map, Set};
 use crate::platform::{as_root, described, serves};
+use crate::units::GivenBoard;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -123,13 +124,18 @@ impl Job {
     /// one where its agent chose by itself.
     fn place(&self) -> String {
         match &self.record.offered {
-            _ if self.record.given.is_some() => {
-                self.record.given.as_ref().map(|given| place_of(&given.name)).unwrap_or_default()
-            }
+            _ if self.record.given.is_some() => self.troubled().map(place_of).unwrap_or_default(),
             Some(offered) if self.record.root == Some(true) => as_root(offered),
             Some(offered) => offered.clone(),
             None => self.wanted.clone(),
         }
+    }
+
+    /// The board that its last attempt met trouble at: of several the one that its verdict names.
+    fn troubled(&self) -> Option<&str> {
+        let given = self.record.given.as_ref()?;
+        let named = given.names().find(|name| self.troubled_at.as_ref() == Some(name));
+        Some(named.unwrap_or(&given.name))
     }
 
     /// Remembers that its last attempt met trouble where it was.
@@ -221,8 +227,8 @@ impl Scheduler {
         job.meet(Some(name.to_string()), blame);
         let platform = job.place();
         let Some(agent) = self.agents.get_mut(name) else { return self.bugs.note("trouble: no such agent") };
-        if let Some(given) = &job.record.given {
-            let ends = agent.trouble_at(now, &given.name, &job.record.repository, why, &self.policy);
+        if let Some(board) = job.troubled() {
+            let ends = agent.trouble_at(now, board, &job.record.repository, why, &self.policy);
             self.pauses.extend(ends);
             return;
         }
@@ -243,8 +249,9 @@ impl Scheduler {
         self.repositories.remove(&job.record.repository);
         if let Some(agent) = self.agents.get_mut(name) {
             agent.rows.remove(&job.place());
-            if let Some(given) = &job.record.given {
-                agent.no_trouble_at(&given.name, &job.record.repository);
+            for board in job.record.given.iter().flat_map(GivenBoard::names) {
+                agent.rows.remove(&place_of(board));
+                agent.no_trouble_at(board, &job.record.repository);
             }
         }
     }

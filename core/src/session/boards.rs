@@ -7,6 +7,7 @@ use crate::job::JobKey;
 use crate::ordered::Map;
 use crate::units::OfferedBoard;
 use crate::wire::Units;
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -27,10 +28,11 @@ impl Default for Standing {
     }
 }
 
-/// A board that is offered.
+/// A board, or a rig, that is offered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Board {
-    standing: Standing,
+    /// Its boards, whose owners say how they stand: itself, where it is no rig.
+    parts: Vec<String>,
     /// Number of the latest grant that was heard of.
     latest: u64,
     /// What the master of the present link was told last.
@@ -42,19 +44,27 @@ struct Board {
 pub(super) struct Boards {
     offered: Vec<OfferedBoard>,
     known: Map<String, Board>,
-    /// Attempts that are at a board, or may be, each with the board's name and its grant.
-    at: Map<JobKey, (String, u64)>,
+    /// How each board stands, by its owner; those of a rig each.
+    standings: Map<String, Standing>,
+    /// Attempts that are at boards, or may be, each with the names of what it was given, and the grant.
+    at: Map<JobKey, (Vec<String>, u64)>,
 }
 
 impl Boards {
     /// Offers these from now on. How those stand that were there before is known; all are to be told of anew.
     pub(super) fn offer(&mut self, offered: Vec<OfferedBoard>) {
         let mut before = core::mem::take(&mut self.known);
+        let mut standings = core::mem::take(&mut self.standings);
         for board in &offered {
             let known = before.remove(&board.name).unwrap_or_default();
-            let latest = self.at.values().filter(|(name, _)| *name == board.name).map(|(_, grant)| *grant).max();
+            let held = self.at.values().filter(|(names, _)| names.contains(&board.name));
+            let latest = held.map(|(_, grant)| *grant).max();
             let latest = known.latest.max(latest.unwrap_or(0));
-            self.known.insert(board.name.clone(), Board { latest, told: None, ..known });
+            let parts = board.boards.clone().unwrap_or_else(|| [board.name.clone()].to_vec());
+            for part in &parts {
+                self.standings.insert(part.clone(), standings.remove(part).unwrap_or_default());
+            }
+            self.known.insert(board.name.clone(), Board { parts, latest, told: None });
         }
         self.offered = offered;
     }
@@ -64,27 +74,29 @@ impl Boards {
         (!self.offered.is_empty()).then(|| self.offered.clone())
     }
 
-    /// An attempt is at a board from now on, or was found there.
-    pub(super) fn give(&mut self, key: JobKey, name: &str, grant: u64) {
-        if let Some(board) = self.known.get_mut(name) {
-            board.latest = board.latest.max(grant);
+    /// An attempt is at boards from now on, or was found there.
+    pub(super) fn give(&mut self, key: JobKey, names: Vec<String>, grant: u64) {
+        for name in &names {
+            if let Some(board) = self.known.get_mut(name) {
+                board.latest = board.latest.max(grant);
+            }
         }
-        self.at.insert(key, (name.to_string(), grant));
+        self.at.insert(key, (names, grant));
     }
 
     /// Nothing of an attempt can be at a board any more.
     pub(super) fn leave(&mut self, key: JobKey) {
-        let left = self.at.remove(&key);
-        if let Some(board) = left.and_then(|(name, _)| self.known.get_mut(&name)) {
+        let left = self.at.remove(&key).map(|(names, _)| names).unwrap_or_default();
+        for part in left.iter().filter_map(|name| self.known.get(name)).flat_map(|board| &board.parts) {
             // What was known of it is from before: only what its owner says from now on counts.
-            board.standing = Standing::default();
+            self.standings.insert(part.clone(), Standing::default());
         }
     }
 
     /// An owner says how its board stands. Of one that is not offered that was asked too late.
     pub(super) fn stand(&mut self, name: &str, standing: Standing) {
-        if let Some(board) = self.known.get_mut(name) {
-            board.standing = standing;
+        if let Some(known) = self.standings.get_mut(name) {
+            *known = standing;
         }
     }
 
@@ -95,17 +107,32 @@ impl Boards {
         }
     }
 
+    /// How one stands that is offered. A rig is free where all of its boards are; what is in the way at one of them is told with its name.
+    fn standing(&self, name: &str, board: &Board) -> Standing {
+        let each = board.parts.iter().map(|part| (part, self.standings.get(part).cloned().unwrap_or_default()));
+        let mut all: Vec<(&String, Standing)> = each.filter(|(_, standing)| *standing != Standing::Free).collect();
+        // Somebody who is there is more than what nobody knows.
+        all.sort_by_key(|(_, standing)| !matches!(standing, Standing::Busy(_)));
+        let Some((part, standing)) = all.into_iter().next() else { return Standing::Free };
+        let named = |text: String| if part == name { text } else { format!("{part}: {text}") };
+        match standing {
+            Standing::Busy(who) => Standing::Busy(named(who)),
+            Standing::Unknown(why) => Standing::Unknown(why.map(named)),
+            Standing::Free => Standing::Free,
+        }
+    }
+
     /// What the master is to be told that it has not been told yet.
     pub(super) fn news(&mut self) -> Vec<Units> {
         let mut news = Vec::new();
-        for (name, board) in &mut self.known {
-            let here = self.at.iter().filter(|(_, (other, _))| other == name);
+        for (name, board) in &self.known {
+            let here = self.at.iter().filter(|(_, (names, _))| names.contains(name));
             let holder = here.max_by_key(|(_, (_, grant))| *grant).map(|(key, (_, grant))| (*key, *grant));
-            let (state, why) = match (&board.standing, holder) {
+            let (state, why) = match (self.standing(name, board), holder) {
                 (_, Some(_)) => (Units::BUSY, None),
                 (Standing::Free, None) => (Units::FREE, None),
-                (Standing::Busy(who), None) => (Units::BUSY, Some(who.clone())),
-                (Standing::Unknown(why), None) => (Units::UNKNOWN, why.clone()),
+                (Standing::Busy(who), None) => (Units::BUSY, Some(who)),
+                (Standing::Unknown(why), None) => (Units::UNKNOWN, why),
             };
             let grant = holder.map_or(board.latest, |(_, grant)| grant);
             let units = Units {
@@ -116,8 +143,12 @@ impl Boards {
                 why,
             };
             if board.told.as_ref() != Some(&units) {
-                board.told = Some(units.clone());
                 news.push(units);
+            }
+        }
+        for units in &news {
+            if let Some(board) = units.board.as_ref().and_then(|name| self.known.get_mut(name)) {
+                board.told = Some(units.clone());
             }
         }
         news

@@ -95,7 +95,7 @@ impl Found {
             _ => Outcome::Failed,
         };
         let (fault, cause) = (self.fault, self.cause.clone());
-        let verdict = Some(Finding { word: self.word.to_string(), what: None });
+        let verdict = Some(Finding { word: self.word.to_string(), what: None, board: None });
         Verdict { outcome, fault, cause, step: Some(self.step), status: None, trouble: None, verdict }
     }
 

@@ -131,6 +131,7 @@ impl Desk {
             platforms: own(platforms),
             slots,
             needs: true,
+            several: true,
             told: self.told,
             mirrors: own(mirrors),
             holds: holds.to_vec(),

@@ -168,6 +168,8 @@ struct Unit<'a> {
     #[serde(rename = "type")]
     board_type: Option<&'a str>,
     tags: Option<&'a [String]>,
+    /// Of a rig: the names of its boards.
+    boards: Option<&'a [String]>,
     standing: Option<String>,
 }
 
@@ -421,6 +423,7 @@ fn unit_json(row: &UnitRow) -> Unit<'_> {
         agent: None,
         board_type: None,
         tags: None,
+        boards: None,
         standing: None,
     }
 }
@@ -447,6 +450,7 @@ fn board_json(row: &BoardRow) -> Unit<'_> {
         agent: Some(&row.agent),
         board_type: Some(&row.offered.kind),
         tags: Some(&row.offered.tags),
+        boards: row.offered.boards.as_deref(),
         standing: Some(row.told()),
     }
 }

@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn what_was_found_is_beside_how_it_ended() {
-        let finding = Some(Finding { word: "no-boot".to_string(), what: None });
+        let finding = Some(Finding { word: "no-boot".to_string(), what: None, board: None });
         let verdict = Verdict {
             outcome: Outcome::Failed,
             fault: Fault::Job,
@@ -266,7 +266,7 @@ mod tests {
             let job = JobRecord { verdict: Some(verdict.clone()), ..job(id, "linux", "fw/board", state) };
             Run { event: event(id, 1), job }
         };
-        let passed = Finding { word: "passed".to_string(), what: None };
+        let passed = Finding { word: "passed".to_string(), what: None, board: None };
         let passed = Verdict { verdict: Some(passed), outcome: Outcome::Passed, ..verdict.clone() };
         // That of an attempt before says nothing of one under way.
         let runs = vec![

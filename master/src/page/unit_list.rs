@@ -75,6 +75,9 @@ fn board_row(html: &mut Html, board: &BoardRow, visitor: &Visitor) {
             if !offered.tags.is_empty() {
                 html.text(" with ").name(&offered.tags.join(", "));
             }
+            if let Some(boards) = &offered.boards {
+                html.text(", a rig of ").name(&boards.join(", "));
+            }
         });
         html.element("td").with(|html| {
             html.element("a").href(format_args!("/agents#agent-{}", path_part(agent))).name(agent);
@@ -220,7 +223,12 @@ mod tests {
     fn boards_are_told_with_who_has_them_or_why_nobody_gets_them() {
         let board = |name: &str, holder: Option<BoardHolder>, what: &str, pause_s| BoardRow {
             agent: "rock<5>".to_string(),
-            offered: OfferedBoard { name: name.to_string(), kind: "uno".to_string(), tags: vec!["leds".to_string()] },
+            offered: OfferedBoard {
+                name: name.to_string(),
+                kind: "uno".to_string(),
+                tags: vec!["leds".to_string()],
+                boards: (name == "b-2").then(|| vec!["left".to_string(), "right".to_string()]),
+            },
             free: what == "free",
             what: what.to_string(),
             waiting: 3,
@@ -242,6 +250,7 @@ mod tests {
             "badge free",
             "had trouble 3 times in a row, last: &lt;b&gt;; no job for 17 s",
             "leds",
+            "a rig of <bdi>left, right</bdi>",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
@@ -250,7 +259,7 @@ mod tests {
         for part in [
             "\"name\":\"rock<5>/b-1\",\"kind\":\"board\",\"amount\":1,\"free\":0,\"held\":[{\"grant\":4,\"job\":7,\"attempt\":2",
             "\"name\":\"rock<5>/b-2\",\"kind\":\"board\",\"amount\":1,\"free\":1",
-            "\"waiting_count\":3,\"agent\":\"rock<5>\",\"type\":\"uno\",\"tags\":[\"leds\"],\"standing\":\"free\"",
+            "\"waiting_count\":3,\"agent\":\"rock<5>\",\"type\":\"uno\",\"tags\":[\"leds\"],\"boards\":[\"left\",\"right\"],\"standing\":\"free\"",
         ] {
             assert!(told.contains(part), "{part}: {told}");
         }

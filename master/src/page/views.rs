@@ -427,7 +427,7 @@ pub(crate) mod tests {
     #[test]
     fn an_event_has_a_finer_word_where_all_that_went_wrong_have_it() {
         let found = |id: u64, state: JobState, word: &str| {
-            let finding = Some(sai_core::job::Finding { word: word.to_string(), what: None });
+            let finding = Some(sai_core::job::Finding { word: word.to_string(), what: None, board: None });
             let (outcome, fault) = (sai_core::job::Outcome::Failed, sai_core::job::Fault::Job);
             let cause = String::new();
             let end = sai_core::job::Verdict {

@@ -217,7 +217,7 @@ fn fill(world: &World, tests: &Path) {
             step: Some(1),
             status: Some(1),
             trouble: None,
-            verdict: Some(Finding { word: "no-boot".to_string(), what: Some("nothing came".to_string()) }),
+            verdict: Some(Finding { word: "no-boot".to_string(), what: Some("nothing came".to_string()), board: None }),
         });
         held.logs.insert(JobKey { job: 9005, attempt: 1 }, super::Log::default());
         held.files.insert((JobKey { job: 9005, attempt: 1 }, 1), tests.to_path_buf());
@@ -275,7 +275,8 @@ fn fill(world: &World, tests: &Path) {
         waiters: vec![Waiter { job: 9001, amount: 1, who: "hello".to_string(), collects: true }],
         waiting: 1,
     });
-    let offered = OfferedBoard { name: "nucleo".into(), kind: "stm32".into(), tags: vec!["usb".into()] };
+    let boards = Some(vec!["left".into(), "right".into()]);
+    let offered = OfferedBoard { name: "pair".into(), kind: "stm32".into(), tags: vec!["usb".into()], boards };
     live.boards.push(BoardRow {
         agent: "rock".to_string(),
         offered,

@@ -20,7 +20,7 @@ pub(super) struct Bench {
     /// The latest grant that each was held at.
     latest: BTreeMap<String, u64>,
     /// Who was given which.
-    given: BTreeMap<JobKey, String>,
+    given: BTreeMap<JobKey, Vec<String>>,
 }
 
 impl Bench {
@@ -34,11 +34,18 @@ impl Bench {
 impl World {
     /// The boards of a new machine: some have none.
     pub(super) fn random_bench(&mut self) -> Bench {
-        let boards = if self.random.chance(600) { self.random.between(1, 2) } else { 0 };
+        let boards = if self.random.chance(600) { self.random.between(1, 3) } else { 0 };
         let mut offered = Vec::new();
         for index in 0..boards {
             let kind = self.random.pick(&KINDS).unwrap_or("uno").to_string();
-            offered.push(OfferedBoard { name: format!("bench-{index}"), kind, tags: Vec::new() });
+            let name = format!("bench-{index}");
+            offered.push(match self.random.chance(200) {
+                true => {
+                    let boards = Some(["left", "right"].map(|part| format!("{name}-{part}")).to_vec());
+                    OfferedBoard { name, kind, boards, ..OfferedBoard::default() }
+                }
+                false => OfferedBoard { name, kind, ..OfferedBoard::default() },
+            });
         }
         Bench { offered, ..Bench::default() }
     }
@@ -48,8 +55,18 @@ impl World {
         if !self.random.chance(120) {
             return None;
         }
+        let mut wanted = self.random_wanted();
+        if self.random.chance(200) {
+            wanted.rig = Some(2);
+        } else if self.random.chance(250) {
+            wanted.others = Some([self.random_wanted()].to_vec());
+        }
+        Some(BoardSpec { wanted, trial: "{}".to_string() })
+    }
+
+    fn random_wanted(&mut self) -> WantedBoard {
         let kind = self.random.pick(&KINDS).unwrap_or("uno").to_string();
-        Some(BoardSpec { wanted: WantedBoard { kind, tags: Vec::new() }, trial: "{}".to_string() })
+        WantedBoard { kind, ..WantedBoard::default() }
     }
 
     /// Whether a job is one at a board.
@@ -63,21 +80,31 @@ impl World {
         let at = |(key, directory): (&JobKey, &Directory)| {
             let board = directory.assignment.as_ref()?.board.as_ref()?;
             let ended = directory.supervisor.as_ref().is_some_and(Supervisor::has_ended);
-            (!ended).then(|| Input::AtBoard { key: *key, name: board.name.clone(), grant: board.grant })
+            let names = board.names().cloned().collect();
+            (!ended).then_some(Input::AtBoard { key: *key, names, grant: board.grant })
         };
         let found: Vec<Input> = here.directories.iter().filter_map(at).collect();
         // Of grants that were before its own, and before those, it knows nothing.
         self.hosts[host].bench.latest.clear();
         for input in found {
-            if let Input::AtBoard { name, grant, .. } = &input {
-                let latest = self.hosts[host].bench.latest.entry(name.clone()).or_default();
-                *latest = (*latest).max(*grant);
+            if let Input::AtBoard { names, grant, .. } = &input {
+                for name in names {
+                    let latest = self.hosts[host].bench.latest.entry(name.clone()).or_default();
+                    *latest = (*latest).max(*grant);
+                }
             }
             self.session(host, input)?;
         }
         let names: Vec<String> = self.hosts[host].bench.offered.iter().map(|board| board.name.clone()).collect();
-        let said: Vec<Input> = names.into_iter().flat_map(|name| self.owner_says(name)).collect();
+        let said: Vec<Input> = names.into_iter().flat_map(|name| self.owners_say(host, &name)).collect();
         said.into_iter().try_for_each(|input| self.session(host, input))
+    }
+
+    /// The owners of a board, or of those of a rig, are asked.
+    fn owners_say(&mut self, host: usize, unit: &str) -> Vec<Input> {
+        let offered = self.hosts[host].bench.offered.iter().find(|offered| offered.name == unit);
+        let parts = offered.and_then(|offered| offered.boards.clone()).unwrap_or_else(|| vec![unit.to_string()]);
+        parts.into_iter().flat_map(|part| self.owner_says(part)).collect()
     }
 
     /// The owner of a board is asked. At times somebody at the machine has it for a moment.
@@ -89,8 +116,8 @@ impl World {
 
     /// An attempt has ended there, or never began: its board is free, whatever of its log is still to be sent.
     pub(super) fn leave_board(&mut self, host: usize, key: JobKey) -> Vec<Input> {
-        let Some(name) = self.hosts[host].bench.given.get(&key).cloned() else { return Vec::new() };
-        let said = self.owner_says(name);
+        let Some(names) = self.hosts[host].bench.given.get(&key).cloned() else { return Vec::new() };
+        let said: Vec<Input> = names.iter().flat_map(|name| self.owners_say(host, name)).collect();
         [Input::LeftBoard { key }].into_iter().chain(said).collect()
     }
 
@@ -99,24 +126,40 @@ impl World {
         let Some(board) = &assignment.board else { return Ok(Vec::new()) };
         let key = assignment.key;
         let here = &self.hosts[host];
-        if !here.bench.offered.iter().any(|offered| offered.name == board.name) {
-            return self.broken("boards", format!("{key} is given {} of {}, which has none", board.name, here.name));
+        let names: Vec<String> = board.names().cloned().collect();
+        if let Some(name) = names.iter().find(|name| !here.bench.offered.iter().any(|offered| offered.name == **name)) {
+            return self.broken("boards", format!("{key} is given {name} of {}, which has none", here.name));
+        }
+        // What was wanted is given as a whole, and each board once.
+        let spec = self.master.latest.jobs.get(&key.job).and_then(|record| record.board.clone());
+        let of = |name: &String| here.bench.offered.iter().find(|offered| offered.name == *name);
+        let fits = |wanted: &WantedBoard| {
+            let each = wanted.each().zip(&names);
+            let met = each.filter(|(wanted, name)| of(name).is_some_and(|offered| wanted.is_met_by(offered))).count();
+            met == names.len() && wanted.count() == names.len()
+        };
+        let twice = names.iter().enumerate().any(|(index, name)| names[..index].contains(name));
+        if twice || spec.as_ref().is_some_and(|wanted| !fits(wanted)) {
+            return self.broken("boards", format!("{key} is given {names:?} where it wants {spec:?}"));
         }
         let runs = |other: &JobKey| {
             let directory = here.directories.get(other);
             directory.is_some_and(|here| here.supervisor.as_ref().is_none_or(|one| !one.has_ended()))
         };
-        let mut others = here.bench.given.iter().filter(|(other, name)| **name == board.name && **other != key);
-        if let Some((other, _)) = others.find(|(other, _)| runs(other)) {
-            return self.broken("boards", format!("{key} is given {} of {}, where {other} is", board.name, here.name));
+        for name in &names {
+            let mut others = here.bench.given.iter().filter(|(other, given)| given.contains(name) && **other != key);
+            if let Some((other, _)) = others.find(|(other, _)| runs(other)) {
+                return self.broken("boards", format!("{key} is given {name} of {}, where {other} is", here.name));
+            }
+            let latest = here.bench.latest.get(name).copied().unwrap_or(0);
+            if board.grant <= latest {
+                return self.broken("boards", format!("{key} is given {name} at {}, after {latest}", board.grant));
+            }
         }
-        let latest = here.bench.latest.get(&board.name).copied().unwrap_or(0);
-        if board.grant <= latest {
-            return self.broken("boards", format!("{key} is given {} at {}, after {latest}", board.name, board.grant));
-        }
+        let grant = board.grant;
         let bench = &mut self.hosts[host].bench;
-        bench.latest.insert(board.name.clone(), board.grant);
-        bench.given.insert(key, board.name.clone());
+        bench.latest.extend(names.iter().map(|name| (name.clone(), grant)));
+        bench.given.insert(key, names);
         self.summary.at_boards += 1;
         if self.bug == Some(Bug::BoardFreeWhileHeld) {
             return Ok(self.leave_board(host, key));

@@ -446,6 +446,10 @@ impl World {
             self.session(host, Input::Found { key, lengths })?;
             let unborn = self.hosts[host].directories.get(&key).is_some_and(|here| here.supervisor.is_none());
             if unborn && self.random.chance(500) {
+                // From now on nothing will come of it, and its directory goes when the master forgets it.
+                if let Some(directory) = self.hosts[host].directories.get_mut(&key) {
+                    directory.assignment = None;
+                }
                 let why = "the agent died before the job began".to_string();
                 self.session(host, Input::StartFailed { key, blame: Blame::Agent, why })?;
             } else if unborn {

@@ -59,7 +59,7 @@ impl World {
         if runs && last < MOST && self.random.chance(20) {
             let other = self.random.chance(100).then(|| "nothing".to_string());
             let kind = other.or_else(|| self.random.pick(&kinds)).unwrap_or_default();
-            let wanted = WantedBoard { kind, tags: Vec::new() };
+            let wanted = WantedBoard { kind, ..WantedBoard::default() };
             let number = last + 1;
             let askers = &mut self.hosts[host].directories.entry(key).or_default().askers;
             askers.last = number;

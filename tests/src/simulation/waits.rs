@@ -102,7 +102,8 @@ impl World {
         for here in self.hosts.iter().filter(|here| !here.liar) {
             for (other, directory) in here.directories.iter().filter(|(other, _)| **other != key) {
                 let spent = self.oracle.units_until.get(other).is_some_and(|until| self.now >= *until);
-                let runs = directory.supervisor.as_ref().is_none_or(|supervisor| !supervisor.has_ended());
+                let begins = directory.assignment.is_some();
+                let runs = directory.supervisor.as_ref().map_or(begins, |supervisor| !supervisor.has_ended());
                 for (unit, amount) in units(other).iter().flatten().filter(|_| runs && !spent) {
                     *used.entry(unit.clone()).or_default() += amount;
                     by.push(format!("{other} at {}: {amount} of {unit}", here.name));

@@ -27,6 +27,7 @@ const MACHINES: &[(&str, &str)] = &[
     ("session", "AgentSession"),
     ("space", "Space"),
     ("sweep", "Sweep"),
+    ("together", "Together"),
     ("trying", "Trying"),
     ("turns", "Turns"),
     ("watch", "Watch"),
