@@ -699,6 +699,12 @@ impl Scheduler {
                 return;
             }
         }
+        if verdict.outcome == Outcome::Infra
+            && self.ends_with_its_build(key.job)
+            && let Some(job) = self.jobs.get_mut(&key.job)
+        {
+            job.cancelled = None;
+        }
         let cancelled = self.jobs.get(&key.job).and_then(|job| job.cancelled.clone());
         let state = match verdict.outcome {
             // Who cancelled a job does not want it tried again because its end was untidy.

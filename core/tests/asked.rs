@@ -2,7 +2,7 @@
 
 use sai_core::clock::Now;
 use sai_core::hub::{Asked, Hub, Input, Output, Terms};
-use sai_core::job::{Blame, Fault, JobKey, JobState};
+use sai_core::job::{Blame, Fault, JobKey, JobState, Outcome, Verdict};
 use sai_core::ledger::{AgentRecord, EventRecord, JobRecord, Source};
 use sai_core::limits::{Millis, PROTOCOL, SESSIONS};
 use sai_core::matrix::JobSpec;
@@ -286,6 +286,37 @@ fn a_session_ends_with_its_build_and_is_not_begun_twice() {
         assert_eq!(told(&out).len(), usize::from(begun));
         let over = told(&desk.ask(1, "uno"))[0].2.is_some();
         assert_eq!(over, begun);
+    }
+}
+
+#[test]
+fn what_has_ended_a_session_and_its_build_is_told_though_the_build_is_heard_of_first() {
+    for (person, state) in [(false, JobState::Infra), (true, JobState::Cancelled)] {
+        let mut desk = Desk::new(spec());
+        desk.begin(1, (9, 40));
+        let key = JobKey { job: 40, attempt: 1 };
+        desk.log(key, &began());
+        if person {
+            desk.give(Input::Cancel(vec![40], "ann".to_string()));
+        }
+        desk.say(AgentMessage::Refuse(Refuse { key: BUILD, why: "x".to_string(), trouble: Blame::Agent.word() }));
+        assert_eq!((desk.job(40).state, desk.job(40).fault), (JobState::Running, Fault::Person));
+        let verdict = Verdict {
+            outcome: Outcome::Infra,
+            fault: Fault::Infrastructure,
+            cause: "the disk is full".to_string(),
+            step: None,
+            status: None,
+            trouble: Blame::Agent.word(),
+            verdict: None,
+        };
+        desk.log(key, &[Record::Verdict(verdict)]);
+        let length = desk.hub.log_length(key).expect("it is under way");
+        desk.give(Input::Flushed(key, 0, length));
+        let job = desk.job(40);
+        assert_eq!(job.state, state);
+        assert_eq!(job.cause, if person { "ann" } else { "the disk is full" });
+        assert_eq!(job.fault, if person { Fault::Person } else { Fault::Infrastructure });
     }
 }
 

@@ -8,6 +8,7 @@ use crate::clock::Now;
 use crate::job::{JobId, JobKey};
 use crate::ledger::Session;
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 impl Scheduler {
@@ -26,8 +27,23 @@ impl Scheduler {
         let sessions = self.jobs.get(&id).and_then(|job| job.record.sessions.clone());
         for session in sessions.into_iter().flatten() {
             if self.unfinished(session.job) {
-                self.cancel_one(now, session.job, format!("job {id}, whose session it was, has ended"), out);
+                self.cancel_one(now, session.job, has_ended(id), out);
             }
         }
     }
+
+    /// Whether a session is cancelled for no other reason than that its build has ended, and its command had begun. What it came upon
+    /// then may be what has ended the step that had it, though that end is heard of first.
+    pub(super) fn ends_with_its_build(&self, id: JobId) -> bool {
+        self.jobs.get(&id).is_some_and(|job| {
+            let why = job.record.session.as_ref().map(|session| has_ended(session.key.job));
+            let who = job.cancelled.as_ref().map(|(who, _)| who);
+            job.record.step.is_some() && why.is_some() && who == why.as_ref()
+        })
+    }
+}
+
+/// Why sessions of a build are cancelled at its end.
+fn has_ended(build: JobId) -> String {
+    format!("job {build}, whose session it was, has ended")
 }
