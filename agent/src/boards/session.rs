@@ -30,7 +30,7 @@ use sai_core::pattern::Pattern;
 use sai_core::record::Record;
 use sai_core::trying::{Way, Written};
 use sai_core::wire::SessionOf;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, IoSliceMut, Read as _, Seek as _};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -100,6 +100,7 @@ impl Work {
             last: 0,
             ttys: Vec::new(),
             images: self.images.clone(),
+            copies: Vec::new(),
             kept: Kept::new(self.assignment.log_bytes, board.consoles.len() + board.lines.len()),
             log,
             room,
@@ -184,8 +185,9 @@ struct Lent<'a> {
     words: Map<Asker, Spoken>,
     last: Asker,
     ttys: Vec<Tty>,
-    /// Where images are kept.
+    /// Where images are kept, and which of them, until the word that brought them is answered: a step may flash as often as it likes.
     images: PathBuf,
+    copies: Vec<(Asker, PathBuf)>,
     kept: Kept,
     log: &'a mut dyn FnMut(Vec<u8>) -> io::Result<()>,
     /// Whether there is room for more of it, and whether that has just come to its end.
@@ -246,12 +248,15 @@ impl Lent<'_> {
                 }
             }
             Output::Tell(asker, text) => self.tell(asker, &Said { text: Some(text), ..Said::new("note") }),
-            Output::Done(asker, Ok(found)) => {
-                self.tell(asker, &Said { text: Some(latin(&found)), ..Said::new("done") });
-                self.words.remove(&asker);
-            }
-            Output::Done(asker, Err(why)) => {
-                self.tell(asker, &Said { why: Some(why), ..Said::new("done") });
+            Output::Done(asker, found) => {
+                for (_, copy) in self.copies.extract_if(.., |(of, _)| *of == asker) {
+                    let _ = fs::remove_file(copy);
+                }
+                let said = match found {
+                    Ok(found) => Said { text: Some(latin(&found)), ..Said::new("done") },
+                    Err(why) => Said { why: Some(why), ..Said::new("done") },
+                };
+                self.tell(asker, &said);
                 self.words.remove(&asker);
             }
             Output::Stop => self.stops = None,
@@ -458,6 +463,7 @@ impl Lent<'_> {
             let place =
                 how.target(&target).ok_or_else(|| format!("board {} has no target {target:?}", self.board.name))?;
             let path = self.images.join(format!("image-{asker}-{index}"));
+            self.copies.push((asker, path.clone()));
             copy(File::from(file), &path).map_err(|error| format!("{name}: {error}"))?;
             let image = Image::read(&path, place).map_err(|failure| failure.text)?;
             images.push(image.called(name));
