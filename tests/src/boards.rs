@@ -59,11 +59,15 @@ pub fn at_board<'a>(event: &'a Event, case: &str) -> &'a Job {
     event.jobs.iter().find(|job| job.configuration == name).unwrap_or_else(|| panic!("{name}: {:?}", event.jobs))
 }
 
-/// The last record of a job's log: word and cause.
+/// The last record of a job's log: word and cause. Where it was judged, the log is judged again, which gives the same.
 pub fn verdict(world: &World, job: u64) -> (String, String) {
     let log = world.records(job);
     let verdict = log.verdict.unwrap_or_else(|| panic!("job {job} has no verdict"));
     let word = verdict.verdict.as_ref().map(|found| found.word.clone());
+    if let Some(word) = &word {
+        let (_, again, why) = world.try_command(&["rejudge", &job.to_string()]);
+        assert!(again.contains(word), "judged as {word}, and again: {again}{why}");
+    }
     (word.unwrap_or_else(|| verdict.outcome.state().word().to_string()), verdict.cause.clone())
 }
 

@@ -4,7 +4,9 @@
 #[path = "../../agent/tests/roots/mod.rs"]
 mod roots;
 
+use rustix::fs::{major, minor, stat};
 use rustix::process::{Pid, Signal, kill_process};
+use sai_agent::idmap;
 use sai_tests::bench::Bench;
 use sai_tests::boards::{program, verdict};
 use sai_tests::process::{eventually, program as program_path};
@@ -50,6 +52,17 @@ const AT_BOARD: &str = "echo board $SAI_DEVICE has $SAI_DEVICE_CONSOLES\n\
                         sai-agent device expect 'hello root' --within 30s\n\
                         sai-agent device expect 'ALL DONE' --within 30s\n\
                         exit 3\n";
+
+/// What says in a container that nothing of boards can be reached there but by the two sockets that a command is given: neither the tty, by
+/// its name or as a node of its own, nor the sockets of owner and guard, nor they themselves.
+const ALONE: &str = r#"test ! -e LINK
+test ! -e RUN
+if mknod /tmp/tty c NODE; then exit 4; fi
+test -S "$SAI_DEVICES"
+find / -path /proc -prune -o -path "${SAI_DEVICES%/*}" -prune -o -path /run/host -prune -o -type s -print > /tmp/sockets
+test "$(cat /tmp/sockets)" = "$SAI_DEVICE_SOCKET"
+if grep -lzxE 'owner|guard' /proc/[0-9]*/cmdline; then exit 5; fi
+"#;
 
 /// The log of a job as text.
 fn text(world: &World, job: u64) -> String {
@@ -131,6 +144,17 @@ enum End {
     Time,
 }
 
+/// Tries to be given a board by the socket of a job of which it is no step.
+fn stranger_asks(world: &World) {
+    let jobs = world.job_directories(&world.agent_state("a")).into_iter().map(|job| job.join("steps/devices"));
+    let socket = jobs.into_iter().find(|socket| socket.exists()).expect("a job has one");
+    let mut command = Command::new(program_path("sai-agent"));
+    let asked = command.args(["device", "arduino-uno", "--", "true"]).env("SAI_DEVICES", socket).output();
+    let asked = asked.expect("it runs");
+    let said = String::from_utf8_lossy(&asked.stderr).into_owned();
+    assert!(asked.status.code() == Some(125) && said.contains("only steps of this job may ask here"), "{said}");
+}
+
 /// Kills the supervisor of a job's first attempt.
 fn kill_supervisor(world: &World, job: u64) {
     let key = format!("/{job}-1");
@@ -158,7 +182,9 @@ fn a_session_waits_for_its_board_and_ends_with_whoever_had_it() {
     let _master = bench.world.master();
     let mut agent = bench.agent();
     bench.await_standing("free");
-    let holds = "sai-agent device arduino-uno -- sh -c 'echo it is ours; exec sleep 1000'";
+    // It brings an image that no such board takes, of which the agent keeps nothing.
+    let holds = "head -c 300000 /dev/zero > large\n\
+                 sai-agent device arduino-uno -- sh -c 'sai-agent device flash large || echo it is ours; exec sleep 1000'";
     let waits = "sai-agent device arduino-uno -- echo it came";
     let all = [
         (End::Cancel, "cancelled"),
@@ -176,6 +202,12 @@ fn a_session_waits_for_its_board_and_ends_with_whoever_had_it() {
         let holder = pushed(&bench.world, time, holds, "it is ours");
         let waiter = pushed(&bench.world, "", waits, "is asked for: job");
         assert!(!text(&bench.world, waiter.1).contains("it came"));
+        stranger_asks(&bench.world);
+        let jobs = bench.world.job_directories(&bench.world.agent_state("a"));
+        let files = jobs.iter().flat_map(|job| fs::read_dir(job.join("work")).into_iter().flatten().flatten());
+        let kept: Vec<_> =
+            files.map(|file| file.file_name()).filter(|name| name.to_string_lossy().contains("image")).collect();
+        assert!(kept.is_empty(), "{kept:?}");
         let there = format!("job {} is there", session(&bench.world, holder.1));
         eventually("who waits is told who has it", || {
             let all = bench.world.events();
@@ -258,11 +290,32 @@ fn in_containers(runner: &str) {
     let agent = bench.world.agent_with("a", &[], 2, &settings.each_ref().map(String::as_str));
     bench.await_standing("free");
     let step = "status=0; sai-agent device arduino-uno -- sh -ex at-board.sh || status=$?; test $status = 3";
-    push_steps(&bench.world, "linux-debian-12", &[("fw", "", step)]);
-    let (event, other) = (bench.world.ended(1), bench.world.ended(2));
-    let told = format!("{}\n{}", text(&bench.world, event.jobs[0].id), text(&bench.world, other.jobs[0].id));
-    assert_eq!((event.jobs[0].state.as_str(), other.jobs[0].state.as_str()), ("passed", "failed"), "{told}");
-    assert!(told.contains("ALL DONE"), "{told}");
+    let mut steps = vec![("fw", "", step)];
+    // Who is root in there has a board by the same socket, and nothing of the machine that another step has not.
+    let tty = stat(&bench.boards[0].tty).expect("a tty").st_rdev;
+    let alone = ALONE.replace("LINK", &bench.links[0].to_string_lossy());
+    let alone = alone.replace("RUN", &bench.sockets().to_string_lossy());
+    let alone = alone.replace("NODE", &format!("{} {}", major(tty), minor(tty)));
+    bench.world.repository.write("at-root.sh", format!("test $(id -u) = 0\n{alone}. ./at-board.sh\n"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let rooted = "status=0; sai-agent device arduino-uno -- sh -ex at-root.sh || status=$?; test $status = 3";
+    match idmap::available(&roots::debian("bookworm"), &path) {
+        _ if runner != "nspawn" => {}
+        Ok(()) => steps.push(("root", "\"root\": true,", rooted)),
+        Err(why) => eprintln!("not tried as root: {why}"),
+    }
+    push_steps(&bench.world, "linux-debian-12", &steps);
+    let event = bench.world.ended(1);
+    // The sessions' events come behind the push's own.
+    let next = 2 + steps.len() as u64;
+    let sessions: Vec<_> = (2..next).map(|number| bench.world.ended(number).jobs.remove(0)).collect();
+    for (name, ..) in &steps {
+        let build = event.jobs.iter().find(|job| job.configuration == *name).expect("a job");
+        let session = sessions.iter().find(|job| job.configuration == format!("{name}/device")).expect("a session");
+        let told = format!("{}\n{}", text(&bench.world, build.id), text(&bench.world, session.id));
+        assert_eq!((build.state.as_str(), session.state.as_str()), ("passed", "failed"), "{name}: {told}");
+        assert!(told.contains("ALL DONE"), "{name}: {told}");
+    }
     bench.await_standing("free");
 
     // The program of this agent needs a C library that the other image has not, unless it is a static one.
@@ -270,7 +323,7 @@ fn in_containers(runner: &str) {
     let step =
         if needs { "status=0; sai-agent device arduino-uno -- true || status=$?; test $status = 125" } else { step };
     push_steps(&bench.world, "linux-small", &[("fw", "", step)]);
-    let event = bench.world.ended(3);
+    let event = bench.world.ended(next);
     let log = text(&bench.world, event.jobs[0].id);
     assert_eq!(event.jobs[0].state, "passed", "{log}");
     assert!(!needs || log.contains("was not built for the C library of this image"), "{log}");

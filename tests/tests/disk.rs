@@ -6,7 +6,7 @@
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use sai_buddy::visit::{Begins, Visit, Whose};
 use sai_core::axis::Entry;
-use sai_core::job::{JobKey, Outcome};
+use sai_core::job::{JobKey, Outcome, Verdict};
 use sai_core::record::{ChannelStart, Decoder, Record, encode};
 use sai_core::wire::MasterMessage;
 use sai_tests::boards::{at_step, standing};
@@ -387,14 +387,26 @@ impl Talker {
         at_step(&self.world, 1, "fw", 2)
     }
 
+    /// Pushes what has a step that asks for the board and does nothing at it: the job of the session, once it is the step's.
+    fn begin_session(&self) -> u64 {
+        self.world.repository.push_saifile(
+            r#"{ "schema": "sai-1", "platforms": { "linux": { "build": "sai-agent device talker -- sleep 1000" } },
+                 "configurations": { "step": {} } }"#,
+        );
+        eventually("the board is the step's", || {
+            let session = self.world.event(3)?.jobs.into_iter().next()?;
+            let begun = session.state == "running" && self.world.records(session.id).steps.contains(&0);
+            begun.then_some(session.id)
+        })
+    }
+
     /// Says so many lines at a time, a hundred times a second, until it is to end; counts the bytes.
     fn talk(&self, lines: usize, said: &AtomicUsize, ends: &AtomicBool) {
-        let mut number = 0_u64;
         while !ends.load(Ordering::Relaxed) {
             for _ in 0..lines {
+                let number = said.load(Ordering::Relaxed) / 11;
                 (&self.tty).write_all(format!("{number:010}\n").as_bytes()).expect("it is heard");
                 said.fetch_add(11, Ordering::Relaxed);
-                number += 1;
             }
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -451,27 +463,47 @@ fn a_board_at_a_full_disk_has_an_exact_loss_and_is_not_to_blame() {
     let Some(talker) = Talker::new("full-boards") else { return };
     let _master = talker.world.master();
     let _agent = talker.agent();
+    let said = AtomicUsize::new(0);
+
     let job = talker.begin("10m");
-    let (said, ends) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let verdict = lost(&talker, job, &said);
+    // It would be tried again.
+    talker.world.command(&["cancel", "job", &job.to_string()]);
+    let word = verdict.verdict.as_ref().map(|found| found.word.as_str());
+    let found = (verdict.outcome, word, verdict.trouble.as_deref());
+    assert_eq!(found, (Outcome::Infra, Some("infra"), None), "{verdict:?}");
+    let (_, again, why) = talker.world.try_command(&["rejudge", &format!("{job}-1")]);
+    assert!(again.contains("infra"), "{again}{why}");
+    talker.await_free();
+
+    // So it is where a step has the board, whose command is told so; it has begun something that nothing begins a second time.
+    let session = talker.begin_session();
+    let verdict = lost(&talker, session, &said);
+    assert_eq!((verdict.outcome, verdict.trouble.as_deref()), (Outcome::Infra, None), "{verdict:?}");
+    talker.await_free();
+    let (build, session) = (talker.world.ended(2), talker.world.ended(3));
+    assert_eq!((build.jobs[0].state.as_str(), session.jobs[0].state.as_str()), ("failed", "infra"));
+    assert_eq!(session.jobs[0].attempt, 1);
+    let log = String::from_utf8_lossy(&talker.world.log(build.jobs[0].id)).into_owned();
+    assert!(log.contains(&format!("the board was taken away: {NO_ROOM}")), "{log}");
+}
+
+/// Fills the disk under a job that listens to a board which talks, until the board is left, and frees it then: how its attempt ends, with
+/// all in its log that came up to there, and how much came after that.
+fn lost(talker: &Talker, job: u64, said: &AtomicUsize) -> Verdict {
+    let (before, ends) = (said.load(Ordering::Relaxed), AtomicBool::new(false));
     let verdict = std::thread::scope(|scope| {
         let _ends = Ends(&ends);
-        scope.spawn(|| talker.talk(200, &said, &ends));
+        scope.spawn(|| talker.talk(200, said, &ends));
         talker.await_said(job, 100_000);
         talker.disk.fill("ballast", 0);
         // What waits in memory has a bound, and the board is left when that is reached, with a disk that is as full as before.
         talker.await_left();
         assert!(talker.disk.is_full(), "the disk has room");
         talker.disk.free("ballast");
-        let verdict = eventually("its attempt ends", || talker.records(job).verdict);
-        // It would be tried again.
-        talker.world.command(&["cancel", "job", &job.to_string()]);
-        verdict
+        eventually("its attempt ends", || talker.records(job).verdict)
     });
-    let word = verdict.verdict.as_ref().map(|found| found.word.as_str());
-    let found = (verdict.outcome, word, verdict.trouble.as_deref());
-    assert_eq!(found, (Outcome::Infra, Some("infra"), None), "{verdict:?}");
     assert!(verdict.cause.contains(NO_ROOM), "{verdict:?}");
-    // All that came up to there, and how much came after that.
     let raw = talker.log(job);
     let kept = Log::read(&raw).expect("a log").channel("serial:main").to_vec();
     let mut lost = Vec::new();
@@ -486,8 +518,9 @@ fn a_board_at_a_full_disk_has_an_exact_loss_and_is_not_to_blame() {
     assert!(kept.len() > 1 << 20, "{} bytes were kept", kept.len());
     assert_eq!(in_order(&kept), Ok(()));
     let came = loss.offset + loss.lost.expect("a number");
-    assert!(came > loss.offset && came <= said.load(Ordering::Relaxed) as u64, "{loss:?}");
-    talker.await_free();
+    let told = said.load(Ordering::Relaxed) - before;
+    assert!(came > loss.offset && came <= told as u64, "{loss:?}, of {told}");
+    verdict
 }
 
 #[test]
