@@ -24,6 +24,11 @@ pub struct Board {
 
 impl Board {
     pub fn new(name: &str) -> Self {
+        Board::with_pins(name, None)
+    }
+
+    /// One whose key and LED are lines of a bench, of a chip of files that begin with this.
+    pub fn with_pins(name: &str, levels: Option<&Path>) -> Self {
         let directory = std::env::temp_dir().join(format!("sai-avr-{name}-{}", std::process::id()));
         fs::create_dir_all(&directory).expect("a directory");
         let program = directory.join("avr_board");
@@ -40,6 +45,7 @@ impl Board {
         let mut child = Command::new(program)
             .arg(OPTIBOOT)
             .arg(directory.join("flash"))
+            .args(levels)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

@@ -150,3 +150,25 @@ fn consoles_go_on_while_a_supply_is_switched() {
     assert!(client.wait().expect("it ends").success());
     assert_eq!(moved.supply(), "on\n");
 }
+
+#[test]
+fn a_supply_at_a_line_is_switched_by_its_level() {
+    let name = format!("sai-moves-supply-{}", std::process::id());
+    let out = PathBuf::from(format!("/dev/shm/{name}.out"));
+    let pty = Pty::new();
+    let more = format!(
+        r#", "lines": {{ "vcc": {{ "chip": "levels:{name}", "line": 4, "active_low": true, "safe": 0 }} }},
+        "power": {{ "line": "vcc", "off_time": "300ms" }}"#
+    );
+    let rig = Rig::at("supply", &[&pty.path], "\"baud\": 115200", &more);
+    let level = || fs::read_to_string(&out).unwrap_or_default();
+    for (word, expected) in [("on", "0"), ("off", "1"), ("on", "0")] {
+        rig.well(&[&rig.file(), "power", "b", word]);
+        assert_eq!(level(), expected, "{word}");
+    }
+    let mut cycle = rig.command(&[&rig.file(), "power", "b", "cycle"], &[]).spawn().expect("it runs");
+    until("it is off", || level() == "1");
+    assert!(cycle.wait().expect("it ends").success());
+    assert_eq!(level(), "0");
+    let _ = fs::remove_file(&out);
+}

@@ -1,8 +1,9 @@
 //! Owner and guard as processes: killed and replaced in any order, with every byte at its place and every line where it should be.
 
-use crate::pty::ready;
+use crate::pty::{Pty, ready};
 use crate::rig::{LONG, Rig, open_files, until};
 use miniserde::json::{Number, Value, from_str};
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use sai_buddy::frames;
 use sai_buddy::frames::Asked;
 use sai_buddy::guard::Said;
@@ -409,6 +410,48 @@ fn a_console_is_typed_to_and_left_and_one_at_a_time_writes() {
         recorded.contains("\"writer\":\"console\",\"length\":10")
     });
     assert!(!recorded.contains("print env\",\"lost\""), "{recorded}");
+}
+
+#[test]
+fn a_terminal_passes_each_key_on_until_it_leaves_and_is_as_it_was_then() {
+    let rig = Rig::new("raw", 1, "\"baud\": 115200");
+    // As people have one: lines, an echo, and keys that end programs.
+    let mut terminal = Pty::new();
+    let screen = crate::pty::open(&terminal.path);
+    let mut cooked = tcgetattr(&screen).expect("its settings");
+    let ours = LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG;
+    cooked.local_modes |= ours;
+    tcsetattr(&screen, OptionalActions::Now, &cooked).expect("set");
+    let mut command = rig.command(&[&rig.file(), "console", "b"], &[]);
+    let copy = || screen.try_clone().expect("a copy");
+    let mut child = command.stdin(copy()).stdout(copy()).stderr(Stdio::null()).spawn().expect("a console");
+    until("it writes", || {
+        let output = rig.run(&[&rig.file(), "status", "b", "--json"], &[]);
+        String::from_utf8_lossy(&output.stdout).contains("\"writer\":\"console\"")
+    });
+    // Ctrl-C is the board's, and needs no end of a line; what comes is shown as it is.
+    terminal.master.write_all(b"a\x03").expect("typed");
+    let mut board = rig.ptys[0].master.try_clone().expect("a copy");
+    let mut heard = [0; 2];
+    board.read_exact(&mut heard).expect("heard");
+    assert_eq!(&heard, b"a\x03");
+    board.write_all(b"\x1b[1mbold\n").expect("said");
+    let mut shown = [0; 9];
+    terminal.master.read_exact(&mut shown).expect("shown");
+    assert_eq!(&shown, b"\x1b[1mbold\n");
+    terminal.master.write_all(b"b\x1dnot this").expect("typed");
+    assert!(child.wait().expect("it ends").success());
+    let after = tcgetattr(&screen).expect("its settings");
+    assert_eq!(after.local_modes, cooked.local_modes);
+    // What was typed before has arrived, and the recording goes on.
+    board.write_all(b"later").expect("said");
+    let mut last = [0; 1];
+    board.read_exact(&mut last).expect("heard");
+    assert_eq!(&last, b"b");
+    until("it is kept", || {
+        rig.well_or_loss(&[&rig.file(), "record", "b", "--kept", "--for", "50ms", "--json"]).contains("later")
+    });
+    assert!(!ready(&board, Duration::ZERO), "what was typed behind it came to the board");
 }
 
 #[test]

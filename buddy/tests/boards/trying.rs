@@ -22,17 +22,24 @@ struct Bench {
     rig: Rig,
     board: Board,
     reset: PathBuf,
+    /// What the files of its key and its LED begin with.
+    levels: PathBuf,
 }
 
 const KEYS: &str = r#""type": "t", "flash": "fw.bin", "identity": "^fw ${SAI_COMMIT}$", "banner": "^fw ",
     "test": [{ "expect": "login: $", "within": "15s" }, { "send": "root\n" }, { "expect": "hello (?P<who>\\w+)", "within": "15s" }],
     "results": "tap", "pass": "^ALL DONE""#;
 
+/// The same of a board whose key is pressed.
+const KEY: &str = r#""type": "t", "flash": "fw.bin", "identity": "^fw ${SAI_COMMIT}$", "test": [{ "expect": "press it", "within": "15s" },
+    { "play": "press" }, { "edge": "led", "to": 1, "within": "15s" }], "results": "tap", "pass": "^ALL DONE""#;
+
 /// Writes the saifile. What must come has time to, and what must not is not waited for long.
 fn saifile(path: &Path, case: &str) {
     let silent = if case == "SILENT" { "2s" } else { "10s" };
     let timeout = if case == "NO_BOOT" { "2s" } else { "30s" };
-    let keys = format!(r#"{KEYS}, "silent": "{silent}", "timeout": "{timeout}""#);
+    let keys = if case == "KEY" { KEY } else { KEYS };
+    let keys = format!(r#"{keys}, "silent": "{silent}", "timeout": "{timeout}""#);
     let text = format!(
         r#"{{ "schema": "sai-1", "platforms": {{ "linux-debian-12": {{ "build": "make" }} }},
         "configurations": {{ "fw": {{ "artifacts": "*.bin", "board": {{ {keys} }} }} }} }}"#
@@ -58,16 +65,20 @@ fn build(case: &str, version: &str, image: &Path) {
 
 impl Bench {
     fn new(name: &str, then: &str) -> Bench {
-        let board = Board::new(name);
+        let levels = format!("sai-avr-{name}-{}", std::process::id());
+        let board = Board::with_pins(name, Some(&Path::new("/dev/shm").join(&levels)));
         let reset = board.directory.join("reset");
         let more = format!(
-            r#", "modes": {{ "loader": {{ "do": ["power on"] }}, "run": {{ "do": ["power on"] }} }},
+            r#", "lines": {{ "key": {{ "chip": "levels:{levels}", "line": 2, "safe": 0 }},
+                "led": {{ "chip": "levels:{levels}", "line": 8, "direction": "in" }} }},
+            "sequences": {{ "press": ["key 1", "wait 1s", "key 0"] }},
+            "modes": {{ "loader": {{ "do": ["power on"] }}, "run": {{ "do": ["power on"] }} }},
             "power": {{ "off": ["true"], "on": ["sh", "-c", "touch {reset}; while test -e {reset}; do sleep 0.01; done"] }},
             "flash": {{ "with": "optiboot", "mode": "loader"{then} }}"#,
             reset = reset.display()
         );
         let rig = Rig::at(&format!("try-{name}"), &[&board.tty], "\"baud\": 115200", &more);
-        Bench { board, rig, reset }
+        Bench { board, rig, reset, levels: Path::new("/dev/shm").join(levels) }
     }
 
     /// Tries the board, which ends like this.
@@ -108,6 +119,14 @@ impl Bench {
     }
 }
 
+impl Drop for Bench {
+    fn drop(&mut self) {
+        for end in ["out", "in"] {
+            let _ = fs::remove_file(self.levels.with_extension(end));
+        }
+    }
+}
+
 /// The test points of a text, which is all that is the same in a log that is judged again.
 fn points(text: &str) -> Vec<String> {
     text.lines().filter(|line| !line.starts_with('#')).map(ToString::to_string).collect()
@@ -128,6 +147,7 @@ fn an_avr_that_its_loader_starts_is_judged_from_its_first_byte_on() {
         ("FAIL", 1, "not ok 2 - counts\n# | fw 1.0\n# | login: hello root\n"),
         ("NO_BOOT", 1, "not ok 1 - verdict: no-boot: something came, and not the identity of what was flashed\n1..1\n"),
         ("RESULT_LOST", 1, "not ok 3 - verdict: result-lost: 2 results came of 3\n1..3\n"),
+        ("KEY", 0, "ok 1 - pressed\nok 2 - verdict: passed\n1..2\n"),
         ("PASS", 0, passes),
     ] {
         bench.ends(case, status, end, &mut |_, _| ());

@@ -111,6 +111,7 @@ fn formats(guest: &mut Guest) {
     for (keys, told) in [
         (r#", "baud": 1500000, "bits": 7, "parity": "odd", "stop": 2"#, "parity O, data bits 7, stop bits 2"),
         (r#", "baud": 300, "parity": "even""#, "parity E, data bits 8, stop bits 1"),
+        (r#", "flow": "hardware""#, "flow control 1"),
     ] {
         bench(guest, keys, "");
         let (_, from) = guest.told(0);
@@ -118,6 +119,7 @@ fn formats(guest: &mut Guest) {
         let (all, _) = guest.told(from);
         assert!(all.contains(told), "{keys}: {all}");
     }
+    assert_eq!(guest.well("cat /sys/bus/usb-serial/devices/ttyUSB0/latency_timer"), "1\n", "a byte is told at once");
     bench(guest, r#", "bits": 6"#, "");
     let (status, said) = guest.run("sai-buddy /tmp/b.json record b --for 10ms");
     assert!(status == 1 && said.contains("takes no such settings: it has 115200 baud, 8 bits, no parity"), "{said}");
