@@ -12,6 +12,7 @@ pub mod hello;
 pub mod log;
 pub mod machine;
 pub mod peer;
+pub mod pi;
 pub mod process;
 pub mod proxy;
 pub mod random;
