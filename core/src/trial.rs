@@ -144,6 +144,12 @@ impl Trials {
         self.parts.iter().map(|part| part.timeout_ms).max().unwrap_or(TIMEOUT_MS)
     }
 
+    /// What is done at the board of a job that has one.
+    pub fn alone(self) -> Option<Trial> {
+        let [trial] = <[Trial; 1]>::try_from(self.parts).ok()?;
+        Some(trial)
+    }
+
     /// Paths of all images, each once.
     pub fn images(&self) -> Vec<String> {
         let mut images: Vec<String> = Vec::new();
@@ -238,18 +244,6 @@ fn part(reader: &mut Reader, value: &Value, path: &str, of_rig: bool) -> Trial {
         reader.lacking(&section, "one of the keys test, results, pass: what says that all is well");
     }
     trial
-}
-
-/// The trial that a text of [`crate::json::written`] says: it was read before, where it came from.
-///
-/// # Errors
-/// What was expected of it, by a version that writes such texts otherwise.
-pub fn of(text: &str) -> Result<Trial, String> {
-    let tree = json::parse(text.as_bytes()).map_err(|at| format!("board:{at}"))?;
-    let mut reader = Reader::new();
-    let trial = read(&mut reader, &tree, "");
-    reader.finish("board").map_err(|mut errors| errors.remove(0))?;
-    Ok(trial)
 }
 
 /// The trials that a text of [`crate::json::written`] says: it was read before, where it came from.

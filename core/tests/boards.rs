@@ -36,7 +36,7 @@ fn a_board_is_kept_as_it_was_said_and_means_the_same_again() {
         ("nucleo-f411", &["leds".to_string()][..], 3)
     );
     assert_eq!(board.images, ["build/fw.bin", "build/fs.img"]);
-    let trial = trial::of(&board.text).expect("what was kept");
+    let trial = trial::all_of(&board.text).expect("what was kept").alone().expect("one board");
     assert_eq!((trial.steps.len(), trial.silent_ms, trial.timeout_ms), (7, 10_000, 120_000));
     assert_eq!(trial.steps[1], Step::Send { text: "root\n".to_string(), console: None });
     assert_eq!(trial.identity.as_deref(), Some("fw ${SAI_COMMIT}"));
@@ -207,7 +207,7 @@ fn what_is_run_at_a_board_follows_its_build_and_waits_for_nothing_else() {
     // What its build occupies and is given is not its, and it may take as long as its trial and what is before that.
     assert!(job.steps.is_empty() && job.env.is_empty() && job.artifacts.is_empty() && job.units.is_empty());
     assert_eq!(job.timeout_s, Some(90 + sai_core::matrix::BEFORE_RESET_S));
-    assert_eq!(trial::of(&board.trial).expect("a trial").timeout_ms, 90_000);
+    assert_eq!(trial::all_of(&board.trial).expect("a trial").timeout_ms(), 90_000);
     // It is kept and read again as the same, and a stored log finds its rules by the job's name.
     assert_eq!(sai_core::plan::read(sai_core::plan::write(&jobs).as_bytes()), Ok(jobs.clone()));
     for (name, found) in
@@ -345,7 +345,7 @@ fn one_job_may_have_several_boards_or_those_of_a_rig() {
     assert_eq!((board.images.as_slice(), board.timeout_s), (&["build/fw.bin".to_string()][..], 90));
     let trials = trial::all_of(&board.text).expect("what was kept");
     assert_eq!((trials.parts.len(), trials.rig, &trials.wanted), (2, false, &board.wanted));
-    assert!(trial::of(&board.text).is_err(), "it is of no board alone");
+    assert_eq!(trials.alone(), None);
     let rig =
         format!(r#"{{ "type": "pair", "tags": ["leds"], "boards": [{}, {}] }}"#, part(""), part(r#""type": "uno","#));
     let [board] = &boards(&rig)[..] else { panic!("one job") };

@@ -49,8 +49,12 @@ fn values() -> Map<String, String> {
     Map::from([("SAI_COMMIT".to_string(), "1".to_string())])
 }
 
+fn keys() -> Trial {
+    trial::all_of(KEYS).expect("a trial").alone().expect("one board")
+}
+
 fn setup(board: Board) -> Setup {
-    let trial = trial::of(KEYS).expect("a trial");
+    let trial = keys();
     let images = if board.flash.is_some() { vec![("fw.bin".to_string(), "app".to_string())] } else { Vec::new() };
     Setup {
         board,
@@ -332,7 +336,7 @@ fn a_machine_that_slept_says_so_and_judges_nothing() {
 fn a_trial_that_a_board_cannot_have_is_refused_with_what_it_lacks() {
     let [(_, reset), (_, then), (_, starts), (_, tool)] = boards();
     let fitted = |board: &Board, change: fn(&mut Trial)| {
-        let mut trial = trial::of(KEYS).expect("a trial");
+        let mut trial = keys();
         change(&mut trial);
         fits(&trial, board)
     };
@@ -508,7 +512,7 @@ impl World {
 
 /// Judges a log again: the verdict, if it comes to one, and whether it began.
 fn again(log: &[u8]) -> (Option<Found>, bool) {
-    let mut judge = Judge::new(trial::of(KEYS).expect("a trial"), "main", values()).expect("a judge");
+    let mut judge = Judge::new(keys(), "main", values()).expect("a judge");
     let (mut out, mut decoder) = (Vec::new(), Decoder::new());
     let read = decoder.push(log, |item| {
         let entry = Entry::of(&item);

@@ -79,10 +79,8 @@ pub fn judge(
     if places.is_empty() {
         let first = channels.iter().find_map(|(_, name)| name.strip_prefix(SERIAL));
         let first = first.ok_or_else(|| format!("the log of attempt {key} has no console of a board"))?;
-        let mut parts = trials.parts;
-        let trial = parts.pop().filter(|_| parts.is_empty());
-        let trial =
-            trial.ok_or_else(|| format!("the log of attempt {key} is of one board, and the rules of several"))?;
+        let several = || format!("the log of attempt {key} is of one board, and the rules of several");
+        let trial = trials.alone().ok_or_else(several)?;
         let (hearing, broken) = hear(trial, first, None)?;
         return Ok(hearing.told(broken, was));
     }

@@ -195,13 +195,9 @@ fn wanted(spec: &RepoSpec, word: &str) -> Result<(Trial, String, String), String
         let names = if names.is_empty() { "none has a `board`".into() } else { format!("one of {}", names.join(", ")) };
         format!("no board of a configuration {word:?}: expected {names}")
     })?;
-    let mut trials = trial::all_of(&text)?;
-    match (trials.parts.pop(), trials.parts.is_empty()) {
-        (Some(trial), true) => Ok((trial, name, platform)),
-        _ => {
-            Err(format!("the board of configuration {word:?} is of several, which jobs of an agent alone try together"))
-        }
-    }
+    let several =
+        || format!("the board of configuration {word:?} is of several, which jobs of an agent alone try together");
+    Ok((trial::all_of(&text)?.alone().ok_or_else(several)?, name, platform))
 }
 
 /// What `${SAI_…}` stands for here: variables of the environment, where there is no job.

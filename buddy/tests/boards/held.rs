@@ -37,7 +37,7 @@ fn wanted(top: &Path, image: Option<&Path>, cancel: Stop) -> Wanted {
     let board = bench.boards[0].clone();
     let flash = if image.is_some() { r#""flash": "fw.bin","# } else { "" };
     let text = format!(r#"{{ "type": "t", {flash} "pass": "^DONE", "silent": "10m", "timeout": "10m" }}"#);
-    let trial = trial::of(&text).expect("a trial");
+    let trial = trial::all_of(&text).expect("a trial").alone().expect("one board");
     let target = board.flash.as_ref().map(|how| how.targets[0].clone());
     let images = image.zip(target).map(|(path, target)| Image::read(path, &target).expect("an image"));
     let (places, values, began_ns) = (Places::default(), Map::new(), monotonic_ns());

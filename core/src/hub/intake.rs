@@ -11,8 +11,7 @@ use crate::stream::{Accept, StreamReceiver};
 use crate::wire::{Ack, DataHeader, MasterMessage};
 use crate::words::Word;
 use alloc::format;
-use alloc::string::String;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 /// Bytes a log may be longer than its limit: the records Sai itself writes after it (notes, steps, verdict).

@@ -4,7 +4,9 @@ use super::host::Directory;
 use super::supervisor::Supervisor;
 use super::{Bug, Outcome, World};
 use sai_core::job::JobKey;
+use sai_core::ledger::JobRecord;
 use sai_core::matrix::BoardSpec;
+use sai_core::scheduler::Scheduler;
 use sai_core::session::{Input, Standing};
 use sai_core::units::{OfferedBoard, WantedBoard};
 use sai_core::wire::Assignment;
@@ -21,6 +23,15 @@ pub(super) struct Bench {
     latest: BTreeMap<String, u64>,
     /// Who was given which.
     given: BTreeMap<JobKey, Vec<String>>,
+}
+
+/// Whether there is a board for each that is wanted, found by trying all.
+pub(super) fn all_are_there(wanted: &[&WantedBoard], boards: &[&OfferedBoard]) -> bool {
+    let Some((first, rest)) = wanted.split_first() else { return true };
+    (0..boards.len()).any(|taken| {
+        let others: Vec<&OfferedBoard> = [&boards[..taken], &boards[taken + 1..]].concat();
+        first.is_met_by(boards[taken]) && all_are_there(rest, &others)
+    })
 }
 
 impl Bench {
@@ -165,5 +176,36 @@ impl World {
             return Ok(self.leave_board(host, key));
         }
         Ok(Vec::new())
+    }
+
+    /// Boards that are free and all that a job waits for stand idle for nobody.
+    pub(super) fn check_boards_idle(&self, scheduler: &Scheduler) -> Outcome {
+        let boards = scheduler.boards(self.now);
+        let queued: Vec<(&JobRecord, &WantedBoard, String)> = scheduler
+            .jobs()
+            .filter_map(|record| Some((record, record.board.as_ref()?, scheduler.waiting(self.now, record.id)?)))
+            .filter(|(_, _, why)| why.starts_with("wants a ") && !why.contains("all of this repository"))
+            .collect();
+        for (record, wanted, why) in &queued {
+            // What is kept together for another one may stand idle.
+            let kept = |agent: &str, offered: &OfferedBoard| {
+                let keeps = format!("those of {agent} are kept together for it");
+                let others = queued.iter().filter(|(other, _, why)| other.id != record.id && why.contains(&keeps));
+                others.into_iter().any(|(_, wanted, _)| wanted.each().any(|wanted| wanted.is_met_by(offered)))
+            };
+            // A step is lent one of the agent where it runs.
+            let may_go_to = |agent: &str| record.session.as_ref().is_none_or(|of| of.agent == agent);
+            let free = boards.iter().filter(|row| row.free && may_go_to(&row.agent));
+            let free = free.filter(|row| !kept(&row.agent, &row.offered));
+            let mut by_agent: BTreeMap<&str, Vec<&OfferedBoard>> = BTreeMap::new();
+            for row in free {
+                by_agent.entry(&row.agent).or_default().push(&row.offered);
+            }
+            let each: Vec<&WantedBoard> = wanted.each().collect();
+            if by_agent.values().any(|free| all_are_there(&each, free)) {
+                return self.broken("no idling", format!("job {} waits for a board: {why}", record.id));
+            }
+        }
+        Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! What the machines do, against what really was produced and really is durable → the first broken promise.
 
+use super::benches::all_are_there;
 use super::disk::Row;
 use super::host::Carried;
 use super::master::Release;
@@ -11,7 +12,7 @@ use sai_core::ledger::JobRecord;
 use sai_core::limits::{CHUNK_BYTES, INFRA_ATTEMPTS, Millis, WINDOW_BYTES};
 use sai_core::platform::serves;
 use sai_core::record::Artifact;
-use sai_core::units::{OfferedBoard, WantedBoard};
+use sai_core::units::WantedBoard;
 use sai_core::wire::MasterMessage;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -114,15 +115,6 @@ pub(super) fn short(text: &str) -> String {
 
 fn live(state: JobState) -> bool {
     matches!(state, JobState::Assigned | JobState::Running)
-}
-
-/// Whether there is a board for each that is wanted, found by trying all.
-fn all_are_there(wanted: &[&WantedBoard], boards: &[&OfferedBoard]) -> bool {
-    let Some((first, rest)) = wanted.split_first() else { return true };
-    (0..boards.len()).any(|taken| {
-        let others: Vec<&OfferedBoard> = [&boards[..taken], &boards[taken + 1..]].concat();
-        first.is_met_by(boards[taken]) && all_are_there(rest, &others)
-    })
 }
 
 impl World {
@@ -238,32 +230,8 @@ impl World {
                         .any(|begin| why.starts_with(begin))
                 })
         });
-        let boards = scheduler.boards(self.now);
-        let queued: Vec<(&JobRecord, &WantedBoard, String)> = scheduler
-            .jobs()
-            .filter(|_| !due)
-            .filter_map(|record| Some((record, record.board.as_ref()?, scheduler.waiting(self.now, record.id)?)))
-            .filter(|(_, _, why)| why.starts_with("wants a ") && !why.contains("all of this repository"))
-            .collect();
-        for (record, wanted, why) in &queued {
-            // What is kept together for another one may stand idle.
-            let kept = |agent: &str, offered: &OfferedBoard| {
-                let keeps = format!("those of {agent} are kept together for it");
-                let others = queued.iter().filter(|(other, _, why)| other.id != record.id && why.contains(&keeps));
-                others.into_iter().any(|(_, wanted, _)| wanted.each().any(|wanted| wanted.is_met_by(offered)))
-            };
-            // A step is lent one of the agent where it runs.
-            let may_go_to = |agent: &str| record.session.as_ref().is_none_or(|of| of.agent == agent);
-            let free = boards.iter().filter(|row| row.free && may_go_to(&row.agent));
-            let free = free.filter(|row| !kept(&row.agent, &row.offered));
-            let mut by_agent: BTreeMap<&str, Vec<&OfferedBoard>> = BTreeMap::new();
-            for row in free {
-                by_agent.entry(&row.agent).or_default().push(&row.offered);
-            }
-            let each: Vec<&WantedBoard> = wanted.each().collect();
-            if by_agent.values().any(|free| all_are_there(&each, free)) {
-                return self.broken("no idling", format!("job {} waits for a board: {why}", record.id));
-            }
+        if !due {
+            self.check_boards_idle(scheduler)?;
         }
         let assigned: Vec<_> = releases
             .iter()
