@@ -1,4 +1,4 @@
-/* Nothing → what Rust's standard library asks of C, in fewer bytes than where it is mostly from.
+/* Nothing → what Rust's standard library asks of C, in fewer bytes than where it is mostly from, or at all.
  *
  * Programs for boards carry no tables that tell how a stack is unwound, and no names: a backtrace of one has nothing to print,
  * but would bring an unwinder and, with the function that names threads, the C library's printf: 30 KB. A panic says where and
@@ -37,3 +37,32 @@ NEVER(__aeabi_unwind_cpp_pr2)
  * the C library can name others, for which it prints a path. */
 int prctl(int option, ...);
 int pthread_setname_np(void *thread, const char *name) { return prctl(15, name); }
+
+#if defined(__arm__) && __ARM_ARCH == 6
+/* Thumb code of ARMv6 cannot change memory in one step by itself, so the compiler calls these for it (the names are those of
+ * GCC's manual, "Legacy __sync built-in functions"); they are Arm code, which can. All are full barriers. */
+#define CALLED(name) __asm__(name)
+#define CHANGES(width, type, word, operation)                                                                             \
+    type word##_##width(type *place, type by) CALLED("__sync_" #word "_" #width);                                         \
+    type word##_##width(type *place, type by) { return operation(place, by, __ATOMIC_SEQ_CST); }
+#define SWAPS(width, type)                                                                                                \
+    type val_compare_and_swap_##width(type *, type, type) CALLED("__sync_val_compare_and_swap_" #width);                  \
+    type val_compare_and_swap_##width(type *place, type before, type after) {                                             \
+        __atomic_compare_exchange_n(place, &before, after, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);                        \
+        return before;                                                                                                    \
+    }
+#define ALL(width, type)                                                                                                  \
+    SWAPS(width, type)                                                                                                    \
+    CHANGES(width, type, lock_test_and_set, __atomic_exchange_n)                                                          \
+    CHANGES(width, type, fetch_and_add, __atomic_fetch_add)                                                               \
+    CHANGES(width, type, fetch_and_sub, __atomic_fetch_sub)                                                               \
+    CHANGES(width, type, fetch_and_and, __atomic_fetch_and)                                                               \
+    CHANGES(width, type, fetch_and_or, __atomic_fetch_or)                                                                 \
+    CHANGES(width, type, fetch_and_xor, __atomic_fetch_xor)
+ALL(1, unsigned char)
+ALL(2, unsigned short)
+ALL(4, unsigned int)
+ALL(8, unsigned long long)
+void synchronize(void) CALLED("__sync_synchronize");
+void synchronize(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+#endif
