@@ -64,6 +64,7 @@ pub mod pin;
 pub mod process_tree;
 pub mod proxy;
 pub mod remove_tree;
+pub mod request;
 #[cfg(feature = "nspawn")]
 pub mod root;
 pub mod serve;

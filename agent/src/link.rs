@@ -280,6 +280,18 @@ impl Dialer {
         self
     }
 
+    /// The fingerprint of whoever answers there, believed or not: it holds its certificate's key. Nothing is shown to it.
+    ///
+    /// # Errors
+    /// As those of [`Dialer::dial`].
+    pub async fn presented(&self) -> Result<[u8; 32], DialError> {
+        let tls = TlsConnector::from(pin::looking_config().map_err(|error| DialError::NoMaster(error.to_string()))?);
+        let connection = Self { tls, ..self.clone() }.connect().await?;
+        let certificates = connection.get_ref().1.peer_certificates().unwrap_or_default();
+        let first = certificates.first().ok_or_else(|| self.unreachable(&"it shows no certificate"))?;
+        Ok(pin::fingerprint(first))
+    }
+
     /// Opens a link: TCP, TLS, token, WebSocket. All addresses of all hosts are tried, to the last: what takes the
     /// connection there may be something else.
     ///
@@ -303,12 +315,13 @@ impl Dialer {
         }
     }
 
-    /// The head of a request for what is at this path, with these headers more, that shows the token.
-    pub(crate) fn request(&self, path: &str, headers: &str) -> String {
+    /// The head of a request by this method for what is at this path, with these headers more, that shows the token.
+    #[must_use]
+    pub fn request(&self, method: &str, path: &str, headers: &str) -> String {
         let (host, prefix) = (self.address.authority(), &self.address.path);
         // Compressed, the bytes could not be counted.
         format!(
-            "GET {prefix}{path} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {}\r\naccept-encoding: identity\r\n{headers}\r\n",
+            "{method} {prefix}{path} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {}\r\naccept-encoding: identity\r\n{headers}\r\n",
             self.token
         )
     }
@@ -442,7 +455,8 @@ impl Dialer {
 }
 
 /// A peer's words as they may stand in one line on a terminal.
-pub(crate) fn plain(text: &str) -> String {
+#[must_use]
+pub fn plain(text: &str) -> String {
     let one_line = text.split(|letter: char| letter.is_control() || letter == ' ').filter(|word| !word.is_empty());
     let mut out = String::new();
     for word in one_line {
@@ -460,7 +474,7 @@ fn boxed<'a, T>(work: impl Future<Output = T> + Send + 'a) -> Pin<Box<dyn Future
 }
 
 /// What `work` gives, or none if it takes longer.
-pub(crate) async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+pub async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
     async { Some(work.await) }
         .or(async {
             Timer::after(limit).await;

@@ -130,6 +130,14 @@ pub fn client_config(trust: Trust) -> Result<Arc<ClientConfig>, TrustError> {
     })
 }
 
+/// The same for a look at who answers, to whom nothing is said: any certificate will do, from the holder of its key.
+///
+/// # Errors
+/// [`TrustError::Tls`].
+pub fn looking_config() -> Result<Arc<ClientConfig>, TrustError> {
+    trusting(Trusted::Anybody)
+}
+
 fn trusting(trusted: Trusted) -> Result<Arc<ClientConfig>, TrustError> {
     let provider = Arc::new(provider());
     let verifier = Arc::new(Verifier { trusted, algorithms: provider.signature_verification_algorithms });
@@ -281,6 +289,8 @@ enum Trusted {
     Certificate([u8; 32]),
     /// Those which one of these has signed for the host.
     Authorities(RootCertStore),
+    /// Any, for a look at it.
+    Anybody,
 }
 
 /// Accepts certificates that are trusted, and only from the holders of their keys.
@@ -304,6 +314,7 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<ServerCertVerified, Error> {
         let expected = match &self.trusted {
             Trusted::Certificate(expected) => expected,
+            Trusted::Anybody => return Ok(ServerCertVerified::assertion()),
             Trusted::Authorities(roots) => {
                 let certificate = ParsedCertificate::try_from(end_entity)?;
                 let algorithms = self.algorithms.all;

@@ -417,7 +417,7 @@ mod tests {
         let notices = live.all_notices();
         assert_eq!((notices.len(), live.bugs_found), (3, 3));
         assert!(notices[1].contains("(end: no such job)") && notices[1].contains("please report it"), "{notices:?}");
-        let about = About { url: String::new(), state: ".".into(), since: 0 };
+        let about = About { url: String::new(), fingerprint: None, state: ".".into(), since: 0 };
         assert!(status(&about, &[], &live).contains("notice\tSai contradicts itself (due: no such job)"));
     }
     use smol::future::{block_on, poll_once};

@@ -51,10 +51,9 @@ pub mod unit_list;
 pub mod views;
 pub mod whole;
 
-use crate::http::{Body, FAILED_HEADER, Request, Response};
+use crate::http::{FAILED_HEADER, Request, Response};
 use crate::rights;
 use crate::sessions::{clear_cookie, cookie, lasts, same_origin, set_cookie, user_of_token};
-use files::download;
 use filter::Filter;
 use library::{EVENTS, Library, now};
 use log::Wanted;
@@ -67,7 +66,6 @@ use sai_agent::clock::steady;
 use sai_core::job::JobKey;
 use sai_core::roles::Deed;
 use search::Query;
-use std::io;
 use std::sync::Arc;
 use views::{JobView, Visitor};
 
@@ -319,11 +317,7 @@ impl Answer<'_> {
                 None => self.unknown(),
             },
             Route::Log(id, attempt) => self.stored(id, attempt, |key, log| self.raw(key, log, 0)),
-            Route::Records(id, attempt) => self.stored(id, attempt, |key, log| {
-                let body =
-                    Body::Reader { reader: Box::new(io::Read::take(log.reader, log.length)), length: log.length };
-                Ok(download(&format!("job-{key}.records"), Response { body, ..Response::empty(200) }))
-            }),
+            Route::Records(id, attempt) => self.stored(id, attempt, |key, log| self.records(key, log)),
             Route::Console(id, attempt, name) => self.console(id, attempt, &name),
             Route::Timeline(id, attempt) => self.timeline(id, attempt),
             Route::Dump(id, attempt) => self.dump(id, attempt),
@@ -542,6 +536,10 @@ impl Answer<'_> {
             ApiRoute::Actions => {
                 let limit = number_field(query, "limit").unwrap_or(audit::SHOWN as u64).clamp(1, API_EVENTS) as usize;
                 Some(api::actions(&library.audit(number_field(query, "before"), audit::Wanted::of(query), limit)))
+            }
+            ApiRoute::Me => {
+                let Some(who) = self.caller.name() else { return wrong(401, "no token was shown") };
+                library.archive.users().iter().find(|user| user.name == who && !user.revoked).map(api::me)
             }
             ApiRoute::Repositories => Some(api::repositories(&library.live().repositories)),
             ApiRoute::Log(id) => {

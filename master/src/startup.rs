@@ -116,7 +116,12 @@ pub fn start(config: Config) -> Result<Master, String> {
     let repositories = Arc::new(repositories.map_err(|error| format!("the pokes: {error}"))?);
     let tokens = Arc::new(Tokens::new(&restored.agents));
     let door = door(&config, &identity)?;
-    let about = About { url: own_url(&config, &config.listen), state: state.clone(), since: clock::wall() };
+    let about = About {
+        url: own_url(&config, &config.listen),
+        fingerprint: door.fingerprint,
+        state: state.clone(),
+        since: clock::wall(),
+    };
     let actions = Arc::new(Actions {
         hub: handle.clone(),
         repositories: repositories.clone(),

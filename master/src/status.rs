@@ -4,6 +4,7 @@ use crate::live::{Live, LiveAgent};
 use crate::units;
 use sai_agent::clock::wall;
 use sai_agent::describe;
+use sai_agent::pin::fingerprint_text;
 use sai_core::escape;
 use sai_core::ledger::AgentRecord;
 use std::fmt::Write as _;
@@ -20,6 +21,8 @@ const CHARACTERS: usize = 500;
 pub struct About {
     /// Its page.
     pub url: String,
+    /// What is pinned of its certificate, where no authority vouches for it.
+    pub fingerprint: Option<[u8; 32]>,
     /// Its state directory.
     pub state: PathBuf,
     /// Since when it runs, Unix milliseconds.
@@ -34,6 +37,9 @@ pub fn status(about: &About, agents: &[AgentRecord], live: &Live) -> String {
     let _ = writeln!(out, "running\tsince {moment} ({span}), process {process}, version {version}");
     let _ = writeln!(out, "state\t{}, {} MiB free", about.state.display(), describe::load(&about.state).free_mib);
     let _ = writeln!(out, "page\t{}", about.url);
+    if let Some(fingerprint) = &about.fingerprint {
+        let _ = writeln!(out, "certificate\t{}", fingerprint_text(fingerprint));
+    }
     let _ = writeln!(out, "agents\t{}", counts(agents, live));
     let running: usize = live.agents.values().map(|agent| agent.running.len()).sum();
     let _ = writeln!(out, "jobs\t{running} running, {} queued", live.waiting.len());
@@ -168,8 +174,9 @@ mod tests {
         let line = agent_list(&agents[..1], Some(&troubled));
         assert!(line.starts_with("on\taside\t"), "{line}");
         assert!(line.ends_with("\tone is locked out: two machines; linux had trouble; no cgroup\n"), "{line}");
-        let about = About { url: "https://x".to_string(), state: "/".into(), since: 0 };
+        let about = About { url: "https://x".to_string(), fingerprint: Some([0x5a; 32]), state: "/".into(), since: 0 };
         let told = status(&about, &agents[..1], &troubled);
+        assert!(told.contains(&format!("certificate\t{}\n", "5a".repeat(32))), "{told}");
         assert!(told.contains("newer\ton has said 7 things of kinds"), "{told}");
         let stopped = agent_list(&agents, None);
         let states: Vec<&str> = stopped.lines().filter_map(|line| line.split('\t').nth(1)).collect();

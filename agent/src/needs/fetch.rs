@@ -7,14 +7,14 @@ use super::Want;
 use crate::blocking::unblock;
 use crate::clock;
 use crate::link::{Connection, Dialer, plain, within};
-use httparse::{EMPTY_HEADER, Status};
+use crate::request::{self, Head, STALL, ask};
 use rustix::fs::statvfs;
 use sai_core::bug;
 use sai_core::fetching::{Failure, Fetching, Input, Output};
 use sai_core::job::{Blame, JobKey};
 use sai_core::limits::Millis;
 use smol::Timer;
-use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use smol::io::AsyncReadExt as _;
 use smol::lock::Mutex;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -27,15 +27,10 @@ use std::time::{Duration, SystemTime};
 const CACHE_BYTES: u64 = 1 << 30;
 /// Ending of what is not whole yet.
 const PARTIAL: &str = ".partial";
-/// Bytes of a response's head, and headers in it, at most: what proxies add to ours is little.
-const HEAD_BYTES: usize = 16 << 10;
-const HEADERS: usize = 64;
 /// Bytes of a refusal's own words that are read.
-const WORDS_BYTES: u64 = 4096;
+const WORDS_BYTES: usize = 4096;
 /// Bytes that are read before they are written.
 const PIECE_BYTES: usize = 128 << 10;
-/// Time without a byte until a connection is given up: longer than the master lets a request wait for its turn.
-const STALL: Duration = Duration::from_secs(60);
 /// Time for which a connection is kept for the next file: shorter than masters and proxies do.
 const IDLE_MS: Millis = 20_000;
 /// Where a file is on this machine, for who may have it; or why it is not to be had.
@@ -187,7 +182,7 @@ impl Fetcher {
         let path =
             format!("/agent/v1/files/{}/{}/{sha256}{}", key.job, key.attempt, if want.again { "?again" } else { "" });
         let range = if from > 0 { format!("range: bytes={from}-\r\n") } else { String::new() };
-        let asked = ask(&mut connection, &dialer.request(&path, &range)).await;
+        let asked = ask(&mut connection, &dialer.request("GET", &path, &range)).await;
         let (head, mut bytes) = match asked {
             Err(_) if used => {
                 return Err(Failed::There(Failure::Stale, "connections to the master end at once".to_string()));
@@ -238,70 +233,9 @@ impl Fetcher {
     }
 }
 
-/// What a response says before its body.
-struct Head {
-    status: u16,
-    length: Option<u64>,
-    /// The first byte of a part.
-    from: Option<u64>,
-    /// Whether the connection may be used again.
-    stays: bool,
-}
-
-/// Sends a request and reads the head of the response, with what of the body came with it.
-async fn ask(connection: &mut Connection, request: &str) -> io::Result<(Head, Vec<u8>)> {
-    let late = || Err(ErrorKind::TimedOut.into());
-    let exchange = async {
-        connection.write_all(request.as_bytes()).await?;
-        connection.flush().await?;
-        let mut bytes = Vec::new();
-        loop {
-            let mut piece = [0; 4096];
-            let count = connection.read(&mut piece).await?;
-            if count == 0 || bytes.len() > HEAD_BYTES {
-                return Err(ErrorKind::UnexpectedEof.into());
-            }
-            bytes.extend_from_slice(piece.get(..count).unwrap_or_default());
-            if let Some((head, length)) = head(&bytes).map_err(|()| io::Error::from(ErrorKind::InvalidData))? {
-                bytes.drain(..length);
-                return Ok((head, bytes));
-            }
-        }
-    };
-    within(STALL, exchange).await.unwrap_or_else(late)
-}
-
-/// Reads the head of a response, if it is whole, and how long it is.
-fn head(bytes: &[u8]) -> Result<Option<(Head, usize)>, ()> {
-    let mut headers = [EMPTY_HEADER; HEADERS];
-    let mut response = httparse::Response::new(&mut headers);
-    let Status::Complete(length) = response.parse(bytes).map_err(drop)? else { return Ok(None) };
-    let mut head =
-        Head { status: response.code.unwrap_or(0), length: None, from: None, stays: response.version == Some(1) };
-    for header in response.headers.iter() {
-        let value = std::str::from_utf8(header.value).unwrap_or("").trim();
-        let named = |name: &str| header.name.eq_ignore_ascii_case(name);
-        if named("content-length") {
-            head.length = value.parse().ok();
-        } else if named("content-range") {
-            head.from = value.strip_prefix("bytes ").and_then(|range| range.split('-').next()?.parse().ok());
-        } else if named("connection") && value.eq_ignore_ascii_case("close") {
-            head.stays = false;
-        } else if named("transfer-encoding") || named("content-encoding") {
-            // Such a body has another length than its file.
-            head.length = None;
-        }
-    }
-    Ok(Some((head, length)))
-}
-
 /// What an answer without a file means.
-async fn refused(head: Head, mut bytes: Vec<u8>, connection: &mut Connection) -> Failed {
-    let length = head.length.unwrap_or(0).min(WORDS_BYTES);
-    let rest = length.saturating_sub(bytes.len() as u64);
-    let _ = within(STALL, connection.take(rest).read_to_end(&mut bytes)).await;
-    bytes.truncate(WORDS_BYTES as usize);
-    let words = plain(&String::from_utf8_lossy(&bytes));
+async fn refused(head: Head, bytes: Vec<u8>, connection: &mut Connection) -> Failed {
+    let words = plain(&String::from_utf8_lossy(&request::body(connection, &head, bytes, WORDS_BYTES).await));
     let failure = Failure::of_status(head.status);
     let what = match failure {
         Failure::Gone => "the master has it no more".to_string(),
@@ -448,25 +382,5 @@ mod tests {
         };
         assert!(why.contains("are free in"), "{why}");
         fs::remove_dir_all(directory).unwrap();
-    }
-
-    #[test]
-    fn heads_are_read_whatever_stands_in_between_makes_of_them() {
-        let read = |text: &str| head(text.replace('\n', "\r\n").as_bytes()).ok().flatten();
-        let (whole, length) = read("HTTP/1.1 200 OK\nContent-Length: 7\n\nabc").expect("a head");
-        assert_eq!((whole.status, whole.length, whole.from, whole.stays), (200, Some(7), None, true));
-        assert_eq!(length, "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n".len());
-        let (part, _) = read("HTTP/1.1 206 x\ncontent-range: bytes 5-9/10\ncontent-length: 5\nConnection: close\n\n")
-            .expect("a head");
-        assert_eq!((part.status, part.length, part.from, part.stays), (206, Some(5), Some(5), false));
-        for changed in ["transfer-encoding: chunked", "content-encoding: gzip"] {
-            let (head, _) = read(&format!("HTTP/1.1 200 OK\ncontent-length: 7\n{changed}\n\n")).expect("a head");
-            assert_eq!(head.length, None, "{changed}");
-        }
-        assert!(!read("HTTP/1.0 200 OK\n\n").expect("a head").0.stays);
-        assert!(read("HTTP/1.1 200 OK\ncontent-len").is_none());
-        for wrong in ["", "no HTTP at all\n\n", "HTTP/1.1 -1 x\n\n", "\u{1}\n\n"] {
-            assert!(read(wrong).is_none(), "{wrong:?}");
-        }
     }
 }

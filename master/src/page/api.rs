@@ -11,8 +11,9 @@ use crate::live::LiveRepository;
 use crate::units::moment;
 use miniserde::{Serialize, json};
 use sai_core::git_names::without_credentials;
-use sai_core::ledger::JobRecord;
+use sai_core::ledger::{JobRecord, UserRecord};
 use sai_core::ordered::Map;
+use sai_core::roles::{Powers, Role};
 use sai_core::scheduler::{BoardRow, Holder, Holding, UnitRow, Waiter};
 
 /// `GET /api/v1/openapi.json`: all of this for programs, as OpenAPI 3.1 has it. A test holds each address and key to it.
@@ -77,6 +78,8 @@ struct Job<'a> {
     verdict: Option<Finding<'a>>,
     /// Why it waits, while it does.
     waiting: Option<&'a str>,
+    /// Who asked for it by name, where it was no push.
+    person: Option<&'a str>,
     artifacts: Vec<Artifact<'a>>,
     page: String,
     log: String,
@@ -254,6 +257,16 @@ struct Need<'a> {
     attempt: Option<u32>,
 }
 
+/// Whose a token is.
+#[derive(Serialize)]
+struct Me<'a> {
+    name: &'a str,
+    /// Words for what that person may do, as `sai-master user list` has them.
+    powers: Vec<String>,
+    /// When the token ends.
+    until: Option<String>,
+}
+
 /// What was done.
 #[derive(Serialize)]
 struct Done<'a> {
@@ -332,6 +345,7 @@ fn job_json<'a>(job: &'a JobRecord, waiting: Option<&'a str>, now: u64) -> Job<'
             .and_then(|verdict| verdict.verdict.as_ref())
             .map(|finding| Finding { word: &finding.word, what: finding.what.as_deref() }),
         waiting,
+        person: job.person.as_deref(),
         artifacts: job
             .artifacts
             .iter()
@@ -495,6 +509,14 @@ pub fn repositories(repositories: &[LiveRepository]) -> String {
         .map(|repository| Repository { name: &repository.name, url: &repository.url, state: &repository.state })
         .collect();
     json::to_string(&Repositories { repositories })
+}
+
+/// `GET /api/v1/me`.
+pub fn me(user: &UserRecord) -> String {
+    let words = user.powers.as_ref().map_or_else(|| Role::Admin.word().to_string(), Powers::words);
+    let powers = words.split(", ").map(str::to_string).collect();
+    let until = user.powers.as_ref().and_then(|powers| powers.until).map(moment);
+    json::to_string(&Me { name: &user.name, powers, until })
 }
 
 /// The answer to an action: `{"done":"…"}`.

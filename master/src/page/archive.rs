@@ -4,7 +4,7 @@ use crate::store::Reader;
 use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::ledger::{ActionRecord, AgentRecord, EventRecord, JobRecord, UserRecord};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek as _, SeekFrom};
 
 /// A stored log, opened.
 pub struct StoredLog {
@@ -35,6 +35,15 @@ pub trait Archive: Send + Sync {
     /// # Errors
     /// There is none, or it cannot be opened.
     fn log(&self, key: JobKey) -> io::Result<StoredLog>;
+    /// The same, to be read from this byte on; its length is that of all of it.
+    ///
+    /// # Errors
+    /// As those of [`Archive::log`], or what is before cannot be read.
+    fn log_from(&self, key: JobKey, from: u64) -> io::Result<StoredLog> {
+        let mut log = self.log(key)?;
+        io::copy(&mut (&mut log.reader).take(from), &mut io::sink())?;
+        Ok(log)
+    }
     /// A file of an attempt, by its stream number.
     ///
     /// # Errors
@@ -73,6 +82,12 @@ impl Archive for Reader {
 
     fn log(&self, key: JobKey) -> io::Result<StoredLog> {
         let log = self.log(key)?;
+        Ok(StoredLog { length: log.length(), reader: Box::new(log) })
+    }
+
+    fn log_from(&self, key: JobKey, from: u64) -> io::Result<StoredLog> {
+        let mut log = self.log(key)?;
+        log.seek(SeekFrom::Start(from))?;
         Ok(StoredLog { length: log.length(), reader: Box::new(log) })
     }
 

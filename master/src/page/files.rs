@@ -11,6 +11,7 @@ use super::timeline::Timeline;
 use super::views::JobView;
 use super::whole::Whole;
 use super::{Answer, SANDBOX, SHOWN, artifact_list, html};
+use crate::http::range::{Selection, select};
 use crate::http::{Body, Response};
 use sai_core::job::{JobId, JobKey};
 use sai_core::record::Artifact;
@@ -60,6 +61,29 @@ impl Answer<'_> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(None),
             Err(error) => Err(Some(format!("The log cannot be read: {error}."))),
         }
+    }
+
+    /// The log as it is stored, or a part of it: who follows it asks for what is behind the last byte.
+    pub(super) fn records(&self, key: JobKey, log: StoredLog) -> io::Result<Response> {
+        let whole = log.length;
+        let (status, offset, length, range) = match select(self.request.header("range"), whole) {
+            Selection::Whole => (200, 0, whole, None),
+            Selection::Part { offset, length } => {
+                (206, offset, length, Some(format!("bytes {offset}-{}/{whole}", offset + length - 1)))
+            }
+            Selection::Unsatisfiable => {
+                let refusal = Response::text(416, format!("the log has {whole} bytes"));
+                return Ok(refusal.with("content-range", format!("bytes */{whole}")));
+            }
+        };
+        let reader = if offset > 0 { self.library.archive.log_from(key, offset)?.reader } else { log.reader };
+        let body = Body::Reader { reader: Box::new(io::Read::take(reader, length)), length };
+        let response = Response { body, ..Response::empty(status) }.with("accept-ranges", "bytes");
+        let response = match range {
+            Some(range) => response.with("content-range", range),
+            None => response,
+        };
+        Ok(download(&format!("job-{key}.records"), response))
     }
 
     /// The output alone, from a byte of it on. It is read once to know its length, and again to send it.
@@ -202,7 +226,7 @@ impl Answer<'_> {
 }
 
 /// Headers that make a browser save what a job made and never show it.
-pub(super) fn download(name: &str, mut response: Response) -> Response {
+fn download(name: &str, mut response: Response) -> Response {
     response.headers.retain(|(header, _)| *header != "content-type");
     // RFC 6266: a plain name for old clients, and the exact one percent-encoded.
     let plain: String = name

@@ -109,6 +109,8 @@ pub enum ApiRoute {
     Actions,
     /// The repositories.
     Repositories,
+    /// Whose the request's token is.
+    Me,
     /// An action.
     Do(Action),
 }
@@ -321,6 +323,7 @@ fn api(parts: &[&str]) -> Option<ApiRoute> {
         ["units", "grant", grant, "free"] => ApiRoute::Do(Action::FreeUnits(number(grant)?)),
         ["actions"] => ApiRoute::Actions,
         ["repositories"] => ApiRoute::Repositories,
+        ["me"] => ApiRoute::Me,
         ["repositories", repository, "start"] => ApiRoute::Do(start(repository)?),
         _ => return None,
     })

@@ -208,6 +208,7 @@ fn fill(world: &World, tests: &Path) {
         failed.units = Some(Map::from([("licence".to_string(), 1)]));
         failed.offered = Some("linux/x86_64".to_string());
         failed.step = Some(1);
+        failed.person = Some("ann".to_string());
         failed.cause = "step 2 ended with status 1".to_string();
         failed.artifacts = vec![artifact];
         failed.verdict = Some(Verdict {
@@ -239,8 +240,10 @@ fn fill(world: &World, tests: &Path) {
         held.actions = [1, 2]
             .map(|id| ActionRecord { id, at: 1_000, who: "ann".to_string(), what: "did it".to_string() })
             .to_vec();
-        held.users
-            .push(UserRecord { powers: Some(Powers::parse(&["reader"], 0).unwrap()), ..user("rea", "rea's token") });
+        held.users.push(UserRecord {
+            powers: Some(Powers::parse(&["reader", "9d"], now()).unwrap()),
+            ..user("rea", "rea's token")
+        });
     });
     let mut live = world.library.live.write().unwrap();
     live.waiting.insert(9001, "no agent offers it".to_string());
