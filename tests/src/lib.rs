@@ -9,6 +9,7 @@ pub mod cross;
 pub mod figures;
 pub mod git_server;
 pub mod hello;
+pub mod laptop;
 pub mod log;
 pub mod machine;
 pub mod peer;

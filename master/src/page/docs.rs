@@ -10,13 +10,14 @@ use crate::config::keys::configuration_reference;
 use sai_core::repo_spec::keys::saifile_reference;
 
 /// The pages: name, title, and what each is.
-static PAGES: [(&str, &str, Source); 9] = [
+static PAGES: [(&str, &str, Source); 10] = [
     ("first-build", "The first build", Source::File(include_str!("../../../docs/first-build.md"))),
     ("saifile", "The saifile", Source::Made(saifile_reference)),
     ("agents", "Agents", Source::File(include_str!("../../../docs/agents.md"))),
     ("containers", "Containers", Source::File(include_str!("../../../docs/containers.md"))),
     ("boards", "Boards", Source::File(include_str!("../../../docs/boards.md"))),
     ("configuration", "The master's configuration", Source::Made(configuration_reference)),
+    ("laptop", "From a laptop", Source::File(include_str!("../../../docs/laptop.md"))),
     ("api", "The API", Source::File(include_str!("../../../docs/api.md"))),
     ("operating", "Operating a master", Source::File(include_str!("../../../docs/operating.md"))),
     ("proxies", "Behind a proxy", Source::File(include_str!("../../../docs/proxies.md"))),

@@ -30,7 +30,7 @@ fn the_docs_have_no_command_that_the_readme_has_not_and_no_file_that_is_wrong() 
     let directory = std::env::temp_dir().join(format!("sai-docs-{}", std::process::id()));
     std::fs::create_dir_all(&directory).expect("a directory");
     let mut commands = 0;
-    for page in ["first-build", "agents", "containers", "operating"] {
+    for page in ["first-build", "agents", "containers", "operating", "laptop"] {
         for block in blocks(&format!("docs/{page}.md")) {
             // A file ends where its first brace is closed; commands may follow it.
             let (file, lines) = match block.find("\n}\n").filter(|_| block.starts_with('{')) {

@@ -13,9 +13,10 @@ fn options_of_help_are_taken_and_others_refused() {
     let config = world.directory.join("none.json").display().to_string();
     let saifile = root().join(".sai.json").display().to_string();
     let _master = world.master();
+    let fingerprint = "0".repeat(64);
     let line = world.join_line("one").replace(&format!(":{}", world.port), ":1");
     let joined = world.configuration().display().to_string();
-    let examples: [(&str, &str, Vec<Vec<&str>>); 6] = [
+    let examples: [(&str, &str, Vec<Vec<&str>>); 13] = [
         ("sai-master", "agent", vec![vec!["agent", "list", "--config", &joined, "--state", &state]]),
         (
             "sai-master",
@@ -58,9 +59,19 @@ fn options_of_help_are_taken_and_others_refused() {
                 "--only-save",
             ]],
         ),
+        ("sai", "", vec![vec!["--help"], vec!["--version"]]),
+        ("sai", "login", vec![vec!["login", "https://localhost:1", "--fingerprint", &fingerprint, "--json"]]),
+        ("sai", "status", vec![vec!["status", "--json"]]),
+        ("sai", "log", vec![vec!["log", "--follow", "1", "--attempt", "2", "--raw"], vec!["log", "-f", "1", "--json"]]),
+        ("sai", "get", vec![vec!["get", "1", "--to", "d", "a", "--force", "--json"]]),
+        ("sai", "cancel", vec![vec!["cancel", "1", "--attempt", "1", "--json"]]),
+        ("sai", "rebuild", vec![vec!["rebuild", "1", "--following", "--json"]]),
     ];
+    let home = world.directory.join("home");
     for (name, command, lines) in examples {
-        let ask = |arguments: &[&str]| Command::new(program(name)).args(arguments).output().expect("a program");
+        let ask = |arguments: &[&str]| {
+            Command::new(program(name)).args(arguments).env("XDG_CONFIG_HOME", &home).output().expect("a program")
+        };
         let version = ask(&["--version"]);
         assert_eq!(text(&version.stdout), format!("{name} {}\n", env!("CARGO_PKG_VERSION")));
         let help = if command.is_empty() { ask(&["--help"]) } else { ask(&[command, "--help"]) };

@@ -67,29 +67,39 @@ fn commit_all(directory: &Path) {
 /// Where the README tells of boards, which need no master.
 const BOARDS: &str = "## Your first board\n";
 
-/// The README without what it tells of boards, and that.
-fn parts() -> (String, String) {
-    let text = readme();
-    let (before, boards) = text.split_once(BOARDS).expect("a section on boards");
-    let (boards, after) = boards.split_once("\n## ").expect("a section behind it");
-    (format!("{before}\n## {after}"), boards.to_string())
+/// Where it tells what people do at laptops, with a master that has built something.
+const LAPTOP: &str = "## From a laptop\n";
+
+/// A text without one of its sections, and that.
+fn without(text: &str, section: &str) -> (String, String) {
+    let (before, inside) = text.split_once(section).expect("the section");
+    let (inside, after) = inside.split_once("\n## ").expect("a section behind it");
+    (format!("{before}\n## {after}"), inside.to_string())
 }
 
 #[test]
 fn every_command_of_the_readme_works() {
-    let commands = follow(&parts().0);
+    let (text, _) = without(&readme(), BOARDS);
+    let commands = follow(&mut Stranger::new(), &without(&text, LAPTOP).0);
     assert!(commands >= 20, "only {commands} commands were found");
 }
 
 #[test]
 fn the_first_board_of_the_readme_passes() {
-    let commands = follow(&parts().1);
+    let commands = follow(&mut Stranger::new(), &without(&readme(), BOARDS).1);
+    assert!(commands >= 8, "only {commands} commands were found");
+}
+
+#[test]
+fn what_the_readme_does_from_a_laptop_works() {
+    let mut stranger = Stranger::new();
+    stranger.has_built();
+    let commands = follow(&mut stranger, &without(&readme(), LAPTOP).1);
     assert!(commands >= 8, "only {commands} commands were found");
 }
 
 /// Does what a text says, from top to bottom; gives how many commands there were.
-fn follow(text: &str) -> usize {
-    let mut stranger = Stranger::new();
+fn follow(stranger: &mut Stranger, text: &str) -> usize {
     let mut commands = 0;
     for block in blocks(text) {
         match block {

@@ -55,6 +55,25 @@ impl Stranger {
         Self { world, clone, own, master: None, agent: None, join_line: String::new(), board: None }
     }
 
+    /// What is there before the README tells of laptops: a master that has built something, and a person's token.
+    pub fn has_built(&mut self) {
+        let text = saifile(&["echo committed", "mkdir out; echo hello >out/hello"]);
+        let text = text.replace("\"default\": {}", "\"default\": {\"artifacts\": \"out/**\"}");
+        std::fs::write(self.own.join(".sai.json"), text).expect("a saifile");
+        run(git(&self.own).args(["commit", "--quiet", "--all", "--message", "Keep a file"]));
+        let bare = self.world.directory.join("srv/git/hello.git");
+        run(git(&self.own).args(["push", "--quiet"]).arg(bare).args(["HEAD:refs/heads/main"]));
+        self.command("sudo install target/release/sai-master target/release/sai-agent /usr/local/bin/");
+        self.file(
+            "{ \"state\": \"/var/lib/sai-master\", \"repositories\": { \"hello\": { \"url\": \"/srv/git/hello.git\" } } }",
+        );
+        self.start_master("sudo sai-master");
+        self.run("sai-master start hello main");
+        assert!(self.world.ended(1).jobs.iter().all(|job| job.state == "passed"));
+        let token = self.run("sai-master user add ann");
+        std::fs::write(self.own.join("token"), token).expect("a token");
+    }
+
     /// A command or file with the stranger's places in it.
     fn local(&self, text: &str) -> String {
         let mut text = text.replace("https://ci.example.org:4433", &format!("https://{}", self.world.address()));
@@ -72,6 +91,7 @@ impl Stranger {
         command.args(["-c", &self.local(line)]).current_dir(&self.clone).stdin(Stdio::null());
         command.env("PATH", format!("{}:{path}", bin.display()));
         command.env("XDG_STATE_HOME", self.world.directory.join("state"));
+        command.env("XDG_CONFIG_HOME", self.world.directory.join("config"));
         // The machine's own configuration is another one.
         command.env("SAI_CONFIG", self.world.directory.join("etc/sai/master.json"));
         command
@@ -342,6 +362,45 @@ impl Stranger {
             "sai-buddy boards.json play uno reset" | "sai-buddy boards.json stop uno" => {
                 assert_eq!(self.buddy(line), "")
             }
+            "sudo install target/release/sai /usr/local/bin/" => {
+                let built = program("sai").parent().expect("a directory").display().to_string();
+                self.run(&line.replace("target/release", &built));
+            }
+            "sai login https://ci.example.org:4433 --fingerprint DIGITS < token" => {
+                let status = self.run("sai-master status");
+                let digits =
+                    status.lines().find_map(|line| line.strip_prefix("certificate\t")).expect("its fingerprint");
+                let said = self.run_in(&self.own, &line.replace("DIGITS", digits));
+                assert!(text(&said.stdout).contains(" as ann (builder)"), "{said:?}");
+            }
+            "sai status" => {
+                let said = text(&self.run_in(&self.own, line).stdout);
+                assert!(said.starts_with("nothing runs, and nothing waits\nagent\t"), "{said}");
+            }
+            "sai log -f 1" => {
+                let said = text(&self.run_in(&self.own, line).stdout);
+                assert!(said.contains("\ncommitted\n") && said.contains("\npassed\tlinux\tdefault\t"), "{said}");
+            }
+            "sai log --raw 1 > log.txt" => {
+                self.run_in(&self.own, line);
+                assert_eq!(std::fs::read_to_string(self.own.join("log.txt")).expect("the log"), "committed\n");
+            }
+            "sai get 1 'out/**'" => {
+                assert_eq!(text(&self.run_in(&self.own, line).stdout), "job-1/out/hello\n");
+                assert_eq!(std::fs::read(self.own.join("job-1/out/hello")).expect("the file"), b"hello\n");
+            }
+            "sai rebuild 1" => assert_eq!(text(&self.run_in(&self.own, line).stdout), "rebuilt job 1\n"),
+            "sai cancel 1" => {
+                // It may have ended, or may not have.
+                let said = self.shell(line).current_dir(&self.own).output().expect("a shell");
+                let ended = text(&said.stderr).contains("nothing of it is queued or running");
+                assert!(said.status.success() || ended, "{said:?}");
+            }
+            "sai logout" => {
+                self.run_in(&self.own, line);
+                let said = self.shell("sai status").current_dir(&self.own).output().expect("a shell");
+                assert_eq!(said.status.code(), Some(2), "{said:?}");
+            }
             "sudo sai-master unit free 1" => self.free_a_unit(line),
             "sudo sai-master export > records.jsonl" => {
                 self.master.take().expect("a master").kill();
@@ -439,13 +498,16 @@ fn check_archive() {
     let inside = place.directory.join(&name);
     run(Command::new("sha256sum").args(["--check", "--quiet", "--strict", "SHA256SUMS"]).current_dir(&inside));
     let listed = std::fs::read_to_string(inside.join("SHA256SUMS")).expect("checksums");
-    for file in ["sai-agent", "sai-master", "README.md", "LICENSE", "configs/agent.json", "configs/S90sai-agent"] {
+    for file in ["sai-agent", "sai-master", "sai", "README.md", "LICENSE", "configs/agent.json", "configs/S90sai-agent"]
+    {
         assert!(listed.contains(&format!("  {file}\n")), "{listed}");
     }
     cross::emulate();
     let version = run(Command::new(inside.join("sai-agent")).arg("--version"));
     assert_eq!(version, format!("sai-agent {}", env!("CARGO_PKG_VERSION")));
-    for (program, has, lacks) in [("sai-agent", "rustls", "sled"), ("sai-master", "sled", "serde_json")] {
+    for (program, has, lacks) in
+        [("sai-agent", "rustls", "sled"), ("sai-master", "sled", "serde_json"), ("sai", "rustls", "sled")]
+    {
         let bill = std::fs::read_to_string(inside.join(format!("{program}.cdx.json"))).expect("a bill of materials");
         assert!(bill.contains("\"bomFormat\": \"CycloneDX\"") && bill.contains(&format!("pkg:cargo/{has}@")), "{bill}");
         assert!(!bill.contains(&format!("pkg:cargo/{lacks}@")), "{bill}");

@@ -43,7 +43,7 @@ const IMPORTERS: &[(&str, &[&str])] = &[
     ("gpiocdev_uapi", &["buddy/src/lines"]),
     ("rppal", &["buddy/src/lines/rpi"]),
     ("serialport", &["buddy/src/calls", "buddy/src/serial"]),
-    ("pico_args", &["agent/src/main", "buddy/src/main", "master/src/main"]),
+    ("pico_args", &["agent/src/main", "buddy/src/main", "master/src/main", "sai/src/main"]),
 ];
 
 /// The modules with something unsafe, one of a crate at most: calls that no crate wraps.
@@ -69,7 +69,9 @@ impl Source {
 
     /// Whether it becomes part of what is shipped.
     fn is_product(&self) -> bool {
-        ["core/src/", "agent/src/", "buddy/src/", "master/src/"].iter().any(|prefix| self.path.starts_with(prefix))
+        ["core/src/", "agent/src/", "buddy/src/", "sai/src/", "master/src/"]
+            .iter()
+            .any(|prefix| self.path.starts_with(prefix))
     }
 
     fn is_in(&self, module: &str) -> bool {
@@ -85,7 +87,7 @@ fn sources() -> Vec<Source> {
     let root = root();
     let mut sources = Vec::new();
     let mut waiting: Vec<PathBuf> =
-        ["core", "agent", "buddy", "master", "tests"].iter().map(|name| root.join(name)).collect();
+        ["core", "agent", "buddy", "sai", "master", "tests"].iter().map(|name| root.join(name)).collect();
     while let Some(directory) = waiting.pop() {
         for entry in fs::read_dir(directory).expect("a directory").flatten() {
             let path = entry.path();
@@ -249,6 +251,8 @@ fn nothing_is_without_bounds_unfinished_or_able_to_panic() {
         "agent/src/lib.rs",
         "agent/src/main.rs",
         "buddy/src/lib.rs",
+        "sai/src/lib.rs",
+        "sai/src/main.rs",
         "master/src/lib.rs",
         "master/src/main.rs",
     ] {
@@ -271,7 +275,7 @@ fn only_the_executor_has_a_shell() {
 
 #[test]
 fn each_dependency_is_named_once() {
-    for package in ["core", "agent", "buddy", "master", "tests"] {
+    for package in ["core", "agent", "buddy", "sai", "master", "tests"] {
         let manifest = fs::read_to_string(root().join(package).join("Cargo.toml")).expect("a manifest");
         let mut dependencies = false;
         for line in manifest.lines() {

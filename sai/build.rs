@@ -1,0 +1,3 @@
+//! Profile `small` → a smaller program, see scripts/link_small.rs.
+
+include!("../scripts/link_small.rs");

@@ -1,0 +1,120 @@
+//! What `sai` explains of itself.
+
+/// What `sai --help` says.
+pub const OVERVIEW: &str = "\
+sai - Sai for people at laptops: what runs, its logs and its files
+
+usage:
+  sai login URL         keep a master's address, what it is known by and a token of yours, once they are proven
+  sai logout            forget them
+  sai status            what runs and what waits, of whom, and the agents
+  sai log [-f] JOB      print a job's log; with -f live, until it ends
+  sai get JOB [FILE]... fetch the files that a job kept
+  sai cancel JOB        end a job
+  sai rebuild JOB       run a job again
+  sai COMMAND --help    more of each
+  sai --help | --version
+
+environment:
+  XDG_CONFIG_HOME        where sai/login.json is kept [~/.config]
+  HTTPS_PROXY, NO_PROXY  a proxy on the way to the master, http://[USER:PASSWORD@]HOST:PORT, and the hosts that are
+                         reached without it, divided by commas
+  NO_COLOR               no colours
+
+exit status:
+  0  done, or the job passed
+  1  the job failed, or the master says no to what was asked
+  2  a command line or login that is not understood
+  3  trouble that is not the job's: on this machine, on the way to the master or at it
+";
+
+/// Of `login`.
+pub const LOGIN: &str = "\
+sai login - keep a master's address, what it is known by and a token of yours, once they are proven
+
+usage: sai login URL [--fingerprint DIGITS] [--json]
+
+The token, which `sai-master user add NAME` printed, is read from standard input, or asked for at a terminal. It is shown to
+nobody before their certificate is believed: one that the system's authorities vouch for, or the one with this fingerprint.
+What a login has pinned is believed until `sai logout`.
+
+options:
+  --fingerprint DIGITS  the SHA-256 of the master's certificate, as `sai-master status` tells it on the master
+  --json                print what was proven for programs
+
+exit status: 0 done, 2 not understood, 3 nobody is there, it is somebody else, or the token is nobody's; nothing is saved then
+
+example: sai login https://ci.example.org:4433 < token
+";
+
+/// Of `logout`.
+pub const LOGOUT: &str = "\
+sai logout - forget the master and the token
+
+usage: sai logout
+
+The token opens the master until `sai-master user revoke NAME`.
+";
+
+/// Of `status`.
+pub const STATUS: &str = "\
+sai status - what runs and what waits, of whom, and the agents
+
+usage: sai status [--json]
+
+A line for each job that has not ended: its state, number, repository and branch, configuration, platform, whose it is, and the
+agent that has it or why it waits; then the agents.
+";
+
+/// Of `log`.
+pub const LOG: &str = "\
+sai log - print a job's log
+
+usage: sai log [-f] JOB [--attempt N] [--raw | --json]
+
+With -f it goes on until the job has ended, through its next attempts, and over breaks of the link, without a byte twice or
+missing. The last line is the verdict, and so is the exit status.
+
+options:
+  -f, --follow  go on until the job has ended
+  --attempt N   that attempt, and no other
+  --raw         the bytes that were printed, and nothing else
+  --json        an object for each thing that happened, one a line
+
+exit status: 0 the job passed or has not ended, 1 it failed, 3 it ended otherwise, or there is trouble that is not the job's
+";
+
+/// Of `get`.
+pub const GET: &str = "\
+sai get - fetch the files that a job kept
+
+usage: sai get JOB [FILE]... [--to DIR] [--force] [--json]
+
+FILE is a path as the job has it, or a glob such as 'out/**'; all files where there is none. Each is compared with its digest
+before it has its name, and what was cut off goes on where it was. No name leads out of DIR.
+
+options:
+  --to DIR  where they go [job-JOB]
+  --force   replace files that differ
+  --json    an object for each file, one a line
+
+exit status: 0 all are there, 1 there is none of that name, or another is in its place, 3 trouble that is not the job's
+";
+
+/// Of `cancel`.
+pub const CANCEL: &str = "\
+sai cancel - end a job that waits or runs
+
+usage: sai cancel JOB [--attempt N] [--json]
+
+With --attempt only if that one is under way. It takes a builder.
+";
+
+/// Of `rebuild`.
+pub const REBUILD: &str = "\
+sai rebuild - run a job again that has ended
+
+usage: sai rebuild JOB [--following] [--json]
+
+With --following all that needs it runs again, too. It takes a builder.
+";
