@@ -7,6 +7,8 @@ pub mod devices;
 #[cfg(feature = "boards")]
 pub mod hosted;
 #[cfg(feature = "boards")]
+mod person;
+#[cfg(feature = "boards")]
 mod session;
 #[cfg(feature = "boards")]
 mod talk;
@@ -26,7 +28,7 @@ use sai_core::bench;
 use sai_core::limits::BOARDS;
 use sai_core::units::OfferedBoard;
 use sai_core::wire::Assignment;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::PathBuf;
 
 /// How to build an agent that has boards.
@@ -62,6 +64,8 @@ pub const PROGRAMS: &str = "bin";
 pub struct Work {
     /// The supervisor of the build whose step asked, of a session: none where that has ended.
     pub build: Option<UnixStream>,
+    /// By which words of the person come who has it by a lease.
+    pub words: Option<UnixDatagram>,
     /// Where the images are kept that a session is told to flash.
     pub images: PathBuf,
     /// Where the boards of this machine are described; none where they are not any more.

@@ -10,7 +10,7 @@ use crate::needs::fetch::Fetcher;
 use crate::supervised::{self, Progress, Supervised};
 use sai_core::job::{Blame, JobKey};
 use sai_core::ordered::Map;
-use sai_core::wire::{Assignment, Session, SessionTold};
+use sai_core::wire::{Assignment, Session, SessionTold, Word};
 use smol::Timer;
 use smol::channel::{self, Receiver, Sender};
 use smol::future::{self, FutureExt as _};
@@ -22,6 +22,9 @@ use std::time::Duration;
 
 /// Bytes of acknowledged log after which its spool is trimmed: it frees whole segments only, so more often is in vain.
 const TRIM_BYTES: u64 = 4 << 20;
+
+/// Words of a person that wait for a supervisor at most.
+const WORDS: usize = 64;
 
 /// What became of an attempt.
 #[derive(Debug)]
@@ -49,7 +52,7 @@ pub enum Origin {
     Found(Arc<JobDirectory>),
 }
 
-/// What the task is to do. Only the latest counts, so it needs no queue.
+/// What the task is to do. Only the latest counts, but for words of a person.
 #[derive(Clone, Debug, Default)]
 struct Wanted {
     acked: u64,
@@ -57,6 +60,8 @@ struct Wanted {
     remove: bool,
     /// What became of the sessions that it has asked for, by their numbers.
     sessions: Map<u32, SessionTold>,
+    /// What its person has said since this was looked at. All of it counts; who is not heard says it again.
+    words: Vec<Word>,
 }
 
 /// The way to an attempt's task. Giving an order never waits.
@@ -89,6 +94,15 @@ impl Orders {
         self.change(|wanted| drop(wanted.sessions.insert(told.number, told)));
     }
 
+    /// Its person says this.
+    pub fn word(&self, word: Word) {
+        self.change(|wanted| {
+            if wanted.words.len() < WORDS {
+                wanted.words.push(word);
+            }
+        });
+    }
+
     /// The attempt is to be removed from this machine.
     pub fn remove(&self) {
         self.change(|wanted| wanted.remove = true);
@@ -110,7 +124,9 @@ struct Desk {
 impl Desk {
     /// What is wanted now.
     fn now(&self) -> Wanted {
-        self.wanted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        let words = std::mem::take(&mut wanted.words);
+        Wanted { words, ..wanted.clone() }
     }
 
     /// What is wanted, once that has changed. No change is lost when this is dropped while it waits.
@@ -292,6 +308,7 @@ async fn accompany<F: Future<Output = ()>>(
                         told.insert(number, session);
                     }
                 }
+                wanted.words.iter().for_each(|word| supervised.word(word));
                 if wanted.acked > 0 {
                     supervised.acked(wanted.acked);
                     trim(directory, wanted.acked, trimmed).await;

@@ -503,6 +503,11 @@ where
                     job.orders.session(told);
                 }
             }
+            Output::Word(word) => {
+                if let Some(job) = self.jobs.get(&word.key) {
+                    job.orders.word(word);
+                }
+            }
             Output::Prefetch(prefetch) => drop(self.prefetches.try_send(prefetch)),
             Output::Say(line) => self.say(&line),
             Output::Bug(what) => {

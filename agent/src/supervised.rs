@@ -6,14 +6,15 @@
 //! about to be forgotten), and of the file that is wanted `H SHA256 PATH` (here it is), `P SHA256 BYTES WHY` (so far it has
 //! come, and what is in the way), `G SHA256 BLAME WHY` (it is not to be had). Of sessions at boards the supervisor says
 //! `B NUMBER TYPE TAG…` (a step wants one) or `B NUMBER` (none any more), the agent `B NUMBER JOB` (it is that job) or
-//! `B NUMBER JOB WHY` (it is over; 0 where there is none). What one of them does not know it passes over.
+//! `B NUMBER JOB WHY` (it is over; 0 where there is none). At a board that a person has by a lease the agent says
+//! `S WRITER NUMBER JSON`, a word of that one. What one of them does not know it passes over.
 
 use crate::job_directory::{JobDirectory, connect, reap};
 use crate::needs::Want;
 use sai_core::job::{Blame, JobKey};
 use sai_core::limits::{SESSIONS, STREAMS};
 use sai_core::units::WantedBoard;
-use sai_core::wire::{Session, SessionTold};
+use sai_core::wire::{Session, SessionTold, Word};
 use smol::{Async, Timer, channel};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -24,6 +25,8 @@ use std::time::{Duration, Instant};
 
 /// Bytes of one line on the control socket at most; a reason to cancel is cut to fit.
 pub(crate) const LINE_BYTES: usize = 4096;
+/// Lines that wait for a supervisor to read them, where more words of a person are dropped: as many as it takes at once, and some.
+const WORDS: usize = 64;
 /// Time between the moment a supervisor has its lock and the moment it listens at most, and of dying at most.
 const ATTACH_TIME: Duration = Duration::from_secs(10);
 /// Time between two tries to attach at most; the first ones come sooner, since one that is going is gone in no time.
@@ -131,7 +134,7 @@ fn session(key: JobKey, line: &str) -> Option<Session> {
     let number = words.next()?.parse().ok()?;
     let kind = words.next().map(str::to_owned);
     let board =
-        kind.map(|kind| WantedBoard { kind, tags: words.map(str::to_owned).collect(), rig: None, others: None });
+        kind.map(|kind| WantedBoard { kind, tags: words.map(str::to_owned).collect(), ..WantedBoard::default() });
     Some(Session { key, number, board })
 }
 
@@ -256,6 +259,16 @@ impl Supervised {
         let why = told.over.as_ref().map_or_else(String::new, |why| format!(" {why}"));
         let mut state = self.state();
         state.told.push_back(format!("B {} {}{why}", told.number, told.job.unwrap_or(0)));
+        self.say(&mut state);
+    }
+
+    /// Tells what a person says who has the board by a lease.
+    pub fn word(&self, word: &Word) {
+        let mut state = self.state();
+        // Who is not heard says it again.
+        if state.told.len() < WORDS {
+            state.told.push_back(format!("S {} {} {}", word.writer, word.number, word.said));
+        }
         self.say(&mut state);
     }
 

@@ -46,7 +46,7 @@ use sai_core::sweep::{self, Sweep};
 use sai_core::wire::Assignment;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -149,6 +149,8 @@ struct Supervisor {
     agents: Vec<Agent>,
     /// Those of its steps that want a board, where they may ask.
     devices: Option<Devices>,
+    /// To what is done at a board: words of the person who has it.
+    words: Option<UnixDatagram>,
 }
 
 impl Supervisor {
@@ -212,6 +214,7 @@ impl Supervisor {
             listener,
             agents: Vec::new(),
             devices,
+            words: None,
         })
     }
 
@@ -651,6 +654,7 @@ impl Supervisor {
                     }
                 }
                 Some(("B ", told)) => self.told_of_board(told),
+                Some(("S ", word)) => self.hear_word(word),
                 Some(("D ", number)) => self.hand_over(at, number),
                 Some(("C ", why)) => self.input(Input::Cancel { why: why.to_string() }),
                 _ if line == "X" => self.vanish(),

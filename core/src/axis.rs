@@ -13,6 +13,7 @@
 //! | 69 `Progress` | JSON: `phase`, `done`, `of` |
 //! | 70 `Case` | JSON: `name`, `result` (a word), `at`, `text` |
 //! | 71 `Tick` | 8 bytes, little endian: microseconds up to which all sources have said what they had |
+//! | 72 `Answer` | JSON: `writer`, `number`, `found` (absent where nothing was looked for), `why` (where it failed) |
 
 use crate::limits::RECORD_BYTES;
 use crate::ordered::Map;
@@ -30,6 +31,7 @@ const SENT: u8 = LATER + 4;
 const PROGRESS: u8 = LATER + 5;
 const CASE: u8 = LATER + 6;
 const TICK: u8 = LATER + 7;
+const ANSWER: u8 = LATER + 8;
 
 /// Bytes of an edge.
 pub const EDGE_BYTES: usize = 16;
@@ -57,6 +59,8 @@ pub enum Entry {
     Progress(Progress),
     /// A test case of the board has a result.
     Case(Case),
+    /// A word of a person has come to its end.
+    Answer(Answer),
     /// All sources have said what they had up to this moment, in microseconds since the job began.
     Tick(u64),
 }
@@ -200,6 +204,19 @@ pub struct Case {
     pub text: Option<String>,
 }
 
+/// What became of a word of a person who has the board: see [`crate::wire::Word`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// Whose word.
+    pub writer: String,
+    /// Which one.
+    pub number: u64,
+    /// What was found, each byte the character of its number.
+    pub found: Option<String>,
+    /// Why it failed.
+    pub why: Option<String>,
+}
+
 impl Entry {
     /// Appends the record, or several where it is more than one holds. Texts are cut at [`TEXT_BYTES`].
     pub fn encode(&self, micros: u64, out: &mut Vec<u8>) {
@@ -253,6 +270,11 @@ impl Entry {
             Entry::Case(case) => {
                 let case = Case { name: cut(&case.name), text: case.text.as_deref().map(cut), ..case.clone() };
                 put(CASE, 0, json::to_string(&case).as_bytes());
+            }
+            Entry::Answer(answer) => {
+                let texts = (answer.found.as_deref().map(cut), answer.why.as_deref().map(cut));
+                let answer = Answer { found: texts.0, why: texts.1, ..answer.clone() };
+                put(ANSWER, 0, json::to_string(&answer).as_bytes());
             }
             Entry::Tick(up_to) => put(TICK, 0, &up_to.to_le_bytes()),
         }
@@ -315,6 +337,7 @@ impl Entry {
             }
             PROGRESS => Entry::Progress(json::from_str(text()?).ok()?),
             CASE => Entry::Case(json::from_str(text()?).ok()?),
+            ANSWER => Entry::Answer(json::from_str(text()?).ok()?),
             TICK => Entry::Tick(u64::from_le_bytes(payload.try_into().ok()?)),
             _ => return None,
         })

@@ -6,10 +6,12 @@
 
 mod door;
 mod intake;
+mod leases;
 mod needs;
 mod obsolete;
 mod sessions;
 
+pub use self::leases::Wish;
 pub use self::obsolete::Obsolete;
 pub use self::sessions::Asked;
 
@@ -19,6 +21,7 @@ use crate::bench::TAGS_MAX;
 use crate::bug::Bugs;
 use crate::clock::Now;
 use crate::job::{Blame, EventId, JobId, JobKey, JobState};
+use crate::lease::Lease;
 use crate::ledger::{AgentRecord, EventRecord, JobRecord};
 use crate::limits::{BOARDS, JOB_TIMEOUT_S, LOG_BYTES, Millis, PLATFORMS, SLOTS, STREAMS};
 use crate::matrix::JobSpec;
@@ -33,7 +36,7 @@ use crate::versions::Can;
 use crate::wire::AtBoard;
 use crate::wire::{
     Adopt, AgentMessage, Assignment, Cancel, DataHeader, Forget, Hello, Load, MasterMessage, Prefetch, SessionOf,
-    Units, Unread,
+    Units, Unread, Word,
 };
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -131,6 +134,10 @@ pub enum Input {
     Obsolete(Obsolete),
     /// After `Begin`: the numbers of the event and the job that a session is, which are on the disk with its plan; or why they cannot be.
     Session(Asked, JobSpec, Result<(EventId, JobId), String>),
+    /// A person asks for a board: the numbers of event and job are on the disk with its plan.
+    Lease(Wish),
+    /// A person who has a board says something.
+    Word(Word),
     /// A person takes back what a grant gave, by its number.
     FreeUnits(u64),
     /// See [`scheduler::Input::SetAside`].
@@ -287,6 +294,8 @@ pub struct Hub {
     intakes: Map<JobKey, Intake>,
     /// Sessions that have no numbers yet.
     beginning: Set<(JobKey, u32)>,
+    /// How long people have boards, by job.
+    leases: Map<JobId, Lease>,
     bugs: Bugs,
 }
 
@@ -324,7 +333,7 @@ impl Hub {
 
     /// When `Tick` is due on the steady clock, if ever.
     pub fn deadline(&self) -> Option<Millis> {
-        [self.scheduler.deadline(), self.door_deadline()].into_iter().flatten().min()
+        [self.scheduler.deadline(), self.door_deadline(), self.leases_deadline()].into_iter().flatten().min()
     }
 
     /// Takes one input.
@@ -373,6 +382,8 @@ impl Hub {
                 self.schedule(now, scheduler::Input::Cancel(jobs, obsolete.why), out);
             }
             Input::Session(asked, spec, numbers) => self.session_begins(now, asked, spec, numbers, out),
+            Input::Lease(wish) => self.lease(now, wish, out),
+            Input::Word(word) => self.word(now, word, out),
             Input::FreeUnits(number) => self.schedule(now, scheduler::Input::Free(number), out),
             Input::SetAside(agent, aside) => {
                 out.push(Output::Touch(Touch::Agent(agent.clone())));
@@ -382,6 +393,7 @@ impl Hub {
             Input::Missed(missed) => self.door_missed(missed),
             Input::Slept(slept) => {
                 self.door_missed(slept);
+                self.leases_slept(slept);
                 self.schedule(now, scheduler::Input::Slept(slept), out);
             }
             Input::Settings(terms, policy) => {
@@ -392,6 +404,7 @@ impl Hub {
             }
             Input::Tick => {
                 self.door_tick(now, out);
+                self.leases_due(now, out);
                 self.schedule(now, scheduler::Input::Tick, out);
             }
         }
@@ -407,6 +420,7 @@ impl Hub {
                 scheduler::Output::Assign(agent, key) => {
                     if let Some(assignment) = self.assignment(key) {
                         self.intakes.insert(key, Intake::default());
+                        self.lease_begins(now, key.job);
                         self.send(&agent, MasterMessage::Assign(assignment), out);
                     } else {
                         let why = "its saifile, as this master reads it, has no such job".to_string();
@@ -457,6 +471,7 @@ impl Hub {
         let Some(record) = self.scheduler.job(id).cloned() else { return };
         if record.state.ended() {
             self.session_ended(&record, out);
+            self.leases.remove(&id);
             self.schedule(now, scheduler::Input::Release(id), out);
             if let Some(plan) = self.plans.get_mut(&record.event) {
                 plan.specs.remove(&id);
@@ -510,6 +525,7 @@ impl Hub {
                 others: given.others.clone(),
             }),
             session: record.session.as_ref().map(|of| SessionOf { key: of.key, number: of.number }),
+            lease: record.lease.as_ref().map(|_| record.person.clone().unwrap_or_default()),
         })
     }
 
@@ -666,7 +682,12 @@ impl Hub {
             if may_still_grow(&record) {
                 self.intakes.insert(JobKey { job: record.id, attempt: record.attempt }, Intake::default());
             }
+            let id = record.id;
+            let given = matches!(record.state, JobState::Assigned | JobState::Running);
             self.schedule(now, scheduler::Input::Restore(record, timeout_s), out);
+            if given {
+                self.lease_begins(now, id);
+            }
         }
     }
 

@@ -30,11 +30,13 @@ pub enum Source {
     Start,
     /// A build's step asked for a board.
     Session,
+    /// A person asked for a board.
+    Lease,
     /// A later version's word.
     Other(Word),
 }
 
-written_as_words!(Source: Poke, Hook, Poll, Try, Rebuild, Start, Session);
+written_as_words!(Source: Poke, Hook, Poll, Try, Rebuild, Start, Session, Lease);
 
 /// One push: a revision of a repository and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +93,17 @@ pub struct SessionOf {
     pub number: u32,
     /// The agent of both.
     pub agent: String,
+}
+
+/// How a person has a board.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leased {
+    /// Minutes for which the board is kept after it was last used.
+    pub minutes: u64,
+    /// The agent whose board it is to be, where one was asked for by its name.
+    pub agent: Option<String>,
+    /// Who else may use it.
+    pub people: Option<Vec<String>>,
 }
 
 /// A session that an attempt asked for.
@@ -174,6 +187,8 @@ pub struct JobRecord {
     pub session: Option<SessionOf>,
     /// The sessions that its last attempt asked for, in the order of their numbers.
     pub sessions: Option<Vec<Session>>,
+    /// How a person has the board; absent for all other jobs.
+    pub lease: Option<Leased>,
 }
 
 impl JobRecord {
@@ -213,7 +228,14 @@ impl JobRecord {
             given: None,
             session: None,
             sessions: None,
+            lease: None,
         }
+    }
+
+    /// The agent whose boards alone come into question, where there is one.
+    pub fn only_agent(&self) -> Option<&String> {
+        let of = self.session.as_ref().map(|of| &of.agent);
+        of.or(self.lease.as_ref().and_then(|lease| lease.agent.as_ref()))
     }
 
     /// Where it stands, in all of the words that there are.

@@ -153,6 +153,8 @@ struct Expected {
 pub struct Lending {
     board: Board,
     began_ns: u64,
+    /// Whether it is a person who has it, of whose bytes the log has the length alone: there are passwords among them.
+    person: bool,
     now: Clock,
     begun: bool,
     consoles: Vec<Heard>,
@@ -174,6 +176,7 @@ impl Lending {
             consoles: consoles.collect(),
             board,
             began_ns,
+            person: false,
             now: Clock { monotonic_ns: began_ns, boottime_ns: 0, realtime_ns: 0 },
             begun: false,
             orders: VecDeque::new(),
@@ -184,6 +187,12 @@ impl Lending {
             ending: None,
             over: false,
         }
+    }
+
+    /// The same, for a person.
+    #[must_use]
+    pub fn to_a_person(self) -> Self {
+        Self { person: true, ..self }
     }
 
     /// When `Tick` is wanted, CLOCK_MONOTONIC in nanoseconds.
@@ -587,6 +596,7 @@ impl Lending {
                 let tool = writer == "tool";
                 heard.of_tools = heard.of_tools.saturating_add(if tool { length } else { 0 });
                 let sent = match bytes {
+                    Some(_) if !tool && self.person => Sent { writer, length, bytes: None },
                     Some(bytes) if !tool || heard.of_tools <= TOOL_BYTES => Sent::of(&writer, &bytes),
                     _ => Sent { writer, length, bytes: None },
                 };

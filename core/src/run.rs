@@ -598,6 +598,7 @@ mod tests {
             offered: None,
             board: None,
             session: None,
+            lease: None,
         }
     }
 

@@ -58,6 +58,8 @@ pub struct Greeting {
     pub needs: bool,
     /// Whether it runs jobs that have several boards.
     pub several: bool,
+    /// Whether it lends boards to people.
+    pub leases: bool,
     /// Whether it runs a job in that of its platforms which the master says; else it chooses by itself.
     pub told: bool,
     /// Repositories whose mirror it holds.
@@ -208,6 +210,7 @@ struct Agent {
     /// Whether it is told in which of its platforms a job is to run.
     told: bool,
     several: bool,
+    leases: bool,
     slots: u32,
     load_permille: u32,
     mirrors: Set<String>,
@@ -251,6 +254,8 @@ struct Queue {
     board: Option<WantedBoard>,
     /// The agent whose boards alone come into question.
     only: Option<String>,
+    /// Whether a person is to have the board.
+    lease: bool,
 }
 
 impl Queue {
@@ -574,7 +579,8 @@ impl Scheduler {
             person: job.record.person.clone(),
             units: wants(&job.record),
             board: job.record.board.clone(),
-            only: job.record.session.as_ref().map(|of| of.agent.clone()),
+            only: job.record.only_agent().cloned(),
+            lease: job.record.lease.is_some(),
         }
     }
 
@@ -623,6 +629,7 @@ impl Scheduler {
         agent.offer = Offer { platforms: greeting.platforms, needs: greeting.needs };
         agent.told = greeting.told;
         agent.several = greeting.several;
+        agent.leases = greeting.leases;
         agent.slots = greeting.slots;
         agent.mirrors = Set::from_iter(greeting.mirrors);
         agent.connected = true;

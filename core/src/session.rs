@@ -18,7 +18,7 @@ use crate::units::OfferedBoard;
 use crate::versions::{self, Can, Span};
 use crate::wire::{
     self, AgentMessage, Assignment, Code, Hello, Load, MasterMessage, Offer, Pong, Prefetch, Refuse, Session,
-    SessionTold, Units, Unread,
+    SessionTold, Units, Unread, Word,
 };
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -206,6 +206,8 @@ pub enum Output {
     },
     /// Tell the supervisor of that attempt what became of a session.
     Session(SessionTold),
+    /// Tell the supervisor of that attempt what its person says.
+    Word(Word),
     /// Fetch this revision into its mirror.
     Prefetch(Prefetch),
     /// The agent is of no use any more: its token was revoked, or belongs to another machine. What is being forgotten is
@@ -548,6 +550,11 @@ impl AgentSession {
                 }
                 if known {
                     out.push(Output::Session(told));
+                }
+            }
+            (Link::Up, MasterMessage::Word(word)) => {
+                if self.held.contains_key(&word.key) {
+                    out.push(Output::Word(word));
                 }
             }
             (Link::Up, MasterMessage::Forget(forget)) => {

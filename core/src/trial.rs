@@ -192,7 +192,7 @@ pub fn read_all(reader: &mut Reader, value: &Value, path: &str) -> Trials {
         }
     }
     let wanted = if rig {
-        WantedBoard { kind, tags, rig: Some(parts.len() as u32), others: None }
+        WantedBoard { kind, tags, rig: Some(parts.len() as u32), ..WantedBoard::default() }
     } else {
         let one =
             |part: &Trial| WantedBoard { kind: part.kind.clone(), tags: part.tags.clone(), ..WantedBoard::default() };

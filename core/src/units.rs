@@ -40,6 +40,8 @@ pub struct WantedBoard {
     pub kind: String,
     /// What else it must be known for.
     pub tags: Vec<String>,
+    /// Its name at the agent, where it is to be that one.
+    pub name: Option<String>,
     /// Where it is a rig: of how many boards.
     pub rig: Option<u32>,
     /// The others that it wants with it, of the same agent: all of them are given in one decision, or none.
@@ -60,7 +62,9 @@ impl WantedBoard {
     /// Whether a board, or a rig, is one; the others are not looked at.
     pub fn is_met_by(&self, offered: &OfferedBoard) -> bool {
         let boards = offered.boards.as_ref().map(|boards| boards.len() as u32);
-        self.rig == boards && self.kind == offered.kind && self.tags.iter().all(|tag| offered.tags.contains(tag))
+        let named = self.name.as_ref().is_none_or(|name| *name == offered.name);
+        let known = self.tags.iter().all(|tag| offered.tags.contains(tag));
+        named && self.rig == boards && self.kind == offered.kind && known
     }
 }
 
@@ -68,9 +72,10 @@ impl fmt::Display for WantedBoard {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, board) in self.each().enumerate() {
             let and = if index == 0 { "" } else { " and " };
-            match board.rig {
-                Some(count) => write!(out, "{and}a rig of type {} with {count} boards", board.kind)?,
-                None => write!(out, "{and}a board of type {}", board.kind)?,
+            match (&board.name, board.rig) {
+                (Some(name), _) => write!(out, "{and}{name} of type {}", board.kind)?,
+                (None, Some(count)) => write!(out, "{and}a rig of type {} with {count} boards", board.kind)?,
+                (None, None) => write!(out, "{and}a board of type {}", board.kind)?,
             }
             if !board.tags.is_empty() {
                 let with = if board.rig.is_some() { "and" } else { "with" };

@@ -31,11 +31,14 @@ pub enum Can {
     Sessions,
     /// Agents: it flashes and judges several boards of one job. Who does not say so gets no such job.
     Several,
+    /// Agents: it lends a board to a person, and hears their words. Who does not say so gets no such job.
+    Leases,
 }
 
 impl Can {
     /// All of them: what this version says of itself.
-    const ALL: [Self; 6] = [Self::PassOver, Self::Needs, Self::Units, Self::Offered, Self::Sessions, Self::Several];
+    const ALL: [Self; 7] =
+        [Self::PassOver, Self::Needs, Self::Units, Self::Offered, Self::Sessions, Self::Several, Self::Leases];
 
     /// The word on the wire: small letters, digits and `-`.
     pub fn word(self) -> &'static str {
@@ -46,6 +49,7 @@ impl Can {
             Self::Offered => "offered",
             Self::Sessions => "sessions",
             Self::Several => "several",
+            Self::Leases => "leases",
         }
     }
 

@@ -309,6 +309,9 @@ pub struct Assignment {
     pub board: Option<AtBoard>,
     /// Whose session at that board it is; absent where it is none.
     pub session: Option<SessionOf>,
+    /// The person who has the board for a while, and whose [`Word`]s come; absent where it is no lease. Never sent to who has not
+    /// said that it knows this key.
+    pub lease: Option<String>,
 }
 
 /// Which session of which attempt an assignment is.
@@ -390,6 +393,38 @@ pub struct Prefetch {
     pub revision: String,
 }
 
+/// A word of a person who has a board by a lease, for its attempt. Of each writer the words have numbers, from 1 on without a gap; one
+/// is taken once, when the one before it was. The log tells what became of it ([`crate::axis::Answer`]), so that whoever said it says it
+/// again until that is there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Word {
+    /// The attempt.
+    pub key: JobKey,
+    /// Who says it: a name that a program drew when it began, see [`check_writer`].
+    pub writer: String,
+    /// Which of that one's words.
+    pub number: u64,
+    /// What is wanted, as one line of JSON of at most [`WORD_BYTES`].
+    pub said: String,
+}
+
+/// Bytes of what a [`Word`] says at most: a line between an agent and a supervisor has twice as many.
+pub const WORD_BYTES: usize = 2048;
+/// Letters of a writer's name at most.
+pub const WRITER_LETTERS: usize = 32;
+
+/// Whether a text can name who says words: small letters and digits.
+///
+/// # Errors
+/// What was expected.
+pub fn check_writer(name: &str) -> Result<(), String> {
+    let letters = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    match letters && (1..=WRITER_LETTERS).contains(&name.len()) {
+        true => Ok(()),
+        false => Err(format!("expected 1 to {WRITER_LETTERS} small letters and digits")),
+    }
+}
+
 /// The agent is to answer with a [`Pong`], to show that it is alive. Only sent to agents that said their `instance`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ping {
@@ -468,6 +503,8 @@ pub enum MasterMessage {
     Ping(Ping),
     /// See [`SessionTold`].
     Session(SessionTold),
+    /// See [`Word`].
+    Word(Word),
     /// See [`Bye`].
     Bye(Bye),
 }
@@ -537,6 +574,7 @@ impl MasterMessage {
             Self::Prefetch(prefetch) => tagged("prefetch", prefetch),
             Self::Ping(ping) => tagged("ping", ping),
             Self::Session(told) => tagged("session", told),
+            Self::Word(word) => tagged("word", word),
             Self::Bye(bye) => tagged("bye", bye),
         }
     }
@@ -556,6 +594,7 @@ impl MasterMessage {
             "prefetch" => Self::Prefetch(message("prefetch", text)?),
             "ping" => Self::Ping(message("ping", text)?),
             "session" => Self::Session(message("session", text)?),
+            "word" => Self::Word(message("word", text)?),
             "bye" => Self::Bye(message("bye", text)?),
             kind => return Err(Unread::message(kind)),
         })

@@ -47,6 +47,7 @@ impl Bench for Desk {
             slots,
             needs: true,
             several: true,
+            leases: true,
             told: true,
             mirrors: Vec::new(),
             holds: holds.to_vec(),

@@ -209,6 +209,7 @@ fn words(out: &[Output]) -> Vec<&'static str> {
             Output::Send(_, MasterMessage::Prefetch(_)) => "prefetch",
             Output::Send(_, MasterMessage::Ping(_)) => "ping",
             Output::Send(_, MasterMessage::Session(_)) => "session",
+            Output::Send(_, MasterMessage::Word(_)) => "word",
             Output::Begin(..) => "begin",
             Output::Send(_, MasterMessage::Bye(_)) => "bye",
             Output::Close(_) => "close",

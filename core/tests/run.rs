@@ -38,6 +38,7 @@ fn at_board(images: bool) -> Run {
         offered: None,
         board: Some(AtBoard { name: "b".into(), grant: 1, trial: "{}".into(), others: None }),
         session: None,
+        lease: None,
     })
 }
 

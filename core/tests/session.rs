@@ -77,6 +77,7 @@ fn assignment(key: JobKey) -> Assignment {
         offered: None,
         board: None,
         session: None,
+        lease: None,
     }
 }
 

@@ -188,6 +188,7 @@ fn agents_that_cannot_fetch_files_get_no_job_that_needs_others() {
             slots: 2,
             needs,
             several: true,
+            leases: true,
             told: true,
             mirrors: Vec::new(),
             holds: Vec::new(),

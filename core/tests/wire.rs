@@ -8,7 +8,7 @@ use sai_core::record::Artifact;
 use sai_core::units::OfferedBoard;
 use sai_core::wire::{
     Ack, Adopt, AgentMessage, Assignment, AtBoard, Bye, Cancel, DATA_HEADER_BYTES, DataHeader, Forget, Hello, Load,
-    MasterMessage, Offer, Prefetch, Refuse, SessionOf, SessionTold, Unread, Welcome,
+    MasterMessage, Offer, Prefetch, Refuse, SessionOf, SessionTold, Unread, Welcome, Word,
 };
 
 const KEY: JobKey = JobKey { job: u64::MAX, attempt: u32::MAX };
@@ -81,9 +81,11 @@ fn master_messages() -> Vec<MasterMessage> {
                 others: Some(vec![ODD.to_string()]),
             }),
             session: Some(SessionOf { key: KEY, number: u32::MAX }),
+            lease: Some("ann".to_string()),
         }),
         MasterMessage::Session(SessionTold { key: KEY, number: 1, job: Some(u64::MAX), over: Some(text()) }),
         MasterMessage::Session(SessionTold { key: KEY, number: 1, job: None, over: None }),
+        MasterMessage::Word(Word { key: KEY, writer: text(), number: u64::MAX, said: text() }),
         MasterMessage::Adopt(Adopt { key: KEY, lengths: vec![0, u64::MAX] }),
         MasterMessage::Adopt(Adopt { key: KEY, lengths: Vec::new() }),
         MasterMessage::Ack(Ack { key: KEY, stream: u16::MAX, length: u64::MAX }),

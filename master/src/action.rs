@@ -3,9 +3,26 @@
 use sai_agent::clock::wall;
 use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::join::check_agent_name;
+use sai_core::lease::Asking;
 use sai_core::rebuild::Choice;
 use sai_core::roles::Powers;
 use sai_core::start::Start;
+use sai_core::wire::Word;
+
+/// What was done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Done {
+    /// In a sentence.
+    pub text: String,
+    /// The job that was made, where it is one.
+    pub job: Option<JobId>,
+}
+
+impl From<String> for Done {
+    fn from(text: String) -> Self {
+        Self { text, job: None }
+    }
+}
 
 /// Something a person may ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +41,10 @@ pub enum Action {
     RebuildFollowing(JobId),
     /// Build something of this repository that nobody has pushed just now.
     Start(String, Start),
+    /// Have a board for a while.
+    Lease(Asking),
+    /// Say something at a board that one has.
+    Word(Word),
     /// Take back the units of a grant, whatever its holder still does.
     FreeUnits(u64),
     /// Let new agents in: the answer is a join line for each, in this order.

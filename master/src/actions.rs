@@ -1,6 +1,6 @@
 //! An action, from the page, the API or the command line → what the hub is told, and an answer.
 
-use crate::action::Action;
+use crate::action::{Action, Done};
 use crate::addresses;
 use crate::agents::{INSIDE, Tokens, new_token};
 use crate::hub::{HubHandle, Request};
@@ -61,16 +61,26 @@ pub struct Door {
     pub fingerprint: Option<[u8; 32]>,
 }
 
-const ENDING: &str = "the master is ending";
+pub(super) const ENDING: &str = "the master is ending";
 
 impl Actions {
     /// Does it, and writes down who asked.
     ///
     /// # Errors
     /// Why it cannot be done, in a sentence for that person.
-    pub async fn perform(&self, action: Action, who: &str) -> Result<String, String> {
+    pub async fn perform(&self, action: Action, who: &str) -> Result<Done, String> {
         self.allowed(&action, who)?;
         match action {
+            Action::Lease(asking) => self.lease(&asking, who).await,
+            action => self.carry_out(action, who).await.map(Done::from),
+        }
+    }
+
+    /// Does what makes no job of its own.
+    async fn carry_out(&self, action: Action, who: &str) -> Result<String, String> {
+        match action {
+            Action::Lease(_) => Err("this makes a job".to_string()),
+            Action::Word(word) => self.word(word, who).await,
             Action::CancelJob(id) => {
                 let record = self.reader.job(id).ok_or_else(|| format!("there is no job {id}"))?;
                 self.cancel(&[record], who, format!("cancelled job {id}")).await
@@ -193,7 +203,7 @@ impl Actions {
         self.hub.settled().await
     }
 
-    async fn done(&self, who: &str, what: String) -> Result<String, String> {
+    pub(super) async fn done(&self, who: &str, what: String) -> Result<String, String> {
         self.note(who, what.clone()).await?;
         Ok(what)
     }

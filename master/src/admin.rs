@@ -78,7 +78,7 @@ async fn serve(stream: UnixStream, actions: &Actions) -> io::Result<()> {
         Ok(command) => {
             let words: Vec<&str> = command.words.iter().map(String::as_str).collect();
             match Action::parse(&words) {
-                Ok(action) => actions.perform(action, COMMAND_LINE).await,
+                Ok(action) => actions.perform(action, COMMAND_LINE).await.map(|done| done.text),
                 Err(why) => Err(why),
             }
         }

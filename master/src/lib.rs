@@ -16,6 +16,7 @@ pub mod hook;
 mod hooks;
 pub mod http;
 pub mod hub;
+pub mod leases;
 pub mod lines;
 pub mod lint;
 pub mod live;

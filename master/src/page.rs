@@ -26,6 +26,7 @@ pub mod html;
 pub mod job;
 pub mod junit;
 pub mod layout;
+mod leasing;
 pub mod library;
 pub mod log;
 pub mod log_fold;
@@ -450,6 +451,8 @@ impl Answer<'_> {
         Ok(match action {
             Action::RebuildEvent(id, _) => Action::RebuildEvent(id, narrow::chosen(fields)?),
             Action::Start(repository, _) => Action::Start(repository, starting::of_fields(fields)?),
+            Action::Lease(_) => Action::Lease(leasing::wish(fields)?),
+            Action::Word(word) => Action::Word(leasing::word(word.key.job, fields)?),
             Action::CancelJob(job) => match asked::attempt(fields)? {
                 Some(attempt) => Action::CancelAttempt(JobKey { job, attempt }),
                 None => Action::CancelJob(job),
@@ -476,12 +479,12 @@ impl Answer<'_> {
         };
         let shown = matches!(action, Action::AgentAdd(_));
         match (self.library.act)(action, who) {
-            Ok(text) if shown => {
-                no_store(self.html(200, notices::answer("Paste this on the new machine", &text, &self.visitor)))
+            Ok(done) if shown => {
+                no_store(self.html(200, notices::answer("Paste this on the new machine", &done.text, &self.visitor)))
             }
             Ok(done) => {
                 if let Some(value) = own_cookie(self.library, self.request) {
-                    self.library.sessions.tell(value, format!("Done: {done}."));
+                    self.library.sessions.tell(value, format!("Done: {}.", done.text));
                 }
                 self.redirect(&back)
             }
@@ -561,7 +564,7 @@ impl Answer<'_> {
                             return wrong(403, &why);
                         }
                         match (library.act)(action, user.clone()) {
-                            Ok(text) => self.json(200, api::done(&text)),
+                            Ok(done) => self.json(200, api::done(&done)),
                             Err(what) => wrong(409, &what),
                         }
                     }

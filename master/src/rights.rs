@@ -24,7 +24,9 @@ fn deed(action: &Action, of: &Objects<'_>) -> (Deed, Option<String>) {
         Action::CancelAttempt(key) => (Deed::Build, (of.job)(key.job)),
         Action::CancelEvent(id) | Action::RebuildEvent(id, _) => (Deed::Build, (of.event)(*id)),
         Action::Start(repository, _) => (Deed::Build, Some(repository.clone())),
-        Action::FreeUnits(_) => (Deed::Build, None),
+        Action::FreeUnits(_) | Action::Lease(_) => (Deed::Build, None),
+        // Whose board it is, is asked where that is known.
+        Action::Word(_) => (Deed::Read, None),
         Action::Status | Action::AgentList | Action::Rejudge(..) => (Deed::Read, None),
         Action::AgentAdd(_)
         | Action::AgentRevoke(_)

@@ -16,6 +16,7 @@ mod files;
 mod forge;
 mod host;
 mod images;
+mod leases;
 mod liar;
 mod master;
 mod network;
@@ -118,6 +119,10 @@ pub struct Summary {
     pub at_boards: u64,
     /// Sessions at boards that steps had.
     pub sessions: u64,
+    /// Boards that people asked for.
+    pub leases: u64,
+    /// Words of people that were done at their boards.
+    pub words: u64,
     /// Attempts that met a broken image.
     pub broken_images: u64,
     /// Logs packed.
@@ -180,6 +185,8 @@ impl Summary {
         self.granted += other.granted;
         self.at_boards += other.at_boards;
         self.sessions += other.sessions;
+        self.leases += other.leases;
+        self.words += other.words;
         self.broken_images += other.broken_images;
         self.packs += other.packs;
         self.failed_flushes += other.failed_flushes;

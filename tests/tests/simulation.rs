@@ -98,6 +98,8 @@ fn all_worlds_keep_every_promise() {
                 ("attempts that hold units", sum.granted),
                 ("attempts at boards", sum.at_boards),
                 ("sessions at boards", sum.sessions),
+                ("boards that people asked for", sum.leases),
+                ("words of people", sum.words),
                 ("attempts in broken images", sum.broken_images),
                 ("packed logs", sum.packs / 4),
                 ("flushes that failed", sum.failed_flushes),
@@ -142,6 +144,11 @@ fn is_caught(bug: Bug, promises: &[&str]) {
 #[test]
 fn an_ack_before_the_flush_is_caught() {
     is_caught(Bug::AckBeforeFlush, &["durable acks"]);
+}
+
+#[test]
+fn words_that_are_done_as_they_come_are_caught() {
+    is_caught(Bug::WordsAsTheyCome, &["words"]);
 }
 
 #[test]

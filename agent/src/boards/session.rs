@@ -1,8 +1,9 @@
-//! A session at a board and the connection of the step that asked for it → what the step's command and its words ask done there, all that
+//! A session at a board, and the connection of the step or the words of the person who asked for it → what they ask done there, all that
 //! happens as records of the session's log, and its verdict.
 
 use crate::boards::Work;
-use crate::boards::talk::Said;
+use crate::boards::person::Person;
+use crate::boards::talk::{Said, WORDS};
 use crate::boards::trial::{Kept, NO_ROOM, gone};
 use crate::git::Stop;
 use crate::mirror::Trouble;
@@ -20,7 +21,7 @@ use sai_buddy::stop;
 use sai_buddy::trying::hands::{Hands, Order, Report};
 use sai_buddy::trying::watch::Watch;
 use sai_buddy::visit::{Begins, Whose};
-use sai_core::axis::{Clock, Progress};
+use sai_core::axis::{Answer, Clock, Entry, Progress};
 use sai_core::bench::Board;
 use sai_core::bug;
 use sai_core::job::{Blame, Fault, Outcome, Verdict};
@@ -33,13 +34,11 @@ use sai_core::wire::SessionOf;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, IoSliceMut, Read as _, Seek as _};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Words that may be under way at once.
-const WORDS: usize = 16;
 /// Bytes that wait for the command to read them from a tty at most; the log has those beyond, too.
 const UNREAD_BYTES: usize = 64 * 1024;
 /// Bytes of a tty that are taken at once, and of a console that one message has.
@@ -61,41 +60,47 @@ impl Work {
         log: &mut dyn FnMut(Vec<u8>) -> io::Result<()>,
     ) -> Result<Option<Verdict>, Trouble> {
         let at = self.assignment.board.as_ref().ok_or_else(|| Trouble::ours("the session is at no board"))?;
-        let of = self.assignment.session.as_ref().ok_or_else(|| Trouble::ours("the job is no session"))?;
+        let person = self.assignment.lease.clone();
         let place = self.place.clone().ok_or_else(|| gone(&at.name))?;
         let mut boards = self.boards(at, &place)?;
         let (Some(board), true) = (boards.pop(), boards.is_empty()) else {
-            return Err(Trouble::specs(format!("{} has several boards, and a step has one", at.name)));
+            return Err(Trouble::specs(format!("{} has several boards, and a session has one", at.name)));
         };
         let ours = |error: io::Error| Trouble::disk("beginning at the board", &error);
         let (stops, hears) = stop::Stop::pair().map_err(ours)?;
         let (file, directory) = (place.file.into(), place.run.into());
         let whose = Whose { file, board: board.name.clone(), directory, begins: Begins::Never };
-        let hands = Hands::new(&whose, board.clone(), hears, WRITER).map_err(|error| match error.kind() {
-            // Somebody at the machine was faster.
-            ErrorKind::ResourceBusy => Trouble { blame: Blame::Nobody, ..Trouble::ours(error.to_string()) },
-            _ => Trouble::of_platform(error.to_string()),
-        })?;
+        let hands =
+            Hands::new(&whose, board.clone(), hears, person.as_deref().unwrap_or(WRITER)).map_err(
+                |error| match error.kind() {
+                    // Somebody at the machine was faster.
+                    ErrorKind::ResourceBusy => Trouble { blame: Blame::Nobody, ..Trouble::ours(error.to_string()) },
+                    _ => Trouble::of_platform(error.to_string()),
+                },
+            )?;
         let begun = |error: io::Error| Trouble::of_platform(error.to_string());
         let listening = Listening::new(whose, None, false).map_err(begun)?;
         let watch = Watch::new(&board, &Places::default()).map_err(begun)?;
-        let link = match &self.build {
-            Some(build) => come_for(build, of).map_err(ours)?,
-            None => None,
+        let holder = match (&person, self.words, &self.build, &self.assignment.session) {
+            (Some(_), Some(words), ..) => Some(Holder::Person(Person::new(words))),
+            (None, _, Some(build), Some(of)) => come_for(build, of).map_err(ours)?.map(Holder::Step),
+            _ => None,
         };
-        let Some(link) = link else {
-            let cause = "the step that asked for it is gone".to_string();
+        let Some(holder) = holder else {
+            let cause = "whoever asked for it is gone".to_string();
             let (outcome, fault) = (Outcome::Cancelled, Fault::Person);
             let verdict = Verdict { outcome, fault, cause, step: None, status: None, trouble: None, verdict: None };
             return Ok(Some(verdict));
         };
+        let lending = Lending::new(board.clone(), self.began_ns);
         let mut lent = Lent {
-            lending: Lending::new(board.clone(), self.began_ns),
+            lending: if person.is_some() { lending.to_a_person() } else { lending },
+            began_ns: self.began_ns,
             listening,
             hands,
             stops: Some(stops),
             watch,
-            link,
+            holder,
             words: Map::new(),
             last: 0,
             ttys: Vec::new(),
@@ -110,7 +115,7 @@ impl Work {
             ended: None,
         };
         let mut verdict = lent.whole(stop);
-        let Lent { kept, log, link, hands, .. } = lent;
+        let Lent { kept, log, holder, hands, .. } = lent;
         let (full, beyond) = (kept.full, kept.beyond());
         if !beyond.is_empty() {
             // Who takes records no more is no worse off without these.
@@ -128,7 +133,9 @@ impl Work {
             (None, _) => Said { why: Some("the session was cancelled".to_string()), ..Said::new("refused") },
             (Some(_), None) => Said::new("over"),
         };
-        let _ = said.send(&link, &[]);
+        if let Holder::Step(link) = holder {
+            let _ = said.send(&link, &[]);
+        }
         Ok(verdict)
     }
 }
@@ -161,6 +168,24 @@ fn come_for(mut socket: &UnixStream, of: &SessionOf) -> io::Result<Option<Link>>
     }
 }
 
+/// Who has the board.
+enum Holder {
+    /// A step of a build, by this connection.
+    Step(Link),
+    /// A person.
+    Person(Person),
+}
+
+impl Holder {
+    /// What can be read when whoever has the board says something.
+    fn file(&self) -> BorrowedFd<'_> {
+        match self {
+            Holder::Step(link) => link.as_fd(),
+            Holder::Person(person) => person.words(),
+        }
+    }
+}
+
 /// A tty of the command.
 struct Tty {
     master: OwnedFd,
@@ -176,12 +201,13 @@ struct Spoken {
 
 struct Lent<'a> {
     lending: Lending,
+    began_ns: u64,
     listening: Listening,
     hands: Hands,
     /// Has the hands break off what they do, when it is dropped.
     stops: Option<UnixStream>,
     watch: Watch,
-    link: Link,
+    holder: Holder,
     words: Map<Asker, Spoken>,
     last: Asker,
     ttys: Vec<Tty>,
@@ -203,7 +229,9 @@ impl Lent<'_> {
         self.happens(Input::Begin);
         let names = self.board.consoles.iter().map(|console| console.name.clone()).collect();
         let given = Said { name: Some(self.board.name.clone()), names: Some(names), ..Said::new("given") };
-        if given.send(&self.link, &[]).is_err() {
+        if let Holder::Step(link) = &self.holder
+            && given.send(link, &[]).is_err()
+        {
             self.happens(Input::Gone);
         }
         loop {
@@ -252,6 +280,12 @@ impl Lent<'_> {
                 for (_, copy) in self.copies.extract_if(.., |(of, _)| *of == asker) {
                     let _ = fs::remove_file(copy);
                 }
+                if let Holder::Person(person) = &mut self.holder {
+                    if let Some((writer, number)) = person.asked.remove(&asker) {
+                        self.answer(writer, number, found);
+                    }
+                    return;
+                }
                 let said = match found {
                     Ok(found) => Said { text: Some(latin(&found)), ..Said::new("done") },
                     Err(why) => Said { why: Some(why), ..Said::new("done") },
@@ -273,6 +307,17 @@ impl Lent<'_> {
                 crate::end_of_tests();
             }
         }
+    }
+
+    /// Tells a person what became of a word, in the log.
+    fn answer(&mut self, writer: String, number: u64, found: Result<Vec<u8>, String>) {
+        let (found, why) = match found {
+            Ok(found) => (Some(latin(&found)).filter(|found| !found.is_empty()), None),
+            Err(why) => (None, Some(why)),
+        };
+        let answer = Answer { writer, number, found, why };
+        let micros = monotonic_ns().saturating_sub(self.began_ns) / 1000;
+        self.write(micros, &Written::Entry(Entry::Answer(answer)));
     }
 
     fn write(&mut self, micros: u64, written: &Written) {
@@ -312,6 +357,7 @@ impl Lent<'_> {
         }
         if ready {
             self.hear_step()?;
+            self.hear_person();
         }
         self.hear_words();
         self.pass();
@@ -332,7 +378,7 @@ impl Lent<'_> {
         let look = if self.watch.is_empty() { u64::MAX } else { now.saturating_add(LOOK_NS) };
         let left = self.lending.deadline().unwrap_or(u64::MAX).min(look).saturating_sub(now).min(60 * LOOK_NS);
         let time = Timespec { tv_sec: (left / 1_000_000_000) as i64, tv_nsec: (left % 1_000_000_000) as i64 };
-        let mut fds = vec![PollFd::new(&self.link, PollFlags::IN)];
+        let mut fds = vec![PollFd::from_borrowed_fd(self.holder.file(), PollFlags::IN)];
         let files = [self.listening.as_fd(), self.hands.woken()].into_iter().chain(self.watch.files());
         let words = self.words.values().map(|word| word.link.as_fd());
         let stop = Some(stop.as_fd()).filter(|_| !self.stopped);
@@ -371,9 +417,40 @@ impl Lent<'_> {
         });
     }
 
+    fn hear_person(&mut self) {
+        while let Holder::Person(person) = &mut self.holder
+            && let Some((writer, number, said)) = person.next()
+        {
+            self.last += 1;
+            let asker = self.last;
+            person.asked.insert(asker, (writer.clone(), number));
+            let said = Said::decode(said.as_bytes()).ok_or_else(|| "expected a word".to_string());
+            match said.and_then(|said| self.of_person(asker, said)) {
+                Ok(Some(word)) => self.happens(Input::Asked(asker, word)),
+                // It is said to be over before it is.
+                Ok(None) => {
+                    self.carry_out(Output::Done(asker, Ok(Vec::new())));
+                    self.happens(Input::Ended(0));
+                }
+                Err(why) => self.carry_out(Output::Done(asker, Err(why))),
+            }
+        }
+    }
+
+    /// What a person asks for; nothing where that one gives the board back.
+    fn of_person(&mut self, asker: Asker, said: Said) -> Result<Option<Word>, String> {
+        match said.t.as_str() {
+            "release" => Ok(None),
+            // The log has all that a console says.
+            "listen" | "flash" => Err(format!("this agent takes no {:?} of a person", said.t)),
+            _ => self.word(asker, said, Vec::new()).map(Some),
+        }
+    }
+
     fn hear_step(&mut self) -> io::Result<()> {
         loop {
-            let message = match self.link.receive() {
+            let Holder::Step(link) = &self.holder else { return Ok(()) };
+            let message = match link.receive() {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Ok(Some(message)) => message,
                 // What talks too much is as good as gone.

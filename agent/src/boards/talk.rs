@@ -9,6 +9,9 @@ use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::path::Path;
 
+/// Words of a command, or of a person, that may be under way at once.
+pub const WORDS: usize = 16;
+
 /// A message. Which of its keys it has is said by its word:
 ///
 /// | word | from | to | keys, and files |

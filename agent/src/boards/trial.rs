@@ -88,7 +88,7 @@ impl Work {
         room: &dyn Fn() -> bool,
         log: &mut dyn FnMut(Vec<u8>) -> io::Result<()>,
     ) -> Result<Option<Verdict>, Trouble> {
-        if self.assignment.session.is_some() {
+        if self.assignment.session.is_some() || self.assignment.lease.is_some() {
             return self.lend(stop, room, log);
         }
         let at = self.assignment.board.as_ref().ok_or_else(|| Trouble::ours("the job is none at a board"))?;

@@ -9,7 +9,7 @@ use crate::mirror::Trouble;
 use sai_core::record::Record;
 use sai_core::run::Input;
 use sai_core::wire::SessionOf;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -22,8 +22,13 @@ fn build_of(job: &Path, session: &SessionOf) -> Option<UnixStream> {
 impl Supervisor {
     pub(super) fn try_board(&mut self) {
         let job = self.directory.path();
+        let words = self.assignment.lease.as_ref().and_then(|_| UnixDatagram::pair().ok());
+        let words = words.filter(|(ours, theirs)| [ours, theirs].iter().all(|end| end.set_nonblocking(true).is_ok()));
+        let (ours, theirs) = words.unzip();
+        self.words = ours;
         let work = Work {
             build: self.assignment.session.as_ref().and_then(|session| build_of(job, session)),
+            words: theirs,
             images: job.join("work"),
             place: self.options.boards.clone(),
             assignment: self.assignment.clone(),
@@ -43,6 +48,11 @@ impl Supervisor {
         for line in self.devices.as_mut().map(Devices::turn).unwrap_or_default() {
             self.agents.iter_mut().for_each(|agent| agent.say(&line));
         }
+    }
+
+    /// The person says something who has the board by a lease. Where it cannot be taken now it is said again.
+    pub(super) fn hear_word(&self, word: &str) {
+        let _ = self.words.as_ref().map(|words| words.send(word.as_bytes()));
     }
 
     /// An agent says what became of that.

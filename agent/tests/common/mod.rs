@@ -98,6 +98,7 @@ impl World {
             offered: None,
             board: None,
             session: None,
+            lease: None,
         }
     }
 

@@ -271,5 +271,6 @@ pub fn assignment(job: u64, repository: &(String, String), steps: &[&str]) -> As
         offered: None,
         board: None,
         session: None,
+        lease: None,
     }
 }

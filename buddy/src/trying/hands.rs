@@ -68,9 +68,10 @@ impl Hands {
     ///
     /// # Errors
     /// It has no owner that begins; `ResourceBusy` where somebody else writes to it.
-    pub fn new(whose: &Whose, board: Board, stop: Stop, writer: &'static str) -> io::Result<Hands> {
+    pub fn new(whose: &Whose, board: Board, stop: Stop, writer: &str) -> io::Result<Hands> {
         let visit = Visit::begin(whose)?.until(stop);
         visit.answer(&Asked { name: Some(writer.into()), ..Asked::new("claim") })?;
+        let writer = writer.to_owned();
         let (give, orders) = channel();
         let (tell, reports) = channel();
         let (woken, wake) = UnixStream::pair()?;
@@ -83,7 +84,7 @@ impl Hands {
         };
         let thread = thread::Builder::new().name("hands".into()).spawn(move || {
             for order in &orders {
-                carry_out(&visit, &board, writer, order, &report);
+                carry_out(&visit, &board, &writer, order, &report);
             }
         })?;
         Ok(Hands { orders: Some(give), reports, woken, waiting: Cell::new(0), thread: Some(thread) })

@@ -73,8 +73,9 @@ impl Scheduler {
             self.end(now, key.job, JobState::Cancelled, Fault::Person, who, out);
             return;
         }
-        if job.record.session.is_some() && job.record.step.is_some() {
-            // What its command had begun cannot be begun a second time.
+        let begins_once = job.record.session.is_some() || job.record.lease.is_some();
+        if begins_once && job.record.step.is_some() {
+            // What its command, or its person, had begun cannot be begun a second time.
             self.end(now, key.job, JobState::Infra, Fault::Infrastructure, why, out);
             return;
         }

@@ -228,10 +228,15 @@ impl Agent {
         Some(boards)
     }
 
+    /// Whether a person may be given its boards, where one is to be.
+    fn may_lend(&self, queue: &Queue) -> bool {
+        self.leases || !queue.lease
+    }
+
     /// Whether it offers what this queue's jobs want.
     pub(super) fn suits(&self, queue: &Queue) -> bool {
         match &queue.board {
-            Some(wanted) => self.matching(wanted, |_| true, |_| ()).is_some(),
+            Some(wanted) => self.may_lend(queue) && self.matching(wanted, |_| true, |_| ()).is_some(),
             None => self.serves(queue.wanted()),
         }
     }
@@ -355,7 +360,9 @@ impl Scheduler {
         met: &[Met],
     ) -> Option<(&'a str, Vec<&'a str>)> {
         let mut found = Vec::new();
-        let given = |(name, agent): &(&str, &Agent)| queue.may_go_to(name) && agent.keeps_its_boards().is_none();
+        let given = |(name, agent): &(&str, &Agent)| {
+            queue.may_go_to(name) && agent.may_lend(queue) && agent.keeps_its_boards().is_none()
+        };
         for (name, agent) in self.bench_agents().filter(given) {
             let kept = self.kept_for_another(agent, id);
             let usable = |board: &Board| {
@@ -445,6 +452,19 @@ impl Scheduler {
         rows
     }
 
+    /// Whether somebody waits who would do with the board that a job has.
+    pub fn is_waited_for(&self, id: JobId) -> bool {
+        let given = self.jobs.get(&id).and_then(|job| Some((job.record.agent.as_ref()?, job.record.given.as_ref()?)));
+        let board = given.and_then(|(agent, given)| Some((agent, self.agents.get(agent)?.boards.get(&given.name)?)));
+        // It waits itself, or its agent is away.
+        let Some((agent, board)) = board else { return false };
+        let wants = |queue: &Queue| {
+            let mut each = queue.board.iter().flat_map(WantedBoard::each);
+            queue.may_go_to(agent) && each.any(|wanted| wanted.is_met_by(&board.offered))
+        };
+        self.queues.keys().any(wants)
+    }
+
     /// Why a job does not get a board now.
     pub(super) fn board_reason(&self, now: Millis, job: &Job, wanted: &WantedBoard) -> String {
         let rows = self.boards(now);
@@ -453,13 +473,18 @@ impl Scheduler {
             |row: &&BoardRow| queue.may_go_to(&row.agent) && wanted.each().any(|wanted| wanted.is_met_by(&row.offered));
         let (fitting, others): (Vec<&BoardRow>, Vec<&BoardRow>) = rows.iter().filter(fits).partition(|row| {
             let agent = self.agents.get(&row.agent);
-            agent.is_some_and(|agent| agent.offer.needs && (agent.several || wanted.count() == 1))
+            let new = |agent: &Agent| agent.offer.needs && agent.may_lend(&queue);
+            agent.is_some_and(|agent| new(agent) && (agent.several || wanted.count() == 1))
         });
         let mut benches = self.bench_agents().filter(|(name, _)| queue.may_go_to(name));
         let all = benches.any(|(_, agent)| agent.matching(wanted, |_| true, |_| ()).is_some());
         if fitting.is_empty() || !all {
             let end = super::waiting::span(self.policy.expire_ms);
-            let old = if others.is_empty() { "" } else { " and is new enough to fetch what other jobs made" };
+            let old = match queue.lease {
+                _ if others.is_empty() => "",
+                true => " and is new enough to lend it to people",
+                false => " and is new enough to fetch what other jobs made",
+            };
             return format!("no agent has offered {wanted}{old} yet; expires {end} after it was queued");
         }
         let gathers = self.bench_agents().find(|(_, agent)| agent.collector == Some(job.record.id));
@@ -496,7 +521,7 @@ impl Scheduler {
 
 /// Whether two of one job are met by the same boards.
 fn is_alike(one: &WantedBoard, other: &WantedBoard) -> bool {
-    (&one.kind, &one.tags, one.rig) == (&other.kind, &other.tags, other.rig)
+    (&one.kind, &one.tags, &one.name, one.rig) == (&other.kind, &other.tags, &other.name, other.rig)
 }
 
 /// Gives one that is wanted a board of those that do for it, those before each another one if need be: an augmenting path.

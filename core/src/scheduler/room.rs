@@ -249,6 +249,7 @@ mod tests {
                     slots: random.below(4) as u32,
                     needs: random.below(2) == 0,
                     several: random.below(2) == 0,
+                    leases: random.below(2) == 0,
                     told: random.below(2) == 0,
                     mirrors: repositories.iter().filter(|_| random.below(3) == 0).map(ToString::to_string).collect(),
                     holds: Vec::new(),

@@ -132,6 +132,7 @@ impl Desk {
             slots,
             needs: true,
             several: true,
+            leases: true,
             told: self.told,
             mirrors: own(mirrors),
             holds: holds.to_vec(),

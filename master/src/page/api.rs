@@ -7,6 +7,7 @@ use super::audit::AuditView;
 use super::cases::case_word;
 use super::test_cases::Cases;
 use super::views::{AgentView, EventView, JobView, job_took, source_word};
+use crate::action;
 use crate::live::LiveRepository;
 use crate::units::moment;
 use miniserde::{Serialize, json};
@@ -271,6 +272,8 @@ struct Me<'a> {
 #[derive(Serialize)]
 struct Done<'a> {
     done: &'a str,
+    /// The job that was made, where one was.
+    job: Option<u64>,
 }
 
 /// What is wrong.
@@ -519,9 +522,9 @@ pub fn me(user: &UserRecord) -> String {
     json::to_string(&Me { name: &user.name, powers, until })
 }
 
-/// The answer to an action: `{"done":"…"}`.
-pub fn done(text: &str) -> String {
-    json::to_string(&Done { done: text })
+/// The answer to an action: `{"done":"…","job":N or null}`.
+pub fn done(done: &action::Done) -> String {
+    json::to_string(&Done { done: &done.text, job: done.job })
 }
 
 /// Any error: `{"error":"…"}`.

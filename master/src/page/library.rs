@@ -14,6 +14,7 @@ use super::sums::{SUMMED_JOBS, Sums};
 use super::test_cases::{self, Cases, RememberedCases};
 use super::views::{AgentView, AgentsView, EventView, EventsView, JobView, Past, Visitor, reference_name};
 use super::whole::Whole;
+use crate::action::Done;
 use crate::live::{Changes, Live, YOUNG};
 use crate::prefix::Prefix;
 use crate::rooms::Rooms;
@@ -56,7 +57,7 @@ const COMPARED: usize = 200;
 const ACTIONS: usize = 20;
 
 /// Does what people ask for; the second argument is who asks. Gives a sentence, or why it cannot be done.
-pub type Act = Box<dyn Fn(Action, String) -> Result<String, String> + Send + Sync>;
+pub type Act = Box<dyn Fn(Action, String) -> Result<Done, String> + Send + Sync>;
 
 /// Everything the pages need.
 pub struct Library {

@@ -3,9 +3,11 @@
 pub use crate::action::Action;
 use sai_core::git_names::check_repository;
 use sai_core::job::{EventId, JobId, JobKey};
+use sai_core::lease::Asking;
 use sai_core::limits::STREAMS;
 use sai_core::rebuild::Choice;
 use sai_core::start::Start;
+use sai_core::wire::Word;
 use std::ops::RangeInclusive;
 
 /// Bytes of an agent's name at most.
@@ -301,6 +303,11 @@ fn job(id: JobId, rest: &[&str]) -> Option<Route> {
     })
 }
 
+/// A word that its fields still tell.
+fn no_word(job: JobId) -> Word {
+    Word { key: JobKey { job, attempt: 0 }, writer: String::new(), number: 0, said: String::new() }
+}
+
 fn api(parts: &[&str]) -> Option<ApiRoute> {
     Some(match parts {
         ["openapi.json"] => ApiRoute::Description,
@@ -312,6 +319,8 @@ fn api(parts: &[&str]) -> Option<ApiRoute> {
         ["jobs", id, "tests"] => ApiRoute::Tests(number(id)?),
         ["jobs", id, "log"] => ApiRoute::Log(number(id)?),
         ["jobs", id, "cancel"] => ApiRoute::Do(Action::CancelJob(number(id)?)),
+        ["jobs", id, "word"] => ApiRoute::Do(Action::Word(no_word(number(id)?))),
+        ["boards", "lease"] => ApiRoute::Do(Action::Lease(Asking::default())),
         ["jobs", id, "rebuild"] => ApiRoute::Do(Action::RebuildJob(number(id)?)),
         ["jobs", id, "rebuild-following"] => ApiRoute::Do(Action::RebuildFollowing(number(id)?)),
         ["agents"] => ApiRoute::Agents,

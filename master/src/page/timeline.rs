@@ -105,6 +105,7 @@ impl Timeline {
             Entry::Sent(channel, sent) => self.entry(micros, "sent", Some(*channel), sent, out),
             Entry::Progress(progress) => self.entry(micros, "progress", None, progress, out),
             Entry::Case(case) => self.entry(micros, "case", None, case, out),
+            Entry::Answer(answer) => self.entry(micros, "answer", None, answer, out),
             Entry::Tick(up_to) => self.entry(micros, "tick", None, &TickEntry { up_to: *up_to }, out),
         }
     }

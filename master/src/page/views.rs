@@ -191,6 +191,7 @@ pub fn source_phrase(source: &Source) -> &str {
         Source::Rebuild => "asked for again",
         Source::Start => "started by hand",
         Source::Session => "asked for by a build",
+        Source::Lease => "a person at a board",
         Source::Other(word) => word.as_str(),
     }
 }
@@ -205,6 +206,7 @@ pub fn source_word(source: &Source) -> &str {
         Source::Rebuild => "rebuild",
         Source::Start => "start",
         Source::Session => "session",
+        Source::Lease => "lease",
         Source::Other(word) => word.as_str(),
     }
 }

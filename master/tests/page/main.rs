@@ -14,6 +14,7 @@ use memory::{Log, Memory, event, job, user};
 use sai_core::job::{Fault, JobKey, JobState, Outcome, Verdict};
 use sai_core::ledger::{AgentRecord, EventRecord};
 use sai_core::record::{Artifact, ChannelStart, Record};
+use sai_master::action::Done;
 use sai_master::http::{Body, Request, Response};
 use sai_master::live::{Changes, Live, LiveAgent};
 use sai_master::page::first_error::Remembered;
@@ -57,7 +58,8 @@ fn world(public: bool) -> World {
         record.lock().unwrap().push(format!("{who} {action:?}"));
         match action {
             Action::CancelJob(1001) => Err("job 1001 has ended".to_string()),
-            _ => Ok("join <line>".to_string()),
+            Action::Lease(_) => Ok(Done { text: "asked for it".to_string(), job: Some(7) }),
+            _ => Ok("join <line>".to_string().into()),
         }
     });
     let library = Library {
@@ -350,7 +352,10 @@ fn only_the_signed_in_act_and_only_from_our_pages() {
     assert_eq!((response.status, header(&response, "location")), (303, Some("/job/1000")));
     assert_eq!(world.ask("POST", "/job/1001/cancel", &ours, "").status, 409);
     let token = [("authorization", "bearer ann's token")];
-    assert_eq!(text(world.ask("POST", "/api/v1/events/1/rebuild", &token, "")), "{\"done\":\"join <line>\"}");
+    assert_eq!(
+        text(world.ask("POST", "/api/v1/events/1/rebuild", &token, "")),
+        "{\"done\":\"join <line>\",\"job\":null}"
+    );
     assert_eq!(text(world.ask("POST", "/api/v1/jobs/1001/cancel", &token, "")), "{\"error\":\"job 1001 has ended\"}");
     // Which jobs is said by the address, or by the form; both mean the same.
     let some = world.ask("POST", "/event/1/rebuild", &ours, "platform=&configuration=c%201");

@@ -180,6 +180,8 @@ fn fill(world: &World, tests: &Path) {
         ),
         (11, Source::Hook, &[Running]),
         (12, Source::Start, &[Passed]),
+        (13, Source::Session, &[Passed]),
+        (14, Source::Lease, &[Passed]),
     ] {
         add(world, id, source, states, &[]);
     }
@@ -395,6 +397,8 @@ fn each_key_and_word_of_the_api_is_described_as_it_is() {
     assert_eq!(refused.status, 409);
     answer(&mut description, member(member(&paths, "/jobs/{id}/cancel"), "post"), refused);
     let ann = by("ann");
+    let asked = world.ask("POST", "/api/v1/boards/lease", &[("authorization", &ann)], "type=uno");
+    answer(&mut description, member(member(&paths, "/boards/lease"), "post"), asked);
     for list in ["/events", "/actions"] {
         let first = world.ask("GET", &format!("/api/v1{list}?limit=1"), &[("authorization", &ann)], "");
         answer(&mut description, member(member(&paths, list), "get"), first);

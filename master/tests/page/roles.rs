@@ -6,6 +6,9 @@ use sai_core::ledger::UserRecord;
 use sai_core::roles::Powers;
 use sai_master::page::library::now;
 
+/// A word at a board.
+const WORD: &str = "attempt=1&writer=w&number=1&said={\"t\":\"release\"}";
+
 #[test]
 fn a_role_is_asked_of_pages_the_api_and_open_sessions() {
     let world = world(true);
@@ -28,6 +31,7 @@ fn a_role_is_asked_of_pages_the_api_and_open_sessions() {
         world.ask(method, address, &[("authorization", &token)], body)
     };
     // Of its repository, of no repository, and of the master: by the page, and by the API in the same words.
+    let all = &["reader", "builder", "own", "foreign", "admin", "ann"][..];
     let (own, builders, admins) =
         (&["builder", "own", "admin", "ann"][..], &["builder", "admin", "ann"][..], &["admin", "ann"][..]);
     let deeds = [
@@ -39,6 +43,9 @@ fn a_role_is_asked_of_pages_the_api_and_open_sessions() {
         ("/job/1000/rebuild", "/api/v1/jobs/1000/rebuild", "", own),
         ("/job/1000/rebuild-following", "/api/v1/jobs/1000/rebuild-following", "", own),
         ("/start/hello", "/api/v1/repositories/hello/start", "branch=main", own),
+        ("/api/v1/boards/lease", "/api/v1/boards/lease", "type=uno", builders),
+        // Whose board it is, is asked where that is known.
+        ("/api/v1/jobs/1000/word", "/api/v1/jobs/1000/word", WORD, all),
         ("/units/grant/7/free", "/api/v1/units/grant/7/free", "", builders),
         ("/agents/add", "/api/v1/agents/new/add", "name=new", admins),
         ("/agents/rock/revoke", "/api/v1/agents/rock/revoke", "", admins),

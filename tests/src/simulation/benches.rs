@@ -75,7 +75,7 @@ impl World {
         Some(BoardSpec { wanted, trial: "{}".to_string() })
     }
 
-    fn random_wanted(&mut self) -> WantedBoard {
+    pub(super) fn random_wanted(&mut self) -> WantedBoard {
         let kind = self.random.pick(&KINDS).unwrap_or("uno").to_string();
         WantedBoard { kind, ..WantedBoard::default() }
     }
@@ -194,7 +194,7 @@ impl World {
                 others.into_iter().any(|(_, wanted, _)| wanted.each().any(|wanted| wanted.is_met_by(offered)))
             };
             // A step is lent one of the agent where it runs.
-            let may_go_to = |agent: &str| record.session.as_ref().is_none_or(|of| of.agent == agent);
+            let may_go_to = |agent: &str| record.only_agent().is_none_or(|only| only == agent);
             let free = boards.iter().filter(|row| row.free && may_go_to(&row.agent));
             let free = free.filter(|row| !kept(&row.agent, &row.offered));
             let mut by_agent: BTreeMap<&str, Vec<&OfferedBoard>> = BTreeMap::new();

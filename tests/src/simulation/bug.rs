@@ -64,11 +64,13 @@ pub enum Bug {
     SessionEndUnheard,
     /// What a step has left is read when there is room for more of what a job prints, and not before.
     RestUnread,
+    /// The supervisor of a lease does each word that it hears.
+    WordsAsTheyCome,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::AckBeforeFlush,
         Self::NoRewindOnResume,
         Self::DoubleAssignment,
@@ -95,6 +97,7 @@ impl Bug {
         Self::FetchNeverRepeated,
         Self::SessionEndUnheard,
         Self::RestUnread,
+        Self::WordsAsTheyCome,
         Self::NumbersOfTheLiving,
         Self::DiskUnseen,
         Self::FloorUnheeded,

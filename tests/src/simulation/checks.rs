@@ -167,8 +167,8 @@ impl World {
         match record.state {
             JobState::Expired if record.board.is_some() => {
                 let wanted = record.board.as_ref();
-                let of = record.session.as_ref();
-                let here = hub.connected().iter().filter(|(name, _)| of.is_none_or(|of| of.agent == **name));
+                let only = record.only_agent();
+                let here = hub.connected().iter().filter(|(name, _)| only.is_none_or(|only| only == *name));
                 let mut here = here.filter_map(|(_, connected)| connected.hello.boards.as_ref());
                 let each: Vec<&WantedBoard> = wanted.iter().flat_map(|wanted| wanted.each()).collect();
                 if here.any(|boards| all_are_there(&each, &boards.iter().collect::<Vec<_>>())) {
@@ -183,7 +183,7 @@ impl World {
             }
             JobState::Infra if self.oracle.lost.contains(&record.event) => self.summary.lost += 1,
             // What the command of a session has begun is not begun a second time.
-            JobState::Infra if record.session.is_some() => {}
+            JobState::Infra if record.session.is_some() || record.lease.is_some() => {}
             JobState::Infra if record.infra < INFRA_ATTEMPTS => {
                 return self.broken("retries", format!("job {} ended after {} troubles", record.id, record.infra));
             }

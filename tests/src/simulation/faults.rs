@@ -203,7 +203,8 @@ impl World {
             return Ok(());
         }
         let host = self.random.below(self.hosts.len() as u64) as usize;
-        match self.random.below(20) {
+        match self.random.below(24) {
+            20..=23 => self.person_at_board(),
             0..=6 => self.cancel(),
             7..=12 => self.rebuild(),
             13 | 14 => {

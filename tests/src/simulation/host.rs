@@ -3,6 +3,7 @@
 use super::benches::Bench;
 use super::fetches::Fetches;
 use super::images::BROKEN_IMAGE;
+use super::leases::Heard;
 use super::network::{Frame, Side};
 use super::sessions::Askers;
 use super::supervisor::Supervisor;
@@ -24,6 +25,8 @@ pub(super) struct Directory {
     pub(super) assignment: Option<Box<Assignment>>,
     /// Processes of its steps that have asked for boards.
     pub(super) askers: Askers,
+    /// Words of the person who has the board.
+    pub(super) heard: Heard,
 }
 
 /// What a link has carried of one stream: sent up to, acknowledged up to.
@@ -167,6 +170,7 @@ impl World {
                 // A person has to see to it; the machine stays as it is until then.
                 Output::End { .. } => self.hosts[host].ended = true,
                 Output::Session(told) => self.told_of_session(host, told)?,
+                Output::Word(word) => self.hear_word(host, &word)?,
                 Output::Prefetch(_) | Output::Say(_) => {}
                 Output::Bug(what) => return self.contradicted(what),
             }

@@ -197,6 +197,8 @@ impl World {
             return Ok(());
         }
         let (asked, spec) = asked;
+        // A number that was lost with a crash is given again.
+        self.saifiles.remove(&numbers.0);
         let row = self.show_files(numbers.0, plan::write(std::slice::from_ref(&spec)).into_bytes());
         self.hub_with(HubInput::Session(asked, spec, Ok(numbers)), vec![row])
     }

@@ -88,6 +88,8 @@ pub(super) struct Supervisor {
     waits: bool,
     /// Whether it is a session whose step is gone.
     gone: bool,
+    /// Whether a person has the board, who may forget it.
+    leased: bool,
     /// Since when a step has ended whose end is not told, and how much of what it has printed is still to be read.
     exited: Option<(Millis, u64)>,
     closed_at: Option<Millis>,
@@ -143,6 +145,7 @@ impl Supervisor {
         this.processes = Processes::new(random);
         this.wedged = random.chance(15);
         this.needs = assignment.needs.iter().flatten().any(|needed| !needed.artifacts.is_empty());
+        this.leased = assignment.lease.is_some();
         this.run = Some(Run::new(&assignment));
         this.input(random, now, Input::Begin);
         this
@@ -176,6 +179,7 @@ impl Supervisor {
             needs: false,
             waits: false,
             gone: false,
+            leased: false,
             exited: None,
             closed_at: None,
             contradicted: None,
@@ -272,7 +276,11 @@ impl Supervisor {
                         self.busy = Busy::Step { left, status };
                         inputs.push(Input::StepSpawned);
                     }
-                    Output::Try => self.busy = Busy::Trial { left: random.below(6) },
+                    Output::Try => {
+                        self.busy = Busy::Trial {
+                            left: if self.leased && random.chance(400) { u64::MAX } else { random.below(6) },
+                        }
+                    }
                     Output::Terminate => {
                         self.asked = true;
                         // A flash that is under way does not hear it.

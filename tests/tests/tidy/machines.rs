@@ -38,6 +38,7 @@ const OF_BOARDS: [&str; 2] = ["buddy/src/flash", "buddy/src/sequence"];
 
 /// What else of the core has functions that change it, and what it is: values, and readers that go over something once.
 const VALUES: &[(&str, &str)] = &[
+    ("lease", "two moments"),
     ("named", "a list of what became of revisions"),
     ("numbers", "three numbers"),
     ("ordered", "collections"),
@@ -48,6 +49,7 @@ const VALUES: &[(&str, &str)] = &[
     ("settings", "reads a file's keys"),
     ("stream", "the lengths of a stream"),
     ("vcd", "goes over a log once"),
+    ("writers", "the last numbers of words"),
 ];
 
 /// Signatures of the public functions in a text of code, each on one line.

@@ -1,0 +1,98 @@
+//! Boards that people ask for, and their words → jobs at boards, words for agents, and leases that are over.
+//!
+//! A lease is a job like others: it waits in the one queue, and nothing but the end of its attempt frees the board. How long it lasts is
+//! kept in memory: a master that was restarted counts from then on, and the attempt has a bound of its own at its agent.
+
+use super::{Hub, Output, Touch};
+use crate::clock::Now;
+use crate::job::{JobId, JobKey};
+use crate::lease::{Lease, MINUTES};
+use crate::ledger::{EventRecord, JobRecord, Leased};
+use crate::limits::Millis;
+use crate::matrix::JobSpec;
+use crate::scheduler;
+use crate::wire::{MasterMessage, Word};
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+
+/// A board that a person asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wish {
+    /// The event that it is.
+    pub event: EventRecord,
+    /// Its only job.
+    pub spec: JobSpec,
+    /// For how long, and of which agent.
+    pub leased: Leased,
+    /// Who asks.
+    pub person: String,
+}
+
+impl Hub {
+    pub(super) fn lease(&mut self, now: Now, wish: Wish, out: &mut Vec<Output>) {
+        let Wish { event, spec, leased, person } = wish;
+        let record = JobRecord {
+            platform: spec.platform.clone(),
+            configuration: spec.configuration.clone(),
+            priority: spec.priority,
+            steps: 1,
+            lease: Some(leased),
+            ..JobRecord::queued(event.first_job, event.id, &event.repository, now.wall)
+        };
+        out.push(Output::Event(event.clone()));
+        out.push(Output::Touch(Touch::Event(event.id)));
+        let (specs, jobs, others, person) = (vec![spec], vec![record], Vec::new(), Some(person));
+        self.rebuild(now, super::Rebuild { event, specs, jobs, others, person }, out);
+    }
+
+    /// An attempt of a lease begins, or goes on after a restart.
+    pub(super) fn lease_begins(&mut self, now: Now, job: JobId) {
+        // Most jobs are none.
+        let Some(leased) = self.scheduler.job(job).and_then(|record| record.lease.as_ref()) else { return };
+        let minutes = if leased.minutes == 0 { MINUTES } else { leased.minutes };
+        self.leases.insert(job, Lease::new(now.steady, minutes));
+    }
+
+    /// Until when a lease lasts, if its person has the board.
+    pub fn lease_until(&self, job: JobId) -> Option<Millis> {
+        self.leases.get(&job).map(Lease::until)
+    }
+
+    /// A person who has a board says something. Where it cannot be heard it is dropped: who says it hears nothing of it in the log, and
+    /// says it again.
+    pub(super) fn word(&mut self, now: Now, word: Word, out: &mut Vec<Output>) {
+        let JobKey { job, .. } = word.key;
+        // It has ended, or waits.
+        let Some(agent) = self.scheduler.holder(word.key).map(ToString::to_string) else { return };
+        let waits = self.scheduler.is_waited_for(job);
+        // It is none, or its time was over just now.
+        let Some(lease) = self.leases.get_mut(&job) else { return };
+        lease.used(now.steady, waits);
+        self.send(&agent, MasterMessage::Word(word), out);
+    }
+
+    pub(super) fn leases_deadline(&self) -> Option<Millis> {
+        self.leases.values().map(Lease::until).min()
+    }
+
+    pub(super) fn leases_slept(&mut self, slept: Millis) {
+        self.leases.values_mut().for_each(|lease| lease.slept(slept));
+    }
+
+    /// Ends those whose time is over.
+    pub(super) fn leases_due(&mut self, now: Now, out: &mut Vec<Output>) {
+        let over: Vec<JobId> =
+            self.leases.iter().filter(|(_, lease)| lease.until() <= now.steady).map(|(job, _)| *job).collect();
+        if over.is_empty() {
+            return;
+        }
+        for job in &over {
+            self.leases.remove(job);
+        }
+        self.schedule(now, scheduler::Input::Cancel(over, OVER.to_string()), out);
+    }
+}
+
+/// Why a lease is ended that nobody has ended.
+const OVER: &str = "its time was over";

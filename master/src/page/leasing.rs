@@ -1,0 +1,100 @@
+//! Fields of a request → what a person asks of boards.
+
+use super::route::decode;
+use miniserde::{Deserialize, json};
+use sai_core::job::{JobId, JobKey};
+use sai_core::lease::Asking;
+use sai_core::wire::{WORD_BYTES, Word, check_writer};
+
+/// Fields of one request: far more than there are.
+const FIELDS: usize = 64;
+
+fn pairs(fields: &str) -> Result<Vec<(String, String)>, String> {
+    let mut pairs = Vec::new();
+    for pair in fields.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let name = decode(name, true).ok_or("expected percent-encoded UTF-8")?;
+        let value = decode(value, true).ok_or_else(|| format!("{name:?}: expected percent-encoded UTF-8"))?;
+        pairs.push((name, value));
+        if pairs.len() > FIELDS {
+            return Err(format!("expected at most {FIELDS} fields"));
+        }
+    }
+    Ok(pairs)
+}
+
+/// The board that is asked for: see [`Asking::parse`].
+///
+/// # Errors
+/// What was expected.
+pub fn wish(fields: &str) -> Result<Asking, String> {
+    Asking::parse(&pairs(fields)?)
+}
+
+/// What every word has.
+#[derive(Deserialize)]
+struct Said {
+    t: String,
+}
+
+/// What is said at the board of a job: `attempt`, `writer`, `number` and `said`.
+///
+/// # Errors
+/// What was expected.
+pub fn word(job: JobId, fields: &str) -> Result<Word, String> {
+    let (mut attempt, mut writer, mut number, mut said) = (None, None, None, None);
+    for (name, value) in pairs(fields)? {
+        let counted =
+            || value.parse::<u64>().ok().filter(|count| *count > 0).ok_or(format!("{name}: expected a number"));
+        match name.as_str() {
+            "attempt" => attempt = Some(counted()?),
+            "number" => number = Some(counted()?),
+            "writer" => {
+                check_writer(&value).map_err(|expected| format!("writer: {expected}"))?;
+                writer = Some(value);
+            }
+            "said" => {
+                let is_word = json::from_str::<Said>(&value).is_ok_and(|said| !said.t.is_empty());
+                if value.len() > WORD_BYTES || !is_word || value.contains(char::is_control) {
+                    return Err(format!("said: expected a line of JSON with \"t\", of at most {WORD_BYTES} bytes"));
+                }
+                said = Some(value);
+            }
+            _ => return Err(format!("{name:?}: expected attempt, writer, number and said")),
+        }
+    }
+    let attempt = attempt.and_then(|attempt| u32::try_from(attempt).ok());
+    let (Some(attempt), Some(writer), Some(number), Some(said)) = (attempt, writer, number, said) else {
+        return Err("expected attempt, writer, number and said".to_string());
+    };
+    Ok(Word { key: JobKey { job, attempt }, writer, number, said })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_told_by_its_fields() {
+        let fields = "attempt=2&writer=a1&number=7&said=%7B%22t%22%3A%22play%22%2C%22name%22%3A%22reset%22%7D";
+        let told = word(3, fields).unwrap();
+        assert_eq!((told.key, told.writer.as_str(), told.number), (JobKey { job: 3, attempt: 2 }, "a1", 7));
+        assert_eq!(told.said, r#"{"t":"play","name":"reset"}"#);
+        let long = format!("attempt=1&writer=a&number=1&said={{\"t\":\"{}\"}}", "x".repeat(WORD_BYTES));
+        for wrong in [
+            "",
+            "attempt=0&writer=a&number=1&said={\"t\":\"x\"}",
+            "attempt=1&writer=A&number=1&said={\"t\":\"x\"}",
+            "attempt=1&writer=a&number=-1&said={\"t\":\"x\"}",
+            "attempt=1&writer=a&number=1&said=x",
+            "attempt=1&writer=a&number=1&said={}",
+            "attempt=1&writer=a&number=1&said=%0A{\"t\":\"x\"}",
+            "attempt=4294967296&writer=a&number=1&said={\"t\":\"x\"}",
+            "attempt=1&writer=a&number=1&said={\"t\":\"x\"}&more=1",
+            "said=%ff",
+            &long,
+        ] {
+            assert!(word(3, wrong).is_err_and(|why| why.contains("expected")), "{wrong}");
+        }
+    }
+}
