@@ -1,4 +1,4 @@
-//! Sources of core and buddy → what keeps a machine from having the one surface, its row in ARCHITECTURE.md, or a word for what it leaves.
+//! Sources of core, buddy and image → what keeps a machine from having the one surface, its row in ARCHITECTURE.md, or a word for what it leaves.
 
 use crate::{Source, none, root, sources};
 use std::collections::BTreeSet;
@@ -33,8 +33,8 @@ const MACHINES: &[(&str, &str)] = &[
     ("watch", "Watch"),
 ];
 
-/// Machines beside the core's: what brings images onto boards.
-const OF_BOARDS: [&str; 2] = ["buddy/src/flash", "buddy/src/sequence"];
+/// Machines beside the core's: what brings images onto boards, and what runs on a Pi.
+const ELSEWHERE: [&str; 3] = ["buddy/src/flash", "buddy/src/sequence", "image/src/services"];
 
 /// What else of the core has functions that change it, and what it is: values, and readers that go over something once.
 const VALUES: &[(&str, &str)] = &[
@@ -123,7 +123,7 @@ fn table_of_machines(architecture: &str) -> Vec<Vec<&str>> {
     rows.map(|line| line.trim_matches(['|', ' ']).split(" | ").collect()).collect()
 }
 
-/// What is wrong with the table of machines, where these modules of core and buddy are ones, and these only modules.
+/// What is wrong with the table of machines, where these modules of core, buddy and image are ones, and these only modules.
 fn wrong_in_table(rows: &[Vec<&str>], machines: &BTreeSet<&str>, modules: &BTreeSet<&str>) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut named: BTreeSet<&str> = BTreeSet::new();
@@ -155,7 +155,8 @@ fn the_table_of_machines_is_what_the_code_has() {
     let rows = table_of_machines(&architecture);
     assert!(rows.len() > 20, "this is not the table");
     let sources = sources();
-    let of_machines = |source: &&Source| source.path.starts_with("core/src/") || source.path.starts_with("buddy/src/");
+    let of_machines =
+        |source: &&Source| ["core/src/", "buddy/src/", "image/src/"].iter().any(|of| source.path.starts_with(of));
     let name = |source: &Source| source.path.rsplit('/').next().map(|name| name.trim_end_matches(".rs").to_string());
     let modules: BTreeSet<String> = sources.iter().filter(of_machines).filter_map(name).collect();
     let handles = |line: &str| {
@@ -194,7 +195,7 @@ fn machines_leave_nothing_undone_without_a_word() {
     let sources = sources();
     let mut found = Vec::new();
     let of_the_core = MACHINES.iter().map(|(name, _)| format!("core/src/{name}"));
-    for path in of_the_core.chain(OF_BOARDS.map(ToString::to_string)) {
+    for path in of_the_core.chain(ELSEWHERE.map(ToString::to_string)) {
         for source in sources.iter().filter(|source| source.is_in(&path)) {
             let product = source.text.split("#[cfg(test)]").next().unwrap_or_default();
             let lines: Vec<&str> = product.lines().collect();

@@ -69,7 +69,7 @@ impl Source {
 
     /// Whether it becomes part of what is shipped.
     fn is_product(&self) -> bool {
-        ["core/src/", "agent/src/", "buddy/src/", "sai/src/", "master/src/"]
+        ["core/src/", "agent/src/", "buddy/src/", "sai/src/", "image/src/", "master/src/"]
             .iter()
             .any(|prefix| self.path.starts_with(prefix))
     }
@@ -87,7 +87,7 @@ fn sources() -> Vec<Source> {
     let root = root();
     let mut sources = Vec::new();
     let mut waiting: Vec<PathBuf> =
-        ["core", "agent", "buddy", "sai", "master", "tests"].iter().map(|name| root.join(name)).collect();
+        ["core", "agent", "buddy", "sai", "image", "master", "tests"].iter().map(|name| root.join(name)).collect();
     while let Some(directory) = waiting.pop() {
         for entry in fs::read_dir(directory).expect("a directory").flatten() {
             let path = entry.path();
@@ -253,6 +253,8 @@ fn nothing_is_without_bounds_unfinished_or_able_to_panic() {
         "buddy/src/lib.rs",
         "sai/src/lib.rs",
         "sai/src/main.rs",
+        "image/src/lib.rs",
+        "image/src/main.rs",
         "master/src/lib.rs",
         "master/src/main.rs",
     ] {
@@ -275,7 +277,7 @@ fn only_the_executor_has_a_shell() {
 
 #[test]
 fn each_dependency_is_named_once() {
-    for package in ["core", "agent", "buddy", "sai", "master", "tests"] {
+    for package in ["core", "agent", "buddy", "sai", "image", "master", "tests"] {
         let manifest = fs::read_to_string(root().join(package).join("Cargo.toml")).expect("a manifest");
         let mut dependencies = false;
         for line in manifest.lines() {
