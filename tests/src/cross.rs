@@ -69,6 +69,16 @@ pub fn agent_with_boards(target: &str) -> PathBuf {
     root().join("target/cross").join(target).join(WITH_BOARDS)
 }
 
+/// The first process of the image for a Raspberry Pi, up to date.
+pub fn init(target: &str) -> PathBuf {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let _alone = alone("cross");
+        build(&["-p", "sai-init", target]);
+    });
+    root().join("target/cross").join(target).join("sai-init")
+}
+
 fn build(arguments: &[&str]) {
     let mut build = Command::new(root().join("cross/build"));
     build.args(arguments);

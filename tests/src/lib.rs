@@ -13,6 +13,7 @@ pub mod laptop;
 pub mod log;
 pub mod machine;
 pub mod peer;
+pub mod pi;
 pub mod process;
 pub mod proxy;
 pub mod random;

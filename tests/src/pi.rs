@@ -1,0 +1,220 @@
+//! An image for a Raspberry Pi, as `cross/image` makes it → a card, and an emulated Pi 3 that starts from it as its firmware would.
+//!
+//! The firmware itself runs on the Pi's other processor, which nobody emulates: what it does with an image is done here, by what the
+//! image says (`config.txt`, `cmdline.txt`; see Raspberry Pi's documentation of both).
+
+use crate::cross::{prepare, root};
+use crate::process::Process;
+use crate::repository::run;
+use std::fs;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// Where the boot partition begins, as mtools is told.
+const BOOT: &str = "@@1M";
+/// Bytes of a card; QEMU's must be a power of two.
+const CARD: u64 = 512 << 20;
+/// What the firmware of a Pi 3 names its board's description.
+const BOARD: &str = "bcm2837-rpi-3-b.dtb";
+/// A clock that goes on by 2 ns with each instruction, and by itself while all processors wait. By that of a machine which is busy with
+/// other things the kernel's driver of the card gives up waiting, and then stumbles; and a figure would be of this machine.
+const CLOCK: &str = "shift=1";
+/// Who multicast DNS is asked at: RFC 6762, and RFC 1112 for what that is on Ethernet.
+const GROUP: ([u8; 6], [u8; 4], u16) = ([1, 0, 0x5e, 0, 0, 251], [224, 0, 0, 251], 5353);
+/// Whom a question comes from on the Pi's network.
+const ASKER: ([u8; 6], [u8; 4]) = ([2, 0, 0, 0, 0, 77], [10, 0, 2, 77]);
+
+/// Makes an image with these programs, in this directory.
+pub fn make_image(agent: &Path, init: &Path, output: &Path) -> PathBuf {
+    let mut make = Command::new(root().join("cross/image"));
+    make.arg("--agent").arg(agent).arg("--init").arg(init).arg("--output").arg(output).arg("pi3");
+    prepare(&mut make);
+    eprintln!("{}", run(&mut make));
+    output.join("sai-pi3.img")
+}
+
+/// A card: an image's copy, and what is put onto it and read from it as any machine would.
+#[derive(Debug)]
+pub struct Card {
+    file: PathBuf,
+}
+
+impl Card {
+    /// Writes an image to a card.
+    pub fn write(image: &Path, file: &Path) -> Self {
+        fs::copy(image, file).expect("an image");
+        fs::OpenOptions::new().write(true).open(file).and_then(|card| card.set_len(CARD)).expect("a card");
+        Self { file: file.to_path_buf() }
+    }
+
+    fn mtools(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.arg("-i").arg(format!("{}{BOOT}", self.file.display())).env("MTOOLS_SKIP_CHECK", "1");
+        command
+    }
+
+    /// Puts a file onto the boot partition.
+    pub fn put(&self, name: &str, text: &str) {
+        let file = self.file.with_extension("put");
+        fs::write(&file, text).expect("a file");
+        run(self.mtools("mcopy").arg("-o").arg(&file).arg(format!("::/{name}")));
+    }
+
+    /// What a file of the boot partition holds, if it is there.
+    pub fn get(&self, name: &str) -> Option<Vec<u8>> {
+        let output = self.mtools("mtype").arg(format!("::/{name}")).output().expect("mtools");
+        output.status.success().then_some(output.stdout)
+    }
+
+    /// Bytes of the whole card, as who has it can read them.
+    pub fn bytes(&self) -> Vec<u8> {
+        fs::read(&self.file).expect("a card")
+    }
+
+    /// Another card with all that is on this one.
+    pub fn copy(&self, file: &Path) -> Self {
+        fs::copy(&self.file, file).expect("a card");
+        Self { file: file.to_path_buf() }
+    }
+
+    /// Starts a machine of this serial number at a wire: its process says what is on its serial line.
+    pub fn start(&self, directory: &Path, serial: &str, wire: &Wire) -> Process {
+        fs::create_dir_all(directory).expect("a directory");
+        let text = |name: &str| String::from_utf8(self.get(name).unwrap_or_else(|| panic!("no {name}"))).expect("text");
+        let config = text("config.txt");
+        let value = |key: &str| config.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
+        let prefix = value("os_prefix=").unwrap_or_default();
+        let unpack = |name: &str| {
+            let file = directory.join(name);
+            fs::write(&file, self.get(&format!("{prefix}{name}")).unwrap_or_else(|| panic!("no {prefix}{name}")))
+                .expect("a file");
+            file
+        };
+        let initramfs = value("initramfs ").and_then(|line| line.split(' ').next()).expect("an initramfs");
+        let mut command = Command::new("sh");
+        // Standard error is what the process reads.
+        command.args(["-c", "exec \"$@\" 1>&2", "sh"]);
+        command.args(["qemu-system-aarch64", "-M", "raspi3b", "-icount", CLOCK, "-m", "1G", "-display", "none"]);
+        command.arg("-kernel").arg(unpack(value("kernel=").expect("a kernel"))).arg("-initrd").arg(unpack(initramfs));
+        // The emulated watchdog does not count: it bites as soon as it is started.
+        let arguments = format!("{} sai.watchdog=off", text(&format!("{prefix}cmdline.txt")).trim());
+        let board = unpack(BOARD);
+        let described = numbered(&fs::read(&board).expect("a board's description"), serial);
+        fs::write(&board, described).expect("a file");
+        command.arg("-dtb").arg(board).arg("-append").arg(arguments);
+        command.arg("-drive").arg(format!("if=sd,format=raw,file={}", self.file.display()));
+        // The first serial line is Bluetooth's, as on the real one.
+        command.args(["-serial", "null", "-serial", "stdio", "-monitor", "none", "-no-reboot"]);
+        command.args(["-netdev", "user,id=n0", "-netdev", "hubport,hubid=0,id=h0,netdev=n0"]);
+        command.arg("-netdev").arg(wire.end()).args(["-netdev", "hubport,hubid=0,id=h1,netdev=wire"]);
+        command.args(["-netdev", "hubport,hubid=0,id=h2", "-device", "usb-net,netdev=h2"]).stdout(Stdio::null());
+        Process::start("the emulated Pi", &mut command)
+    }
+}
+
+/// A board's description with its serial number, which the firmware reads in the board itself. See the specification of device
+/// trees for the format (version 17).
+fn numbered(description: &[u8], serial: &str) -> Vec<u8> {
+    let number = |at: usize| u32::from_be_bytes(description[at..at + 4].try_into().expect("four bytes")) as usize;
+    let (tree, names, names_length, tree_length) = (number(8), number(12), number(32), number(36));
+    // The root begins with a token and a name that is empty; a property follows: token, length, name and value.
+    let first = tree + 8;
+    let mut property = Vec::new();
+    for word in [3, serial.len() + 1, names_length] {
+        property.extend(u32::try_from(word).expect("a small number").to_be_bytes());
+    }
+    property.extend(serial.bytes());
+    property.push(0);
+    property.resize(property.len().next_multiple_of(4), 0);
+    assert!(names > first, "the names are behind the tree");
+    let mut numbered = description[..first].to_vec();
+    numbered.extend(&property);
+    numbered.extend(&description[first..names + names_length]);
+    numbered.extend(b"serial-number\0");
+    let words = [
+        (4, numbered.len()),
+        (12, names + property.len()),
+        (32, names_length + 14),
+        (36, tree_length + property.len()),
+    ];
+    for (at, word) in words {
+        numbered[at..at + 4].copy_from_slice(&u32::try_from(word).expect("a small number").to_be_bytes());
+    }
+    numbered
+}
+
+/// The other end of a Pi's cable, beside the machine that emulates it: each datagram is a frame of Ethernet.
+#[derive(Debug)]
+pub struct Wire {
+    socket: UdpSocket,
+    port: u16,
+}
+
+impl Default for Wire {
+    fn default() -> Self {
+        let socket = || UdpSocket::bind(("127.0.0.1", 0)).expect("a socket");
+        let (ours, theirs) = (socket(), socket());
+        let port = theirs.local_addr().expect("an address").port();
+        ours.connect(("127.0.0.1", port)).expect("an address");
+        ours.set_read_timeout(Some(Duration::from_millis(200))).expect("a socket");
+        Self { socket: ours, port }
+    }
+}
+
+impl Wire {
+    /// The emulated end.
+    fn end(&self) -> String {
+        let at = |name: &str, port: u16| format!("{name}.type=inet,{name}.host=127.0.0.1,{name}.port={port}");
+        let port = self.socket.local_addr().expect("an address").port();
+        format!("dgram,id=wire,{},{}", at("local", self.port), at("remote", port))
+    }
+
+    /// Asks everybody where a name is, and listens for a moment to what is said of it by a host.
+    pub fn ask(&self, name: &str) -> Option<Ipv4Addr> {
+        let mut labels = Vec::new();
+        for label in [name, "local"] {
+            labels.push(u8::try_from(label.len()).expect("a short name"));
+            labels.extend(label.bytes());
+        }
+        labels.push(0);
+        let question = [&[0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0], &labels[..], &[0, 1, 0, 1]].concat();
+        // Nobody listens there before the machine is on.
+        let _ = self.socket.send(&frame(&question));
+        // The record, which has the name as the host itself writes it: an address that nobody else has, for two minutes.
+        let record = [&labels.to_ascii_lowercase()[..], &[0, 1, 0x80, 1, 0, 0, 0, 120, 0, 4]].concat();
+        let mut frame = [0; 2048];
+        while let Ok(length) = self.socket.recv(&mut frame) {
+            let frame = &frame[..length];
+            let found = frame.windows(record.len()).position(|part| part == record);
+            if let Some([a, b, c, d]) = found.and_then(|at| frame.get(at + record.len()..)) {
+                return Some(Ipv4Addr::new(*a, *b, *c, *d));
+            }
+        }
+        None
+    }
+}
+
+/// A frame of Ethernet with a datagram to everybody who answers to names.
+fn frame(datagram: &[u8]) -> Vec<u8> {
+    let ((to, group, port), (from, asker)) = (GROUP, ASKER);
+    let length = |more: usize| u16::try_from(datagram.len() + more).expect("a short datagram").to_be_bytes();
+    let mut head = vec![0x45, 0];
+    head.extend(length(28));
+    head.extend([0, 0, 0, 0, 255, 17, 0, 0]);
+    head.extend(asker);
+    head.extend(group);
+    let sum: u32 = head.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
+    let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+    head[10..12].copy_from_slice(&sum.to_be_bytes());
+    let ports = [port.to_be_bytes(), port.to_be_bytes()].concat();
+    // Of the datagram no sum is needed.
+    [&to[..], &from, &[8, 0], &head, &ports, &length(8), &[0, 0], datagram].concat()
+}
+
+/// Seconds since its start at which the kernel's log shows a line.
+pub fn moment(line: &str) -> f64 {
+    let stamp = line.split_once('[').and_then(|(_, rest)| rest.split_once(']')).map(|(stamp, _)| stamp.trim());
+    stamp.and_then(|stamp| stamp.parse().ok()).unwrap_or_else(|| panic!("no moment in {line:?}"))
+}

@@ -1,0 +1,194 @@
+//! The image for a Raspberry Pi, as its owner meets it: written to a card with one file, started, and told what is wrong with that file.
+
+use sai_tests::cross::{agent_with_boards, init, root};
+use sai_tests::machine::BOOT;
+use sai_tests::pi::{Card, Wire, make_image, moment};
+use sai_tests::process::{Process, eventually_within};
+use sai_tests::repository::git;
+use sai_tests::world::{World, free_port};
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::OnceLock;
+
+/// Bytes that an image may have, packed and not.
+const PACKED: u64 = 40_000_000;
+/// See `PACKED`.
+const UNPACKED: u64 = 64_000_000;
+/// The number of the board that joins.
+const SERIAL: &str = "10000000c0ffee00";
+
+/// Whether one is contained in the other.
+fn holds(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|part| part == text.as_bytes())
+}
+
+/// Agent and first process of the image.
+fn programs() -> &'static [PathBuf; 2] {
+    static PROGRAMS: OnceLock<[PathBuf; 2]> = OnceLock::new();
+    PROGRAMS.get_or_init(|| [agent_with_boards("aarch64"), init("aarch64")])
+}
+
+/// The image, made once for all that want it.
+fn image() -> &'static Path {
+    static IMAGE: OnceLock<PathBuf> = OnceLock::new();
+    let [agent, init] = programs();
+    IMAGE.get_or_init(|| make_image(agent, init, &root().join("target/image/tried")))
+}
+
+/// A master for a machine that finds this one at 10.0.2.2, and the same repository as this one at `localhost`.
+fn world() -> (World, Process) {
+    let mut world = World::new("pi");
+    let git_port = free_port();
+    world.set("repositories", &format!("{{\"project\": {{\"url\": \"git://localhost:{git_port}/project.git\"}}}}"));
+    world.use_p521_certificate();
+    world.set("url", &format!("\"https://10.0.2.2:{}\"", world.port));
+    let mut daemon = git(&world.directory);
+    daemon.args(["daemon", "--reuseaddr", "--export-all", "--listen=127.0.0.1", &format!("--port={git_port}")]);
+    daemon.arg(format!("--base-path={}", world.directory.display())).stdout(Stdio::null());
+    let daemon = Process::start("git daemon", daemon.arg(&world.directory));
+    (world, daemon)
+}
+
+#[test]
+fn a_card_with_a_join_line_makes_a_pi_that_builds() {
+    let image = image();
+    let (world, _daemon) = world();
+    let size = |path: &Path| fs::metadata(path).expect("a file").len();
+    let packed = image.with_extension("img.gz");
+    eprintln!("pi3: the image has {} bytes, packed {}", size(image), size(&packed));
+    assert!(size(image) <= UNPACKED && size(&packed) <= PACKED, "{} {}", size(image), size(&packed));
+    let bill = fs::read_to_string(image.with_extension("cdx.json")).expect("a bill of materials");
+    for part in [
+        "pkg:deb/debian/git@",
+        "pkg:deb/debian/raspi-firmware@",
+        "pkg:cargo/ring@",
+        "pkg:cargo/sai-init@",
+        "pkg:generic/musl@",
+    ] {
+        assert!(bill.contains(part), "{part} is not in the bill of materials");
+    }
+
+    let _master = world.master();
+    let line = world.join_line("shed");
+    let card = Card::write(image, &world.directory.join("card.img"));
+    mistakes_are_told(&world, &card, &line);
+    let wire = Wire::default();
+    let mut machine = joined(&world, &card, &line, &wire);
+    assert_eq!(eventually_within(BOOT, "its name is known", || wire.ask("SHED")), Ipv4Addr::new(10, 0, 2, 15));
+    assert_eq!(wire.ask("barn"), None, "that is nobody's name");
+    builds(&world);
+    // Without power it is what it was: the same agent comes again, and builds. Where its card was copied to it is another one.
+    machine.kill();
+    let copy = card.copy(&world.directory.join("copy.img"));
+    std::thread::scope(|scope| {
+        scope.spawn(|| comes_again(&world, &card));
+        scope.spawn(|| {
+            let other = copy.start(&world.directory.join("other"), "10000000deadbee0", &Wire::default());
+            other.await_line_for(BOOT, "has drawn an identity of its own");
+        });
+    });
+}
+
+/// Nothing begins, and screen and card say why.
+fn mistakes_are_told(world: &World, card: &Card, line: &str) {
+    card.put("sai.json", &format!("{{\n  \"join\": \"{line}\",\n  \"slots\": 0, \"colour\": \"red\"\n}}\n"));
+    let mut machine = card.start(&world.directory.join("shed"), SERIAL, &Wire::default());
+    machine.await_line_for(BOOT, "sai.json:3:15: colour: expected one of join, hostname");
+    eventually_within(BOOT, "the card says what is wrong", || {
+        card.get("sai-errors.txt").filter(|text| text.ends_with(b"\n"))
+    });
+    machine.kill();
+    let told = String::from_utf8(card.get("sai-errors.txt").expect("what is wrong")).expect("text");
+    assert!(told.starts_with("sai.json:3:12: slots: expected a whole number from 1 to"), "{told}");
+    assert!(!told.contains(line) && world.agents().iter().all(|agent| agent.state != "idle"), "{told}");
+}
+
+/// The machine, which has joined; the card tells nobody any more by what.
+fn joined(world: &World, card: &Card, line: &str, wire: &Wire) -> Process {
+    card.put(
+        "sai.json",
+        &format!(
+            "{{\n  \"join\": \"{line}\", # the one secret\n  \"hosts\": {{ \"localhost\": \"10.0.2.2\" }}, \"ntp\": \"10.0.2.2\",\n  \
+             \"platforms\": \"linux-pi/aarch64\", \"slots\": 1\n}}\n"
+        ),
+    );
+    let machine = card.start(&world.directory.join("shed"), SERIAL, wire);
+    let joined = || world.agents().into_iter().find(|agent| agent.name == "shed" && agent.state == "idle");
+    eventually_within(BOOT, "the Pi has joined", joined);
+    let connected = machine.await_line_for(BOOT, "connected as");
+    for line in machine.said().iter().filter(|line| line.contains("] sai: ")) {
+        eprintln!("pi3: {line}");
+    }
+    eprintln!("pi3: joined {:.1} s after its start, emulated", moment(&connected));
+    // All else of the file is left, and the secret is not on the partition, wherever one looks.
+    let left = String::from_utf8(card.get("sai.json").expect("the settings")).expect("text");
+    assert!(left.contains("\"join\": \"moved  ") && left.contains("# the one secret"), "{left}");
+    // What the card held before it was mended is gone, too; that may be told before the agent is connected.
+    let swept = "the free part of the boot partition had 1 old copies of secrets";
+    let told = || machine.said().iter().any(|line| line.contains(swept)).then_some(());
+    eventually_within(BOOT, "old copies are gone", told);
+    let token = line.rsplit(':').nth(1).expect("a token");
+    assert!(!holds(&card.bytes()[..128 << 20], token), "the token is on the boot partition");
+    assert_eq!(card.get("sai-errors.txt"), None, "nothing is wrong any more");
+    machine
+}
+
+/// A repository with a program and its tests, which the Pi gets with its own git and runs with its own tools.
+fn builds(world: &World) {
+    world.repository.write(
+        "count.awk",
+        "{ for (at = 1; at <= NF; at++) words[$at]++ }\nEND { for (word in words) print words[word], word }\n",
+    );
+    world.repository.write("tests/two.txt", "one two\ntwo\n");
+    world.repository.write("tests/two.expected", "1 one\n2 two\n");
+    let steps = [
+        "cat /sys/class/gpio/gpiochip*/label; ls /dev/gpiochip0",
+        "id -un; git --version; git log --oneline | wc -l; hostname; date +%Y",
+        "awk -f count.awk tests/two.txt | sort >counted; diff tests/two.expected counted && echo counted well",
+    ];
+    let build = miniserde::json::to_string(&steps.map(str::to_owned).to_vec());
+    world.repository.push_saifile(&format!(
+        "{{\"schema\": \"sai-1\", \"platforms\": {{\"linux-pi/aarch64\": {{\"build\": {build}}}}}, \
+          \"configurations\": {{\"default\": {{\"artifacts\": \"counted\"}}}}}}"
+    ));
+    let event = world.ended_within(BOOT, 1);
+    let log = String::from_utf8_lossy(&world.log(1)).into_owned();
+    assert_eq!(event.jobs[0].state, "passed", "{event:?}: {log}");
+    for part in ["pinctrl-bcm2835", "/dev/gpiochip0", "\nsai\n", "git version", "\nshed\n", "counted well"] {
+        assert!(log.contains(part), "no {part:?} in {log}");
+    }
+    let year = log.lines().find_map(|line| line.parse().ok().filter(|year: &u32| *year > 1000));
+    assert!(year.is_some_and(|year| year >= 2024), "a machine without a clock is in {year:?}: {log}");
+    assert_eq!(event.jobs[0].artifacts.len(), 1, "{event:?}");
+}
+
+/// Switched on again, with an address that its file says.
+fn comes_again(world: &World, card: &Card) {
+    card.put(
+        "sai.json",
+        "{ \"join\": \"moved\", \"ethernet\": { \"address\": \"10.0.2.40/24\", \"gateway\": \"10.0.2.2\" }, \"hostname\": \"barn\",\n  \
+           \"hosts\": { \"localhost\": \"10.0.2.2\" }, \"ntp\": \"10.0.2.2\", \"platforms\": \"linux-pi/aarch64\", \"slots\": 1 }\n",
+    );
+    let wire = Wire::default();
+    let again = card.start(&world.directory.join("shed"), SERIAL, &wire);
+    again.await_line_for(BOOT, "connected as");
+    let said = again.said();
+    assert!(!said.iter().any(|line| line.contains("data partition of") || line.contains("dhcp")), "{said:#?}");
+    assert_eq!(eventually_within(BOOT, "its name is known", || wire.ask("barn")), Ipv4Addr::new(10, 0, 2, 40));
+    world.repository.push_saifile("{\"schema\": \"sai-1\", \"platforms\": {\"linux-pi/aarch64\": {\"build\": \"echo again\"}}, \"configurations\": {\"default\": {}}}");
+    assert_eq!(world.ended_within(BOOT, 2).jobs[0].state, "passed");
+}
+
+#[test]
+fn the_same_image_is_made_again() {
+    let first = fs::read(image()).expect("an image");
+    let world = World::new("pi-again");
+    // A file system says when it was written to, in steps of two seconds.
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    let [agent, init] = programs();
+    let second = fs::read(make_image(agent, init, &world.directory)).expect("an image");
+    let same = first.iter().zip(&second).take_while(|(one, other)| one == other).count();
+    assert!(first == second, "{} bytes and {}, the same up to {same}", first.len(), second.len());
+}
