@@ -31,9 +31,7 @@ pub enum Board {
     /// The same with two adapters for serial lines on its USB, at ports 1 and 2, to each of which a board is connected that says
     /// nothing.
     Bench(u32),
-    /// A Raspberry Pi 3, whose Ethernet is on USB.
-    Pi3,
-    /// A Raspberry Pi Zero, of whose memory the system is given this much, in MiB.
+    /// A Raspberry Pi Zero, whose Ethernet is on USB, and of whose memory the system is given this much, in MiB.
     PiZero(u32),
 }
 
@@ -41,7 +39,7 @@ impl Board {
     /// Which of the systems that `tests/emulators` makes it boots.
     fn system(self) -> PathBuf {
         emulators().join(match self {
-            Self::Virtual(_) | Self::Bench(_) | Self::Pi3 => "arm64",
+            Self::Virtual(_) | Self::Bench(_) => "arm64",
             Self::PiZero(_) => "armel",
         })
     }
@@ -49,7 +47,7 @@ impl Board {
     /// What its processor is called there.
     pub fn processor(self) -> &'static str {
         match self {
-            Self::Virtual(_) | Self::Bench(_) | Self::Pi3 => "aarch64",
+            Self::Virtual(_) | Self::Bench(_) => "aarch64",
             Self::PiZero(_) => "armv6l",
         }
     }
@@ -98,7 +96,7 @@ pub fn boot(directory: &Path, board: Board, files: &[(&Path, &str)], script: &st
             let archives = [SYSTEM, "usb-serial.cpio.gz"].map(|part| emulated.join(part));
             on_card(&archives, &tree, &card, &system, files, script);
         }
-        Board::Pi3 | Board::PiZero(_) => {
+        Board::PiZero(_) => {
             fill(&tree, files, script);
             fs::copy(emulated.join(SYSTEM), &system).expect("a system");
             // The kernel unpacks archives that follow each other, one over the other.
@@ -124,12 +122,6 @@ pub fn boot(directory: &Path, board: Board, files: &[(&Path, &str)], script: &st
                     ));
                 }
             }
-        }
-        Board::Pi3 => {
-            // With a thread each, the three processors that only wait would use up this machine's.
-            command.args(["qemu-system-aarch64", "-M", "raspi3b", "-accel", "tcg,thread=single", "-m", "1G"]);
-            command.args(["-device", "usb-net,netdev=n0", "-append", console]);
-            command.arg("-initrd").arg(&system).arg("-dtb").arg(emulated.join("board.dtb"));
         }
         Board::PiZero(memory) => {
             // QEMU has not the part of the chip that switches its power, and the kernel stumbles over that.

@@ -313,11 +313,6 @@ fn a_machine_with_64_mib_boots_joins_and_builds_with_busybox_alone() {
 }
 
 #[test]
-fn a_raspberry_pi_3_boots_joins_and_builds() {
-    boots("pi3", Board::Pi3, &["aarch64"]);
-}
-
-#[test]
 fn a_raspberry_pi_zero_with_64_mib_boots_joins_and_builds() {
     boots("zero", Board::PiZero(64), &["armv6"]);
 }
