@@ -25,6 +25,48 @@ pub struct Wrong {
 pub struct Done {
     /// A sentence.
     pub done: String,
+    /// The job that was made, where one was.
+    pub job: Option<u64>,
+}
+
+/// A unit of an agent's, or of the master's.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Unit {
+    /// Of a board it is AGENT/BOARD.
+    pub name: String,
+    /// A word.
+    pub kind: String,
+    /// Who has it.
+    pub held: Vec<Held>,
+    /// How many wait for it.
+    pub waiting_count: u64,
+    /// Of a board: its type.
+    #[serde(rename = "type")]
+    pub kind_of_board: Option<String>,
+    /// What else it is known for.
+    pub tags: Option<Vec<String>>,
+    /// How it stands, in a sentence.
+    pub standing: Option<String>,
+}
+
+/// An attempt that has some of a unit.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Held {
+    /// Its job.
+    pub job: u64,
+    /// The attempt.
+    pub attempt: u32,
+    /// Since when.
+    pub since: String,
+    /// Until when at most.
+    pub until: String,
+}
+
+/// The units.
+#[derive(Debug, Deserialize)]
+pub struct Units {
+    /// All of them.
+    pub units: Vec<Unit>,
 }
 
 /// One file of a job.

@@ -6,6 +6,7 @@
 
 pub mod acting;
 pub mod answers;
+pub mod board;
 pub mod failure;
 pub mod follow;
 pub mod get;

@@ -8,6 +8,7 @@ mod help;
 use pico_args::Arguments;
 use sai_agent::{pin, terminal};
 use sai_client::acting::{self, Deed};
+use sai_client::board::{self, Meant, words};
 use sai_client::failure::Failure;
 use sai_client::follow::{self, Wanted};
 use sai_client::get;
@@ -22,7 +23,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// What there is to be asked, and how it is explained.
-const WORDS: [(&str, &str); 7] = [
+const WORDS: [(&str, &str); 8] = [
     ("login", help::LOGIN),
     ("logout", help::LOGOUT),
     ("status", help::STATUS),
@@ -30,6 +31,7 @@ const WORDS: [(&str, &str); 7] = [
     ("get", help::GET),
     ("cancel", help::CANCEL),
     ("rebuild", help::REBUILD),
+    ("board", help::BOARD),
 ];
 
 fn main() -> ExitCode {
@@ -198,6 +200,7 @@ fn run(word: &str, mut given: Given) -> Result<u8, Failure> {
             let (job, names, _) = given.job()?;
             get::get(&mut login::master()?, &get::Wanted { job, names, directory, force, json }).map(|()| 0)
         }
+        "board" => board(given),
         _ => {
             let (json, following) = (given.json(), word == "rebuild" && given.arguments.contains("--following"));
             let attempt = if word == "cancel" { given.option("--attempt", attempt)? } else { None };
@@ -210,4 +213,83 @@ fn run(word: &str, mut given: Given) -> Result<u8, Failure> {
             acting::act(&mut login::master()?, deed, job, attempt, json).map(|()| 0)
         }
     }
+}
+
+/// Milliseconds for which a pattern is waited for, where nobody says.
+const WITHIN_MS: u64 = 30_000;
+
+fn board(mut given: Given) -> Result<u8, Failure> {
+    let (json, minutes) = (given.json(), given.option("--minutes", number)?);
+    let within = given.option("--within", number)?;
+    let console = given.option("--console", |name| Ok(name.to_owned()))?;
+    let (words, given) = given.rest()?;
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    if let ["list"] = words.as_slice() {
+        return board::list(&mut login::master()?, json).map(|()| 0);
+    }
+    let [word, meant, rest @ ..] = words.as_slice() else {
+        return Err(given.usage("expected a word and a board, as console nucleo-f411"));
+    };
+    let meant = Meant::parse(meant).map_err(|why| given.usage(&why))?;
+    let said = |t: &str| words::Said { t: t.to_owned(), console: console.clone(), ..words::Said::default() };
+    let said = match (*word, rest) {
+        ("lease", []) => {
+            let lease = smol::block_on(board::lease(&mut login::master()?, &meant, minutes))?;
+            terminal::print(&format!("{}\tjob {}\n", plain(&lease.board), lease.job));
+            return Ok(0);
+        }
+        ("console", []) => {
+            let (mut master, listener) = (login::master()?, login::master()?);
+            let lease = smol::block_on(board::mine(&mut master, &meant))?;
+            return board::console::console(&mut master, listener, lease, console);
+        }
+        ("release", []) => said("release"),
+        ("play" | "mode", [name]) => words::Said { name: Some((*name).to_owned()), ..said(word) },
+        ("send", [text]) => {
+            let text = escaped(text).map_err(|why| given.usage(&why))?;
+            words::Said { text: Some(text), ..said("send") }
+        }
+        ("expect", [pattern]) => {
+            let ms = within.map_or(WITHIN_MS, |seconds| seconds.saturating_mul(1000));
+            words::Said { text: Some((*pattern).to_owned()), ms: Some(ms), ..said("expect") }
+        }
+        _ => return Err(given.usage(&format!("{} and {} words behind its board", plain(word), rest.len()))),
+    };
+    let mut master = login::master()?;
+    let answer = smol::block_on(async {
+        let lease = board::mine(&mut master, &meant).await?;
+        words::say(&mut master, &mut words::Speaker::new(lease)?, &said).await
+    })?;
+    if let Some(found) = answer.found {
+        terminal::print(&format!("{}\n", plain(&found)));
+    }
+    Ok(0)
+}
+
+/// A text with escapes as C has them → its bytes, each as the character of its number.
+fn escaped(text: &str) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let mut letters = text.bytes();
+    while let Some(letter) = letters.next() {
+        bytes.push(match letter {
+            b'\\' => match letters.next() {
+                Some(b'n') => b'\n',
+                Some(b'r') => b'\r',
+                Some(b't') => b'\t',
+                Some(b'e') => 0x1b,
+                Some(b'\\') => b'\\',
+                Some(b'x') => {
+                    let digits = [letters.next(), letters.next()];
+                    let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
+                    match digits.map(digit) {
+                        [Some(high), Some(low)] => (high * 16 + low) as u8,
+                        _ => return Err("expected two digits behind \\x".to_owned()),
+                    }
+                }
+                _ => return Err("expected n, r, t, e, \\ or xHH behind \\".to_owned()),
+            },
+            letter => letter,
+        });
+    }
+    Ok(bytes.into_iter().map(char::from).collect())
 }

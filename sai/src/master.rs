@@ -78,6 +78,8 @@ pub struct Master {
     dialer: Dialer,
     connection: Option<Connection>,
     address: String,
+    /// Whether what does something may be asked for twice.
+    repeats: bool,
 }
 
 /// A dialer by what the environment says of proxies.
@@ -108,7 +110,7 @@ impl Master {
     pub fn new(login: &Login) -> Result<Self, Failure> {
         let dialer = dialer(login)?.map_err(|error| Failure::trouble(error.to_string()))?;
         let address = login.master.to_string().replacen("wss://", "https://", 1);
-        Ok(Self { dialer, connection: None, address })
+        Ok(Self { dialer, connection: None, address, repeats: false })
     }
 
     /// The address of its pages.
@@ -119,7 +121,7 @@ impl Master {
     /// Sends the head of a request, by a connection that is there or a new one, and reads that of the answer.
     async fn ask(&mut self, method: &str, path: &str, headers: &str) -> Result<(Head, Vec<u8>, Connection), Trouble> {
         let request = self.dialer.request(method, path, headers);
-        if let Some(mut connection) = self.connection.take().filter(|_| method == "GET") {
+        if let Some(mut connection) = self.connection.take().filter(|_| method != "POST" || self.repeats) {
             // One that had ended meanwhile costs one try. What does something is asked for once, on a new one.
             if let Ok((head, bytes)) = ask(&mut connection, &request).await {
                 return Ok((head, bytes, connection));
@@ -183,6 +185,17 @@ impl Master {
         let text = self.text(method, path).await?;
         json::from_str(&text)
             .map_err(|_| Trouble::Untrusted(format!("{}{path} does not answer as a master of Sai does", self.address)))
+    }
+
+    /// What may be done any number of times: it goes by the connection that is there.
+    ///
+    /// # Errors
+    /// Why it is not done.
+    pub async fn again<T: Deserialize>(&mut self, path: &str) -> Result<T, Trouble> {
+        self.repeats = true;
+        let done = self.json("POST", path).await;
+        self.repeats = false;
+        done
     }
 
     /// The same, asked for again while the link is down, for so long at most. Only for what may be asked twice.

@@ -1,12 +1,24 @@
 //! Boards that people have for a while: an emulated Arduino Uno with the stock optiboot, its owner and guard, an agent and a master, and
 //! people who ask by the API, as the program on their laptops does.
 
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use sai_core::axis::{Answer, Entry};
 use sai_core::record::Decoder;
 use sai_tests::bench::Bench;
 use sai_tests::boards::saifile;
-use sai_tests::process::eventually;
+use sai_tests::laptop::{Laptop, Way};
+use sai_tests::process::{Process, eventually};
 use sai_tests::world::World;
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 /// Somebody at a board: their token, and what their program is called there.
 struct Person<'a> {
@@ -141,4 +153,151 @@ fn people_have_a_board_one_after_the_other_and_what_they_say_is_done_once() {
     bench.await_standing("free");
     assert_eq!(state(world, other).0, "cancelled");
     drop(agent);
+}
+
+/// A board that is a tty, whose other end is this test.
+struct Tty {
+    world: World,
+    board: File,
+    link: PathBuf,
+}
+
+impl Tty {
+    fn new(name: &str) -> Self {
+        let world = World::new(name);
+        let board: OwnedFd = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a pty");
+        grantpt(&board).expect("granted");
+        unlockpt(&board).expect("unlocked");
+        let path = ptsname(&board, Vec::new()).expect("its name").into_string().expect("plain");
+        let mut raw = tcgetattr(&board).expect("its settings");
+        raw.make_raw();
+        tcsetattr(&board, OptionalActions::Now, &raw).expect("raw");
+        // Paths of ttys are below /dev.
+        let link = PathBuf::from("/dev/shm").join(world.directory.file_name().expect("a name"));
+        let _ = fs::remove_file(&link);
+        symlink(&path, &link).expect("a link");
+        let text = format!(
+            r#"{{ "boards": {{ "tty-1": {{ "type": "tty", "tags": ["here"],
+                "consoles": {{ "main": {{ "path": {link:?}, "baud": 115200 }} }} }} }} }}"#
+        );
+        fs::write(world.directory.join("boards.json"), text).expect("a bench");
+        Self { world, board: File::from(board), link }
+    }
+
+    fn agent(&self) -> Process {
+        let settings = [
+            format!("\"boards\": {:?}", self.world.directory.join("boards.json")),
+            format!("\"boards_run\": {:?}", self.world.directory.join("run")),
+            "\"user\": \"nobody\"".to_string(),
+        ];
+        self.world.agent_with("a", &["linux"], 1, &settings.each_ref().map(String::as_str))
+    }
+}
+
+impl Drop for Tty {
+    fn drop(&mut self) {
+        let ours = |line: &String| line.split(' ').any(|word| word == "owner" || word == "guard");
+        for line in self.world.survivors().into_iter().filter(ours) {
+            let process = line.split(':').next().and_then(|number| number.parse().ok()).and_then(Pid::from_raw);
+            let _ = process.map(|process| kill_process(process, Signal::KILL));
+        }
+        let _ = fs::remove_file(&self.link);
+    }
+}
+
+/// Lines that are typed.
+const LINES: usize = 1000;
+
+#[test]
+fn what_is_typed_over_a_link_that_breaks_arrives_once_and_in_order_and_the_board_stays_theirs() {
+    let bench = Tty::new("typing");
+    let world = &bench.world;
+    let _master = world.master();
+    let _agent = bench.agent();
+    let (ann, bob, way) = (Laptop::new(world, "ann"), Laptop::new(world, "bob"), Way::to(world.address()));
+    ann.log_in(world, "ann", &[], way.port);
+    bob.log_in(world, "bob", &[], world.port);
+    eventually("the board is free", || ann.sai(&["board", "list"]).1.contains("\tfree").then_some(()));
+    let (status, said, told) = ann.sai(&["board", "lease", "tty+here"]);
+    assert!(status == 0 && said.starts_with("a/tty-1\tjob "), "{said}{told}");
+    let (status, _, told) = bob.sai(&["board", "play", "a/tty-1", "reset"]);
+    assert!(status == 1 && told.contains("you have no such board"), "{told}");
+    let (status, _, told) = ann.sai(&["board", "play", "tty", "reset"]);
+    assert!(status == 1 && told.contains("has no sequence"), "{told}");
+    let (status, said, _) = ann.sai(&["board", "list", "--json"]);
+    assert!(status == 0 && said.contains("\"board\":\"a/tty-1\",\"type\":\"tty\""), "{said}");
+
+    // The board gives back what it hears, so that the console has it too.
+    let (over, mut board) = (AtomicBool::new(false), bench.board.try_clone().expect("a tty"));
+    let mut console = ann.command(&["board", "console", "tty"]);
+    let mut console = console.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("sai");
+    let (mut typed, mut shown) = (console.stdin.take().expect("stdin"), console.stdout.take().expect("stdout"));
+    let (arrived, took) = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_secs(2));
+                way.cut();
+            }
+        });
+        let hears = scope.spawn(|| {
+            let (mut lines, mut took) = (Vec::new(), Vec::new());
+            let mut reader = BufReader::new(bench.board.try_clone().expect("a tty"));
+            while lines.len() < LINES {
+                let mut line = String::new();
+                reader.read_line(&mut line).expect("a line");
+                board.write_all(line.as_bytes()).expect("the board answers");
+                let sent = line.split(' ').next().and_then(|moment| moment.parse::<u128>().ok()).unwrap_or_default();
+                took.push(now().saturating_sub(sent));
+                lines.push(line);
+            }
+            (lines, took)
+        });
+        for number in 0..LINES {
+            typed.write_all(format!("{} line {number}\n", now()).as_bytes()).expect("it is typed");
+            std::thread::sleep(Duration::from_millis(8));
+        }
+        let heard = hears.join().expect("the board hears");
+        over.store(true, Ordering::Relaxed);
+        heard
+    });
+    for (number, line) in arrived.iter().enumerate() {
+        assert!(line.ends_with(&format!(" line {number}\n")), "{number}: {line:?}");
+    }
+    drop(typed);
+    let mut all = String::new();
+    shown.read_to_string(&mut all).expect("what it shows");
+    assert_eq!(console.wait().expect("it ends").code(), Some(0));
+    assert_eq!(all, arrived.concat());
+    let mut took = took;
+    took.sort_unstable();
+    let at = |part: usize| Duration::from_micros(took[took.len() * part / 100] as u64);
+    eprintln!("from a key to the board's tty: median {:?}, of a hundred the slowest ten {:?}", at(50), at(90));
+
+    // It was theirs all the time, and is free when they say so.
+    let (status, _, told) = ann.sai(&["board", "release", "tty"]);
+    assert_eq!(status, 0, "{told}");
+    let began = Instant::now();
+    let (status, said, told) = bob.sai(&["board", "lease", "a/tty-1", "--minutes", "1"]);
+    assert!(status == 0 && said.starts_with("a/tty-1\t"), "{said}{told}");
+    assert!(began.elapsed() < Duration::from_secs(20));
+    let (status, said, told) = bob.sai(&["board", "send", "a/tty-1", "hello\\r\\x21"]);
+    assert_eq!((status, said.as_str()), (0, ""), "{told}");
+    let mut heard = [0; 7];
+    bench.board.try_clone().expect("a tty").read_exact(&mut heard).expect("it arrives");
+    assert_eq!(&heard, b"hello\r!");
+    (&bench.board).write_all(b"ok then\n").expect("the board answers");
+    let (status, said, told) = bob.sai(&["board", "expect", "a/tty-1", "ok \\w+", "--within", "20"]);
+    assert_eq!((status, said.as_str()), (0, "ok then\n"), "{told}");
+    let (status, _, told) = bob.sai(&["board", "expect", "a/tty-1", "never", "--within", "1"]);
+    assert!(status == 1 && told.contains("did not come in time"), "{told}");
+    assert_eq!(bob.sai(&["board", "release", "a/tty-1"]).0, 0);
+    for words in [&["board"][..], &["board", "lease"], &["board", "lease", "a b"], &["board", "send", "tty", "\\q"]] {
+        let (status, _, told) = bob.sai(words);
+        assert!(status == 2 && told.contains("expected"), "{words:?}: {told}");
+    }
+}
+
+/// Microseconds of a clock that all threads of this test share.
+fn now() -> u128 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_micros())
 }

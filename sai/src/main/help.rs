@@ -12,6 +12,7 @@ usage:
   sai get JOB [FILE]... fetch the files that a job kept
   sai cancel JOB        end a job
   sai rebuild JOB       run a job again
+  sai board WORD        have a board for a while, and use it
   sai COMMAND --help    more of each
   sai --help | --version
 
@@ -117,4 +118,27 @@ sai rebuild - run a job again that has ended
 usage: sai rebuild JOB [--following] [--json]
 
 With --following all that needs it runs again, too. It takes a builder.
+";
+
+/// Of `board`.
+pub const BOARD: &str = "\
+sai board - have a board for a while, and use it
+
+usage:
+  sai board list [--json]                 the boards that there are, who has them and until when
+  sai board lease BOARD [--minutes N]     ask for one, wait until it is there, and print which job has it
+  sai board console BOARD [--console C]   a terminal at it; Ctrl-] leaves, and the board stays yours
+  sai board send BOARD TEXT [--console C] send bytes; \\n, \\r, \\t, \\e and \\xHH are what they are in C
+  sai board expect BOARD PATTERN [--within SECONDS] [--console C]
+                                          wait until it says this, and print what it was
+  sai board play BOARD SEQUENCE           move its lines, as reset
+  sai board mode BOARD MODE               bring it into a mode
+  sai board release BOARD                 give it back
+
+BOARD is TYPE, TYPE+TAG... or AGENT/BOARD. A board that others have is waited for, in the one queue of jobs and people. It is
+kept for so many minutes after it was last used [30], no longer than a working day, and is not prolonged by use while somebody
+waits. All that happens at it is in the log of its job; of what is typed only how much that was. What is said while the link is
+down is said when it is up again, once.
+
+exit status: 0 done, 1 the board did not do it or there is none, 2 not understood, 3 trouble that is not the board's
 ";

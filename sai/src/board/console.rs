@@ -1,0 +1,245 @@
+//! A terminal ↔ the console of a board that a person has: what is typed goes as words, what the board says comes by its log.
+
+use super::Lease;
+use super::words::{AGAIN, Hearing, Said, Speaker, pass_on};
+use crate::failure::{Failure, PASSED, TROUBLE};
+use crate::master::{Master, Trouble, Waiting};
+use crate::telling::{plain, tell};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use sai_core::axis::Entry;
+use sai_core::record::{Item, Record};
+use smol::Timer;
+use std::collections::VecDeque;
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What leaves, Ctrl-].
+const LEAVES: u8 = 0x1d;
+/// Bytes of one word: what somebody pastes goes as several.
+const WORD_BYTES: usize = 256;
+/// Words that are under way at once; as many are taken.
+const UNDER_WAY: usize = 16;
+/// Pause between two looks at the log while something was typed or came a moment ago.
+const LOOK: Duration = Duration::from_millis(10);
+/// The longest, where nothing happens.
+const LONGEST: Duration = Duration::from_millis(300);
+/// For how long after something has happened the log is looked at often.
+const AWAKE: Duration = Duration::from_secs(5);
+/// Bytes of what the console said before that are shown first.
+const BEFORE_BYTES: usize = 2048;
+/// Time for which a console is kept while its master cannot be reached.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// What both threads know.
+struct Shared {
+    /// The last word that is answered.
+    answered: u64,
+    /// Why it is over, once it is.
+    over: Option<Result<String, Failure>>,
+    /// When something was typed, or came.
+    happened: Instant,
+}
+
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A terminal that passes each key on, until this is gone.
+struct Raw(Option<Termios>);
+
+impl Raw {
+    fn new() -> Self {
+        let stdin = io::stdin();
+        let before = tcgetattr(&stdin).ok().filter(|_| stdin.is_terminal());
+        if let Some(before) = &before {
+            let mut raw = before.clone();
+            raw.make_raw();
+            let _ = tcsetattr(&stdin, OptionalActions::Now, &raw);
+        }
+        Self(before)
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0 {
+            let _ = tcsetattr(io::stdin(), OptionalActions::Now, before);
+        }
+    }
+}
+
+/// Shows a console, and sends what is typed, until Ctrl-] or the end of the input or of the lease; the exit status.
+///
+/// # Errors
+/// Whose fault it is that it does not go on.
+pub fn console(
+    master: &mut Master,
+    mut listener: Master,
+    lease: Lease,
+    console: Option<String>,
+) -> Result<u8, Failure> {
+    let shared = Shared { answered: 0, over: None, happened: Instant::now() };
+    let shared = Arc::new(Mutex::new(shared));
+    let mut speaker = Speaker::new(lease)?;
+    let hearing = Hearing::new(speaker.lease());
+    let (writer, theirs, wanted) = (speaker.writer().to_owned(), Arc::clone(&shared), console.clone());
+    std::thread::Builder::new()
+        .name("listens".to_owned())
+        .spawn(move || smol::block_on(listen(&mut listener, hearing, &writer, wanted, &theirs)))
+        .map_err(|error| Failure::here("a thread", &error))?;
+    let is_terminal = io::stdin().is_terminal();
+    if is_terminal {
+        tell(&format!("at {}; Ctrl-] leaves", plain(&speaker.lease().board)));
+    }
+    let raw = Raw::new();
+    let typed = type_words(master, &mut speaker, console.as_ref(), &shared);
+    drop(raw);
+    if is_terminal {
+        tell("left; the board is yours until sai board release");
+    }
+    typed
+}
+
+/// Sends what is typed.
+fn type_words(
+    master: &mut Master,
+    speaker: &mut Speaker,
+    console: Option<&String>,
+    shared: &Mutex<Shared>,
+) -> Result<u8, Failure> {
+    // Words that are not answered, and how many of them were said; when the oldest of those was.
+    let mut waiting: VecDeque<(u64, String)> = VecDeque::new();
+    let (mut said, mut since, mut leaves) = (0_usize, Instant::now(), false);
+    let mut link = Waiting::new(PATIENCE);
+    let mut bytes = [0; WORD_BYTES];
+    loop {
+        {
+            let mut known = lock(shared);
+            if let Some(over) = known.over.take() {
+                let why = over?;
+                tell(&format!("the board is yours no longer: {}", plain(&why)));
+                return Ok(TROUBLE);
+            }
+            while waiting.front().is_some_and(|(number, _)| *number <= known.answered) {
+                waiting.pop_front();
+                said = said.saturating_sub(1);
+                since = Instant::now();
+            }
+        }
+        if leaves && waiting.is_empty() {
+            return Ok(PASSED);
+        }
+        if said > 0 && since.elapsed() >= AGAIN {
+            said = 0;
+        }
+        while let Some((_, request)) = waiting.get(said) {
+            match smol::block_on(pass_on(master, request)) {
+                Ok(()) => {
+                    link.came();
+                    if said == 0 {
+                        since = Instant::now();
+                    }
+                    said += 1;
+                }
+                Err(Trouble::Link(why)) => {
+                    smol::block_on(link.pause(why))?;
+                    break;
+                }
+                Err(trouble) => return Err(trouble.into()),
+            }
+        }
+        if leaves || waiting.len() >= UNDER_WAY {
+            std::thread::sleep(LOOK);
+            continue;
+        }
+        let stdin = io::stdin();
+        let time = Timespec { tv_sec: 0, tv_nsec: LOOK.as_nanos() as i64 };
+        if poll(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(&time)).is_ok_and(|ready| ready == 0) {
+            continue;
+        }
+        let count = stdin.lock().read(&mut bytes).map_err(|error| Failure::here("standard input", &error))?;
+        let typed = bytes.get(..count).unwrap_or_default();
+        let end = typed.iter().position(|byte| *byte == LEAVES && stdin.is_terminal());
+        leaves = count == 0 || end.is_some();
+        let typed = typed.get(..end.unwrap_or(count)).unwrap_or_default();
+        if !typed.is_empty() {
+            let text = typed.iter().copied().map(char::from).collect();
+            let said = Said { t: "send".to_owned(), console: console.cloned(), text: Some(text), ..Said::default() };
+            waiting.push_back(speaker.word(&said));
+            lock(shared).happened = Instant::now();
+        }
+    }
+}
+
+/// Prints what the console says, and hears what became of words.
+async fn listen(
+    master: &mut Master,
+    mut hearing: Hearing,
+    writer: &str,
+    console: Option<String>,
+    shared: &Mutex<Shared>,
+) {
+    let mut waiting = Waiting::new(PATIENCE);
+    let mut pause = LOOK;
+    let wanted = console.map(|name| format!("serial:{name}"));
+    let (mut channel, mut before) = (None, Some(Vec::new()));
+    loop {
+        let mut over = None;
+        let mut out = Vec::new();
+        let heard = hearing.hear(master, |item| match item {
+            Item::Record(_, Record::Channel(number, start)) => {
+                let is = wanted.as_ref().map_or(start.name.starts_with("serial:"), |wanted| start.name == *wanted);
+                channel = channel.or_else(|| is.then_some(*number));
+            }
+            Item::Data { channel: of, bytes, .. } if channel == Some(*of) => out.extend_from_slice(bytes),
+            Item::Record(_, Record::Verdict(verdict)) => over = Some(verdict.cause.clone()),
+            item => {
+                if let Some(Entry::Answer(answer)) = Entry::of(item)
+                    && answer.writer == writer
+                {
+                    let mut known = lock(shared);
+                    known.answered = known.answered.max(answer.number);
+                    known.happened = Instant::now();
+                    if let Some(why) = answer.why {
+                        tell(&plain(&why));
+                    }
+                }
+            }
+        });
+        let heard = heard.await;
+        // What was said before is shown from its last lines on.
+        if let Some(mut said) = before.take_if(|_| heard.is_ok()) {
+            said.append(&mut out);
+            out = said.split_off(said.len().saturating_sub(BEFORE_BYTES));
+        } else if let Some(said) = before.as_mut() {
+            said.append(&mut out);
+        }
+        let mut stdout = io::stdout().lock();
+        let shown = stdout.write_all(&out).and_then(|()| stdout.flush());
+        drop(stdout);
+        let failure = match heard {
+            Ok(ended) => {
+                waiting.came();
+                let gone = || "it was given back".to_owned();
+                over.map(|why| if why.is_empty() { gone() } else { why }).or_else(|| ended.then(gone)).map(Ok)
+            }
+            Err(Trouble::Link(why)) => waiting.pause(why).await.err().map(|trouble| Err(trouble.into())),
+            Err(trouble) => Some(Err(trouble.into())),
+        };
+        let failure = failure.or_else(|| shown.err().map(|error| Err(Failure::here("standard output", &error))));
+        {
+            let mut known = lock(shared);
+            if let Some(failure) = failure {
+                known.over = Some(failure);
+                return;
+            }
+            if !out.is_empty() {
+                known.happened = Instant::now();
+            }
+            pause = if known.happened.elapsed() < AWAKE { LOOK } else { (pause * 2).min(LONGEST) };
+        }
+        Timer::after(pause).await;
+    }
+}
