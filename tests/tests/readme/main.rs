@@ -70,6 +70,9 @@ const BOARDS: &str = "## Your first board\n";
 /// Where it tells what people do at laptops, with a master that has built something.
 const LAPTOP: &str = "## From a laptop\n";
 
+/// Where it tells what they do there with boards, at an agent that has one.
+const BOARDS_AT_LAPTOP: &str = "## Boards from a laptop\n";
+
 /// A text without one of its sections, and that.
 fn without(text: &str, section: &str) -> (String, String) {
     let (before, inside) = text.split_once(section).expect("the section");
@@ -79,8 +82,8 @@ fn without(text: &str, section: &str) -> (String, String) {
 
 #[test]
 fn every_command_of_the_readme_works() {
-    let (text, _) = without(&readme(), BOARDS);
-    let commands = follow(&mut Stranger::new(), &without(&text, LAPTOP).0);
+    let text = [BOARDS, LAPTOP, BOARDS_AT_LAPTOP].iter().fold(readme(), |text, section| without(&text, section).0);
+    let commands = follow(&mut Stranger::new(), &text);
     assert!(commands >= 20, "only {commands} commands were found");
 }
 
@@ -96,6 +99,15 @@ fn what_the_readme_does_from_a_laptop_works() {
     stranger.has_built();
     let commands = follow(&mut stranger, &without(&readme(), LAPTOP).1);
     assert!(commands >= 8, "only {commands} commands were found");
+}
+
+#[test]
+fn what_the_readme_does_with_boards_from_a_laptop_works() {
+    let mut stranger = Stranger::new();
+    stranger.has_built();
+    stranger.has_a_board();
+    let commands = follow(&mut stranger, &without(&readme(), BOARDS_AT_LAPTOP).1);
+    assert!(commands >= 5, "only {commands} commands were found");
 }
 
 /// Does what a text says, from top to bottom; gives how many commands there were.

@@ -74,6 +74,37 @@ impl Stranger {
         std::fs::write(self.own.join("token"), token).expect("a token");
     }
 
+    /// What is there before it tells of boards there: an agent that offers one, and a login.
+    pub fn has_a_board(&mut self) {
+        let directory = self.world.directory.clone();
+        let board = Avr::new(&directory);
+        let bench = format!(
+            r#"{{ "boards": {{ "uno": {{ "type": "arduino-uno", "consoles": {{ "main": {{ "path": "{}" }} }}, {} }} }} }}"#,
+            board.tty,
+            board.resets()
+        );
+        std::fs::write(directory.join("boards.json"), bench).expect("a bench");
+        self.board = Some(board);
+        self.command("sudo sai-master agent add shed");
+        self.command("sai-agent join LINE");
+        self.agent.take().expect("an agent").kill();
+        // What a person would write into its file.
+        let file = self.world.agent_state("shed").join("agent.json");
+        let settings = std::fs::read_to_string(&file).expect("its settings");
+        let more = format!(
+            "{{ \"boards\": {:?}, \"boards_run\": {:?}, \"user\": \"nobody\",",
+            directory.join("boards.json"),
+            directory.join("boards")
+        );
+        std::fs::write(&file, settings.replacen('{', &more, 1)).expect("its settings");
+        let again = format!("exec sai-agent --state {}", self.world.agent_state("shed").display());
+        let agent = Process::start("agent", &mut self.shell(&again));
+        agent.await_line("connected as");
+        self.agent = Some(agent);
+        self.command("sudo install target/release/sai /usr/local/bin/");
+        self.command("sai login https://ci.example.org:4433 --fingerprint DIGITS < token");
+    }
+
     /// A command or file with the stranger's places in it.
     fn local(&self, text: &str) -> String {
         let mut text = text.replace("https://ci.example.org:4433", &format!("https://{}", self.world.address()));
@@ -395,6 +426,16 @@ impl Stranger {
                 let said = self.shell(line).current_dir(&self.own).output().expect("a shell");
                 let ended = text(&said.stderr).contains("nothing of it is queued or running");
                 assert!(said.status.success() || ended, "{said:?}");
+            }
+            "sai board list" => {
+                let free = || Some(text(&self.run_in(&self.own, line).stdout)).filter(|said| said.contains("\tfree"));
+                assert!(eventually("the board is free", free).starts_with("shed/uno\tarduino-uno\t"));
+            }
+            "sai board lease arduino-uno --minutes 20" => {
+                assert!(text(&self.run_in(&self.own, line).stdout).starts_with("shed/uno\tjob "));
+            }
+            "sai board play arduino-uno reset" | "sai board console arduino-uno" | "sai board release arduino-uno" => {
+                self.run_in(&self.own, line);
             }
             "sai logout" => {
                 self.run_in(&self.own, line);
