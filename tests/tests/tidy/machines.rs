@@ -42,6 +42,7 @@ const VALUES: &[(&str, &str)] = &[
     ("named", "a list of what became of revisions"),
     ("numbers", "three numbers"),
     ("ordered", "collections"),
+    ("output_lines", "goes over a log once"),
     ("record", "reads a log"),
     ("replay", "a set that holds so many"),
     ("results", "reads lines that a board prints"),
@@ -49,6 +50,7 @@ const VALUES: &[(&str, &str)] = &[
     ("settings", "reads a file's keys"),
     ("stream", "the lengths of a stream"),
     ("vcd", "goes over a log once"),
+    ("waveform", "goes over a log twice"),
     ("writers", "the last numbers of words"),
 ];
 
