@@ -153,7 +153,9 @@ mod tests {
         let tags = tags.iter().map(ToString::to_string).collect();
         let offered = OfferedBoard { name: name.to_string(), kind: kind.to_string(), tags, boards: None };
         let what = "free".to_string();
-        BoardRow { agent: agent.to_string(), offered, holder: None, free: true, what, pause_s: None, waiting: 0 }
+        let (waiters, kept_from) = (Vec::new(), Vec::new());
+        let agent = agent.to_string();
+        BoardRow { agent, offered, holder: None, free: true, what, pause_s: None, waiting: 0, waiters, kept_from }
     }
 
     #[test]

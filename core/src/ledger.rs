@@ -106,6 +106,23 @@ pub struct Leased {
     pub people: Option<Vec<String>>,
 }
 
+/// An attempt that was at a board, and that another one followed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tried {
+    /// Which attempt.
+    pub attempt: u32,
+    /// Its agent.
+    pub agent: String,
+    /// The board that it had trouble with, or the first of those that it had.
+    pub board: String,
+    /// What was found, in a word, where its log says so.
+    pub word: Option<String>,
+    /// Why another one followed, in a sentence.
+    pub why: String,
+    /// When it was given up, Unix milliseconds.
+    pub at: u64,
+}
+
 /// A session that an attempt asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
@@ -183,6 +200,8 @@ pub struct JobRecord {
     pub board: Option<WantedBoard>,
     /// The board that its last attempt was given.
     pub given: Option<GivenBoard>,
+    /// The last attempts at boards that others followed, the oldest first. The records of a board's history are these and `given`.
+    pub tried: Option<Vec<Tried>>,
     /// Whose session at a board it is; absent for all other jobs.
     pub session: Option<SessionOf>,
     /// The sessions that its last attempt asked for, in the order of their numbers.
@@ -226,6 +245,7 @@ impl JobRecord {
             offered: None,
             board: None,
             given: None,
+            tried: None,
             session: None,
             sessions: None,
             lease: None,

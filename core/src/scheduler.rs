@@ -17,7 +17,7 @@ mod unit;
 mod unit_table;
 mod waiting;
 
-pub use self::boards::{BoardHolder, BoardRow};
+pub use self::boards::{BoardHolder, BoardRow, KeptFrom};
 pub use self::needs::skipped_by;
 pub use self::policy::Policy;
 pub use self::time::CANCEL_FULL_MS;
@@ -30,7 +30,7 @@ use self::room::{Class, Filed, Offer, Wanted};
 use self::trouble::{Group, Met, Row};
 use crate::bug::Bugs;
 use crate::clock::Now;
-use crate::job::{Blame, Fault, JobId, JobKey, JobState, Outcome, Verdict};
+use crate::job::{Blame, Fault, Finding, JobId, JobKey, JobState, Outcome, Verdict};
 use crate::ledger::{JobRecord, Session};
 use crate::limits::{JOB_TIMEOUT_S, Millis};
 use crate::ordered::{Map, Set};
@@ -193,8 +193,8 @@ struct Job {
     seen_since: Option<Millis>,
     /// Where its attempts since it was queued met trouble.
     met: Vec<Met>,
-    /// Of several boards that it has: the one at which its present attempt met it.
-    troubled_at: Option<String>,
+    /// What was found where its present attempt met it: of several boards that it has, at which, and what that was.
+    troubled_at: Option<Finding>,
     /// Who cancelled it and until when its agent's verdict is awaited.
     cancelled: Option<(String, Millis)>,
     /// Until when its absent agent is awaited.
@@ -411,6 +411,7 @@ impl Scheduler {
                 if !aside {
                     // Who gives it jobs again has put right what was wrong with it.
                     known.rows.clear();
+                    known.forgive_boards();
                 }
                 self.file(&agent);
             }
@@ -718,7 +719,7 @@ impl Scheduler {
             Outcome::Infra if cancelled.is_some() => JobState::Cancelled,
             Outcome::Infra => {
                 if let Some(job) = self.jobs.get_mut(&key.job) {
-                    job.troubled_at = verdict.verdict.and_then(|found| found.board);
+                    job.troubled_at = verdict.verdict;
                 }
                 self.broken(now, key, Blame::of(verdict.trouble.as_deref()), verdict.cause, out);
                 return;

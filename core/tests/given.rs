@@ -463,3 +463,99 @@ fn trouble_at_one_of_several_boards_is_counted_there() {
     assert_eq!(desk.given(4).map(|given| given.name).as_deref(), Some("b"));
     assert_eq!(desk.given(5), None, "{grant}: it had trouble three times");
 }
+
+#[test]
+fn a_record_says_what_earlier_attempts_met_at_which_board() {
+    let mut desk = Desk::new();
+    desk.bench("a", 1, &[offered("b", "uno", &[])], &[]);
+    desk.bench("c", 1, &[offered("d", "uno", &[])], &[]);
+    desk.queue(vec![wants(1, "alpha", "uno", &[])]);
+    assert_eq!(assigned(&desk.free("a", "b", 0)), [("a", key(1, 1))]);
+    let finding = sai_core::job::Finding { word: "flash-failed".to_string(), what: None, board: None };
+    let found = sai_core::job::Verdict {
+        trouble: Blame::Platform.word(),
+        cause: "it cannot be written".to_string(),
+        verdict: Some(finding),
+        ..verdict(Outcome::Infra)
+    };
+    desk.give(Input::Ended(key(1, 1), found));
+    desk.free("c", "d", 0);
+    desk.pass(60_000);
+    let record = desk.record(1);
+    assert_eq!((record.attempt, record.agent.as_deref()), (2, Some("c")), "{}", desk.waiting(1));
+    let tried = record.tried.expect("what it met");
+    let [tried] = &tried[..] else { panic!("{tried:?}") };
+    assert_eq!((tried.attempt, tried.agent.as_str(), tried.board.as_str()), (1, "a", "b"));
+    assert_eq!((tried.word.as_deref(), tried.why.as_str()), (Some("flash-failed"), "it cannot be written"));
+    // An attempt that is nobody's trouble is told of without a word, and one that never began not at all.
+    desk.give(Input::Broken(key(1, 2), Blame::Nobody, "somebody was faster".to_string()));
+    let told: Vec<_> =
+        desk.record(1).tried.expect("both").iter().map(|tried| (tried.attempt, tried.word.clone())).collect();
+    assert_eq!(told, [(1, Some("flash-failed".to_string())), (2, None)]);
+    // However often it is built again, so many are kept: the latest.
+    for attempt in 3..30 {
+        desk.give(Input::Cancel(vec![1], "ann".to_string()));
+        let record = JobRecord { attempt: attempt - 1, ..desk.record(1) };
+        desk.queue(vec![record]);
+        let grant = desk.given(1).map_or(0, |given| given.grant);
+        desk.free("a", "b", grant + 1);
+        desk.free("c", "d", grant + 1);
+        assert_eq!(desk.record(1).attempt, attempt, "{}", desk.waiting(1));
+        desk.give(Input::Broken(key(1, attempt), Blame::Nobody, "again".to_string()));
+    }
+    let tried = desk.record(1).tried.expect("some");
+    assert_eq!((tried.len(), tried.last().map(|tried| tried.attempt)), (8, Some(29)));
+}
+
+#[test]
+fn a_board_says_whose_turn_is_next_and_whom_it_is_kept_from() {
+    let mut desk = Desk::new();
+    desk.bench("a", 1, &[offered("b", "uno", &["leds"]), offered("other", "esp32", &[])], &[]);
+    desk.queue((1..=30).map(|id| wants(id, "alpha", "uno", &[])).collect());
+    desk.queue(vec![wants(31, "beta", "uno", &["leds"]), wants(32, "beta", "uno", &["none"])]);
+    let board = |desk: &Desk, name: &str| {
+        let boards = desk.scheduler.boards(desk.now);
+        boards.into_iter().find(|row| row.offered.name == name).expect("a board")
+    };
+    let row = board(&desk, "b");
+    let next: Vec<_> = row.waiters.iter().map(|waiter| waiter.job).collect();
+    assert_eq!(
+        (row.waiting, next.len(), &next[..3]),
+        (31, 20, &[1, 31, 2][..]),
+        "each in turn, and no job of another board"
+    );
+    assert_eq!((row.state(), board(&desk, "other").waiters), ("away", Vec::new()));
+    let mut grant = 0;
+    for attempt in 1..=2 {
+        desk.free("a", "b", grant);
+        desk.pass(60_000);
+        assert_eq!(board(&desk, "b").state(), "busy", "{attempt}");
+        let id = board(&desk, "b").holder.expect("a holder").key.job;
+        grant = desk.given(id).expect("a board").grant;
+        end(&mut desk, id, Outcome::Passed);
+    }
+    // Three troubles of one repository keep that one away, which is told, until somebody gives its agent jobs again.
+    let mut desk = Desk::new();
+    desk.bench("a", 1, &[offered("b", "uno", &[])], &[]);
+    let mut grant = 0;
+    for id in 1..=3 {
+        desk.queue(vec![wants(id, "hostile", "uno", &[])]);
+        desk.free("a", "b", grant);
+        grant = desk.given(id).expect("a board").grant;
+        end(&mut desk, id, Outcome::Infra);
+        desk.give(Input::Cancel(vec![id], "somebody".to_string()));
+    }
+    desk.free("a", "b", grant);
+    let row = board(&desk, "b");
+    assert_eq!((row.state(), row.kept_from.len()), ("free", 1));
+    assert!(row.kept_from[0].repository == "hostile" && row.kept_from[0].why.contains("3 times in a row"), "{row:?}");
+    let mut later = row.clone();
+    later.kept_from[0].seconds -= 1;
+    assert!(row.is_much_like(&later), "time alone is no news");
+    later.kept_from.clear();
+    assert!(!row.is_much_like(&later));
+    desk.give(Input::SetAside { agent: "a".to_string(), aside: false });
+    assert_eq!(board(&desk, "b").kept_from, []);
+    desk.queue(vec![wants(4, "hostile", "uno", &[])]);
+    assert_eq!(desk.given(4).map(|given| given.name).as_deref(), Some("b"));
+}

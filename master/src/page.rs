@@ -6,11 +6,14 @@
 pub mod agents;
 pub mod ansi;
 pub mod api;
+pub mod api_boards;
 pub mod archive;
 pub mod artifact_list;
 pub mod asked;
 pub mod assets;
 pub mod audit;
+pub mod board;
+pub mod board_list;
 pub mod cases;
 pub mod console;
 pub mod docs;
@@ -50,6 +53,8 @@ pub mod test_cases;
 pub mod timeline;
 pub mod unit_list;
 pub mod views;
+pub mod waveform;
+pub mod waveform_html;
 pub mod whole;
 
 use crate::http::{FAILED_HEADER, Request, Response};
@@ -66,9 +71,11 @@ use route::{
 use sai_agent::clock::steady;
 use sai_core::job::JobKey;
 use sai_core::roles::Deed;
+use sai_core::vcd::LINE;
 use search::Query;
 use std::sync::Arc;
 use views::{JobView, Visitor};
+use waveform::Asked;
 
 /// What a page may load and do: everything from here, nothing inline, nothing from elsewhere (CSP level 3).
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -158,7 +165,16 @@ pub fn respond(library: &Arc<Library>, request: &Request) -> Response {
         visitor.address =
             if request.query.is_empty() { request.path.clone() } else { format!("{}?{}", request.path, request.query) };
     }
-    let page = matches!(route, Route::Events | Route::Event(_) | Route::Job(..) | Route::Agents | Route::Units);
+    let page = matches!(
+        route,
+        Route::Events
+            | Route::Event(_)
+            | Route::Job(..)
+            | Route::Agents
+            | Route::Units
+            | Route::Boards
+            | Route::Board(..)
+    );
     if let (Caller::Session { .. }, "GET", true) = (&caller, request.method.as_str(), page) {
         visitor.told = own_cookie(library, request).and_then(|value| library.sessions.told(value));
     }
@@ -321,6 +337,7 @@ impl Answer<'_> {
             Route::Records(id, attempt) => self.stored(id, attempt, |key, log| self.records(key, log)),
             Route::Console(id, attempt, name) => self.console(id, attempt, &name),
             Route::Timeline(id, attempt) => self.timeline(id, attempt),
+            Route::Waveform(id, attempt) => self.waveform(id, attempt),
             Route::Dump(id, attempt) => self.dump(id, attempt),
             Route::Artifact(id, attempt, stream) => self.artifact(id, attempt, stream, false),
             Route::View(id, attempt, stream) => self.artifact(id, attempt, stream, true),
@@ -357,6 +374,16 @@ impl Answer<'_> {
                 let (table, boards) = (live.unit_table.clone(), live.boards.clone());
                 drop(live);
                 self.html(200, unit_list::page(&table, &boards, &self.visitor))
+            }
+            Route::Boards => {
+                let boards = library.live().boards.clone();
+                self.html(200, board_list::page(&boards, &self.visitor))
+            }
+            Route::Board(agent, board) => {
+                match library.board(&agent, &board, number_field(query, "before"), board::STAYS) {
+                    Some(view) => self.html(200, board::page(&view, &self.visitor)),
+                    None => self.unknown(),
+                }
             }
             Route::Audit => self.audit(),
             Route::Docs => self.html(200, docs::index(&self.visitor)),
@@ -420,7 +447,15 @@ impl Answer<'_> {
                 let since = view.job.started_at.filter(|at| view.current() && *at >= view.job.queued_at);
                 view.tests = Some(self.library.cases(&view));
                 let marks = Marks { selected, since, error, search: query.zip(found) };
-                self.html(200, job::page(&view, &log, &marks, &self.visitor))
+                let drawn = log.channels.iter().any(|name| name.starts_with(LINE));
+                let wave = drawn.then(|| self.library.wave(view.key(), Asked::of(&self.request.query)));
+                match wave.transpose() {
+                    Ok(wave) => {
+                        let wave = wave.flatten();
+                        self.html(200, job::page(&view, &log, wave.as_ref(), &marks, &self.visitor))
+                    }
+                    Err(error) => self.error(500, &format!("The log cannot be read: {error}.")),
+                }
             }
             Err(error) => self.error(500, &format!("The log cannot be read: {error}.")),
         }
@@ -532,6 +567,12 @@ impl Answer<'_> {
             ApiRoute::Units => {
                 let live = library.live();
                 Some(api::units(&live.unit_table, &live.boards))
+            }
+            ApiRoute::Boards => Some(api_boards::boards(&library.live().boards)),
+            ApiRoute::Board(agent, board) => {
+                let limit = number_field(query, "limit").unwrap_or(board::STAYS as u64).clamp(1, API_EVENTS) as usize;
+                let view = library.board(&agent, &board, number_field(query, "before"), limit);
+                view.map(|view| api_boards::board(&view, now))
             }
             // As for the page: what admins did is for admins.
             ApiRoute::Actions if self.visitor.who.is_none() => return wrong(401, "only the signed-in may read this"),

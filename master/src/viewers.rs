@@ -6,6 +6,7 @@
 //! in a log jumps to its end. What a viewer costs is one message, whatever the rate.
 
 use crate::live::{Dirty, Scope, Topic, Watch};
+use crate::page::board::{self, BoardView};
 use crate::page::filter::Filter;
 use crate::page::html::Html;
 use crate::page::library::{EVENTS, Library};
@@ -13,7 +14,9 @@ use crate::page::log_fold::{Folder, Piece};
 use crate::page::narrow::Narrow;
 use crate::page::route::{field, key_field, number_field};
 use crate::page::views::Visitor;
-use crate::page::{agents, artifact_list, event, events, first_steps, grid, job, log_html, stages, unit_list};
+use crate::page::{
+    agents, artifact_list, board_list, event, events, first_steps, grid, job, log_html, stages, unit_list,
+};
 use crate::rooms::{Part, Render};
 use miniserde::{Serialize, json};
 use sai_agent::blocking::unblock;
@@ -59,6 +62,8 @@ enum Shown {
     Job { key: JobKey, from: u64 },
     Agents { since: u64 },
     Units,
+    Boards,
+    Board { agent: String, board: String },
 }
 
 impl Shown {
@@ -75,10 +80,14 @@ impl Shown {
         if let Some(key) = key_field(query, "job") {
             return Some(Self::Job { key, from: number_field(query, "from").unwrap_or(0) });
         }
+        if let (Some(agent), Some(board)) = (field(query, "agent"), field(query, "board")) {
+            return Some(Self::Board { agent, board });
+        }
         match field(query, "page")?.as_str() {
             "events" => Some(Self::Events { repository: field(query, "repository"), since }),
             "agents" => Some(Self::Agents { since }),
             "units" => Some(Self::Units),
+            "boards" => Some(Self::Boards),
             _ => None,
         }
     }
@@ -157,7 +166,7 @@ async fn fragments(
     library: &Arc<Library>,
 ) -> Result<(), String> {
     // What is shown to one who may act is shown to all who may.
-    let deed = if matches!(shown, Shown::Agents { .. }) { Deed::Administer } else { Deed::Build };
+    let deed = if matches!(shown, Shown::Agents { .. } | Shown::Board { .. }) { Deed::Administer } else { Deed::Build };
     let who = who.filter(|who| library.visitor(Some(who.clone())).may(deed, None)).map(|_| String::new());
     let (scope, key, since) = match &shown {
         Shown::Event { id, since, narrow } => {
@@ -168,6 +177,11 @@ async fn fragments(
         }
         Shown::Agents { since } => (Scope::Agents, format!("agents {}", who.is_some()), *since),
         Shown::Units => (Scope::Units, format!("units {}", who.is_some()), 0),
+        Shown::Boards => (Scope::Units, "boards".to_string(), 0),
+        Shown::Board { agent, board } => {
+            // What is shown to one is another's as well, but not that of another board.
+            (Scope::Units, format!("board {} {agent:?} {board:?}", who.is_some()), 0)
+        }
         Shown::Events { repository, since } => (Scope::Events, format!("events {repository:?}"), *since),
         Shown::Job { .. } => return Ok(()),
     };
@@ -208,6 +222,16 @@ fn changed(library: &Library, shown: &Shown, who: Option<String>, dirty: Option<
             let (table, boards) = (live.unit_table.clone(), live.boards.clone());
             drop(live);
             vec![Fragment::new("units", |html| unit_list::list(html, &table, &boards, &visitor)).part(u64::MAX)]
+        }
+        Shown::Boards => {
+            let boards = library.live().boards.clone();
+            vec![Fragment::new("boards", |html| board_list::list(html, &boards, visitor.now)).part(u64::MAX)]
+        }
+        Shown::Board { agent, board } => {
+            let row =
+                library.live().boards.iter().find(|row| row.agent == *agent && row.offered.name == *board).cloned();
+            let view = BoardView { name: (agent.clone(), board.clone()), row, ..BoardView::default() };
+            vec![Fragment::new("board-head", |html| board::head(html, &view, &visitor)).part(u64::MAX)]
         }
         Shown::Job { .. } => Vec::new(),
     }

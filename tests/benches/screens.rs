@@ -5,7 +5,9 @@
 //! some bytes of text from the same master.
 
 use miniserde::json;
+use sai_core::axis::{Clock, EDGES_MAX, Edge, Entry};
 use sai_core::ledger::{EventRecord, JobRecord};
+use sai_core::record::{ChannelStart, Record, encode};
 use sai_master::store::{Change, Options, Store};
 use sai_tests::browser::Browser;
 use sai_tests::figures::{heading, median, ms, row, settle};
@@ -23,6 +25,11 @@ const GROUP: u64 = 1000;
 const LINES: u64 = 120_000;
 /// Test cases that a job tells of.
 const CASES: u64 = 2000;
+/// Edges in the log of a job at a board, and the lines that they are of.
+const EDGES: u64 = 100_000;
+const LINES_READ: u64 = 4;
+/// Milliseconds until something of their waveform is painted.
+const WAVE_MS: f64 = 200.0;
 /// Platforms and configurations of the large event.
 const PLATFORMS: u64 = 50;
 const CONFIGURATIONS: u64 = 100;
@@ -45,6 +52,31 @@ fn event(id: u64) -> EventRecord {
         1_795_354_322_000 + id * 1000
     );
     json::from_str(&text).expect("an event")
+}
+
+/// The log of a job at a board: a console that says something each millisecond, and lines in bursts.
+fn waves() -> Vec<u8> {
+    let mut log = Vec::new();
+    let channel = |name: String| ChannelStart { name };
+    encode(&Record::Channel(3, channel("serial:main".to_string())), 0, &mut log);
+    for line in 0..LINES_READ {
+        encode(&Record::Channel(4 + line as u8, channel(format!("line:line-{line}"))), 0, &mut log);
+    }
+    Entry::Clock(Clock { monotonic_ns: 0, boottime_ns: 0, realtime_ns: 0 }).encode(0, &mut log);
+    let edges: Vec<Edge> = (0..EDGES)
+        .map(|number| {
+            let (line, of_line) = (number % LINES_READ, number / LINES_READ);
+            // A kilohertz and more, with a rest behind each hundred.
+            let ns = of_line * (200_000 + line * 37_000) + of_line / 100 * 30_000_000;
+            Edge { channel: 4 + line as u8, level: of_line.is_multiple_of(2), ns, sequence: of_line as u32 + 1 }
+        })
+        .collect();
+    for edges in edges.chunks(EDGES_MAX / 64) {
+        let micros = edges.first().map_or(0, |edge| edge.ns / 1000);
+        Entry::Edges(edges.to_vec()).encode(micros, &mut log);
+        encode(&Record::Data(3, format!("at {micros} us\n").into_bytes()), micros, &mut log);
+    }
+    log
 }
 
 fn job(id: u64) -> JobRecord {
@@ -89,6 +121,10 @@ fn main() {
         let kept = (first..first + GROUP).flat_map(|id| [Change::Event(event(id)), Change::Job(job(id))]);
         store.commit_now(kept.collect()).expect("durable");
     }
+    // One of them was at a board.
+    let waves = waves();
+    std::fs::write(world.state().join(format!("logs/{EARLIER}-1.log")), &waves).expect("a log");
+    store.commit_now(vec![Change::Job(JobRecord { log_bytes: waves.len() as u64, ..job(EARLIER) })]).expect("durable");
     drop(store);
     let compile = "echo 'src/main.c:12:5: error: expected expression before return' >&2\n";
     let cases = format!(
@@ -150,6 +186,10 @@ fn main() {
         ("a job with 2 000 test cases", format!("/job/{tests}")),
         ("  the cases", format!("/job/{tests}/tests")),
         ("  one of them through time", format!("/job/{tests}/tests?name=case+9")),
+        ("a job with 100 000 edges", format!("/job/{EARLIER}")),
+        ("  its waveform alone", format!("/job/{EARLIER}/1/waveform")),
+        ("  a hundredth of it", format!("/job/{EARLIER}/1/waveform?from=5000000000&to=5100000000")),
+        ("the boards", "/boards".to_string()),
         ("a job that waits", format!("/job/{}", large.jobs[0].id)),
         ("a history", "/history?repository=project&configuration=broken&platform=linux".to_string()),
         ("the agents", "/agents".to_string()),
@@ -166,7 +206,8 @@ fn main() {
         }
         let (answered, painted) = look(&path);
         row(what, &ms(bare_answered), &ms(answered), (answered * 1e3, " ms"), Some(ANSWERED_MS));
-        row("  painted", &ms(bare_painted), &ms(painted), (painted * 1e3, " ms"), Some(PAINTED_MS));
+        let most = if path.starts_with(&format!("/job/{EARLIER}")) { WAVE_MS } else { PAINTED_MS };
+        row("  painted", &ms(bare_painted), &ms(painted), (painted * 1e3, " ms"), Some(most));
     }
     let resident = master.resident_kib() as f64 / 1024.0;
     row("master's memory after all that", "", "", (resident, " MiB"), None);

@@ -3,11 +3,14 @@
 use super::{DOUBLINGS, Output, RELEASED, Scheduler};
 use crate::clock::Now;
 use crate::job::{Fault, JobId, JobKey, JobState};
-use crate::ledger::JobRecord;
+use crate::ledger::{JobRecord, Tried};
 use crate::limits::INFRA_ATTEMPTS;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+
+/// Attempts at boards that a job's record tells of beside its last one: more than one row of troubles.
+const TRIED: usize = 8;
 
 impl Scheduler {
     /// Queues a job again, `infra` troubles richer: none for an attempt that never began.
@@ -90,7 +93,16 @@ impl Scheduler {
             job.not_before = now.steady.saturating_add(retry_ms.max(repository_ms));
         }
         job.waits_since = now.steady;
+        let board = job.troubled().filter(|_| infra > 0).map(ToString::to_string);
         let record = &mut job.record;
+        if let (Some(board), Some(agent)) = (board, record.agent.clone()) {
+            let word = job.troubled_at.as_ref().map(|found| found.word.clone());
+            let tried = Tried { attempt: record.attempt, agent, board, word, why: why.clone(), at: now.wall };
+            let all = record.tried.get_or_insert_default();
+            all.push(tried);
+            let more = all.len().saturating_sub(TRIED);
+            all.drain(..more);
+        }
         record.state = JobState::Queued;
         record.queued_at = now.wall;
         record.cause = why;

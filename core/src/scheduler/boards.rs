@@ -5,6 +5,7 @@
 //! grant never counts after it. A job at a board takes no slot, and none begins while its agent offers no slots.
 
 use super::trouble::{Met, Row, TROUBLES, place_of, weight};
+use super::unit_table::Waiter;
 use super::{Agent, Job, Policy, Queue, Scheduler};
 use crate::clock::Now;
 use crate::job::{JobId, JobKey};
@@ -65,6 +66,21 @@ pub struct BoardRow {
     pub pause_s: Option<u64>,
     /// Jobs that wait and would do with it.
     pub waiting: usize,
+    /// Those of them that are next, in order.
+    pub waiters: Vec<Waiter>,
+    /// Repositories that do not get it for a while.
+    pub kept_from: Vec<KeptFrom>,
+}
+
+/// A repository that does not get a board after trouble there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptFrom {
+    /// The repository.
+    pub repository: String,
+    /// Why, for people.
+    pub why: String,
+    /// Seconds for which no job of it gets the board.
+    pub seconds: u64,
 }
 
 /// An attempt at a board.
@@ -83,7 +99,21 @@ pub struct BoardHolder {
 impl BoardRow {
     /// Whether the same is to be said of it, but for time that passes.
     pub fn is_much_like(&self, other: &Self) -> bool {
-        self.pause_s.is_some() == other.pause_s.is_some() && Self { pause_s: other.pause_s, ..self.clone() } == *other
+        let kept = |row: &Self| {
+            row.kept_from.iter().map(|kept| (kept.repository.clone(), kept.why.clone())).collect::<Vec<_>>()
+        };
+        let paused = self.pause_s.is_some() == other.pause_s.is_some() && kept(self) == kept(other);
+        paused && Self { pause_s: other.pause_s, kept_from: other.kept_from.clone(), ..self.clone() } == *other
+    }
+
+    /// How it stands, in a word.
+    pub fn state(&self) -> &'static str {
+        match (self.free, &self.holder, self.pause_s) {
+            (true, ..) => "free",
+            (false, Some(_), _) => "busy",
+            (false, None, Some(_)) => "aside",
+            (false, None, None) => "away",
+        }
     }
 
     /// How it stands in a sentence.
@@ -160,6 +190,13 @@ impl Agent {
             ends.extend(row.pause(now, policy));
         }
         ends
+    }
+
+    /// Nothing is held against any of its boards.
+    pub(super) fn forgive_boards(&mut self) {
+        for board in self.boards.values_mut() {
+            board.troubles.clear();
+        }
     }
 
     /// A job of this repository had none at a board.
@@ -404,6 +441,22 @@ impl Scheduler {
 
     /// All boards, by agent and name.
     pub fn boards(&self, now: Millis) -> Vec<BoardRow> {
+        let mut rows = self.board_rows(now);
+        for row in &mut rows {
+            let wants = |queue: &Queue| {
+                let each = queue.board.as_ref().filter(|_| queue.may_go_to(&row.agent))?.each();
+                let count = each.filter(|wanted| wanted.is_met_by(&row.offered)).count();
+                (count > 0).then_some(count as u32)
+            };
+            let collector = self.agents.get(&row.agent).and_then(|agent| agent.collector);
+            let (waiters, waiting) = self.in_turn(wants, collector);
+            (row.waiters, row.waiting) = (waiters, waiting);
+        }
+        rows
+    }
+
+    /// The same without who waits, which each of those would ask for.
+    fn board_rows(&self, now: Millis) -> Vec<BoardRow> {
         let mut held: Map<(&str, &str), BoardHolder> = Map::new();
         for (name, agent) in self.bench_agents() {
             for key in &agent.at_boards {
@@ -416,9 +469,6 @@ impl Scheduler {
                 held.extend(given.names().map(|board| ((name, board.as_str()), holder.clone())));
             }
         }
-        let queues = || self.queues.iter().filter_map(|(queue, ids)| Some((queue, queue.board.as_ref()?, ids.len())));
-        let wanted: Vec<(&Queue, &WantedBoard, usize)> =
-            if self.benches.is_empty() { Vec::new() } else { queues().collect() };
         let mut rows = Vec::new();
         for (name, agent) in self.bench_agents() {
             for (board, known) in &agent.boards {
@@ -434,14 +484,16 @@ impl Scheduler {
                     (None, None, None, None) => ("its agent has not called it free yet".to_string(), None),
                 };
                 let idle = kept.is_none() && holder.is_none() && known.busy.is_none() && pause_s.is_none();
-                let fits = |(queue, wanted, _): &&(&Queue, &WantedBoard, usize)| {
-                    queue.may_go_to(name) && wanted.each().any(|wanted| wanted.is_met_by(&known.offered))
-                };
-                let fitting = wanted.iter().filter(fits);
+                let kept_from = known.troubles.iter().filter_map(|(repository, row)| {
+                    let (why, seconds) = row.describe(now)?;
+                    Some(KeptFrom { repository: repository.clone(), why, seconds })
+                });
                 rows.push(BoardRow {
                     agent: name.to_string(),
                     free: idle && known.free,
-                    waiting: fitting.map(|(.., count)| count).sum(),
+                    waiting: 0,
+                    waiters: Vec::new(),
+                    kept_from: kept_from.collect(),
                     offered: known.offered.clone(),
                     holder,
                     what,
@@ -467,7 +519,7 @@ impl Scheduler {
 
     /// Why a job does not get a board now.
     pub(super) fn board_reason(&self, now: Millis, job: &Job, wanted: &WantedBoard) -> String {
-        let rows = self.boards(now);
+        let rows = self.board_rows(now);
         let queue = Self::queue_of(job);
         let fits =
             |row: &&BoardRow| queue.may_go_to(&row.agent) && wanted.each().any(|wanted| wanted.is_met_by(&row.offered));

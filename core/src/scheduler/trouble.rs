@@ -132,9 +132,10 @@ impl Job {
     }
 
     /// The board that its last attempt met trouble at: of several the one that its verdict names.
-    fn troubled(&self) -> Option<&str> {
+    pub(super) fn troubled(&self) -> Option<&str> {
         let given = self.record.given.as_ref()?;
-        let named = given.names().find(|name| self.troubled_at.as_ref() == Some(name));
+        let named =
+            given.names().find(|name| self.troubled_at.as_ref().and_then(|found| found.board.as_ref()) == Some(name));
         Some(named.unwrap_or(&given.name))
     }
 

@@ -1,6 +1,6 @@
 //! Units, their grants and the queues → the table of them that people read: who holds what, and who waits in which order.
 
-use super::Scheduler;
+use super::{Queue, Scheduler};
 use crate::clock::Now;
 use crate::job::{JobId, JobKey};
 use crate::limits::Millis;
@@ -143,21 +143,30 @@ impl Scheduler {
     /// The jobs that wait for a unit in the order in which they would be served, were it all that they wait for: those of
     /// the highest priority first, among them each repository or person in turn, of each the oldest job.
     fn waiters(&self, unit: &str) -> (Vec<Waiter>, usize) {
-        let collector = self.units.collector();
+        let amount = |queue: &Queue| {
+            let (_, amount) = queue.units.iter().find(|(name, _)| name == unit)?;
+            self.units.possible(&queue.units).then_some(*amount)
+        };
+        self.in_turn(amount, self.units.collector())
+    }
+
+    /// The same of the queues that want so much of something, which is kept together for one job perhaps.
+    pub(super) fn in_turn(
+        &self,
+        wants: impl Fn(&Queue) -> Option<u32>,
+        collector: Option<JobId>,
+    ) -> (Vec<Waiter>, usize) {
         let mut queues = Vec::new();
         let mut waiting = 0;
         for (queue, ids) in &self.queues {
-            // It wants none of this unit.
-            let Some((_, amount)) = queue.units.iter().find(|(name, _)| name == unit) else { continue };
-            if !self.units.possible(&queue.units) {
-                continue;
-            }
+            // It wants nothing of it.
+            let Some(amount) = wants(queue) else { continue };
             waiting += ids.len();
             // The next one last.
             let mut jobs: Vec<JobId> = ids.iter().copied().filter(|id| Some(*id) != collector).take(NAMED).collect();
             jobs.reverse();
             jobs.extend(collector.filter(|id| ids.contains(id)));
-            queues.push((queue, *amount, jobs));
+            queues.push((queue, amount, jobs));
         }
         let mut served: Map<&str, u64> = Map::new();
         let mut turn = u64::MAX / 2;

@@ -1,5 +1,6 @@
 //! AgentsView → the page of agents: who is there, what each runs, and what the repositories are at.
 
+use super::board_list;
 use super::html::{Html, path_part};
 use super::layout::{Here, Layout, ask, badge, button, hint, moment, state_badge, took};
 use super::views::{AgentView, AgentsView, Visitor, job_took};
@@ -101,6 +102,7 @@ pub fn card(html: &mut Html, agent: &AgentView, visitor: &Visitor) {
             });
         }
         platforms(html, agent);
+        boards(html, agent);
         for note in agent.live.iter().flat_map(|live| &live.notes) {
             html.element("p").class("muted").name(note);
         }
@@ -197,6 +199,26 @@ fn platforms(html: &mut Html, agent: &AgentView) {
     }
 }
 
+/// Boards of one agent that are named.
+const BOARDS: usize = 64;
+
+fn boards(html: &mut Html, agent: &AgentView) {
+    if agent.boards.is_empty() {
+        return;
+    }
+    html.element("p").class("needs").with(|html| {
+        html.element("span").class("muted").text("Boards ");
+        for (index, (board, state)) in agent.boards.iter().take(BOARDS).enumerate() {
+            html.text(if index > 0 { ", " } else { "" });
+            html.element("a").href(board_list::address(&agent.name, board)).name(board);
+            html.show(format_args!(" {state}"));
+        }
+        if agent.boards.len() > BOARDS {
+            html.show(format_args!(" and {} more", agent.boards.len() - BOARDS));
+        }
+    });
+}
+
 fn manage(html: &mut Html, agent: &AgentView) {
     let address = |what: &str| format!("/agents/{}/{what}", path_part(&agent.name));
     html.element("div").class("actions").with(|html| {
@@ -283,12 +305,14 @@ mod tests {
             record: None,
             live: Some(live.into()),
             jobs: vec![job(1, "linux-0/x86_64/gcc", "default", JobState::Running)],
+            boards: vec![("b<1>".to_string(), "free")],
         };
         let view = AgentsView { agents: vec![agent], ..AgentsView::default() };
         let page = super::page(&view, &Visitor::default());
         assert!(page.contains("1 of 4 slots busy") && page.contains("12 more platforms") && page.contains("170 %"));
         assert!(page.contains("jobs have &lt;no&gt; cgroup"));
         assert!(page.contains("rock &lt;5&gt;") && page.contains("id=\"agent-rock%20%3C5%3E\""));
+        assert!(page.contains("href=\"/boards/rock%20%3C5%3E/b%3C1%3E\"><bdi>b&lt;1&gt;</bdi></a> free"), "{page}");
         assert!(!page.contains("set-aside"));
         let visitor = Visitor { who: Some("ann".to_string()), ..Visitor::default() };
         assert!(super::page(&view, &visitor).contains("action=\"/agents/rock%20%3C5%3E/set-aside\""));
@@ -297,7 +321,13 @@ mod tests {
     #[test]
     fn an_agent_that_was_never_connected_was_never_seen() {
         let live = LiveAgent { name: "new".to_string(), ..LiveAgent::default() };
-        let agent = AgentView { name: live.name.clone(), record: None, live: Some(live.into()), jobs: Vec::new() };
+        let agent = AgentView {
+            name: live.name.clone(),
+            record: None,
+            live: Some(live.into()),
+            jobs: Vec::new(),
+            boards: Vec::new(),
+        };
         let page = super::page(&AgentsView { agents: vec![agent], ..AgentsView::default() }, &Visitor::default());
         assert!(page.contains("never seen") && !page.contains("days ago"), "{page}");
     }

@@ -6,7 +6,7 @@
 use super::audit::AuditView;
 use super::cases::case_word;
 use super::test_cases::Cases;
-use super::views::{AgentView, EventView, JobView, job_took, source_word};
+use super::views::{AgentView, EventView, JobView, fault_word, job_took, source_word};
 use crate::action;
 use crate::live::LiveRepository;
 use crate::units::moment;
@@ -73,8 +73,12 @@ struct Job<'a> {
     steps: u32,
     step: Option<u32>,
     status: Option<i32>,
+    /// Of one at a board: `AGENT/BOARD` of its latest attempt, of several each.
+    at_boards: Vec<String>,
     /// Why it ended as it did, or why it was queued again.
     cause: &'a str,
+    /// Whose fault that is, in a word: nobody, spec, job, infrastructure, person.
+    fault: String,
     /// What was found, in a word finer than the state, if its agent had one.
     verdict: Option<Finding<'a>>,
     /// Why it waits, while it does.
@@ -91,6 +95,8 @@ struct Job<'a> {
 struct Finding<'a> {
     word: &'a str,
     what: Option<&'a str>,
+    /// Of several boards the one that it was found at.
+    board: Option<&'a str>,
 }
 
 /// One file of a job.
@@ -179,7 +185,7 @@ struct Unit<'a> {
 
 /// An attempt that holds some of a unit.
 #[derive(Serialize)]
-struct Held<'a> {
+pub(super) struct Held<'a> {
     grant: u64,
     job: u64,
     attempt: u32,
@@ -194,7 +200,7 @@ struct Held<'a> {
 
 /// A job that waits for a unit.
 #[derive(Serialize)]
-struct Waiting<'a> {
+pub(super) struct Waiting<'a> {
     job: u64,
     amount: u32,
     /// Whose turn it is then.
@@ -307,6 +313,12 @@ fn event_json<'a>(view: &'a EventView, now: u64) -> Event<'a> {
     }
 }
 
+/// The boards of a job's latest attempt.
+fn at_boards(job: &JobRecord) -> Vec<String> {
+    let agent = job.agent.as_deref().unwrap_or_default();
+    job.given.iter().flat_map(|given| given.names()).map(|board| format!("{agent}/{board}")).collect()
+}
+
 fn job_json<'a>(job: &'a JobRecord, waiting: Option<&'a str>, now: u64) -> Job<'a> {
     Job {
         id: job.id,
@@ -340,13 +352,12 @@ fn job_json<'a>(job: &'a JobRecord, waiting: Option<&'a str>, now: u64) -> Job<'
         steps: job.steps,
         step: job.step,
         status: job.verdict.as_ref().and_then(|verdict| verdict.status),
+        at_boards: at_boards(job),
         cause: &job.cause,
-        verdict: job
-            .verdict
-            .as_ref()
-            .filter(|_| job.state.ended())
-            .and_then(|verdict| verdict.verdict.as_ref())
-            .map(|finding| Finding { word: &finding.word, what: finding.what.as_deref() }),
+        fault: fault_word(&job.fault).to_string(),
+        verdict: job.verdict.as_ref().filter(|_| job.state.ended()).and_then(|verdict| verdict.verdict.as_ref()).map(
+            |finding| Finding { word: &finding.word, what: finding.what.as_deref(), board: finding.board.as_deref() },
+        ),
         waiting,
         person: job.person.as_deref(),
         artifacts: job
@@ -445,8 +456,9 @@ fn unit_json(row: &UnitRow) -> Unit<'_> {
     }
 }
 
-fn board_json(row: &BoardRow) -> Unit<'_> {
-    let held = row.holder.iter().map(|holder| Held {
+/// Who has a board.
+pub(super) fn holder_json(row: &BoardRow) -> Option<Held<'_>> {
+    row.holder.as_ref().map(|holder| Held {
         grant: holder.grant,
         job: holder.key.job,
         attempt: holder.key.attempt,
@@ -455,14 +467,17 @@ fn board_json(row: &BoardRow) -> Unit<'_> {
         since: moment(holder.since),
         until: moment(holder.until),
         state: Holding::Granted.word(),
-    });
+    })
+}
+
+fn board_json(row: &BoardRow) -> Unit<'_> {
     Unit {
         name: format!("{}/{}", row.agent, row.offered.name),
         kind: "board",
         amount: 1,
         free: u32::from(row.free),
-        held: held.collect(),
-        waiting: Vec::new(),
+        held: holder_json(row).into_iter().collect(),
+        waiting: row.waiters.iter().map(waiting_json).collect(),
         waiting_count: row.waiting as u64,
         agent: Some(&row.agent),
         board_type: Some(&row.offered.kind),
@@ -485,7 +500,7 @@ fn held_json(holder: &Holder) -> Held<'_> {
     }
 }
 
-fn waiting_json(waiter: &Waiter) -> Waiting<'_> {
+pub(super) fn waiting_json(waiter: &Waiter) -> Waiting<'_> {
     Waiting { job: waiter.job, amount: waiter.amount, turn_of: &waiter.who, collects: waiter.collects }
 }
 

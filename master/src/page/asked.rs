@@ -40,8 +40,21 @@ const EVENTS: &[(&str, Kind)] = &[
 /// Of the list of what people did, likewise.
 const AUDIT: &[(&str, Kind)] = &[("limit", Number), ("before", Number), ("who", Text), ("q", Text)];
 
+/// Of a board, likewise.
+const BOARD: &[(&str, Kind)] = &[("limit", Number), ("before", Number)];
 const EVENT: &[(&str, Kind)] = &[("platform", Text), ("configuration", Text), ("state", State), ("from", Number)];
-const JOB: &[(&str, Kind)] = &[("line", Lines), ("q", Text), ("case", Mark), ("regex", Mark)];
+const JOB: &[(&str, Kind)] = &[
+    ("line", Lines),
+    ("q", Text),
+    ("case", Mark),
+    ("regex", Mark),
+    // Of the waveform, as below.
+    ("from", Number),
+    ("to", Number),
+    ("a", Number),
+    ("b", Number),
+];
+const WAVEFORM: &[(&str, Kind)] = &[("from", Number), ("to", Number), ("a", Number), ("b", Number), ("line", Lines)];
 
 /// The fields of an address, and whether there may be no others. Those of actions are read where their forms are.
 fn fields(route: &Route) -> (&'static [(&'static str, Kind)], bool) {
@@ -49,8 +62,11 @@ fn fields(route: &Route) -> (&'static [(&'static str, Kind)], bool) {
         Route::Events | Route::History | Route::Feed => (EVENTS.split_at(1).1, false),
         Route::Event(_) => (EVENT, false),
         Route::Job(..) => (JOB, false),
+        Route::Waveform(..) => (WAVEFORM, false),
         Route::Tests(..) => (&[("name", Text), ("q", Text), ("from", Number)], false),
         Route::Tar(..) => (&[("folder", Text)], false),
+        Route::Board(..) => (BOARD.split_at(1).1, false),
+        Route::Api(ApiRoute::Board(..)) => (BOARD, true),
         Route::Audit => (AUDIT.split_at(1).1, false),
         Route::Api(ApiRoute::Do(_)) => (&[], false),
         Route::Api(ApiRoute::Events) => (EVENTS, true),
@@ -157,6 +173,7 @@ mod tests {
             ("/history?before=x", "expected before"),
             ("/feed.atom?repository=%f", "expected percent-encoded"),
             ("/event/1?from=-1", "expected from"),
+            ("/job/1/waveform?from=0.5", "expected from to be a number"),
             ("/job/1?line=4-3", "expected line to be a line or some"),
             ("/job/1/2?q=x&regex=true", "expected regex to be 1"),
             ("/job/1/tests?name=%zz", "expected percent-encoded"),

@@ -29,8 +29,8 @@ fn compact(sheet: &str) -> String {
     lines.collect()
 }
 
-fn all() -> &'static [Asset; 7] {
-    static ALL: OnceLock<[Asset; 7]> = OnceLock::new();
+fn all() -> &'static [Asset; 9] {
+    static ALL: OnceLock<[Asset; 9]> = OnceLock::new();
     ALL.get_or_init(|| {
         let asset = |name, content_type, content: String| {
             let version = digest_hex(&content).chars().take(12).collect();
@@ -41,6 +41,9 @@ fn all() -> &'static [Asset; 7] {
             // Logs alone have colours of their own.
             asset("palette.css", "text/css; charset=utf-8", palette::css()),
             asset("live.js", "text/javascript; charset=utf-8", include_str!("../assets/live.js").to_string()),
+            // So have waveforms, and a script.
+            asset("wave.css", "text/css; charset=utf-8", compact(include_str!("../assets/wave.css"))),
+            asset("wave.js", "text/javascript; charset=utf-8", include_str!("../assets/wave.js").to_string()),
             asset("icon.svg", "image/svg+xml", include_str!("../assets/icon.svg").to_string()),
             asset("icon-passed.svg", "image/svg+xml", icon("#2da44e")),
             asset("icon-failed.svg", "image/svg+xml", icon("#d1242f")),
@@ -71,7 +74,7 @@ mod tests {
 
     #[test]
     fn sheets_and_script_are_small() {
-        for name in ["page.css", "palette.css", "live.js"] {
+        for name in ["page.css", "palette.css", "live.js", "wave.css", "wave.js"] {
             let length = find(name).unwrap().content.len();
             assert!(length <= MOST, "{name} has {length} bytes");
         }

@@ -9,8 +9,9 @@ use super::route::field;
 use super::tarball::{self, Tarball};
 use super::timeline::Timeline;
 use super::views::JobView;
+use super::waveform::Asked;
 use super::whole::Whole;
-use super::{Answer, SANDBOX, SHOWN, artifact_list, html};
+use super::{Answer, SANDBOX, SHOWN, artifact_list, html, waveform_html};
 use crate::http::range::{Selection, select};
 use crate::http::{Body, Response};
 use sai_core::job::{JobId, JobKey};
@@ -133,7 +134,16 @@ impl Answer<'_> {
         })
     }
 
-    /// A board's lines.
+    /// A board's lines, drawn: the page of them alone.
+    pub(super) fn waveform(&self, id: JobId, attempt: Option<u32>) -> Response {
+        let Some(view) = self.library.job(id, attempt) else { return self.unknown() };
+        match self.library.wave(view.key(), Asked::of(&self.request.query)) {
+            Ok(wave) => self.html(200, waveform_html::page(&view, wave.as_ref(), &self.visitor)),
+            Err(error) => self.error(500, &format!("The log cannot be read: {error}.")),
+        }
+    }
+
+    /// A board's lines as other programs read them.
     pub(super) fn dump(&self, id: JobId, attempt: Option<u32>) -> Response {
         self.stored(id, attempt, |key, log| {
             let channels = made::channels(Box::new(io::Read::take(self.library.archive.log(key)?.reader, log.length)))?;

@@ -1,5 +1,6 @@
 //! Jobs of a configuration on a platform, event after event → the page of its history.
 
+use super::board_list;
 use super::filter::Filter;
 use super::html::Html;
 use super::layout::{Here, Layout, job_badge, moment, revision, subject, took};
@@ -219,7 +220,7 @@ fn table(html: &mut Html, view: &HistoryView, now: u64) {
     html.element("table").with(|html| {
         html.element("thead").with(|html| {
             html.element("tr").with(|html| {
-                for column in ["State", "Event", "Revision", "Took", "When"] {
+                for column in ["State", "Event", "Revision", "Why", "Took", "When"] {
                     html.element("th").attribute("scope", "col").text(column);
                 }
             });
@@ -232,6 +233,14 @@ fn table(html: &mut Html, view: &HistoryView, now: u64) {
                         html.element("a").href(format_args!("/job/{}", job.id)).name(subject(event));
                     });
                     html.element("td").with(|html| revision(html, &event.revision, view.forge.as_ref()));
+                    html.element("td").class("why").with(|html| {
+                        html.name(&job.cause);
+                        let agent = job.agent.as_deref().unwrap_or_default();
+                        for (index, board) in job.given.iter().flat_map(|given| given.names()).enumerate() {
+                            html.text(if index > 0 { ", " } else { " at " });
+                            html.element("a").href(board_list::address(agent, board)).name(board);
+                        }
+                    });
                     html.element("td").class("took").with(|html| {
                         if let Some(millis) = job_took(job, now) {
                             took(html, millis, job.state.ended());

@@ -2,6 +2,7 @@
 
 use super::artifact_list;
 use super::assets;
+use super::board_list;
 use super::cases;
 use super::first_steps;
 use super::history;
@@ -13,12 +14,14 @@ use super::log::LogPage;
 use super::log_html::{self, Marks};
 use super::log_tools;
 use super::views::{JobView, Past, Visitor, fault_word, job_took, reference_name};
+use super::waveform::Wave;
+use super::waveform_html;
 use sai_core::job::{Fault, JobState};
 use sai_core::requests::coming_attempt;
 use sai_core::roles::Deed;
 
 /// The page. It stays open for what comes later too: a rebuild of a job that has ended.
-pub fn page(view: &JobView, log: &LogPage, marks: &Marks, visitor: &Visitor) -> String {
+pub fn page(view: &JobView, log: &LogPage, wave: Option<&Wave>, marks: &Marks, visitor: &Visitor) -> String {
     let job = &view.job;
     let title = job_title(job);
     let key = view.key();
@@ -37,6 +40,7 @@ pub fn page(view: &JobView, log: &LogPage, marks: &Marks, visitor: &Visitor) -> 
             cases::section(html, view, tests);
         }
         artifact_list::section(html, view);
+        waveform_html::of_job(html, view, wave);
         html.element("section").class("panel output").attribute("aria-label", "Log").with(|html| {
             html.element("link").attribute("rel", "stylesheet").href(assets::address("palette.css")).empty();
             log_tools::section(html, view, log, marks);
@@ -107,6 +111,7 @@ pub fn head(html: &mut Html, view: &JobView, now: u64) {
         needs(html, view);
         units_of(html, view);
         sessions(html, view);
+        tried(html, view);
         attempts(html, view);
     });
 }
@@ -187,6 +192,29 @@ fn sessions(html: &mut Html, view: &JobView) {
     });
 }
 
+/// At which boards its earlier attempts had trouble.
+fn tried(html: &mut Html, view: &JobView) {
+    let tried: Vec<_> = view.job.tried.iter().flatten().collect();
+    if tried.is_empty() || !view.current() {
+        return;
+    }
+    html.element("ul").class("needs").with(|html| {
+        for tried in tried {
+            html.element("li").with(|html| {
+                let attempt = tried.attempt;
+                html.element("a")
+                    .href(format_args!("/job/{}/{attempt}", view.job.id))
+                    .show(format_args!("Attempt {attempt}"));
+                html.text(" at ");
+                html.element("a").href(board_list::address(&tried.agent, &tried.board)).name(&tried.board);
+                html.text(" of ").name(&tried.agent).text(": ");
+                html.element("b").class("finding").name(tried.word.as_deref().unwrap_or("infra"));
+                html.text(" ").name(&tried.why);
+            });
+        }
+    });
+}
+
 fn crumbs(html: &mut Html, view: &JobView) {
     let between = |html: &mut Html| html.element("span").attribute("aria-hidden", "true").text(" / ");
     html.element("a").href("/").text("Events");
@@ -219,6 +247,10 @@ fn about(html: &mut Html, view: &JobView, now: u64) {
             html.element("a").href(format_args!("/agents#agent-{}", path_part(agent))).name(agent);
             if let Some(offered) = job.offered.as_ref().filter(|offered| **offered != job.platform) {
                 html.text(" in ").name(offered);
+            }
+            for (index, board) in job.given.iter().flat_map(|given| given.names()).enumerate() {
+                html.text(if index > 0 { ", " } else { " at " });
+                html.element("a").href(board_list::address(agent, board)).name(board);
             }
         });
     }
@@ -272,6 +304,10 @@ fn cause(html: &mut Html, view: &JobView) {
         }
         html.name(cause);
         html.element("span").class("muted").show(format_args!(" (fault: {})", fault_word(&fault)));
+        let found = finer.and_then(|verdict| verdict.verdict.as_ref()?.board.as_ref());
+        if let Some(board) = found {
+            html.text(" At the board ").name(board);
+        }
         if let Some(step) = verdict.and_then(|verdict| verdict.step).filter(|_| view.state().ended()) {
             html.text(" ");
             html.element("a").href(format_args!("#step-{step}")).show(format_args!("Step {}", step.saturating_add(1)));
@@ -340,7 +376,7 @@ mod tests {
     }
 
     fn page(view: &JobView, visitor: &Visitor) -> String {
-        super::page(view, &log(Vec::new()), &Marks::default(), visitor)
+        super::page(view, &log(Vec::new()), None, &Marks::default(), visitor)
     }
 
     fn ann() -> Visitor {
@@ -441,7 +477,7 @@ mod tests {
             executable: false,
         }];
         let visitor = Visitor { address: "/job/1?\"><script>".to_string(), ..Visitor::default() };
-        let text = super::page(&view, &log(Folder::new([]).take()), &Marks::default(), &visitor);
+        let text = super::page(&view, &log(Folder::new([]).take()), None, &Marks::default(), &visitor);
         assert_eq!(text.matches("<script").count(), 1, "only our own");
         assert!(!text.contains("<b onmouseover"));
         assert!(text.contains("/job/1001/1/artifact/1/%3Cscript%3E%22%3F%23.html\" download"), "{text}");

@@ -15,6 +15,8 @@ pub enum Here {
     Events,
     /// The agents.
     Agents,
+    /// The boards.
+    Boards,
     /// The units.
     Units,
     /// What explains all of it.
@@ -101,8 +103,11 @@ impl Layout<'_> {
                 html.text("Sai");
             });
             let units = (self.visitor.units || self.here == Here::Units).then_some((Here::Units, "/units", "Units"));
+            let boards = self.visitor.boards || self.here == Here::Boards;
+            let boards = boards.then_some((Here::Boards, "/boards", "Boards"));
             let always = [(Here::Events, "/", "Events"), (Here::Agents, "/agents", "Agents")];
-            for (here, address, word) in always.into_iter().chain(units).chain([(Here::Docs, "/docs", "Docs")]) {
+            let more = boards.into_iter().chain(units).chain([(Here::Docs, "/docs", "Docs")]);
+            for (here, address, word) in always.into_iter().chain(more) {
                 let current = (self.here == here).then_some("page");
                 html.element("a").href(address).maybe("aria-current", current).text(word);
             }

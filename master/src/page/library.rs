@@ -1,6 +1,7 @@
 //! Archive and live state → views: everything the pages, the API and the viewers read goes through here.
 
 use super::archive::Archive;
+use super::board::{self, BoardView};
 use super::filter::Filter;
 use super::first_error::{Finder, FirstError, Remembered};
 use super::first_steps::FirstSteps;
@@ -13,6 +14,7 @@ use super::search::SEARCHED_BYTES;
 use super::sums::{SUMMED_JOBS, Sums};
 use super::test_cases::{self, Cases, RememberedCases};
 use super::views::{AgentView, AgentsView, EventView, EventsView, JobView, Past, Visitor, reference_name};
+use super::waveform;
 use super::whole::Whole;
 use crate::action::Done;
 use crate::live::{Changes, Live, YOUNG};
@@ -116,10 +118,11 @@ impl Library {
     /// Somebody who looks, now.
     pub fn visitor(&self, who: Option<String>) -> Visitor {
         let live = self.live();
-        let (notices, units) = (live.all_notices(), !live.unit_table.is_empty() || !live.boards.is_empty());
+        let notices = live.all_notices();
+        let (boards, units) = (!live.boards.is_empty(), !live.unit_table.is_empty());
         let of = |who: &String| self.archive.users().into_iter().find(|user| user.name == *who && !user.revoked);
         let powers = who.as_ref().and_then(of).and_then(|user| user.powers);
-        Visitor { who, powers, now: now(), notices, units, ..Visitor::default() }
+        Visitor { who, powers, now: now(), notices, units, boards, ..Visitor::default() }
     }
 
     fn view(&self, event: EventRecord) -> EventView {
@@ -190,6 +193,21 @@ impl Library {
         });
         view.filter = filter;
         view
+    }
+
+    /// A board and who was there, at least so many, of events older than `before`; none if nobody knows of one.
+    pub fn board(&self, agent: &str, board: &str, before: Option<EventId>, limit: usize) -> Option<BoardView> {
+        let row = self.live().boards.iter().find(|row| row.agent == agent && row.offered.name == board).cloned();
+        let mut stays = Vec::new();
+        let next = self.look_through(before, &Filter::default(), LOOKED_AT_ONCE, |event| {
+            // Of an event the job that was queued last comes first, as of all the newest event does.
+            for job in self.archive.jobs(event.id).iter().rev() {
+                stays.extend(board::stays(job, agent, board));
+            }
+            (event.jobs, stays.len() >= limit)
+        });
+        let known = row.is_some() || before.is_some() || !stays.is_empty() || next.is_some();
+        known.then(|| BoardView { name: (agent.to_string(), board.to_string()), row, stays, next })
     }
 
     /// Hands out the events older than `before` that the filter takes, newest first and read `piece` at a time, until there
@@ -331,6 +349,17 @@ impl Library {
         all
     }
 
+    /// The waveform of an attempt, if its log has lines of a board.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn wave(&self, key: JobKey, asked: waveform::Asked) -> io::Result<Option<waveform::Wave>> {
+        match waveform::read(|| Ok(self.archive.log(key)?.reader), asked) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            read => read,
+        }
+    }
+
     /// What went wrong first in an attempt that failed.
     pub fn first_error(&self, view: &JobView) -> Option<FirstError> {
         // Of an earlier attempt only its log tells that it failed, and where.
@@ -393,7 +422,7 @@ impl Library {
     pub fn agents(&self, with_actions: bool) -> AgentsView {
         let records = self.archive.agents().into_iter();
         let mut records = Map::from_iter(records.map(|record| (record.name.clone(), record)));
-        let (mut live, repositories) = {
+        let (mut live, repositories, rows) = {
             let live = self.live();
             let mut repositories = live.repositories.clone();
             for repository in &mut repositories {
@@ -401,14 +430,16 @@ impl Library {
                     repository.state = format!("{}; its jobs {trouble}", repository.state);
                 }
             }
-            (live.agents.clone(), repositories)
+            (live.agents.clone(), repositories, live.boards.clone())
         };
         let names = Set::from_iter(records.keys().chain(live.keys()).cloned());
         let agents = names.into_iter().map(|name| {
             let live = live.remove(&name);
             let keys = live.as_ref().map(|live| live.running.as_slice()).unwrap_or_default();
             let jobs = keys.iter().filter_map(|key| self.archive.job(key.job)).collect();
-            AgentView { record: records.remove(&name), live, jobs, name }
+            let boards = rows.iter().filter(|row| row.agent == name);
+            let boards = boards.map(|row| (row.offered.name.clone(), row.state())).collect();
+            AgentView { record: records.remove(&name), live, jobs, boards, name }
         });
         let (mut agents, away): (Vec<AgentView>, Vec<AgentView>) = agents.partition(AgentView::connected);
         agents.extend(away);

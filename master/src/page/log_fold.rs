@@ -303,7 +303,7 @@ impl Folder {
             let tail = passed.get(start..).unwrap_or_default();
             channel.pending.clear();
             channel.pending.extend_from_slice(tail.get(..PENDING_BYTES).unwrap_or(tail));
-            channel.open = Some(Open { number: self.lines, shown: false, piece: None, micros: 0 });
+            channel.open = Some(Open { number: self.lines, shown: false, piece: None, micros: self.micros });
         }
         rest
     }
@@ -482,6 +482,7 @@ pub(crate) mod tests {
             folder.push(&log.0[at..]);
             let mut after = before;
             after.extend(folder.take());
+            assert!(after.iter().all(|piece| !matches!(piece, Piece::Line { micros: 0, .. })), "{at}: {after:?}");
             let last: Map<u64, String> = after
                 .iter()
                 .filter_map(|piece| match piece {

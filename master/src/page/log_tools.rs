@@ -40,7 +40,7 @@ fn of_a_board(html: &mut Html, attempt: &str, channels: &[String]) {
         html.element("a").href(format_args!("{attempt}/timeline.json")).text("Timeline");
     }
     if lines {
-        html.element("a").href(format_args!("{attempt}/log.vcd")).text("Waveform");
+        html.element("a").href(format_args!("{attempt}/waveform")).text("Waveform");
     }
 }
 

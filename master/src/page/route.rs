@@ -30,7 +30,9 @@ pub enum Route {
     Console(JobId, Option<u32>, String),
     /// All that happened, as JSON.
     Timeline(JobId, Option<u32>),
-    /// A board's lines, as a Value Change Dump.
+    /// A board's lines, drawn.
+    Waveform(JobId, Option<u32>),
+    /// The same as a Value Change Dump.
     Dump(JobId, Option<u32>),
     /// One of its files.
     Artifact(JobId, Option<u32>, u16),
@@ -56,6 +58,10 @@ pub enum Route {
     Agents,
     /// The units.
     Units,
+    /// The boards.
+    Boards,
+    /// One of them, by its agent and its name there.
+    Board(String, String),
     /// What people did.
     Audit,
     /// The list of pages that explain.
@@ -107,6 +113,10 @@ pub enum ApiRoute {
     Agents,
     /// The units.
     Units,
+    /// The boards.
+    Boards,
+    /// One of them.
+    Board(String, String),
     /// What people did.
     Actions,
     /// The repositories.
@@ -234,6 +244,8 @@ fn find(parts: &[&str]) -> Option<Route> {
         }
         ["agents"] => Route::Agents,
         ["units"] => Route::Units,
+        ["boards"] => Route::Boards,
+        ["boards", agent, board] => Route::Board(decode(agent, false)?, decode(board, false)?),
         ["audit"] => Route::Audit,
         ["docs"] => Route::Docs,
         ["docs", name] => Route::DocsPage((*name).to_string()),
@@ -285,6 +297,7 @@ fn job(id: JobId, rest: &[&str]) -> Option<Route> {
         (["records"], _) => Route::Records(id, which),
         (["console", name], _) if !name.is_empty() => Route::Console(id, which, decode(name, false)?),
         (["timeline.json"], _) => Route::Timeline(id, which),
+        (["waveform"], _) => Route::Waveform(id, which),
         (["log.vcd"], _) => Route::Dump(id, which),
         (["tests"], _) => Route::Tests(id, which),
         (["artifacts.tar"], _) => Route::Tar(id, which),
@@ -330,6 +343,8 @@ fn api(parts: &[&str]) -> Option<ApiRoute> {
         ["agents", name, "take-back"] => ApiRoute::Do(Action::SetAside(agent(name)?, false)),
         ["units"] => ApiRoute::Units,
         ["units", "grant", grant, "free"] => ApiRoute::Do(Action::FreeUnits(number(grant)?)),
+        ["boards"] => ApiRoute::Boards,
+        ["boards", agent, board] => ApiRoute::Board(decode(agent, false)?, decode(board, false)?),
         ["actions"] => ApiRoute::Actions,
         ["repositories"] => ApiRoute::Repositories,
         ["me"] => ApiRoute::Me,
@@ -356,6 +371,9 @@ mod tests {
             ("/api/v1/jobs/7/log", Route::Api(ApiRoute::Log(7))),
             ("/agents", Route::Agents),
             ("/units", Route::Units),
+            ("/boards", Route::Boards),
+            ("/boards/rock/b%201", Route::Board("rock".to_string(), "b 1".to_string())),
+            ("/api/v1/boards/rock/b1", Route::Api(ApiRoute::Board("rock".to_string(), "b1".to_string()))),
             ("/audit", Route::Audit),
             ("/docs", Route::Docs),
             ("/docs/saifile", Route::DocsPage("saifile".to_string())),
@@ -367,6 +385,7 @@ mod tests {
             ("/job/7/2/artifacts.tar", Route::Tar(7, Some(2))),
             ("/job/7/2/console/main%201", Route::Console(7, Some(2), "main 1".to_string())),
             ("/job/7/timeline.json", Route::Timeline(7, None)),
+            ("/job/7/2/waveform", Route::Waveform(7, Some(2))),
             ("/job/7/2/log.vcd", Route::Dump(7, Some(2))),
             ("/job/7/tests", Route::Tests(7, None)),
             ("/api/v1/jobs/7/tests", Route::Api(ApiRoute::Tests(7))),

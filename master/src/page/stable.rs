@@ -7,7 +7,7 @@ use super::library::Library;
 use super::views::{EventView, reference_name};
 use crate::units;
 use sai_core::job::{EventId, JobState};
-use sai_core::ledger::EventRecord;
+use sai_core::ledger::{EventRecord, JobRecord};
 
 /// Events of a repository that are looked through for the newest of a branch.
 const LOOKED_THROUGH: usize = 2000;
@@ -122,16 +122,37 @@ pub fn feed(events: &[EventView], repository: Option<&str>, now: u64) -> String 
             let event = &view.event;
             html.element("entry").with(|html| {
                 let word = view.standing().word();
-                html.element("title").show(format_args!("{word}: {}", subject(event)));
+                let finding = view.finding().map_or_else(String::new, |word| format!(" ({word})"));
+                html.element("title").show(format_args!("{word}{finding}: {}", subject(event)));
                 html.element("id").show(format_args!("urn:sai:event:{}:{word}", event.id));
                 html.element("updated").text(&units::moment(event.at));
                 html.element("author").with(|html| html.element("name").text(&event.author));
                 // Written with an end, which XML asks for.
                 html.element("link").href(format_args!("/event/{}", event.id)).with(|_| {});
+                let wrong: Vec<String> = view.jobs.iter().filter(|job| job.standing().went_wrong()).map(told).collect();
+                if !wrong.is_empty() {
+                    let more = wrong.len().saturating_sub(TOLD);
+                    let more = if more > 0 { format!("\nand {more} more") } else { String::new() };
+                    let first = wrong.get(..TOLD).unwrap_or(&wrong).join("\n");
+                    html.element("summary").attribute("type", "text").show(format_args!("{first}{more}"));
+                }
             });
         }
     });
     html.into_string()
+}
+
+/// Jobs of an event that went wrong whose verdicts a feed tells.
+const TOLD: usize = 20;
+
+/// How a job ended, with the cause and where that was.
+fn told(job: &JobRecord) -> String {
+    let agent = job.agent.as_deref().unwrap_or_default();
+    let mut boards = job.given.iter().flat_map(|given| given.names());
+    let at = boards.next().map_or_else(String::new, |board| format!(" at {agent}/{board}"));
+    let at = boards.fold(at, |at, board| format!("{at}, {agent}/{board}"));
+    let word = job.finding().unwrap_or(job.word());
+    format!("{} on {}: {word}{at}: {}", job.configuration, job.platform, job.cause)
 }
 
 /// Figures of the master as it stands (OpenMetrics 1.0).

@@ -1,5 +1,6 @@
 //! Units and boards as they stand → the page of who holds what, until when at most, and who waits in which order.
 
+use super::board_list;
 use super::html::{Html, path_part};
 use super::layout::{Here, Layout, ask, badge, hint, moment};
 use super::views::Visitor;
@@ -60,41 +61,18 @@ fn panel<T>(html: &mut Html, columns: &[&str], rows: &[T], row: impl Fn(&mut Htm
 }
 
 fn board_row(html: &mut Html, board: &BoardRow, visitor: &Visitor) {
-    let BoardRow { agent, offered, holder, free, waiting, .. } = board;
+    let BoardRow { agent, offered, waiting, .. } = board;
     let id = format_args!("board-{}-{}", path_part(agent), path_part(&offered.name)).to_string();
     html.element("tr").id(id).with(|html| {
-        let state = match (free, holder) {
-            (true, _) => "free",
-            (false, Some(_)) => "busy",
-            (false, None) => "away",
-        };
-        html.element("td").class("state").with(|html| badge(html, state));
-        html.element("td").class("what").with(|html| html.element("b").name(&offered.name));
-        html.element("td").with(|html| {
-            html.name(&offered.kind);
-            if !offered.tags.is_empty() {
-                html.text(" with ").name(&offered.tags.join(", "));
-            }
-            if let Some(boards) = &offered.boards {
-                html.text(", a rig of ").name(&boards.join(", "));
-            }
+        html.element("td").class("state").with(|html| badge(html, board.state()));
+        html.element("td").class("what").with(|html| {
+            html.element("a").href(board_list::address(agent, &offered.name)).name(&offered.name);
         });
+        html.element("td").with(|html| board_list::kind(html, board));
         html.element("td").with(|html| {
             html.element("a").href(format_args!("/agents#agent-{}", path_part(agent))).name(agent);
         });
-        html.element("td").class("why").with(|html| match holder {
-            Some(holder) => {
-                let key = holder.key;
-                html.element("a")
-                    .href(format_args!("/job/{}/{}", key.job, key.attempt))
-                    .show(format_args!("job {key}"));
-                html.text(", since ");
-                moment(html, holder.since, visitor.now);
-                let left = units::span(holder.until.saturating_sub(visitor.now));
-                html.text(", for ").show(format_args!("{left} more at most"));
-            }
-            None => _ = html.name(&board.told()),
-        });
+        html.element("td").class("why").with(|html| board_list::standing(html, board, visitor.now));
         html.element("td").show(units::count(*waiting as u64));
     });
 }
@@ -232,6 +210,8 @@ mod tests {
             free: what == "free",
             what: what.to_string(),
             waiting: 3,
+            waiters: Vec::new(),
+            kept_from: Vec::new(),
             holder,
             pause_s,
         };

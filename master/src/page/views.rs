@@ -36,6 +36,8 @@ pub struct Visitor {
     pub told: Option<String>,
     /// Whether there are units to look at.
     pub units: bool,
+    /// Whether there are boards.
+    pub boards: bool,
 }
 
 impl Visitor {
@@ -333,6 +335,8 @@ pub struct AgentView {
     pub live: Option<Arc<LiveAgent>>,
     /// The jobs it runs.
     pub jobs: Vec<JobRecord>,
+    /// Names of the boards it offers, each with a word for how it stands.
+    pub boards: Vec<(String, &'static str)>,
 }
 
 impl AgentView {

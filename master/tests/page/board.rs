@@ -5,6 +5,7 @@ use miniserde::json;
 use sai_core::axis::{Case, CaseResult, Clock, Edge, Entry, Loss, Mark, Sent, What};
 use sai_core::job::JobState;
 use sai_core::record::{ChannelStart, Record};
+use sai_core::units::GivenBoard;
 use std::process::{Command, Stdio};
 
 /// The machine's clock when the job began, in nanoseconds.
@@ -133,10 +134,120 @@ fn edges_are_held_in_bounded_memory_whatever_the_order() {
 fn the_page_of_a_job_leads_to_them_and_only_there() {
     let world = board();
     let page = text(world.get("/job/1000"));
-    for address in ["console/main", "console/a%20b", "timeline.json", "log.vcd"] {
+    for address in ["console/main", "console/a%20b", "timeline.json", "log.vcd", "waveform"] {
         assert!(page.contains(&format!("href=\"/job/1000/1/{address}\"")), "{address} in {page}");
     }
     world.memory.job_state(1001, JobState::Failed, 1);
     let plain = text(super::world(true).get(&format!("/job/{}", KEY.job)));
     assert!(!plain.contains("timeline.json") && !plain.contains("log.vcd"), "{plain}");
+}
+
+/// What an attribute of an element has, of the first that is written so.
+fn attribute<'a>(page: &'a str, before: &str) -> &'a str {
+    let rest = page.split_once(before).unwrap_or_else(|| panic!("{before} is not in {page}")).1;
+    rest.split_once('"').unwrap().0
+}
+
+#[test]
+fn the_lines_are_drawn_and_the_time_that_is_shown_is_in_the_address() {
+    let world = board();
+    let page = text(world.get("/job/1000/waveform"));
+    for part in [
+        "<svg role=\"img\" aria-labelledby=\"wave-title wave-desc\"",
+        "<title id=\"wave-title\">Waveform of the board&#39;s lines</title>",
+        "<text class=\"name\" x=\"2\" y=\"",
+        ">led</text>",
+        ">k$end y</text>",
+        "led: 3 edges, not known at first, 1 at last. k$end y: 1 edges, not known at first, 1 at last. ",
+        "main: 16 bytes. ",
+        "<title>edges were lost here: its level is not known</title>",
+        "<title>reset at 0:00.002000</title>",
+        "<title>led: 3 lost, read too late at 0:00.005000</title>",
+        "<title>passed adds &quot;two&quot; at 0:00.006000</title>",
+        "<bdi>led</bdi> becomes 0",
+        "0:00.003000500",
+        // Output began with two lines of stdout, and the first of the console is the third.
+        "href=\"/job/1000/1?line=5&amp;from=0&amp;to=7000000#L5\">line 5</a>",
+        "href=\"/job/1000/1/waveform?from=1750000&amp;to=5250000#wave\">Zoom in</a>",
+        "href=\"/job/1000/1/log.vcd\">VCD</a>",
+        "data-grows=\"1\"",
+    ] {
+        assert!(page.contains(part), "{part} in {page}");
+    }
+    // The trace of the first line: what is not known, two edges in one column, what was lost, then its level.
+    assert_eq!(attribute(&page, "<path d=\""), "M77142 2H120000");
+    let near = text(world.get("/job/1000/1/waveform?from=3000000&to=3001000&a=3000500&b=3000900"));
+    assert_eq!(attribute(&near, "<path d=\""), "M60000 2H108000");
+    assert_eq!(attribute(&near, "data-at=\""), "500 400");
+    assert!(near.contains("<b>A</b> 0:00.003000500, <b>B</b> 0:00.003000900, apart 400 ns"), "{near}");
+    assert!(near.contains("&amp;a=3000500&amp;b=3000900#wave\">Earlier</a>"), "{near}");
+    // A line of the log that is asked for comes into sight.
+    let moved = text(world.get("/job/1000/1/waveform?from=3000000&to=3001000&line=4"));
+    assert!(moved.contains("line 4 of the log at 0:00.002500") && moved.contains("data-from=\"2499500\""), "{moved}");
+    // The page of the job has the same, and its links stay there.
+    let job = text(world.get("/job/1000?from=3000000&to=3010000"));
+    assert!(job.contains("href=\"/job/1000/1?from=3002500&amp;to=3007500#wave\">Zoom in</a>"), "{job}");
+    assert!(
+        job.contains("<script src=\"/assets/wave.js?v=") && job.contains("href=\"/job/1000/1/waveform\">Waveform</a>")
+    );
+    let plain = super::world(true);
+    assert!(!text(plain.get("/job/1000")).contains("wave."), "a job that is at no board needs nothing of it");
+    assert!(text(plain.get("/job/1000/waveform")).contains("No line of a board"));
+    assert_eq!(plain.get("/job/77/waveform").status, 404);
+}
+
+#[test]
+fn names_of_strangers_are_text_in_a_drawing_and_there_are_so_many_at_most() {
+    const MARKUP: &str = "x'\"><img/src=x onerror=window.hit=1></text></svg>\u{202e}";
+    let world = world(true);
+    for channel in 3..63 {
+        let name = format!("{}{MARKUP}{channel}", if channel < 43 { "line:" } else { "serial:" });
+        world.log.add(1000, &Record::Channel(channel, ChannelStart { name }));
+    }
+    let mark =
+        |n: u64| Mark { what: What::Play, name: Some(format!("{MARKUP}{n}")), text: None, offsets: None, judged: None };
+    for n in 0..20_000 {
+        world.happens(2000 + n, Entry::Mark(mark(n)));
+        let case =
+            Case { name: MARKUP.to_string(), result: CaseResult::Failed, at: None, text: Some(MARKUP.to_string()) };
+        world.happens(2000 + n, Entry::Case(case));
+        world.happens(2000 + n, Entry::Loss(3, Loss { offset: n, lost: None, why: MARKUP.to_string() }));
+        world.edge(2000 + n, 3 + (n % 40) as u8, 1_000_000 + n * 1000, n % 3 == 0, 0);
+    }
+    let page = text(world.get("/job/1000/waveform?a=18446744073709551615"));
+    assert!(
+        !page.contains("<img/") && !page.contains("</svg>\u{fffd}") && !page.contains('\u{202e}'),
+        "markup of strangers"
+    );
+    assert!(page.contains("x&#39;&quot;&gt;&lt;img/src=x onerror"), "it is shown as what it is");
+    assert!(page.contains("and 8 more lines and consoles"));
+    assert!(page.len() < 3_000_000, "{} bytes", page.len());
+    for wrong in ["from=x", "to=1.5", "a=-1", "line=0"] {
+        assert_eq!(world.get(&format!("/job/1000/waveform?{wrong}")).status, 400, "{wrong}");
+    }
+    for odd in ["from=9&to=3", "from=18446744073709551615", "to=0", "line=99999"] {
+        assert_eq!(world.get(&format!("/job/1000/waveform?{odd}")).status, 200, "{odd}");
+    }
+}
+
+#[test]
+fn a_board_has_a_page_with_its_history() {
+    let world = world(true);
+    world.memory.change(|held| {
+        for (id, cause) in [(1000, ""), (1001, "<nothing> came")] {
+            let job = held.jobs.get_mut(&id).unwrap();
+            job.agent = Some("rock".to_string());
+            job.given = Some(GivenBoard { name: "b 1".to_string(), grant: 1, others: None });
+            job.cause = cause.to_string();
+        }
+    });
+    let page = text(world.get("/boards/rock/b%201"));
+    for part in ["href=\"/job/1000/1\"", "&lt;nothing&gt; came", "badge failed", "does not offer it now"] {
+        assert!(page.contains(part), "{part} in {page}");
+    }
+    assert_eq!((world.get("/boards/rock/b1").status, world.get("/boards/rack/b%201").status), (404, 404));
+    assert!(text(world.get("/boards")).contains("No boards."));
+    let job = text(world.get("/job/1001"));
+    assert!(job.contains("href=\"/boards/rock/b%201\"><bdi>b 1</bdi></a>"), "{job}");
+    assert!(text(world.get("/feed.atom")).contains("c1 on linux/x86_64/gcc: failed at rock/b 1: &lt;nothing&gt; came"));
 }

@@ -9,8 +9,8 @@ use sai_core::ledger::{ActionRecord, AgentRecord, EventRecord, Needed, Source, U
 use sai_core::ordered::Map;
 use sai_core::record::Artifact;
 use sai_core::roles::Powers;
-use sai_core::scheduler::{BoardHolder, BoardRow, Holder, Holding, UnitRow, Waiter};
-use sai_core::units::OfferedBoard;
+use sai_core::scheduler::{BoardHolder, BoardRow, Holder, Holding, KeptFrom, UnitRow, Waiter};
+use sai_core::units::{GivenBoard, OfferedBoard};
 use sai_master::http::Response;
 use sai_master::live::{LiveAgent, LiveRepository};
 use sai_master::page::filter::Filter;
@@ -211,6 +211,8 @@ fn fill(world: &World, tests: &Path) {
         failed.offered = Some("linux/x86_64".to_string());
         failed.step = Some(1);
         failed.person = Some("ann".to_string());
+        failed.agent = Some("rock".to_string());
+        failed.given = Some(GivenBoard { name: "pair".to_string(), grant: 1, others: None });
         failed.cause = "step 2 ended with status 1".to_string();
         failed.artifacts = vec![artifact];
         failed.verdict = Some(Verdict {
@@ -220,7 +222,11 @@ fn fill(world: &World, tests: &Path) {
             step: Some(1),
             status: Some(1),
             trouble: None,
-            verdict: Some(Finding { word: "no-boot".to_string(), what: Some("nothing came".to_string()), board: None }),
+            verdict: Some(Finding {
+                word: "no-boot".to_string(),
+                what: Some("nothing came".to_string()),
+                board: Some("left".to_string()),
+            }),
         });
         held.logs.insert(JobKey { job: 9005, attempt: 1 }, super::Log::default());
         held.files.insert((JobKey { job: 9005, attempt: 1 }, 1), tests.to_path_buf());
@@ -289,7 +295,13 @@ fn fill(world: &World, tests: &Path) {
         free: false,
         what: "held by a job".to_string(),
         pause_s: None,
-        waiting: 0,
+        waiting: 1,
+        waiters: vec![Waiter { job: 1000, amount: 1, who: "hello".to_string(), collects: false }],
+        kept_from: vec![KeptFrom {
+            repository: "hello".to_string(),
+            why: "had trouble 3 times in a row".to_string(),
+            seconds: 9,
+        }],
     });
     let url = "https://git.example/hello".to_string();
     let forge = ForgePage::new(Some(Kind::Gitea), None, &url);
@@ -305,6 +317,7 @@ fn each_address_of_the_api_is_described_and_no_other() {
         described.insert(path.clone());
         let address = format!("/api/v1{path}").replace("{id}", "1000").replace("{grant}", "7");
         let address = address.replace("{repository}", "hello").replace("{name}", "rock");
+        let address = address.replace("{agent}", "rock").replace("{board}", "pair");
         for method in members(methods).keys().map(|method| method.to_uppercase()) {
             assert!(matches!(route(&method, &address), Route::Api(_)), "{method} {path}");
             let other = if method == "GET" { "POST" } else { "GET" };
@@ -365,6 +378,8 @@ fn each_key_and_word_of_the_api_is_described_as_it_is() {
         for id in ids {
             let address = format!("/api/v1{path}").replace("{id}", &id.to_string()).replace("{grant}", "7");
             let address = address.replace("{repository}", "hello").replace("{name}", "rock");
+            let board = if *id == 77 { "nothing" } else { "pair" };
+            let address = address.replace("{agent}", "rock").replace("{board}", board);
             for (method, operation) in members(methods) {
                 if method == "get" {
                     answer(&mut description, operation, world.get(&address));
@@ -403,6 +418,8 @@ fn each_key_and_word_of_the_api_is_described_as_it_is() {
         let first = world.ask("GET", &format!("/api/v1{list}?limit=1"), &[("authorization", &ann)], "");
         answer(&mut description, member(member(&paths, list), "get"), first);
     }
+    let first = world.get("/api/v1/boards/rock/pair?limit=1");
+    answer(&mut description, member(member(&paths, "/boards/{agent}/{board}"), "get"), first);
     std::fs::remove_file(&tests).unwrap();
     let missing: Vec<_> = description.everything().difference(&description.met).cloned().collect();
     assert!(missing.is_empty(), "described, and never said: {missing:?}");

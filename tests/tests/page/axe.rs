@@ -15,7 +15,7 @@ const AXE: &str = r#"
 "#;
 
 /// Pages that are there whatever was built; those that explain are added as their list links to them.
-const ALWAYS: [&str; 12] = [
+const ALWAYS: [&str; 13] = [
     "/",
     "/?configuration=broken&state=failed",
     "/?repository=project&branch=main",
@@ -25,6 +25,7 @@ const ALWAYS: [&str; 12] = [
     "/history?repository=project&configuration=broken&platform=linux",
     "/agents",
     "/units",
+    "/boards",
     "/nothing",
     "/docs",
     "/sign-in",

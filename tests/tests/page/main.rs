@@ -10,6 +10,7 @@ mod large;
 mod shown;
 mod units;
 mod walk;
+mod waveform;
 
 use sai_tests::browser::Browser;
 use sai_tests::process::{Process, eventually};
