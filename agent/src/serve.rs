@@ -23,7 +23,7 @@ use sai_core::job::{Blame, JobKey};
 use sai_core::limits::{CHUNK_BYTES, Millis, SLOTS, SPOOL_BYTES};
 use sai_core::ordered::Map;
 use sai_core::session::{AgentSession, Description, Input, Output, Standing};
-use sai_core::wire::{Assignment, AtBoard, DataHeader, Load, Offer, Prefetch, REVOKED};
+use sai_core::wire::{Assignment, DataHeader, Load, Offer, Prefetch, REVOKED};
 use smol::channel::{self, Receiver, Sender};
 use smol::future::{self, FutureExt as _};
 use smol::{Executor, Task, Timer};
@@ -107,8 +107,6 @@ struct Job {
     directory: Option<Arc<JobDirectory>>,
     /// Its `SAI_INSTANCE_IDX`, while something of it may run.
     instance: Option<u32>,
-    /// The boards that it is at, while something of it may run.
-    boards: Vec<String>,
     /// Whether it is being removed.
     forgotten: bool,
     _task: Task<()>,
@@ -328,21 +326,13 @@ where
                 key,
                 Origin::Found(Arc::clone(&directory)),
                 instance.filter(|_| !ended && !went_down),
-                self.parts(at.as_ref()),
                 Some(directory),
             );
         }
         Ok(())
     }
 
-    fn hold(
-        &mut self,
-        key: JobKey,
-        origin: Origin,
-        instance: Option<u32>,
-        boards: Vec<String>,
-        directory: Option<Arc<JobDirectory>>,
-    ) {
+    fn hold(&mut self, key: JobKey, origin: Origin, instance: Option<u32>, directory: Option<Arc<JobDirectory>>) {
         let events = self.events.clone();
         let news = move |key, news| {
             let events = events.clone();
@@ -351,7 +341,7 @@ where
         };
         let (orders, task) = held::hold(key, origin, Arc::clone(&self.fetcher), news);
         let task = self.executor.spawn(task);
-        self.jobs.insert(key, Job { orders, directory, instance, boards, forgotten: false, _task: task });
+        self.jobs.insert(key, Job { orders, directory, instance, forgotten: false, _task: task });
     }
 
     /// Lets the session take an input, and does what comes of it.
@@ -428,13 +418,8 @@ where
             News::Lengths(lengths) => self.take(Input::Lengths { key, lengths }),
             News::Asks(session) => self.take(Input::Session(session)),
             News::Ended => {
-                let boards = self.jobs.get_mut(&key).map(|job| {
+                if let Some(job) = self.jobs.get_mut(&key) {
                     job.instance = None;
-                    std::mem::take(&mut job.boards)
-                });
-                // Where that was at boards, somebody else may have them from now on.
-                for board in boards.iter().flatten() {
-                    self.watchers.look(board);
                 }
                 self.take(Input::LeftBoard { key });
             }
@@ -508,6 +493,7 @@ where
                     job.orders.word(word);
                 }
             }
+            Output::Look(board) => self.watchers.look(&board),
             Output::Prefetch(prefetch) => drop(self.prefetches.try_send(prefetch)),
             Output::Say(line) => self.say(&line),
             Output::Bug(what) => {
@@ -529,7 +515,6 @@ where
         let Assignment { repository, platform, configuration, offered, .. } = &assignment;
         let root = assignment.root == Some(true);
         let board = assignment.board.as_ref().map(|at| at.names().cloned().collect::<Vec<_>>().join(", "));
-        let parts = self.parts(assignment.board.as_ref());
         let boards = self.settings.offering.bench.as_ref().map(|bench| bench.place.clone());
         let container = match self.settings.offering.assigned(platform, offered.as_deref(), root, instance) {
             // What is done at a board is no step of a stranger's, and runs on the machine itself.
@@ -563,7 +548,7 @@ where
         };
         let launcher = self.settings.launcher.clone();
         let origin = Origin::Assigned(self.state.jobs(), Box::new(assignment), options, launcher);
-        self.hold(key, origin, Some(instance), parts, None);
+        self.hold(key, origin, Some(instance), None);
     }
 
     fn dial(&mut self) {
@@ -634,13 +619,6 @@ where
                 "less than {least} MiB are free in {directory}: no jobs are accepted until there is space"
             ));
         }
-    }
-
-    /// The boards that an attempt is at: those of a rig each.
-    fn parts(&self, at: Option<&AtBoard>) -> Vec<String> {
-        let bench = self.settings.offering.bench.as_ref();
-        let names = at.into_iter().flat_map(AtBoard::names);
-        names.flat_map(|name| bench.map_or_else(|| vec![name.clone()], |bench| bench.parts(name))).collect()
     }
 
     /// Has the boards that are offered watched, and no other.

@@ -208,6 +208,8 @@ pub enum Output {
     Session(SessionTold),
     /// Tell the supervisor of that attempt what its person says.
     Word(Word),
+    /// Ask the owner of this board how it stands, and say it with `Board` even where that is as it was.
+    Look(String),
     /// Fetch this revision into its mirror.
     Prefetch(Prefetch),
     /// The agent is of no use any more: its token was revoked, or belongs to another machine. What is being forgotten is
@@ -340,7 +342,7 @@ impl AgentSession {
             Input::Lengths { key, lengths } => self.grow(key, &lengths),
             Input::StartFailed { key, blame, why } => self.refuse(key, blame, why, out),
             Input::Gone { key } => {
-                self.boards.leave(key);
+                out.extend(self.boards.leave(key).into_iter().map(Output::Look));
                 if self.leaving.remove(&key) && self.is_up() && self.master_can(Can::Units) {
                     let (board, state, holder, grant) = (None, Units::FREE.to_string(), Some(key), None);
                     out.push(Output::Send(AgentMessage::Units(Units { board, state, holder, grant, why: None })));
@@ -359,7 +361,7 @@ impl AgentSession {
             }
             Input::Board { name, standing } => self.boards.stand(&name, standing),
             Input::AtBoard { key, names, grant } => self.boards.give(key, names, grant),
-            Input::LeftBoard { key } => self.boards.leave(key),
+            Input::LeftBoard { key } => out.extend(self.boards.leave(key).into_iter().map(Output::Look)),
             Input::Session(session) => self.session(session, out),
             Input::Load(load) => {
                 self.load = Some(load.clone());

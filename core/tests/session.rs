@@ -507,7 +507,9 @@ fn a_board_is_free_where_its_owner_says_so_and_no_attempt_can_be_there() {
     assert_eq!(stands(&mut desk, Standing::Busy("the judge".to_string())), [""; 0]);
     assert_eq!(stands(&mut desk, Standing::Free), [""; 0]);
     // What its owner said before it was left counts no more.
-    assert_eq!(said(&desk.give(Input::LeftBoard { key: key(1) })), ["b unknown at 7"]);
+    let left = desk.give(Input::LeftBoard { key: key(1) });
+    assert_eq!(said(&left), ["b unknown at 7"]);
+    assert!(left.contains(&Output::Look("b".to_string())), "{left:?}");
     assert_eq!(stands(&mut desk, Standing::Free), ["b free at 7"]);
     // That the owner has let go of it and that the attempt has ended come in any order.
     desk.hear(assigned_at(2, 9));
@@ -517,7 +519,10 @@ fn a_board_is_free_where_its_owner_says_so_and_no_attempt_can_be_there() {
     // One that is forgotten while it runs is there until nothing is left of it.
     desk.hear(assigned_at(3, 10));
     assert_eq!(said(&desk.hear(MasterMessage::Forget(Forget { key: key(3) }))), [""; 0]);
-    assert_eq!(said(&desk.give(Input::Gone { key: key(3) })), ["all free by 3", "b unknown at 10"]);
+    let gone = desk.give(Input::Gone { key: key(3) });
+    assert_eq!(said(&gone), ["all free by 3", "b unknown at 10"]);
+    // Whoever has told it as free before is asked once more: nobody else would ever say it again.
+    assert!(gone.contains(&Output::Look("b".to_string())), "{gone:?}");
     assert_eq!(stands(&mut desk, Standing::Free), ["b free at 10"]);
 }
 

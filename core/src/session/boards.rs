@@ -84,13 +84,16 @@ impl Boards {
         self.at.insert(key, (names, grant));
     }
 
-    /// Nothing of an attempt can be at a board any more.
-    pub(super) fn leave(&mut self, key: JobKey) {
+    /// Nothing of an attempt can be at a board any more. Gives those whose owners are to be asked, since what was known of them is from
+    /// before: only what they say from now on counts.
+    pub(super) fn leave(&mut self, key: JobKey) -> Vec<String> {
         let left = self.at.remove(&key).map(|(names, _)| names).unwrap_or_default();
-        for part in left.iter().filter_map(|name| self.known.get(name)).flat_map(|board| &board.parts) {
-            // What was known of it is from before: only what its owner says from now on counts.
+        let parts = left.iter().filter_map(|name| self.known.get(name)).flat_map(|board| board.parts.clone());
+        let parts: Vec<String> = parts.collect();
+        for part in &parts {
             self.standings.insert(part.clone(), Standing::default());
         }
+        parts
     }
 
     /// An owner says how its board stands. Of one that is not offered that was asked too late.

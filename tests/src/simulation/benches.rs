@@ -119,7 +119,7 @@ impl World {
     }
 
     /// The owner of a board is asked. At times somebody at the machine has it for a moment.
-    fn owner_says(&mut self, name: String) -> Vec<Input> {
+    pub(super) fn owner_says(&mut self, name: String) -> Vec<Input> {
         let somebody = self.random.chance(100).then(|| Standing::Busy("ann, sai-buddy".to_string()));
         let said = somebody.into_iter().chain([Standing::Free]);
         said.map(|standing| Input::Board { name: name.clone(), standing }).collect()
@@ -127,9 +127,8 @@ impl World {
 
     /// An attempt has ended there, or never began: its board is free, whatever of its log is still to be sent.
     pub(super) fn leave_board(&mut self, host: usize, key: JobKey) -> Vec<Input> {
-        let Some(names) = self.hosts[host].bench.given.get(&key).cloned() else { return Vec::new() };
-        let said: Vec<Input> = names.iter().flat_map(|name| self.owners_say(host, name)).collect();
-        [Input::LeftBoard { key }].into_iter().chain(said).collect()
+        // Whether it is at one is known where it was given it.
+        self.hosts[host].bench.given.get(&key).map(|_| Input::LeftBoard { key }).into_iter().collect()
     }
 
     /// An attempt as an agent begins it: it was given a board that is there, and nothing else holds it. Gives what a planted fault says.

@@ -170,6 +170,7 @@ impl World {
                 // A person has to see to it; the machine stays as it is until then.
                 Output::End { .. } => self.hosts[host].ended = true,
                 Output::Session(told) => self.told_of_session(host, told)?,
+                Output::Look(board) => later.extend(self.owner_says(board)),
                 Output::Word(word) => self.hear_word(host, &word)?,
                 Output::Prefetch(_) | Output::Say(_) => {}
                 Output::Bug(what) => return self.contradicted(what),
