@@ -393,7 +393,7 @@ impl World {
         all.into_iter()
             .filter(|line| {
                 let pid = line.split(':').next().unwrap_or_default();
-                let environment = std::fs::read(format!("{pid}/environ")).unwrap_or_default();
+                let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
                 line.contains(" --job ")
                     || line.contains("/daemon ")
                     || environment.split(|byte| *byte == 0).any(|variable| variable.starts_with(b"SAI_JOB="))

@@ -10,6 +10,7 @@ use sai_tests::bench::Bench;
 use sai_tests::boards::saifile;
 use sai_tests::laptop::{Laptop, Way};
 use sai_tests::process::{Process, eventually};
+use sai_tests::random::{Random, rounds, seed};
 use sai_tests::world::World;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -295,6 +296,97 @@ fn what_is_typed_over_a_link_that_breaks_arrives_once_and_in_order_and_the_board
         let (status, _, told) = bob.sai(words);
         assert!(status == 2 && told.contains("expected"), "{words:?}: {told}");
     }
+}
+
+/// Rounds of kills and cuts in each run of the tests; `SAI_ROUNDS` makes more of them.
+const ROUNDS: u64 = 12;
+
+/// What is done to whom while two people want one board.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Harm {
+    Cut,
+    Agent,
+    Master,
+    Supervisor,
+    Laptops,
+}
+
+#[test]
+fn whatever_is_killed_or_cut_around_leases_the_board_is_lost_to_nobody_and_given_to_one() {
+    let (rounds, mut random) = (rounds(ROUNDS), Random::new(seed("leases", 1)));
+    let bench = Tty::new("rounds");
+    let world = &bench.world;
+    let mut master = world.master();
+    let mut agent = bench.agent();
+    let (ann, bob, way) = (Laptop::new(world, "ann"), Laptop::new(world, "bob"), Way::to(world.address()));
+    ann.log_in(world, "ann", &[], way.port);
+    bob.log_in(world, "bob", &[], way.port);
+    let free = || eventually("the board is free", || ann.sai(&["board", "list"]).1.contains("\tfree").then_some(()));
+    let harms = [Harm::Cut, Harm::Agent, Harm::Master, Harm::Supervisor, Harm::Laptops];
+    let (mut had, mut infra) = (0, 0);
+    for round in 0..rounds {
+        free();
+        let harm = harms[(round % harms.len() as u64) as usize];
+        let before = world.events().iter().map(|event| event.id).max().unwrap_or(0);
+        let asks = |laptop: &Laptop| {
+            let mut command = laptop.command(&["board", "lease", "a/tty-1", "--minutes", "5"]);
+            command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("sai")
+        };
+        let mut people = [asks(&ann), asks(&bob)];
+        std::thread::sleep(Duration::from_millis(random.below(600)));
+        match harm {
+            Harm::Cut => way.cut(),
+            Harm::Agent => {
+                agent.kill();
+                agent = world.agent_again("a");
+            }
+            Harm::Master => {
+                master.kill();
+                master = world.master();
+            }
+            Harm::Supervisor => {
+                let job = world.job_processes().iter().find_map(|line| line.split(':').next()?.parse().ok());
+                let _ = job.and_then(Pid::from_raw).map(|process| kill_process(process, Signal::KILL));
+            }
+            Harm::Laptops => people.iter_mut().for_each(|person| drop(person.kill())),
+        }
+        // One of them has it, or nobody, as the hub wrote it down; whoever has it gives it back, and the other is next.
+        let jobs = || {
+            let events = world.events().into_iter().filter(|event| event.id > before && event.source == "lease");
+            events.filter_map(|event| world.event(event.id)?.jobs.into_iter().next()).collect::<Vec<_>>()
+        };
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let all = jobs();
+            let running: Vec<u64> = all.iter().filter(|job| job.state == "running").map(|job| job.id).collect();
+            assert!(running.len() <= 1, "round {round}, {harm:?}: {running:?} have one board");
+            let over = all.iter().all(sai_tests::world::Job::ended);
+            let waits = people.iter_mut().any(|person| person.try_wait().expect("sai").is_none());
+            if over && !waits {
+                break;
+            }
+            assert!(Instant::now() < deadline, "round {round}, {harm:?}: {all:?}");
+            if running.is_empty() {
+                std::thread::sleep(Duration::from_millis(50));
+                continue;
+            }
+            had += 1;
+            // By whoever has it, or from elsewhere where that one is not there any more.
+            let given = [&ann, &bob].iter().any(|laptop| laptop.sai(&["board", "release", "a/tty-1"]).0 == 0);
+            if !given {
+                world.try_command(&["cancel", "job", &running[0].to_string()]);
+            }
+        }
+        infra += jobs().iter().filter(|job| job.state == "infra").count();
+        let trouble = jobs().into_iter().find(|job| job.state == "infra" && harm != Harm::Supervisor);
+        assert!(trouble.is_none(), "round {round}, {harm:?}: {trouble:?}");
+        for mut person in people {
+            let _ = person.wait();
+        }
+    }
+    free();
+    assert!(had >= rounds, "{had} leases in {rounds} rounds");
+    eprintln!("{rounds} rounds: the board was had {had} times, and {infra} times its supervisor was killed under it");
 }
 
 /// Microseconds of a clock that all threads of this test share.

@@ -146,14 +146,17 @@ pub fn about(html: &mut Html, view: &EventView) {
         .class("repository")
         .href(format_args!("/?repository={}", path_part(&event.repository)))
         .name(&event.repository);
-    let (kind, name) = reference_name(&event.reference);
-    let (repository, branch) = (Some(event.repository.clone()), Some(name.to_string()));
-    let of_branch = Filter { repository, branch, ..Filter::default() };
-    html.element("a")
-        .class(format_args!("ref {kind}"))
-        .href(of_branch.address(None))
-        .attribute("title", &event.reference)
-        .name(name);
+    // What a person has at a board is of no ref and no revision.
+    if !event.reference.is_empty() {
+        let (kind, name) = reference_name(&event.reference);
+        let (repository, branch) = (Some(event.repository.clone()), Some(name.to_string()));
+        let of_branch = Filter { repository, branch, ..Filter::default() };
+        html.element("a")
+            .class(format_args!("ref {kind}"))
+            .href(of_branch.address(None))
+            .attribute("title", &event.reference)
+            .name(name);
+    }
     revision(html, &event.revision, view.forge.as_ref());
     if !event.author.is_empty() {
         html.element("span").class("author").name(&event.author);
@@ -178,6 +181,9 @@ pub fn elsewhere(html: &mut Html, view: &EventView) {
                 });
             }
         }
+    }
+    if event.revision.is_empty() {
+        return;
     }
     let (repository, revision) = (Some(event.repository.clone()), Some(event.revision.clone()));
     let same = Filter { repository, revision, ..Filter::default() };

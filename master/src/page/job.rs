@@ -68,8 +68,8 @@ fn actions(html: &mut Html, view: &JobView, visitor: &Visitor) {
     let id = view.job.id;
     let question = "What it has done so far is lost; its log is kept.";
     ask(html, format_args!("/job/{id}/{}/cancel", view.attempt), ["Cancel", question, "Cancel this attempt"]);
-    if view.job.session.is_some() {
-        // Its step asks again when that is built again.
+    if view.job.session.is_some() || view.job.lease.is_some() {
+        // Its step asks again when that is built again, its person whenever they like.
         return;
     }
     button(html, format_args!("/job/{id}/rebuild"), "rebuild", "Rebuild");
@@ -225,6 +225,9 @@ fn crumbs(html: &mut Html, view: &JobView) {
             html.text(" ");
             html.element("span").class("muted").with(|html| {
                 html.name(&event.repository).text(" ");
+                if event.reference.is_empty() {
+                    return;
+                }
                 let address = view.forge.as_ref().and_then(|forge| forge.reference(&event.reference));
                 at_forge(html, address, |html| {
                     html.name(reference_name(&event.reference).1);

@@ -179,8 +179,11 @@ pub fn state_badge(html: &mut Html, state: JobState) {
     html.element("span").class(format_args!("badge {}", state.class())).text(state.word());
 }
 
-/// A revision, short, with all of it as its title; it leads to the commit at the forge, if that is known.
+/// A revision, short, with all of it as its title; it leads to the commit at the forge, if that is known. Nothing where there is none.
 pub fn revision(html: &mut Html, revision: &str, forge: Option<&ForgePage>) {
+    if revision.is_empty() {
+        return;
+    }
     let short: String = revision.chars().take(9).collect();
     at_forge(html, forge.map(|forge| forge.commit(revision)), |html| {
         html.element("code").class("revision").attribute("title", revision).text(&short);
