@@ -354,7 +354,8 @@ fn agents_and_attempts_are_managed_by_the_api_as_by_the_page() {
     }
     assert!(world.agents().iter().all(|agent| agent.name != "shed"));
     let (status, said) = agent("shed/add", &admin);
-    let line = said.strip_prefix("{\"done\":\"").and_then(|rest| rest.strip_suffix("\"}")).expect("what was done");
+    let line = said.strip_prefix("{\"done\":\"").and_then(|rest| rest.strip_suffix("\",\"job\":null}"));
+    let line = line.expect("what was done");
     assert!(status == 200 && line.starts_with(&format!("sai1:127.0.0.1:{}:shed:", world.port)), "{said}");
     assert_eq!(agent("shed/add", &admin).0, 409, "one of a name");
     // A machine joins with it as with any other, and does what it is told to by the same way.
