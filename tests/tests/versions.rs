@@ -208,7 +208,7 @@ fn an_agent_of_a_version_that_is_not_written_yet_loses_nothing() {
         assert!(page.contains("no-boot") && page.contains("no &lt;identity&gt; was seen"), "{page}");
         assert!(!page.contains("cannot be read"), "{page}");
         let job = world.page("/api/v1/jobs/1");
-        assert!(job.contains(r#""verdict":{"word":"no-boot","what":"no <identity> was seen"}"#), "{job}");
+        assert!(job.contains(r#""verdict":{"word":"no-boot","what":"no <identity> was seen","board":null}"#), "{job}");
     };
     whole();
     drop(peer);
