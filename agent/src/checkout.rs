@@ -10,6 +10,7 @@ use crate::git::cause::{self, Cause};
 use crate::git::tools::quoted;
 use crate::git::{GitError, Watch};
 use crate::mirror::{Mirror, PacksHeld, Trouble};
+use sai_core::bundle::Bundle;
 use sai_core::git_names::branch;
 use sai_core::ordered::Map;
 use sai_core::ref_name;
@@ -21,6 +22,8 @@ use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+/// Bytes of names that git tells of what was sent: there is to be one, and of no use here.
+const SENT_NAMES_BYTES: usize = 64 << 10;
 /// Depth of directories below `refs/tags` that is looked into.
 const REF_DEPTH: usize = 32;
 
@@ -42,6 +45,9 @@ pub fn check_out(
     }
     let Assignment { repository, reference, revision, .. } = assignment;
     let mirror = Mirror::open(mirrors, repository, url, revision)?;
+    if let Some(bundle) = &assignment.bundle {
+        return check_out_sent(&mirror, bundle, assignment, workspace, watch);
+    }
     let held = mirror.ensure(reference, revision, watch)?;
     match make_files(&mirror, held, assignment, workspace, watch) {
         Err(error) if cause::of_work(&error) == Cause::Copy => {
@@ -73,6 +79,48 @@ fn explain(revision: &str, error: &GitError) -> Trouble {
     }
 }
 
+/// Makes a workspace of what somebody has sent: upon what of the repository it begins from, if it begins from anything.
+fn check_out_sent(
+    mirror: &Mirror,
+    bundle: &Bundle,
+    assignment: &Assignment,
+    workspace: &Workspace,
+    watch: &mut dyn Watch,
+) -> Result<(), Trouble> {
+    let disk = |error: io::Error| Trouble::disk("making the workspace", &error);
+    let revision = &assignment.revision;
+    let base = bundle.base.as_ref().map(|base| (base.reference.as_str(), base.revision.as_str()));
+    let held = base.map(|(reference, base)| mirror.ensure(reference, base, watch)).transpose()?;
+    write_repository(mirror, base, &workspace.source.join(".git")).map_err(disk)?;
+    drop(held);
+    let file = workspace.bundle();
+    // Objects are looked at one by one as they are taken in, and nothing but objects is: no name in the bundle becomes a ref.
+    let arguments = [
+        OsStr::new("-c"),
+        OsStr::new("transfer.fsckObjects=true"),
+        OsStr::new("bundle"),
+        OsStr::new("unbundle"),
+        file.as_os_str(),
+    ];
+    let taken = mirror.git().ask(&workspace.source, &arguments, b"", SENT_NAMES_BYTES, watch);
+    let _ = fs::remove_file(&file);
+    taken.map_err(|error| match cause::of_work(&error) {
+        Cause::Machine => Trouble::ours(format!("what was sent: {error}")),
+        _ => Trouble::specs(format!("what was sent cannot be taken: {}", cause::sentence(&error))),
+    })?;
+    let checked_out =
+        mirror.git().run(&workspace.source, &["checkout", "--quiet", "--force", "--detach", revision], watch);
+    checked_out.map_err(|error| match cause::of_work(&error) {
+        Cause::Machine => Trouble::ours(format!("checking out {revision}: {error}")),
+        _ => Trouble::specs(format!("{revision} cannot be checked out of what was sent: {}", cause::sentence(&error))),
+    })?;
+    if assignment.submodules && workspace.source.join(".gitmodules").exists() {
+        update_submodules(mirror, workspace, watch)?;
+    }
+    note_pointers(mirror, workspace, watch);
+    Ok(())
+}
+
 fn make_files(
     mirror: &Mirror,
     held: PacksHeld,
@@ -80,18 +128,20 @@ fn make_files(
     workspace: &Workspace,
     watch: &mut dyn Watch,
 ) -> Result<(), GitError> {
-    write_repository(mirror, assignment, &workspace.source.join(".git")).map_err(GitError::System)?;
+    write_repository(mirror, Some((&assignment.reference, &assignment.revision)), &workspace.source.join(".git"))
+        .map_err(GitError::System)?;
     // Linked or copied, the packs are the workspace's own now.
     drop(held);
     mirror.git().run(&workspace.source, &["checkout", "--quiet", "--force", "--detach", &assignment.revision], watch)
 }
 
-fn write_repository(mirror: &Mirror, assignment: &Assignment, git: &Path) -> io::Result<()> {
+/// Writes the directory of a repository: with what the mirror has, and this ref at this revision of it; or an empty one.
+fn write_repository(mirror: &Mirror, tip: Option<(&str, &str)>, git: &Path) -> io::Result<()> {
     for directory in ["objects/pack", "objects/info", "refs/heads", "refs/tags", "info"] {
         fs::create_dir_all(git.join(directory))?;
     }
     let objects = mirror.path().join("objects");
-    for entry in fs::read_dir(&objects)? {
+    for entry in tip.map(|_| fs::read_dir(&objects)).transpose()?.into_iter().flatten() {
         let entry = entry?;
         let name = entry.file_name();
         // Packs, and objects that lie loose in directories of two digits.
@@ -100,9 +150,11 @@ fn write_repository(mirror: &Mirror, assignment: &Assignment, git: &Path) -> io:
         }
     }
     // After the packs: commits in it that are not in these packs do no harm, the other way round a history would have holes.
-    match fs::copy(mirror.path().join(SHALLOW), git.join(SHALLOW)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    if tip.is_some() {
+        match fs::copy(mirror.path().join(SHALLOW), git.join(SHALLOW)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
     }
     let url = quoted(mirror.url().shown());
     let configuration = format!(
@@ -112,10 +164,12 @@ fn write_repository(mirror: &Mirror, assignment: &Assignment, git: &Path) -> io:
     );
     fs::write(git.join("config"), configuration)?;
     fs::write(git.join("HEAD"), "ref: refs/heads/none\n")?;
-    let mut refs = tags(mirror.path())?;
-    if let Some(branch) = branch(&assignment.reference).and_then(ref_name::bytes) {
+    let mut refs = if tip.is_some() { tags(mirror.path())? } else { Map::new() };
+    if let Some((reference, revision)) = tip
+        && let Some(branch) = branch(reference).and_then(ref_name::bytes)
+    {
         let name = [format!("refs/remotes/{REMOTE}/").as_bytes(), &branch].concat();
-        refs.insert(name, assignment.revision.clone());
+        refs.insert(name, revision.to_owned());
     }
     // Of refs that stand in each other's way only the first can be had; git would refuse to read the others' files.
     let lines = refs.iter().map(|(name, object)| [object.as_bytes(), b" ", name, b"\n"].concat());

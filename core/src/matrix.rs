@@ -5,6 +5,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::bundle::Bundle;
 use crate::changed;
 use crate::glob;
 use crate::graph::{self, Place};
@@ -56,6 +57,8 @@ pub struct JobSpec {
     pub units: Map<String, u32>,
     /// The board that it runs at; absent where it has steps, and in plans of older masters.
     pub board: Option<BoardSpec>,
+    /// The tree that somebody has sent for it; absent of what was pushed, and in plans of older masters.
+    pub bundle: Option<Bundle>,
 }
 
 /// Steps of a job at a board, as its log has them.
@@ -218,6 +221,7 @@ fn jobs(spec: &RepoSpec, built: impl Fn(&Configuration) -> bool, wanted: Wanted<
             needs,
             units,
             board: None,
+            bundle: None,
         });
     }
     Ok(Matrix { jobs, warnings, unwanted })
@@ -305,6 +309,7 @@ fn at_board(
         needs,
         units: Map::new(),
         board: Some(BoardSpec { wanted: board.wanted.clone(), trial: board.text.clone() }),
+        bundle: None,
     }
 }
 

@@ -148,6 +148,7 @@ fn wish(number: u64, person: &str, minutes: u64) -> Wish {
         needs: Vec::new(),
         units: Map::new(),
         board: Some(BoardSpec { wanted, trial: String::new() }),
+        bundle: None,
     };
     let leased = Leased { minutes, agent: None, people: None };
     Wish { event, spec, leased, person: person.to_string() }

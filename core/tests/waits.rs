@@ -193,6 +193,7 @@ fn agents_that_cannot_fetch_files_get_no_job_that_needs_others() {
             mirrors: Vec::new(),
             holds: Vec::new(),
             boards: Vec::new(),
+            bundles: true,
         })
     };
     assert_eq!(assigned(&desk.give(greeting("old", false))), [("old", key(1, 1))]);

@@ -48,6 +48,7 @@ impl Actions {
             needs: Vec::new(),
             units: Map::new(),
             board: Some(BoardSpec { wanted, trial: String::new() }),
+            bundle: None,
         };
         let (id, job) = self.hub.new_event(1);
         let (store, plan) = (self.store.clone(), plan::write(std::slice::from_ref(&spec)));

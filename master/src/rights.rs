@@ -27,6 +27,7 @@ fn deed(action: &Action, of: &Objects<'_>) -> (Deed, Option<String>) {
         Action::FreeUnits(_) | Action::Lease(_) => (Deed::Build, None),
         // Whose board it is, is asked where that is known.
         Action::Word(_) => (Deed::Read, None),
+        Action::Send(repository, _) | Action::Run(repository, _) => (Deed::Run, Some(repository.clone())),
         Action::Status | Action::AgentList | Action::Rejudge(..) => (Deed::Read, None),
         Action::AgentAdd(_)
         | Action::AgentRevoke(_)
@@ -52,7 +53,11 @@ pub fn check(users: &[UserRecord], who: &str, now_ms: u64, action: &Action, of: 
     if may(user.powers.as_ref(), now_ms, deed, repository.as_deref()) {
         return Ok(());
     }
-    let takes = if deed == Deed::Administer { "an admin" } else { "a builder" };
+    let takes = match deed {
+        Deed::Administer => "an admin",
+        Deed::Run => "the right to run what nobody pushed",
+        Deed::Build | Deed::Read => "a builder",
+    };
     let of = repository.map(|name| format!(" of {name}")).unwrap_or_default();
     let is = user.powers.as_ref().map(|powers| powers.words()).unwrap_or_default();
     Err(format!("{who} is {is}, and this takes {takes}{of}"))
@@ -61,9 +66,11 @@ pub fn check(users: &[UserRecord], who: &str, now_ms: u64, action: &Action, of: 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::action::Piece;
     use sai_core::job::JobKey;
     use sai_core::rebuild::Choice;
     use sai_core::roles::Powers;
+    use sai_core::sent::Sent;
     use sai_core::start::Start;
 
     fn user(name: &str, words: &[&str]) -> UserRecord {
@@ -78,6 +85,7 @@ mod tests {
             user("builder", &["builder"]),
             user("admin", &["admin"]),
             user("own", &["builder@hello"]),
+            user("runs", &["reader", "run@hello"]),
             UserRecord { powers: None, ..user("old", &[]) },
             UserRecord { revoked: true, ..user("gone", &["admin"]) },
         ];
@@ -94,6 +102,9 @@ mod tests {
             (Action::RebuildJob(99), &["builder", "admin", "old"]),
             (Action::Start("hello".to_string(), Start::default()), &["builder", "admin", "own", "old"]),
             (Action::Start("other".to_string(), Start::default()), &["builder", "admin", "old"]),
+            (Action::Run("hello".to_string(), Sent::default()), &["runs", "old"]),
+            (Action::Run("other".to_string(), Sent::default()), &["old"]),
+            (Action::Send("hello".to_string(), Piece::default()), &["runs", "old"]),
             (Action::FreeUnits(1), &["builder", "admin", "old"]),
             (Action::AgentAdd(vec![text()]), &["admin", "old"]),
             (Action::AgentRevoke(text()), &["admin", "old"]),
@@ -101,9 +112,9 @@ mod tests {
             (Action::UserAdd(text(), Powers::default()), &["admin", "old"]),
             (Action::UserRevoke(text()), &["admin", "old"]),
             (Action::Collect, &["admin", "old"]),
-            (Action::Status, &["reader", "builder", "admin", "own", "old"]),
+            (Action::Status, &["reader", "builder", "admin", "own", "runs", "old"]),
         ] {
-            for name in ["reader", "builder", "admin", "own", "old", "gone", "nobody"] {
+            for name in ["reader", "builder", "admin", "own", "runs", "old", "gone", "nobody"] {
                 let answer = check(&users, name, 0, &action, &objects);
                 assert_eq!(answer.is_ok(), who.contains(&name), "{name} {action:?} {answer:?}");
             }

@@ -120,6 +120,7 @@ impl Hub {
             needs: Vec::new(),
             units: Map::new(),
             board: Some(BoardSpec { wanted, trial: String::new() }),
+            bundle: None,
         })
     }
 

@@ -74,6 +74,7 @@ impl World {
             needs: Vec::new(),
             units: Map::new(),
             board: Some(BoardSpec { wanted, trial: String::new() }),
+            bundle: None,
         };
         // It ends so, whoever wants that.
         self.oracle.asked.insert(job);
