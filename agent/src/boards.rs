@@ -9,6 +9,8 @@ pub mod hosted;
 #[cfg(feature = "boards")]
 mod person;
 #[cfg(feature = "boards")]
+pub mod selftest;
+#[cfg(feature = "boards")]
 mod session;
 #[cfg(feature = "boards")]
 mod talk;
@@ -21,7 +23,7 @@ pub mod watch;
 #[path = "boards/absent.rs"]
 mod absent;
 #[cfg(not(feature = "boards"))]
-pub use self::absent::{device, devices, hosted, trial, watch};
+pub use self::absent::{device, devices, hosted, selftest, trial, watch};
 
 use miniserde::{Deserialize, Serialize};
 use sai_core::bench;

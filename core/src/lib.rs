@@ -60,6 +60,7 @@ pub mod run;
 pub mod saifile;
 pub mod scheduler;
 pub mod secret;
+pub mod selftest;
 pub mod session;
 pub mod settings;
 pub mod share;

@@ -37,6 +37,13 @@ fn image() -> &'static Path {
     IMAGE.get_or_init(|| make_image(agent, init, &root().join("target/image/tried")))
 }
 
+/// The commands of the page that people follow.
+fn commands() -> Vec<String> {
+    let page = fs::read_to_string(root().join("docs/pi.md")).expect("docs/pi.md");
+    let code = page.lines().filter_map(|line| line.strip_prefix("    "));
+    code.filter(|line| !line.starts_with(['{', '"'])).map(str::to_owned).collect()
+}
+
 /// A master for a machine that finds this one at 10.0.2.2, and the same repository as this one at `localhost`.
 fn world() -> (World, Process) {
     let mut world = World::new("pi");
@@ -72,7 +79,9 @@ fn a_card_with_a_join_line_makes_a_pi_that_builds() {
 
     let _master = world.master();
     let line = world.join_line("shed");
-    let card = Card::write(image, &world.directory.join("card.img"));
+    let [write, make] = &commands()[..] else { panic!("docs/pi.md has other commands than those that are tried here") };
+    assert_eq!(make, "cross/image", "what the image was made with");
+    let card = Card::write(write, &packed, &world.directory.join("card.img"));
     mistakes_are_told(&world, &card, &line);
     let wire = Wire::default();
     let mut machine = joined(&world, &card, &line, &wire);
@@ -164,21 +173,39 @@ fn builds(world: &World) {
     assert_eq!(event.jobs[0].artifacts.len(), 1, "{event:?}");
 }
 
-/// Switched on again, with an address that its file says.
+/// Switched on again, with an address that its file says, and with its hardware tried.
 fn comes_again(world: &World, card: &Card) {
     card.put(
         "sai.json",
         "{ \"join\": \"moved\", \"ethernet\": { \"address\": \"10.0.2.40/24\", \"gateway\": \"10.0.2.2\" }, \"hostname\": \"barn\",\n  \
-           \"hosts\": { \"localhost\": \"10.0.2.2\" }, \"ntp\": \"10.0.2.2\", \"platforms\": \"linux-pi/aarch64\", \"slots\": 1 }\n",
+           \"hosts\": { \"localhost\": \"10.0.2.2\" }, \"ntp\": \"10.0.2.2\", \"platforms\": \"linux-pi/aarch64\", \"slots\": 1,\n  \
+           \"selftest\": { \"serial\": \"/dev/ttyUSB0\", \"gpio\": \"17,27\" } }\n",
     );
     let wire = Wire::default();
-    let again = card.start(&world.directory.join("shed"), SERIAL, &wire);
+    let again = card.start_with_adapter(&world.directory.join("shed"), SERIAL, &wire);
     again.await_line_for(BOOT, "connected as");
     let said = again.said();
     assert!(!said.iter().any(|line| line.contains("data partition of") || line.contains("dhcp")), "{said:#?}");
     assert_eq!(eventually_within(BOOT, "its name is known", || wire.ask("barn")), Ipv4Addr::new(10, 0, 2, 40));
     world.repository.push_saifile("{\"schema\": \"sai-1\", \"platforms\": {\"linux-pi/aarch64\": {\"build\": \"echo again\"}}, \"configurations\": {\"default\": {}}}");
     assert_eq!(world.ended_within(BOOT, 2).jobs[0].state, "passed");
+    again.await_line_for(BOOT, "the self-test's report is sai-selftest.txt");
+    let report = String::from_utf8(card.get("sai-selftest.txt").expect("a report")).expect("text");
+    eprintln!("{report}");
+    for part in [
+        "machine    Raspberry Pi 3 Model B",
+        // What emulation cannot show is not said to be well.
+        "not there firmware",
+        "not asked watchdog",
+        "not there radio",
+        "passed    disk       64 flushes",
+        "passed    serial     16384 bytes came back as they were sent",
+        "passed    cable      eth0 (cdc_ether) is up",
+        "not asked usb        0403:6001 at USB port 1-1.2",
+        "FAILED    gpio       GPIO 27 stays 0 whatever GPIO 17 is: is there a wire",
+    ] {
+        assert!(report.contains(part), "no {part:?} in {report}");
+    }
 }
 
 #[test]
