@@ -64,6 +64,7 @@ pub mod selftest;
 pub mod session;
 pub mod settings;
 pub mod share;
+pub mod slots;
 pub mod space;
 pub mod start;
 pub mod stream;
