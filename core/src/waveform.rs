@@ -264,9 +264,9 @@ pub struct Plot {
     marks: Map<(bool, usize), Event>,
     told: Vec<Told>,
     edges: u64,
-    /// The last line of output that began before the window, and in each column.
+    /// The last line of output that began before the window; in each column when the first and the last did, and their numbers.
     before: u64,
-    begun: Vec<u64>,
+    begun: Vec<Option<[(u64, u64); 2]>>,
 }
 
 impl Plot {
@@ -286,7 +286,7 @@ impl Plot {
             told: Vec::new(),
             edges: 0,
             before: 0,
-            begun: vec![0; columns],
+            begun: vec![None; columns],
         }
     }
 
@@ -302,7 +302,7 @@ impl Plot {
         if !begun.is_empty() {
             let line = begun.end - 1;
             match self.column(here).and_then(|column| self.begun.get_mut(column)) {
-                Some(known) => *known = line.max(*known),
+                Some(known) => *known = Some([known.map_or((here, line), |[first, _]| first), (here, line)]),
                 None if here < self.window.from => self.before = self.before.max(line),
                 None => {}
             }
@@ -446,7 +446,7 @@ impl Plot {
 
     /// Nothing follows.
     pub fn finish(mut self) -> Drawing {
-        let (window, columns, end) = (self.window, self.columns, self.end);
+        let (window, end) = (self.window, self.end);
         for row in self.rows.iter_mut().filter(|row| row.is_line) {
             match row.missing.take() {
                 Some(from) => {
@@ -470,9 +470,10 @@ impl Plot {
         marks.sort_by_key(|event| event.at);
         cases.sort_by_key(|event| event.at);
         let mut lines = vec![(window.from, self.before)];
-        for (column, line) in self.begun.iter().enumerate() {
-            if lines.last().is_some_and(|(_, before)| line > before) {
-                lines.push((window.moment(column as u64, columns as u64), *line));
+        // Sources' stamps may step back: a line that would be before the one in front of it is passed over.
+        for (at, line) in self.begun.iter().flatten().flatten() {
+            if lines.last().is_some_and(|(last, before)| at >= last && line > before) {
+                lines.push((*at, *line));
             }
         }
         let (left_out, edges) = (self.left_out, self.edges);

@@ -203,7 +203,7 @@ fn marks_cases_and_consoles_are_on_the_same_axis_with_the_lines_of_the_log() {
     let [case] = &drawing.cases[..] else { panic!("{:?}", drawing.cases) };
     assert_eq!((case.kind, case.text.as_str(), case.more, case.line), (Kind::Failed, "failed counts", 2, 4));
     // From a moment to the line of the log, and back.
-    assert_eq!(drawing.lines, [(0, 0), (20 * MS, 2), (21 * MS, 3), (30 * MS, 4), (49 * MS, 5)]);
+    assert_eq!(drawing.lines, [(0, 0), (20 * MS, 2), (21 * MS, 3), (30 * MS, 4), (50 * MS, 5)]);
     assert_eq!(drawing.told[0].line, 4);
     for (line, ms) in [(1, 20), (2, 20), (3, 21), (4, 30), (5, 50)] {
         assert_eq!(log.extent(Some(line)).moment, Some(ms * MS), "{line}");
