@@ -7,7 +7,7 @@ use crate::blocking::unblock;
 use crate::job_directory::{self, JobDirectory, Launcher, NO_ROOM, RunnerOptions};
 use crate::needs::Want;
 use crate::needs::fetch::Fetcher;
-use crate::supervised::{self, Progress, Supervised};
+use crate::supervised::{self, Progress, Supervised, WORDS};
 use sai_core::job::{Blame, JobKey};
 use sai_core::ordered::Map;
 use sai_core::wire::{Assignment, Session, SessionTold, Word};
@@ -22,9 +22,6 @@ use std::time::Duration;
 
 /// Bytes of acknowledged log after which its spool is trimmed: it frees whole segments only, so more often is in vain.
 const TRIM_BYTES: u64 = 4 << 20;
-
-/// Words of a person that wait for a supervisor at most.
-const WORDS: usize = 64;
 
 /// What became of an attempt.
 #[derive(Debug)]

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 /// Bytes of one line on the control socket at most; a reason to cancel is cut to fit.
 pub(crate) const LINE_BYTES: usize = 4096;
 /// Lines that wait for a supervisor to read them, where more words of a person are dropped: as many as it takes at once, and some.
-const WORDS: usize = 64;
+pub(crate) const WORDS: usize = 64;
 /// Time between the moment a supervisor has its lock and the moment it listens at most, and of dying at most.
 const ATTACH_TIME: Duration = Duration::from_secs(10);
 /// Time between two tries to attach at most; the first ones come sooner, since one that is going is gone in no time.

@@ -62,6 +62,24 @@ pub struct JobSpec {
 pub const BOARD_STEPS: [&str; 3] = ["images", "flash", "test"];
 
 impl JobSpec {
+    /// A session at a board, which has no steps: of this platform and configuration by name alone.
+    pub fn session(platform: String, configuration: String, wanted: WantedBoard, timeout_s: u64) -> Self {
+        Self {
+            platform,
+            configuration,
+            steps: Vec::new(),
+            env: Map::new(),
+            artifacts: Vec::new(),
+            timeout_s: Some(timeout_s),
+            step_timeout_s: None,
+            priority: 0,
+            root: None,
+            needs: Vec::new(),
+            units: Map::new(),
+            board: Some(BoardSpec { wanted, trial: String::new() }),
+        }
+    }
+
     /// How many steps its log will have.
     pub fn steps_shown(&self) -> usize {
         if self.board.is_some() { BOARD_STEPS.len() } else { self.steps.len() }

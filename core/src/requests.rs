@@ -36,6 +36,24 @@ pub fn is_under_way(job: &JobRecord, attempt: u32) -> Result<(), String> {
     Err(format!("attempt {attempt} has ended; attempt {now} is {what}"))
 }
 
+/// Whether somebody may say something at the board that an attempt has by a lease.
+///
+/// # Errors
+/// It has none, it is another one's, or the attempt is over.
+pub fn may_say(job: JobId, record: Option<&JobRecord>, attempt: u32, who: &str) -> Result<(), String> {
+    let leased = record.and_then(|record| Some((record, record.lease.as_ref()?)));
+    let (record, leased) = leased.ok_or_else(|| format!("job {job} is nobody's board"))?;
+    let person = record.person.as_deref().unwrap_or_default();
+    let is_theirs = person == who || leased.people.iter().flatten().any(|other| other == who);
+    match is_theirs {
+        false => Err(format!("the board of job {job} is {person}'s")),
+        true if record.state.ended() || record.attempt != attempt => {
+            Err(format!("attempt {attempt} of job {job} is not under way any more"))
+        }
+        true => Ok(()),
+    }
+}
+
 /// Whether an agent holds this grant of units.
 ///
 /// # Errors
@@ -115,6 +133,7 @@ pub fn revoked_user(name: &str, users: Vec<UserRecord>) -> Result<UserRecord, St
 mod tests {
     use super::*;
     use crate::job::JobKey;
+    use crate::ledger::Leased;
     use crate::ordered::Map;
     use crate::roles::Powers;
     use crate::units::Grant;
@@ -221,6 +240,24 @@ mod tests {
         assert!(inside.as_ref().is_err_and(|why| why.contains("inside the master")), "{inside:?}");
         assert!(may_be_added("../shed", None, "inside").is_err());
         assert!(may_be_added("", None, "inside").is_err());
+    }
+
+    #[test]
+    fn who_has_a_board_speaks_at_it_and_whom_they_let() {
+        let people = Some(vec!["bert".to_string()]);
+        let lease = Some(Leased { minutes: 5, agent: None, people });
+        let held = JobRecord { lease, person: Some("anna".to_string()), attempt: 2, ..job(7, JobState::Running) };
+        for who in ["anna", "bert"] {
+            assert_eq!(may_say(7, Some(&held), 2, who), Ok(()));
+        }
+        let refused = |record: Option<&JobRecord>, attempt, who| may_say(7, record, attempt, who).unwrap_err();
+        assert_eq!(refused(Some(&held), 2, "carl"), "the board of job 7 is anna's");
+        assert_eq!(refused(Some(&held), 1, "anna"), "attempt 1 of job 7 is not under way any more");
+        let ended = JobRecord { state: JobState::Passed, ..held.clone() };
+        assert_eq!(refused(Some(&ended), 2, "anna"), "attempt 2 of job 7 is not under way any more");
+        for none in [None, Some(&JobRecord { lease: None, ..held.clone() })] {
+            assert_eq!(refused(none, 2, "anna"), "job 7 is nobody's board");
+        }
     }
 
     #[test]

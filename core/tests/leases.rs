@@ -4,9 +4,8 @@ use sai_core::clock::Now;
 use sai_core::hub::{Hub, Input, Output, Terms, Wish};
 use sai_core::job::{JobKey, JobState, Outcome, Verdict};
 use sai_core::lease::MOST_S;
-use sai_core::ledger::{AgentRecord, EventRecord, JobRecord, Leased, Source};
+use sai_core::ledger::{AgentRecord, JobRecord, Leased};
 use sai_core::limits::{Millis, PROTOCOL};
-use sai_core::matrix::{BoardSpec, JobSpec};
 use sai_core::ordered::Map;
 use sai_core::rebuild;
 use sai_core::record::{self, Record, StepStart};
@@ -120,37 +119,8 @@ impl Desk {
 
 fn wish(number: u64, person: &str, minutes: u64) -> Wish {
     let wanted = WantedBoard { kind: "uno".to_string(), ..WantedBoard::default() };
-    let event = EventRecord {
-        id: number,
-        repository: format!("~{person}"),
-        url: String::new(),
-        reference: String::new(),
-        revision: String::new(),
-        subject: "s".to_string(),
-        author: person.to_string(),
-        source: Source::Lease,
-        at: 0,
-        errors: Vec::new(),
-        warnings: Vec::new(),
-        first_job: number,
-        jobs: 1,
-    };
-    let spec = JobSpec {
-        platform: "board".to_string(),
-        configuration: "uno".to_string(),
-        steps: Vec::new(),
-        env: Map::new(),
-        artifacts: Vec::new(),
-        timeout_s: Some(MOST_S),
-        step_timeout_s: None,
-        priority: 0,
-        root: None,
-        needs: Vec::new(),
-        units: Map::new(),
-        board: Some(BoardSpec { wanted, trial: String::new() }),
-    };
     let leased = Leased { minutes, agent: None, people: None };
-    Wish { event, spec, leased, person: person.to_string() }
+    Wish::new((number, number), (wanted, leased), person, 0)
 }
 
 fn assigned(out: &[Output]) -> Option<(JobKey, Option<String>)> {

@@ -3,7 +3,7 @@
 
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use sai_core::axis::{Answer, Entry};
 use sai_core::record::Decoder;
 use sai_tests::bench::Bench;
@@ -12,7 +12,7 @@ use sai_tests::laptop::{Laptop, Way};
 use sai_tests::process::{Process, eventually};
 use sai_tests::random::{Random, rounds, seed};
 use sai_tests::world::World;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
@@ -156,6 +156,15 @@ fn people_have_a_board_one_after_the_other_and_what_they_say_is_done_once() {
     drop(agent);
 }
 
+/// One end of a tty, and the path of the other.
+fn pty() -> (File, String) {
+    let end: OwnedFd = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a pty");
+    grantpt(&end).expect("granted");
+    unlockpt(&end).expect("unlocked");
+    let path = ptsname(&end, Vec::new()).expect("its name").into_string().expect("plain");
+    (File::from(end), path)
+}
+
 /// A board that is a tty, whose other end is this test.
 struct Tty {
     world: World,
@@ -166,10 +175,7 @@ struct Tty {
 impl Tty {
     fn new(name: &str) -> Self {
         let world = World::new(name);
-        let board: OwnedFd = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a pty");
-        grantpt(&board).expect("granted");
-        unlockpt(&board).expect("unlocked");
-        let path = ptsname(&board, Vec::new()).expect("its name").into_string().expect("plain");
+        let (board, path) = pty();
         let mut raw = tcgetattr(&board).expect("its settings");
         raw.make_raw();
         tcsetattr(&board, OptionalActions::Now, &raw).expect("raw");
@@ -182,7 +188,7 @@ impl Tty {
                 "consoles": {{ "main": {{ "path": {link:?}, "baud": 115200 }} }} }} }} }}"#
         );
         fs::write(world.directory.join("boards.json"), text).expect("a bench");
-        Self { world, board: File::from(board), link }
+        Self { world, board, link }
     }
 
     fn agent(&self) -> Process {
@@ -296,6 +302,40 @@ fn what_is_typed_over_a_link_that_breaks_arrives_once_and_in_order_and_the_board
         let (status, _, told) = bob.sai(words);
         assert!(status == 2 && told.contains("expected"), "{words:?}: {told}");
     }
+}
+
+#[test]
+fn a_terminal_gives_each_key_to_the_board_and_is_as_before_when_it_is_left() {
+    let bench = Tty::new("terminal");
+    let world = &bench.world;
+    let _master = world.master();
+    let _agent = bench.agent();
+    let ann = Laptop::new(world, "ann");
+    ann.log_in(world, "ann", &[], world.port);
+    eventually("the board is free", || ann.sai(&["board", "list"]).1.contains("\tfree").then_some(()));
+    assert_eq!(ann.sai(&["board", "lease", "tty"]).0, 0);
+    let (mut keys, path) = pty();
+    let terminal = || OpenOptions::new().read(true).write(true).open(&path).expect("a terminal");
+    let held = terminal();
+    let before = tcgetattr(&held).expect("its settings").local_modes;
+    let mut console = ann.command(&["board", "console", "tty"]);
+    let mut console = console.stdin(terminal()).stdout(terminal()).stderr(Stdio::piped()).spawn().expect("sai");
+    let modes = || tcgetattr(&held).expect("its settings").local_modes;
+    eventually("no key means anything to the terminal", || (!modes().intersects(LocalModes::ISIG)).then_some(()));
+    // Ctrl-C is the board's, and nothing waits for the end of a line.
+    let mut heard = [0; 3];
+    keys.write_all(b"a\x03b").expect("keys");
+    bench.board.try_clone().expect("a tty").read_exact(&mut heard).expect("it arrives");
+    assert_eq!(&heard, b"a\x03b");
+    (&bench.board).write_all(b"login: ").expect("the board says something");
+    let mut shown = [0; 7];
+    keys.read_exact(&mut shown).expect("it is shown");
+    assert_eq!(&shown, b"login: ");
+    keys.write_all(b"c\x1d").expect("keys");
+    assert_eq!(console.wait().expect("it ends").code(), Some(0));
+    bench.board.try_clone().expect("a tty").read_exact(&mut heard[..1]).expect("what was typed before");
+    assert_eq!((heard[0], modes()), (b'c', before));
+    assert_eq!(ann.sai(&["board", "release", "tty"]).0, 0, "it was hers all the time");
 }
 
 /// Rounds of kills and cuts in each run of the tests; `SAI_ROUNDS` makes more of them.

@@ -83,6 +83,7 @@ impl Work {
         let watch = Watch::new(&board, &Places::default()).map_err(begun)?;
         let holder = match (&person, self.words, &self.build, &self.assignment.session) {
             (Some(_), Some(words), ..) => Some(Holder::Person(Person::new(words))),
+            (Some(_), None, ..) => return Err(Trouble::ours("there is no socket for what its person says")),
             (None, _, Some(build), Some(of)) => come_for(build, of).map_err(ours)?.map(Holder::Step),
             _ => None,
         };

@@ -5,13 +5,15 @@
 
 use super::{Hub, Output, Touch};
 use crate::clock::Now;
-use crate::job::{JobId, JobKey};
-use crate::lease::{Lease, MINUTES};
-use crate::ledger::{EventRecord, JobRecord, Leased};
+use crate::job::{EventId, JobId, JobKey};
+use crate::lease::{Lease, MINUTES, MOST_S};
+use crate::ledger::{EventRecord, JobRecord, Leased, Source};
 use crate::limits::Millis;
 use crate::matrix::JobSpec;
 use crate::scheduler;
+use crate::units::WantedBoard;
 use crate::wire::{MasterMessage, Word};
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -27,6 +29,34 @@ pub struct Wish {
     pub leased: Leased,
     /// Who asks.
     pub person: String,
+}
+
+/// What stands for the platform of a job that runs on none.
+const PLATFORM: &str = "board";
+
+impl Wish {
+    /// A person's wish for this board: the event and the job have these numbers. What stands for a repository is `~PERSON`, which is no
+    /// repository's name.
+    pub fn new(numbers: (EventId, JobId), board: (WantedBoard, Leased), person: &str, at: u64) -> Self {
+        let ((id, first_job), (wanted, leased)) = (numbers, board);
+        let event = EventRecord {
+            id,
+            repository: format!("~{person}"),
+            url: String::new(),
+            reference: String::new(),
+            revision: String::new(),
+            subject: format!("{wanted}, for {person}"),
+            author: person.to_string(),
+            source: Source::Lease,
+            at,
+            errors: Vec::new(),
+            warnings: Vec::new(),
+            first_job,
+            jobs: 1,
+        };
+        let spec = JobSpec::session(PLATFORM.to_string(), wanted.kind.clone(), wanted, MOST_S);
+        Self { event, spec, leased, person: person.to_string() }
+    }
 }
 
 impl Hub {

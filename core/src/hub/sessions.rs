@@ -8,8 +8,7 @@ use crate::clock::Now;
 use crate::job::{EventId, JobId, JobKey};
 use crate::ledger::{self, EventRecord, JobRecord, Source};
 use crate::limits::SESSIONS;
-use crate::matrix::{BoardSpec, JobSpec};
-use crate::ordered::Map;
+use crate::matrix::JobSpec;
 use crate::platform;
 use crate::scheduler;
 use crate::units::WantedBoard;
@@ -107,20 +106,9 @@ impl Hub {
             self.bugs.note("session: no such job");
             return None;
         };
-        Some(JobSpec {
-            platform: of.platform.clone(),
-            configuration: format!("{}/device", of.configuration),
-            steps: Vec::new(),
-            env: Map::new(),
-            artifacts: Vec::new(),
-            timeout_s: Some(timeout_s),
-            step_timeout_s: None,
-            priority: of.priority,
-            root: None,
-            needs: Vec::new(),
-            units: Map::new(),
-            board: Some(BoardSpec { wanted, trial: String::new() }),
-        })
+        let configuration = format!("{}/device", of.configuration);
+        let spec = JobSpec::session(of.platform.clone(), configuration, wanted, timeout_s);
+        Some(JobSpec { priority: of.priority, ..spec })
     }
 
     /// A session has its numbers: it is queued in the turn in which its attempt's record tells of it.

@@ -5,9 +5,7 @@ use super::host::Directory;
 use super::{Bug, Outcome, World};
 use sai_core::hub::{Input, Wish};
 use sai_core::job::{JobKey, JobState};
-use sai_core::ledger::{EventRecord, Leased, Source};
-use sai_core::matrix::{BoardSpec, JobSpec};
-use sai_core::ordered::Map;
+use sai_core::ledger::Leased;
 use sai_core::plan;
 use sai_core::wire::Word;
 use sai_core::writers::Writers;
@@ -45,43 +43,16 @@ impl World {
         });
         let person = self.random.pick(&["anna", "bert"]).unwrap_or("anna").to_string();
         let (id, job) = self.master.numbers.give(1);
-        let event = EventRecord {
-            id,
-            repository: format!("~{person}"),
-            url: String::new(),
-            reference: String::new(),
-            revision: String::new(),
-            subject: wanted.to_string(),
-            author: person.clone(),
-            source: Source::Lease,
-            at: self.now,
-            errors: Vec::new(),
-            warnings: Vec::new(),
-            first_job: job,
-            jobs: 1,
-        };
-        let spec = JobSpec {
-            platform: "board".to_string(),
-            configuration: wanted.kind.clone(),
-            steps: Vec::new(),
-            env: Map::new(),
-            artifacts: Vec::new(),
-            // Far beyond the end of a world: what ends it is that its time is over.
-            timeout_s: Some(24 * 3600),
-            step_timeout_s: None,
-            priority: 0,
-            root: None,
-            needs: Vec::new(),
-            units: Map::new(),
-            board: Some(BoardSpec { wanted, trial: String::new() }),
-        };
         // It ends so, whoever wants that.
         self.oracle.asked.insert(job);
         let leased = Leased { minutes: self.random.between(1, 3), agent, people: None };
-        self.saifiles.insert(id, (event.clone(), vec![spec.clone()]));
-        let row = self.show_files(id, plan::write(std::slice::from_ref(&spec)).into_bytes());
+        let mut wish = Wish::new((id, job), (wanted, leased), &person, self.now);
+        // Far beyond the end of a world: what ends it is that its time is over.
+        wish.spec.timeout_s = Some(24 * 3600);
+        self.saifiles.insert(id, (wish.event.clone(), vec![wish.spec.clone()]));
+        let row = self.show_files(id, plan::write(std::slice::from_ref(&wish.spec)).into_bytes());
         self.summary.leases += 1;
-        self.hub_with(Input::Lease(Wish { event, spec, leased, person }), vec![row])
+        self.hub_with(Input::Lease(wish), vec![row])
     }
 
     /// A program says again what was not answered, and it may come in another order.
