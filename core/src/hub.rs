@@ -469,9 +469,9 @@ impl Hub {
     fn changed(&mut self, now: Now, id: JobId, out: &mut Vec<Output>) {
         // One that ended in this turn was told whole when it changed first.
         let Some(record) = self.scheduler.job(id).cloned() else { return };
+        self.lease_follows(now, &record);
         if record.state.ended() {
             self.session_ended(&record, out);
-            self.leases.remove(&id);
             self.schedule(now, scheduler::Input::Release(id), out);
             if let Some(plan) = self.plans.get_mut(&record.event) {
                 plan.specs.remove(&id);

@@ -107,13 +107,14 @@ pub struct Lease {
     kept: Millis,
     until: Millis,
     most: Millis,
+    over: bool,
 }
 
 impl Lease {
     /// One that begins now, and lasts for so many minutes after each use.
     pub fn new(now: Millis, minutes: u64) -> Self {
         let kept = minutes.clamp(1, MINUTES_MOST) * 60_000;
-        Self { kept, until: now.saturating_add(kept), most: now.saturating_add(MOST_S * 1000) }
+        Self { kept, until: now.saturating_add(kept), most: now.saturating_add(MOST_S * 1000), over: false }
     }
 
     /// The board is used; whether somebody waits for it.
@@ -132,6 +133,16 @@ impl Lease {
     /// When it is over.
     pub fn until(&self) -> Millis {
         self.until
+    }
+
+    /// Ends it, which nothing prolongs then.
+    pub fn end(&mut self) {
+        self.over = true;
+    }
+
+    /// Whether it was ended.
+    pub fn is_over(&self) -> bool {
+        self.over
     }
 }
 

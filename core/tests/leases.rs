@@ -233,6 +233,22 @@ fn after_a_restart_a_lease_goes_on_and_what_was_begun_is_not_begun_again() {
 }
 
 #[test]
+fn no_time_of_a_lease_passes_while_it_waits_again() {
+    let mut desk = Desk::new(versions::told());
+    desk.ask(1, "ann", 60);
+    desk.give(Input::LinkDown(desk.link));
+    // Its agent stays away before anything has begun, and it waits for a board once more: for longer than it would have lasted.
+    assert_eq!(desk.pass(90 * MINUTE), []);
+    let state = |desk: &Desk| desk.jobs.get(&1).expect("a record").state;
+    assert_eq!((state(&desk), desk.hub.lease_until(1)), (JobState::Queued, None));
+    // The agent comes with it after all: it is hers from now on.
+    desk.greet(&[FIRST]);
+    assert!(!state(&desk).ended() && desk.hub.lease_until(1) == Some(desk.now + 60 * MINUTE));
+    assert_eq!(passed_on(&desk.word(FIRST, 1)), [1]);
+    assert_eq!(desk.pass(60 * MINUTE), [FIRST]);
+}
+
+#[test]
 fn an_agent_hands_a_word_to_what_it_holds() {
     let description = Description {
         version: "1".to_string(),

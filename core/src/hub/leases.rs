@@ -5,7 +5,7 @@
 
 use super::{Hub, Output, Touch};
 use crate::clock::Now;
-use crate::job::{EventId, JobId, JobKey};
+use crate::job::{EventId, JobId, JobKey, JobState};
 use crate::lease::{Lease, MINUTES, MOST_S};
 use crate::ledger::{EventRecord, JobRecord, Leased, Source};
 use crate::limits::Millis;
@@ -84,6 +84,16 @@ impl Hub {
         self.leases.insert(job, Lease::new(now.steady, minutes));
     }
 
+    /// A job's record has changed: a lease lasts while its attempt is under way, and no time of it passes in the queue.
+    pub(super) fn lease_follows(&mut self, now: Now, record: &JobRecord) {
+        let given = matches!(record.state, JobState::Assigned | JobState::Running);
+        if !given {
+            self.leases.remove(&record.id);
+        } else if !self.leases.contains_key(&record.id) {
+            self.lease_begins(now, record.id);
+        }
+    }
+
     /// Until when a lease lasts, if its person has the board.
     pub fn lease_until(&self, job: JobId) -> Option<Millis> {
         self.leases.get(&job).map(Lease::until)
@@ -97,13 +107,13 @@ impl Hub {
         let Some(agent) = self.scheduler.holder(word.key).map(ToString::to_string) else { return };
         let waits = self.scheduler.is_waited_for(job);
         // It is none, or its time was over just now.
-        let Some(lease) = self.leases.get_mut(&job) else { return };
+        let Some(lease) = self.leases.get_mut(&job).filter(|lease| !lease.is_over()) else { return };
         lease.used(now.steady, waits);
         self.send(&agent, MasterMessage::Word(word), out);
     }
 
     pub(super) fn leases_deadline(&self) -> Option<Millis> {
-        self.leases.values().map(Lease::until).min()
+        self.leases.values().filter(|lease| !lease.is_over()).map(Lease::until).min()
     }
 
     pub(super) fn leases_slept(&mut self, slept: Millis) {
@@ -112,13 +122,14 @@ impl Hub {
 
     /// Ends those whose time is over.
     pub(super) fn leases_due(&mut self, now: Now, out: &mut Vec<Output>) {
-        let over: Vec<JobId> =
-            self.leases.iter().filter(|(_, lease)| lease.until() <= now.steady).map(|(job, _)| *job).collect();
+        let mut over: Vec<JobId> = Vec::new();
+        for (job, lease) in self.leases.iter_mut().filter(|(_, lease)| !lease.is_over() && lease.until() <= now.steady)
+        {
+            lease.end();
+            over.push(*job);
+        }
         if over.is_empty() {
             return;
-        }
-        for job in &over {
-            self.leases.remove(job);
         }
         self.schedule(now, scheduler::Input::Cancel(over, OVER.to_string()), out);
     }
