@@ -311,7 +311,7 @@ fn run(state: Arc<State>, config: Config, file: PathBuf, fresh: Option<Fresh>) -
         .map_err(|error| Failure::trouble(error.to_string()))?
         .by(&config.others, proxies);
     let settings = Settings {
-        files: Source::Master(Box::new(dialer.clone())),
+        files: Source::master(dialer.clone()),
         host: config.name.clone().unwrap_or_else(describe::host_name),
         parallel: config.parallel.unwrap_or((describe::cores() / offering.slots.max(1)).max(1)),
         offering,

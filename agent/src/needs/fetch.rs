@@ -20,6 +20,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -39,18 +40,39 @@ pub type Here = Arc<dyn Fn(JobKey, &str) -> Result<PathBuf, String> + Send + Syn
 /// Where files come from.
 #[derive(Clone)]
 pub enum Source {
-    /// From a master elsewhere.
-    Master(Box<Dialer>),
-    /// From one in this process.
+    /// From elsewhere. What has no master but the one in its process need not know any way to one.
+    There(Arc<dyn There>),
+    /// From this machine.
     Here(Here),
 }
 
-/// What gets files. One at a time: they share the way to the master.
+impl Source {
+    /// From a master elsewhere.
+    pub fn master(dialer: Dialer) -> Self {
+        Self::There(Arc::new(Master { dialer, turn: Mutex::new(None) }))
+    }
+}
+
+/// Where a file is in the end.
+pub type Getting<'a> = Pin<Box<dyn Future<Output = Result<PathBuf, (Blame, String)>> + Send + 'a>>;
+
+/// Who has files elsewhere.
+pub trait There: Send + Sync {
+    /// Gets one into this directory.
+    fn get<'a>(&'a self, directory: &'a Path, want: &'a Want, tell: Tell<'a>) -> Getting<'a>;
+}
+
+/// A master elsewhere. It is asked for one file at a time: they share the way to it.
+struct Master {
+    dialer: Dialer,
+    /// Whose turn it is, and the connection that the one before has left, with when.
+    turn: Mutex<Option<(Connection, Millis)>>,
+}
+
+/// What gets files.
 pub struct Fetcher {
     directory: PathBuf,
     source: Source,
-    /// Whose turn it is, and the connection that the one before has left, with when.
-    turn: Mutex<Option<(Connection, Millis)>>,
 }
 
 /// Why there is no file yet.
@@ -105,7 +127,7 @@ impl Fetcher {
     /// One that keeps files in this directory, which is made when it is needed.
     #[must_use]
     pub fn new(directory: PathBuf, source: Source) -> Self {
-        Self { directory, source, turn: Mutex::new(None) }
+        Self { directory, source }
     }
 
     /// Where a file with this digest is, or was a moment ago. Its content is to be compared.
@@ -113,13 +135,25 @@ impl Fetcher {
     /// # Errors
     /// Why there is none, and whose trouble that is.
     pub async fn get(&self, want: &Want, tell: Tell<'_>) -> Result<PathBuf, (Blame, String)> {
-        let dialer = match &self.source {
+        match &self.source {
             Source::Here(here) => {
                 let (here, want) = (Arc::clone(here), want.clone());
-                return unblock(move || here(want.key, &want.sha256)).await.map_err(|why| (Blame::Repository, why));
+                unblock(move || here(want.key, &want.sha256)).await.map_err(|why| (Blame::Repository, why))
             }
-            Source::Master(dialer) => dialer,
-        };
+            Source::There(there) => there.get(&self.directory, want, tell).await,
+        }
+    }
+}
+
+impl There for Master {
+    fn get<'a>(&'a self, directory: &'a Path, want: &'a Want, tell: Tell<'a>) -> Getting<'a> {
+        Box::pin(self.try_on(directory, want, tell))
+    }
+}
+
+impl Master {
+    /// Tries until it is there, or it makes no sense to go on.
+    async fn try_on(&self, directory: &Path, want: &Want, tell: Tell<'_>) -> Result<PathBuf, (Blame, String)> {
         let mut progress = Progress { have: 0, machine: Fetching::new(want.again), tell };
         let (mut next, mut trouble) = (progress.next(Input::Begin, ""), String::new());
         if crate::is_mistaken("fetching") {
@@ -130,7 +164,7 @@ impl Fetcher {
                 Some(Output::Ask { anew }) => {
                     let mut turn = self.turn.lock().await;
                     progress.next(Input::Asked, "");
-                    let fetched = self.fetch(dialer, &mut turn, want, anew, &mut progress).await;
+                    let fetched = self.fetch(directory, &mut turn, want, anew, &mut progress).await;
                     drop(turn);
                     next = match fetched {
                         Ok(path) => return Ok(path),
@@ -160,14 +194,14 @@ impl Fetcher {
     /// One try.
     async fn fetch(
         &self,
-        dialer: &Dialer,
+        directory: &Path,
         turn: &mut Option<(Connection, Millis)>,
         want: &Want,
         anew: bool,
         progress: &mut Progress<'_>,
     ) -> Result<PathBuf, Failed> {
-        let (directory, wanted) = (self.directory.clone(), want.clone());
-        let (file, from) = match unblock(move || look(&directory, &wanted, anew)).await? {
+        let (place, wanted) = (directory.to_path_buf(), want.clone());
+        let (file, from) = match unblock(move || look(&place, &wanted, anew)).await? {
             Found::Whole(path) => return Ok(path),
             Found::Part(file, length) => (file, length),
         };
@@ -176,13 +210,13 @@ impl Fetcher {
         let used = left.is_some();
         let mut connection = match left {
             Some((connection, _)) => connection,
-            None => dialer.connect().await.map_err(|error| later(error.to_string()))?,
+            None => self.dialer.connect().await.map_err(|error| later(error.to_string()))?,
         };
         let Want { key, sha256, size, .. } = want;
         let path =
             format!("/agent/v1/files/{}/{}/{sha256}{}", key.job, key.attempt, if want.again { "?again" } else { "" });
         let range = if from > 0 { format!("range: bytes={from}-\r\n") } else { String::new() };
-        let asked = ask(&mut connection, &dialer.request("GET", &path, &range)).await;
+        let asked = ask(&mut connection, &self.dialer.request("GET", &path, &range)).await;
         let (head, mut bytes) = match asked {
             Err(_) if used => {
                 return Err(Failed::There(Failure::Stale, "connections to the master end at once".to_string()));
@@ -213,7 +247,7 @@ impl Fetcher {
             bytes.truncate(usize::try_from(size - at).unwrap_or(usize::MAX));
             let (out, piece, offset) = (Arc::clone(&file), std::mem::take(&mut bytes), at);
             at += piece.len() as u64;
-            let partial = partial(&self.directory, want);
+            let partial = partial(directory, want);
             let written = unblock(move || {
                 // On a full disk a part would keep the room from the log that tells of it.
                 out.write_all_at(&piece, offset).inspect_err(|_| drop(remove(&partial)))
@@ -225,8 +259,8 @@ impl Fetcher {
         if head.stays {
             *turn = Some((connection, clock::steady() + IDLE_MS));
         }
-        let (directory, wanted) = (self.directory.clone(), want.clone());
-        match unblock(move || look(&directory, &wanted, false)).await? {
+        let (place, wanted) = (directory.to_path_buf(), want.clone());
+        match unblock(move || look(&place, &wanted, false)).await? {
             Found::Whole(path) => Ok(path),
             Found::Part(..) => Err(later("the agent's cache of files is changed from elsewhere")),
         }
