@@ -28,6 +28,7 @@ use crate::matrix::JobSpec;
 use crate::ordered::{Map, Set};
 use crate::platform;
 use crate::record::Artifact;
+use crate::requests::Sharing;
 use crate::scheduler::{self, Policy, Scheduler};
 use crate::secret::CloneUrl;
 use crate::stream::StreamReceiver;
@@ -138,6 +139,8 @@ pub enum Input {
     Lease(Wish),
     /// A person who has a board says something.
     Word(Word),
+    /// A person shares a board that they have, or does so no more.
+    Share(Sharing),
     /// A person takes back what a grant gave, by its number.
     FreeUnits(u64),
     /// See [`scheduler::Input::SetAside`].
@@ -384,6 +387,7 @@ impl Hub {
             Input::Session(asked, spec, numbers) => self.session_begins(now, asked, spec, numbers, out),
             Input::Lease(wish) => self.lease(now, wish, out),
             Input::Word(word) => self.word(now, word, out),
+            Input::Share(sharing) => self.schedule(now, scheduler::Input::Share(sharing), out),
             Input::FreeUnits(number) => self.schedule(now, scheduler::Input::Free(number), out),
             Input::SetAside(agent, aside) => {
                 out.push(Output::Touch(Touch::Agent(agent.clone())));

@@ -95,6 +95,9 @@ pub struct SessionOf {
     pub agent: String,
 }
 
+/// People with whom one lease is shared at most: those who stand around a board.
+pub const SHARED_MAX: usize = 16;
+
 /// How a person has a board.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leased {
@@ -102,7 +105,7 @@ pub struct Leased {
     pub minutes: u64,
     /// The agent whose board it is to be, where one was asked for by its name.
     pub agent: Option<String>,
-    /// Who else may use it.
+    /// With whom it is shared: who else hears what happens at it.
     pub people: Option<Vec<String>>,
 }
 

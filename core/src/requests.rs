@@ -2,7 +2,7 @@
 
 use crate::job::{JobId, JobState};
 use crate::join::check_agent_name;
-use crate::ledger::{AgentRecord, JobRecord, UserRecord};
+use crate::ledger::{AgentRecord, JobRecord, Leased, SHARED_MAX, UserRecord};
 use alloc::format;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
@@ -36,22 +36,69 @@ pub fn is_under_way(job: &JobRecord, attempt: u32) -> Result<(), String> {
     Err(format!("attempt {attempt} has ended; attempt {now} is {what}"))
 }
 
+/// Somebody with whom the board of a job is shared from now on, or is no more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sharing {
+    /// The job.
+    pub job: JobId,
+    /// Who.
+    pub person: String,
+    /// Whether it is.
+    pub shared: bool,
+}
+
 /// Whether somebody may say something at the board that an attempt has by a lease.
 ///
 /// # Errors
 /// It has none, it is another one's, or the attempt is over.
 pub fn may_say(job: JobId, record: Option<&JobRecord>, attempt: u32, who: &str) -> Result<(), String> {
-    let leased = record.and_then(|record| Some((record, record.lease.as_ref()?)));
-    let (record, leased) = leased.ok_or_else(|| format!("job {job} is nobody's board"))?;
+    let leased = record.filter(|record| record.lease.is_some());
+    let record = leased.ok_or_else(|| format!("job {job} is nobody's board"))?;
     let person = record.person.as_deref().unwrap_or_default();
-    let is_theirs = person == who || leased.people.iter().flatten().any(|other| other == who);
-    match is_theirs {
+    match person == who {
         false => Err(format!("the board of job {job} is {person}'s")),
         true if record.state.ended() || record.attempt != attempt => {
             Err(format!("attempt {attempt} of job {job} is not under way any more"))
         }
         true => Ok(()),
     }
+}
+
+/// Whether somebody may share a board with another person, or share it no more.
+///
+/// # Errors
+/// It is not theirs, its job is over, there is no such person, or there are too many.
+pub fn may_share(sharing: &Sharing, record: Option<&JobRecord>, who: &str, users: &[UserRecord]) -> Result<(), String> {
+    let Sharing { job, person, shared } = sharing;
+    let attempt = record.map_or(0, |record| record.attempt);
+    may_say(*job, record, attempt, who)?;
+    let people = record.and_then(|record| record.lease.as_ref()?.people.clone()).unwrap_or_default();
+    let is_one = users.iter().any(|user| user.name == *person && !user.revoked);
+    match (shared, people.contains(person)) {
+        (true, _) if person == who => Err("it is yours already".to_string()),
+        (true, false) if !is_one => Err(format!("there is no user {person:?}")),
+        (true, false) if people.len() >= SHARED_MAX => Err(format!("it is shared with {SHARED_MAX} people already")),
+        (false, false) => Err(format!("it is not shared with {person}")),
+        _ => Ok(()),
+    }
+}
+
+/// With whom a lease is shared then, as far as there is room.
+pub fn people(leased: &Leased, sharing: &Sharing) -> Option<Vec<String>> {
+    let others = leased.people.iter().flatten().filter(|other| **other != sharing.person);
+    let mut people: Vec<String> = others.cloned().collect();
+    if sharing.shared && people.len() < SHARED_MAX {
+        people.push(sharing.person.clone());
+    }
+    Some(people).filter(|people| !people.is_empty())
+}
+
+/// Whether somebody may hear what happens in a job: its log, and all that is made of it. What a person does at a board that they
+/// have is theirs, and of whom they let; admins have to know what became of a board.
+pub fn may_hear(record: &JobRecord, who: Option<&str>, administers: bool) -> bool {
+    let Some(leased) = &record.lease else { return true };
+    let is_let = |who: &str| leased.people.iter().flatten().any(|other| other == who);
+    administers || who.is_some_and(|who| record.person.as_deref() == Some(who) || is_let(who))
 }
 
 /// Whether an agent holds this grant of units.
@@ -133,7 +180,6 @@ pub fn revoked_user(name: &str, users: Vec<UserRecord>) -> Result<UserRecord, St
 mod tests {
     use super::*;
     use crate::job::JobKey;
-    use crate::ledger::Leased;
     use crate::ordered::Map;
     use crate::roles::Powers;
     use crate::units::Grant;
@@ -243,21 +289,97 @@ mod tests {
     }
 
     #[test]
-    fn who_has_a_board_speaks_at_it_and_whom_they_let() {
+    fn who_has_a_board_speaks_at_it() {
         let people = Some(vec!["bert".to_string()]);
         let lease = Some(Leased { minutes: 5, agent: None, people });
         let held = JobRecord { lease, person: Some("anna".to_string()), attempt: 2, ..job(7, JobState::Running) };
-        for who in ["anna", "bert"] {
-            assert_eq!(may_say(7, Some(&held), 2, who), Ok(()));
-        }
+        assert_eq!(may_say(7, Some(&held), 2, "anna"), Ok(()));
         let refused = |record: Option<&JobRecord>, attempt, who| may_say(7, record, attempt, who).unwrap_err();
-        assert_eq!(refused(Some(&held), 2, "carl"), "the board of job 7 is anna's");
+        // Whom it is shared with hears; two who type would not know of each other.
+        for who in ["bert", "carl"] {
+            assert_eq!(refused(Some(&held), 2, who), "the board of job 7 is anna's");
+        }
         assert_eq!(refused(Some(&held), 1, "anna"), "attempt 1 of job 7 is not under way any more");
         let ended = JobRecord { state: JobState::Passed, ..held.clone() };
         assert_eq!(refused(Some(&ended), 2, "anna"), "attempt 2 of job 7 is not under way any more");
         for none in [None, Some(&JobRecord { lease: None, ..held.clone() })] {
             assert_eq!(refused(none, 2, "anna"), "job 7 is nobody's board");
         }
+    }
+
+    #[test]
+    fn what_a_person_does_at_a_board_is_heard_by_whom_they_let() {
+        let leased = Leased { minutes: 5, agent: None, people: Some(vec!["bert".to_string()]) };
+        let held = JobRecord { lease: Some(leased), person: Some("anna".to_string()), ..job(7, JobState::Running) };
+        for (who, administers, hears) in [
+            (Some("anna"), false, true),
+            (Some("bert"), false, true),
+            (Some("carl"), false, false),
+            (Some("carl"), true, true),
+            (None, false, false),
+        ] {
+            assert_eq!(may_hear(&held, who, administers), hears, "{who:?} {administers}");
+            let ended = JobRecord { state: JobState::Passed, ..held.clone() };
+            assert_eq!(may_hear(&ended, who, administers), hears, "what is over is no more others' than before");
+            assert!(may_hear(&JobRecord { lease: None, ..held.clone() }, who, administers));
+        }
+        // A record that names nobody is nobody's.
+        assert!(!may_hear(
+            &JobRecord { person: None, lease: held.lease, ..job(7, JobState::Passed) },
+            Some("anna"),
+            false
+        ));
+    }
+
+    #[test]
+    fn a_board_is_shared_with_people_by_whose_it_is() {
+        let users = [user("anna", false), user("bert", false), user("carl", true), user("dora", false)];
+        let leased = |people: &[&str]| Leased {
+            minutes: 5,
+            agent: None,
+            people: Some(people.iter().map(|person| (*person).to_string()).collect()),
+        };
+        let held = |people: &[&str]| JobRecord {
+            lease: Some(leased(people)),
+            person: Some("anna".to_string()),
+            attempt: 1,
+            ..job(7, JobState::Running)
+        };
+        let asked = |person: &str, shared: bool, record: &JobRecord, who: &str| {
+            may_share(&Sharing { job: 7, person: person.to_string(), shared }, Some(record), who, &users)
+        };
+        let one = held(&["bert"]);
+        assert_eq!(asked("dora", true, &one, "anna"), Ok(()));
+        // Whoever is not sure whether it was done does it again.
+        assert_eq!(asked("bert", true, &one, "anna"), Ok(()));
+        assert_eq!(asked("bert", false, &one, "anna"), Ok(()));
+        let queued = JobRecord { state: JobState::Queued, attempt: 0, ..held(&[]) };
+        assert_eq!(asked("bert", true, &queued, "anna"), Ok(()));
+        let many: Vec<String> = (0..SHARED_MAX).map(|number| format!("p{number}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        for (person, shared, record, who, why) in [
+            ("dora", true, &one, "bert", "is anna's"),
+            ("dora", false, &one, "anna", "is not shared with dora"),
+            ("carl", true, &one, "anna", "no user \"carl\""),
+            ("eve", true, &one, "anna", "no user \"eve\""),
+            ("anna", true, &one, "anna", "yours already"),
+            ("dora", true, &held(&many), "anna", "16 people already"),
+            ("dora", true, &JobRecord { state: JobState::Passed, ..held(&[]) }, "anna", "not under way any more"),
+            ("dora", true, &job(7, JobState::Running), "anna", "nobody's board"),
+        ] {
+            let told = asked(person, shared, record, who).unwrap_err();
+            assert!(told.contains(why), "{person} {who}: {told}");
+        }
+        assert!(asked("p3", true, &held(&many), "anna").is_ok(), "who hears it already needs no room");
+        // What comes of it: nobody twice, nobody beyond the bound.
+        let comes = |before: &[&str], person: &str, shared: bool| {
+            people(&leased(before), &Sharing { job: 7, person: person.to_string(), shared })
+        };
+        let names = |names: &[&str]| Some(names.iter().map(|name| (*name).to_string()).collect::<Vec<_>>());
+        assert_eq!(comes(&["bert"], "dora", true), names(&["bert", "dora"]));
+        assert_eq!(comes(&["bert", "dora"], "bert", true), names(&["dora", "bert"]));
+        assert_eq!(comes(&["bert"], "bert", false), None);
+        assert_eq!(comes(&many, "dora", true), names(&many));
     }
 
     #[test]

@@ -36,6 +36,7 @@ use crate::limits::{JOB_TIMEOUT_S, Millis};
 use crate::ordered::{Map, Set};
 use crate::platform::as_root;
 use crate::record::Artifact;
+use crate::requests::Sharing;
 use crate::units::{Grant, OfferedBoard, Units, WantedBoard, Wants};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -155,6 +156,8 @@ pub enum Input {
     Settings(Policy, Map<String, u32>),
     /// The master's machine slept for so many milliseconds, in which nobody could reach it: no agent is late for that.
     Slept(Millis),
+    /// A person shares the board of a job that is theirs with somebody, or does so no more.
+    Share(Sharing),
     /// Time has passed.
     Tick,
 }
@@ -405,16 +408,7 @@ impl Scheduler {
             }
             Input::AgentDown(agent) => self.agent_down(now, &agent),
             Input::AgentRevoked(agent) => self.agent_revoked(now, &agent, out),
-            Input::SetAside { agent, aside } => {
-                let known = self.agents.get_or_default(agent.clone());
-                known.aside = aside;
-                if !aside {
-                    // Who gives it jobs again has put right what was wrong with it.
-                    known.rows.clear();
-                    known.forgive_boards();
-                }
-                self.file(&agent);
-            }
+            Input::SetAside { agent, aside } => self.set_aside(&agent, aside),
             Input::Started(key, step) => {
                 self.started(now, key, step, out);
                 // This comes with every piece of every log, and makes room for no job.
@@ -426,6 +420,7 @@ impl Scheduler {
             Input::Session(key, session) => self.session(key, session, out),
             Input::Impossible(job, why) => self.impossible(now, job, why, out),
             Input::Cancel(jobs, who) => self.cancel(now, jobs, &who, out),
+            Input::Share(sharing) => self.share(&sharing, out),
             Input::Kept(key, log_bytes, artifacts) => {
                 if let Some(job) = self.jobs.get_mut(&key.job).filter(|job| job.record.attempt == key.attempt) {
                     job.record.log_bytes = log_bytes;

@@ -5,6 +5,7 @@ use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::join::check_agent_name;
 use sai_core::lease::Asking;
 use sai_core::rebuild::Choice;
+use sai_core::requests::Sharing;
 use sai_core::roles::Powers;
 use sai_core::start::Start;
 use sai_core::wire::Word;
@@ -45,6 +46,8 @@ pub enum Action {
     Lease(Asking),
     /// Say something at a board that one has.
     Word(Word),
+    /// Share a board that one has with somebody, or do so no more.
+    Share(Sharing),
     /// Take back the units of a grant, whatever its holder still does.
     FreeUnits(u64),
     /// Let new agents in: the answer is a join line for each, in this order.

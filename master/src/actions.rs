@@ -81,6 +81,7 @@ impl Actions {
         match action {
             Action::Lease(_) => Err("this makes a job".to_string()),
             Action::Word(word) => self.word(word, who).await,
+            Action::Share(sharing) => self.share(sharing, who).await,
             Action::CancelJob(id) => {
                 let record = self.reader.job(id).ok_or_else(|| format!("there is no job {id}"))?;
                 self.cancel(&[record], who, format!("cancelled job {id}")).await

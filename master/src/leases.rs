@@ -9,7 +9,7 @@ use sai_agent::clock::wall;
 use sai_core::hub::{Input, Wish};
 use sai_core::lease::Asking;
 use sai_core::plan;
-use sai_core::requests;
+use sai_core::requests::{self, Sharing};
 use sai_core::wire::Word;
 use std::sync::PoisonError;
 
@@ -51,5 +51,18 @@ impl Actions {
         }
         self.hub.input(Input::Word(word)).await.map_err(|_| ENDING)?;
         Ok("it was passed on; the log tells what becomes of it".to_string())
+    }
+
+    /// Shares a board with somebody, or does so no more.
+    ///
+    /// # Errors
+    /// It is not that person's, or there is no such other one.
+    pub(super) async fn share(&self, sharing: Sharing, who: &str) -> Result<String, String> {
+        let record = self.reader.job(sharing.job);
+        requests::may_share(&sharing, record.as_ref(), who, &self.reader.users())?;
+        let Sharing { job, person, shared } = sharing.clone();
+        self.hub.input(Input::Share(sharing)).await.map_err(|_| ENDING)?;
+        let what = if shared { "shared the board of job" } else { "ended the sharing of the board of job" };
+        self.done(who, format!("{what} {job} with {person}")).await
     }
 }

@@ -69,7 +69,7 @@ use route::{
     Action, ApiRoute, Route, agent_name, attempt_field, field, lines_field, local_address, number_field, route,
 };
 use sai_agent::clock::steady;
-use sai_core::job::JobKey;
+use sai_core::job::{JobId, JobKey};
 use sai_core::roles::Deed;
 use sai_core::vcd::LINE;
 use search::Query;
@@ -238,6 +238,11 @@ impl Answer<'_> {
         self.html(status, notices::error(status, what, None, &self.visitor))
     }
 
+    /// Whether who asks may hear what happens in a job; in one that there is not, nothing does.
+    fn hears(&self, id: JobId) -> bool {
+        self.library.hears(&self.visitor, id)
+    }
+
     fn unknown(&self) -> Response {
         self.error(404, "There is nothing at this address, or it has been deleted.")
     }
@@ -307,6 +312,14 @@ impl Answer<'_> {
         let (library, query) = (self.library, self.request.query.as_str());
         if let Err(why) = asked::check(&route, query) {
             return self.error(400, &format!("{why}."));
+        }
+        if route.heard().is_some_and(|id| !self.hears(id)) {
+            // Who is not known yet may be one of them.
+            return match self.caller {
+                Caller::Token(_) => self.json(403, api::wrong(log_tools::KEPT)),
+                Caller::Session { .. } => self.error(403, &format!("{}.", log_tools::KEPT)),
+                Caller::Nobody | Caller::Stranger => self.redirect(&self.visitor.sign_in()),
+            };
         }
         match route {
             Route::Events => {
@@ -424,6 +437,9 @@ impl Answer<'_> {
     fn job(&self, mut view: JobView) -> Response {
         view.needed = self.caller.name().is_some() && self.library.is_needed(&view.job);
         view.unserved = self.visitor.may(Deed::Administer, None) && self.library.is_unserved(&view);
+        if !self.hears(view.job.id) {
+            return self.html(200, job::page(&view, None, None, &Marks::default(), &self.visitor));
+        }
         let selected = lines_field(&self.request.query, "line");
         let query = Query::of(&self.request.query);
         let found = query.as_ref().map(|query| {
@@ -452,7 +468,7 @@ impl Answer<'_> {
                 match wave.transpose() {
                     Ok(wave) => {
                         let wave = wave.flatten();
-                        self.html(200, job::page(&view, &log, wave.as_ref(), &marks, &self.visitor))
+                        self.html(200, job::page(&view, Some(&log), wave.as_ref(), &marks, &self.visitor))
                     }
                     Err(error) => self.error(500, &format!("The log cannot be read: {error}.")),
                 }
@@ -488,6 +504,7 @@ impl Answer<'_> {
             Action::Start(repository, _) => Action::Start(repository, starting::of_fields(fields)?),
             Action::Lease(_) => Action::Lease(leasing::wish(fields)?),
             Action::Word(word) => Action::Word(leasing::word(word.key.job, fields)?),
+            Action::Share(sharing) => Action::Share(leasing::sharing(sharing.job, fields)?),
             Action::CancelJob(job) => match asked::attempt(fields)? {
                 Some(attempt) => Action::CancelAttempt(JobKey { job, attempt }),
                 None => Action::CancelJob(job),
@@ -545,6 +562,9 @@ impl Answer<'_> {
         let route = Route::Api(route);
         if let Err(why) = asked::check(&route, query) {
             return wrong(400, &why);
+        }
+        if route.heard().is_some_and(|id| !self.hears(id)) {
+            return wrong(if self.caller.name().is_some() { 403 } else { 401 }, log_tools::KEPT);
         }
         let Route::Api(route) = route else { return wrong(404, "no such record") };
         let found = match route {

@@ -26,7 +26,7 @@ fn deed(action: &Action, of: &Objects<'_>) -> (Deed, Option<String>) {
         Action::Start(repository, _) => (Deed::Build, Some(repository.clone())),
         Action::FreeUnits(_) | Action::Lease(_) => (Deed::Build, None),
         // Whose board it is, is asked where that is known.
-        Action::Word(_) => (Deed::Read, None),
+        Action::Word(_) | Action::Share(_) => (Deed::Read, None),
         Action::Status | Action::AgentList | Action::Rejudge(..) => (Deed::Read, None),
         Action::AgentAdd(_)
         | Action::AgentRevoke(_)

@@ -143,7 +143,7 @@ pub async fn view(
     let Some(shown) = Shown::of(address) else { return };
     let serve = async {
         let _ended = match shown {
-            Shown::Job { key, from } => follow(socket, key, from, &library).await,
+            Shown::Job { key, from } => follow(socket, key, from, who, &library).await,
             other => fragments(socket, other, who, &library).await,
         };
     };
@@ -397,17 +397,25 @@ fn read_on(reader: &mut Box<dyn Read + Send>, folder: &mut Folder, until: u64) -
 }
 
 /// Serves the page of a job.
-async fn follow(socket: &mut impl Socket, key: JobKey, from: u64, library: &Arc<Library>) -> Result<(), String> {
+async fn follow(
+    socket: &mut impl Socket,
+    key: JobKey,
+    from: u64,
+    who: Option<String>,
+    library: &Arc<Library>,
+) -> Result<(), String> {
     let watch = library.changes.watch(Scope::Job(key));
     let mut follower = Follower::new(key, from);
     let mut job_changed = true;
     loop {
         let (held, round, head) = {
-            let (library, mut held) = (library.clone(), follower);
+            let (library, mut held, who) = (library.clone(), follower, who.clone());
             unblock(move || {
                 let head = if job_changed { head(&library, key) } else { None };
                 let whole = head.as_ref().is_some_and(|(_, ended)| *ended);
-                let round = held.round(&library, whole);
+                // Asked each time: whom a board is shared with may change.
+                let hears = library.hears(&library.visitor(who), key.job);
+                let round = if hears { held.round(&library, whole) } else { Ok(Round::default()) };
                 (held, round, head)
             })
             .await

@@ -10,6 +10,7 @@ use crate::master::{Master, Trouble};
 use crate::telling::{ended, plain, tell};
 use miniserde::{Serialize, json};
 use sai_agent::terminal;
+use sai_core::join::check_agent_name;
 use smol::Timer;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -85,24 +86,59 @@ async fn units(master: &mut Master) -> Result<Vec<Unit>, Trouble> {
     Ok(units.units.into_iter().filter(|unit| unit.kind == "board").collect())
 }
 
+/// Boards that people have by leases and that are meant, and whose they are.
+async fn leased(master: &mut Master, meant: &Meant) -> Result<Vec<(Lease, Option<String>)>, Failure> {
+    let mut all = Vec::new();
+    for unit in units(master).await?.into_iter().filter(|unit| meant.is(unit)) {
+        for held in &unit.held {
+            let job: Job = master.patient(&path(held.job), PATIENCE).await?;
+            if job.repository.starts_with('~') && !ended(&job.state) {
+                let lease = Lease { job: job.id, attempt: held.attempt, board: unit.name.clone() };
+                all.push((lease, job.person));
+            }
+        }
+    }
+    Ok(all)
+}
+
 /// The board that this person has and means.
 ///
 /// # Errors
 /// There is none, or whose fault it is that it is not known.
 pub async fn mine(master: &mut Master, meant: &Meant) -> Result<Lease, Failure> {
     let me = master.me().await?.map(|me| me.name);
-    for unit in units(master).await?.into_iter().filter(|unit| meant.is(unit)) {
-        for held in &unit.held {
-            let job: Job = master.patient(&path(held.job), PATIENCE).await?;
-            let leased = job.repository.starts_with('~') && !ended(&job.state);
-            if leased && me.is_some() && job.person == me {
-                return Ok(Lease { job: job.id, attempt: held.attempt, board: unit.name });
-            }
-        }
+    let mut all = leased(master, meant).await?.into_iter();
+    all.find(|(_, person)| me.is_some() && *person == me).map(|(lease, _)| lease).ok_or_else(|| {
+        Failure::refused("you have no such board; sai board lease asks for one, and sai board list tells what there is")
+    })
+}
+
+/// The board that is meant and that somebody has, and who: this person rather than another.
+///
+/// # Errors
+/// Nobody has one, or whose fault it is that it is not known.
+pub async fn theirs(master: &mut Master, meant: &Meant) -> Result<(Lease, String), Failure> {
+    let me = master.me().await?.map(|me| me.name);
+    let mut all = leased(master, meant).await?;
+    let place = all.iter().position(|(_, person)| *person == me).unwrap_or(0);
+    if all.is_empty() {
+        return Err(Failure::refused("no person has such a board; sai board list tells who has what"));
     }
-    Err(Failure::refused(
-        "you have no such board; sai board lease asks for one, and sai board list tells what there is",
-    ))
+    let (lease, person) = all.swap_remove(place);
+    Ok((lease, person.unwrap_or_default()))
+}
+
+/// Shares the board that this person has and means with another one, or does so no more.
+///
+/// # Errors
+/// There is no such board or person, or whose fault it is that it is not done.
+pub async fn share(master: &mut Master, meant: &Meant, person: &str, shared: bool) -> Result<(), Failure> {
+    check_agent_name(person).map_err(Failure::usage)?;
+    let lease = mine(master, meant).await?;
+    let word = if shared { "with" } else { "without" };
+    let done: Done = master.json("POST", &format!("{}/share?{word}={person}", path(lease.job))).await?;
+    tell(&plain(&done.done));
+    Ok(())
 }
 
 /// Asks for a board and waits until it is there.

@@ -243,6 +243,17 @@ fn board(mut given: Given) -> Result<u8, Failure> {
             let lease = smol::block_on(board::mine(&mut master, &meant))?;
             return board::console::console(&mut master, listener, lease, console);
         }
+        ("join" | "record", []) => {
+            let mut master = login::master()?;
+            let (lease, person) = smol::block_on(board::theirs(&mut master, &meant))?;
+            let (board, person) = (plain(&lease.board), plain(&person));
+            tell(&format!("at {board} with {person}, who types (job {}); Ctrl-C leaves", lease.job));
+            return board::console::hear(&mut master, &lease, console, *word == "record");
+        }
+        ("share" | "unshare", [person]) => {
+            let shared = *word == "share";
+            return smol::block_on(board::share(&mut login::master()?, &meant, person, shared)).map(|()| 0);
+        }
         ("release", []) => said("release"),
         ("play" | "mode", [name]) => words::Said { name: Some((*name).to_owned()), ..said(word) },
         ("send", [text]) => {

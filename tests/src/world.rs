@@ -340,6 +340,19 @@ impl World {
         output.status.success().then_some(output.stdout)
     }
 
+    /// The same for whose token it is: the status, and the body whatever it is.
+    pub fn get_as(&self, path: &str, token: &str) -> (u16, Vec<u8>) {
+        let url = format!("https://127.0.0.1:{}{path}", self.port);
+        let mut command = Command::new("curl");
+        command.args(["-ksS", "--max-time", "60", "-w", "\n%{http_code}", &url]);
+        let output = command.args(["-H", &format!("authorization: Bearer {token}")]).output().expect("curl can be run");
+        let mut body = output.stdout;
+        let end = body.iter().rposition(|byte| *byte == b'\n').unwrap_or(0);
+        let status = String::from_utf8_lossy(&body[end..]).trim().parse().unwrap_or(0);
+        body.truncate(end);
+        (status, body)
+    }
+
     /// An event, if there is one of that number.
     pub fn event(&self, id: u64) -> Option<Event> {
         let text = String::from_utf8(self.get(&format!("/api/v1/events/{id}"))?).ok()?;

@@ -51,22 +51,34 @@ impl<'a> Person<'a> {
     fn is_answered(&self, job: u64, number: u64, said: &str) -> Answer {
         eventually(&format!("{said} is answered"), || {
             assert_eq!(self.says(job, number, said).0, 200);
-            answers(self.world, job).into_iter().find(|one| one.writer == self.writer && one.number == number)
+            self.answers(job).into_iter().find(|one| one.writer == self.writer && one.number == number)
         })
     }
-}
 
-/// What happened in the log of a job.
-fn entries(world: &World, job: u64) -> Vec<Entry> {
-    let bytes = world.get(&format!("/job/{job}/records")).unwrap_or_default();
-    let mut entries = Vec::new();
-    Decoder::new().push(&bytes, |item| entries.extend(Entry::of(&item))).expect("a log");
-    entries
-}
+    /// What happened in the log of a job.
+    fn entries(&self, job: u64) -> Vec<Entry> {
+        let (status, bytes) = self.world.get_as(&format!("/job/{job}/records"), &self.token);
+        let mut entries = Vec::new();
+        if status == 200 {
+            Decoder::new().push(&bytes, |item| entries.extend(Entry::of(&item))).expect("a log");
+        }
+        entries
+    }
 
-fn answers(world: &World, job: u64) -> Vec<Answer> {
-    let of = |entry| if let Entry::Answer(answer) = entry { Some(answer) } else { None };
-    entries(world, job).into_iter().filter_map(of).collect()
+    fn answers(&self, job: u64) -> Vec<Answer> {
+        let of = |entry| if let Entry::Answer(answer) = entry { Some(answer) } else { None };
+        self.entries(job).into_iter().filter_map(of).collect()
+    }
+
+    /// How somebody is answered who wants to hear what happens there.
+    fn hears(&self, job: u64) -> u16 {
+        self.world.get_as(&format!("/job/{job}/records"), &self.token).0
+    }
+
+    /// Shares a board with somebody, or does so no more.
+    fn shares(&self, job: u64, field: &str) -> (u16, String) {
+        self.world.post(&format!("/api/v1/jobs/{job}/share?{field}"), Some(&self.token))
+    }
 }
 
 /// The state of a job, and why it waits or ended.
@@ -86,8 +98,8 @@ fn people_have_a_board_one_after_the_other_and_what_they_say_is_done_once() {
     let _master = world.master();
     let mut agent = bench.agent();
     bench.await_standing("free");
-    let [ann, bob, eve] =
-        [("ann", "builder"), ("bob", "builder"), ("eve", "reader")].map(|(name, role)| Person::new(world, name, role));
+    let [ann, bob, eve, root] = [("ann", "builder"), ("bob", "builder"), ("eve", "reader"), ("root", "admin")]
+        .map(|(name, role)| Person::new(world, name, role));
     world.repository.push_saifile(&saifile(&[("PASS", "")]));
     assert!(world.ended(1).jobs.iter().all(|job| job.state == "passed"));
     bench.await_standing("free");
@@ -121,7 +133,8 @@ fn people_have_a_board_one_after_the_other_and_what_they_say_is_done_once() {
     assert_eq!(answer.found.as_deref(), Some("hello root"));
     let answer = ann.is_answered(job, 5, r#"{"t":"play","name":"no such"}"#);
     assert!(answer.why.as_ref().is_some_and(|why| why.contains("no sequence")), "{answer:?}");
-    let sent: Vec<_> = entries(world, job)
+    let sent: Vec<_> = ann
+        .entries(job)
         .into_iter()
         .filter_map(|entry| if let Entry::Sent(_, sent) = entry { Some(sent) } else { None })
         .collect();
@@ -133,11 +146,32 @@ fn people_have_a_board_one_after_the_other_and_what_they_say_is_done_once() {
     let (status, why) = ann.says(job, 6, "[1]");
     assert!(status == 400 && why.contains("expected a line of JSON"), "{status} {why}");
 
+    // Whom she shares it with hears what happens there, and so do admins; nobody else does, and she alone speaks.
+    let all_hear = || [&ann, &bob, &eve, &root].map(|person| person.hears(job));
+    assert_eq!(all_hear(), [200, 403, 403, 200]);
+    assert_eq!(world.get(&format!("/job/{job}/records")).filter(|bytes| !bytes.is_empty()), None);
+    for (who, field, says) in [
+        (&bob, "with=bob", "is ann's"),
+        (&ann, "with=zoe", "no user"),
+        (&ann, "without=eve", "not shared with eve"),
+        (&ann, "with=ann", "yours already"),
+    ] {
+        let (status, why) = who.shares(job, field);
+        assert!(status == 409 && why.contains(says), "{field}: {status} {why}");
+    }
+    assert_eq!(ann.shares(job, "with=eve").0, 200);
+    eventually("she may hear", || (all_hear() == [200, 403, 200, 200]).then_some(()));
+    assert_eq!(eve.says(job, 1, r#"{"t":"release"}"#).0, 409);
+    assert_eq!(ann.shares(job, "without=eve").0, 200);
+    eventually("she may no more", || (all_hear() == [200, 403, 403, 200]).then_some(()));
+    assert_eq!(ann.shares(job, "with=bob").0, 200);
+
     // Whoever gives it back has passed, and the next one has it at once.
     ann.is_answered(job, 6, r#"{"t":"release"}"#);
     bench.await_standing(&format!("job {other} is there"));
     assert_eq!(state(world, job), ("passed".to_string(), String::new()));
     assert_eq!(ann.says(job, 7, r#"{"t":"release"}"#).0, 409);
+    assert_eq!((all_hear(), ann.shares(job, "with=eve").0), ([200, 200, 403, 200], 409), "what is over stays so");
     let answer = bob.is_answered(other, 1, r#"{"t":"mode","name":"run"}"#);
     assert_eq!(answer.why, None);
 
@@ -147,9 +181,9 @@ fn people_have_a_board_one_after_the_other_and_what_they_say_is_done_once() {
     let answer = eventually("he goes on", || {
         let (status, _) = bob.says(other, 2, r#"{"t":"expect","text":"login: $","ms":30000}"#);
         assert!(matches!(status, 200 | 409));
-        answers(world, other).into_iter().find(|one| one.number == 2)
+        bob.answers(other).into_iter().find(|one| one.number == 2)
     });
-    assert_eq!((answer.found.as_deref(), answers(world, other).len()), (Some("login: "), 2));
+    assert_eq!((answer.found.as_deref(), bob.answers(other).len()), (Some("login: "), 2));
     world.command(&["cancel", "job", &other.to_string()]);
     bench.await_standing("free");
     assert_eq!(state(world, other).0, "cancelled");
@@ -336,6 +370,65 @@ fn a_terminal_gives_each_key_to_the_board_and_is_as_before_when_it_is_left() {
     bench.board.try_clone().expect("a tty").read_exact(&mut heard[..1]).expect("what was typed before");
     assert_eq!((heard[0], modes()), (b'c', before));
     assert_eq!(ann.sai(&["board", "release", "tty"]).0, 0, "it was hers all the time");
+}
+
+#[test]
+fn whom_a_board_is_shared_with_hears_its_console_and_its_record_is_whole() {
+    let bench = Tty::new("shared");
+    let world = &bench.world;
+    let _master = world.master();
+    let _agent = bench.agent();
+    let (ann, bob) = (Laptop::new(world, "ann"), Laptop::new(world, "bob"));
+    ann.log_in(world, "ann", &[], world.port);
+    bob.log_in(world, "bob", &["reader"], world.port);
+    eventually("the board is free", || ann.sai(&["board", "list"]).1.contains("\tfree").then_some(()));
+    let (status, _, told) = bob.sai(&["board", "join", "tty"]);
+    assert!(status == 1 && told.contains("no person has such a board"), "{told}");
+    assert_eq!(ann.sai(&["board", "lease", "tty"]).0, 0);
+    (&bench.board).write_all(b"before he came\n").expect("the board says something");
+    for word in ["join", "record"] {
+        let (status, said, told) = bob.sai(&["board", word, "tty"]);
+        assert!(status == 1 && said.is_empty() && told.contains("to whom they share it with"), "{word}: {told}");
+    }
+    let (status, _, told) = ann.sai(&["board", "share", "tty", "zoe"]);
+    assert!(status == 1 && told.contains("no user"), "{told}");
+    let (status, _, told) = bob.sai(&["board", "share", "tty", "bob"]);
+    assert!(status == 1 && told.contains("you have no such board"), "{told}");
+    let (status, _, told) = ann.sai(&["board", "share", "tty", "bob"]);
+    assert!(status == 0 && told.contains("with bob"), "{told}");
+
+    let started = |word: &str, of: &Laptop| {
+        let mut command = of.command(&["board", word, "a/tty-1"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("sai")
+    };
+    let mut joined = started("join", &bob);
+    let mut line = String::new();
+    let mut shown = BufReader::new(joined.stdout.take().expect("stdout"));
+    shown.read_line(&mut line).expect("what was said last");
+    assert_eq!(line, "before he came\n");
+    let recorded = [started("record", &bob), started("record", &ann)];
+    let mut all = b"before he came\n".to_vec();
+    for number in 0..200 {
+        let line = format!("{number} \x1b[31m\u{0}\u{ff}\n");
+        (&bench.board).write_all(line.as_bytes()).expect("the board says something");
+        all.extend_from_slice(line.as_bytes());
+    }
+    line.clear();
+    shown.read_line(&mut line).expect("what it says now");
+    assert!(line.starts_with("0 "), "{line:?}");
+    eventually("all of it has come", || {
+        let (status, said, _) = ann.sai(&["board", "expect", "tty", "199 ", "--within", "1"]);
+        (status == 0 && said.starts_with("199")).then_some(())
+    });
+    assert_eq!(ann.sai(&["board", "release", "tty"]).0, 0);
+    let told = joined.wait_with_output().expect("it ends with the lease");
+    let said = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert!(told.status.success() && said.contains("with ann, who types") && said.contains("lease is over"), "{said}");
+    for record in recorded {
+        let told = record.wait_with_output().expect("it ends with the lease");
+        let said = String::from_utf8_lossy(&told.stderr).into_owned();
+        assert!(told.status.success() && told.stdout == all, "{} of {}: {said}", told.stdout.len(), all.len());
+    }
 }
 
 /// Rounds of kills and cuts in each run of the tests; `SAI_ROUNDS` makes more of them.

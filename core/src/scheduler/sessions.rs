@@ -1,4 +1,4 @@
-//! Sessions that attempts ask for → which are on record with them, and their end with the attempt.
+//! Sessions that attempts and people ask for → which are on record, with whom they are shared, and their end with the attempt.
 //!
 //! What an attempt has asked for stands in its own record, which outlives a restart of the master and all links of its agent: so
 //! that the same question is always answered by the same session.
@@ -7,6 +7,7 @@ use super::{Output, Scheduler};
 use crate::clock::Now;
 use crate::job::{JobId, JobKey};
 use crate::ledger::Session;
+use crate::requests::{Sharing, people};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -20,6 +21,15 @@ impl Scheduler {
         let Some(job) = self.jobs.get_mut(&key.job) else { return self.bugs.note("session: no such job") };
         job.record.sessions.get_or_insert_default().push(session);
         out.push(Output::Changed(key.job));
+    }
+
+    /// A lease is shared with somebody, or is no more. One that has ended stays as it is: who could hear what happened there can still.
+    pub(super) fn share(&mut self, sharing: &Sharing, out: &mut Vec<Output>) {
+        let job = self.jobs.get_mut(&sharing.job).filter(|job| !job.record.state.ended());
+        if let Some(leased) = job.and_then(|job| job.record.lease.as_mut()) {
+            leased.people = people(leased, sharing);
+            out.push(Output::Changed(sharing.job));
+        }
     }
 
     /// Ends the sessions of an attempt that has ended or was given up. What they are said to have found stays.

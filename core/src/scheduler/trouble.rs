@@ -189,6 +189,18 @@ impl Agent {
 }
 
 impl Scheduler {
+    /// Somebody sets an agent aside, or takes it back.
+    pub(super) fn set_aside(&mut self, agent: &str, aside: bool) {
+        let known = self.agents.get_or_default(agent.to_string());
+        known.aside = aside;
+        if !aside {
+            // Who gives it jobs again has put right what was wrong with it.
+            known.rows.clear();
+            known.forgive_boards();
+        }
+        self.file(agent);
+    }
+
     /// Trouble that is somebody's: counts it and ends the attempt.
     pub(super) fn broken(&mut self, now: Now, key: JobKey, blame: Blame, why: String, out: &mut Vec<Output>) {
         // Of what was given up before.

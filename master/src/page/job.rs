@@ -20,12 +20,13 @@ use sai_core::job::{Fault, JobState};
 use sai_core::requests::coming_attempt;
 use sai_core::roles::Deed;
 
-/// The page. It stays open for what comes later too: a rebuild of a job that has ended.
-pub fn page(view: &JobView, log: &LogPage, wave: Option<&Wave>, marks: &Marks, visitor: &Visitor) -> String {
+/// The page. It stays open for what comes later too: a rebuild of a job that has ended. Without a log it is for somebody who may not hear
+/// what happens there.
+pub fn page(view: &JobView, log: Option<&LogPage>, wave: Option<&Wave>, marks: &Marks, visitor: &Visitor) -> String {
     let job = &view.job;
     let title = job_title(job);
     let key = view.key();
-    let live = Some(format!("/live?job={key}&from={}", log.offset));
+    let live = Some(format!("/live?job={key}&from={}", log.map_or(0, |log| log.offset)));
     let state = view.state();
     Layout { title: &title, state: Some(state.word()), here: Here::Elsewhere, visitor, live }.page(|html| {
         head(html, view, visitor.now);
@@ -33,6 +34,7 @@ pub fn page(view: &JobView, log: &LogPage, wave: Option<&Wave>, marks: &Marks, v
         if view.unserved {
             first_steps::join(html, &view.job.platform);
         }
+        let Some(log) = log else { return log_tools::kept(html, view, visitor) };
         if let Some(error) = &marks.error {
             log_tools::first_error(html, view, error);
         }
@@ -111,6 +113,7 @@ pub fn head(html: &mut Html, view: &JobView, now: u64) {
         needs(html, view);
         units_of(html, view);
         sessions(html, view);
+        shared(html, view);
         tried(html, view);
         attempts(html, view);
     });
@@ -188,6 +191,21 @@ fn sessions(html: &mut Html, view: &JobView) {
             html.text(if index > 0 { ", " } else { "" });
             let attempt = attempt.map(|attempt| format!("/{attempt}")).unwrap_or_default();
             html.element("a").href(format_args!("/job/{id}{attempt}")).show(format_args!("job {id}"));
+        }
+    });
+}
+
+/// With whom the person who has a board shares it.
+fn shared(html: &mut Html, view: &JobView) {
+    let people: Vec<&String> = view.job.lease.iter().flat_map(|leased| leased.people.iter().flatten()).collect();
+    if people.is_empty() || !view.current() {
+        return;
+    }
+    html.element("p").class("needs").id("shared").with(|html| {
+        html.element("span").class("muted").text("Shared with ");
+        for (index, person) in people.into_iter().enumerate() {
+            html.text(if index > 0 { ", " } else { "" });
+            html.name(person);
         }
     });
 }
@@ -379,7 +397,7 @@ mod tests {
     }
 
     fn page(view: &JobView, visitor: &Visitor) -> String {
-        super::page(view, &log(Vec::new()), None, &Marks::default(), visitor)
+        super::page(view, Some(&log(Vec::new())), None, &Marks::default(), visitor)
     }
 
     fn ann() -> Visitor {
@@ -480,7 +498,7 @@ mod tests {
             executable: false,
         }];
         let visitor = Visitor { address: "/job/1?\"><script>".to_string(), ..Visitor::default() };
-        let text = super::page(&view, &log(Folder::new([]).take()), None, &Marks::default(), &visitor);
+        let text = super::page(&view, Some(&log(Folder::new([]).take())), None, &Marks::default(), &visitor);
         assert_eq!(text.matches("<script").count(), 1, "only our own");
         assert!(!text.contains("<b onmouseover"));
         assert!(text.contains("/job/1001/1/artifact/1/%3Cscript%3E%22%3F%23.html\" download"), "{text}");

@@ -3,7 +3,9 @@
 use super::route::decode;
 use miniserde::{Deserialize, json};
 use sai_core::job::{JobId, JobKey};
+use sai_core::join::check_agent_name;
 use sai_core::lease::Asking;
+use sai_core::requests::Sharing;
 use sai_core::wire::{WORD_BYTES, Word, check_writer};
 
 /// Fields of one request: far more than there are.
@@ -70,9 +72,34 @@ pub fn word(job: JobId, fields: &str) -> Result<Word, String> {
     Ok(Word { key: JobKey { job, attempt }, writer, number, said })
 }
 
+/// With whom the board of a job is shared, by `with`, or is no more, by `without`.
+///
+/// # Errors
+/// What was expected.
+pub fn sharing(job: JobId, fields: &str) -> Result<Sharing, String> {
+    let pairs = pairs(fields)?;
+    let (shared, person) = match pairs.as_slice() {
+        [(name, person)] if name == "with" => (true, person),
+        [(name, person)] if name == "without" => (false, person),
+        _ => return Err("expected with=PERSON or without=PERSON".to_string()),
+    };
+    check_agent_name(person)?;
+    Ok(Sharing { job, person: person.clone(), shared })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn with_whom_a_board_is_shared_is_told_by_one_field() {
+        let told = |fields| sharing(3, fields);
+        assert_eq!(told("with=bob"), Ok(Sharing { job: 3, person: "bob".to_string(), shared: true }));
+        assert_eq!(told("without=b%6fb"), Ok(Sharing { job: 3, person: "bob".to_string(), shared: false }));
+        for wrong in ["", "with=", "with=a/b", "with=bob&with=eve", "with=bob&without=eve", "who=bob", "with=%ff"] {
+            assert!(told(wrong).is_err_and(|why| why.contains("expected") || why.contains("name")), "{wrong}");
+        }
+    }
 
     #[test]
     fn a_word_is_told_by_its_fields() {

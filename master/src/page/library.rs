@@ -26,7 +26,8 @@ use sai_core::ledger::{EventRecord, JobRecord};
 use sai_core::ordered::{Map, Set};
 use sai_core::platform;
 use sai_core::record::Artifact;
-use sai_core::requests::coming_attempt;
+use sai_core::requests::{coming_attempt, may_hear};
+use sai_core::roles::Deed;
 use std::io::{self, Read};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -295,6 +296,12 @@ impl Library {
         Some(JobView { event, attempt, waiting, past: None, tests: None, job, forge, needed: false, unserved: false })
     }
 
+    /// Whether somebody may hear what happens in a job. In one that there is not, nothing does.
+    pub fn hears(&self, visitor: &Visitor, id: JobId) -> bool {
+        let administers = visitor.may(Deed::Administer, None);
+        self.archive.job(id).is_none_or(|job| may_hear(&job, visitor.who.as_deref(), administers))
+    }
+
     /// Whether other jobs of its event need a job.
     pub fn is_needed(&self, job: &JobRecord) -> bool {
         let needs = |other: &JobRecord| other.needs.iter().flatten().any(|needed| needed.job == job.id);
@@ -406,14 +413,7 @@ impl Library {
     /// It is there but cannot be read.
     pub fn log(&self, key: JobKey, wanted: Wanted) -> io::Result<LogPage> {
         match read(|| Ok(self.archive.log(key)?.reader), wanted) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(LogPage {
-                pieces: Vec::new(),
-                lines: 0,
-                offset: 0,
-                ended: false,
-                past: Past::default(),
-                channels: Vec::new(),
-            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(LogPage::default()),
             result => result,
         }
     }

@@ -29,6 +29,7 @@ pub enum Wanted {
 }
 
 /// What a page shows of a log.
+#[derive(Default)]
 pub struct LogPage {
     /// The pieces, in order.
     pub pieces: Vec<Piece>,

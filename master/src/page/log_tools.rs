@@ -6,7 +6,7 @@ use super::html::{Html, path_part};
 use super::log::LogPage;
 use super::log_html::Marks;
 use super::search::{Found, Query};
-use super::views::JobView;
+use super::views::{JobView, Visitor};
 use crate::units;
 use sai_core::vcd::LINE;
 
@@ -26,6 +26,26 @@ pub fn section(html: &mut Html, view: &JobView, log: &LogPage, marks: &Marks) {
         of_a_board(html, &attempt, &log.channels);
     });
     search(html, view, marks);
+}
+
+/// Why there is nothing of a lease's log for somebody.
+pub const KEPT: &str =
+    "what happens at a leased board is shown to its person, to whom they share it with, and to admins";
+
+/// What stands in place of the log for who may not hear what happens there.
+pub fn kept(html: &mut Html, view: &JobView, visitor: &Visitor) {
+    html.element("section").class("panel output").attribute("aria-label", "Log").with(|html| {
+        html.element("p").class("empty").id("kept").with(|html| {
+            let person = view.job.person.as_deref().unwrap_or("its person");
+            html.text("What happens at this board is shown to ");
+            html.name(person);
+            html.text(", to whom they share it with, and to admins.");
+            if visitor.who.is_none() {
+                html.text(" ");
+                html.element("a").href(visitor.sign_in()).text("Sign in");
+            }
+        });
+    });
 }
 
 /// What is made of the log of a board.

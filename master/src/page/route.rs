@@ -6,6 +6,7 @@ use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::lease::Asking;
 use sai_core::limits::STREAMS;
 use sai_core::rebuild::Choice;
+use sai_core::requests::Sharing;
 use sai_core::start::Start;
 use sai_core::wire::Word;
 use std::ops::RangeInclusive;
@@ -125,6 +126,26 @@ pub enum ApiRoute {
     Me,
     /// An action.
     Do(Action),
+}
+
+impl Route {
+    /// The job whose log this gives, or something that was made in it.
+    pub fn heard(&self) -> Option<JobId> {
+        match self {
+            Self::Log(id, _)
+            | Self::Records(id, _)
+            | Self::Console(id, ..)
+            | Self::Timeline(id, _)
+            | Self::Waveform(id, _)
+            | Self::Dump(id, _)
+            | Self::Artifact(id, ..)
+            | Self::View(id, ..)
+            | Self::Tests(id, _)
+            | Self::Tar(id, _)
+            | Self::Api(ApiRoute::Tests(id) | ApiRoute::Log(id)) => Some(*id),
+            _ => None,
+        }
+    }
 }
 
 /// A number as we write it: digits, no sign, no zero in front.
@@ -321,6 +342,11 @@ fn no_word(job: JobId) -> Word {
     Word { key: JobKey { job, attempt: 0 }, writer: String::new(), number: 0, said: String::new() }
 }
 
+/// Somebody whom its fields still tell.
+fn nobody(job: JobId) -> Sharing {
+    Sharing { job, person: String::new(), shared: true }
+}
+
 fn api(parts: &[&str]) -> Option<ApiRoute> {
     Some(match parts {
         ["openapi.json"] => ApiRoute::Description,
@@ -333,6 +359,7 @@ fn api(parts: &[&str]) -> Option<ApiRoute> {
         ["jobs", id, "log"] => ApiRoute::Log(number(id)?),
         ["jobs", id, "cancel"] => ApiRoute::Do(Action::CancelJob(number(id)?)),
         ["jobs", id, "word"] => ApiRoute::Do(Action::Word(no_word(number(id)?))),
+        ["jobs", id, "share"] => ApiRoute::Do(Action::Share(nobody(number(id)?))),
         ["boards", "lease"] => ApiRoute::Do(Action::Lease(Asking::default())),
         ["jobs", id, "rebuild"] => ApiRoute::Do(Action::RebuildJob(number(id)?)),
         ["jobs", id, "rebuild-following"] => ApiRoute::Do(Action::RebuildFollowing(number(id)?)),

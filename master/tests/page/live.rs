@@ -24,10 +24,15 @@ impl Socket for Channel {
 }
 
 pub fn watch(world: &World, address: &str, room: usize) -> (Receiver<String>, smol::Task<()>) {
+    watch_as(world, address, room, None)
+}
+
+/// The same for somebody who is signed in.
+pub fn watch_as(world: &World, address: &str, room: usize, who: Option<String>) -> (Receiver<String>, smol::Task<()>) {
     let (sender, receiver) = bounded(room);
     let (library, address) = (world.library.clone(), address.to_string());
     let task = smol::spawn(async move {
-        view(&mut Channel(sender), std::future::pending(), &address, None, library).await;
+        view(&mut Channel(sender), std::future::pending(), &address, who, library).await;
     });
     (receiver, task)
 }
@@ -43,6 +48,12 @@ pub fn ended(task: smol::Task<()>) {
 
 /// The next message that holds `wanted`.
 pub fn hear(receiver: &Receiver<String>, wanted: &str) -> String {
+    hear_all(receiver, wanted).pop().unwrap_or_default()
+}
+
+/// All messages until one that holds `wanted`.
+pub fn hear_all(receiver: &Receiver<String>, wanted: &str) -> Vec<String> {
+    let mut all = Vec::new();
     let deadline = Instant::now() + PATIENCE;
     smol::block_on(async {
         loop {
@@ -53,8 +64,10 @@ pub fn hear(receiver: &Receiver<String>, wanted: &str) -> String {
             })
             .await
             .unwrap_or_else(|| panic!("no message with {wanted}"));
-            if message.contains(wanted) {
-                return message;
+            let is_it = message.contains(wanted);
+            all.push(message);
+            if is_it {
+                return all;
             }
         }
     })

@@ -3,6 +3,7 @@
 mod audit;
 mod board;
 mod finding;
+mod kept;
 mod live;
 mod many;
 mod memory;

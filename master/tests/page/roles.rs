@@ -46,6 +46,7 @@ fn a_role_is_asked_of_pages_the_api_and_open_sessions() {
         ("/api/v1/boards/lease", "/api/v1/boards/lease", "type=uno", builders),
         // Whose board it is, is asked where that is known.
         ("/api/v1/jobs/1000/word", "/api/v1/jobs/1000/word", WORD, all),
+        ("/api/v1/jobs/1000/share", "/api/v1/jobs/1000/share", "with=bob", all),
         ("/units/grant/7/free", "/api/v1/units/grant/7/free", "", builders),
         ("/agents/add", "/api/v1/agents/new/add", "name=new", admins),
         ("/agents/rock/revoke", "/api/v1/agents/rock/revoke", "", admins),

@@ -1,13 +1,14 @@
-//! A terminal ↔ the console of a board that a person has: what is typed goes as words, what the board says comes by its log.
+//! A terminal ↔ the console of a board that a person has: what is typed goes as words, what the board says comes by its log. Whoever it
+//! is shared with only hears.
 
 use super::Lease;
 use super::words::{AGAIN, Hearing, Said, Speaker, pass_on};
-use crate::failure::{Failure, PASSED, TROUBLE};
+use crate::failure::{FAILED, Failure, PASSED, TROUBLE};
 use crate::master::{Master, Trouble, Waiting};
 use crate::telling::{plain, tell};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
-use sai_core::axis::Entry;
+use sai_core::axis::{Entry, Loss};
 use sai_core::record::{Item, Record};
 use smol::Timer;
 use std::collections::VecDeque;
@@ -38,6 +39,8 @@ struct Shared {
     answered: u64,
     /// Why it is over, once it is.
     over: Option<Result<String, Failure>>,
+    /// Whether anything that the console said is missing.
+    lost: bool,
     /// When something was typed, or came.
     happened: Instant,
 }
@@ -80,14 +83,14 @@ pub fn console(
     lease: Lease,
     console: Option<String>,
 ) -> Result<u8, Failure> {
-    let shared = Shared { answered: 0, over: None, happened: Instant::now() };
+    let shared = Shared { answered: 0, over: None, lost: false, happened: Instant::now() };
     let shared = Arc::new(Mutex::new(shared));
     let mut speaker = Speaker::new(lease)?;
     let hearing = Hearing::new(speaker.lease());
     let (writer, theirs, wanted) = (speaker.writer().to_owned(), Arc::clone(&shared), console.clone());
     std::thread::Builder::new()
         .name("listens".to_owned())
-        .spawn(move || smol::block_on(listen(&mut listener, hearing, &writer, wanted, &theirs)))
+        .spawn(move || smol::block_on(listen(&mut listener, hearing, Some(&writer), wanted, BEFORE_BYTES, &theirs)))
         .map_err(|error| Failure::here("a thread", &error))?;
     let is_terminal = io::stdin().is_terminal();
     if is_terminal {
@@ -100,6 +103,31 @@ pub fn console(
         tell("left; the board is yours until sai board release");
     }
     typed
+}
+
+/// What is missing, for a person.
+fn told(loss: &Loss) -> String {
+    let why = plain(&loss.why);
+    match loss.lost {
+        Some(1) => format!("a byte is missing here ({why})"),
+        Some(count) => format!("{count} bytes are missing here ({why})"),
+        None => format!("bytes may be missing here ({why})"),
+    }
+}
+
+/// Shows a console, from what it said last or from the beginning on, until the lease is over; the exit status, which of the whole says whether it
+/// is whole.
+///
+/// # Errors
+/// Whose fault it is that it does not go on.
+pub fn hear(master: &mut Master, lease: &Lease, console: Option<String>, whole: bool) -> Result<u8, Failure> {
+    let shared = Mutex::new(Shared { answered: 0, over: None, lost: false, happened: Instant::now() });
+    let shown = if whole { usize::MAX } else { BEFORE_BYTES };
+    smol::block_on(listen(master, Hearing::new(lease), None, console, shown, &shared));
+    let mut known = lock(&shared);
+    let over = known.over.take().unwrap_or_else(|| Ok(String::new()));
+    tell(&format!("the lease is over: {}", plain(&over?)));
+    Ok(if whole && known.lost { FAILED } else { PASSED })
 }
 
 /// Sends what is typed.
@@ -173,12 +201,13 @@ fn type_words(
     }
 }
 
-/// Prints what the console says, and hears what became of words.
+/// Prints what the console says, with so much of what it said before, and hears what became of this writer's words.
 async fn listen(
     master: &mut Master,
     mut hearing: Hearing,
-    writer: &str,
+    writer: Option<&str>,
     console: Option<String>,
+    shown: usize,
     shared: &Mutex<Shared>,
 ) {
     let mut waiting = Waiting::new(PATIENCE);
@@ -195,10 +224,12 @@ async fn listen(
             }
             Item::Data { channel: of, bytes, .. } if channel == Some(*of) => out.extend_from_slice(bytes),
             Item::Record(_, Record::Verdict(verdict)) => over = Some(verdict.cause.clone()),
-            item => {
-                if let Some(Entry::Answer(answer)) = Entry::of(item)
-                    && answer.writer == writer
-                {
+            item => match Entry::of(item) {
+                Some(Entry::Loss(of, loss)) if channel == Some(of) => {
+                    lock(shared).lost = true;
+                    tell(&told(&loss));
+                }
+                Some(Entry::Answer(answer)) if Some(answer.writer.as_str()) == writer => {
                     let mut known = lock(shared);
                     known.answered = known.answered.max(answer.number);
                     known.happened = Instant::now();
@@ -206,13 +237,14 @@ async fn listen(
                         tell(&plain(&why));
                     }
                 }
-            }
+                _ => {}
+            },
         });
         let heard = heard.await;
         // What was said before is shown from its last lines on.
         if let Some(mut said) = before.take_if(|_| heard.is_ok()) {
             said.append(&mut out);
-            out = said.split_off(said.len().saturating_sub(BEFORE_BYTES));
+            out = said.split_off(said.len().saturating_sub(shown));
         } else if let Some(said) = before.as_mut() {
             said.append(&mut out);
         }

@@ -128,6 +128,9 @@ usage:
   sai board list [--json]                 the boards that there are, who has them and until when
   sai board lease BOARD [--minutes N]     ask for one, wait until it is there, and print which job has it
   sai board console BOARD [--console C]   a terminal at it; Ctrl-] leaves, and the board stays yours
+  sai board share BOARD PERSON            let somebody hear what happens at it; unshare ends that
+  sai board join BOARD [--console C]      hear the console of a board that you have or that is shared with you
+  sai board record BOARD [--console C]    the same from the beginning of the lease on, as its bytes are
   sai board send BOARD TEXT [--console C] send bytes; \\n, \\r, \\t, \\e and \\xHH are what they are in C
   sai board expect BOARD PATTERN [--within SECONDS] [--console C]
                                           wait until it says this, and print what it was
@@ -137,8 +140,9 @@ usage:
 
 BOARD is TYPE, TYPE+TAG... or AGENT/BOARD. A board that others have is waited for, in the one queue of jobs and people. It is
 kept for so many minutes after it was last used [30], no longer than a working day, and is not prolonged by use while somebody
-waits. All that happens at it is in the log of its job; of what is typed only how much that was. What is said while the link is
+waits. All that happens at it is in the log of its job, for you, whom you share it with, and admins; of what is typed only how
+much that was. Only you type. What is said while the link is
 down is said when it is up again, once.
 
-exit status: 0 done, 1 the board did not do it or there is none, 2 not understood, 3 trouble that is not the board's
+exit status: 0 done, 1 the board did not do it, there is none, or of a record something is missing, 2 not understood, 3 trouble that is not the board's
 ";
