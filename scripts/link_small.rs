@@ -10,7 +10,7 @@ const FIRST_WITH_LLD: u32 = 90;
 /// The first 2.x of glibc that reads packed relocations, see its release notes on DT_RELR.
 const FIRST_WITH_PACKED: u32 = 36;
 
-fn main() {
+fn link_small() {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/no-unwind-tables.ld");
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=../scripts/link_small.rs");

@@ -14,6 +14,7 @@ pub mod assets;
 pub mod audit;
 pub mod board;
 pub mod board_list;
+mod built_in;
 pub mod cases;
 pub mod console;
 pub mod docs;
@@ -568,7 +569,7 @@ impl Answer<'_> {
         }
         let Route::Api(route) = route else { return wrong(404, "no such record") };
         let found = match route {
-            ApiRoute::Description => Some(library.prefix.description(api::DESCRIPTION.to_owned())),
+            ApiRoute::Description => Some(library.prefix.description(api::description())),
             ApiRoute::Events => {
                 let limit = number_field(query, "limit").unwrap_or(EVENTS as u64).clamp(1, API_EVENTS) as usize;
                 let view = library.events(number_field(query, "before"), Filter::of(query), limit);

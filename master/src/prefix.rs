@@ -171,6 +171,6 @@ mod tests {
             )
         };
         assert_eq!(prefix.json(answer("")), answer("/sai"));
-        assert!(prefix.description(crate::page::api::DESCRIPTION.to_string()).contains("{\"url\": \"/sai/api/v1\"}"));
+        assert!(prefix.description(crate::page::api::description()).contains("{\"url\": \"/sai/api/v1\"}"));
     }
 }

@@ -4,6 +4,7 @@
 //! none is renamed or removed within `v1`.
 
 use super::audit::AuditView;
+use super::built_in::{packed, text};
 use super::cases::case_word;
 use super::test_cases::Cases;
 use super::views::{AgentView, EventView, JobView, fault_word, job_took, source_word};
@@ -18,7 +19,9 @@ use sai_core::roles::{Powers, Role};
 use sai_core::scheduler::{BoardRow, Holder, Holding, UnitRow, Waiter};
 
 /// `GET /api/v1/openapi.json`: all of this for programs, as OpenAPI 3.1 has it. A test holds each address and key to it.
-pub const DESCRIPTION: &str = include_str!("../assets/openapi.json");
+pub fn description() -> String {
+    text(packed!("openapi.json"))
+}
 
 /// One event.
 #[derive(Serialize)]

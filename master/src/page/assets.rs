@@ -1,5 +1,6 @@
 //! File name → style sheet, script or icon, built into the program, with an address that changes with its content.
 
+use super::built_in::{packed, text};
 use super::palette;
 use crate::sessions::digest_hex;
 use std::sync::OnceLock;
@@ -37,13 +38,13 @@ fn all() -> &'static [Asset; 9] {
             Asset { name, content_type, content, version }
         };
         [
-            asset("page.css", "text/css; charset=utf-8", compact(include_str!("../assets/page.css"))),
+            asset("page.css", "text/css; charset=utf-8", compact(&text(packed!("page.css")))),
             // Logs alone have colours of their own.
             asset("palette.css", "text/css; charset=utf-8", palette::css()),
-            asset("live.js", "text/javascript; charset=utf-8", include_str!("../assets/live.js").to_string()),
+            asset("live.js", "text/javascript; charset=utf-8", text(packed!("live.js"))),
             // So have waveforms, and a script.
-            asset("wave.css", "text/css; charset=utf-8", compact(include_str!("../assets/wave.css"))),
-            asset("wave.js", "text/javascript; charset=utf-8", include_str!("../assets/wave.js").to_string()),
+            asset("wave.css", "text/css; charset=utf-8", compact(&text(packed!("wave.css")))),
+            asset("wave.js", "text/javascript; charset=utf-8", text(packed!("wave.js"))),
             asset("icon.svg", "image/svg+xml", include_str!("../assets/icon.svg").to_string()),
             asset("icon-passed.svg", "image/svg+xml", icon("#2da44e")),
             asset("icon-failed.svg", "image/svg+xml", icon("#d1242f")),
@@ -77,6 +78,20 @@ mod tests {
         for name in ["page.css", "palette.css", "live.js", "wave.css", "wave.js"] {
             let length = find(name).unwrap().content.len();
             assert!(length <= MOST, "{name} has {length} bytes");
+        }
+    }
+
+    #[test]
+    fn what_is_packed_is_the_file() {
+        for (name, file) in
+            [("live.js", include_str!("../assets/live.js")), ("wave.js", include_str!("../assets/wave.js"))]
+        {
+            assert_eq!(find(name).unwrap().content, file);
+        }
+        for (name, file) in
+            [("page.css", include_str!("../assets/page.css")), ("wave.css", include_str!("../assets/wave.css"))]
+        {
+            assert_eq!(find(name).unwrap().content, compact(file));
         }
     }
 

@@ -3,6 +3,7 @@
 //! They are Markdown as this project writes it, and no more of it: headings, paragraphs, lists, tables, code that is indented, and in a
 //! line code, bold and links. Links between the pages lead to the pages here; what is not served here is no link.
 
+use super::built_in::{packed, text};
 use super::html::Html;
 use super::layout::{Here, Layout};
 use super::views::Visitor;
@@ -11,22 +12,22 @@ use sai_core::repo_spec::keys::saifile_reference;
 
 /// The pages: name, title, and what each is.
 static PAGES: [(&str, &str, Source); 10] = [
-    ("first-build", "The first build", Source::File(include_str!("../../../docs/first-build.md"))),
+    ("first-build", "The first build", Source::File(packed!("first-build.md"))),
     ("saifile", "The saifile", Source::Made(saifile_reference)),
-    ("agents", "Agents", Source::File(include_str!("../../../docs/agents.md"))),
-    ("containers", "Containers", Source::File(include_str!("../../../docs/containers.md"))),
-    ("boards", "Boards", Source::File(include_str!("../../../docs/boards.md"))),
+    ("agents", "Agents", Source::File(packed!("agents.md"))),
+    ("containers", "Containers", Source::File(packed!("containers.md"))),
+    ("boards", "Boards", Source::File(packed!("boards.md"))),
     ("configuration", "The master's configuration", Source::Made(configuration_reference)),
-    ("laptop", "From a laptop", Source::File(include_str!("../../../docs/laptop.md"))),
-    ("api", "The API", Source::File(include_str!("../../../docs/api.md"))),
-    ("operating", "Operating a master", Source::File(include_str!("../../../docs/operating.md"))),
-    ("proxies", "Behind a proxy", Source::File(include_str!("../../../docs/proxies.md"))),
+    ("laptop", "From a laptop", Source::File(packed!("laptop.md"))),
+    ("api", "The API", Source::File(packed!("api.md"))),
+    ("operating", "Operating a master", Source::File(packed!("operating.md"))),
+    ("proxies", "Behind a proxy", Source::File(packed!("proxies.md"))),
 ];
 
 /// Where a page comes from.
 enum Source {
-    /// A file of `docs/`.
-    File(&'static str),
+    /// A file of `docs/`, packed.
+    File(&'static [u8]),
     /// A table of keys; the file of `docs/` is made of it too.
     Made(fn() -> String),
 }
@@ -58,7 +59,7 @@ pub fn page(name: &str, visitor: &Visitor) -> Option<String> {
         })
     };
     Some(match source {
-        Source::File(text) => page(text),
+        Source::File(packed) => page(&text(packed)),
         Source::Made(make) => page(&make()),
     })
 }
@@ -187,6 +188,17 @@ mod tests {
             html("[a](https://b.example) [c](javascript:d) [e](/api/v1)"),
             "<p><a href=\"https://b.example\" rel=\"noopener noreferrer nofollow\">a</a> c <a href=\"/api/v1\">e</a></p>"
         );
+    }
+
+    #[test]
+    fn what_is_packed_is_the_file() {
+        for (name, _, source) in &PAGES {
+            if let Source::File(packed) = source {
+                let file = format!("{}/../docs/{name}.md", env!("CARGO_MANIFEST_DIR"));
+                assert_eq!(text(packed), std::fs::read_to_string(file).unwrap(), "{name}");
+            }
+        }
+        assert_eq!(crate::page::api::description(), include_str!("../assets/openapi.json"));
     }
 
     #[test]

@@ -24,7 +24,7 @@ const IMPORTERS: &[(&str, &[&str])] = &[
     ("time", &["master/src/units"]),
     ("multer", &["master/src/hook"]),
     ("tar", &["master/src/page/tarball"]),
-    ("flate2", &["master/src/http/encoding"]),
+    ("flate2", &["master/src/http/encoding", "master/src/page/built_in"]),
     // In the modules of TLS this is the module of rustls that uses it.
     ("ring", &["agent/src/digest", "agent/src/pin", "master/src/hook", "master/src/tls"]),
     ("rcgen", &["master/src/tls"]),
