@@ -293,6 +293,30 @@ pub enum Switch {
     Cycle,
 }
 
+impl Switch {
+    /// What a word stands for.
+    ///
+    /// # Errors
+    /// What was expected.
+    pub fn of(word: &str) -> Result<Self, String> {
+        match word {
+            "on" => Ok(Self::On),
+            "off" => Ok(Self::Off),
+            "cycle" => Ok(Self::Cycle),
+            _ => Err(format!("power {word:?}: expected on, off or cycle")),
+        }
+    }
+
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::On => "on",
+            Self::Off => "off",
+            Self::Cycle => "cycle",
+        }
+    }
+}
+
 /// A named state of a board.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Mode {
@@ -564,9 +588,10 @@ impl Board {
                         text.push_str(&format!(", {line} {}", u8::from(*level)));
                     }),
                     Step::Wait(ms) => text.push_str(&format!("; wait {ms}")),
-                    Step::Power(Switch::On) => text.push_str("; power on"),
-                    Step::Power(Switch::Off) => text.push_str("; power off"),
-                    Step::Power(Switch::Cycle) => text.push_str("; power cycle"),
+                    Step::Power(switch) => {
+                        text.push_str("; power ");
+                        text.push_str(switch.word());
+                    }
                     Step::Play(name) => text.push_str(&format!("; {name}")),
                 }
             }

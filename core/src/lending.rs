@@ -400,6 +400,9 @@ impl Lending {
             Word::Move(Way::Mode(mode)) if !self.board.modes.contains_key(&mode) => {
                 return Err(format!("board {name} has no mode {mode:?}"));
             }
+            Word::Move(Way::Power(_)) if self.board.power.is_none() => {
+                return Err(format!("board {name} has no \"power\" in its bench"));
+            }
             Word::Move(way) => {
                 self.orders.push_back(Order::Move(asker, way.clone()));
                 out.push(Output::Move(way));
@@ -490,10 +493,12 @@ impl Lending {
             Some(Order::Then(asker, way) | Order::Move(asker, way)) => (asker, way),
             _ => return out.push(Output::Bug("moved: this was not asked for")),
         };
-        let (what, name) = match way {
-            Way::Mode(name) => (What::Mode, name),
-            Way::Play(name) => (What::Play, name),
+        let what = match way {
+            Way::Mode(_) => What::Mode,
+            Way::Play(_) => What::Play,
+            Way::Power(_) => What::Power,
         };
+        let name = way.words().1.to_string();
         match moved {
             Ok(()) => {
                 self.mark(self.now.monotonic_ns, Mark { name: Some(name), ..plain(what) }, out);

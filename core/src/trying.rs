@@ -12,7 +12,7 @@ pub use self::fitting::fits;
 pub use self::found::{FLASH_FAILED, Failure, Found, Whose};
 
 use crate::axis::{Clock, Entry, Loss, Mark, Progress, Sent, What};
-use crate::bench::{Board, Flasher};
+use crate::bench::{Board, Flasher, Switch};
 use crate::console::{self, Piece, Why};
 use crate::job::Fault;
 use crate::judge::{self, Judge};
@@ -163,15 +163,24 @@ pub enum Way {
     Mode(String),
     /// A sequence is played.
     Play(String),
+    /// The power is switched.
+    Power(Switch),
 }
 
 impl Way {
-    /// Its word and name, for people.
-    fn text(&self) -> String {
+    /// Its word, and what is meant.
+    pub fn words(&self) -> (&'static str, &str) {
         match self {
-            Way::Mode(name) => format!("mode {name}"),
-            Way::Play(name) => format!("play {name}"),
+            Way::Mode(name) => ("mode", name),
+            Way::Play(name) => ("play", name),
+            Way::Power(switch) => ("power", switch.word()),
         }
+    }
+
+    /// The same for people.
+    pub(crate) fn text(&self) -> String {
+        let (word, what) = self.words();
+        format!("{word} {what}")
     }
 }
 
@@ -546,8 +555,7 @@ impl Trying {
         if self.stage == Stage::Resetting {
             match way(&self.setup.board) {
                 Some(way) => {
-                    let (Way::Mode(name) | Way::Play(name)) = &way;
-                    self.judge_from(ns, Some(name.clone()), out);
+                    self.judge_from(ns, Some(way.words().1.to_string()), out);
                     self.orders.push_back(Order::Reset(way.clone()));
                     out.push(Output::Move(way));
                 }
@@ -585,11 +593,12 @@ impl Trying {
             self.found = Some(Found::infra(format!("{}: {why}", way.text()), self.step()));
             return;
         }
-        let (what, name) = match way {
-            Way::Mode(name) => (What::Mode, name),
-            Way::Play(name) => (What::Reset, name),
+        let what = match way {
+            Way::Mode(_) => What::Mode,
+            Way::Play(_) => What::Reset,
+            Way::Power(_) => What::Power,
         };
-        self.mark_now(Mark { name: Some(name), ..plain(what) }, out);
+        self.mark_now(Mark { name: Some(way.words().1.to_string()), ..plain(what) }, out);
     }
 
     /// A console had something.

@@ -255,7 +255,7 @@ fn board(mut given: Given) -> Result<u8, Failure> {
             return smol::block_on(board::share(&mut login::master()?, &meant, person, shared)).map(|()| 0);
         }
         ("release", []) => said("release"),
-        ("play" | "mode", [name]) => words::Said { name: Some((*name).to_owned()), ..said(word) },
+        ("play" | "mode" | "power", [name]) => words::Said { name: Some((*name).to_owned()), ..said(word) },
         ("send", [text]) => {
             let text = escaped(text).map_err(|why| given.usage(&why))?;
             words::Said { text: Some(text), ..said("send") }

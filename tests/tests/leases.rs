@@ -219,7 +219,9 @@ impl Tty {
         symlink(&path, &link).expect("a link");
         let text = format!(
             r#"{{ "boards": {{ "tty-1": {{ "type": "tty", "tags": ["here"],
-                "consoles": {{ "main": {{ "path": {link:?}, "baud": 115200 }} }} }} }} }}"#
+                "consoles": {{ "main": {{ "path": {link:?}, "baud": 115200 }} }},
+                "power": {{ "on": ["sh", "-c", "echo on >>{0}"], "off": ["sh", "-c", "echo off >>{0}"], "off_time": "10ms" }} }} }} }}"#,
+            world.directory.join("supply").display()
         );
         fs::write(world.directory.join("boards.json"), text).expect("a bench");
         Self { world, board, link }
@@ -420,6 +422,16 @@ fn whom_a_board_is_shared_with_hears_its_console_and_its_record_is_whole() {
         let (status, said, _) = ann.sai(&["board", "expect", "tty", "199 ", "--within", "1"]);
         (status == 0 && said.starts_with("199")).then_some(())
     });
+    // Its supply is switched once for each word.
+    for (word, switched) in [("cycle", "off on"), ("off", "off"), ("on", "on")] {
+        let _ = fs::remove_file(world.directory.join("supply"));
+        let (status, _, told) = ann.sai(&["board", "power", "tty", word]);
+        assert_eq!(status, 0, "{told}");
+        let text = fs::read_to_string(world.directory.join("supply")).expect("it was switched");
+        assert_eq!(text.split_whitespace().collect::<Vec<_>>().join(" "), switched);
+    }
+    let (status, _, told) = ann.sai(&["board", "power", "tty", "up"]);
+    assert!(status == 1 && told.contains("expected on, off or cycle"), "{told}");
     assert_eq!(ann.sai(&["board", "release", "tty"]).0, 0);
     let told = joined.wait_with_output().expect("it ends with the lease");
     let said = String::from_utf8_lossy(&told.stderr).into_owned();

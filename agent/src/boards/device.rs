@@ -57,6 +57,7 @@ words, for COMMAND and what it runs:
   sai-agent device flash FILE [TARGET=FILE]...   get images onto the board, as its bench says
   sai-agent device mode MODE                     bring it into a mode of its bench
   sai-agent device play SEQUENCE                 play a sequence of its bench
+  sai-agent device power on|off|cycle            switch its supply
   sai-agent device send TEXT                     send TEXT; \\n, \\r, \\t, \\\\ and \\xHH stand for bytes
   sai-agent device expect PATTERN [--within TIME]
       Wait until what the console says has a regular expression, behind what was found before, and print that. [30s]
@@ -176,7 +177,7 @@ fn run(arguments: Vec<OsString>) -> Result<u8, Failure> {
             }
             Said { names: Some(names), ..said }
         }
-        "play" | "mode" => Said { name: Some(one()?), ..said },
+        "play" | "mode" | "power" => Said { name: Some(one()?), ..said },
         "send" => {
             let bytes = unescaped(&one()?).ok_or_else(|| usage("`send`: expected \\n, \\r, \\t, \\\\ or \\xHH"))?;
             if bytes.is_empty() || bytes.len() > SEND_BYTES {
@@ -188,7 +189,7 @@ fn run(arguments: Vec<OsString>) -> Result<u8, Failure> {
         "console" => return console(&given),
         _ => {
             return Err(usage(format!(
-                "expected `{word} -- COMMAND`, or one of flash, mode, play, send, expect, console"
+                "expected `{word} -- COMMAND`, or one of flash, mode, play, power, send, expect, console"
             )));
         }
     };

@@ -22,7 +22,7 @@ use sai_buddy::trying::hands::{Hands, Order, Report};
 use sai_buddy::trying::watch::Watch;
 use sai_buddy::visit::{Begins, Whose};
 use sai_core::axis::{Answer, Clock, Entry, Progress};
-use sai_core::bench::Board;
+use sai_core::bench::{Board, Switch};
 use sai_core::bug;
 use sai_core::job::{Blame, Fault, Outcome, Verdict};
 use sai_core::lending::{Asker, Input, Lending, Output, WRITER, Word};
@@ -508,6 +508,7 @@ impl Lent<'_> {
             "flash" => Word::Flash(self.take_images(asker, &said.names.unwrap_or_default(), files)?),
             "play" => Word::Move(Way::Play(name()?)),
             "mode" => Word::Move(Way::Mode(name()?)),
+            "power" => Word::Move(Way::Power(Switch::of(&name()?)?)),
             "send" => {
                 let bytes = said.text.as_deref().and_then(of_latin).filter(|bytes| !bytes.is_empty());
                 Word::Send(said.console, bytes.ok_or("expected bytes to send")?)

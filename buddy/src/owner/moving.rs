@@ -68,19 +68,6 @@ fn expected<'a>(names: impl Iterator<Item = &'a String>) -> String {
     if names.is_empty() { "it has none".into() } else { format!("expected one of {}", names.join(", ")) }
 }
 
-/// The switch of this name.
-///
-/// # Errors
-/// It is none.
-fn switch(name: &str) -> Result<Switch, String> {
-    match name {
-        "on" => Ok(Switch::On),
-        "off" => Ok(Switch::Off),
-        "cycle" => Ok(Switch::Cycle),
-        _ => Err(format!("power {name:?}: expected on, off or cycle")),
-    }
-}
-
 /// What a request of one of the words `play`, `mode`, `power` and `pulse` asks of a board.
 ///
 /// # Errors
@@ -96,7 +83,7 @@ pub fn way(board: &Board, asked: &Asked) -> Result<Way, String> {
             Ok(Way { word: "mode", sequence: Sequence::way(&way, off_ms) })
         }
         "power" => {
-            let switch = switch(name)?;
+            let switch = Switch::of(name)?;
             if board.power.is_none() {
                 return Err(format!("board {} has no \"power\" in its bench", board.name));
             }

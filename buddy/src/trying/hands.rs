@@ -180,11 +180,8 @@ fn carry_out(visit: &Visit, board: &Board, writer: &str, order: Order, report: &
             Report::Flashed(flashed)
         }
         Order::Move(way) => {
-            let (word, name) = match way {
-                Way::Mode(name) => ("mode", name),
-                Way::Play(name) => ("play", name),
-            };
-            let asked = Asked { name: Some(name), ..Asked::new(word) };
+            let (word, name) = way.words();
+            let asked = Asked { name: Some(name.to_string()), ..Asked::new(word) };
             Report::Moved(visit.moves(&asked, &mut |_| {}))
         }
         Order::Send(console, bytes) => Report::Sent(send(visit, &console, &bytes)),

@@ -136,6 +136,7 @@ usage:
                                           wait until it says this, and print what it was
   sai board play BOARD SEQUENCE           move its lines, as reset
   sai board mode BOARD MODE               bring it into a mode
+  sai board power BOARD on|off|cycle      switch its supply
   sai board release BOARD                 give it back
 
 BOARD is TYPE, TYPE+TAG... or AGENT/BOARD. A board that others have is waited for, in the one queue of jobs and people. It is
