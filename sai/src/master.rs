@@ -310,6 +310,15 @@ impl Waiting {
     /// # Errors
     /// It has been long enough.
     pub async fn pause(&mut self, why: String) -> Result<(), Trouble> {
+        Timer::after(self.failed(why)?).await;
+        Ok(())
+    }
+
+    /// How long to wait before the next try; tells once that and why.
+    ///
+    /// # Errors
+    /// It has been long enough.
+    pub fn failed(&mut self, why: String) -> Result<Duration, Trouble> {
         if self.since.elapsed() >= self.patience {
             return Err(Trouble::Link(format!("{why}; nothing came for {} s", self.patience.as_secs())));
         }
@@ -318,8 +327,8 @@ impl Waiting {
             crate::telling::tell(&format!("{why}; trying again"));
             self.told = true;
         }
-        Timer::after(self.pause).await;
-        self.pause = (self.pause * 2).min(LONGEST);
-        Ok(())
+        let pause = self.pause;
+        self.pause = (pause * 2).min(LONGEST);
+        Ok(pause)
     }
 }

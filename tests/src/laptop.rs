@@ -6,7 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A laptop: a home, and a place to work.
@@ -89,6 +89,7 @@ pub struct Way {
     pub most: Arc<AtomicU64>,
     /// Connections that were made.
     pub count: Arc<AtomicU64>,
+    closed: Arc<AtomicBool>,
 }
 
 impl Way {
@@ -98,10 +99,16 @@ impl Way {
         let port = listener.local_addr().expect("an address").port();
         let open: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
         let (most, count) = (Arc::new(AtomicU64::new(u64::MAX)), Arc::new(AtomicU64::new(0)));
-        let way = Self { port, open: open.clone(), most: most.clone(), count: count.clone() };
+        let closed: Arc<AtomicBool> = Arc::default();
+        let shut = closed.clone();
+        let way = Self { closed, port, open: open.clone(), most: most.clone(), count: count.clone() };
         std::thread::spawn(move || {
             for near in listener.incoming().map_while(Result::ok) {
+                // It is closed by being dropped.
                 let Ok(far) = TcpStream::connect(master) else { continue };
+                if shut.load(Ordering::Relaxed) {
+                    continue;
+                }
                 count.fetch_add(1, Ordering::Relaxed);
                 let mut held = open.lock().unwrap_or_else(PoisonError::into_inner);
                 held.extend([near.try_clone(), far.try_clone()].map(|stream| stream.expect("a stream")));
@@ -114,6 +121,12 @@ impl Way {
             }
         });
         way
+    }
+
+    /// Ends all connections that there are and makes none, until it is called again.
+    pub fn close(&self, closed: bool) {
+        self.closed.store(closed, Ordering::Relaxed);
+        self.cut();
     }
 
     /// Ends all connections that there are.

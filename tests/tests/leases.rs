@@ -443,6 +443,57 @@ fn whom_a_board_is_shared_with_hears_its_console_and_its_record_is_whole() {
     }
 }
 
+/// Longer than anything typed waits for a link.
+const LONG: Duration = Duration::from_secs(7);
+
+#[test]
+fn what_is_typed_while_the_link_is_down_for_long_is_told_and_never_typed_late() {
+    let bench = Tty::new("late");
+    let world = &bench.world;
+    let _master = world.master();
+    let _agent = bench.agent();
+    let (ann, way) = (Laptop::new(world, "ann"), Way::to(world.address()));
+    ann.log_in(world, "ann", &[], way.port);
+    eventually("the board is free", || ann.sai(&["board", "list"]).1.contains("\tfree").then_some(()));
+    assert_eq!(ann.sai(&["board", "lease", "tty"]).0, 0);
+    let (mut keys, path) = pty();
+    let terminal = || OpenOptions::new().read(true).write(true).open(&path).expect("a terminal");
+    let _held = terminal();
+    let mut console = ann.command(&["board", "console", "tty"]);
+    let mut console = console.stdin(terminal()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("sai");
+    let mut told = BufReader::new(console.stderr.take().expect("stderr"));
+    let mut tells = |wanted: &str| {
+        let mut line = String::new();
+        while !line.contains(wanted) {
+            line.clear();
+            assert!(told.read_line(&mut line).expect("a line") > 0, "it ended without saying {wanted:?}");
+        }
+    };
+    let mut board = bench.board.try_clone().expect("a tty");
+    let mut hears = |count: usize| {
+        let mut heard = vec![0; count];
+        board.read_exact(&mut heard).expect("it arrives");
+        String::from_utf8_lossy(&heard).into_owned()
+    };
+    // What a terminal gives before its program has it in hand may wait for the end of a line.
+    tells("Ctrl-] leaves");
+    keys.write_all(b"before ").expect("keys");
+    assert_eq!(hears(7), "before ");
+
+    way.close(true);
+    keys.write_all(b"rm -r /").expect("keys");
+    std::thread::sleep(LONG);
+    keys.write_all(b"soon ").expect("keys");
+    std::thread::sleep(Duration::from_secs(1));
+    way.close(false);
+    assert_eq!(hears(5), "soon ", "what is a moment old is typed");
+    tells("it came too late, and was not done");
+    keys.write_all(b"after\x1d").expect("keys");
+    assert_eq!(hears(5), "after");
+    assert_eq!(console.wait().expect("it ends").code(), Some(0));
+    assert_eq!(ann.sai(&["board", "release", "tty"]).0, 0);
+}
+
 /// Rounds of kills and cuts in each run of the tests; `SAI_ROUNDS` makes more of them.
 const ROUNDS: u64 = 12;
 

@@ -442,6 +442,8 @@ impl Lent<'_> {
     fn of_person(&mut self, asker: Asker, said: Said) -> Result<Option<Word>, String> {
         match said.t.as_str() {
             "release" => Ok(None),
+            // It takes the place of what was said so long ago that nobody expects it any more.
+            "late" => Err("it came too late, and was not done".to_string()),
             // The log has all that a console says.
             "listen" | "flash" => Err(format!("this agent takes no {:?} of a person", said.t)),
             _ => self.word(asker, said, Vec::new()).map(Some),

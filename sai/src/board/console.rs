@@ -2,17 +2,17 @@
 //! is shared with only hears.
 
 use super::Lease;
-use super::words::{AGAIN, Hearing, Said, Speaker, pass_on};
+use super::words::{AGAIN, Hearing, Said, Speaker, Word, pass_on};
 use crate::failure::{FAILED, Failure, PASSED, TROUBLE};
 use crate::master::{Master, Trouble, Waiting};
 use crate::telling::{plain, tell};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use sai_core::axis::{Entry, Loss};
 use sai_core::record::{Item, Record};
 use smol::Timer;
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,8 @@ const LEAVES: u8 = 0x1d;
 const WORD_BYTES: usize = 256;
 /// Words that are under way at once; as many are taken.
 const UNDER_WAY: usize = 16;
+/// Pieces of what is typed that wait to be said at most: more waits where it comes from.
+const TYPED: usize = 64;
 /// Pause between two looks at the log while something was typed or came a moment ago.
 const LOOK: Duration = Duration::from_millis(10);
 /// The longest, where nothing happens.
@@ -130,6 +132,40 @@ pub fn hear(master: &mut Master, lease: &Lease, console: Option<String>, whole: 
     Ok(if whole && known.lost { FAILED } else { PASSED })
 }
 
+/// What was typed in one go, when, and whether nothing comes behind it.
+struct Typed {
+    bytes: Vec<u8>,
+    at: Instant,
+    last: bool,
+}
+
+/// Reads what is typed, so that its moment is known however long the way to the master takes.
+fn typing() -> Result<Receiver<io::Result<Typed>>, Failure> {
+    let (give, typed) = sync_channel(TYPED);
+    let read = move || {
+        let stdin = io::stdin();
+        let mut bytes = [0; WORD_BYTES];
+        loop {
+            let one = stdin.lock().read(&mut bytes).map(|count| {
+                let bytes = bytes.get(..count).unwrap_or_default();
+                let end = bytes.iter().position(|byte| *byte == LEAVES && stdin.is_terminal());
+                let last = count == 0 || end.is_some();
+                Typed {
+                    bytes: bytes.get(..end.unwrap_or(count)).unwrap_or_default().to_vec(),
+                    at: Instant::now(),
+                    last,
+                }
+            });
+            let ends = one.as_ref().map_or(true, |typed| typed.last);
+            if give.send(one).is_err() || ends {
+                return;
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name("types".to_owned()).spawn(read);
+    thread.map(|_| typed).map_err(|error| Failure::here("a thread", &error))
+}
+
 /// Sends what is typed.
 fn type_words(
     master: &mut Master,
@@ -137,11 +173,12 @@ fn type_words(
     console: Option<&String>,
     shared: &Mutex<Shared>,
 ) -> Result<u8, Failure> {
+    let typed = typing()?;
+    let is_terminal = io::stdin().is_terminal();
     // Words that are not answered, and how many of them were said; when the oldest of those was.
-    let mut waiting: VecDeque<(u64, String)> = VecDeque::new();
+    let mut waiting: VecDeque<Word> = VecDeque::new();
     let (mut said, mut since, mut leaves) = (0_usize, Instant::now(), false);
-    let mut link = Waiting::new(PATIENCE);
-    let mut bytes = [0; WORD_BYTES];
+    let (mut link, mut next_try) = (Waiting::new(PATIENCE), Instant::now());
     loop {
         {
             let mut known = lock(shared);
@@ -150,7 +187,7 @@ fn type_words(
                 tell(&format!("the board is yours no longer: {}", plain(&why)));
                 return Ok(TROUBLE);
             }
-            while waiting.front().is_some_and(|(number, _)| *number <= known.answered) {
+            while waiting.front().is_some_and(|word| word.number <= known.answered) {
                 waiting.pop_front();
                 said = said.saturating_sub(1);
                 since = Instant::now();
@@ -162,8 +199,8 @@ fn type_words(
         if said > 0 && since.elapsed() >= AGAIN {
             said = 0;
         }
-        while let Some((_, request)) = waiting.get(said) {
-            match smol::block_on(pass_on(master, request)) {
+        while let Some(word) = waiting.get(said).filter(|_| Instant::now() >= next_try) {
+            match smol::block_on(pass_on(master, word.request())) {
                 Ok(()) => {
                     link.came();
                     if said == 0 {
@@ -171,10 +208,7 @@ fn type_words(
                     }
                     said += 1;
                 }
-                Err(Trouble::Link(why)) => {
-                    smol::block_on(link.pause(why))?;
-                    break;
-                }
+                Err(Trouble::Link(why)) => next_try = Instant::now() + link.failed(why)?,
                 Err(trouble) => return Err(trouble.into()),
             }
         }
@@ -182,20 +216,14 @@ fn type_words(
             std::thread::sleep(LOOK);
             continue;
         }
-        let stdin = io::stdin();
-        let time = Timespec { tv_sec: 0, tv_nsec: LOOK.as_nanos() as i64 };
-        if poll(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(&time)).is_ok_and(|ready| ready == 0) {
-            continue;
-        }
-        let count = stdin.lock().read(&mut bytes).map_err(|error| Failure::here("standard input", &error))?;
-        let typed = bytes.get(..count).unwrap_or_default();
-        let end = typed.iter().position(|byte| *byte == LEAVES && stdin.is_terminal());
-        leaves = count == 0 || end.is_some();
-        let typed = typed.get(..end.unwrap_or(count)).unwrap_or_default();
-        if !typed.is_empty() {
-            let text = typed.iter().copied().map(char::from).collect();
+        let Ok(typed) = typed.recv_timeout(LOOK) else { continue };
+        let typed = typed.map_err(|error| Failure::here("standard input", &error))?;
+        leaves = typed.last;
+        if !typed.bytes.is_empty() {
+            let text = typed.bytes.iter().copied().map(char::from).collect();
             let said = Said { t: "send".to_owned(), console: console.cloned(), text: Some(text), ..Said::default() };
-            waiting.push_back(speaker.word(&said));
+            // What comes from a file or a program waits there for its turn, and is no older than that.
+            waiting.push_back(speaker.word(&said, if is_terminal { typed.at } else { Instant::now() }));
             lock(shared).happened = Instant::now();
         }
     }

@@ -18,6 +18,11 @@ use std::time::{Duration, Instant};
 
 /// Time after which a word is said again that is not answered.
 pub const AGAIN: Duration = Duration::from_secs(2);
+/// Time after which a word that is not known to be taken is not said any more: who typed at a board that did not answer has
+/// turned to something else, and nothing is to move there then.
+const LATE: Duration = Duration::from_secs(5);
+/// The word that takes the place of one that is late, of which only one is done.
+const TOO_LATE: &str = "late";
 /// Time for which a board is kept although its master cannot be reached: that may be updated, or its host started again.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// Pause between two looks at a log for an answer.
@@ -38,6 +43,26 @@ pub struct Said {
     pub text: Option<String>,
     /// Within how many milliseconds.
     pub ms: Option<u64>,
+}
+
+/// A word under way.
+#[derive(Debug)]
+pub struct Word {
+    /// Which one it is.
+    pub number: u64,
+    /// The request that says it, and the one that says that it is too late for it, with the moment from which on it is.
+    said: String,
+    late: Option<(String, Instant)>,
+}
+
+impl Word {
+    /// The request to make now. Whichever of both comes first is taken.
+    pub fn request(&self) -> &str {
+        match &self.late {
+            Some((late, from)) if Instant::now() >= *from => late,
+            _ => &self.said,
+        }
+    }
 }
 
 /// What the master says to one.
@@ -73,13 +98,20 @@ impl Speaker {
         &self.writer
     }
 
-    /// The number and the request of the next word.
-    pub fn word(&mut self, said: &Said) -> (u64, String) {
+    /// The next word, of this moment.
+    pub fn word(&mut self, said: &Said, at: Instant) -> Word {
         let number = self.next;
         self.next += 1;
-        let said: String = json::to_string(said).bytes().map(|byte| format!("%{byte:02x}")).collect();
         let (path, attempt, writer) = (path(self.lease.job), self.lease.attempt, &self.writer);
-        (number, format!("{path}/word?attempt={attempt}&writer={writer}&number={number}&said={said}"))
+        let request = |said: &Said| {
+            let said: String = json::to_string(said).bytes().map(|byte| format!("%{byte:02x}")).collect();
+            format!("{path}/word?attempt={attempt}&writer={writer}&number={number}&said={said}")
+        };
+        // To wait for something is no less right later, nor is to give a board back.
+        let moves = !matches!(said.t.as_str(), "expect" | "release");
+        let too_late = Said { t: TOO_LATE.to_owned(), ..Said::default() };
+        let late = moves.then(|| (request(&too_late), at + LATE));
+        Word { number, said: request(said), late }
     }
 }
 
@@ -141,13 +173,14 @@ impl Hearing {
 /// # Errors
 /// It was not done, or whose fault it is that this is not known.
 pub async fn say(master: &mut Master, speaker: &mut Speaker, said: &Said) -> Result<Answer, Failure> {
-    let (number, request) = speaker.word(said);
+    let word = speaker.word(said, Instant::now());
+    let number = word.number;
     let mut hearing = Hearing::new(speaker.lease());
     let writer = speaker.writer().to_owned();
     let (mut waiting, mut said_at, mut pause) = (Waiting::new(PATIENCE), None::<Instant>, LOOK);
     loop {
         if said_at.is_none_or(|at| at.elapsed() >= AGAIN) {
-            match pass_on(master, &request).await {
+            match pass_on(master, word.request()).await {
                 Ok(()) => said_at = Some(Instant::now()),
                 Err(Trouble::Link(why)) => waiting.pause(why).await?,
                 Err(trouble) => return Err(trouble.into()),

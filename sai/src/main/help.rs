@@ -142,8 +142,8 @@ usage:
 BOARD is TYPE, TYPE+TAG... or AGENT/BOARD. A board that others have is waited for, in the one queue of jobs and people. It is
 kept for so many minutes after it was last used [30], no longer than a working day, and is not prolonged by use while somebody
 waits. All that happens at it is in the log of its job, for you, whom you share it with, and admins; of what is typed only how
-much that was. Only you type. What is said while the link is
-down is said when it is up again, once.
+much that was. Only you type. What is said while the link is down is said when it is up again, once; you are told of what is older
+than five seconds by then instead.
 
 exit status: 0 done, 1 the board did not do it, there is none, or of a record something is missing, 2 not understood, 3 trouble that is not the board's
 ";
