@@ -136,11 +136,11 @@ fn types_and_tags_are_met_and_what_nobody_offers_expires() {
 fn each_repository_has_its_turn_with_boards_of_a_type() {
     let mut desk = Desk::new();
     desk.bench("a", 1, &[offered("b", "uno", &[])], &[]);
-    let jobs = (1..=50).map(|id| wants(id, "alpha", "uno", &[])).collect();
+    let jobs = (1..=100).map(|id| wants(id, "alpha", "uno", &[])).collect();
     desk.queue(jobs);
     desk.queue(vec![
-        wants(60, "beta", "uno", &[]),
-        JobRecord { person: Some("ann".to_string()), ..wants(61, "alpha", "uno", &[]) },
+        wants(160, "beta", "uno", &[]),
+        JobRecord { person: Some("ann".to_string()), ..wants(161, "alpha", "uno", &[]) },
     ]);
     let mut order = Vec::new();
     let mut grant = 0;
@@ -151,10 +151,10 @@ fn each_repository_has_its_turn_with_boards_of_a_type() {
         grant = desk.given(begun.job).expect("a board").grant;
         end(&mut desk, begun.job, Outcome::Passed);
     }
-    assert_eq!(order, [1, 60, 61, 2]);
+    assert_eq!(order, [1, 160, 161, 2]);
     // A higher priority goes before all of them.
-    desk.queue(vec![JobRecord { priority: 1, ..wants(70, "alpha", "uno", &[]) }]);
-    assert_eq!(assigned(&desk.free("a", "b", grant)), [("a", key(70, 1))]);
+    desk.queue(vec![JobRecord { priority: 1, ..wants(170, "alpha", "uno", &[]) }]);
+    assert_eq!(assigned(&desk.free("a", "b", grant)), [("a", key(170, 1))]);
 }
 
 #[test]
@@ -400,6 +400,44 @@ fn boards_are_kept_together_for_the_first_that_wants_several_of_an_agent() {
     let given = desk.given(3).expect("given");
     end(&mut desk, 3, Outcome::Passed);
     assert_eq!(assigned(&desk.free("a", "b", given.grant)), [("a", key(4, 1))]);
+}
+
+#[test]
+fn who_wants_several_boards_is_served_within_two_turns_of_each_holder() {
+    // Whoever queues without an end, and whichever board is free first.
+    for order in [[0, 1], [1, 0], [0, 0], [1, 1]] {
+        let mut desk = Desk::new();
+        desk.bench("a", 1, &[offered("b", "uno", &[]), offered("c", "uno", &[])], &[]);
+        for board in ["b", "c"] {
+            desk.free("a", board, 0);
+        }
+        desk.queue((1..=100).map(|id| wants(id, if id % 2 == 0 { "alpha" } else { "beta" }, "uno", &[])).collect());
+        desk.queue((101..=150).map(|id| wants_all(id, "gamma", &["uno", "uno"])).collect());
+        let (mut turns, mut served) = (vec![("b".to_string(), 1), ("c".to_string(), 1)], 0);
+        let mut step = 0;
+        while served < 5 {
+            step += 1;
+            assert!(step < 200, "{order:?}: nobody is served");
+            let holders: Vec<JobId> =
+                (1..=150).filter(|id| desk.given(*id).is_some() && !desk.record(*id).state.ended()).collect();
+            let ended = holders[order[step % 2] % holders.len()];
+            let given = desk.given(ended).expect("it has a board");
+            end(&mut desk, ended, Outcome::Passed);
+            let names = given.others.into_iter().flatten().chain([given.name]);
+            for name in names {
+                for (_, begun) in assigned(&desk.free("a", &name, given.grant)) {
+                    let given = desk.given(begun.job).expect("a board");
+                    if begun.job > 100 {
+                        served += 1;
+                        turns.iter_mut().for_each(|(_, count)| *count = 0);
+                    } else if let Some((_, count)) = turns.iter_mut().find(|(name, _)| *name == given.name) {
+                        *count += 1;
+                        assert!(*count <= 2, "{order:?}: {} was given {count} times meanwhile", given.name);
+                    }
+                }
+            }
+        }
+    }
 }
 
 #[test]
