@@ -23,7 +23,7 @@ use sai_core::job::{Blame, JobKey};
 use sai_core::limits::{CHUNK_BYTES, Millis, SLOTS, SPOOL_BYTES};
 use sai_core::ordered::Map;
 use sai_core::session::{AgentSession, Description, Input, Output, Standing};
-use sai_core::wire::{Assignment, DataHeader, Load, Offer, Prefetch, REVOKED};
+use sai_core::wire::{AgentMessage, Assignment, DataHeader, Load, Offer, Prefetch, REVOKED};
 use smol::channel::{self, Receiver, Sender};
 use smol::future::{self, FutureExt as _};
 use smol::{Executor, Task, Timer};
@@ -445,7 +445,10 @@ where
             Output::Dial => self.dial(),
             Output::End { why } => self.last = Some((why, clock::steady() + LAST_TIME_MS)),
             Output::Close { why } => self.disconnect(&why),
-            Output::Send(message) => {
+            Output::Send(mut message) => {
+                if let AgentMessage::Pong(pong) = &mut message {
+                    pong.wall = Some(clock::wall());
+                }
                 let sent = self.carrier.as_ref().map(|carrier| carrier.messages.try_send(message.encode()));
                 if let Some(Err(error)) = sent
                     && error.is_full()

@@ -4,6 +4,7 @@
 //! Everything of one `handle` call is one turn. The edge makes the turn's records durable first and only then releases
 //! its messages; bytes may be appended at once, since an ack is only made from a flushed length that comes back in.
 
+mod clocks;
 mod door;
 mod intake;
 mod leases;
@@ -25,6 +26,7 @@ use crate::lease::Lease;
 use crate::ledger::{AgentRecord, EventRecord, JobRecord};
 use crate::limits::{BOARDS, JOB_TIMEOUT_S, LOG_BYTES, Millis, PLATFORMS, SLOTS, STREAMS};
 use crate::matrix::JobSpec;
+use crate::offset::Gauge;
 use crate::ordered::{Map, Set};
 use crate::platform;
 use crate::record::Artifact;
@@ -262,6 +264,8 @@ pub struct Connected {
     pub load: Option<Load>,
     /// When it greeted, Unix milliseconds.
     pub since: Millis,
+    /// What is known of its clock.
+    clock: Gauge,
 }
 
 impl Connected {
@@ -426,6 +430,7 @@ impl Hub {
                         self.intakes.insert(key, Intake::default());
                         self.lease_begins(now, key.job);
                         self.send(&agent, MasterMessage::Assign(assignment), out);
+                        self.ask_clock(now, &agent, out);
                     } else {
                         let why = "its saifile, as this master reads it, has no such job".to_string();
                         self.schedule(now, scheduler::Input::Impossible(key.job, why), out);
@@ -486,7 +491,7 @@ impl Hub {
         }
         out.push(Output::Touch(Touch::Job(id)));
         out.push(Output::Touch(Touch::Event(record.event)));
-        out.push(Output::Job(record));
+        out.push(Output::Job(self.with_clock(now, record)));
     }
 
     fn link_of(&self, agent: &str) -> Option<LinkId> {
@@ -573,7 +578,10 @@ impl Hub {
                 self.schedule(now, input, out);
             }
             AgentMessage::Session(asked) => self.session_asked(now, &name, asked, out),
-            AgentMessage::Pong(pong) => self.pong(now, &name, pong.number, out),
+            AgentMessage::Pong(pong) => {
+                self.clock_told(now, &name, &pong);
+                self.pong(now, &name, pong.number, out);
+            }
             AgentMessage::Refuse(refuse) => {
                 if self.scheduler.holder(refuse.key) == Some(name.as_str()) {
                     let blame = Blame::of(refuse.trouble.as_deref());

@@ -4,6 +4,7 @@
 //! expanded anew from its event's saifile, which is kept as a file, as are logs and artifacts.
 
 use crate::job::{EventId, Fault, JobId, JobKey, JobState, Verdict};
+use crate::offset::Offset;
 use crate::ordered::Map;
 use crate::record::Artifact;
 use crate::roles::Powers;
@@ -211,6 +212,8 @@ pub struct JobRecord {
     pub sessions: Option<Vec<Session>>,
     /// How a person has the board; absent for all other jobs.
     pub lease: Option<Leased>,
+    /// How far the clock of its last attempt's agent is ahead of the master's; absent where that is not known.
+    pub clock: Option<Offset>,
 }
 
 impl JobRecord {
@@ -252,6 +255,7 @@ impl JobRecord {
             session: None,
             sessions: None,
             lease: None,
+            clock: None,
         }
     }
 

@@ -40,6 +40,7 @@ pub mod lull;
 pub mod matrix;
 pub mod named;
 pub mod numbers;
+pub mod offset;
 pub mod ordered;
 pub mod output_lines;
 pub mod pattern;

@@ -567,7 +567,7 @@ impl AgentSession {
                 }
             }
             (Link::Up, MasterMessage::Ping(ping)) => {
-                out.push(Output::Send(AgentMessage::Pong(Pong { number: ping.number })));
+                out.push(Output::Send(AgentMessage::Pong(Pong { number: ping.number, wall: None })));
             }
             (Link::Up, MasterMessage::Prefetch(prefetch)) => out.push(Output::Prefetch(prefetch)),
             // Whatever else arrives was under way on a link that is no more, or out of turn: nothing depends on it.

@@ -191,6 +191,8 @@ pub struct Refuse {
 pub struct Pong {
     /// That of the ping.
     pub number: u64,
+    /// What the agent's clock says as it is sent, Unix milliseconds; older agents do not say.
+    pub wall: Option<u64>,
 }
 
 /// What an agent says of a unit: which of its boards, or none for what the master itself has granted. Nothing but this,

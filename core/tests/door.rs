@@ -6,6 +6,7 @@ use sai_core::job::JobKey;
 use sai_core::ledger::{AgentRecord, EventRecord, Source};
 use sai_core::limits::{CHUNK_BYTES, Millis, PROTOCOL, WINDOW_BYTES};
 use sai_core::matrix::JobSpec;
+use sai_core::offset::{Offset, is_question};
 use sai_core::ordered::Map;
 use sai_core::record::{self, HEADER_BYTES, Record};
 use sai_core::scheduler::Policy;
@@ -108,6 +109,7 @@ fn told(out: &[Output]) -> Vec<(LinkId, String)> {
         _ => "job".to_string(),
     };
     let sent = out.iter().filter_map(|output| match output {
+        Output::Send(_, MasterMessage::Ping(ping)) if is_question(ping.number) => None,
         Output::Send(link, message) => Some((*link, word(message))),
         _ => None,
     });
@@ -116,7 +118,7 @@ fn told(out: &[Output]) -> Vec<(LinkId, String)> {
 
 fn ping(out: &[Output]) -> u64 {
     let numbers = out.iter().find_map(|output| match output {
-        Output::Send(_, MasterMessage::Ping(ping)) => Some(ping.number),
+        Output::Send(_, MasterMessage::Ping(ping)) if !is_question(ping.number) => Some(ping.number),
         _ => None,
     });
     numbers.expect("a ping")
@@ -155,7 +157,7 @@ fn nobody_is_late_by_the_time_in_which_nobody_was_heard() {
     let number = ping(&desk.greet(second, Some(2)));
     desk.give(Input::Slept(60_000));
     assert_eq!(told(&desk.pass(64_999)), []);
-    let answer = Input::Message(slow, AgentMessage::Pong(Pong { number }));
+    let answer = Input::Message(slow, AgentMessage::Pong(Pong { number, wall: None }));
     assert_eq!(told(&desk.give(answer)), [pair(second, "bye cloned")]);
     assert_eq!((desk.connected(), desk.hub.deadline()), (Some(slow), None));
 }
@@ -191,8 +193,8 @@ fn a_second_machine_with_one_identity_is_refused_while_the_first_is_alive() {
     let out = desk.greet(second, Some(2));
     assert_eq!(told(&out), [pair(first, "ping")]);
     // An answer to something else is none.
-    assert_eq!(told(&desk.give(Input::Message(first, AgentMessage::Pong(Pong { number: 99 })))), []);
-    let pong = AgentMessage::Pong(Pong { number: ping(&out) });
+    assert_eq!(told(&desk.give(Input::Message(first, AgentMessage::Pong(Pong { number: 99, wall: None })))), []);
+    let pong = AgentMessage::Pong(Pong { number: ping(&out), wall: None });
     let out = desk.give(Input::Message(first, pong));
     assert_eq!(told(&out), [pair(second, "bye cloned")]);
     let Some(Output::Send(_, MasterMessage::Bye(bye))) = out.iter().find(|out| matches!(out, Output::Send(..))) else {
@@ -249,13 +251,13 @@ fn a_contest_survives_what_its_sides_do_meanwhile() {
     desk.give(Input::LinkDown(second));
     let third = desk.link();
     assert_eq!(told(&desk.greet(third, Some(3))), [pair(third, "bye cloned")]);
-    let out = desk.give(Input::Message(first, AgentMessage::Pong(Pong { number })));
+    let out = desk.give(Input::Message(first, AgentMessage::Pong(Pong { number, wall: None })));
     assert_eq!(told(&out), [pair(again, "bye cloned")]);
     // The newcomer goes before the answer; nothing is left of it.
     let fourth = desk.link();
     let number = ping(&desk.greet(fourth, Some(4)));
     desk.give(Input::LinkDown(fourth));
-    assert_eq!(told(&desk.give(Input::Message(first, AgentMessage::Pong(Pong { number })))), []);
+    assert_eq!(told(&desk.give(Input::Message(first, AgentMessage::Pong(Pong { number, wall: None })))), []);
     assert_eq!(told(&desk.pass(100_000)), []);
     // Whoever says something before it is let in breaks the rules.
     let fifth = desk.link();
@@ -377,4 +379,53 @@ fn artifacts_that_no_log_announces_are_not_kept_without_a_bound() {
         assert_eq!(told(&desk.data(link, stream, 0, 1)), [], "stream {stream}");
     }
     assert_eq!(told(&desk.data(link, 17, 0, 1)), [pair(link, "bye ")]);
+}
+
+/// The number by which a clock is asked for.
+fn question(out: &[Output]) -> Option<u64> {
+    out.iter().find_map(|output| match output {
+        Output::Send(_, MasterMessage::Ping(ping)) if is_question(ping.number) => Some(ping.number),
+        _ => None,
+    })
+}
+
+#[test]
+fn the_clock_of_an_agent_is_asked_for_when_it_is_heard_and_stands_in_the_records_of_its_jobs() {
+    let mut desk = Desk::new();
+    let link = desk.link();
+    let asked = question(&desk.greet(link, Some(1))).expect("it is asked for");
+    let ahead = |desk: &Desk| desk.hub.connected().get("shed").and_then(|connected| connected.clock_ahead(desk.now));
+    assert_eq!(ahead(&desk), None);
+    desk.now += 6;
+    desk.give(pong_of(link, asked, Some(77 + 3 + 2_000)));
+    assert_eq!(ahead(&desk), Some(Offset { ahead_ms: 2_000, bound_ms: 4 }));
+    // Nobody asks an agent that says nothing.
+    let silent = desk.pass(3_600_000);
+    assert_eq!(question(&silent), None);
+    // An older agent answers without saying what its clock says, or knows no pings.
+    let (mut old, link) = (Desk::new(), 1);
+    assert_eq!(old.link(), link);
+    let number = question(&old.greet(link, Some(1))).expect("it is asked for");
+    old.give(pong_of(link, number, None));
+    assert_eq!(ahead(&old), None);
+    let mut oldest = Desk::new();
+    let link = oldest.link();
+    assert_eq!(question(&oldest.greet(link, None)), None);
+
+    // Its first question was lost, and one is enough.
+    let (mut desk, link) = running();
+    desk.now += 30_000;
+    let number = question(&desk.data(link, 1, 0, 1)).expect("something has come of it");
+    assert_eq!(question(&desk.data(link, 1, 1, 1)), None);
+    desk.give(pong_of(link, number, Some(70)));
+    let mut bytes = Vec::new();
+    record::encode(&Record::Note("it begins".to_string()), 0, &mut bytes);
+    let out = desk.give(Input::Data(link, DataHeader { key: KEY, stream: 0, offset: 0 }, bytes));
+    let records: Vec<_> =
+        out.iter().filter_map(|out| if let Output::Job(job) = out { job.clock } else { None }).collect();
+    assert_eq!(records, [Offset { ahead_ms: -7, bound_ms: 1 }], "{out:?}");
+}
+
+fn pong_of(link: LinkId, number: u64, wall: Option<u64>) -> Input {
+    Input::Message(link, AgentMessage::Pong(Pong { number, wall }))
 }

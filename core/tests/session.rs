@@ -426,7 +426,7 @@ fn absurd_numbers_of_streams_are_not_kept() {
 #[test]
 fn a_machine_that_is_asked_answers_and_its_twin_waits_long() {
     let mut desk = Desk::up();
-    let pong = Output::Send(AgentMessage::Pong(Pong { number: 7 }));
+    let pong = Output::Send(AgentMessage::Pong(Pong { number: 7, wall: None }));
     assert_eq!(desk.hear(MasterMessage::Ping(Ping { number: 7 })), [pong]);
     let bye = |code: Option<Code>| {
         MasterMessage::Bye(Bye { why: "no".to_string(), code: code.map(|code| code.word().to_string()) })

@@ -693,6 +693,7 @@ fn live_agent(hub: &Hub, now: Millis, name: &str) -> Option<LiveAgent> {
         paused: hub.scheduler().paused(now, name),
         twin: hub.twin(now, name),
         passed_over: hub.passed_over(name),
+        clock: connected.and_then(|connected| connected.clock_ahead(now)),
         changed_at: 0,
     })
 }
@@ -723,7 +724,10 @@ mod tests {
                 }
                 let (outbox, _) = smol::channel::bounded(1);
                 handle.request(Request::Link(7, "one".to_owned(), outbox)).await.expect("a hub");
-                handle.frame(Input::Message(7, AgentMessage::Pong(Pong { number: 1 }))).await.expect("a hub");
+                handle
+                    .frame(Input::Message(7, AgentMessage::Pong(Pong { number: 1, wall: None })))
+                    .await
+                    .expect("a hub");
             });
             let next = if frame_first { Next::Frame(edge.frames.try_recv().expect("a frame")) } else { Next::Tick };
             let (controls, requests) = edge.gather(next, true, true);

@@ -8,6 +8,7 @@ use sai_agent::clock::wall;
 use sai_core::bug;
 use sai_core::forge_page::ForgePage;
 use sai_core::job::{EventId, JobId, JobKey};
+use sai_core::offset::Offset;
 use sai_core::ordered::{Map, Set};
 use sai_core::scheduler::{BoardRow, UnitRow};
 use smol::channel;
@@ -59,6 +60,8 @@ pub struct LiveAgent {
     pub twin: Option<String>,
     /// How many messages and frames it has sent that were of no known kind.
     pub passed_over: u64,
+    /// How far its clock is ahead of the master's, as far as that is known.
+    pub clock: Option<Offset>,
     /// When anything of this but its load and free space changed last, Unix milliseconds.
     pub changed_at: u64,
 }

@@ -51,6 +51,41 @@ fn builds(world: &World, event: u64) {
     assert_eq!((event.jobs[0].state.as_str(), event.jobs[0].attempt), ("passed", 1), "{event:?}");
 }
 
+/// What the API says of a job, as far as it is looked at here.
+#[derive(Deserialize)]
+struct Job {
+    clock: Option<Clock>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Clock {
+    ahead_ms: i64,
+    bound_ms: u64,
+}
+
+#[test]
+fn how_far_an_agents_clock_is_ahead_is_measured_and_said_with_its_bound() {
+    let mut world = World::new("clock-ahead");
+    world.use_own_clocks();
+    let _master = world.master();
+    for (number, name, ahead_s) in [(1, "ahead", HOUR_S), (2, "behind", -YEAR_S)] {
+        world.set_clocks([0, ahead_s]);
+        let mut agent = world.agent(name, &[PLATFORM], 1);
+        builds(&world, number);
+        let text = String::from_utf8(world.get(&format!("/api/v1/jobs/{number}")).expect("a job")).expect("text");
+        let clock = miniserde::json::from_str::<Job>(&text).expect("a job").clock.expect("its agent's clock is known");
+        let wrong = clock.ahead_ms.abs_diff(ahead_s * 1000);
+        assert!(wrong <= clock.bound_ms && clock.bound_ms < 5_000, "{name}: {clock:?}");
+        // Programs that draw find it above what happened.
+        let timeline =
+            String::from_utf8(world.get(&format!("/job/{number}/timeline.json")).expect("it")).expect("text");
+        let head =
+            format!("\"clock\":{{\"ahead_ms\":{},\"bound_ms\":{}}},\"entries\":[", clock.ahead_ms, clock.bound_ms);
+        assert!(timeline.contains(&head), "{timeline}");
+        agent.kill();
+    }
+}
+
 #[test]
 fn a_clock_that_is_set_runs_nothing_again_and_locks_nobody_out() {
     let mut world = World::new("clock-set");

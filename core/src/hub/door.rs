@@ -6,6 +6,7 @@ use super::{
 use crate::clock::Now;
 use crate::ledger::AgentRecord;
 use crate::limits::{Millis, PROTOCOL, SLOTS};
+use crate::offset::Gauge;
 use crate::scheduler::{self, Greeting};
 use crate::versions::{self, Can, Span};
 use crate::wire::{Bye, Code, Hello, MasterMessage, Ping, Welcome};
@@ -321,7 +322,8 @@ impl Hub {
             can: Some(versions::told()),
         };
         out.push(Output::Send(link, MasterMessage::Welcome(welcome)));
-        self.connected.insert(name, Connected { link, hello, load: None, since: now.wall });
+        self.connected.insert(name, Connected { link, hello, load: None, since: now.wall, clock: Gauge::default() });
+        self.ask_clock(now, &greeting.agent, out);
         out.push(Output::Touch(Touch::Agent(greeting.agent.clone())));
         self.schedule(now, scheduler::Input::AgentUp(greeting), out);
     }

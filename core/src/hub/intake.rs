@@ -63,6 +63,8 @@ impl Hub {
             // Under way when the attempt was given up, or a lie: nothing is kept and nothing is acknowledged.
             return;
         }
+        let speaker = speaker.clone();
+        self.ask_clock(now, &speaker, out);
         let index = usize::from(header.stream);
         let Some(intake) = self.intakes.get_mut(&key) else {
             return self.bugs.note("data: nothing is taken of an attempt that is under way");

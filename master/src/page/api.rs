@@ -14,6 +14,7 @@ use crate::units::moment;
 use miniserde::{Serialize, json};
 use sai_core::git_names::without_credentials;
 use sai_core::ledger::{JobRecord, UserRecord};
+use sai_core::offset::Offset;
 use sai_core::ordered::Map;
 use sai_core::roles::{Powers, Role};
 use sai_core::scheduler::{BoardRow, Holder, Holding, UnitRow, Waiter};
@@ -87,6 +88,8 @@ struct Job<'a> {
     /// Why it waits, while it does.
     waiting: Option<&'a str>,
     /// Who asked for it by name, where it was no push.
+    /// How far the clock of its latest attempt's agent is ahead of the master's.
+    clock: Option<Offset>,
     person: Option<&'a str>,
     artifacts: Vec<Artifact<'a>>,
     page: String,
@@ -131,6 +134,8 @@ struct Agent<'a> {
     twin: Option<&'a str>,
     /// How many messages and frames of kinds that the master does not know it has sent.
     passed_over: u64,
+    /// How far its clock is ahead of the master's.
+    clock: Option<Offset>,
     /// Numbers of the jobs it runs.
     running: Vec<u64>,
 }
@@ -362,6 +367,7 @@ fn job_json<'a>(job: &'a JobRecord, waiting: Option<&'a str>, now: u64) -> Job<'
             |finding| Finding { word: &finding.word, what: finding.what.as_deref(), board: finding.board.as_deref() },
         ),
         waiting,
+        clock: job.clock,
         person: job.person.as_deref(),
         artifacts: job
             .artifacts
@@ -435,6 +441,7 @@ pub fn agents(agents: &[AgentView]) -> String {
                 paused: live.map_or(&[], |live| live.paused.as_slice()),
                 twin: live.and_then(|live| live.twin.as_deref()),
                 passed_over: live.map_or(0, |live| live.passed_over),
+                clock: connected.and_then(|live| live.clock),
                 running: live.map(|live| live.running.iter().map(|key| key.job).collect()).unwrap_or_default(),
             }
         })

@@ -129,8 +129,11 @@ impl Answer<'_> {
 
     /// All that happened.
     pub(super) fn timeline(&self, id: JobId, attempt: Option<u32>) -> Response {
+        // Of an earlier attempt it is not on record.
+        let job = self.library.archive.job(id);
+        let clock = |key: JobKey| job.as_ref().filter(|job| job.attempt == key.attempt).and_then(|job| job.clock);
         self.stored(id, attempt, |key, log| {
-            self.made(key, log, &format!("job-{key}-timeline.json"), || Timeline::new(key), |_| true)
+            self.made(key, log, &format!("job-{key}-timeline.json"), || Timeline::new(key, clock(key)), |_| true)
         })
     }
 

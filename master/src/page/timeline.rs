@@ -1,6 +1,6 @@
 //! A log's records → JSON with all that happened, on one axis of time: what programs draw or look through.
 //!
-//! `{"job":…,"attempt":…,"entries":[…]}`; an entry has `us`, microseconds since the job began as its source stamped it (of different
+//! `{"job":…,"attempt":…,"clock":…,"entries":[…]}`, with how far the clock of its agent is ahead of the master's, where that is known; an entry has `us`, microseconds since the job began as its source stamped it (of different
 //! sources they may step back), `kind`, `channel` where it is about one, and the keys of its record. Of output it says which bytes of
 //! its channel came, from which offset on.
 
@@ -8,6 +8,7 @@ use super::made::Maker;
 use miniserde::{Serialize, json};
 use sai_core::axis::{Edge, Entry};
 use sai_core::job::JobKey;
+use sai_core::offset::Offset;
 use sai_core::ordered::Map;
 use sai_core::record::{Item, Record};
 use std::fmt::Write as _;
@@ -60,8 +61,9 @@ struct TickEntry {
 
 impl Timeline {
     /// What comes before the entries, and who makes these.
-    pub fn new(key: JobKey) -> (Vec<u8>, Self) {
-        let head = format!("{{\"job\":{},\"attempt\":{},\"entries\":[", key.job, key.attempt);
+    pub fn new(key: JobKey, clock: Option<Offset>) -> (Vec<u8>, Self) {
+        let clock = clock.map(|clock| format!("\"clock\":{},", json::to_string(&clock))).unwrap_or_default();
+        let head = format!("{{\"job\":{},\"attempt\":{},{clock}\"entries\":[", key.job, key.attempt);
         (head.into_bytes(), Self { names: Map::new(), offsets: Map::new(), output: None, first: true })
     }
 

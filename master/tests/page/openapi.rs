@@ -6,6 +6,7 @@ use miniserde::json::{self, Array, Number, Object, Value};
 use sai_core::forge_page::{ForgePage, Kind};
 use sai_core::job::{Fault, Finding, JobKey, JobState, Outcome, Verdict};
 use sai_core::ledger::{ActionRecord, AgentRecord, EventRecord, Needed, Source, UserRecord};
+use sai_core::offset::Offset;
 use sai_core::ordered::Map;
 use sai_core::record::Artifact;
 use sai_core::roles::Powers;
@@ -20,6 +21,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
+/// What is known of a clock.
+const CLOCK: Offset = Offset { ahead_ms: -3, bound_ms: 2 };
 /// Where the addresses of the API are found out.
 const ROUTES: &str = include_str!("../../src/page/route.rs");
 
@@ -213,6 +216,7 @@ fn fill(world: &World, tests: &Path) {
         failed.person = Some("ann".to_string());
         failed.agent = Some("rock".to_string());
         failed.given = Some(GivenBoard { name: "pair".to_string(), grant: 1, others: None });
+        failed.clock = Some(CLOCK);
         failed.cause = "step 2 ended with status 1".to_string();
         failed.artifacts = vec![artifact];
         failed.verdict = Some(Verdict {
@@ -255,7 +259,14 @@ fn fill(world: &World, tests: &Path) {
     });
     let mut live = world.library.live.write().unwrap();
     live.waiting.insert(9001, "no agent offers it".to_string());
-    let agent = LiveAgent { connected: true, connected_since: 1_000, slots: 2, cores: 4, ..LiveAgent::default() };
+    let agent = LiveAgent {
+        connected: true,
+        connected_since: 1_000,
+        slots: 2,
+        cores: 4,
+        clock: Some(CLOCK),
+        ..LiveAgent::default()
+    };
     let busy = vec![JobKey { job: 1000, attempt: 1 }];
     for agent in [
         LiveAgent { name: "idle".to_string(), platforms: vec!["linux".to_string()], ..agent.clone() },
