@@ -7,9 +7,10 @@
 use crate::cache::{REMOTE, SHALLOW};
 use crate::executor::Workspace;
 use crate::git::cause::{self, Cause};
-use crate::git::tools::quoted;
+use crate::git::tools::{quoted, strict};
 use crate::git::{GitError, Watch};
 use crate::mirror::{Mirror, PacksHeld, Trouble};
+use sai_core::bundle::{Bundle, HEAD_BYTES, pack_begins};
 use sai_core::git_names::branch;
 use sai_core::ordered::Map;
 use sai_core::ref_name;
@@ -17,10 +18,12 @@ use sai_core::secret::CloneUrl;
 use sai_core::wire::Assignment;
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+/// Bytes that git tells of a pack: its name.
+const TAKEN_BYTES: usize = 1 << 10;
 /// Depth of directories below `refs/tags` that is looked into.
 const REF_DEPTH: usize = 32;
 
@@ -42,6 +45,9 @@ pub fn check_out(
     }
     let Assignment { repository, reference, revision, .. } = assignment;
     let mirror = Mirror::open(mirrors, repository, url, revision)?;
+    if let Some(bundle) = &assignment.bundle {
+        return check_out_sent(&mirror, bundle, assignment, workspace, watch);
+    }
     let held = mirror.ensure(reference, revision, watch)?;
     match make_files(&mirror, held, assignment, workspace, watch) {
         Err(error) if cause::of_work(&error) == Cause::Copy => {
@@ -73,6 +79,54 @@ fn explain(revision: &str, error: &GitError) -> Trouble {
     }
 }
 
+/// Makes a workspace of what somebody has sent: upon what of the repository it begins from, if it begins from anything.
+fn check_out_sent(
+    mirror: &Mirror,
+    bundle: &Bundle,
+    assignment: &Assignment,
+    workspace: &Workspace,
+    watch: &mut dyn Watch,
+) -> Result<(), Trouble> {
+    let disk = |error: io::Error| Trouble::disk("making the workspace", &error);
+    let revision = &assignment.revision;
+    let base = bundle.base.as_ref().map(|base| (base.reference.as_str(), base.revision.as_str()));
+    let held = base.map(|(reference, base)| mirror.ensure(reference, base, watch)).transpose()?;
+    write_repository(mirror, base, &workspace.source.join(".git")).map_err(disk)?;
+    drop(held);
+    let taken = take_in(mirror, &workspace.bundle(), workspace, watch);
+    let _ = fs::remove_file(workspace.bundle());
+    taken?;
+    let checked_out =
+        mirror.git().run(&workspace.source, &["checkout", "--quiet", "--force", "--detach", revision], watch);
+    checked_out.map_err(|error| match cause::of_work(&error) {
+        Cause::Machine => Trouble::ours(format!("checking out {revision}: {error}")),
+        _ => Trouble::specs(format!("{revision} cannot be checked out of what was sent: {}", cause::sentence(&error))),
+    })?;
+    if assignment.submodules && workspace.source.join(".gitmodules").exists() {
+        update_submodules(mirror, workspace, watch)?;
+    }
+    note_pointers(mirror, workspace, watch);
+    Ok(())
+}
+
+/// Takes in the objects of a bundle, each looked at as if it were fetched, with all that it names there; and nothing but objects:
+/// no name in the bundle becomes a ref.
+fn take_in(mirror: &Mirror, bundle: &Path, workspace: &Workspace, watch: &mut dyn Watch) -> Result<(), Trouble> {
+    let disk = |error: io::Error| Trouble::disk("what was sent", &error);
+    let mut file = File::open(bundle).map_err(disk)?;
+    let mut head = Vec::new();
+    file.by_ref().take(HEAD_BYTES).read_to_end(&mut head).map_err(disk)?;
+    let pack = pack_begins(&head).map_err(|why| Trouble::specs(format!("what was sent cannot be taken: {why}")))?;
+    file.seek(SeekFrom::Start(pack as u64)).map_err(disk)?;
+    let strict = strict();
+    let arguments = ["index-pack", "--stdin", "--fix-thin", &strict];
+    let taken = mirror.git().feed(&workspace.source, &arguments, file, TAKEN_BYTES, watch);
+    taken.map(drop).map_err(|error| match cause::of_work(&error) {
+        Cause::Machine => Trouble::ours(format!("what was sent: {error}")),
+        _ => Trouble::specs(format!("what was sent cannot be taken: {}", cause::sentence(&error))),
+    })
+}
+
 fn make_files(
     mirror: &Mirror,
     held: PacksHeld,
@@ -80,18 +134,20 @@ fn make_files(
     workspace: &Workspace,
     watch: &mut dyn Watch,
 ) -> Result<(), GitError> {
-    write_repository(mirror, assignment, &workspace.source.join(".git")).map_err(GitError::System)?;
+    write_repository(mirror, Some((&assignment.reference, &assignment.revision)), &workspace.source.join(".git"))
+        .map_err(GitError::System)?;
     // Linked or copied, the packs are the workspace's own now.
     drop(held);
     mirror.git().run(&workspace.source, &["checkout", "--quiet", "--force", "--detach", &assignment.revision], watch)
 }
 
-fn write_repository(mirror: &Mirror, assignment: &Assignment, git: &Path) -> io::Result<()> {
+/// Writes the directory of a repository: with what the mirror has, and this ref at this revision of it; or an empty one.
+fn write_repository(mirror: &Mirror, tip: Option<(&str, &str)>, git: &Path) -> io::Result<()> {
     for directory in ["objects/pack", "objects/info", "refs/heads", "refs/tags", "info"] {
         fs::create_dir_all(git.join(directory))?;
     }
     let objects = mirror.path().join("objects");
-    for entry in fs::read_dir(&objects)? {
+    for entry in tip.map(|_| fs::read_dir(&objects)).transpose()?.into_iter().flatten() {
         let entry = entry?;
         let name = entry.file_name();
         // Packs, and objects that lie loose in directories of two digits.
@@ -100,9 +156,11 @@ fn write_repository(mirror: &Mirror, assignment: &Assignment, git: &Path) -> io:
         }
     }
     // After the packs: commits in it that are not in these packs do no harm, the other way round a history would have holes.
-    match fs::copy(mirror.path().join(SHALLOW), git.join(SHALLOW)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    if tip.is_some() {
+        match fs::copy(mirror.path().join(SHALLOW), git.join(SHALLOW)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
     }
     let url = quoted(mirror.url().shown());
     let configuration = format!(
@@ -112,10 +170,12 @@ fn write_repository(mirror: &Mirror, assignment: &Assignment, git: &Path) -> io:
     );
     fs::write(git.join("config"), configuration)?;
     fs::write(git.join("HEAD"), "ref: refs/heads/none\n")?;
-    let mut refs = tags(mirror.path())?;
-    if let Some(branch) = branch(&assignment.reference).and_then(ref_name::bytes) {
+    let mut refs = if tip.is_some() { tags(mirror.path())? } else { Map::new() };
+    if let Some((reference, revision)) = tip
+        && let Some(branch) = branch(reference).and_then(ref_name::bytes)
+    {
         let name = [format!("refs/remotes/{REMOTE}/").as_bytes(), &branch].concat();
-        refs.insert(name, assignment.revision.clone());
+        refs.insert(name, revision.to_owned());
     }
     // Of refs that stand in each other's way only the first can be had; git would refuse to read the others' files.
     let lines = refs.iter().map(|(name, object)| [object.as_bytes(), b" ", name, b"\n"].concat());

@@ -49,6 +49,13 @@ pub struct Workspace {
 }
 
 impl Workspace {
+    /// What somebody has sent to be built, until it is checked out.
+    pub fn bundle(&self) -> PathBuf {
+        self.job.join("sent.bundle")
+    }
+}
+
+impl Workspace {
     /// The directories of the job in this job directory.
     pub fn of(job: &Path) -> Self {
         let work = job.join("work");

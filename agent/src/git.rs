@@ -17,6 +17,7 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, kill_process_group, pidfd_open, prlimit};
 use sai_core::secret::CloneUrl;
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -230,13 +231,39 @@ impl Git<'_> {
         output_bytes: usize,
         watch: &mut dyn Watch,
     ) -> Result<Vec<u8>, GitError> {
+        let stdin = if input.is_empty() { Stdio::null() } else { Stdio::piped() };
+        self.carry_out(directory, arguments, (stdin, input), output_bytes, watch)
+    }
+
+    /// The same with a file as standard input, from where it stands.
+    ///
+    /// # Errors
+    /// See [`GitError`].
+    pub fn feed<A: AsRef<OsStr>>(
+        &self,
+        directory: &Path,
+        arguments: &[A],
+        file: File,
+        output_bytes: usize,
+        watch: &mut dyn Watch,
+    ) -> Result<Vec<u8>, GitError> {
+        self.carry_out(directory, arguments, (Stdio::from(file), b""), output_bytes, watch)
+    }
+
+    fn carry_out<A: AsRef<OsStr>>(
+        &self,
+        directory: &Path,
+        arguments: &[A],
+        (stdin, input): (Stdio, &[u8]),
+        output_bytes: usize,
+        watch: &mut dyn Watch,
+    ) -> Result<Vec<u8>, GitError> {
         if watch.stop().asked() {
             return Err(GitError::Stopped);
         }
         let lent = self.tools.lend(self.url).map_err(GitError::System)?;
         let mut command = self.command(directory, lent.configuration());
-        command.args(arguments);
-        command.stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() });
+        command.args(arguments).stdin(stdin);
         command.stdout(if output_bytes == 0 { Stdio::null() } else { Stdio::piped() });
         let mut child = command.stderr(Stdio::piped()).spawn().map_err(GitError::System)?;
         let group = Pid::from_child(&child);

@@ -112,7 +112,10 @@ fn make_way(to: &Path) -> io::Result<()> {
 }
 
 /// Gets one file.
-fn get(
+///
+/// # Errors
+/// As those of [`lay_out`].
+pub fn get(
     key: JobKey,
     artifact: &Artifact,
     path: &str,

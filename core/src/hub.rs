@@ -535,6 +535,7 @@ impl Hub {
             }),
             session: record.session.as_ref().map(|of| SessionOf { key: of.key, number: of.number }),
             lease: record.lease.as_ref().map(|_| record.person.clone().unwrap_or_default()),
+            bundle: record.bundle.clone(),
         })
     }
 
@@ -626,10 +627,13 @@ impl Hub {
                 priority: spec.priority,
                 root: spec.root,
                 steps: spec.steps_shown() as u32,
+                bundle: spec.bundle.clone(),
                 ..JobRecord::queued(record.first_job + index as u64, record.id, &record.repository, now.wall)
             });
         }
-        let (event, others, person) = (record, Vec::new(), None);
+        let sent = specs.iter().find_map(|spec| spec.bundle.as_ref());
+        let person = sent.map(|bundle| bundle.person.clone());
+        let (event, others) = (record, Vec::new());
         self.rebuild(now, Rebuild { event, specs, jobs, others, person }, out);
     }
 

@@ -3,6 +3,7 @@
 //! Each is one JSON value under a fixed key in the ledger. Build texts and logs are not in here: a job's steps are
 //! expanded anew from its event's saifile, which is kept as a file, as are logs and artifacts.
 
+use crate::bundle::Bundle;
 use crate::job::{EventId, Fault, JobId, JobKey, JobState, Verdict};
 use crate::offset::Offset;
 use crate::ordered::Map;
@@ -33,11 +34,13 @@ pub enum Source {
     Session,
     /// A person asked for a board.
     Lease,
+    /// Somebody has sent a tree that nobody pushed.
+    Run,
     /// A later version's word.
     Other(Word),
 }
 
-written_as_words!(Source: Poke, Hook, Poll, Try, Rebuild, Start, Session, Lease);
+written_as_words!(Source: Poke, Hook, Poll, Try, Rebuild, Start, Session, Lease, Run);
 
 /// One push: a revision of a repository and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -214,6 +217,8 @@ pub struct JobRecord {
     pub lease: Option<Leased>,
     /// How far the clock of its last attempt's agent is ahead of the master's; absent where that is not known.
     pub clock: Option<Offset>,
+    /// The tree that somebody has sent for it; absent of what was pushed.
+    pub bundle: Option<Bundle>,
 }
 
 impl JobRecord {
@@ -256,6 +261,7 @@ impl JobRecord {
             sessions: None,
             lease: None,
             clock: None,
+            bundle: None,
         }
     }
 

@@ -5,6 +5,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::bundle::Bundle;
 use crate::changed;
 use crate::glob;
 use crate::graph::{self, Place};
@@ -56,6 +57,8 @@ pub struct JobSpec {
     pub units: Map<String, u32>,
     /// The board that it runs at; absent where it has steps, and in plans of older masters.
     pub board: Option<BoardSpec>,
+    /// The tree that somebody has sent for it; absent of what was pushed, and in plans of older masters.
+    pub bundle: Option<Bundle>,
 }
 
 /// Steps of a job at a board, as its log has them.
@@ -77,6 +80,7 @@ impl JobSpec {
             needs: Vec::new(),
             units: Map::new(),
             board: Some(BoardSpec { wanted, trial: String::new() }),
+            bundle: None,
         }
     }
 
@@ -236,6 +240,7 @@ fn jobs(spec: &RepoSpec, built: impl Fn(&Configuration) -> bool, wanted: Wanted<
             needs,
             units,
             board: None,
+            bundle: None,
         });
     }
     Ok(Matrix { jobs, warnings, unwanted })
@@ -258,8 +263,11 @@ fn narrow(
         Wanted::All => true,
         Wanted::Changed(_) => taken[place.configuration],
         Wanted::Started(start) => {
-            let (whole, name) = (&spec.configurations[place.configuration].name, place.name(spec));
-            start.takes(&[whole, &name], &spec.platforms[place.platform].name)
+            let (configuration, platform) =
+                (&spec.configurations[place.configuration], &spec.platforms[place.platform]);
+            let board = place.board.and_then(|index| boards(configuration, platform).get(index));
+            let kinds: Vec<&str> = board.into_iter().flat_map(Board::kinds).collect();
+            start.takes(&[&configuration.name, &place.name(spec)], &platform.name, &kinds)
         }
     };
     let (kept, needs) = graph::with_needs(&needs, |index| chosen(places[index]));
@@ -323,6 +331,7 @@ fn at_board(
         needs,
         units: Map::new(),
         board: Some(BoardSpec { wanted: board.wanted.clone(), trial: board.text.clone() }),
+        bundle: None,
     }
 }
 

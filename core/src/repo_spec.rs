@@ -103,6 +103,13 @@ pub struct Board {
     pub text: String,
 }
 
+impl Board {
+    /// The types of the boards that are wanted.
+    pub fn kinds(&self) -> impl Iterator<Item = &str> {
+        self.wanted.each().map(|board| board.kind.as_str())
+    }
+}
+
 /// A variant of the project, built on the platforms it selects.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Configuration {

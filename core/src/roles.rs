@@ -10,6 +10,10 @@ use miniserde::{Deserialize, Serialize};
 pub const DAYS_MAX: u64 = 3650;
 /// Repositories for which one person can have a role of their own.
 pub const REPOSITORIES_MAX: usize = 256;
+/// The word for the right to have something built that nobody pushed.
+pub const RUN: &str = "run";
+/// Stands for all repositories; it can be no name of one.
+const EVERYWHERE: &str = "*";
 /// Milliseconds in a day.
 const DAY_MS: u64 = 86_400_000;
 
@@ -53,6 +57,8 @@ pub enum Deed {
     Build,
     /// Let agents or people in or out, or set agents aside.
     Administer,
+    /// Have something built that nobody pushed. It is a right of its own: no role has it.
+    Run,
 }
 
 /// What a person's record says of what they may do.
@@ -64,6 +70,9 @@ pub struct Powers {
     pub repositories: Option<Map<String, String>>,
     /// When the token ends, Unix milliseconds.
     pub until: Option<u64>,
+    /// Repositories of which they may send what is not pushed to be built, [`EVERYWHERE`] for all; absent where there are none,
+    /// and in records of older masters.
+    pub runs: Option<Vec<String>>,
 }
 
 impl Powers {
@@ -74,13 +83,18 @@ impl Powers {
     pub fn parse(words: &[&str], now_ms: u64) -> Result<Self, String> {
         let expected = |word: &str| {
             let roles = ROLES.join(", ");
-            format!("{word:?}: expected one of {roles}, such a word with @REPOSITORY, or 1d to {DAYS_MAX}d")
+            format!("{word:?}: expected one of {roles}, {RUN}, such a word with @REPOSITORY, or 1d to {DAYS_MAX}d")
         };
-        let (mut role, mut repositories, mut until) = (None, Map::new(), None);
+        let (mut role, mut repositories, mut until, mut runs) = (None, Map::new(), None, Vec::new());
         for word in words {
             let days =
                 word.strip_suffix('d').and_then(|days| days.parse().ok()).filter(|days| (1..=DAYS_MAX).contains(days));
-            if let Some(days) = days {
+            if *word == RUN {
+                runs.push(EVERYWHERE.to_string());
+            } else if let Some(repository) = word.strip_prefix(RUN).and_then(|rest| rest.strip_prefix('@')) {
+                let named = !repository.is_empty() && repository != EVERYWHERE;
+                runs.push(named.then(|| repository.to_string()).ok_or_else(|| expected(word))?);
+            } else if let Some(days) = days {
                 until = Some(now_ms.saturating_add(days * DAY_MS));
             } else if let Some((of, repository)) = word.split_once('@') {
                 let of = Role::of(of).filter(|_| !repository.is_empty()).ok_or_else(|| expected(word))?;
@@ -89,19 +103,24 @@ impl Powers {
                 role = Some(Role::of(word).ok_or_else(|| expected(word))?);
             }
         }
-        if repositories.len() > REPOSITORIES_MAX {
+        if repositories.len() + runs.len() > REPOSITORIES_MAX {
             return Err(format!("expected at most {REPOSITORIES_MAX} repositories"));
         }
         // Who is something for a repository alone only reads elsewhere.
         let role = role.unwrap_or(if repositories.is_empty() { Role::Builder } else { Role::Reader });
         let repositories = Some(repositories).filter(|repositories| !repositories.is_empty());
-        Ok(Self { role: role.word().to_string(), repositories, until })
+        let runs = Some(runs).filter(|runs| !runs.is_empty());
+        Ok(Self { role: role.word().to_string(), repositories, until, runs })
     }
 
     /// As a list shows it: `builder, admin@hello`.
     pub fn words(&self) -> String {
         let mut words: Vec<String> = [self.role.clone()].to_vec();
         words.extend(self.repositories.iter().flat_map(Map::iter).map(|(name, role)| format!("{role}@{name}")));
+        words.extend(self.runs.iter().flatten().map(|name| match name.as_str() {
+            EVERYWHERE => RUN.to_string(),
+            name => format!("{RUN}@{name}"),
+        }));
         words.join(", ")
     }
 
@@ -117,13 +136,17 @@ impl Powers {
 /// What is of no repository, as agents and people are, is decided by the role everywhere alone.
 pub fn may(powers: Option<&Powers>, now_ms: u64, deed: Deed, repository: Option<&str>) -> bool {
     let Some(powers) = powers else { return true };
+    if deed == Deed::Run {
+        let mut runs = powers.runs.iter().flatten();
+        return !powers.ended(now_ms) && runs.any(|name| name == EVERYWHERE || Some(name.as_str()) == repository);
+    }
     let role = |word: &str| Role::of(word).unwrap_or(Role::Reader);
     let own = repository.and_then(|name| powers.repositories.as_ref()?.get(name)).map(|word| role(word));
     let role = role(&powers.role).max(own.unwrap_or(Role::Reader));
     let needed = match deed {
         Deed::Read => Role::Reader,
         Deed::Build => Role::Builder,
-        Deed::Administer => Role::Admin,
+        Deed::Administer | Deed::Run => Role::Admin,
     };
     !powers.ended(now_ms) && role >= needed
 }
@@ -172,10 +195,27 @@ mod tests {
     }
 
     #[test]
+    fn to_run_is_a_right_of_its_own() {
+        for (words, repository, allowed) in [
+            (&["admin"][..], "hello", false),
+            (&["reader", "run"], "hello", true),
+            (&["run@hello", "2d"], "hello", true),
+            (&["run@hello"], "other", false),
+        ] {
+            assert_eq!(may(Some(&powers(words)), 1000, Deed::Run, Some(repository)), allowed, "{words:?} {repository}");
+        }
+        let powers = powers(&["builder", "run@hello", "run", "2d"]);
+        assert_eq!(powers.words(), "builder, run@hello, run");
+        assert!(!may(Some(&powers), 1000 + 2 * DAY_MS, Deed::Run, Some("hello")));
+        assert!(Powers::parse(&["run@"], 0).is_err() && Powers::parse(&["run@*"], 0).is_err());
+        assert!(may(None, 0, Deed::Run, Some("hello")), "as it was before there were roles");
+    }
+
+    #[test]
     fn words_are_understood_or_told_of() {
         for bad in ["", "root", "builder@", "@hello", "0d", "3651d", "d", "-1d"] {
             let error = Powers::parse(&[bad], 0).unwrap_err();
-            assert!(error.contains("expected one of reader, builder, admin"), "{error}");
+            assert!(error.contains("expected one of reader, builder, admin, run"), "{error}");
         }
     }
 }

@@ -61,6 +61,8 @@ pub struct Greeting {
     pub several: bool,
     /// Whether it lends boards to people.
     pub leases: bool,
+    /// Whether it checks out what somebody has sent.
+    pub bundles: bool,
     /// Whether it runs a job in that of its platforms which the master says; else it chooses by itself.
     pub told: bool,
     /// Repositories whose mirror it holds.
@@ -251,6 +253,7 @@ struct Queue {
     repository: String,
     platform: String,
     needs: bool,
+    bundle: bool,
     /// Who asked, where that is not the repository.
     person: Option<String>,
     units: Wants,
@@ -263,7 +266,7 @@ struct Queue {
 
 impl Queue {
     fn wanted(&self) -> Wanted<'_> {
-        Wanted { platform: &self.platform, needs: self.needs }
+        Wanted { platform: &self.platform, needs: self.needs, bundle: self.bundle }
     }
 
     /// Whose turn it is with units.
@@ -275,7 +278,9 @@ impl Queue {
 impl Job {
     fn asks(&self) -> Wanted<'_> {
         let needs = self.record.needs.as_ref().is_some_and(|needs| !needs.is_empty());
-        Wanted { platform: &self.wanted, needs }
+        // At a board there is no checkout.
+        let bundle = self.record.bundle.is_some() && self.record.board.is_none();
+        Wanted { platform: &self.wanted, needs, bundle }
     }
 }
 
@@ -572,6 +577,7 @@ impl Scheduler {
             repository: job.record.repository.clone(),
             platform: job.wanted.clone(),
             needs: job.asks().needs,
+            bundle: job.asks().bundle,
             person: job.record.person.clone(),
             units: wants(&job.record),
             board: job.record.board.clone(),
@@ -622,7 +628,7 @@ impl Scheduler {
         let name = greeting.agent;
         self.lift(&name);
         let agent = self.agents.get_or_default(name.clone());
-        agent.offer = Offer { platforms: greeting.platforms, needs: greeting.needs };
+        agent.offer = Offer { platforms: greeting.platforms, needs: greeting.needs, bundles: greeting.bundles };
         agent.told = greeting.told;
         agent.several = greeting.several;
         agent.leases = greeting.leases;

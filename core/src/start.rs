@@ -9,7 +9,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-/// Most configurations and platforms that are named: more are written as a saifile.
+/// Most configurations, platforms and types of boards that are named: more are written as a saifile.
 pub const NAMES_MAX: usize = 256;
 /// Most bytes of all words: they are in an event's record, and variables in each of its jobs.
 pub const WORDS_BYTES: usize = 16 * 1024;
@@ -25,13 +25,15 @@ pub struct Start {
     pub configurations: Vec<String>,
     /// Only on such platforms, see [`platform::serves`]; on all where there is none.
     pub platforms: Vec<String>,
+    /// Only what is done at a board of such a type, and what that needs; all where there is none.
+    pub boards: Vec<String>,
     /// Variables of the steps, stronger than the saifile's.
     pub env: Map<String, String>,
 }
 
 impl Start {
     /// Reads a branch or whole ref, and words in any order: `revision=REVISION`, and as often as wanted `configuration=NAME`,
-    /// `platform=NAME` and `env=NAME=VALUE`.
+    /// `platform=NAME`, `board=TYPE` and `env=NAME=VALUE`.
     ///
     /// # Errors
     /// What was expected.
@@ -60,6 +62,7 @@ impl Start {
                     platform::check_wanted(name).map_err(|expected| format!("{word:?}: expected {expected}"))?;
                     start.platforms.push(name.to_string());
                 }
+                Some(("board", kind)) if !kind.is_empty() => start.boards.push(kind.to_string()),
                 Some(("env", variable)) => {
                     let expected = || format!("{word:?}: expected env=NAME=VALUE");
                     let (name, value) = variable.split_once('=').ok_or_else(expected)?;
@@ -70,22 +73,25 @@ impl Start {
                     start.env.insert(name.to_string(), value.to_string());
                 }
                 _ => {
-                    let known = "revision=REVISION, configuration=NAME, platform=NAME or env=NAME=VALUE";
+                    let known = "revision=REVISION, configuration=NAME, platform=NAME, board=TYPE or env=NAME=VALUE";
                     return Err(format!("{word:?}: expected {known}"));
                 }
             }
         }
-        if start.configurations.len() + start.platforms.len() > NAMES_MAX || start.env.len() > ENV_MAX {
+        let names = start.configurations.len() + start.platforms.len() + start.boards.len();
+        if names > NAMES_MAX || start.env.len() > ENV_MAX {
             return Err(format!("expected at most {NAMES_MAX} names and {ENV_MAX} variables"));
         }
         Ok(start)
     }
 
-    /// Whether a job of a configuration by one of these names, on this platform, is wanted.
-    pub fn takes(&self, names: &[&str], platform: &str) -> bool {
+    /// Whether a job of a configuration by one of these names, on this platform, at boards of these types, is wanted.
+    pub fn takes(&self, names: &[&str], platform: &str, boards: &[&str]) -> bool {
         let named = |wanted: &String| names.contains(&wanted.as_str());
+        let at_it = |wanted: &String| boards.contains(&wanted.as_str());
         (self.configurations.is_empty() || self.configurations.iter().any(named))
             && (self.platforms.is_empty() || self.platforms.iter().any(|wanted| platform::serves(platform, wanted)))
+            && (self.boards.is_empty() || self.boards.iter().any(at_it))
     }
 
     /// Whether all that is named is there.
@@ -103,6 +109,12 @@ impl Start {
         if let Some(name) = self.configurations.iter().find(|wanted| !known(wanted)) {
             return wrong("configuration", name);
         }
+        let of_platforms = spec.platforms.iter().flat_map(|one| &one.boards);
+        let of_configurations = spec.configurations.iter().filter_map(|one| one.boards.as_ref()).flatten();
+        let kinds: Vec<&str> = of_platforms.chain(of_configurations).flat_map(|board| board.kinds()).collect();
+        if let Some(name) = self.boards.iter().find(|wanted| !kinds.contains(&wanted.as_str())) {
+            return wrong("type of board", name);
+        }
         let served = |wanted: &&String| spec.platforms.iter().any(|one| platform::serves(&one.name, wanted));
         match self.platforms.iter().find(|wanted| !served(wanted)) {
             Some(name) => wrong("platform", name),
@@ -115,6 +127,7 @@ impl Start {
         let mut words: Vec<String> = Vec::new();
         words.extend(self.configurations.iter().map(|name| format!("configuration={name}")));
         words.extend(self.platforms.iter().map(|name| format!("platform={name}")));
+        words.extend(self.boards.iter().map(|kind| format!("board={kind}")));
         words.extend(self.env.iter().map(|(name, value)| format!("env={name}={value}")));
         words.join(" ")
     }
@@ -127,12 +140,20 @@ mod tests {
     #[test]
     fn words_say_what_is_started() {
         let revision = "a".repeat(40);
-        let words = [&format!("revision={revision}"), "configuration=a=b", "platform=linux", "env=A=b=c", "env=B="];
+        let words = [
+            &format!("revision={revision}"),
+            "configuration=a=b",
+            "platform=linux",
+            "board=uno",
+            "env=A=b=c",
+            "env=B=",
+        ];
         let start = Start::parse("main", &words).unwrap();
         assert_eq!(start.reference, "refs/heads/main");
         assert_eq!(start.revision, Some(revision));
-        assert_eq!(start.words(), "configuration=a=b platform=linux env=A=b=c env=B=");
-        assert!(start.takes(&["a=b"], "linux-debian/x86_64") && !start.takes(&["a"], "linux"));
+        assert_eq!(start.words(), "configuration=a=b platform=linux board=uno env=A=b=c env=B=");
+        assert!(start.takes(&["a=b"], "linux-debian/x86_64", &["x", "uno"]) && !start.takes(&["a"], "linux", &["uno"]));
+        assert!(!start.takes(&["a=b"], "linux", &["x"]) && !start.takes(&["a=b"], "linux", &[]));
         assert_eq!(Start::parse("refs/tags/v1", &[""; 0]).unwrap().reference, "refs/tags/v1");
     }
 

@@ -33,12 +33,22 @@ pub enum Can {
     Several,
     /// Agents: it lends a board to a person, and hears their words. Who does not say so gets no such job.
     Leases,
+    /// Agents: it checks out what somebody has sent and nobody pushed. Who does not say so gets no such job.
+    Bundles,
 }
 
 impl Can {
     /// All of them: what this version says of itself.
-    const ALL: [Self; 7] =
-        [Self::PassOver, Self::Needs, Self::Units, Self::Offered, Self::Sessions, Self::Several, Self::Leases];
+    const ALL: [Self; 8] = [
+        Self::PassOver,
+        Self::Needs,
+        Self::Units,
+        Self::Offered,
+        Self::Sessions,
+        Self::Several,
+        Self::Leases,
+        Self::Bundles,
+    ];
 
     /// The word on the wire: small letters, digits and `-`.
     pub fn word(self) -> &'static str {
@@ -50,6 +60,7 @@ impl Can {
             Self::Sessions => "sessions",
             Self::Several => "several",
             Self::Leases => "leases",
+            Self::Bundles => "bundles",
         }
     }
 

@@ -4,6 +4,7 @@
 //! known are passed over, so that either side may learn new ones first; what is wrong with a known one is its peer's
 //! fault. The one kind of binary frame is a piece of a stream: a 24-byte header and at most `CHUNK_BYTES` of content.
 
+use crate::bundle::Bundle;
 use crate::escape;
 use crate::job::JobKey;
 use crate::ledger::Needed;
@@ -314,6 +315,9 @@ pub struct Assignment {
     /// The person who has the board for a while, and whose [`Word`]s come; absent where it is no lease. Never sent to who has not
     /// said that it knows this key.
     pub lease: Option<String>,
+    /// The tree that somebody has sent, which has the revision; absent of what was pushed, and from older masters. An agent that
+    /// does not say that it knows this key gets no such job.
+    pub bundle: Option<Bundle>,
 }
 
 /// Which session of which attempt an assignment is.

@@ -60,6 +60,7 @@ fn spec() -> JobSpec {
         needs: Vec::new(),
         units: Map::new(),
         board: None,
+        bundle: None,
     }
 }
 

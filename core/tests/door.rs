@@ -310,6 +310,7 @@ fn running() -> (Desk, LinkId) {
         needs: Vec::new(),
         units: Map::new(),
         board: None,
+        bundle: None,
     };
     let event = EventRecord {
         id: 1,

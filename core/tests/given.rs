@@ -52,6 +52,7 @@ impl Bench for Desk {
             mirrors: Vec::new(),
             holds: holds.to_vec(),
             boards: boards.to_vec(),
+            bundles: true,
         }))
     }
 

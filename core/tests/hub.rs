@@ -72,6 +72,7 @@ fn spec() -> JobSpec {
         needs: Vec::new(),
         units: Map::new(),
         board: None,
+        bundle: None,
     }
 }
 

@@ -27,6 +27,7 @@ fn spec(needs: &[u32]) -> JobSpec {
         needs: needs.to_vec(),
         units: Map::new(),
         board: None,
+        bundle: None,
     }
 }
 

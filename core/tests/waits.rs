@@ -3,6 +3,7 @@
 mod desk;
 
 use desk::{Desk, assigned, job, key, of, verdict};
+use sai_core::bundle::Bundle;
 use sai_core::job::{Fault, JobId, JobState, Outcome};
 use sai_core::ledger::{JobRecord, Needed};
 use sai_core::limits::NEEDS_BYTES;
@@ -177,28 +178,41 @@ fn a_need_that_is_built_again_is_waited_for_again() {
     assert_eq!(desk.record(3).needs.expect("needs")[0].attempt, Some(2));
 }
 
+/// An agent that fetches files or not, and checks out what was sent or not.
+fn greeting(agent: &str, needs: bool, bundles: bool) -> Input {
+    Input::AgentUp(sai_core::scheduler::Greeting {
+        agent: agent.to_string(),
+        platforms: vec![desk::GCC.to_string()],
+        slots: 2,
+        needs,
+        several: true,
+        leases: true,
+        told: true,
+        mirrors: Vec::new(),
+        holds: Vec::new(),
+        boards: Vec::new(),
+        bundles,
+    })
+}
+
+#[test]
+fn agents_that_cannot_check_out_what_was_sent_get_no_such_job() {
+    let mut desk = Desk::new();
+    let bundle = Some(Bundle { person: "ann".to_string(), ..Bundle::default() });
+    desk.queue(vec![JobRecord { bundle, ..job(1) }, job(2)]);
+    assert_eq!(assigned(&desk.give(greeting("old", true, false))), [("old", key(2, 1))]);
+    assert!(desk.waiting(1).contains("new enough to check out what nobody pushed"), "{}", desk.waiting(1));
+    assert_eq!(assigned(&desk.give(greeting("new", true, true))), [("new", key(1, 1))]);
+}
+
 #[test]
 fn agents_that_cannot_fetch_files_get_no_job_that_needs_others() {
     let mut desk = Desk::new();
     desk.queue(vec![needing(1, &[]), needing(2, &[1])]);
-    let greeting = |agent: &str, needs| {
-        Input::AgentUp(sai_core::scheduler::Greeting {
-            agent: agent.to_string(),
-            platforms: vec![desk::GCC.to_string()],
-            slots: 2,
-            needs,
-            several: true,
-            leases: true,
-            told: true,
-            mirrors: Vec::new(),
-            holds: Vec::new(),
-            boards: Vec::new(),
-        })
-    };
-    assert_eq!(assigned(&desk.give(greeting("old", false))), [("old", key(1, 1))]);
+    assert_eq!(assigned(&desk.give(greeting("old", false, true))), [("old", key(1, 1))]);
     assert!(assigned(&end(&mut desk, 1, Outcome::Passed)).is_empty());
     assert!(desk.waiting(2).contains("new enough to fetch"), "{}", desk.waiting(2));
-    assert_eq!(assigned(&desk.give(greeting("new", true))), [("new", key(2, 1))]);
+    assert_eq!(assigned(&desk.give(greeting("new", true, true))), [("new", key(2, 1))]);
 }
 
 #[test]

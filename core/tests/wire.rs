@@ -82,6 +82,7 @@ fn master_messages() -> Vec<MasterMessage> {
             }),
             session: Some(SessionOf { key: KEY, number: u32::MAX }),
             lease: Some("ann".to_string()),
+            bundle: None,
         }),
         MasterMessage::Session(SessionTold { key: KEY, number: 1, job: Some(u64::MAX), over: Some(text()) }),
         MasterMessage::Session(SessionTold { key: KEY, number: 1, job: None, over: None }),

@@ -7,6 +7,7 @@ use sai_core::lease::Asking;
 use sai_core::rebuild::Choice;
 use sai_core::requests::Sharing;
 use sai_core::roles::Powers;
+use sai_core::sent::Sent;
 use sai_core::start::Start;
 use sai_core::wire::Word;
 
@@ -23,6 +24,19 @@ impl From<String> for Done {
     fn from(text: String) -> Self {
         Self { text, job: None }
     }
+}
+
+/// A piece of a file that somebody sends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Piece {
+    /// The file's digest.
+    pub sha256: String,
+    /// The file's bytes.
+    pub size: u64,
+    /// The place of the first byte.
+    pub at: u64,
+    /// The piece.
+    pub bytes: Vec<u8>,
 }
 
 /// Something a person may ask for.
@@ -48,6 +62,10 @@ pub enum Action {
     Word(Word),
     /// Share a board that one has with somebody, or do so no more.
     Share(Sharing),
+    /// Take a piece of what is to be built of this repository although nobody has pushed it.
+    Send(String, Piece),
+    /// Build what was sent.
+    Run(String, Sent),
     /// Take back the units of a grant, whatever its holder still does.
     FreeUnits(u64),
     /// Let new agents in: the answer is a join line for each, in this order.

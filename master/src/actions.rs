@@ -3,6 +3,7 @@
 use crate::action::{Action, Done};
 use crate::addresses;
 use crate::agents::{INSIDE, Tokens, new_token};
+use crate::forge::SAIFILE_BYTES;
 use crate::hub::{HubHandle, Request};
 use crate::live::{Changes, Live, Topic};
 use crate::plans::planned;
@@ -13,6 +14,7 @@ use crate::sessions::digest_hex;
 use crate::status::{self, About};
 use crate::store::{self, Change, Reader, Store};
 use crate::units::moment_text;
+use crate::uploads::Uploads;
 use sai_agent::blocking::unblock;
 use sai_agent::clock::wall;
 use sai_core::hub::Input;
@@ -24,6 +26,8 @@ use sai_core::rebuild;
 use sai_core::requests;
 use sai_core::retention::Policy;
 use sai_core::roles::Powers;
+use sai_core::sent::Sent;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// Carries actions out while the master runs.
@@ -48,6 +52,8 @@ pub struct Actions {
     pub live: Arc<RwLock<Live>>,
     /// What is said of this master.
     pub about: About,
+    /// What people have sent.
+    pub uploads: Arc<Uploads>,
 }
 
 /// How agents reach this master and know it.
@@ -109,6 +115,19 @@ impl Actions {
                 let what = if words.is_empty() { String::new() } else { format!(": {words}") };
                 let event = self.repositories.start_by_hand(&repository, start, who).await?;
                 self.done(who, format!("started event {event} of {repository}{what}")).await
+            }
+            Action::Send(_, piece) => {
+                let (uploads, who) = (self.uploads.clone(), who.to_string());
+                let take = move || uploads.take(&who, &piece.sha256, piece.size, piece.at, &piece.bytes);
+                unblock(take).await.map(|there| there.to_string())
+            }
+            Action::Run(repository, sent) => {
+                let (uploads, person, wanted) = (self.uploads.clone(), who.to_string(), sent.clone());
+                let (bundle, saifile) = unblock(move || sent_files(&uploads, &person, &wanted)).await?;
+                let words = sent.start.words();
+                let what = if words.is_empty() { String::new() } else { format!(": {words}") };
+                let event = self.repositories.run_sent(&repository, sent, bundle, saifile, who).await?;
+                self.done(who, format!("started event {event} of {repository} of what was sent{what}")).await
             }
             Action::FreeUnits(grant) => {
                 requests::is_granted(&self.reader.agents(), grant)?;
@@ -181,7 +200,8 @@ impl Actions {
     fn allowed(&self, action: &Action, who: &str) -> Result<(), String> {
         let job = |id| self.reader.job(id).map(|job| job.repository);
         let event = |id| self.reader.event(id).map(|event| event.repository);
-        let objects = rights::Objects { job: &job, event: &event };
+        let sender = |id| Some(self.reader.job(id)?.bundle?.person);
+        let objects = rights::Objects { job: &job, event: &event, sender: &sender };
         rights::check(&self.reader.users(), who, wall(), action, &objects)
     }
 
@@ -293,6 +313,20 @@ pub fn new_user(reader: &Reader, name: &str, powers: Powers) -> Result<(UserReco
     let token_sha256 = digest_hex(&token);
     let (name, powers) = (name.to_string(), Some(powers));
     Ok((UserRecord { name, token_sha256, added_at: wall(), revoked: false, powers }, token))
+}
+
+/// Where the bundle is that somebody has sent, and the saifile that they have.
+fn sent_files(uploads: &Uploads, who: &str, sent: &Sent) -> Result<(PathBuf, Vec<u8>), String> {
+    let (bundle, size) = uploads.find(who, &sent.bundle.sha256)?;
+    if size != sent.bundle.size {
+        return Err(format!("the bundle has {size} bytes, and not {}", sent.bundle.size));
+    }
+    let (saifile, size) = uploads.find(who, &sent.saifile)?;
+    if size > SAIFILE_BYTES {
+        return Err(format!("expected a saifile of at most {SAIFILE_BYTES} bytes"));
+    }
+    let saifile = std::fs::read(saifile).map_err(|error| format!("the saifile that was sent: {error}"))?;
+    Ok((bundle, saifile))
 }
 
 fn user_list(reader: &Reader) -> String {

@@ -40,6 +40,7 @@ pub mod store;
 pub mod tls;
 pub mod try_once;
 pub mod units;
+pub mod uploads;
 pub mod viewers;
 
 /// Exit status: done, or every job passed.

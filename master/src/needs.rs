@@ -8,7 +8,8 @@ use crate::http::{FAILED_HEADER, Request, Response};
 use crate::page::archive::Archive;
 use crate::page::whole::Whole;
 use crate::store::Reader;
-use sai_core::job::{JobKey, JobState};
+use sai_core::job::{EventId, JobKey, JobState};
+use sai_core::ledger::JobRecord;
 use sai_core::record::Artifact;
 use sai_core::wire::REVOKED;
 use std::fs::File;
@@ -45,15 +46,25 @@ pub fn respond(tokens: &Tokens, archive: &dyn Archive, request: &Request) -> Res
         }
     };
     let Some((key, sha256)) = asked(&request.path) else { return Response::text(404, NOTHING) };
+    let file = |file: File| {
+        let tag = format!("\"{sha256}\"");
+        Response::file(request, file, "application/octet-stream", Some(&tag))
+            .map(|response| response.with("cache-control", "no-store"))
+            .unwrap_or_else(|error| Response::text(500, format!("the file cannot be read: {error}")))
+    };
+    if let Some(event) = sent(archive, &agent, key, sha256) {
+        return match archive.bundle(event) {
+            Ok(bundle) => file(bundle),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Response::text(410, format!("what was sent for event {event} was deleted"))
+            }
+            Err(error) => Response::text(500, format!("the file cannot be read: {error}")),
+        };
+    }
     let Some((of, artifact)) = promised(archive, &agent, key, sha256) else { return Response::text(404, NOTHING) };
     let gone = |why: String| Response::text(410, format!("{:?} of attempt {of}: {why}", artifact.path));
     match open(archive, of, &artifact, request.query == "again") {
-        Ok(file) => {
-            let tag = format!("\"{sha256}\"");
-            Response::file(request, file, "application/octet-stream", Some(&tag))
-                .map(|response| response.with("cache-control", "no-store"))
-                .unwrap_or_else(|error| Response::text(500, format!("the file cannot be read: {error}")))
-        }
+        Ok(opened) => file(opened),
         Err(error) if error.kind() == ErrorKind::NotFound => gone("the file was deleted".to_string()),
         Err(error) if error.kind() == ErrorKind::InvalidData => gone(error.to_string()),
         Err(error) => Response::text(500, format!("the file cannot be read: {error}")),
@@ -65,6 +76,9 @@ pub fn respond(tokens: &Tokens, archive: &dyn Archive, request: &Request) -> Res
 /// # Errors
 /// Why it cannot have it.
 pub fn here(reader: &Reader, agent: &str, key: JobKey, sha256: &str) -> Result<PathBuf, String> {
+    if let Some(event) = sent(reader, agent, key, sha256) {
+        return Ok(reader.bundle_path(event));
+    }
     let (of, artifact) = promised(reader, agent, key, sha256).ok_or(NOTHING)?;
     match open(reader, of, &artifact, false) {
         Ok(_) => Ok(reader.artifact_path(of, artifact.stream)),
@@ -81,13 +95,22 @@ fn asked(path: &str) -> Option<(JobKey, &str)> {
     parts.next().is_none().then_some((JobKey { job, attempt }, sha256))
 }
 
+/// The record of a job, if this agent holds this attempt of it.
+fn held(archive: &dyn Archive, agent: &str, key: JobKey) -> Option<JobRecord> {
+    let held =
+        |job: &JobRecord| matches!(job.state, JobState::Assigned | JobState::Running) && job.attempt == key.attempt;
+    archive.job(key.job).filter(|job| held(job) && job.agent.as_deref() == Some(agent))
+}
+
+/// The event for which somebody has sent what has this digest, if this agent holds an attempt that builds it.
+fn sent(archive: &dyn Archive, agent: &str, key: JobKey, sha256: &str) -> Option<EventId> {
+    let job = held(archive, agent, key)?;
+    job.bundle.as_ref().filter(|bundle| bundle.sha256.eq_ignore_ascii_case(sha256)).map(|_| job.event)
+}
+
 /// The attempt that kept the file with this digest, and what is on record of it, if this agent holds an attempt that needs it.
 fn promised(archive: &dyn Archive, agent: &str, key: JobKey, sha256: &str) -> Option<(JobKey, Artifact)> {
-    let job = archive.job(key.job)?;
-    let held = matches!(job.state, JobState::Assigned | JobState::Running) && job.attempt == key.attempt;
-    if !held || job.agent.as_deref() != Some(agent) {
-        return None;
-    }
+    let job = held(archive, agent, key)?;
     job.needs.iter().flatten().find_map(|needed| {
         let of = JobKey { job: needed.job, attempt: needed.attempt? };
         let artifact = needed.artifacts.iter().find(|artifact| artifact.sha256.eq_ignore_ascii_case(sha256))?;

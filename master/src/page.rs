@@ -67,9 +67,10 @@ use log::Wanted;
 use log_html::Marks;
 use narrow::Narrow;
 use route::{
-    Action, ApiRoute, Route, agent_name, attempt_field, field, lines_field, local_address, number_field, route,
+    Action, ApiRoute, Piece, Route, agent_name, attempt_field, field, lines_field, local_address, number_field, route,
 };
 use sai_agent::clock::steady;
+use sai_core::bundle::PIECE_BYTES;
 use sai_core::job::{JobId, JobKey};
 use sai_core::roles::Deed;
 use sai_core::vcd::LINE;
@@ -492,7 +493,8 @@ impl Answer<'_> {
         let archive = &self.library.archive;
         let job = |id| archive.job(id).map(|job| job.repository);
         let event = |id| archive.event(id).map(|event| event.repository);
-        let objects = rights::Objects { job: &job, event: &event };
+        let sender = |id| Some(archive.job(id)?.bundle?.person);
+        let objects = rights::Objects { job: &job, event: &event, sender: &sender };
         rights::check(&archive.users(), who, now(), action, &objects)
     }
 
@@ -506,6 +508,16 @@ impl Answer<'_> {
             Action::Lease(_) => Action::Lease(leasing::wish(fields)?),
             Action::Word(word) => Action::Word(leasing::word(word.key.job, fields)?),
             Action::Share(sharing) => Action::Share(leasing::sharing(sharing.job, fields)?),
+            Action::Run(repository, _) => Action::Run(repository, starting::sent_of_fields(fields)?),
+            Action::Send(repository, piece) => {
+                let query = self.request.query.as_str();
+                let number = |name| number_field(query, name).ok_or_else(|| format!("expected {name}=NUMBER"));
+                let (size, at) = (number("size")?, number("at")?);
+                if self.request.body.len() > PIECE_BYTES {
+                    return Err(format!("expected a piece of at most {PIECE_BYTES} bytes"));
+                }
+                Action::Send(repository, Piece { size, at, bytes: self.request.body.clone(), ..piece })
+            }
             Action::CancelJob(job) => match asked::attempt(fields)? {
                 Some(attempt) => Action::CancelAttempt(JobKey { job, attempt }),
                 None => Action::CancelJob(job),
@@ -526,6 +538,8 @@ impl Answer<'_> {
             Action::CancelJob(id) | Action::RebuildJob(id) | Action::RebuildFollowing(id) => format!("/job/{id}"),
             Action::FreeUnits(_) => "/units".to_string(),
             Action::Start(repository, start) => starting::address(repository, start),
+            // Only programs send anything.
+            Action::Send(..) | Action::Run(..) => "/".to_string(),
             Action::CancelAttempt(key) => format!("/job/{}/{}", key.job, key.attempt),
             Action::CancelEvent(id) | Action::RebuildEvent(id, _) => format!("/event/{id}"),
             _ => "/agents".to_string(),

@@ -25,6 +25,7 @@ use sai_core::ordered::{Map, Set};
 use sai_core::plan;
 use sai_core::push::KnownRefs;
 use sai_core::saifile::{self, Reading};
+use sai_core::sent::Sent;
 use sai_core::start::Start;
 use smol::channel::Sender;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -122,8 +123,23 @@ impl Shared {
         tip: &Tip,
         source: Source,
         file: Saifile,
+        reading: Reading,
+        change: Option<Change>,
+    ) -> Result<EventId, String> {
+        self.make_with(repository, tip, source, file, reading, change, None).await
+    }
+
+    /// The same with what somebody has sent for it.
+    #[allow(clippy::too_many_arguments)]
+    async fn make_with(
+        &self,
+        repository: &Repository,
+        tip: &Tip,
+        source: Source,
+        file: Saifile,
         mut reading: Reading,
         change: Option<Change>,
+        bundle: Option<PathBuf>,
     ) -> Result<EventId, String> {
         for spec in &mut reading.specs {
             spec.priority = spec.priority.saturating_add(repository.priority);
@@ -133,7 +149,12 @@ impl Shared {
         let Saifile { bytes, subject, author, .. } = file;
         let store = self.store.clone();
         let plan = (!reading.specs.is_empty()).then(|| plan::write(&reading.specs));
-        let keep = move || store.files().put_both(id, &bytes, plan.as_deref().map(str::as_bytes));
+        let keep = move || {
+            if let Some(bundle) = bundle {
+                store.files().put_bundle(id, &bundle)?;
+            }
+            store.files().put_both(id, &bytes, plan.as_deref().map(str::as_bytes))
+        };
         let carried = unblock(keep).await;
         let carried = carried.map_err(|error| format!("the saifile and what it asks for cannot be kept: {error}"))?;
         let record = EventRecord {
@@ -151,7 +172,7 @@ impl Shared {
             first_job,
             jobs: reading.specs.len() as u32,
         };
-        if repository.supersede && !reading.specs.is_empty() && source != Source::Start {
+        if repository.supersede && !reading.specs.is_empty() && !matches!(source, Source::Start | Source::Run) {
             // Before the event: where the master ends between the two, the push is found again, and the event made then.
             let obsolete = Obsolete {
                 repository: record.repository.clone(),
@@ -187,6 +208,8 @@ enum Call {
     Push(VerifiedPush, Reply),
     /// Somebody, by name, starts something, and hears of which event it is.
     Start(Start, String, Sender<Result<EventId, String>>),
+    /// The same of what they have sent: the bundle's file, and the saifile's bytes.
+    Run(Box<(Sent, PathBuf, Vec<u8>)>, String, Sender<Result<EventId, String>>),
     /// The configuration has it otherwise now, or not at all any more.
     Settings(Option<Repository>),
 }
@@ -359,12 +382,34 @@ impl Repositories {
     /// # Errors
     /// Why nothing is started, in a sentence for that person.
     pub async fn start_by_hand(&self, repository: &str, start: Start, who: &str) -> Result<EventId, String> {
+        self.call(repository, |reply| Call::Start(start, who.to_string(), reply)).await
+    }
+
+    /// Somebody, by name, has something built that they have sent: the number of its event.
+    ///
+    /// # Errors
+    /// Why nothing is built, in a sentence for that person.
+    pub async fn run_sent(
+        &self,
+        repository: &str,
+        sent: Sent,
+        bundle: PathBuf,
+        saifile: Vec<u8>,
+        who: &str,
+    ) -> Result<EventId, String> {
+        let sent = Box::new((sent, bundle, saifile));
+        self.call(repository, |reply| Call::Run(sent, who.to_string(), reply)).await
+    }
+
+    async fn call(
+        &self,
+        repository: &str,
+        call: impl FnOnce(Sender<Result<EventId, String>>) -> Call,
+    ) -> Result<EventId, String> {
         let Task { calls, .. } =
             self.task(repository).ok_or_else(|| format!("no repository {repository:?} is configured"))?;
         let (reply, answer) = smol::channel::bounded(1);
-        calls
-            .try_send(Call::Start(start, who.to_string(), reply))
-            .map_err(|_| format!("too much waits for {repository} already; try again"))?;
+        calls.try_send(call(reply)).map_err(|_| format!("too much waits for {repository} already; try again"))?;
         let answered = async { answer.recv().await.unwrap_or_else(|_| Err("the master is ending".to_string())) };
         let late = async {
             smol::Timer::after(START_TIME).await;

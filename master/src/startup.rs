@@ -25,6 +25,7 @@ use crate::sessions::Sessions;
 use crate::status::About;
 use crate::store::{LogReader, Options, Restored, Store};
 use crate::tls::{self, Identity, Sources};
+use crate::uploads::Uploads;
 use crate::{admin, say, viewers};
 use sai_agent::blocking::{detach, unblock};
 use sai_agent::clock;
@@ -133,6 +134,7 @@ pub fn start(config: Config) -> Result<Master, String> {
         door,
         live: live.clone(),
         about,
+        uploads: Arc::new(Uploads::new(&state)),
     });
     let performer = actions.clone();
     let prefix = Prefix::of(config.url.as_deref());
@@ -193,6 +195,10 @@ pub fn start(config: Config) -> Result<Master, String> {
                 say(&format!("retention: {trouble}"));
             } else if report.more {
                 continue;
+            }
+            let uploads = keeper.uploads.clone();
+            if let Err(error) = unblock(move || uploads.forget()).await {
+                say(&format!("retention: {error}"));
             }
             smol::Timer::after(RETENTION).await;
         }

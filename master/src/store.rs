@@ -556,6 +556,7 @@ fn write_group(inner: &Inner, group: &[Commit]) -> Result<(), StoreError> {
         // What cannot be unlinked has no record any more and is swept later.
         let _ = fs::remove_file(inner.files.paths().saifile(*event));
         let _ = fs::remove_file(inner.files.paths().plan(*event));
+        let _ = fs::remove_file(inner.files.paths().bundle(*event));
         for key in keys {
             inner.files.remove(*key);
         }
@@ -781,6 +782,11 @@ impl Reader {
             return Err(ErrorKind::NotFound.into());
         }
         File::open(self.artifact_path(key, stream))
+    }
+
+    /// Where what somebody has sent for an event is, if it is there.
+    pub fn bundle_path(&self, event: EventId) -> PathBuf {
+        self.inner.files.paths().bundle(event)
     }
 
     /// Where the file of an artifact is, if it is there.

@@ -133,6 +133,8 @@ pub struct Event {
     /// The ref.
     #[serde(rename = "ref")]
     pub reference: String,
+    /// The revision.
+    pub revision: String,
     /// First line of the commit's message.
     pub subject: String,
     /// Whose commit it is.
@@ -179,4 +181,20 @@ pub struct Agent {
 pub struct Agents {
     /// By name.
     pub agents: Vec<Agent>,
+}
+
+/// One repository.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Repository {
+    /// Its name at the master.
+    pub name: String,
+    /// Where it is fetched.
+    pub url: String,
+}
+
+/// The repositories.
+#[derive(Debug, Deserialize)]
+pub struct Repositories {
+    /// As they are configured.
+    pub repositories: Vec<Repository>,
 }

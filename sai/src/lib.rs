@@ -15,5 +15,7 @@ pub mod login;
 pub mod master;
 pub mod place;
 pub mod printing;
+pub mod run;
 pub mod status;
 pub mod telling;
+pub mod tree;

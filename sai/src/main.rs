@@ -15,6 +15,7 @@ use sai_client::get;
 use sai_client::login;
 use sai_client::place::FINGERPRINT;
 use sai_client::printing::Form;
+use sai_client::run;
 use sai_client::status;
 use sai_client::telling::{colours, plain, tell};
 use sai_core::join::Address;
@@ -23,7 +24,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// What there is to be asked, and how it is explained.
-const WORDS: [(&str, &str); 8] = [
+const WORDS: [(&str, &str); 9] = [
     ("login", help::LOGIN),
     ("logout", help::LOGOUT),
     ("status", help::STATUS),
@@ -32,6 +33,7 @@ const WORDS: [(&str, &str); 8] = [
     ("cancel", help::CANCEL),
     ("rebuild", help::REBUILD),
     ("board", help::BOARD),
+    ("run", help::RUN),
 ];
 
 fn main() -> ExitCode {
@@ -50,7 +52,7 @@ fn main() -> ExitCode {
     let result = match known {
         Some((word, _)) => {
             words.remove(0);
-            run(word, Given { word, arguments: Arguments::from_vec(words) })
+            perform(word, Given { word, arguments: Arguments::from_vec(words) })
         }
         None => {
             let names: Vec<&str> = WORDS.iter().map(|(word, _)| *word).collect();
@@ -159,7 +161,7 @@ fn path(text: &OsStr) -> Result<PathBuf, &'static str> {
     if text.is_empty() { Err("expected a path") } else { Ok(PathBuf::from(text)) }
 }
 
-fn run(word: &str, mut given: Given) -> Result<u8, Failure> {
+fn perform(word: &str, mut given: Given) -> Result<u8, Failure> {
     match word {
         "login" => {
             let (json, pin) = (given.json(), given.option("--fingerprint", fingerprint)?);
@@ -201,6 +203,18 @@ fn run(word: &str, mut given: Given) -> Result<u8, Failure> {
             get::get(&mut login::master()?, &get::Wanted { job, names, directory, force, json }).map(|()| 0)
         }
         "board" => board(given),
+        "run" => {
+            let (dirty, json) = (given.arguments.contains("--dirty"), given.json());
+            let repository = given.option("--repository", |text| Ok(text.to_owned()))?;
+            let board = given.option("--board", |text| Ok(text.to_owned()))?;
+            let artifacts = given.arguments.opt_value_from_os_str("--artifacts", path);
+            let artifacts = artifacts.map_err(|error| given.usage(&format!("--artifacts: {error}")))?;
+            let (configurations, _) = given.rest()?;
+            let form = if json { Form::Json } else { Form::People };
+            let (coloured, directory) = (!json && colours(), PathBuf::from("."));
+            let wanted = run::Wanted { directory, configurations, board, repository, dirty, artifacts, form, coloured };
+            run::run(&mut login::master()?, &wanted)
+        }
         _ => {
             let (json, following) = (given.json(), word == "rebuild" && given.arguments.contains("--following"));
             let attempt = if word == "cancel" { given.option("--attempt", attempt)? } else { None };

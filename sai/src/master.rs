@@ -9,7 +9,7 @@ use sai_agent::pin::TrustError;
 use sai_agent::proxy::Proxies;
 use sai_agent::request::{self, Head, STALL, ask};
 use smol::Timer;
-use smol::io::AsyncReadExt as _;
+use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
@@ -150,13 +150,46 @@ impl Master {
         }
     }
 
+    /// Sends a body to the API, and reads its answer. It is sent once.
+    ///
+    /// # Errors
+    /// Why there is none; whether the master took it is not known where the link broke.
+    pub async fn post<T: Deserialize>(&mut self, path: &str, body: &[u8]) -> Result<T, Trouble> {
+        // What comes with a head of its own is heard at once, and a connection that has just answered is there.
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.dialer.connect().await?,
+        };
+        let head = self.dialer.request("POST", path, &format!("content-length: {}\r\n", body.len()));
+        let sent = async {
+            connection.write_all(head.as_bytes()).await?;
+            connection.write_all(body).await?;
+            connection.flush().await?;
+            request::answer(&mut connection).await
+        };
+        let answered = within(STALL, sent).await.unwrap_or_else(|| Err(ErrorKind::TimedOut.into()));
+        let (head, bytes) = answered.map_err(|error| broke_off(&error))?;
+        let text = self.whole(head, bytes, connection).await?;
+        self.read(&text, path)
+    }
+
+    fn read<T: Deserialize>(&self, text: &str, path: &str) -> Result<T, Trouble> {
+        json::from_str(text)
+            .map_err(|_| Trouble::Untrusted(format!("{}{path} does not answer as a master of Sai does", self.address)))
+    }
+
     /// An answer of the API.
     ///
     /// # Errors
     /// Why there is none.
     pub async fn text(&mut self, method: &str, path: &str) -> Result<String, Trouble> {
         let headers = if method == "GET" { "" } else { "content-length: 0\r\n" };
-        let (head, mut bytes, mut connection) = self.ask(method, path, headers).await?;
+        let (head, bytes, connection) = self.ask(method, path, headers).await?;
+        self.whole(head, bytes, connection).await
+    }
+
+    /// All of an answer whose head is there.
+    async fn whole(&mut self, head: Head, mut bytes: Vec<u8>, mut connection: Connection) -> Result<String, Trouble> {
         if head.status != 200 {
             return Err(self.refusal(head, bytes, connection).await);
         }
@@ -183,8 +216,7 @@ impl Master {
     /// Why there is none.
     pub async fn json<T: Deserialize>(&mut self, method: &str, path: &str) -> Result<T, Trouble> {
         let text = self.text(method, path).await?;
-        json::from_str(&text)
-            .map_err(|_| Trouble::Untrusted(format!("{}{path} does not answer as a master of Sai does", self.address)))
+        self.read(&text, path)
     }
 
     /// What may be done any number of times: it goes by the connection that is there.

@@ -80,6 +80,13 @@ const CONFIGURATION: &str = "[core]
 \thelper =
 ";
 
+/// The option by which a git that takes objects in from a file lets pass what one that fetches does.
+pub fn strict() -> String {
+    let lines = CONFIGURATION.lines().skip_while(|line| *line != "[fetch \"fsck\"]").skip(1);
+    let passed = lines.take_while(|line| line.starts_with('\t')).map(|line| line.replace(['\t', ' '], ""));
+    format!("--strict={}", passed.collect::<Vec<_>>().join(","))
+}
+
 /// What all gits of one directory share.
 #[derive(Clone, Debug)]
 pub struct Tools {

@@ -6,7 +6,7 @@ use crate::checkout::check_out;
 use crate::executor::{Executor, Workspace, check_environment};
 use crate::git::{Stop, Watch};
 use crate::mirror::Trouble;
-use crate::needs::{Want, lay_out};
+use crate::needs::{Want, get, lay_out};
 use crate::remove_tree::remove_tree;
 use rustix::fs::statvfs;
 use rustix::io::Errno;
@@ -115,6 +115,7 @@ impl Prepare {
         }
         check_environment(&self.assignment.env).map_err(Trouble::specs)?;
         self.get_needs().map_err(|trouble| self.executor.explain(trouble))?;
+        self.get_bundle().map_err(|trouble| self.executor.explain(trouble))?;
         let (started, checked_out) = std::thread::scope(|threads| {
             let executor = &self.executor;
             let start = executor.takes_time().then(|| {
@@ -152,6 +153,27 @@ impl Prepare {
         lay_out(assignment.key, needs, &workspace.needs, &mut ask, teller)?;
         asker.tell(Event::NeedsReady);
         Ok(())
+    }
+
+    /// Gets what somebody has sent to be built.
+    fn get_bundle(&mut self) -> Result<(), Trouble> {
+        let Self { assignment, workspace, answers, teller, .. } = self;
+        let Some(bundle) = assignment.bundle.as_ref() else { return Ok(()) };
+        bundle.check().map_err(|why| Trouble::specs(format!("what was sent: {why}")))?;
+        let asker = teller.clone();
+        let mut ask = |want: &Want| {
+            asker.tell(Event::Want(want.clone()));
+            answers.recv().unwrap_or_else(|RecvError| Err(Trouble::ours("the supervisor is ending")))
+        };
+        let file = Artifact {
+            stream: 1,
+            path: "sent.bundle".to_string(),
+            size: bundle.size,
+            sha256: bundle.sha256.clone(),
+            executable: false,
+        };
+        teller.note(&format!("getting what {} has sent, {} bytes", bundle.person, bundle.size));
+        get(assignment.key, &file, "what was sent", &workspace.bundle(), &mut ask, teller)
     }
 }
 

@@ -99,6 +99,7 @@ impl World {
             board: None,
             session: None,
             lease: None,
+            bundle: None,
         }
     }
 

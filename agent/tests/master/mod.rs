@@ -272,5 +272,6 @@ pub fn assignment(job: u64, repository: &(String, String), steps: &[&str]) -> As
         board: None,
         session: None,
         lease: None,
+        bundle: None,
     }
 }

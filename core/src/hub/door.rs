@@ -308,6 +308,7 @@ impl Hub {
             needs: Can::Needs.is_in(hello.can.as_deref()),
             several: Can::Several.is_in(hello.can.as_deref()),
             leases: Can::Leases.is_in(hello.can.as_deref()),
+            bundles: Can::Bundles.is_in(hello.can.as_deref()),
             told: Can::Offered.is_in(hello.can.as_deref()),
             mirrors: hello.mirrors.clone(),
             holds: hello.jobs.clone(),

@@ -31,7 +31,7 @@ impl Hub {
             // What somebody tries or starts is that person's own, whatever becomes of the ref it is of, and a session ends with its build.
             event.id < obsolete.before
                 && (&event.repository, &event.reference) == (&obsolete.repository, &obsolete.reference)
-                && !matches!(event.source, Source::Try | Source::Start | Source::Session)
+                && !matches!(event.source, Source::Try | Source::Start | Source::Session | Source::Run)
         });
         of_it.flat_map(|plan| unwanted(plan, &obsolete.but)).collect()
     }

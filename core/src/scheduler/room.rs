@@ -28,6 +28,8 @@ pub(super) struct Wanted<'a> {
     pub platform: &'a str,
     /// Whether the job needs others, whose files the agent must know how to fetch.
     pub needs: bool,
+    /// Whether what it builds was sent, and the agent must know how to check that out.
+    pub bundle: bool,
 }
 
 /// What agents are filed by.
@@ -36,11 +38,15 @@ pub(super) struct Offer {
     pub platforms: Vec<String>,
     /// Whether it can fetch the files of needs.
     pub needs: bool,
+    /// Whether it can check out what was sent.
+    pub bundles: bool,
 }
 
 impl Offer {
     pub(super) fn serves(&self, wanted: Wanted<'_>) -> bool {
-        (self.needs || !wanted.needs) && self.platforms.iter().any(|offered| serves(offered, wanted.platform))
+        (self.needs || !wanted.needs)
+            && (self.bundles || !wanted.bundle)
+            && self.platforms.iter().any(|offered| serves(offered, wanted.platform))
     }
 }
 
@@ -248,6 +254,7 @@ mod tests {
                     platforms,
                     slots: random.below(4) as u32,
                     needs: random.below(2) == 0,
+                    bundles: random.below(2) == 0,
                     several: random.below(2) == 0,
                     leases: random.below(2) == 0,
                     told: random.below(2) == 0,
@@ -272,7 +279,7 @@ mod tests {
                     })
                     .collect();
                 let repository = repositories[random.below(3) as usize];
-                let wanted = Wanted { platform, needs: random.below(2) == 0 };
+                let wanted = Wanted { platform, needs: random.below(2) == 0, bundle: random.below(2) == 0 };
                 let found = scheduler.agent_for(turn, repository, wanted, &met);
                 assert_eq!(found, plain(&scheduler, repository, wanted, &met), "turn {turn}");
                 let able = |agent: &&Agent| agent.serves(wanted);

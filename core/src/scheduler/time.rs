@@ -85,6 +85,9 @@ impl Scheduler {
                             let board = record.board.as_ref().map(ToString::to_string).unwrap_or_default();
                             format!("no agent that offers {board} came in time")
                         }
+                        true if wanted.bundle => {
+                            format!("no agent that offers {platform} and checks out what was not pushed came in time")
+                        }
                         true if wanted.needs => {
                             format!("no agent that offers {platform} and fetches files came in time")
                         }

@@ -208,7 +208,9 @@ impl Scheduler {
             Vec::new()
         };
         let mut known = described(wanted.platform);
-        if wanted.needs && able.is_empty() && self.is_offered(Wanted { needs: false, ..wanted }) {
+        if wanted.bundle && able.is_empty() && self.is_offered(Wanted { bundle: false, ..wanted }) {
+            known.push_str(" and is new enough to check out what nobody pushed");
+        } else if wanted.needs && able.is_empty() && self.is_offered(Wanted { needs: false, ..wanted }) {
             known.push_str(" and is new enough to fetch what other jobs made");
         }
         let here = able.iter().filter(|(_, agent)| agent.connected).count();

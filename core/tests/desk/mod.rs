@@ -137,6 +137,7 @@ impl Desk {
             mirrors: own(mirrors),
             holds: holds.to_vec(),
             boards: Vec::new(),
+            bundles: true,
         }))
     }
 

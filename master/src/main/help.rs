@@ -219,14 +219,15 @@ example: sai-master rebuild job 120
         "\
 sai-master start - build a branch, or a revision of it, whatever was pushed
 
-usage: sai-master start REPOSITORY BRANCH [revision=REVISION] [configuration=NAME]... [platform=NAME]... [env=NAME=VALUE]...
-                        [--config FILE] [--state DIR]
+usage: sai-master start REPOSITORY BRANCH [revision=REVISION] [configuration=NAME]... [platform=NAME]... [board=TYPE]...
+                        [env=NAME=VALUE]... [--config FILE] [--state DIR]
 
   REPOSITORY           its name in the master's configuration
   BRANCH               a branch, or a whole ref, as refs/tags/v1
   revision=REVISION    all digits of a revision [the newest of the branch]
   configuration=NAME   only this one and what it needs; may be given again. `branches` of the .sai.json hold here too, `paths` do not
   platform=NAME        only on such a platform; may be given again
+  board=TYPE           only what is done at a board of this type, and what that needs; may be given again
   env=NAME=VALUE       a variable of the steps, stronger than the .sai.json's; everybody who may read sees it with the event
 
 Prints the number of the event.

@@ -44,6 +44,14 @@ pub trait Archive: Send + Sync {
         io::copy(&mut (&mut log.reader).take(from), &mut io::sink())?;
         Ok(log)
     }
+    /// What somebody has sent for an event.
+    ///
+    /// # Errors
+    /// There is nothing, or it cannot be opened.
+    fn bundle(&self, event: EventId) -> io::Result<File> {
+        let _ = event;
+        Err(io::ErrorKind::NotFound.into())
+    }
     /// A file of an attempt, by its stream number.
     ///
     /// # Errors
@@ -89,6 +97,10 @@ impl Archive for Reader {
         let mut log = self.log(key)?;
         log.seek(SeekFrom::Start(from))?;
         Ok(StoredLog { length: log.length(), reader: Box::new(log) })
+    }
+
+    fn bundle(&self, event: EventId) -> io::Result<File> {
+        File::open(self.bundle_path(event))
     }
 
     fn artifact(&self, key: JobKey, stream: u16) -> io::Result<File> {

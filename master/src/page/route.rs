@@ -1,12 +1,14 @@
 //! Method, path and query → what is asked for. Whatever is not exactly one of ours is not found.
 
-pub use crate::action::Action;
+pub use crate::action::{Action, Piece};
+use sai_core::bundle::check_digest;
 use sai_core::git_names::check_repository;
 use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::lease::Asking;
 use sai_core::limits::STREAMS;
 use sai_core::rebuild::Choice;
 use sai_core::requests::Sharing;
+use sai_core::sent::Sent;
 use sai_core::start::Start;
 use sai_core::wire::Word;
 use std::ops::RangeInclusive;
@@ -299,8 +301,12 @@ fn agent(name: &str) -> Option<String> {
 
 /// What is started is in the fields.
 fn start(repository: &str) -> Option<Action> {
-    let repository = decode(repository, false)?;
-    check_repository(&repository).is_ok().then(|| Action::Start(repository, Start::default()))
+    known(repository).map(|repository| Action::Start(repository, Start::default()))
+}
+
+/// A repository of an address.
+fn known(repository: &str) -> Option<String> {
+    decode(repository, false).filter(|repository| check_repository(repository).is_ok())
 }
 
 fn job(id: JobId, rest: &[&str]) -> Option<Route> {
@@ -376,6 +382,12 @@ fn api(parts: &[&str]) -> Option<ApiRoute> {
         ["repositories"] => ApiRoute::Repositories,
         ["me"] => ApiRoute::Me,
         ["repositories", repository, "start"] => ApiRoute::Do(start(repository)?),
+        ["repositories", repository, "run"] => ApiRoute::Do(Action::Run(known(repository)?, Sent::default())),
+        ["repositories", repository, "send", sha256] => {
+            check_digest(sha256).ok()?;
+            let piece = Piece { sha256: (*sha256).to_string(), ..Piece::default() };
+            ApiRoute::Do(Action::Send(known(repository)?, piece))
+        }
         _ => return None,
     })
 }

@@ -5,6 +5,7 @@ use super::layout::hint;
 use super::route::decode;
 use super::views::{Visitor, reference_name};
 use sai_core::roles::Deed;
+use sai_core::sent::Sent;
 use sai_core::start::{NAMES_MAX, Start};
 
 /// Fields of the form that are words of the command, with what each is called and an example; of the last two a line is one.
@@ -36,6 +37,23 @@ pub fn of_fields(fields: &str) -> Result<Start, String> {
         }
     }
     Start::parse(&branch.unwrap_or_default(), &words)
+}
+
+/// What the fields of a form say of what was sent.
+///
+/// # Errors
+/// What was expected.
+pub fn sent_of_fields(fields: &str) -> Result<Sent, String> {
+    let (mut branch, mut words) = (None, Vec::new());
+    for pair in fields.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let value = decode(value, true).ok_or_else(|| format!("{name:?}: expected percent-encoded UTF-8"))?;
+        match name {
+            "branch" => branch = Some(value),
+            name => words.push((name.to_string(), value)),
+        }
+    }
+    Sent::parse(&branch.unwrap_or_default(), &words)
 }
 
 /// Where what was started is seen.

@@ -194,6 +194,7 @@ pub fn source_phrase(source: &Source) -> &str {
         Source::Start => "started by hand",
         Source::Session => "asked for by a build",
         Source::Lease => "a person at a board",
+        Source::Run => "sent from a laptop",
         Source::Other(word) => word.as_str(),
     }
 }
@@ -209,6 +210,7 @@ pub fn source_word(source: &Source) -> &str {
         Source::Start => "start",
         Source::Session => "session",
         Source::Lease => "lease",
+        Source::Run => "run",
         Source::Other(word) => word.as_str(),
     }
 }

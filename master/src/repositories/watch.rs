@@ -6,6 +6,7 @@ use crate::forge::{ForgeError, Saifile};
 use crate::hub::{Gone, Request};
 use crate::store::Change;
 use sai_agent::clock::{steady, wall};
+use sai_core::bundle::Bundle;
 use sai_core::git_text::{Commit, Tip};
 use sai_core::hub;
 use sai_core::job::EventId;
@@ -14,11 +15,13 @@ use sai_core::limits::Millis;
 use sai_core::ordered::{Map, Set};
 use sai_core::push::RefChange;
 use sai_core::saifile::{self, Reading};
+use sai_core::sent::Sent;
 use sai_core::start::Start;
 use sai_core::watch::{self, Answer, Found, Input, Output, Settings, Waiter};
 use sai_core::wire::Prefetch;
 use smol::channel::{Receiver, Sender};
 use smol::future::FutureExt as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,6 +67,10 @@ impl Watch {
                 Some(Some(Call::Start(start, who, reply))) => {
                     // Who has not waited so long looks at the page.
                     let _ = reply.try_send(self.start(&start, &who).await);
+                }
+                Some(Some(Call::Run(sent, who, reply))) => {
+                    let (sent, bundle, saifile) = *sent;
+                    let _ = reply.try_send(self.run_sent(sent, bundle, saifile, &who).await);
                 }
                 Some(Some(Call::Push(push, reply))) => {
                     let waiter = self.waiter(reply).await;
@@ -231,6 +238,25 @@ impl Watch {
         let what = if words.is_empty() { String::new() } else { format!(": {words}") };
         reading.warnings.push(format!("started by {who}{what}"));
         self.shared.make(&self.repository, &tip, Source::Start, file, reading, None).await
+    }
+
+    /// Builds what somebody has sent. It has a ref of its own, so that nothing of it is taken for what was pushed.
+    async fn run_sent(&self, sent: Sent, place: PathBuf, saifile: Vec<u8>, who: &str) -> Result<EventId, String> {
+        let tip = Tip { reference: sent.reference(who)?, revision: sent.revision.clone() };
+        let mut reading = saifile::of_start(&saifile, &sent.start.reference, &sent.start);
+        if reading.specs.is_empty() {
+            let why = [reading.errors, reading.warnings].concat();
+            return Err(format!("nothing of what was sent would be built: {}", why.join("; ")));
+        }
+        let bundle = Bundle { person: who.to_string(), ..sent.bundle.clone() };
+        for spec in &mut reading.specs {
+            spec.bundle = Some(bundle.clone());
+        }
+        let words = sent.start.words();
+        let what = if words.is_empty() { String::new() } else { format!(": {words}") };
+        reading.warnings.push(format!("sent by {who}{what}"));
+        let file = Saifile { bytes: saifile, subject: sent.subject, author: sent.author, ..Saifile::default() };
+        self.shared.make_with(&self.repository, &tip, Source::Run, file, reading, None, Some(place)).await
     }
 
     /// Where the configuration wants it, what a ref that is gone named is built no further.

@@ -12,6 +12,7 @@ use super::{Change, StoreError, carried};
 use sai_core::job::{EventId, JobKey};
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -126,6 +127,24 @@ impl Files {
             }
         }
         Ok(carried)
+    }
+
+    /// Keeps what somebody has sent for an event, which is durable where it is; its name is when this returns.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn put_bundle(&self, event: EventId, from: &Path) -> io::Result<()> {
+        let to = self.paths().bundle(event);
+        // What a master left there that ended before its event was: it is another's, and may be a link to what that one has sent.
+        match fs::remove_file(&to) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        if fs::hard_link(from, &to).is_err() {
+            fs::copy(from, &to)?;
+            fs::File::open(&to)?.sync_all()?;
+        }
+        super::paths::sync_directory(&self.paths().saifiles())
     }
 
     /// Durable lengths of the streams 0, 1, … of an attempt after a restart: what was flushed and written down. What a

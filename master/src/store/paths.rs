@@ -47,6 +47,7 @@ pub(super) enum Found {
     Artifacts(JobKey),
     Saifile(EventId),
     Plan(EventId),
+    Bundle(EventId),
     /// Something half written when the master was killed.
     Leftover,
 }
@@ -97,6 +98,11 @@ impl Paths {
         self.saifiles().join(format!("{event}.plan.json"))
     }
 
+    /// What somebody has sent to be built, beside its event's saifile.
+    pub(super) fn bundle(&self, event: EventId) -> PathBuf {
+        self.saifiles().join(format!("{event}.bundle"))
+    }
+
     pub(super) fn make(&self) -> io::Result<()> {
         make_directory(&self.logs())?;
         make_directory(&self.state.join("artifacts"))?;
@@ -128,6 +134,7 @@ impl Paths {
                 None => Some(Found::Log(name.strip_suffix(".log")?.parse().ok()?)),
             },
             "artifacts" => Some(Found::Artifacts(name.parse().ok()?)),
+            _ if name.ends_with(".bundle") => Some(Found::Bundle(name.strip_suffix(".bundle")?.parse().ok()?)),
             _ => match name.strip_suffix(".plan.json") {
                 Some(event) => Some(Found::Plan(event.parse().ok()?)),
                 None => Some(Found::Saifile(name.strip_suffix(".json")?.parse().ok()?)),
@@ -225,6 +232,7 @@ mod tests {
         assert_eq!(Paths::recognise(Path::new("/s/artifacts"), "7-2"), Some(Found::Artifacts(key)));
         assert_eq!(Paths::recognise(Path::new("/s/saifiles"), "12.json"), Some(Found::Saifile(12)));
         assert_eq!(Paths::recognise(Path::new("/s/saifiles"), "12.plan.json"), Some(Found::Plan(12)));
+        assert_eq!(Paths::recognise(Path::new("/s/saifiles"), "12.bundle"), Some(Found::Bundle(12)));
         assert_eq!(Paths::recognise(Path::new("/s/saifiles"), "12.plan.json.tmp"), Some(Found::Leftover));
         assert_eq!(Paths::recognise(Path::new("/s/saifiles"), "x.json"), None);
     }

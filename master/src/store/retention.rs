@@ -143,7 +143,10 @@ fn collect(store: &Store, policy: Policy, report: &mut GcReport) -> Result<(), S
                 bytes += keys.map(|key| store.files().paths().size(key)).sum::<u64>();
             }
             let paths = store.files().paths();
-            bytes += size(&paths.saifile(event.id)) + size(&paths.plan(event.id));
+            bytes += [paths.saifile(event.id), paths.plan(event.id), paths.bundle(event.id)]
+                .iter()
+                .map(|path| size(path))
+                .sum::<u64>();
         }
         store.commit_and_wait(expired.iter().map(|event| Change::DeleteEvent(event.id)).collect(), None)?;
         report.events += expired.len() as u64;
@@ -202,7 +205,7 @@ pub(super) fn sweep(
                 }
                 known
             }),
-            Found::Saifile(event) | Found::Plan(event) => has_event(ledger, event),
+            Found::Saifile(event) | Found::Plan(event) | Found::Bundle(event) => has_event(ledger, event),
             // What is packed again is written over; anything else is as good as nobody's.
             Found::Leftover => Ok(now.is_none()),
         };

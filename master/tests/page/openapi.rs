@@ -185,6 +185,7 @@ fn fill(world: &World, tests: &Path) {
         (12, Source::Start, &[Passed]),
         (13, Source::Session, &[Passed]),
         (14, Source::Lease, &[Passed]),
+        (15, Source::Run, &[Passed]),
     ] {
         add(world, id, source, states, &[]);
     }
@@ -329,6 +330,7 @@ fn each_address_of_the_api_is_described_and_no_other() {
         let address = format!("/api/v1{path}").replace("{id}", "1000").replace("{grant}", "7");
         let address = address.replace("{repository}", "hello").replace("{name}", "rock");
         let address = address.replace("{agent}", "rock").replace("{board}", "pair");
+        let address = address.replace("{sha256}", &"a".repeat(64));
         for method in members(methods).keys().map(|method| method.to_uppercase()) {
             assert!(matches!(route(&method, &address), Route::Api(_)), "{method} {path}");
             let other = if method == "GET" { "POST" } else { "GET" };
@@ -391,6 +393,7 @@ fn each_key_and_word_of_the_api_is_described_as_it_is() {
             let address = address.replace("{repository}", "hello").replace("{name}", "rock");
             let board = if *id == 77 { "nothing" } else { "pair" };
             let address = address.replace("{agent}", "rock").replace("{board}", board);
+            let address = address.replace("{sha256}", &"a".repeat(64));
             for (method, operation) in members(methods) {
                 if method == "get" {
                     answer(&mut description, operation, world.get(&address));

@@ -18,6 +18,7 @@ fn a_role_is_asked_of_pages_the_api_and_open_sessions() {
             ("builder", &["builder"]),
             ("own", &["builder@hello"]),
             ("foreign", &["builder@other"]),
+            ("runner", &["reader", "run@hello"]),
             ("admin", &["admin"]),
         ] {
             let powers = Some(Powers::parse(words, 0).unwrap());
@@ -70,6 +71,22 @@ fn a_role_is_asked_of_pages_the_api_and_open_sessions() {
             assert_eq!(world.ask("POST", address, OURS, body).status, 401, "{address}");
         }
     }
+    // What programs alone do: it takes a right that no role has.
+    let (digest, revision) = ("a".repeat(64), "b".repeat(40));
+    let sent = format!("branch=main&revision={revision}&bundle={digest}&size=1&saifile={digest}");
+    let runs = [
+        ("/api/v1/repositories/hello/run".to_string(), sent.as_str()),
+        (format!("/api/v1/repositories/hello/send/{digest}?size=1&at=0"), "x"),
+    ];
+    for (address, body) in &runs {
+        for name in ["reader", "builder", "own", "foreign", "admin", "runner", "ann"] {
+            let wanted = if ["runner", "ann"].contains(&name) { 200 } else { 403 };
+            assert_eq!(by(name, "POST", address, body).status, wanted, "{name} {address}");
+            passed_on += usize::from(wanted != 403);
+        }
+        assert_eq!(by("runner", "POST", &address.replace("hello", "other"), body).status, 403, "{address}");
+        assert_eq!(world.ask("POST", address, OURS, body).status, 401, "{address}");
+    }
     assert_eq!(world.done.lock().unwrap().len(), passed_on, "what is refused is not passed on");
     assert!(world.done.lock().unwrap().iter().any(|done| done.contains("CancelAttempt")));
     // No address that acts is left out of these.
@@ -78,7 +95,10 @@ fn a_role_is_asked_of_pages_the_api_and_open_sessions() {
         let filled = [("{id}", "1"), ("{grant}", "7"), ("{repository}", "hello"), ("{name}", "rock")];
         let filled = filled.into_iter().fold(format!("/api/v1{path}"), |path, (from, to)| path.replace(from, to));
         let same = |address: &str| address.replace("1000", "1").replace("/new/", "/rock/") == filled;
-        assert!(deeds.iter().any(|(_, api, ..)| same(api)), "{path}");
+        let by_programs = runs
+            .iter()
+            .any(|(api, _)| api.split('?').next().is_some_and(|api| api == filled.replace("{sha256}", &digest)));
+        assert!(by_programs || deeds.iter().any(|(_, api, ..)| same(api)), "{path}");
     }
     assert!(described.contains("\n  \"/agents/{name}/add\": {\n   \"post\""));
     let refused = text(by("foreign", "POST", "/api/v1/events/1/cancel", ""));

@@ -13,6 +13,8 @@ usage:
   sai cancel JOB        end a job
   sai rebuild JOB       run a job again
   sai board WORD        have a board for a while, and use it
+  sai run [CONFIGURATION]...
+                        have built what is committed here and nobody has pushed
   sai COMMAND --help    more of each
   sai --help | --version
 
@@ -146,4 +148,24 @@ much that was. Only you type. What is said while the link is down is said when i
 than five seconds by then instead.
 
 exit status: 0 done, 1 the board did not do it, there is none, or of a record something is missing, 2 not understood, 3 trouble that is not the board's
+";
+
+/// Of `run`.
+pub const RUN: &str = "\
+sai run - have built what is committed here and nobody has pushed, and follow it to its end
+
+usage: sai run [CONFIGURATION]... [--board TYPE] [--dirty] [--repository NAME] [--artifacts DIR] [--json]
+
+The last commit travels to the master as a git bundle, without what was pushed before, and is built as an event of yours; nothing of
+your index, branches and files is touched. What is not committed is an error, unless it is to be built, too. It takes the right `run`
+(sai-master user add NAME builder run). The jobs go on when this ends before they do.
+
+options:
+  --board TYPE       only what is done at boards of this type, and the builds that it needs
+  --dirty            build what is there, committed or not, but for ignored files
+  --repository NAME  what the master calls this repository [the one with the URL of a remote]
+  --artifacts DIR    fetch the files that jobs keep into DIR/job-JOB
+  --json             logs as objects, one a line
+
+exit status: 0 all passed, 1 a job failed, or it cannot be built, 3 trouble that is not the jobs'
 ";

@@ -178,6 +178,7 @@ impl World {
                 needs: (0..index as u32).filter(|_| graph && self.random.chance(450)).collect(),
                 units: self.random_units(),
                 board: self.random_board(),
+                bundle: None,
             });
         }
         specs

@@ -16,7 +16,7 @@ fn options_of_help_are_taken_and_others_refused() {
     let fingerprint = "0".repeat(64);
     let line = world.join_line("one").replace(&format!(":{}", world.port), ":1");
     let joined = world.configuration().display().to_string();
-    let examples: [(&str, &str, Vec<Vec<&str>>); 13] = [
+    let examples: [(&str, &str, Vec<Vec<&str>>); 14] = [
         ("sai-master", "agent", vec![vec!["agent", "list", "--config", &joined, "--state", &state]]),
         (
             "sai-master",
@@ -65,6 +65,22 @@ fn options_of_help_are_taken_and_others_refused() {
         ("sai", "log", vec![vec!["log", "--follow", "1", "--attempt", "2", "--raw"], vec!["log", "-f", "1", "--json"]]),
         ("sai", "get", vec![vec!["get", "1", "--to", "d", "a", "--force", "--json"]]),
         ("sai", "cancel", vec![vec!["cancel", "1", "--attempt", "1", "--json"]]),
+        (
+            "sai",
+            "run",
+            vec![vec![
+                "run",
+                "--board",
+                "uno",
+                "--dirty",
+                "--repository",
+                "r",
+                "--artifacts",
+                "d",
+                "--json",
+                "default",
+            ]],
+        ),
         ("sai", "rebuild", vec![vec!["rebuild", "1", "--following", "--json"]]),
     ];
     let home = world.directory.join("home");

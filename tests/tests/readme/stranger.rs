@@ -437,6 +437,26 @@ impl Stranger {
             "sai board play arduino-uno reset" | "sai board console arduino-uno" | "sai board release arduino-uno" => {
                 self.run_in(&self.own, line);
             }
+            "sai run" => {
+                // Who may not is told, and then may.
+                std::fs::write(self.own.join(".gitignore"), "job-1\nlog.txt\ntoken\nnew\nkept\n").expect("a file");
+                run(git(&self.own).args(["add", ".gitignore"]));
+                let bare = self.world.directory.join("srv/git/hello.git");
+                run(git(&self.own).args(["remote", "add", "origin"]).arg(bare));
+                run(git(&self.own).args(["commit", "--quiet", "--message", "Ignore what is fetched"]));
+                let refused = self.shell(line).current_dir(&self.own).output().expect("a shell");
+                assert!(text(&refused.stderr).contains("the right to run what nobody pushed"), "{refused:?}");
+                let token = self.run("sai-master user add eve builder run");
+                std::fs::write(self.own.join("token"), token).expect("a token");
+                self.run_in(&self.own, &format!("sai login https://{} < token", self.world.address()));
+                let said = text(&self.run_in(&self.own, line).stdout);
+                assert!(said.contains("passed\tlinux\tdefault\t"), "{said}");
+            }
+            "sai run default --dirty --artifacts kept" => {
+                std::fs::write(self.own.join("uncommitted"), "").expect("a file");
+                let said = text(&self.run_in(&self.own, line).stdout);
+                assert!(said.contains("passed\tlinux\tdefault\t") && said.contains("/out/hello\n"), "{said}");
+            }
             "sai logout" => {
                 self.run_in(&self.own, line);
                 let said = self.shell("sai status").current_dir(&self.own).output().expect("a shell");
