@@ -6,24 +6,32 @@
 use crate::ordered::Map;
 use alloc::string::String;
 
-/// Writers that are known at most: each program that a person runs at a board is one, and its name is remembered to its end.
+/// Writers that are known at most: each program that a person runs at a board is one, and so is each line that they send from a page.
+/// One is forgotten for another once so many others have come since it said anything, which takes far longer than it would say a word
+/// again.
 pub const WRITERS: usize = 1024;
 
 /// See the file's first line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Writers {
-    last: Map<String, u64>,
+    /// The last word of each that was taken, and when: how many were taken before.
+    last: Map<String, (u64, u64)>,
+    taken: u64,
 }
 
 impl Writers {
     /// Whether this word is the next of its writer. It is taken then.
     pub fn take(&mut self, writer: &str, number: u64) -> bool {
-        let last = self.last.get(writer).copied();
-        let next = last.unwrap_or(0).checked_add(1) == Some(number);
-        if !next || (last.is_none() && self.last.len() >= WRITERS) {
+        let last = self.last.get(writer).map_or(0, |(last, _)| *last);
+        if last.checked_add(1) != Some(number) {
             return false;
         }
-        self.last.insert(String::from(writer), number);
+        self.taken = self.taken.saturating_add(1);
+        self.last.insert(String::from(writer), (number, self.taken));
+        if self.last.len() > WRITERS {
+            let oldest = self.last.iter().min_by_key(|(_, (_, taken))| *taken).map(|(writer, _)| writer.clone());
+            oldest.map(|oldest| self.last.remove(&oldest));
+        }
         true
     }
 }
@@ -42,10 +50,12 @@ mod tests {
     }
 
     #[test]
-    fn there_are_not_more_of_them_than_are_remembered() {
+    fn who_said_nothing_for_longest_makes_room() {
         let mut writers = Writers::default();
         assert!((0..WRITERS).all(|number| writers.take(&format!("w{number}"), 1)));
-        assert!(!writers.take("one more", 1) && writers.take("w7", 2));
+        assert!(writers.take("w0", 2) && writers.take("one more", 1) && writers.last.len() == WRITERS);
+        assert!(!writers.take("w0", 2) && writers.take("w0", 3), "it is known still");
+        assert!(!writers.take("w2", 1) && writers.take("w1", 1), "one made room");
         assert!(!writers.take("w8", u64::MAX));
     }
 }

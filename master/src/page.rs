@@ -205,6 +205,13 @@ fn no_store(mut response: Response) -> Response {
     response.with("cache-control", "no-store")
 }
 
+/// A writer that nobody has heard of.
+fn drawn() -> Result<String, String> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|error| format!("no random numbers: {error}"))?;
+    Ok(format!("{:016x}", u64::from_ne_bytes(bytes)))
+}
+
 fn asset(name: &str, query: &str) -> Response {
     let Some(asset) = assets::find(name) else { return Response::text(404, "no such asset") };
     let lasting = field(query, "v").as_deref() == Some(&asset.version);
@@ -505,7 +512,13 @@ impl Answer<'_> {
         Ok(match action {
             Action::RebuildEvent(id, _) => Action::RebuildEvent(id, narrow::chosen(fields)?),
             Action::Start(repository, _) => Action::Start(repository, starting::of_fields(fields)?),
+            Action::Lease(asking) if self.request.path.starts_with("/boards/") => {
+                asked::nothing(fields).map(|()| Action::Lease(asking))?
+            }
             Action::Lease(_) => Action::Lease(leasing::wish(fields)?),
+            Action::Word(word) if self.request.path.starts_with("/job/") => {
+                Action::Word(leasing::typed(word.key.job, fields, &drawn()?)?)
+            }
             Action::Word(word) => Action::Word(leasing::word(word.key.job, fields)?),
             Action::Share(sharing) => Action::Share(leasing::sharing(sharing.job, fields)?),
             Action::Run(repository, _) => Action::Run(repository, starting::sent_of_fields(fields)?),
@@ -536,6 +549,8 @@ impl Answer<'_> {
         }
         let back = match &action {
             Action::CancelJob(id) | Action::RebuildJob(id) | Action::RebuildFollowing(id) => format!("/job/{id}"),
+            // Where it was typed, to be typed on.
+            Action::Word(word) => format!("/job/{}/{}#typing", word.key.job, word.key.attempt),
             Action::FreeUnits(_) => "/units".to_string(),
             Action::Start(repository, start) => starting::address(repository, start),
             // Only programs send anything.
@@ -553,7 +568,7 @@ impl Answer<'_> {
                 if let Some(value) = own_cookie(self.library, self.request) {
                     self.library.sessions.tell(value, format!("Done: {}.", done.text));
                 }
-                self.redirect(&back)
+                self.redirect(&done.job.map_or(back, |job| format!("/job/{job}")))
             }
             Err(what) => self.html(409, notices::error(409, &format!("{what}."), Some(&back), &self.visitor)),
         }

@@ -303,6 +303,29 @@
     next.querySelector("summary").focus({ preventScroll: true });
   }
 
+  // What is typed to a board goes without loading the page anew.
+  const typing = document.getElementById("typing");
+  if (typing) {
+    let waits = Promise.resolve();
+    const told = typing.querySelector("[role=status]"), text = typing.querySelector("[name=text]");
+    typing.addEventListener("submit", (event) => {
+      if (event.submitter && event.submitter.name) return;
+      event.preventDefault();
+      const fields = new URLSearchParams(new FormData(typing));
+      text.value = "";
+      // One after the other, so that they come in order.
+      waits = waits.then(async () => {
+        try {
+          const answer = await fetch(typing.action, { method: "POST", body: fields, redirect: "manual" });
+          if (answer.type !== "opaqueredirect") throw new Error(answer.status);
+          told.textContent = "";
+        } catch {
+          told.textContent = "This was not sent: " + fields.get("text");
+        }
+      });
+    });
+  }
+
   function go(selector) {
     const found = document.querySelector(selector);
     if (found) found.click();

@@ -91,6 +91,19 @@ pub fn page(view: &BoardView, visitor: &Visitor) -> String {
             html.element("a").href(format_args!("/agents#agent-{}", path_part(agent))).name(agent);
         });
         head(html, view, visitor);
+        // A rig is for jobs.
+        if view.row.as_ref().is_some_and(|row| row.offered.boards.is_none()) {
+            if visitor.may(Deed::Build, None) {
+                button(
+                    html,
+                    format_args!("{}/lease", address(agent, board)),
+                    "rebuild",
+                    "Ask for it, to use it yourself",
+                );
+            } else {
+                hint(html, visitor, "a builder", "use it yourself");
+            }
+        }
         html.element("section").class("panel jobs").attribute("aria-label", "History").with(|html| {
             html.element("h2").text("What was found here");
             if view.stays.is_empty() {

@@ -4,12 +4,14 @@ use super::artifact_list;
 use super::assets;
 use super::board_list;
 use super::cases;
+use super::console::SERIAL;
 use super::first_steps;
 use super::history;
 use super::html::{Html, path_part};
 use super::layout::{
     Here, Layout, ask, at_forge, button, hint, job_title, moment, revision, state_badge, subject, titled, took,
 };
+use super::leasing::ENDS;
 use super::log::LogPage;
 use super::log_html::{self, Marks};
 use super::log_tools;
@@ -54,8 +56,46 @@ pub fn page(view: &JobView, log: Option<&LogPage>, wave: Option<&Wave>, marks: &
                     "There is no log of this attempt."
                 });
             }
+            typing(html, view, log, visitor);
         });
     })
+}
+
+/// Where the person who has a board types, while they have it. It works without script; with that, nothing is loaded anew.
+fn typing(html: &mut Html, view: &JobView, log: &LogPage, visitor: &Visitor) {
+    let theirs = view.job.lease.is_some() && view.job.person.is_some() && view.job.person == visitor.who;
+    if !theirs || !view.current() || view.state() != JobState::Running {
+        return;
+    }
+    let consoles: Vec<&str> = log.channels.iter().filter_map(|name| name.strip_prefix(SERIAL)).collect();
+    let form = html.element("form").id("typing").class("search").attribute("method", "post");
+    form.attribute("action", format_args!("/job/{}/say", view.job.id)).with(|html| {
+        let attempt = html.element("input").attribute("type", "hidden").attribute("name", "attempt");
+        attempt.attribute("value", view.attempt).empty();
+        html.element("input")
+            .attribute("name", "text")
+            .attribute("maxlength", 512)
+            .attribute("autocomplete", "off")
+            .attribute("placeholder", "Type to the board")
+            .attribute("aria-label", "Type to the board")
+            .empty();
+        for (name, label, words) in [
+            ("end", "Ends with", ENDS.map(|(word, _)| word).as_slice()),
+            ("console", "Console", if consoles.len() > 1 { consoles.as_slice() } else { &[] }),
+        ] {
+            if words.is_empty() {
+                continue;
+            }
+            html.element("select").attribute("name", name).attribute("aria-label", label).with(|html| {
+                for word in words {
+                    html.element("option").name(word);
+                }
+            });
+        }
+        html.element("button").text("Send");
+        html.element("button").attribute("name", "release").attribute("value", 1).text("Give it back");
+        html.element("span").class("muted").attribute("role", "status").text("");
+    });
 }
 
 /// What can be done with the attempt that is shown, and with no other.

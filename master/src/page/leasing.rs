@@ -1,7 +1,7 @@
 //! Fields of a request → what a person asks of boards.
 
 use super::route::decode;
-use miniserde::{Deserialize, json};
+use miniserde::{Deserialize, Serialize, json};
 use sai_core::job::{JobId, JobKey};
 use sai_core::join::check_agent_name;
 use sai_core::lease::Asking;
@@ -72,6 +72,52 @@ pub fn word(job: JobId, fields: &str) -> Result<Word, String> {
     Ok(Word { key: JobKey { job, attempt }, writer, number, said })
 }
 
+/// What ends a line that is typed on a page: the words of its choice, each with what is sent.
+pub const ENDS: [(&str, &str); 4] = [("CR", "\r"), ("LF", "\n"), ("CR LF", "\r\n"), ("nothing", "")];
+
+/// What is sent.
+#[derive(Serialize)]
+struct Send<'a> {
+    t: &'a str,
+    console: Option<&'a str>,
+    text: Option<&'a str>,
+}
+
+/// What is typed on the page of a job: `text` and its `end`, for a `console`; or `release`. It is the only word of this writer, since
+/// nothing on a page says again what was lost.
+///
+/// # Errors
+/// What was expected.
+pub fn typed(job: JobId, fields: &str, writer: &str) -> Result<Word, String> {
+    let mut attempt = None;
+    let (mut text, mut end, mut console, mut release) = (None, "", None, false);
+    for (name, value) in pairs(fields)? {
+        match name.as_str() {
+            "attempt" => attempt = Some(value),
+            "text" => text = Some(value),
+            "console" => console = Some(value).filter(|name| !name.is_empty()),
+            "release" => release = true,
+            "end" => {
+                let known = ENDS.iter().find(|(word, _)| *word == value);
+                end = known.map(|(_, end)| *end).ok_or("end: expected CR, LF, CR LF or nothing")?;
+            }
+            _ => return Err(format!("{name:?}: expected attempt, and text with its end, or release")),
+        }
+    }
+    let text = text.unwrap_or_default() + end;
+    if !release && text.is_empty() {
+        return Err("text: expected something to send".to_string());
+    }
+    let bytes: String = text.bytes().map(char::from).collect();
+    let said = match release {
+        true => Send { t: "release", console: None, text: None },
+        false => Send { t: "send", console: console.as_deref(), text: Some(&bytes) },
+    };
+    let escaped = |text: &str| text.bytes().map(|byte| format!("%{byte:02x}")).collect::<String>();
+    let (attempt, said) = (escaped(&attempt.unwrap_or_default()), escaped(&json::to_string(&said)));
+    word(job, &format!("attempt={attempt}&writer={writer}&number=1&said={said}"))
+}
+
 /// With whom the board of a job is shared, by `with`, or is no more, by `without`.
 ///
 /// # Errors
@@ -98,6 +144,31 @@ mod tests {
         assert_eq!(told("without=b%6fb"), Ok(Sharing { job: 3, person: "bob".to_string(), shared: false }));
         for wrong in ["", "with=", "with=a/b", "with=bob&with=eve", "with=bob&without=eve", "who=bob", "with=%ff"] {
             assert!(told(wrong).is_err_and(|why| why.contains("expected") || why.contains("name")), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_typed_on_a_page_is_a_word_of_its_own() {
+        let told = |fields| typed(3, fields, "d0");
+        let sent = told("attempt=2&text=root+1&end=CR&console=").unwrap();
+        assert_eq!((sent.key, sent.writer.as_str(), sent.number), (JobKey { job: 3, attempt: 2 }, "d0", 1));
+        assert_eq!(sent.said, r#"{"t":"send","console":null,"text":"root 1\r"}"#);
+        // Each byte is a character there, as everywhere in these words.
+        let sent = told("attempt=2&text=%C3%A9&end=nothing&console=aux").unwrap();
+        assert_eq!(sent.said, "{\"t\":\"send\",\"console\":\"aux\",\"text\":\"Ã©\"}");
+        assert_eq!(told("attempt=2&text=&end=LF").unwrap().said, r#"{"t":"send","console":null,"text":"\n"}"#);
+        assert_eq!(told("attempt=1&release=1").unwrap().said, r#"{"t":"release","console":null,"text":null}"#);
+        let long = format!("attempt=1&text={}", "x".repeat(WORD_BYTES));
+        for wrong in [
+            "",
+            "text=a",
+            "attempt=1",
+            "attempt=1&text=&end=nothing",
+            "attempt=1&text=a&end=CRLF",
+            "attempt=1&text=a&more=1",
+            &long,
+        ] {
+            assert!(told(wrong).is_err_and(|why| why.contains("expected")), "{wrong}");
         }
     }
 

@@ -269,6 +269,10 @@ fn find(parts: &[&str]) -> Option<Route> {
         ["units"] => Route::Units,
         ["boards"] => Route::Boards,
         ["boards", agent, board] => Route::Board(decode(agent, false)?, decode(board, false)?),
+        ["boards", agent, board, "lease"] => {
+            let named = format!("{}/{}", self::agent(agent)?, decode(board, false)?);
+            Route::Do(Action::Lease(Asking::parse(&[("board".to_string(), named)]).ok()?))
+        }
         ["audit"] => Route::Audit,
         ["docs"] => Route::Docs,
         ["docs", name] => Route::DocsPage((*name).to_string()),
@@ -335,6 +339,7 @@ fn job(id: JobId, rest: &[&str]) -> Option<Route> {
             }
             if *what == "view" { Route::View(id, which, stream) } else { Route::Artifact(id, which, stream) }
         }
+        (["say"], None) => Route::Do(Action::Word(no_word(id))),
         (["cancel"], None) => Route::Do(Action::CancelJob(id)),
         (["cancel"], Some(attempt)) => Route::Do(Action::CancelAttempt(JobKey { job: id, attempt })),
         (["rebuild"], None) => Route::Do(Action::RebuildJob(id)),

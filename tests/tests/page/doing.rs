@@ -23,7 +23,7 @@ impl Scene {
         self.browser.text_of("return navigator.clipboard.readText()")
     }
 
-    fn sign_in(&self, token: &str) {
+    pub(super) fn sign_in(&self, token: &str) {
         self.open("/sign-in");
         self.show(token);
     }

@@ -8,6 +8,7 @@ mod doing;
 mod hostile;
 mod large;
 mod shown;
+mod typing;
 mod units;
 mod walk;
 mod waveform;
