@@ -3,7 +3,7 @@
 pub mod console;
 pub mod words;
 
-use crate::answers::{Done, Job, Unit, Units};
+use crate::answers::{Done, EventAndJobs, Events, Job, Unit, Units};
 use crate::failure::{FAILED, Failure};
 use crate::follow::path;
 use crate::master::{Master, Trouble};
@@ -113,6 +113,46 @@ pub async fn mine(master: &mut Master, meant: &Meant) -> Result<Lease, Failure> 
     })
 }
 
+/// Gives up the one of these boards that this person asked for and does not have yet: the job that waited. Nothing where none waits.
+///
+/// # Errors
+/// Several wait, or whose fault it is that it is not known.
+pub async fn give_up(master: &mut Master, meant: &Meant) -> Result<Option<u64>, Failure> {
+    let Some(me) = master.me().await?.map(|me| me.name) else { return Ok(None) };
+    // What a lease waits for is known by its type alone.
+    let kinds: Vec<String> = match &meant.kind {
+        Some(kind) => vec![kind.clone()],
+        None => units(master)
+            .await?
+            .into_iter()
+            .filter(|unit| meant.is(unit))
+            .filter_map(|unit| unit.kind_of_board)
+            .collect(),
+    };
+    let waiting: Events =
+        master.json("GET", &format!("/api/v1/events?state=queued&repository=~{me}&limit=100")).await?;
+    let mut jobs = Vec::new();
+    for event in waiting.events {
+        let event: EventAndJobs = master.json("GET", &format!("/api/v1/events/{}", event.id)).await?;
+        let mine = |job: &Job| job.state == "queued" && kinds.contains(&job.configuration);
+        jobs.extend(event.jobs.into_iter().filter(mine).map(|job| job.id));
+    }
+    match jobs.as_slice() {
+        [] => Ok(None),
+        [job] => {
+            let _: Done = master.json("POST", &format!("{}/cancel", path(*job))).await?;
+            Ok(Some(*job))
+        }
+        several => {
+            let several: Vec<String> = several.iter().map(ToString::to_string).collect();
+            Err(Failure::refused(format!(
+                "you wait for several: sai cancel ends one of the jobs {}",
+                several.join(", ")
+            )))
+        }
+    }
+}
+
 /// The board that is meant and that somebody has, and who: this person rather than another.
 ///
 /// # Errors
@@ -162,7 +202,8 @@ pub async fn lease(master: &mut Master, meant: &Meant, minutes: Option<u64>) -> 
         }
         let why = job.waiting.unwrap_or_default();
         if told != why && !why.is_empty() {
-            tell(&format!("job {number} waits: {}", plain(&why)));
+            let word = if told.is_empty() { "; sai board release gives it up" } else { "" };
+            tell(&format!("job {number} waits: {}{word}", plain(&why)));
             told = why;
         }
         Timer::after(LOOK).await;

@@ -282,10 +282,19 @@ fn board(mut given: Given) -> Result<u8, Failure> {
     };
     let mut master = login::master()?;
     let answer = smol::block_on(async {
-        let lease = board::mine(&mut master, &meant).await?;
-        words::say(&mut master, &mut words::Speaker::new(lease)?, &said).await
+        let lease = match board::mine(&mut master, &meant).await {
+            Err(none) if *word == "release" => match board::give_up(&mut master, &meant).await? {
+                Some(job) => {
+                    tell(&format!("job {job} does not wait any more"));
+                    return Ok(None);
+                }
+                None => return Err(none),
+            },
+            lease => lease?,
+        };
+        words::say(&mut master, &mut words::Speaker::new(lease)?, &said).await.map(Some)
     })?;
-    if let Some(found) = answer.found {
+    if let Some(found) = answer.and_then(|answer| answer.found) {
         terminal::print(&format!("{}\n", plain(&found)));
     }
     Ok(0)

@@ -316,6 +316,18 @@ fn what_is_typed_over_a_link_that_breaks_arrives_once_and_in_order_and_the_board
     let at = |part: usize| Duration::from_micros(took[took.len() * part / 100] as u64);
     eprintln!("from a key to the board's tty: median {:?}, of a hundred the slowest ten {:?}", at(50), at(90));
 
+    // Who waits may think better of it.
+    let mut waits = bob.command(&["board", "lease", "a/tty-1"]);
+    let mut waits = waits.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("sai");
+    let mut told = String::new();
+    BufReader::new(waits.stderr.take().expect("stderr")).read_line(&mut told).expect("a line");
+    assert!(told.contains("waits: ") && told.contains("sai board release gives it up"), "{told}");
+    let (status, _, told) = bob.sai(&["board", "release", "a/tty-1"]);
+    assert!(status == 0 && told.contains("does not wait any more"), "{told}");
+    assert_eq!(waits.wait().expect("it ends").code(), Some(1));
+    let (status, _, told) = bob.sai(&["board", "release", "tty"]);
+    assert!(status == 1 && told.contains("you have no such board"), "{told}");
+
     // It was theirs all the time, and is free when they say so.
     let (status, _, told) = ann.sai(&["board", "release", "tty"]);
     assert_eq!(status, 0, "{told}");

@@ -139,7 +139,7 @@ usage:
   sai board play BOARD SEQUENCE           move its lines, as reset
   sai board mode BOARD MODE               bring it into a mode
   sai board power BOARD on|off|cycle      switch its supply
-  sai board release BOARD                 give it back
+  sai board release BOARD                 give it back, or wait for it no longer
 
 BOARD is TYPE, TYPE+TAG... or AGENT/BOARD. A board that others have is waited for, in the one queue of jobs and people. It is
 kept for so many minutes after it was last used [30], no longer than a working day, and is not prolonged by use while somebody
