@@ -66,6 +66,7 @@ pub mod sent;
 pub mod session;
 pub mod settings;
 pub mod share;
+pub mod slots;
 pub mod space;
 pub mod start;
 pub mod stream;

@@ -24,6 +24,8 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+/// What an agent's line begins with when it has reached its master: whoever started it may go by that.
+pub const CONNECTED: &str = "connected as";
 /// Milliseconds before the first redial; doubled after each failure in a row.
 pub const REDIAL_FIRST_MS: Millis = 250;
 /// Milliseconds between redials at most: a master that was rebooted is found again within this time.
@@ -471,7 +473,7 @@ impl AgentSession {
                     self.failures = 0;
                     self.boards.forget_told();
                     out.push(Output::Say(format!(
-                        "connected as {} to a master of version {}",
+                        "{CONNECTED} {} to a master of version {}",
                         welcome.agent, welcome.version
                     )));
                     if self.offer_changed {

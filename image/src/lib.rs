@@ -1,14 +1,17 @@
-//! What the image's first process decides: a card's settings and its partitions, the files that programs read, and what is started when.
+//! What the image's first process decides: a card's settings and its partitions, the files that programs read, what is started when, and what an update is.
 //!
 //! Nothing here touches a machine; `main.rs` and the modules beside it do.
 
 #![forbid(unsafe_code)]
 
 pub mod card;
+pub mod digest;
 pub mod fat;
 pub mod files;
+pub mod kept;
 pub mod mdns;
 pub mod secrets;
 pub mod services;
 pub mod settings;
 pub mod sntp;
+pub mod update;

@@ -21,14 +21,18 @@ mod network;
 mod programs;
 #[path = "main/sweep.rs"]
 mod sweep;
+#[path = "main/systems.rs"]
+mod systems;
 #[path = "main/tell.rs"]
 mod tell;
 
 use self::network::Network;
 use self::programs::Programs;
+use self::systems::Systems;
 use self::tell::tell;
 use rustix::process::{Pid, getpid};
 use sai_core::join::JoinLine;
+use sai_core::slots::System;
 use sai_init::files;
 use sai_init::services::{Input, Output, Service, Services};
 use sai_init::settings::Settings;
@@ -69,18 +73,30 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     machine::mount_all();
-    tell("starting");
-    machine::load_modules();
+    let runs = systems::running();
+    tell(if runs.is_some() { "starting" } else { "looking for the system that is to be started" });
+    machine::load_modules(machine::FIRST_MODULES);
     let mut watchdog = machine::Watchdog::open();
-    let card = boot::await_card(&mut watchdog);
-    let found = boot::read(card);
+    let card = boot::await_card(&mut watchdog, runs.is_some());
+    let started = runs.or_else(|| systems::start(card, &mut watchdog).then_some(System::Factory));
     let lasting = data::prepare(card, &mut watchdog);
+    if !lasting && runs.is_some_and(|system| system != System::Factory) {
+        // A slot was read from there a moment ago: another system may do better.
+        machine::restart();
+    }
+    machine::load_modules(machine::MODULES);
+    let mut systems = Systems::new(card, started);
+    if lasting {
+        systems.take_from_card(card, &mut watchdog);
+    }
+    let found = boot::read(card);
     machine::set_clock();
     let settled = boot::settle(card, found, lasting);
     // Without settings there is nothing to start. The card is mended elsewhere, so the machine only says so until it is switched off.
     let Some((settings, secrets)) = settled else {
         loop {
             watchdog.feed();
+            systems.look(false);
             std::thread::sleep(FEEDING);
         }
     };
@@ -88,7 +104,7 @@ fn main() -> ExitCode {
     sweep::begin(card, &secrets);
     let hostname = files::hostname(&settings, line.as_ref());
     set_up(&settings, &hostname, line.as_ref());
-    run(&settings, &hostname, Network::new(&settings, secrets.passphrase), line.is_some(), watchdog)
+    run(&settings, &hostname, Network::new(&settings, secrets.passphrase), line.is_some(), systems, watchdog)
 }
 
 /// Writes what programs read.
@@ -139,6 +155,7 @@ fn run(
     hostname: &str,
     mut network: Network,
     joined: bool,
+    mut systems: Systems,
     mut watchdog: machine::Watchdog,
 ) -> ExitCode {
     let (mut services, mut programs) = (Services::default(), Programs::default());
@@ -178,11 +195,13 @@ fn run(
             }
         }
         watchdog.feed();
+        systems.look(programs.reached());
         if machine::since_start().saturating_sub(kept) >= CLOCK_KEPT {
             kept = machine::since_start();
             machine::keep_clock();
         }
-        let deadline = services.deadline().map(|at| Duration::from_millis(at.saturating_sub(millis())));
+        let deadline = services.deadline().into_iter().chain(systems.deadline()).min();
+        let deadline = deadline.map(|at| Duration::from_millis(at.saturating_sub(millis())));
         let most = if inputs.is_empty() { deadline.unwrap_or(FEEDING).min(FEEDING) } else { Duration::ZERO };
         inputs.extend(
             programs.wait(most, network.socket()).into_iter().map(|(service, status)| Input::Ended(service, status)),

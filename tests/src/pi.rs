@@ -26,6 +26,69 @@ const GROUP: ([u8; 6], [u8; 4], u16) = ([1, 0, 0x5e, 0, 0, 251], [224, 0, 0, 251
 /// Whom a question comes from on the Pi's network.
 const ASKER: ([u8; 6], [u8; 4]) = ([2, 0, 0, 0, 0, 77], [10, 0, 2, 77]);
 
+/// A file `sai-pi3.update` as `cross/image` makes it, and others that are made of it.
+#[derive(Clone, Debug)]
+pub struct Update {
+    /// The number of its image.
+    pub number: u64,
+    kernel: Vec<u8>,
+    initramfs: Vec<u8>,
+}
+
+impl Update {
+    /// What it is called on a card.
+    pub const NAME: &str = "sai-pi3.update";
+
+    /// Reads one.
+    pub fn read(file: &Path) -> Self {
+        let bytes = fs::read(file).expect("an update");
+        let mut lines = bytes.splitn(4, |byte| *byte == b'\n').skip(1);
+        let said = String::from_utf8(lines.next().expect("a line").to_vec()).expect("text");
+        let behind = lines.nth(1).expect("contents");
+        let number = |key: &str, from: &str| -> u64 {
+            let rest = from.split_once(&format!("\"{key}\": ")).expect(key).1;
+            rest.split(|letter: char| !letter.is_ascii_digit()).next().and_then(|text| text.parse().ok()).expect(key)
+        };
+        let (kernel, initramfs) = behind.split_at(number("bytes", &said) as usize);
+        Self { number: number("number", &said), kernel: kernel.to_vec(), initramfs: initramfs.to_vec() }
+    }
+
+    /// One whose number is larger.
+    #[must_use]
+    pub fn newer(&self, by: u64) -> Self {
+        Self { number: self.number + by, ..self.clone() }
+    }
+
+    /// One with another program of a system in place of its own.
+    #[must_use]
+    pub fn with_program(mut self, name: &str, text: &str) -> Self {
+        // What is unpacked later counts: cpio(5), the new ASCII format.
+        self.initramfs.resize(self.initramfs.len().next_multiple_of(4), 0);
+        for (name, mode, text) in [(name, 0o100_755, text), ("TRAILER!!!", 0, "")] {
+            let fields = [1, mode, 0, 0, 1, 0, text.len(), 0, 0, 0, 0, name.len() + 1, 0];
+            let fields: String = fields.iter().map(|field| format!("{field:08x}")).collect();
+            self.initramfs.extend(format!("070701{fields}{name}\0").bytes());
+            self.initramfs.resize(self.initramfs.len().next_multiple_of(4), 0);
+            self.initramfs.extend(text.bytes());
+            self.initramfs.resize(self.initramfs.len().next_multiple_of(4), 0);
+        }
+        self
+    }
+
+    /// The file.
+    pub fn bytes(&self) -> Vec<u8> {
+        let piece = |bytes: &[u8]| {
+            let digest = sai_agent::digest::sha256(bytes);
+            let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("{{\"bytes\": {}, \"sha256\": \"{digest}\"}}", bytes.len())
+        };
+        let (number, kernel, initramfs) = (self.number, piece(&self.kernel), piece(&self.initramfs));
+        let said =
+            format!("{{\"model\": \"pi3\", \"number\": {number}, \"kernel\": {kernel}, \"initramfs\": {initramfs}}}");
+        [format!("sai-update 1\n{said}\nunsigned\n").as_bytes(), &self.kernel, &self.initramfs].concat()
+    }
+}
+
 /// Makes an image with these programs, in this directory.
 pub fn make_image(agent: &Path, init: &Path, output: &Path) -> PathBuf {
     let mut make = Command::new(root().join("cross/image"));
@@ -56,7 +119,7 @@ impl Card {
     }
 
     /// Puts a file onto the boot partition.
-    pub fn put(&self, name: &str, text: &str) {
+    pub fn put(&self, name: &str, text: impl AsRef<[u8]>) {
         let file = self.file.with_extension("put");
         fs::write(&file, text).expect("a file");
         run(self.mtools("mcopy").arg("-o").arg(&file).arg(format!("::/{name}")));
@@ -106,7 +169,7 @@ impl Card {
         command.arg("-dtb").arg(board).arg("-append").arg(arguments);
         command.arg("-drive").arg(format!("if=sd,format=raw,file={}", self.file.display()));
         // The first serial line is Bluetooth's, as on the real one.
-        command.args(["-serial", "null", "-serial", "stdio", "-monitor", "none", "-no-reboot"]);
+        command.args(["-serial", "null", "-serial", "stdio", "-monitor", "none"]);
         command.args(["-netdev", "user,id=n0", "-netdev", "hubport,hubid=0,id=h0,netdev=n0"]);
         command.arg("-netdev").arg(wire.end()).args(["-netdev", "hubport,hubid=0,id=h1,netdev=wire"]);
         command.args(["-netdev", "hubport,hubid=0,id=h2", "-device", "usb-net,netdev=h2"]).stdout(Stdio::null());

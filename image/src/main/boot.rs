@@ -3,7 +3,7 @@
 //! It is mounted to be read, and for the moment of a change to be written. A card that was set up once goes on with the last settings
 //! that were good, whatever becomes of the file.
 
-use crate::machine::{Watchdog, leave_tty, private, since_start};
+use crate::machine::{Watchdog, leave_tty, private, restart, since_start};
 use crate::tell::tell;
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 use sai_core::bench::{self, Bench, Tty};
@@ -16,7 +16,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Where the boot partition is mounted.
-const PLACE: &str = "/boot";
+pub const PLACE: &str = "/boot";
 /// The file with what is wrong.
 const ERRORS: &str = "sai-errors.txt";
 /// The boards, beside the settings.
@@ -29,6 +29,8 @@ pub const BOARDS_KEPT: &str = "/data/settings/boards.json";
 pub const SWEEP: &str = "/data/settings/sweep";
 /// How long a card may take to be found before that is told.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a system that was started by another waits for it: that one has found it, so this one never will.
+const STARTED_PATIENCE: Duration = Duration::from_secs(120);
 /// How often it is looked for.
 const EVERY: Duration = Duration::from_millis(20);
 /// Nothing on the boot partition is a program or a device.
@@ -36,7 +38,7 @@ const FLAGS: MountFlags =
     MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC).union(MountFlags::NOATIME);
 
 /// The card that this machine was started from.
-pub fn await_card(watchdog: &mut Watchdog) -> &'static str {
+pub fn await_card(watchdog: &mut Watchdog, started: bool) -> &'static str {
     let (card, partition) = ("mmcblk0", "/dev/mmcblk0p1");
     let mut told = false;
     while !Path::new(partition).exists() {
@@ -45,6 +47,9 @@ pub fn await_card(watchdog: &mut Watchdog) -> &'static str {
         if !told && since_start() > PATIENCE {
             told = true;
             tell(&format!("no card is found at {partition}; it is waited for"));
+        }
+        if started && since_start() > STARTED_PATIENCE {
+            restart();
         }
     }
     card
@@ -74,7 +79,11 @@ pub fn partition(card: &str) -> String {
     format!("/dev/{card}p1")
 }
 
-fn mount_boot(card: &str) -> io::Result<()> {
+/// Mounts the boot partition, to be read.
+///
+/// # Errors
+/// It cannot be.
+pub fn mount_boot(card: &str) -> io::Result<()> {
     fs::create_dir_all(PLACE)?;
     Ok(mount(partition(card), PLACE, "vfat", FLAGS | MountFlags::RDONLY, c"umask=077,iocharset=ascii")?)
 }
@@ -178,7 +187,7 @@ fn keep(path: &str, bytes: &[u8]) -> bool {
 }
 
 /// Does something to the boot partition, which can be written for that long.
-fn change(what: &str, act: impl FnOnce() -> io::Result<()>) {
+pub fn change(what: &str, act: impl FnOnce() -> io::Result<()>) {
     let done = mount_remount(PLACE, FLAGS, c"").map_err(io::Error::from).and_then(|()| act());
     rustix::fs::sync();
     let _ = mount_remount(PLACE, FLAGS | MountFlags::RDONLY, c"");

@@ -2,7 +2,7 @@
 
 use crate::machine::Watchdog;
 use crate::tell::tell;
-use rustix::mount::{MountFlags, mount};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use sai_init::card::{Data, SECTOR, data};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -24,7 +24,7 @@ const EVERY: Duration = Duration::from_millis(20);
 /// Makes the partition where there is none, and mounts it. Where that cannot be done the machine works in memory, so that it can
 /// be told about, and keeps nothing. Whether it keeps what it writes.
 pub fn prepare(card: &str, watchdog: &mut Watchdog) -> bool {
-    let prepared = fs::create_dir_all(PLACE).and_then(|()| mounted(card, watchdog));
+    let prepared = mounted(card, watchdog);
     if let Err(error) = &prepared {
         tell(&format!("the data partition: {error}; nothing is kept"));
         if let Err(error) = mount("tmpfs", PLACE, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, c"mode=0755") {
@@ -34,7 +34,12 @@ pub fn prepare(card: &str, watchdog: &mut Watchdog) -> bool {
     prepared.is_ok()
 }
 
-fn mounted(card: &str, watchdog: &mut Watchdog) -> io::Result<()> {
+/// Makes the partition where there is none, looks it over, and mounts it.
+///
+/// # Errors
+/// It cannot be mounted.
+pub fn mounted(card: &str, watchdog: &mut Watchdog) -> io::Result<()> {
+    fs::create_dir_all(PLACE)?;
     let device = format!("/dev/{card}");
     let partition = format!("{device}p2");
     let mut first_sector = [0; SECTOR as usize];
@@ -76,4 +81,12 @@ fn mounted(card: &str, watchdog: &mut Watchdog) -> io::Result<()> {
     waits.for_each(|_| std::thread::sleep(EVERY));
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME;
     Ok(mount(&partition, PLACE, "ext4", flags, c"")?)
+}
+
+/// Leaves the partition clean for whoever comes after.
+///
+/// # Errors
+/// Something of it is in use.
+pub fn leave() -> io::Result<()> {
+    Ok(unmount(PLACE, UnmountFlags::empty())?)
 }

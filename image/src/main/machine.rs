@@ -1,8 +1,11 @@
 //! The kernel as it starts us → file systems that programs expect, its modules, a clock that is not in 1970, the watchdog.
 
 use crate::tell::tell;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::Mode;
 use rustix::mount::{MountFlags, mount};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::system::{RebootCommand, reboot};
 use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
 use std::ffi::CStr;
 use std::fs::{self, File, OpenOptions};
@@ -24,10 +27,14 @@ const MOUNTS: [(&str, &str, MountFlags, &CStr); 7] = [
 const NOTHING_RUNS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
 const QUIET: MountFlags = NOTHING_RUNS.union(MountFlags::NOEXEC);
 
-/// The modules of this image, one a line, each after what it needs.
-const MODULES: &str = "/modules/order";
+/// The modules by which a card is found, one a line, each after what it needs.
+pub const FIRST_MODULES: &str = "/modules/first";
+/// All others of this image.
+pub const MODULES: &str = "/modules/order";
 /// When the image was made, in seconds since 1970.
 const MADE: &str = "/etc/sai-image-time";
+/// Which machines the image is for.
+const MODEL: &str = "/etc/sai-model";
 /// Its time of change is that of the last time this machine knew the time.
 const CLOCK: &str = "/data/clock";
 
@@ -44,9 +51,9 @@ pub fn mount_all() {
     }
 }
 
-/// Loads all modules of the image. What belongs to other hardware than this finds none and does nothing.
-pub fn load_modules() {
-    for path in fs::read_to_string(MODULES).unwrap_or_default().lines() {
+/// Loads the modules of a list. What belongs to other hardware than this finds none and does nothing.
+pub fn load_modules(list: &str) {
+    for path in fs::read_to_string(list).unwrap_or_default().lines() {
         let loaded = File::open(path).and_then(|file| Ok(rustix::system::finit_module(file, c"", 0)?));
         if let Err(error) = loaded {
             tell(&format!("{path}: {error}"));
@@ -60,9 +67,25 @@ pub fn since_start() -> Duration {
     Duration::new(now.tv_sec.try_into().unwrap_or_default(), now.tv_nsec.try_into().unwrap_or_default())
 }
 
+/// When the image was made, which is its number.
+pub fn made() -> u64 {
+    fs::read_to_string(MADE).ok().and_then(|text| text.trim().parse().ok()).unwrap_or_default()
+}
+
+/// Which machines the image is for.
+pub fn model() -> String {
+    fs::read_to_string(MODEL).unwrap_or_default().trim().to_owned()
+}
+
+/// What stands behind these letters in a word of the kernel's arguments.
+pub fn argument(begins: &str) -> Option<String> {
+    let arguments = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    arguments.split_whitespace().find_map(|word| word.strip_prefix(begins).map(str::to_owned))
+}
+
 /// A machine without a clock of its own begins in 1970. It is never before the image was made, nor before it was last on.
 pub fn set_clock() {
-    let made = fs::read_to_string(MADE).ok().and_then(|text| text.trim().parse::<i64>().ok());
+    let made = i64::try_from(made()).ok();
     let kept = fs::metadata(CLOCK).ok().map(|clock| clock.mtime());
     let least = made.max(kept).unwrap_or_default();
     if clock_gettime(ClockId::Realtime).tv_sec < least
@@ -83,8 +106,8 @@ pub fn keep_clock() {
 /// The word among the kernel's arguments that leaves the watchdog alone.
 const UNWATCHED: &str = "sai.watchdog=off";
 
-/// How often it is looked whether a program has ended.
-const LOOKED: Duration = Duration::from_millis(20);
+/// How long a program may run before the watchdog is fed again.
+const LOOKED: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 /// What starts the machine anew when it is not fed any more. The kernel's driver begins with 15 s.
 pub struct Watchdog(Option<File>);
@@ -92,8 +115,7 @@ pub struct Watchdog(Option<File>);
 impl Watchdog {
     /// Begins: from now on it wants to be fed.
     pub fn open() -> Self {
-        let arguments = fs::read_to_string("/proc/cmdline").unwrap_or_default();
-        if arguments.split_whitespace().any(|word| word == UNWATCHED) {
+        if argument(UNWATCHED).is_some() {
             tell("the watchdog is left alone");
             return Self(None);
         }
@@ -110,12 +132,15 @@ impl Watchdog {
     /// It cannot be started.
     pub fn during(&mut self, command: &mut Command) -> io::Result<ExitStatus> {
         let mut child = command.spawn()?;
+        let number = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
+        let ends = pidfd_open(number, PidfdFlags::empty())?;
         loop {
             self.feed();
             if let Some(status) = child.try_wait()? {
                 return Ok(status);
             }
-            std::thread::sleep(LOOKED);
+            // Interrupted or not: whether it has ended is looked for above.
+            let _ = poll(&mut [PollFd::new(&ends, PollFlags::IN)], Some(&LOOKED));
         }
     }
 
@@ -125,6 +150,14 @@ impl Watchdog {
             // Who cannot feed it is started anew, which is what it is for.
             let _ = watchdog.write_all(b"\n");
         }
+    }
+}
+
+/// Starts the machine anew. All that must be kept is flushed by whoever keeps it.
+pub fn restart() {
+    rustix::fs::sync();
+    if let Err(error) = reboot(RebootCommand::Restart) {
+        tell(&format!("the machine cannot be started anew: {error}"));
     }
 }
 

@@ -4,10 +4,13 @@ use crate::tell::tell;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, wait};
+use sai_core::session::CONNECTED;
 use sai_init::services::Service;
 use std::collections::HashMap;
 use std::io::{self, BufRead as _, BufReader, Read};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Bytes of a line of a program at most; what is longer is several.
@@ -19,6 +22,8 @@ const ENDS_MOST: usize = 1000;
 #[derive(Default)]
 pub struct Programs {
     running: HashMap<Pid, (Service, Option<OwnedFd>)>,
+    /// Whether the agent has said that it is connected.
+    reached: Arc<AtomicBool>,
 }
 
 impl Programs {
@@ -33,10 +38,10 @@ impl Programs {
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).current_dir("/").spawn()?;
         if let Some(out) = child.stdout.take() {
-            listen(service, out);
+            self.listen(service, out);
         }
         if let Some(err) = child.stderr.take() {
-            listen(service, err);
+            self.listen(service, err);
         }
         let number = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         if let Some(number) = number {
@@ -68,22 +73,34 @@ impl Programs {
         }
         ended
     }
-}
 
-/// Tells what a program says, for as long as anybody has the other end.
-fn listen(service: &Service, from: impl Read + Send + 'static) {
-    let name = service.to_string();
-    let told = std::thread::Builder::new().name(name.clone()).spawn(move || {
-        let mut lines = BufReader::new(from);
-        loop {
-            let mut line = Vec::new();
-            match (&mut lines).take(LINE_MOST).read_until(b'\n', &mut line) {
-                Ok(0) | Err(_) => break,
-                Ok(_) => tell(&format!("{name}: {}", String::from_utf8_lossy(&line).trim_end())),
+    /// Whether the agent has reached its master since this was asked the last time.
+    pub fn reached(&self) -> bool {
+        self.reached.swap(false, Ordering::Relaxed)
+    }
+
+    /// Tells what a program says, for as long as anybody has the other end.
+    fn listen(&self, service: &Service, from: impl Read + Send + 'static) {
+        let name = service.to_string();
+        let reached = (*service == Service::Agent).then(|| self.reached.clone());
+        let told = std::thread::Builder::new().name(name.clone()).spawn(move || {
+            let mut lines = BufReader::new(from);
+            loop {
+                let mut line = Vec::new();
+                match (&mut lines).take(LINE_MOST).read_until(b'\n', &mut line) {
+                    Ok(0) | Err(_) => break,
+                    Ok(_) => {
+                        let line = String::from_utf8_lossy(&line);
+                        tell(&format!("{name}: {}", line.trim_end()));
+                        if let Some(reached) = reached.as_ref().filter(|_| line.contains(CONNECTED)) {
+                            reached.store(true, Ordering::Relaxed);
+                        }
+                    }
+                }
             }
+        });
+        if let Err(error) = told {
+            tell(&format!("{service} is not listened to: {error}"));
         }
-    });
-    if let Err(error) = told {
-        tell(&format!("{service} is not listened to: {error}"));
     }
 }

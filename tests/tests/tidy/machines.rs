@@ -25,6 +25,7 @@ const MACHINES: &[(&str, &str)] = &[
     ("share", "Shares"),
     ("scheduler", "Scheduler"),
     ("session", "AgentSession"),
+    ("slots", "Slots"),
     ("space", "Space"),
     ("sweep", "Sweep"),
     ("together", "Together"),
