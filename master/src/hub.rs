@@ -637,7 +637,7 @@ impl Running {
             let like = |(one, other): (&UnitRow, &UnitRow)| one.is_much_like(other);
             units = table.len() != live.unit_table.len() || !table.iter().zip(&live.unit_table).all(like);
             live.unit_table = table;
-            let boards = self.hub.scheduler().boards(now);
+            let boards = self.hub.boards(clock);
             let like = |(one, other): (&BoardRow, &BoardRow)| one.is_much_like(other);
             units |= boards.len() != live.boards.len() || !boards.iter().zip(&live.boards).all(like);
             live.boards = boards;

@@ -203,7 +203,13 @@ pub async fn lease(master: &mut Master, meant: &Meant, minutes: Option<u64>) -> 
         let why = job.waiting.unwrap_or_default();
         if told != why && !why.is_empty() {
             let word = if told.is_empty() { "; sai board release gives it up" } else { "" };
-            tell(&format!("job {number} waits: {}{word}", plain(&why)));
+            // Who is not next waits longer, nobody knows how long.
+            let all = units(master).await?;
+            let until =
+                all.iter().filter(|unit| meant.is(unit)).flat_map(|unit| &unit.held).map(|held| &held.until).min();
+            let until =
+                until.map(|until| format!("; one is free by {} at the latest", plain(until))).unwrap_or_default();
+            tell(&format!("job {number} waits: {}{until}{word}", plain(&why)));
             told = why;
         }
         Timer::after(LOOK).await;

@@ -11,13 +11,14 @@ use sai_tests::boards::saifile;
 use sai_tests::laptop::{Laptop, Way};
 use sai_tests::process::{Process, eventually};
 use sai_tests::random::{Random, rounds, seed};
+use sai_tests::repository::run;
 use sai_tests::world::World;
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -322,6 +323,10 @@ fn what_is_typed_over_a_link_that_breaks_arrives_once_and_in_order_and_the_board
     let mut told = String::new();
     BufReader::new(waits.stderr.take().expect("stderr")).read_line(&mut told).expect("a line");
     assert!(told.contains("waits: ") && told.contains("sai board release gives it up"), "{told}");
+    let until = told.split_once("one is free by ").and_then(|(_, rest)| rest.split(' ').next()).expect("until when");
+    let until = run(Command::new("date").args(["+%s", "-d", until])).parse::<u64>().expect("a moment");
+    let left = until.saturating_sub(now() as u64 / 1_000_000);
+    assert!((20 * 60..=30 * 60).contains(&left), "a lease lasts half an hour from its last use: {left} s");
     let (status, _, told) = bob.sai(&["board", "release", "a/tty-1"]);
     assert!(status == 0 && told.contains("does not wait any more"), "{told}");
     assert_eq!(waits.wait().expect("it ends").code(), Some(1));

@@ -10,7 +10,7 @@ use crate::lease::{Lease, MINUTES, MOST_S};
 use crate::ledger::{EventRecord, JobRecord, Leased, Source};
 use crate::limits::Millis;
 use crate::matrix::JobSpec;
-use crate::scheduler;
+use crate::scheduler::{self, BoardRow};
 use crate::units::WantedBoard;
 use crate::wire::{MasterMessage, Word};
 use alloc::format;
@@ -97,6 +97,18 @@ impl Hub {
     /// Until when a lease lasts, if its person has the board.
     pub fn lease_until(&self, job: JobId) -> Option<Millis> {
         self.leases.get(&job).map(Lease::until)
+    }
+
+    /// The boards, and until when people have them at most, unless they use them and nobody waits.
+    pub fn boards(&self, now: Now) -> Vec<BoardRow> {
+        let mut rows = self.scheduler.boards(now.steady);
+        for holder in rows.iter_mut().filter_map(|row| row.holder.as_mut()) {
+            if let Some(until) = self.lease_until(holder.key.job) {
+                let left = until.saturating_sub(now.steady);
+                holder.until = holder.until.min(now.wall.saturating_add(left));
+            }
+        }
+        rows
     }
 
     /// A person who has a board says something. Where it cannot be heard it is dropped: who says it hears nothing of it in the log, and

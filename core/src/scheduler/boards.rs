@@ -103,7 +103,11 @@ impl BoardRow {
             row.kept_from.iter().map(|kept| (kept.repository.clone(), kept.why.clone())).collect::<Vec<_>>()
         };
         let paused = self.pause_s.is_some() == other.pause_s.is_some() && kept(self) == kept(other);
-        paused && Self { pause_s: other.pause_s, kept_from: other.kept_from.clone(), ..self.clone() } == *other
+        // How long a lease lasts moves with each use of it.
+        let there = |row: &Self| row.holder.as_ref().map(|holder| (holder.key, holder.grant));
+        let same = paused && there(self) == there(other);
+        let (pause_s, kept_from, holder) = (other.pause_s, other.kept_from.clone(), other.holder.clone());
+        same && Self { pause_s, kept_from, holder, ..self.clone() } == *other
     }
 
     /// How it stands, in a word.
