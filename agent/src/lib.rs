@@ -31,6 +31,7 @@ pub fn is_mistaken(machine: &str) -> bool {
 
 #[cfg(feature = "nspawn")]
 pub mod accounts;
+pub mod answer;
 pub mod artifacts;
 pub mod blocking;
 pub mod boards;

@@ -4,15 +4,16 @@
 //! process ([`Link::pair`]). It is gone when [`LinkReceiver::receive`] gives none and [`LinkSender::send`] fails; what
 //! was lost under way is found out by resuming from acknowledged lengths on the next link, never here.
 
+use crate::answer::answer;
 use crate::clock;
 use crate::dial::{self, Candidate};
 use crate::pin::{self, Trust, TrustError};
 use crate::proxy::{Proxies, Proxy};
-use async_tungstenite::tungstenite::client::IntoClientRequest as _;
-use async_tungstenite::tungstenite::http::HeaderValue;
-use async_tungstenite::tungstenite::protocol::WebSocketConfig;
-use async_tungstenite::tungstenite::{Bytes, Error, Message};
+use async_tungstenite::tungstenite::handshake::derive_accept_key;
+use async_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use async_tungstenite::tungstenite::{Bytes, Message};
 use async_tungstenite::{WebSocketReceiver, WebSocketSender, WebSocketStream};
+use data_encoding::BASE64;
 use futures_rustls::TlsConnector;
 use futures_rustls::client::TlsStream;
 use sai_core::join::Address;
@@ -21,7 +22,7 @@ use sai_core::wire::DATA_HEADER_BYTES;
 use smol::Timer;
 use smol::channel::{self, Receiver, Sender, TrySendError};
 use smol::future::{self, FutureExt as _};
-use smol::io::{AsyncRead, AsyncWrite};
+use smol::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use smol::net::TcpStream;
 use smol::stream::StreamExt as _;
 use std::collections::VecDeque;
@@ -423,34 +424,43 @@ impl Dialer {
         }
     }
 
-    async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) -> Result<WebSocketStream<S>, DialError> {
-        let no_master = |error: &dyn fmt::Display| DialError::NoMaster(plain(&error.to_string()));
-        let mut request = format!("{}/agent", self.address).into_client_request().map_err(|error| no_master(&error))?;
-        let mut bearer = HeaderValue::from_str(&format!("Bearer {}", self.token)).map_err(|error| no_master(&error))?;
-        bearer.set_sensitive(true);
-        request.headers_mut().insert("authorization", bearer);
+    /// The client's side of RFC 6455 §4.1.
+    async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(&self, mut stream: S) -> Result<WebSocketStream<S>, DialError> {
+        let broke_off = |error: io::Error| {
+            DialError::Unreachable(format!("{} broke off before the link was up: {error}", self.address))
+        };
+        let no_master = |why: &str| DialError::NoMaster(plain(why));
+        let mut key = [0; 16];
+        getrandom::fill(&mut key).map_err(|error| broke_off(io::Error::other(error)))?;
+        let key = BASE64.encode(&key);
+        let headers = format!(
+            "connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: {key}\r\n"
+        );
+        stream.write_all(self.request("GET", "/agent", &headers).as_bytes()).await.map_err(broke_off)?;
+        stream.flush().await.map_err(broke_off)?;
+        let (head, rest) = match answer(&mut stream).await {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(no_master("it speaks no HTTP")),
+            answered => answered.map_err(broke_off)?,
+        };
+        match head.status {
+            101 if head.accept == Some(derive_accept_key(key.as_bytes())) => {}
+            101 => return Err(no_master("it takes links, but not by the answer that they begin with")),
+            status => {
+                let words = plain(&String::from_utf8_lossy(&rest));
+                return Err(match status {
+                    401 | 403 => DialError::Refused(words),
+                    408 | 429 | 500.. => DialError::PutOff(status, words),
+                    _ => no_master(&format!("status {status} {words}")),
+                });
+            }
+        }
         let config = WebSocketConfig::default()
             .read_buffer_size(BUFFER_BYTES)
             .write_buffer_size(BUFFER_BYTES)
             .max_write_buffer_size(FRAME_BYTES + CHUNK_BYTES)
             .max_message_size(Some(FRAME_BYTES + DATA_HEADER_BYTES))
             .max_frame_size(Some(FRAME_BYTES + DATA_HEADER_BYTES));
-        match async_tungstenite::client_async_with_config(request, stream, Some(config)).await {
-            Ok((websocket, _)) => Ok(websocket),
-            Err(Error::Http(response)) => {
-                let words =
-                    response.body().as_deref().map(|body| plain(&String::from_utf8_lossy(body))).unwrap_or_default();
-                Err(match response.status().as_u16() {
-                    401 | 403 => DialError::Refused(words),
-                    status @ (408 | 429 | 500..) => DialError::PutOff(status, words),
-                    status => no_master(&format_args!("status {status} {words}")),
-                })
-            }
-            Err(Error::Io(error)) => {
-                Err(DialError::Unreachable(format!("{} broke off before the link was up: {error}", self.address)))
-            }
-            Err(error) => Err(no_master(&error)),
-        }
+        Ok(WebSocketStream::from_partially_read(stream, rest, Role::Client, Some(config)).await)
     }
 }
 

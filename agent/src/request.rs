@@ -3,34 +3,14 @@
 //! What agents and people's programs ask by is this much HTTP: one request after the other, and answers that say how long they
 //! are. Everything that masters say does.
 
+pub use crate::answer::{Head, answer};
 use crate::link::{Connection, within};
-use httparse::{EMPTY_HEADER, Status};
 use smol::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-/// Bytes of a response's head, and headers in it, at most: what proxies add to ours is little.
-const HEAD_BYTES: usize = 16 << 10;
-const HEADERS: usize = 64;
 /// Time without a byte until a connection is given up: longer than the master lets a request wait for its turn.
 pub const STALL: Duration = Duration::from_secs(60);
-
-/// What a response says before its body.
-#[derive(Debug)]
-pub struct Head {
-    /// The status.
-    pub status: u16,
-    /// Bytes of the body, where they are as they were stored.
-    pub length: Option<u64>,
-    /// The first byte of a part.
-    pub from: Option<u64>,
-    /// Bytes of the whole, of which that is a part, or of which there are no more.
-    pub whole: Option<u64>,
-    /// `sai-state`: how a job stands whose log this is.
-    pub state: Option<String>,
-    /// Whether the connection may be used again.
-    pub stays: bool,
-}
 
 /// Sends a request and reads the head of the response, with what of the body came with it.
 ///
@@ -46,26 +26,6 @@ pub async fn ask(connection: &mut Connection, request: &str) -> io::Result<(Head
     within(STALL, exchange).await.unwrap_or_else(late)
 }
 
-/// Reads the head of the response to what was sent, with what of the body came with it.
-///
-/// # Errors
-/// As those of [`ask`].
-pub async fn answer(connection: &mut Connection) -> io::Result<(Head, Vec<u8>)> {
-    let mut bytes = Vec::new();
-    loop {
-        let mut piece = [0; 4096];
-        let count = connection.read(&mut piece).await?;
-        if count == 0 || bytes.len() > HEAD_BYTES {
-            return Err(ErrorKind::UnexpectedEof.into());
-        }
-        bytes.extend_from_slice(piece.get(..count).unwrap_or_default());
-        if let Some((head, length)) = head(&bytes).map_err(|()| io::Error::from(ErrorKind::InvalidData))? {
-            bytes.drain(..length);
-            return Ok((head, bytes));
-        }
-    }
-}
-
 /// The body of a response as far as it comes, and so many bytes of it at most. The connection is of no more use where there are
 /// more.
 pub async fn body(connection: &mut Connection, head: &Head, mut bytes: Vec<u8>, most: usize) -> Vec<u8> {
@@ -74,68 +34,4 @@ pub async fn body(connection: &mut Connection, head: &Head, mut bytes: Vec<u8>, 
     let _ = within(STALL, connection.take(rest).read_to_end(&mut bytes)).await;
     bytes.truncate(most);
     bytes
-}
-
-/// Reads the head of a response, if it is whole, and how long it is.
-fn head(bytes: &[u8]) -> Result<Option<(Head, usize)>, ()> {
-    let mut headers = [EMPTY_HEADER; HEADERS];
-    let mut response = httparse::Response::new(&mut headers);
-    let Status::Complete(length) = response.parse(bytes).map_err(drop)? else { return Ok(None) };
-    let mut head = Head {
-        status: response.code.unwrap_or(0),
-        length: None,
-        from: None,
-        whole: None,
-        state: None,
-        stays: response.version == Some(1),
-    };
-    for header in response.headers.iter() {
-        let value = std::str::from_utf8(header.value).unwrap_or("").trim();
-        let named = |name: &str| header.name.eq_ignore_ascii_case(name);
-        if named("content-length") {
-            head.length = value.parse().ok();
-        } else if named("content-range") {
-            let range = value.strip_prefix("bytes ").and_then(|range| range.split_once('/'));
-            head.from = range.and_then(|(part, _)| part.split('-').next()?.parse().ok());
-            head.whole = range.and_then(|(_, whole)| whole.parse().ok());
-        } else if named("sai-state") {
-            head.state = Some(value.to_owned());
-        } else if named("connection") && value.eq_ignore_ascii_case("close") {
-            head.stays = false;
-        } else if named("transfer-encoding") || named("content-encoding") {
-            // Such a body has another length than its file.
-            head.length = None;
-        }
-    }
-    Ok(Some((head, length)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn heads_are_read_whatever_stands_in_between_makes_of_them() {
-        let read = |text: &str| head(text.replace('\n', "\r\n").as_bytes()).ok().flatten();
-        let (whole, length) = read("HTTP/1.1 200 OK\nContent-Length: 7\n\nabc").expect("a head");
-        assert_eq!((whole.status, whole.length, whole.from, whole.stays), (200, Some(7), None, true));
-        assert_eq!(length, "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n".len());
-        let (part, _) = read("HTTP/1.1 206 x\ncontent-range: bytes 5-9/10\ncontent-length: 5\nConnection: close\n\n")
-            .expect("a head");
-        assert_eq!(
-            (part.status, part.length, part.from, part.whole, part.stays),
-            (206, Some(5), Some(5), Some(10), false)
-        );
-        let (none, _) = read("HTTP/1.1 416 x\ncontent-range: bytes */10\nsai-state: running\n\n").expect("a head");
-        assert_eq!((none.from, none.whole, none.state.as_deref()), (None, Some(10), Some("running")));
-        for changed in ["transfer-encoding: chunked", "content-encoding: gzip"] {
-            let (head, _) = read(&format!("HTTP/1.1 200 OK\ncontent-length: 7\n{changed}\n\n")).expect("a head");
-            assert_eq!(head.length, None, "{changed}");
-        }
-        assert!(!read("HTTP/1.0 200 OK\n\n").expect("a head").0.stays);
-        assert!(read("HTTP/1.1 200 OK\ncontent-len").is_none());
-        for wrong in ["", "no HTTP at all\n\n", "HTTP/1.1 -1 x\n\n", "\u{1}\n\n"] {
-            assert!(read(wrong).is_none(), "{wrong:?}");
-        }
-    }
 }

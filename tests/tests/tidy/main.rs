@@ -16,7 +16,7 @@ const LARGE: &[(&str, usize)] = &[];
 const IMPORTERS: &[(&str, &[&str])] = &[
     ("sled", &["master/src/store/index"]),
     ("tiny_http", &["master/src/http"]),
-    ("httparse", &["agent/src/request", "buddy/src/power", "master/src/front/head"]),
+    ("httparse", &["agent/src/answer", "buddy/src/power", "master/src/front/head"]),
     ("lz4_flex", &["master/src/store/packed"]),
     ("vte", &["master/src/page/ansi"]),
     ("regex_lite", &["core/src/pattern"]),
