@@ -76,8 +76,9 @@ pub fn start(card: &str, watchdog: &mut Watchdog) -> bool {
                 // What has all processors already needs no other kernel.
                 Output::Start(System::Factory) if !argument(ALONE).is_some_and(|rest| rest.is_empty()) => return true,
                 Output::Start(system) => {
-                    tell(&format!("{} is started", name(system)));
                     if let Err(error) = kexec(system, card, watchdog) {
+                        // Whoever goes on needs the memory.
+                        UNPACKED.iter().for_each(|path| drop(fs::remove_file(path)));
                         tell(&format!("{} cannot be started: {error}", name(system)));
                         next = Some(Input::Cannot(system));
                     }
@@ -121,10 +122,10 @@ fn kexec(system: System, card: &str, watchdog: &mut Watchdog) -> io::Result<()> 
         data::leave()?;
         unpacked?;
     }
-    let loaded = load(system, watchdog);
-    UNPACKED.iter().for_each(|path| drop(fs::remove_file(path)));
-    loaded?;
+    load(system, watchdog)?;
     watchdog.feed();
+    // The last line before the next kernel's first one, and so the moment in which this one's clock ends.
+    tell(&format!("{} is started", name(system)));
     Ok(reboot(RebootCommand::Kexec)?)
 }
 
