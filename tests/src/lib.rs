@@ -24,5 +24,6 @@ pub mod small_disk;
 pub mod steady;
 #[cfg(test)]
 mod steady_tests;
+pub mod tty;
 pub mod wallclock;
 pub mod world;

@@ -8,7 +8,10 @@ use sai_buddy::visit::{Begins, Visit, Whose};
 use sai_tests::bench::Bench;
 use sai_tests::boards::{BUILD, at_board, at_step, saifile, standing, verdict};
 use sai_tests::process::{Process, eventually};
+use sai_tests::tty::Tty;
+use sai_tests::world::World;
 use std::fs;
+use std::io::Write as _;
 use std::time::Duration;
 
 /// What a step does at a board that has the program already.
@@ -327,4 +330,49 @@ fn a_master_alone_has_boards_of_its_own() {
     let _master = bench.world.master();
     eventually("the board is free", standing);
     assert_eq!(status(&bench, "uno-1").process, before.process);
+}
+
+/// A job that one agent builds and another may test, at a board that is told to be ready by whoever has it.
+const AT_ANY: &str = r#"{ "schema": "sai-1", "platforms": { "linux": { "build": "true" } }, "configurations": { "default": {
+    "board": { "type": "tty", "test": [{ "expect": "ready", "within": "100s" }], "pass": "^ALL DONE", "timeout": "100s" } } } }"#;
+
+#[test]
+fn a_job_whose_board_fails_it_goes_on_at_another_agents_board() {
+    let mut bench = Tty::with("other-board", 2);
+    let world = &bench.world;
+    let _master = world.master();
+    let _agents = [bench.agent_of(1), bench.agent_of(2)];
+    for board in ["a/tty-1", "b/tty-2"] {
+        eventually("both boards are free", || standing(world, board).contains("free").then_some(()));
+    }
+    world.repository.push_saifile(AT_ANY);
+    let job = |world: &World| world.event(1).map(|event| at_board(&event, "default").clone());
+    let listens = |world: &World, attempt: u32| {
+        let log = |id| {
+            String::from_utf8_lossy(&world.get(&format!("/job/{id}/{attempt}/timeline.json")).unwrap_or_default())
+                .into_owned()
+        };
+        eventually("it listens to a board", || {
+            job(world).filter(|job| job.attempt == attempt && log(job.id).contains("\"judged\":true"))
+        })
+    };
+    let sai_tests::world::Job { id, agent: first, .. } = listens(world, 1);
+    let place = usize::from(first.as_deref() == Some("b"));
+    // Its cable is pulled while it is judged.
+    drop(bench.boards.remove(place));
+    let world = &bench.world;
+    let second = listens(world, 2).agent;
+    (&bench.boards[0]).write_all(b"ready\nALL DONE\n").expect("the board says something");
+    let event = world.ended(1);
+    let job = at_board(&event, "default");
+    let log = String::from_utf8_lossy(&world.log(id)).into_owned();
+    assert_eq!(
+        (job.state.as_str(), job.attempt, job.agent.as_deref()),
+        ("passed", 2, second.as_deref()),
+        "{}: {log}",
+        job.cause
+    );
+    // It says where it was first, and why it went on.
+    let page = world.page(&format!("/job/{id}"));
+    assert!(second != first && page.contains(["a/tty-1", "b/tty-2"][place]) && page.contains("unplugged"), "{page}");
 }

@@ -2,22 +2,19 @@
 //! people who ask by the API, as the program on their laptops does.
 
 use rustix::process::{Pid, Signal, kill_process};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use rustix::termios::{LocalModes, tcgetattr};
 use sai_core::axis::{Answer, Entry};
 use sai_core::record::Decoder;
 use sai_tests::bench::Bench;
 use sai_tests::boards::saifile;
 use sai_tests::laptop::{Laptop, Way};
-use sai_tests::process::{Process, eventually};
+use sai_tests::process::eventually;
 use sai_tests::random::{Random, rounds, seed};
 use sai_tests::repository::run;
+use sai_tests::tty::{Tty, pty};
 use sai_tests::world::World;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::symlink;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -191,64 +188,6 @@ fn people_have_a_board_one_after_the_other_and_what_they_say_is_done_once() {
     drop(agent);
 }
 
-/// One end of a tty, and the path of the other.
-fn pty() -> (File, String) {
-    let end: OwnedFd = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a pty");
-    grantpt(&end).expect("granted");
-    unlockpt(&end).expect("unlocked");
-    let path = ptsname(&end, Vec::new()).expect("its name").into_string().expect("plain");
-    (File::from(end), path)
-}
-
-/// A board that is a tty, whose other end is this test.
-struct Tty {
-    world: World,
-    board: File,
-    link: PathBuf,
-}
-
-impl Tty {
-    fn new(name: &str) -> Self {
-        let world = World::new(name);
-        let (board, path) = pty();
-        let mut raw = tcgetattr(&board).expect("its settings");
-        raw.make_raw();
-        tcsetattr(&board, OptionalActions::Now, &raw).expect("raw");
-        // Paths of ttys are below /dev.
-        let link = PathBuf::from("/dev/shm").join(world.directory.file_name().expect("a name"));
-        let _ = fs::remove_file(&link);
-        symlink(&path, &link).expect("a link");
-        let text = format!(
-            r#"{{ "boards": {{ "tty-1": {{ "type": "tty", "tags": ["here"],
-                "consoles": {{ "main": {{ "path": {link:?}, "baud": 115200 }} }},
-                "power": {{ "on": ["sh", "-c", "echo on >>{0}"], "off": ["sh", "-c", "echo off >>{0}"], "off_time": "10ms" }} }} }} }}"#,
-            world.directory.join("supply").display()
-        );
-        fs::write(world.directory.join("boards.json"), text).expect("a bench");
-        Self { world, board, link }
-    }
-
-    fn agent(&self) -> Process {
-        let settings = [
-            format!("\"boards\": {:?}", self.world.directory.join("boards.json")),
-            format!("\"boards_run\": {:?}", self.world.directory.join("run")),
-            "\"user\": \"nobody\"".to_string(),
-        ];
-        self.world.agent_with("a", &["linux"], 1, &settings.each_ref().map(String::as_str))
-    }
-}
-
-impl Drop for Tty {
-    fn drop(&mut self) {
-        let ours = |line: &String| line.split(' ').any(|word| word == "owner" || word == "guard");
-        for line in self.world.survivors().into_iter().filter(ours) {
-            let process = line.split(':').next().and_then(|number| number.parse().ok()).and_then(Pid::from_raw);
-            let _ = process.map(|process| kill_process(process, Signal::KILL));
-        }
-        let _ = fs::remove_file(&self.link);
-    }
-}
-
 /// Lines that are typed.
 const LINES: usize = 1000;
 
@@ -266,13 +205,13 @@ fn what_is_typed_over_a_link_that_breaks_arrives_once_and_in_order_and_the_board
     assert!(status == 0 && said.starts_with("a/tty-1\tjob "), "{said}{told}");
     let (status, _, told) = bob.sai(&["board", "play", "a/tty-1", "reset"]);
     assert!(status == 1 && told.contains("you have no such board"), "{told}");
-    let (status, _, told) = ann.sai(&["board", "play", "tty", "reset"]);
+    let (status, _, told) = ann.sai(&["board", "play", "tty", "press"]);
     assert!(status == 1 && told.contains("has no sequence"), "{told}");
     let (status, said, _) = ann.sai(&["board", "list", "--json"]);
     assert!(status == 0 && said.contains("\"board\":\"a/tty-1\",\"type\":\"tty\""), "{said}");
 
     // The board gives back what it hears, so that the console has it too.
-    let (over, mut board) = (AtomicBool::new(false), bench.board.try_clone().expect("a tty"));
+    let (over, mut board) = (AtomicBool::new(false), bench.boards[0].try_clone().expect("a tty"));
     let mut console = ann.command(&["board", "console", "tty"]);
     let mut console = console.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("sai");
     let (mut typed, mut shown) = (console.stdin.take().expect("stdin"), console.stdout.take().expect("stdout"));
@@ -285,7 +224,7 @@ fn what_is_typed_over_a_link_that_breaks_arrives_once_and_in_order_and_the_board
         });
         let hears = scope.spawn(|| {
             let (mut lines, mut took) = (Vec::new(), Vec::new());
-            let mut reader = BufReader::new(bench.board.try_clone().expect("a tty"));
+            let mut reader = BufReader::new(bench.boards[0].try_clone().expect("a tty"));
             while lines.len() < LINES {
                 let mut line = String::new();
                 reader.read_line(&mut line).expect("a line");
@@ -343,9 +282,9 @@ fn what_is_typed_over_a_link_that_breaks_arrives_once_and_in_order_and_the_board
     let (status, said, told) = bob.sai(&["board", "send", "a/tty-1", "hello\\r\\x21"]);
     assert_eq!((status, said.as_str()), (0, ""), "{told}");
     let mut heard = [0; 7];
-    bench.board.try_clone().expect("a tty").read_exact(&mut heard).expect("it arrives");
+    bench.boards[0].try_clone().expect("a tty").read_exact(&mut heard).expect("it arrives");
     assert_eq!(&heard, b"hello\r!");
-    (&bench.board).write_all(b"ok then\n").expect("the board answers");
+    (&bench.boards[0]).write_all(b"ok then\n").expect("the board answers");
     let (status, said, told) = bob.sai(&["board", "expect", "a/tty-1", "ok \\w+", "--within", "20"]);
     assert_eq!((status, said.as_str()), (0, "ok then\n"), "{told}");
     let (status, _, told) = bob.sai(&["board", "expect", "a/tty-1", "never", "--within", "1"]);
@@ -378,15 +317,15 @@ fn a_terminal_gives_each_key_to_the_board_and_is_as_before_when_it_is_left() {
     // Ctrl-C is the board's, and nothing waits for the end of a line.
     let mut heard = [0; 3];
     keys.write_all(b"a\x03b").expect("keys");
-    bench.board.try_clone().expect("a tty").read_exact(&mut heard).expect("it arrives");
+    bench.boards[0].try_clone().expect("a tty").read_exact(&mut heard).expect("it arrives");
     assert_eq!(&heard, b"a\x03b");
-    (&bench.board).write_all(b"login: ").expect("the board says something");
+    (&bench.boards[0]).write_all(b"login: ").expect("the board says something");
     let mut shown = [0; 7];
     keys.read_exact(&mut shown).expect("it is shown");
     assert_eq!(&shown, b"login: ");
     keys.write_all(b"c\x1d").expect("keys");
     assert_eq!(console.wait().expect("it ends").code(), Some(0));
-    bench.board.try_clone().expect("a tty").read_exact(&mut heard[..1]).expect("what was typed before");
+    bench.boards[0].try_clone().expect("a tty").read_exact(&mut heard[..1]).expect("what was typed before");
     assert_eq!((heard[0], modes()), (b'c', before));
     assert_eq!(ann.sai(&["board", "release", "tty"]).0, 0, "it was hers all the time");
 }
@@ -404,7 +343,7 @@ fn whom_a_board_is_shared_with_hears_its_console_and_its_record_is_whole() {
     let (status, _, told) = bob.sai(&["board", "join", "tty"]);
     assert!(status == 1 && told.contains("no person has such a board"), "{told}");
     assert_eq!(ann.sai(&["board", "lease", "tty"]).0, 0);
-    (&bench.board).write_all(b"before he came\n").expect("the board says something");
+    (&bench.boards[0]).write_all(b"before he came\n").expect("the board says something");
     for word in ["join", "record"] {
         let (status, said, told) = bob.sai(&["board", word, "tty"]);
         assert!(status == 1 && said.is_empty() && told.contains("to whom they share it with"), "{word}: {told}");
@@ -429,7 +368,7 @@ fn whom_a_board_is_shared_with_hears_its_console_and_its_record_is_whole() {
     let mut all = b"before he came\n".to_vec();
     for number in 0..200 {
         let line = format!("{number} \x1b[31m\u{0}\u{ff}\n");
-        (&bench.board).write_all(line.as_bytes()).expect("the board says something");
+        (&bench.boards[0]).write_all(line.as_bytes()).expect("the board says something");
         all.extend_from_slice(line.as_bytes());
     }
     line.clear();
@@ -486,7 +425,7 @@ fn what_is_typed_while_the_link_is_down_for_long_is_told_and_never_typed_late() 
             assert!(told.read_line(&mut line).expect("a line") > 0, "it ended without saying {wanted:?}");
         }
     };
-    let mut board = bench.board.try_clone().expect("a tty");
+    let mut board = bench.boards[0].try_clone().expect("a tty");
     let mut hears = |count: usize| {
         let mut heard = vec![0; count];
         board.read_exact(&mut heard).expect("it arrives");
