@@ -331,6 +331,14 @@ fn each_address_of_the_api_is_described_and_no_other() {
         let address = address.replace("{repository}", "hello").replace("{name}", "rock");
         let address = address.replace("{agent}", "rock").replace("{board}", "pair");
         let address = address.replace("{sha256}", &"a".repeat(64));
+        for (method, operation) in members(methods) {
+            // What is named in an address may not be there.
+            let answers: Vec<&String> = members(member(operation, "responses")).keys().collect();
+            assert!(
+                !path.contains('{') || answers.iter().any(|status| *status == "404"),
+                "{method} {path}: {answers:?}"
+            );
+        }
         for method in members(methods).keys().map(|method| method.to_uppercase()) {
             assert!(matches!(route(&method, &address), Route::Api(_)), "{method} {path}");
             let other = if method == "GET" { "POST" } else { "GET" };
