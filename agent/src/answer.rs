@@ -21,7 +21,8 @@ pub struct Head {
     pub whole: Option<u64>,
     /// `sai-state`: how a job stands whose log this is.
     pub state: Option<String>,
-    /// `sec-websocket-accept`: what a link is taken by.
+    /// `sec-websocket-accept`: what a link is taken by, where all else says that it is taken, and nothing that was not asked for
+    /// (RFC 6455, 4.1).
     pub accept: Option<String>,
     /// Whether the connection may be used again.
     pub stays: bool,
@@ -61,6 +62,7 @@ fn head(bytes: &[u8]) -> Result<Option<(Head, usize)>, ()> {
         accept: None,
         stays: response.version == Some(1),
     };
+    let (mut upgrade, mut switches, mut unasked) = (false, false, false);
     for header in response.headers.iter() {
         let value = std::str::from_utf8(header.value).unwrap_or("").trim();
         let named = |name: &str| header.name.eq_ignore_ascii_case(name);
@@ -74,13 +76,20 @@ fn head(bytes: &[u8]) -> Result<Option<(Head, usize)>, ()> {
             head.state = Some(value.to_owned());
         } else if named("sec-websocket-accept") {
             head.accept = Some(value.to_owned());
-        } else if named("connection") && value.eq_ignore_ascii_case("close") {
-            head.stays = false;
+        } else if named("upgrade") {
+            upgrade = value.eq_ignore_ascii_case("websocket");
+        } else if named("connection") {
+            let mut words = value.split(',').map(str::trim);
+            switches |= words.clone().any(|word| word.eq_ignore_ascii_case("upgrade"));
+            head.stays &= !words.any(|word| word.eq_ignore_ascii_case("close"));
+        } else if named("sec-websocket-extensions") || named("sec-websocket-protocol") {
+            unasked = true;
         } else if named("transfer-encoding") || named("content-encoding") {
             // Such a body has another length than its file.
             head.length = None;
         }
     }
+    head.accept = head.accept.filter(|_| upgrade && switches && !unasked);
     Ok(Some((head, length)))
 }
 
@@ -105,6 +114,18 @@ mod tests {
         for changed in ["transfer-encoding: chunked", "content-encoding: gzip"] {
             let (head, _) = read(&format!("HTTP/1.1 200 OK\ncontent-length: 7\n{changed}\n\n")).expect("a head");
             assert_eq!(head.length, None, "{changed}");
+        }
+        let link = "HTTP/1.1 101 x\nUpgrade: WebSocket\nConnection: keep-alive, Upgrade\nsec-websocket-accept: a\n";
+        let accept = |text: &str| read(&format!("{text}\n")).expect("a head").0.accept;
+        assert_eq!(accept(link).as_deref(), Some("a"));
+        for wrong in [
+            link.replace("WebSocket", "h2c"),
+            link.replace("Upgrade: WebSocket\n", ""),
+            link.replace(", Upgrade", ""),
+            format!("{link}sec-websocket-extensions: permessage-deflate\n"),
+            format!("{link}sec-websocket-protocol: chat\n"),
+        ] {
+            assert_eq!(accept(&wrong), None, "{wrong}");
         }
         assert!(!read("HTTP/1.0 200 OK\n\n").expect("a head").0.stays);
         assert!(read("HTTP/1.1 200 OK\ncontent-len").is_none());

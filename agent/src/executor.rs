@@ -53,9 +53,7 @@ impl Workspace {
     pub fn bundle(&self) -> PathBuf {
         self.job.join("sent.bundle")
     }
-}
 
-impl Workspace {
     /// The directories of the job in this job directory.
     pub fn of(job: &Path) -> Self {
         let work = job.join("work");

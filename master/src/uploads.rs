@@ -92,8 +92,13 @@ impl Uploads {
         }
         let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path).map_err(trouble)?;
         file.write_all(bytes).map_err(trouble)?;
+        // What is said to be there stays there, whatever is cut.
+        file.sync_all().map_err(trouble)?;
+        let synced = || File::open(&place).and_then(|place| place.sync_all()).map_err(trouble);
+        if there == 0 {
+            synced()?;
+        }
         if sum == size {
-            file.sync_all().map_err(trouble)?;
             if digest(&path).map_err(trouble)? != sha256 {
                 fs::remove_file(&path).map_err(trouble)?;
                 return Err(
@@ -101,6 +106,7 @@ impl Uploads {
                 );
             }
             fs::rename(&path, &whole).map_err(trouble)?;
+            synced()?;
         }
         Ok(sum)
     }
