@@ -171,6 +171,8 @@ impl Browser {
 
     fn element_command(&self, selector: &str, what: &str, body: &str) {
         let query = format!("{{\"using\": \"css selector\", \"value\": {}}}", json::to_string(selector));
+        // What was clicked before may still lead to the page that has the element, as a form's answer does.
+        self.until(&format!("document.querySelector({})", json::to_string(selector)));
         for _ in 0..REPLACED {
             let answer = self.command("/element", &query);
             let Value::Object(names) = &answer else { panic!("{selector} is not found: {answer:?}") };
