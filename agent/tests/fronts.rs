@@ -355,6 +355,7 @@ fn git_takes_the_proxy_of_the_configuration_and_shows_its_password_to_nobody() {
             board: None,
             session: None,
             lease: None,
+            health: None,
             bundle: None,
         };
         let directory = JobDirectory::create(&place.0.join("jobs"), &assignment).expect("a directory");

@@ -16,7 +16,7 @@ pub use self::steps::milliseconds;
 use crate::limits::{CHANNELS, Millis};
 use crate::ordered::Map;
 use crate::pattern::Pattern;
-use crate::units::OfferedBoard;
+use crate::units::{OfferedBoard, OfferedHealth};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -41,6 +41,12 @@ pub const TARGETS_MAX: usize = 32;
 pub const TAGS_MAX: usize = 32;
 /// Seconds that flashing may take, unless a board says otherwise: a slow loader and an image of a few megabytes.
 pub const FLASH_TIMEOUT_S: u64 = 300;
+/// Seconds between two looks at a board's health at least, where they are by time: flash memory wears out.
+pub const HEALTH_EVERY_S: u64 = 600;
+/// Seconds between two such looks at most.
+pub const HEALTH_EVERY_MAX_S: u64 = 365 * 24 * 60 * 60;
+/// Seconds that a look at a board's health may take beside flashing and what its file allows: owner, modes, reset.
+const HEALTH_MORE_S: u64 = 60;
 /// Milliseconds for which `power cycle` leaves the power off, unless a board says otherwise: its capacitors empty in these.
 pub const OFF_MS: Millis = 2_000;
 
@@ -450,6 +456,8 @@ pub struct Health {
     pub pass: Pattern,
     /// Within how many milliseconds after its reset.
     pub within_ms: Millis,
+    /// After how many seconds this is found out again; only when there is a reason where it is `None`.
+    pub every_s: Option<u64>,
 }
 
 impl Flash {
@@ -482,11 +490,12 @@ impl Bench {
         let alone = |board: &&Board| !self.rigs.iter().any(|rig| rig.boards.contains(&board.name));
         let offered = |board: &Board| {
             let (name, kind, tags) = (board.name.clone(), board.kind.clone(), board.tags.clone());
-            OfferedBoard { name, kind, tags, boards: None }
+            OfferedBoard { name, kind, tags, boards: None, health: health(&[board]) }
         };
         let rigs = self.rigs.iter().map(|rig| {
             let (name, kind, tags) = (rig.name.clone(), rig.kind.clone(), rig.tags.clone());
-            OfferedBoard { name, kind, tags, boards: Some(rig.boards.clone()) }
+            let health = health(&self.unit(&rig.name));
+            OfferedBoard { name, kind, tags, boards: Some(rig.boards.clone()), health }
         });
         self.boards.iter().filter(alone).map(offered).chain(rigs).collect()
     }
@@ -498,6 +507,24 @@ impl Bench {
             None => self.board(name).into_iter().collect(),
         }
     }
+}
+
+/// How it is found out whether these are well, which are looked at at the same time: not at all, unless it is known of each.
+fn health(boards: &[&Board]) -> Option<OfferedHealth> {
+    let each: Option<Vec<(&Health, u64)>> = boards
+        .iter()
+        .map(|board| {
+            let flash_s = board.flash.as_ref().map_or(0, |flash| flash.timeout_s);
+            board.health.as_ref().map(|health| (health, flash_s))
+        })
+        .collect();
+    let each = each.filter(|each| !each.is_empty())?;
+    let longest = each.iter().map(|(health, flash_s)| {
+        let images = health.images.len() as u64;
+        flash_s.saturating_mul(images).saturating_add(health.within_ms.div_ceil(1000))
+    });
+    let timeout_s = longest.max()?.saturating_add(HEALTH_MORE_S);
+    Some(OfferedHealth { timeout_s, every_s: each.iter().filter_map(|(health, _)| health.every_s).min() })
 }
 
 impl Board {

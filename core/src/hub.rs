@@ -6,40 +6,40 @@
 
 mod clocks;
 mod door;
+mod health;
 mod intake;
 mod leases;
 mod needs;
 mod obsolete;
+mod offers;
 mod sessions;
 
+pub use self::health::check_of;
 pub use self::leases::Wish;
 pub use self::obsolete::Obsolete;
 pub use self::sessions::Asked;
 
 use self::door::{Contest, Twin};
 use self::intake::Intake;
-use crate::bench::TAGS_MAX;
 use crate::bug::Bugs;
 use crate::clock::Now;
 use crate::job::{Blame, EventId, JobId, JobKey, JobState};
 use crate::lease::Lease;
-use crate::ledger::{AgentRecord, EventRecord, JobRecord};
-use crate::limits::{BOARDS, JOB_TIMEOUT_S, LOG_BYTES, Millis, PLATFORMS, SLOTS, STREAMS};
+use crate::ledger::{AgentRecord, Checkup, EventRecord, JobRecord};
+use crate::limits::{JOB_TIMEOUT_S, LOG_BYTES, Millis, STREAMS};
 use crate::matrix::JobSpec;
 use crate::offset::Gauge;
 use crate::ordered::{Map, Set};
-use crate::platform;
 use crate::record::Artifact;
 use crate::requests::Sharing;
 use crate::scheduler::{self, Policy, Scheduler};
 use crate::secret::CloneUrl;
 use crate::stream::StreamReceiver;
-use crate::units::OfferedBoard;
 use crate::versions::Can;
 use crate::wire::AtBoard;
 use crate::wire::{
     Adopt, AgentMessage, Assignment, Cancel, DataHeader, Forget, Hello, Load, MasterMessage, Prefetch, SessionOf,
-    Units, Unread, Word,
+    Unread, Word,
 };
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -139,6 +139,10 @@ pub enum Input {
     Session(Asked, JobSpec, Result<(EventId, JobId), String>),
     /// A person asks for a board: the numbers of event and job are on the disk with its plan.
     Lease(Wish),
+    /// After `Check`, or where a person asks for one: as for `Session`, and that person.
+    Check(Checkup, JobSpec, Result<(EventId, JobId), String>, Option<String>),
+    /// See [`scheduler::Input::BoardAside`].
+    BoardAside(String, String, Option<String>),
     /// A person who has a board says something.
     Word(Word),
     /// A person shares a board that they have, or does so no more.
@@ -209,6 +213,8 @@ pub enum Output {
     Agent(AgentRecord),
     /// Give this session, whose plan is of this one job, numbers; answer with `Session`.
     Begin(Asked, JobSpec),
+    /// Give this check of a board the same; answer with `Check`.
+    Check(Checkup, JobSpec),
     /// Send, once the turn's records are durable.
     Send(LinkId, MasterMessage),
     /// Close the link, after what was sent to it; answer with `LinkDown`.
@@ -356,6 +362,8 @@ impl Hub {
                 if let Some(grants) = record.grants.clone() {
                     self.schedule(now, scheduler::Input::Granted(record.name.clone(), grants), out);
                 }
+                let boards = record.boards.clone().unwrap_or_default();
+                self.schedule(now, scheduler::Input::Known(record.name.clone(), boards), out);
                 self.agents.insert(record.name.clone(), record);
             }
             Input::Revoke(name) => self.revoke(now, &name, out),
@@ -390,6 +398,14 @@ impl Hub {
             }
             Input::Session(asked, spec, numbers) => self.session_begins(now, asked, spec, numbers, out),
             Input::Lease(wish) => self.lease(now, wish, out),
+            Input::Check(of, spec, numbers, person) => self.check_begins(now, of, spec, numbers, person, out),
+            Input::BoardAside(agent, board, by) => {
+                // Revoked meanwhile.
+                if self.agents.get(&agent).is_some_and(AgentRecord::may_join) {
+                    out.push(Output::Touch(Touch::Agent(agent.clone())));
+                    self.schedule(now, scheduler::Input::BoardAside(agent, board, by), out);
+                }
+            }
             Input::Word(word) => self.word(now, word, out),
             Input::Share(sharing) => self.schedule(now, scheduler::Input::Share(sharing), out),
             Input::FreeUnits(number) => self.schedule(now, scheduler::Input::Free(number), out),
@@ -461,15 +477,18 @@ impl Hub {
                 }
                 scheduler::Output::Holds(agent) => {
                     let grants = self.scheduler.grants(&agent);
+                    let boards = self.scheduler.board_records(&agent);
                     match self.agents.get_mut(&agent) {
                         Some(record) => {
                             record.grants = (!grants.is_empty()).then_some(grants);
+                            record.boards = (!boards.is_empty()).then_some(boards);
                             out.push(Output::Agent(record.clone()));
                         }
                         None => self.bugs.note("holds: no such agent"),
                     }
                     out.push(Output::Touch(Touch::Agent(agent)));
                 }
+                scheduler::Output::Check(of) => self.check(now, of, out),
                 scheduler::Output::Bug(what) => out.push(Output::Bug(what)),
             }
         }
@@ -535,6 +554,7 @@ impl Hub {
             }),
             session: record.session.as_ref().map(|of| SessionOf { key: of.key, number: of.number }),
             lease: record.lease.as_ref().map(|_| record.person.clone().unwrap_or_default()),
+            health: record.health.as_ref().map(|_| true),
             bundle: record.bundle.clone(),
         })
     }
@@ -562,22 +582,7 @@ impl Hub {
                 self.schedule(now, input, out);
                 out.push(Output::Touch(Touch::Agent(name)));
             }
-            AgentMessage::Offer(offer) => {
-                let platforms = good_platforms(offer.platforms);
-                let slots = offer.slots.min(SLOTS);
-                let rooted = offer.rooted.map(good_platforms);
-                let all = offered(&platforms, rooted.as_deref());
-                let boards = good_boards(offer.boards);
-                if let Some(connected) = self.connected.get_mut(&name) {
-                    connected.hello.platforms.clone_from(&platforms);
-                    connected.hello.slots = slots;
-                    connected.hello.rooted = rooted;
-                    connected.hello.boards = (!boards.is_empty()).then(|| boards.clone());
-                }
-                out.push(Output::Touch(Touch::Agent(name.clone())));
-                let input = scheduler::Input::AgentOffer { agent: name, platforms: all, slots, boards };
-                self.schedule(now, input, out);
-            }
+            AgentMessage::Offer(offer) => self.offer(now, name, offer, out),
             AgentMessage::Session(asked) => self.session_asked(now, &name, asked, out),
             AgentMessage::Pong(pong) => {
                 self.clock_told(now, &name, &pong);
@@ -590,23 +595,7 @@ impl Hub {
                     self.schedule(now, scheduler::Input::Returned(name, refuse.key), out);
                 }
             }
-            AgentMessage::Units(units) => {
-                let free = units.state == Units::FREE;
-                match (units.board, units.holder) {
-                    (Some(board), _) => {
-                        out.push(Output::Touch(Touch::Agent(name.clone())));
-                        let free = free.then(|| units.grant.unwrap_or(0));
-                        let busy = units.why.filter(|_| free.is_none()).map(|why| match units.state.as_str() {
-                            Units::UNKNOWN => plain(&why),
-                            _ => format!("busy: {}", plain(&why)),
-                        });
-                        self.schedule(now, scheduler::Input::Board { agent: name, board, free, busy }, out);
-                    }
-                    (None, Some(key)) if free => self.schedule(now, scheduler::Input::Returned(name, key), out),
-                    // Words of a later version.
-                    (None, _) => {}
-                }
-            }
+            AgentMessage::Units(units) => self.units_told(now, name, units, out),
         }
     }
 
@@ -727,30 +716,4 @@ pub fn may_still_grow(record: &JobRecord) -> bool {
 /// An agent's words as they may stand anywhere: no control characters, which a terminal would obey, and not too many.
 fn plain(text: &str) -> String {
     text.chars().take(WORDS).map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
-}
-
-/// What an agent offers, as the scheduler has it.
-fn offered(platforms: &[String], rooted: Option<&[String]>) -> Vec<String> {
-    let rooted = rooted.into_iter().flatten().map(|name| platform::as_root(name));
-    platforms.iter().cloned().chain(rooted).collect()
-}
-
-/// What is taken of the boards that an agent says it offers.
-fn good_boards(boards: Option<Vec<OfferedBoard>>) -> Vec<OfferedBoard> {
-    let mut good: Map<String, OfferedBoard> = Map::new();
-    for board in boards.unwrap_or_default().into_iter().take(BOARDS) {
-        let parts = board.boards.iter().flatten();
-        let names = [&board.name, &board.kind].into_iter().chain(&board.tags).chain(parts);
-        let few = board.tags.len() <= TAGS_MAX && board.boards.as_ref().is_none_or(|boards| boards.len() <= BOARDS);
-        if few && names.into_iter().all(|name| platform::check_unit(name).is_ok()) {
-            good.insert(board.name.clone(), board);
-        }
-    }
-    good.into_values().collect()
-}
-
-fn good_platforms(mut platforms: Vec<String>) -> Vec<String> {
-    platforms.retain(|name| platform::check_name(name).is_ok());
-    platforms.truncate(PLATFORMS);
-    platforms
 }

@@ -150,6 +150,7 @@ impl Lease {
 mod tests {
     use super::*;
 
+    use crate::scheduler::BoardHealth;
     use crate::units::OfferedBoard;
 
     const MINUTE: Millis = 60_000;
@@ -162,11 +163,12 @@ mod tests {
 
     fn row(agent: &str, name: &str, kind: &str, tags: &[&str]) -> BoardRow {
         let tags = tags.iter().map(ToString::to_string).collect();
-        let offered = OfferedBoard { name: name.to_string(), kind: kind.to_string(), tags, boards: None };
+        let offered = OfferedBoard { name: name.to_string(), kind: kind.to_string(), tags, ..OfferedBoard::default() };
         let what = "free".to_string();
         let (waiters, kept_from) = (Vec::new(), Vec::new());
         let agent = agent.to_string();
-        BoardRow { agent, offered, holder: None, free: true, what, pause_s: None, waiting: 0, waiters, kept_from }
+        let (holder, pause_s, waiting, health) = (None, None, 0, BoardHealth::default());
+        BoardRow { agent, offered, holder, free: true, what, pause_s, waiting, waiters, kept_from, health }
     }
 
     #[test]

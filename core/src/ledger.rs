@@ -34,13 +34,15 @@ pub enum Source {
     Session,
     /// A person asked for a board.
     Lease,
+    /// The health of a board was to be found out.
+    Health,
     /// Somebody has sent a tree that nobody pushed.
     Run,
     /// A later version's word.
     Other(Word),
 }
 
-written_as_words!(Source: Poke, Hook, Poll, Try, Rebuild, Start, Session, Lease, Run);
+written_as_words!(Source: Poke, Hook, Poll, Try, Rebuild, Start, Session, Lease, Health, Run);
 
 /// One push: a revision of a repository and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,6 +113,50 @@ pub struct Leased {
     pub agent: Option<String>,
     /// With whom it is shared: who else hears what happens at it.
     pub people: Option<Vec<String>>,
+}
+
+/// The board that a job finds out the health of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkup {
+    /// Its agent.
+    pub agent: String,
+    /// Its name there.
+    pub board: String,
+    /// Why now, in a sentence.
+    pub why: String,
+}
+
+/// A health run that said something of its board.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checked {
+    /// The job that it was.
+    pub job: JobId,
+    /// When it ended, Unix milliseconds.
+    pub at: u64,
+    /// Whether the board is well.
+    pub passed: bool,
+}
+
+/// Somebody who set a board aside.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Aside {
+    /// Who.
+    pub by: String,
+    /// When, Unix milliseconds.
+    pub at: u64,
+}
+
+/// What is known of a board beyond its agent's link and the master's life.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoardRecord {
+    /// Who set it aside, where somebody has: until somebody takes it back no job gets it but one that finds out its health.
+    pub aside: Option<Aside>,
+    /// Why no other job gets it until one has found that it is well; absent where nothing is wrong with it.
+    pub unwell: Option<String>,
+    /// Health runs in a row that it has not passed.
+    pub failed: Option<u32>,
+    /// The last one.
+    pub last: Option<Checked>,
 }
 
 /// An attempt that was at a board, and that another one followed.
@@ -215,6 +261,8 @@ pub struct JobRecord {
     pub sessions: Option<Vec<Session>>,
     /// How a person has the board; absent for all other jobs.
     pub lease: Option<Leased>,
+    /// The board that it finds out the health of; absent for all other jobs.
+    pub health: Option<Checkup>,
     /// How far the clock of its last attempt's agent is ahead of the master's; absent where that is not known.
     pub clock: Option<Offset>,
     /// The tree that somebody has sent for it; absent of what was pushed.
@@ -260,6 +308,7 @@ impl JobRecord {
             session: None,
             sessions: None,
             lease: None,
+            health: None,
             clock: None,
             bundle: None,
         }
@@ -268,6 +317,7 @@ impl JobRecord {
     /// The agent whose boards alone come into question, where there is one.
     pub fn only_agent(&self) -> Option<&String> {
         let of = self.session.as_ref().map(|of| &of.agent);
+        let of = of.or(self.health.as_ref().map(|of| &of.agent));
         of.or(self.lease.as_ref().and_then(|lease| lease.agent.as_ref()))
     }
 
@@ -316,6 +366,8 @@ pub struct AgentRecord {
     pub platforms: Vec<String>,
     /// Units that attempts there hold, or may. Absent in records of older masters.
     pub grants: Option<Vec<Grant>>,
+    /// What is known of its boards, by name; absent where that is nothing, and in records of older masters.
+    pub boards: Option<Map<String, BoardRecord>>,
 }
 
 impl AgentRecord {
@@ -332,6 +384,8 @@ impl AgentRecord {
             host: String::new(),
             platforms: Vec::new(),
             grants: before.and_then(|before| before.grants.clone()),
+            // Another machine's boards are others.
+            boards: None,
         }
     }
 

@@ -128,6 +128,9 @@ fn choose(
     if chosen.iter().any(|id| known.get(id).is_some_and(|job| job.lease.is_some())) {
         return Err("a person had that board: ask for one anew".to_string());
     }
+    if chosen.iter().any(|id| known.get(id).is_some_and(|job| job.health.is_some())) {
+        return Err("it found out how well a board was: have that one checked anew".to_string());
+    }
     let needs = |id: JobId| {
         let index = id.checked_sub(event.first_job).and_then(|index| usize::try_from(index).ok());
         let needs = index.and_then(|index| specs.get(index)).map(|spec| spec.needs.as_slice()).unwrap_or_default();

@@ -599,6 +599,7 @@ mod tests {
             board: None,
             session: None,
             lease: None,
+            health: None,
             bundle: None,
         }
     }

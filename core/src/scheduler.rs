@@ -5,8 +5,11 @@
 //! told by its next greeting.
 
 mod again;
+mod board;
 mod boards;
 mod choice;
+mod greeting;
+mod health;
 mod needs;
 mod policy;
 mod room;
@@ -17,28 +20,28 @@ mod unit;
 mod unit_table;
 mod waiting;
 
-pub use self::boards::{BoardHolder, BoardRow, KeptFrom};
+pub use self::board::{BoardHealth, BoardHolder, BoardRow, KeptFrom, Said};
+pub use self::greeting::Greeting;
 pub use self::needs::skipped_by;
 pub use self::policy::Policy;
 pub use self::time::CANCEL_FULL_MS;
 pub use self::unit_table::{Holder, Holding, UnitRow, Waiter};
 
 use self::again::no_longer_awaited;
-use self::boards::Board;
+use self::board::Board;
 use self::needs::Open;
 use self::room::{Class, Filed, Offer, Wanted};
 use self::trouble::{Group, Met, Row};
 use crate::bug::Bugs;
 use crate::clock::Now;
 use crate::job::{Blame, Fault, Finding, JobId, JobKey, JobState, Outcome, Verdict};
-use crate::ledger::{JobRecord, Session};
+use crate::ledger::{BoardRecord, Checkup, JobRecord, Session};
 use crate::limits::{JOB_TIMEOUT_S, Millis};
 use crate::ordered::{Map, Set};
 use crate::platform::as_root;
 use crate::record::Artifact;
 use crate::requests::Sharing;
 use crate::units::{Grant, OfferedBoard, Units, WantedBoard, Wants};
-use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -46,33 +49,6 @@ use alloc::vec::Vec;
 const RELEASED: usize = 4096;
 /// Doublings of a waiting time at most.
 const DOUBLINGS: u32 = 6;
-/// An agent that has greeted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Greeting {
-    /// Its name.
-    pub agent: String,
-    /// Platforms it offers.
-    pub platforms: Vec<String>,
-    /// Jobs at once.
-    pub slots: u32,
-    /// Whether it can fetch the files of what a job needs.
-    pub needs: bool,
-    /// Whether it runs jobs that have several boards.
-    pub several: bool,
-    /// Whether it lends boards to people.
-    pub leases: bool,
-    /// Whether it checks out what somebody has sent.
-    pub bundles: bool,
-    /// Whether it runs a job in that of its platforms which the master says; else it chooses by itself.
-    pub told: bool,
-    /// Repositories whose mirror it holds.
-    pub mirrors: Vec<String>,
-    /// Attempts it still holds.
-    pub holds: Vec<JobKey>,
-    /// Boards that it offers.
-    pub boards: Vec<OfferedBoard>,
-}
-
 /// What happens to the scheduler.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
@@ -83,6 +59,8 @@ pub enum Input {
     Queue(Vec<(JobRecord, u64)>),
     /// What an agent held when the ledger was last written, at start.
     Granted(String, Vec<Grant>),
+    /// What is known of an agent's boards, at start or when it is added.
+    Known(String, Map<String, BoardRecord>),
     /// An agent says that nothing of an attempt runs there any more.
     Returned(String, JobKey),
     /// A person takes a grant back, by its number.
@@ -110,11 +88,13 @@ pub enum Input {
         agent: String,
         /// The board's, at that agent.
         board: String,
-        /// That it is free, and the latest grant that the agent knows of it.
-        free: Option<u64>,
-        /// Else who has it, where that is no job.
-        busy: Option<String>,
+        /// What it says.
+        said: Said,
     },
+    /// A person sets a board of an agent aside, by this name, or takes it back.
+    BoardAside(String, String, Option<String>),
+    /// After `Check`: it cannot be begun.
+    NotChecked(String, String),
     /// An agent's load, see [`crate::wire::Load`].
     AgentLoad {
         /// Its name.
@@ -177,8 +157,11 @@ pub enum Output {
     Forget(String, JobKey),
     /// The agent is to end this attempt.
     Cancel(String, JobKey, String),
-    /// The agent's record is to hold its grants, as [`Scheduler::grants`] gives them.
+    /// The agent's record is to hold its grants and what is known of its boards, as [`Scheduler::grants`] and
+    /// [`Scheduler::board_records`] give them.
     Holds(String),
+    /// It is to be found out how well a board is: answer with a job that is queued for that, or with `NotChecked`.
+    Check(Checkup),
     /// Something was found that cannot be: a mistake of the scheduler's own, or of who carries it out.
     Bug(&'static str),
 }
@@ -222,6 +205,8 @@ struct Agent {
     connected: bool,
     runs: Set<JobKey>,
     boards: Map<String, Board>,
+    /// What is known of those that it offers, or once did.
+    records: Map<String, BoardRecord>,
     /// Those that it runs at boards, which take no slots.
     at_boards: Set<JobKey>,
     /// The job for which its boards are kept together as they become free.
@@ -262,6 +247,8 @@ struct Queue {
     only: Option<String>,
     /// Whether a person is to have the board.
     lease: bool,
+    /// Whether it is to be found out how well the board is.
+    health: bool,
 }
 
 impl Queue {
@@ -310,6 +297,10 @@ pub struct Scheduler {
     units: Units,
     /// Agents that offer boards.
     benches: Set<String>,
+    /// The job that finds out how well a board of an agent is, once it has a number.
+    checks: Map<(String, String), Option<JobId>>,
+    /// Agents of which something is to be kept.
+    noted: Set<String>,
     /// The largest number of a grant of a board that was given, or told of.
     last_board_grant: u64,
     /// Blocked jobs, by what they need.
@@ -373,6 +364,7 @@ impl Scheduler {
     /// Takes one input.
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
         self.take(now, input, out);
+        self.tell_noted(out);
         self.bugs.tell(Output::Bug, out);
     }
 
@@ -391,7 +383,10 @@ impl Scheduler {
             Input::Returned(agent, key) => self.returned(&agent, key, out),
             Input::Free(number) => self.free_units(number, out),
             Input::AgentUp(greeting) => self.agent_up(now, greeting, out),
-            Input::Board { agent, board, free, busy } => self.board_said(&agent, &board, free, busy),
+            Input::Known(agent, records) => self.known_boards(&agent, records),
+            Input::Board { agent, board, said } => self.board_said(&agent, &board, said),
+            Input::BoardAside(agent, board, by) => self.set_board_aside(now, &agent, &board, by),
+            Input::NotChecked(agent, board) => self.not_checked(now, &agent, &board),
             Input::AgentOffer { agent, platforms, slots, boards } => {
                 self.lift(&agent);
                 // One whose token was revoked meanwhile is not known any more.
@@ -495,6 +490,7 @@ impl Scheduler {
             timer: None,
             open: Open::default(),
         };
+        self.checks_board(&job.record);
         self.jobs.insert(job.record.id, job);
     }
 
@@ -583,6 +579,7 @@ impl Scheduler {
             board: job.record.board.clone(),
             only: job.record.only_agent().cloned(),
             lease: job.record.lease.is_some(),
+            health: job.record.health.is_some(),
         }
     }
 
@@ -621,64 +618,6 @@ impl Scheduler {
                     queues.remove(&queue);
                 }
             }
-        }
-    }
-
-    fn agent_up(&mut self, now: Now, greeting: Greeting, out: &mut Vec<Output>) {
-        let name = greeting.agent;
-        self.lift(&name);
-        let agent = self.agents.get_or_default(name.clone());
-        agent.offer = Offer { platforms: greeting.platforms, needs: greeting.needs, bundles: greeting.bundles };
-        agent.told = greeting.told;
-        agent.several = greeting.several;
-        agent.leases = greeting.leases;
-        agent.slots = greeting.slots;
-        agent.mirrors = Set::from_iter(greeting.mirrors);
-        agent.connected = true;
-        let mine: Vec<JobKey> = agent.runs.iter().copied().collect();
-        let holds = Set::from_iter(greeting.holds.iter().copied());
-        agent.group.greet(&holds);
-        // What was said of its boards on another link says nothing now.
-        agent.boards.clear();
-        self.set_boards(&name, greeting.boards);
-        self.file(&name);
-        self.offered(&name);
-        for key in &holds {
-            if self.reclaim(*key, &name, out) || self.holder(*key) == Some(name.as_str()) {
-                self.watch(now, key.job, true);
-                out.push(Output::Adopt(name.clone(), *key));
-                let cancelled = self.jobs.get_mut(&key.job).and_then(|job| {
-                    job.orphan = None;
-                    job.cancelled.as_ref().map(|(who, _)| who.clone())
-                });
-                self.rearm(key.job);
-                if let Some(who) = cancelled {
-                    out.push(Output::Cancel(name.clone(), *key, who));
-                }
-            } else {
-                out.push(Output::Forget(name.clone(), *key));
-            }
-        }
-        for key in mine {
-            if !holds.contains(&key) {
-                // The assignment never arrived, or the agent lost its disk: either way this attempt is no more, and the
-                // agent could not start it twice, since it never hears of this key again.
-                let why = format!("{name} came back without it");
-                if self.job(key.job).is_some_and(|record| record.state == JobState::Assigned) {
-                    // It counts for the agent, once a greeting, so that one which dies of every job it gets is paused;
-                    // and not for the job, which has not begun.
-                    self.lost(now, &name, key.job, &why);
-                    self.again(now, key, why, 0, out);
-                } else {
-                    self.broken_quietly(now, key, why, out);
-                }
-            }
-        }
-        // What it did not bring is not there, and so occupies nothing.
-        let gone: Vec<JobKey> =
-            self.units.at(&name).map(|grant| grant.key).filter(|key| !holds.contains(key)).collect();
-        for key in gone {
-            self.returned(&name, key, out);
         }
     }
 
@@ -761,6 +700,7 @@ impl Scheduler {
         record.cause = cause;
         self.set_timer(id, None);
         self.unlink(id);
+        self.checked(now, id);
         out.push(Output::Changed(id));
         self.end_sessions(now, id, out);
         self.follow(now, id, out);

@@ -1,6 +1,6 @@
 //! `board` of a saifile → Trial: which board is wanted, what is flashed, and by what a run on it is judged.
 
-use crate::bench;
+use crate::bench::{self, Board, Health};
 use crate::json::{self, Value, shown};
 use crate::limits::Millis;
 use crate::ordered::Map;
@@ -59,6 +59,29 @@ pub struct Trial {
     pub silent_ms: Millis,
     /// Milliseconds that all of it may take.
     pub timeout_ms: Millis,
+}
+
+impl Trial {
+    /// How it is found out whether a board is well, if that is known of it.
+    fn of_health(board: &Board) -> Option<Self> {
+        let Health { images, pass, within_ms, .. } = board.health.clone()?;
+        Some(Self {
+            kind: board.kind.clone(),
+            tags: Vec::new(),
+            images,
+            // Whoever described the board so knows that it cannot be read back.
+            unverified: true,
+            console: None,
+            identity: None,
+            steps: Vec::new(),
+            results: None,
+            pass: Some(pass),
+            fail: None,
+            banner: None,
+            silent_ms: within_ms,
+            timeout_ms: within_ms,
+        })
+    }
 }
 
 /// What is done, or waited for.
@@ -142,6 +165,12 @@ impl Trials {
     /// Milliseconds that all of it may take.
     pub fn timeout_ms(&self) -> Millis {
         self.parts.iter().map(|part| part.timeout_ms).max().unwrap_or(TIMEOUT_MS)
+    }
+
+    /// How it is found out whether these boards are well, if that is known of each.
+    pub fn of_health(boards: &[Board]) -> Option<Self> {
+        let parts: Option<Vec<Trial>> = boards.iter().map(Trial::of_health).collect();
+        Some(Self { wanted: WantedBoard::default(), parts: parts?, rig: false })
     }
 
     /// What is done at the board of a job that has one.

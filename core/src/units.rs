@@ -31,6 +31,17 @@ pub struct OfferedBoard {
     pub tags: Vec<String>,
     /// Where it is a rig: the names of its boards. It is wanted, given and free as one.
     pub boards: Option<Vec<String>>,
+    /// How it is found out whether it is well; absent where that is not known, and from older agents.
+    pub health: Option<OfferedHealth>,
+}
+
+/// How an agent finds out whether a board of its is well.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfferedHealth {
+    /// Seconds that this takes at most.
+    pub timeout_s: u64,
+    /// Seconds after which it is to be found out again; absent where that is not wanted.
+    pub every_s: Option<u64>,
 }
 
 /// The board that a job wants.

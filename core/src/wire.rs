@@ -315,6 +315,9 @@ pub struct Assignment {
     /// The person who has the board for a while, and whose [`Word`]s come; absent where it is no lease. Never sent to who has not
     /// said that it knows this key.
     pub lease: Option<String>,
+    /// Whether it is to be found out how well the board is, by what the agent knows of it: nothing else is done there. Never sent for a
+    /// board of which the agent has not said that it can.
+    pub health: Option<bool>,
     /// The tree that somebody has sent, which has the revision; absent of what was pushed, and from older masters. An agent that
     /// does not say that it knows this key gets no such job.
     pub bundle: Option<Bundle>,

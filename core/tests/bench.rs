@@ -356,6 +356,10 @@ fn lines_consoles_and_supplies_are_checked_as_they_are_used() {
         (r#""power":{}"#, "9: power: expected one of the keys usb_port, line, on, tasmota"),
         (r#""health":{"pass":"(x"}"#, "18: health.pass: expected a regular expression: found open group"),
         (r#""health":{}"#, "10: health: expected a key pass"),
+        (
+            r#""health":{"pass":"x","every":"5m"}"#,
+            "30: health.every: expected a time like \"30m\", \"12h\" or \"7d\", 10 minutes to 365 days",
+        ),
         (r#""health":{"flash":"a.bin","pass":"x"}"#, "19: health.flash: expected a board with a `flash` for this"),
     ] {
         let found = wrong(keys);

@@ -35,6 +35,7 @@ impl Desk {
             host: String::new(),
             platforms: Vec::new(),
             grants: None,
+            boards: None,
         }));
         desk
     }

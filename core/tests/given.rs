@@ -6,12 +6,12 @@ use desk::{Desk, GCC, assigned, job, key, of, verdict};
 use sai_core::job::{Blame, JobId, JobState, Outcome};
 use sai_core::ledger::JobRecord;
 use sai_core::ordered::Map;
-use sai_core::scheduler::{Greeting, Input, Output};
+use sai_core::scheduler::{Greeting, Input, Output, Said};
 use sai_core::units::{GivenBoard, OfferedBoard, WantedBoard};
 
 fn offered(name: &str, kind: &str, tags: &[&str]) -> OfferedBoard {
     let tags = tags.iter().map(ToString::to_string).collect();
-    OfferedBoard { name: name.to_string(), kind: kind.to_string(), tags, boards: None }
+    OfferedBoard { name: name.to_string(), kind: kind.to_string(), tags, ..OfferedBoard::default() }
 }
 
 /// A job of this repository that wants a board.
@@ -58,7 +58,7 @@ impl Bench for Desk {
 
     fn free(&mut self, agent: &str, board: &str, grant: u64) -> Vec<Output> {
         let (agent, board) = (agent.to_string(), board.to_string());
-        self.give(Input::Board { agent, board, free: Some(grant), busy: None })
+        self.give(Input::Board { agent, board, said: Said::Free(grant) })
     }
 
     fn given(&self, id: JobId) -> Option<GivenBoard> {
@@ -234,7 +234,7 @@ fn a_board_in_local_use_is_busy_and_by_whom() {
     desk.bench("a", 1, &[offered("b", "uno", &[])], &[]);
     desk.free("a", "b", 0);
     let busy = Some("busy: ann, sai-buddy".to_string());
-    desk.give(Input::Board { agent: "a".to_string(), board: "b".to_string(), free: None, busy });
+    desk.give(Input::Board { agent: "a".to_string(), board: "b".to_string(), said: Said::Busy(busy) });
     desk.queue(vec![wants(1, "alpha", "uno", &[])]);
     assert!(desk.waiting(1).contains("a/b (busy: ann, sai-buddy); place 1 by priority"), "{}", desk.waiting(1));
     assert_eq!(assigned(&desk.free("a", "b", 0)), [("a", key(1, 1))]);

@@ -55,6 +55,7 @@ fn agent_record(name: &str) -> AgentRecord {
         host: String::new(),
         platforms: Vec::new(),
         grants: None,
+        boards: None,
     }
 }
 
@@ -212,6 +213,7 @@ fn words(out: &[Output]) -> Vec<&'static str> {
             Output::Send(_, MasterMessage::Session(_)) => "session",
             Output::Send(_, MasterMessage::Word(_)) => "word",
             Output::Begin(..) => "begin",
+            Output::Check(..) => "check",
             Output::Send(_, MasterMessage::Bye(_)) => "bye",
             Output::Close(_) => "close",
             Output::Append { .. } => "append",

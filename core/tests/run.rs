@@ -39,6 +39,7 @@ fn at_board(images: bool) -> Run {
         board: Some(AtBoard { name: "b".into(), grant: 1, trial: "{}".into(), others: None }),
         session: None,
         lease: None,
+        health: None,
         bundle: None,
     })
 }

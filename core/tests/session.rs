@@ -78,6 +78,7 @@ fn assignment(key: JobKey) -> Assignment {
         board: None,
         session: None,
         lease: None,
+        health: None,
         bundle: None,
     }
 }

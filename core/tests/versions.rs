@@ -36,6 +36,7 @@ impl Desk {
             host: String::new(),
             platforms: Vec::new(),
             grants: None,
+            boards: None,
         }));
         desk.give(hub::Input::LinkUp(LINK, "shed".to_string()));
         desk

@@ -5,7 +5,7 @@ use sai_core::ledger::Needed;
 use sai_core::limits::CHUNK_BYTES;
 use sai_core::ordered::Map;
 use sai_core::record::Artifact;
-use sai_core::units::OfferedBoard;
+use sai_core::units::{OfferedBoard, OfferedHealth};
 use sai_core::wire::{
     Ack, Adopt, AgentMessage, Assignment, AtBoard, Bye, Cancel, DATA_HEADER_BYTES, DataHeader, Forget, Hello, Load,
     MasterMessage, Offer, Prefetch, Refuse, SessionOf, SessionTold, Unread, Welcome, Word,
@@ -37,6 +37,7 @@ fn agent_messages() -> Vec<AgentMessage> {
                 kind: ODD.to_string(),
                 tags: vec![ODD.to_string()],
                 boards: Some(vec![ODD.to_string()]),
+                health: Some(OfferedHealth { timeout_s: u64::MAX, every_s: Some(0) }),
             }]),
         }),
         AgentMessage::Load(Load { load_permille: 0, free_mib: u64::MAX }),
@@ -82,6 +83,7 @@ fn master_messages() -> Vec<MasterMessage> {
             }),
             session: Some(SessionOf { key: KEY, number: u32::MAX }),
             lease: Some("ann".to_string()),
+            health: Some(true),
             bundle: None,
         }),
         MasterMessage::Session(SessionTold { key: KEY, number: 1, job: Some(u64::MAX), over: Some(text()) }),

@@ -74,6 +74,10 @@ pub enum Action {
     AgentRevoke(String),
     /// Give an agent no more jobs, or give it jobs again.
     SetAside(String, bool),
+    /// Give a board of an agent no more jobs, or give it jobs again.
+    BoardAside(String, String, bool),
+    /// Find out how well a board of an agent is.
+    CheckBoard(String, String),
     /// Tell which agents there are.
     AgentList,
     /// Let somebody act, and what they may do: the answer is the token to sign in with.
@@ -88,6 +92,13 @@ pub enum Action {
     Rejudge(JobId, Option<u32>, Option<(String, String)>),
     /// Tell how the master is.
     Status,
+}
+
+/// An agent and a board of its.
+fn board(named: &str) -> Result<(String, String), String> {
+    let parts = named.split_once('/').filter(|(agent, board)| !agent.is_empty() && !board.is_empty());
+    let (agent, board) = parts.ok_or_else(|| format!("expected a board, as AGENT/BOARD, not {named:?}"))?;
+    Ok((agent.to_string(), board.to_string()))
 }
 
 impl Action {
@@ -106,6 +117,13 @@ impl Action {
             ["agent", "aside", name] => Self::SetAside((*name).to_string(), true),
             ["agent", "back", name] => Self::SetAside((*name).to_string(), false),
             ["agent", "list"] => Self::AgentList,
+            ["board", what @ ("aside" | "back" | "health"), named] => {
+                let (agent, board) = board(named)?;
+                match *what {
+                    "health" => Self::CheckBoard(agent, board),
+                    what => Self::BoardAside(agent, board, what == "aside"),
+                }
+            }
             ["user", "add", text, powers @ ..] => Self::UserAdd(name(text)?, Powers::parse(powers, wall())?),
             ["user", "revoke", name] => Self::UserRevoke((*name).to_string()),
             ["user", "list"] => Self::UserList,
@@ -133,6 +151,7 @@ impl Action {
             ["unit", "free", grant] => Self::FreeUnits(number(grant)?),
             ["rebuild", "event", id, which @ ..] => Self::RebuildEvent(number(id)?, Choice::parse(which)?),
             ["agent", ..] => return Err("expected add, list, revoke, aside or back, and the agent's name".to_string()),
+            ["board", ..] => return Err("expected aside, back or health, and a board, as AGENT/BOARD".to_string()),
             ["user", ..] => return Err("expected add, list or revoke, and the user's name".to_string()),
             ["rejudge"] => return Err("expected a job, as 12 or 12-1".to_string()),
             ["start", ..] => return Err("expected a repository and a branch".to_string()),

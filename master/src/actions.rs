@@ -78,6 +78,7 @@ impl Actions {
         self.allowed(&action, who)?;
         match action {
             Action::Lease(asking) => self.lease(&asking, who).await,
+            Action::CheckBoard(agent, board) => self.check_board(agent, board, who).await,
             action => self.carry_out(action, who).await.map(Done::from),
         }
     }
@@ -85,7 +86,7 @@ impl Actions {
     /// Does what makes no job of its own.
     async fn carry_out(&self, action: Action, who: &str) -> Result<String, String> {
         match action {
-            Action::Lease(_) => Err("this makes a job".to_string()),
+            Action::Lease(_) | Action::CheckBoard(..) => Err("this makes a job".to_string()),
             Action::Word(word) => self.word(word, who).await,
             Action::Share(sharing) => self.share(sharing, who).await,
             Action::CancelJob(id) => {
@@ -163,6 +164,7 @@ impl Actions {
                 self.hub.input(Input::SetAside(name.clone(), aside)).await.map_err(|_| ENDING)?;
                 self.done(who, if aside { format!("set {name} aside") } else { format!("took {name} back") }).await
             }
+            Action::BoardAside(agent, board, aside) => self.set_board_aside(agent, board, aside, who).await,
             Action::UserAdd(name, powers) => {
                 let what = format!("added user {name} ({})", powers.words());
                 let (record, token) = new_user(&self.reader, &name, powers)?;

@@ -7,20 +7,20 @@
 
 use crate::lines::Lines;
 use crate::live::{Changes, Live, LiveAgent, Topic, YOUNG};
+use crate::plans::{keep_new, not_kept};
 use crate::store::{Change, Report, Store, StoreError};
 use sai_agent::blocking::{detach, unblock};
 use sai_agent::clock::{self, Sleep};
 use sai_core::clock::Now;
 use sai_core::ebb::{self, Ebb};
 use sai_core::hearing::{self, Hearing};
-use sai_core::hub::{Asked, Hub, Input, LinkId, Output, Touch};
+use sai_core::hub::{Hub, Input, LinkId, Output, Touch};
 use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::ledger::ActionRecord;
 use sai_core::limits::Millis;
 use sai_core::matrix::JobSpec;
 use sai_core::numbers::Numbers;
 use sai_core::ordered::{Map, Set};
-use sai_core::plan;
 use sai_core::scheduler::{BoardRow, UnitRow};
 use sai_core::turns::{self, Turns};
 use sai_core::wire::MasterMessage;
@@ -470,7 +470,12 @@ impl Running {
                 Output::Event(record) => changes.push(Change::Event(record)),
                 Output::Job(record) => changes.push(Change::Job(record)),
                 Output::Agent(record) => changes.push(Change::Agent(record)),
-                Output::Begin(asked, spec) => self.begin_session(asked, spec),
+                Output::Begin(asked, spec) => {
+                    self.number(spec, move |spec, numbers| Input::Session(asked, spec, numbers));
+                }
+                Output::Check(of, spec) => {
+                    self.number(spec, move |spec, numbers| Input::Check(of, spec, numbers, None));
+                }
                 Output::Send(link, message) => release.messages.push((link, message)),
                 Output::Close(link) => release.closes.push(link),
                 Output::Append { key, stream, offset, bytes } => files.append(key, stream, offset, bytes),
@@ -491,19 +496,21 @@ impl Running {
         }
     }
 
-    /// Gives a session its numbers, and keeps its plan, beside the hub: that may wait for the disk.
-    fn begin_session(&self, asked: Asked, spec: JobSpec) {
+    /// Gives an event of one job its numbers, and keeps its plan, beside the hub: that may wait for the disk.
+    fn number(
+        &self,
+        spec: JobSpec,
+        input: impl FnOnce(JobSpec, Result<(EventId, JobId), String>) -> Input + Send + 'static,
+    ) {
         let numbers = self.handle.new_event(1);
         let (store, handle) = (self.store.clone(), self.handle.clone());
         detach(async move {
-            let plan = plan::write(std::slice::from_ref(&spec));
-            let kept = unblock(move || store.files().put_both(numbers.0, b"", Some(plan.as_bytes()))).await;
-            let (numbers, carried) = match kept {
+            let (numbers, carried) = match keep_new(store, numbers.0, &spec).await {
                 Ok(carried) => (Ok(numbers), carried),
-                Err(error) => (Err(format!("the master cannot keep what is to be done: {error}")), None),
+                Err(error) => (Err(not_kept(&error)), None),
             };
-            // Were the hub gone, so would be this master, and the agent asks the next one.
-            let input = Input::Session(asked, spec, numbers);
+            // Were the hub gone, so would be this master; whoever asked for it asks the next one.
+            let input = input(spec, numbers);
             let _ = handle.request(Request::With(input, carried.into_iter().collect())).await;
         });
     }

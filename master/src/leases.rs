@@ -3,12 +3,11 @@
 use crate::action::Done;
 use crate::actions::{Actions, ENDING};
 use crate::hub::Request;
+use crate::plans::{keep_new, not_kept};
 use crate::rights::COMMAND_LINE;
-use sai_agent::blocking::unblock;
 use sai_agent::clock::wall;
 use sai_core::hub::{Input, Wish};
 use sai_core::lease::Asking;
-use sai_core::plan;
 use sai_core::requests::{self, Sharing};
 use sai_core::wire::Word;
 use std::sync::PoisonError;
@@ -27,9 +26,7 @@ impl Actions {
         let (id, job) = self.hub.new_event(1);
         let wish = Wish::new((id, job), board, who, wall());
         let what = format!("asked for {}: job {job}", wish.event.subject);
-        let (store, plan) = (self.store.clone(), plan::write(std::slice::from_ref(&wish.spec)));
-        let carried = unblock(move || store.files().put_both(id, b"", Some(plan.as_bytes()))).await;
-        let carried = carried.map_err(|error| format!("the master cannot keep what is to be done: {error}"))?;
+        let carried = keep_new(self.store.clone(), id, &wish.spec).await.map_err(|error| not_kept(&error))?;
         self.hub.request(Request::With(Input::Lease(wish), carried.into_iter().collect())).await.map_err(|_| ENDING)?;
         let text = self.done(who, what).await?;
         Ok(Done { text, job: Some(job) })

@@ -9,6 +9,7 @@ pub mod addresses;
 pub mod admin;
 pub mod agents;
 pub mod builtin;
+mod checks;
 pub mod config;
 pub mod forge;
 pub mod front;

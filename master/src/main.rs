@@ -73,7 +73,7 @@ fn main() -> ExitCode {
         Some("import") => import(arguments),
         Some("cert") => certificate(arguments),
         Some("rejudge") => rejudge(arguments),
-        Some(word @ ("agent" | "user" | "unit" | "cancel" | "rebuild" | "start" | "gc" | "status")) => {
+        Some(word @ ("agent" | "user" | "board" | "unit" | "cancel" | "rebuild" | "start" | "gc" | "status")) => {
             act(word, arguments)
         }
         Some(word) => Err(Failure::Usage(format!("there is no command {word:?}"))),

@@ -552,6 +552,7 @@ impl Answer<'_> {
             // Where it was typed, to be typed on.
             Action::Word(word) => format!("/job/{}/{}#typing", word.key.job, word.key.attempt),
             Action::FreeUnits(_) => "/units".to_string(),
+            Action::BoardAside(agent, board, _) | Action::CheckBoard(agent, board) => board_list::address(agent, board),
             Action::Start(repository, start) => starting::address(repository, start),
             // Only programs send anything.
             Action::Send(..) | Action::Run(..) => "/".to_string(),

@@ -2,12 +2,13 @@
 //! means is the core's to say.
 
 use crate::say;
-use crate::store::{Reader, Store};
+use crate::store::{Change, Reader, Store};
+use sai_agent::blocking::unblock;
 use sai_core::job::EventId;
 use sai_core::ledger::EventRecord;
 use sai_core::matrix::JobSpec;
 use sai_core::plan::{self, Kept};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 
 /// What is kept of an event's plan.
 pub(crate) fn kept(reader: &Reader, event: EventId) -> Kept {
@@ -38,4 +39,18 @@ pub fn planned(store: &Store, reader: &Reader, event: &EventRecord) -> Result<Ve
         keep(store, event.id, &planned.specs);
     }
     Ok(planned.specs)
+}
+
+/// Keeps the plan of a new event of one job that is made of no saifile. What this gives is to be committed with the event's record.
+///
+/// # Errors
+/// The disk's.
+pub(crate) async fn keep_new(store: Store, event: EventId, spec: &JobSpec) -> io::Result<Option<Change>> {
+    let plan = plan::write(std::slice::from_ref(spec));
+    unblock(move || store.files().put_both(event, b"", Some(plan.as_bytes()))).await
+}
+
+/// Why a plan is not kept, for people.
+pub(crate) fn not_kept(error: &io::Error) -> String {
+    format!("the master cannot keep what is to be done: {error}")
 }

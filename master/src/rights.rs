@@ -26,7 +26,7 @@ fn deed(action: &Action, of: &Objects<'_>) -> (Deed, Option<String>) {
         Action::CancelAttempt(key) => (Deed::Build, (of.job)(key.job)),
         Action::CancelEvent(id) | Action::RebuildEvent(id, _) => (Deed::Build, (of.event)(*id)),
         Action::Start(repository, _) => (Deed::Build, Some(repository.clone())),
-        Action::FreeUnits(_) | Action::Lease(_) => (Deed::Build, None),
+        Action::FreeUnits(_) | Action::Lease(_) | Action::CheckBoard(..) => (Deed::Build, None),
         // Whose board it is, is asked where that is known.
         Action::Word(_) | Action::Share(_) => (Deed::Read, None),
         Action::Send(repository, _) | Action::Run(repository, _) => (Deed::Run, Some(repository.clone())),
@@ -34,6 +34,7 @@ fn deed(action: &Action, of: &Objects<'_>) -> (Deed, Option<String>) {
         Action::AgentAdd(_)
         | Action::AgentRevoke(_)
         | Action::SetAside(..)
+        | Action::BoardAside(..)
         | Action::UserAdd(..)
         | Action::UserRevoke(_)
         | Action::UserList

@@ -131,6 +131,7 @@ mod tests {
             host: "shed\u{1b}[2J".to_string(),
             platforms: vec!["linux".to_string()],
             grants: None,
+            boards: None,
         }
     }
 

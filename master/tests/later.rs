@@ -39,7 +39,7 @@ fn open(state: &Path) -> (Store, Restored) {
 
 /// Records as a version that is not written yet might keep them: keys, words, kinds and a nesting that nobody knows here.
 const FUTURE: [&str; 14] = [
-    r#"{"kind":"agent","name":"shed","token_sha256":"aa","added_at":1,"identity":null,"seen_at":null,"revoked":false,"host":"h","platforms":["linux"],"boards":[{"name":"bench-1"}]}"#,
+    r#"{"kind":"agent","name":"shed","token_sha256":"aa","added_at":1,"identity":null,"seen_at":null,"revoked":false,"host":"h","platforms":["linux"],"benches":[{"name":"bench-1"}]}"#,
     r#"{"kind":"user","name":"ann","token_sha256":"bb","added_at":1,"revoked":false,"role":"admin"}"#,
     r#"{"kind":"tip","repository":"hello","reference":"refs/heads/main","revision":"01","by":{"who":"cron"}}"#,
     r#"{"kind":"action","id":1,"at":1,"who":"ann","what":"did it","grant":9}"#,
@@ -121,7 +121,7 @@ fn what_this_version_changes_keeps_what_only_a_later_one_knows() {
     assert_eq!(after.len(), FUTURE.len());
     let all = after.iter().cloned().collect::<Vec<_>>().join("\n");
     for part in [
-        r#""boards":[{"name":"bench-1"}]"#,
+        r#""benches":[{"name":"bench-1"}]"#,
         r#""role":"admin""#,
         r#""by":{"who":"cron"}"#,
         r#""grant":9"#,

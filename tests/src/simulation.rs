@@ -36,13 +36,14 @@ use master::Master;
 use network::{Network, Side};
 use random::Random;
 use sai_core::clock::Now;
-use sai_core::hub::{Asked, LinkId, Rebuild};
+use sai_core::hub::{LinkId, Rebuild};
 use sai_core::job::{EventId, JobId, JobKey};
 use sai_core::ledger::EventRecord;
 use sai_core::limits::Millis;
 use sai_core::matrix::JobSpec;
 use sai_core::scheduler::Policy;
 use sai_core::watch;
+use sessions::Numbered;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -121,6 +122,10 @@ pub struct Summary {
     pub sessions: u64,
     /// Boards that people asked for.
     pub leases: u64,
+    /// Checks of boards that were begun.
+    pub checks: u64,
+    /// Boards that people set aside, or took back.
+    pub boards_aside: u64,
     /// Words of people that were done at their boards.
     pub words: u64,
     /// Attempts that met a broken image.
@@ -186,6 +191,8 @@ impl Summary {
         self.at_boards += other.at_boards;
         self.sessions += other.sessions;
         self.leases += other.leases;
+        self.checks += other.checks;
+        self.boards_aside += other.boards_aside;
         self.words += other.words;
         self.broken_images += other.broken_images;
         self.packs += other.packs;
@@ -259,7 +266,7 @@ enum Event {
     /// Somebody cancels, rebuilds, holds, sets aside, revokes.
     Person,
     /// A session has its numbers.
-    Numbered(u64, Box<(Asked, JobSpec)>, (EventId, JobId)),
+    Numbered(u64, Box<(Numbered, JobSpec)>, (EventId, JobId)),
     /// What somebody asked to be rebuilt reaches the hub.
     Rebuild(u64, Rebuild),
     /// Something breaks.
@@ -397,7 +404,7 @@ impl World {
             Event::Told(boot, forge, answer) => self.told(boot, forge, answer),
             Event::WatchTick(boot, forge) => self.watch_tick(boot, forge),
             Event::Person => self.person(),
-            Event::Numbered(boot, asked, numbers) => self.numbered(boot, *asked, numbers),
+            Event::Numbered(boot, what, numbers) => self.numbered(boot, *what, numbers),
             Event::Rebuild(boot, rebuild) => self.rebuilt(boot, rebuild),
             Event::Trouble => self.trouble(),
             Event::Calm => self.calm(),

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Worlds of one test run.
 const WORLDS: u64 = 2_400;
 /// Worlds within which a planted mistake must be seen.
-const BUG_WORLDS: u64 = 150;
+const BUG_WORLDS: u64 = 400;
 
 fn world(seed: u64, bug: Option<Bug>, trace: bool) -> Result<Summary, Violation> {
     catch_unwind(AssertUnwindSafe(|| run(seed, bug, trace))).unwrap_or_else(|panic| {
@@ -98,6 +98,8 @@ fn all_worlds_keep_every_promise() {
                 ("attempts that hold units", sum.granted),
                 ("attempts at boards", sum.at_boards),
                 ("sessions at boards", sum.sessions),
+                ("checks of boards", sum.checks),
+                ("boards set aside or taken back", sum.boards_aside),
                 ("boards that people asked for", sum.leases),
                 ("words of people", sum.words),
                 ("attempts in broken images", sum.broken_images),
@@ -158,7 +160,7 @@ fn no_rewind_on_resume_is_caught() {
 
 #[test]
 fn a_double_assignment_is_caught() {
-    is_caught(Bug::DoubleAssignment, &["started once", "priority"]);
+    is_caught(Bug::DoubleAssignment, &["started once", "priority", "slots"]);
 }
 
 #[test]
@@ -265,6 +267,11 @@ fn dependants_in_a_later_commit_are_caught() {
 #[test]
 fn units_that_a_start_forgets_are_caught() {
     is_caught(Bug::UnitsForgotten, &["units"]);
+}
+
+#[test]
+fn boards_of_which_a_start_forgets_what_is_wrong_are_caught() {
+    is_caught(Bug::BoardsForgotten, &["unwell boards"]);
 }
 
 #[test]

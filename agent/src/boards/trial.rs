@@ -19,7 +19,7 @@ use sai_core::record::Record;
 use sai_core::run::IMAGES;
 use sai_core::share::{self, Shares};
 use sai_core::together::{self, End, Input, Output, Reached, Together};
-use sai_core::trial::{self, Trial};
+use sai_core::trial::{self, Trial, Trials};
 use sai_core::trying::{Found, Written, fits};
 use sai_core::wire::{Assignment, AtBoard};
 use std::io;
@@ -94,8 +94,14 @@ impl Work {
         let at = self.assignment.board.as_ref().ok_or_else(|| Trouble::ours("the job is none at a board"))?;
         let place = self.place.clone().ok_or_else(|| gone(&at.name))?;
         let boards = self.boards(at, &place)?;
-        let trials = trial::all_of(&at.trial)
-            .map_err(|why| Trouble::of_platform(format!("this agent does not understand what is to be done: {why}")))?;
+        let trials = if self.checks() {
+            Trials::of_health(&boards)
+                .ok_or_else(|| Trouble::of_platform(format!("{} says no longer how it is found to be well", at.name)))?
+        } else {
+            trial::all_of(&at.trial).map_err(|why| {
+                Trouble::of_platform(format!("this agent does not understand what is to be done: {why}"))
+            })?
+        };
         if boards.len() != trials.parts.len() {
             let (has, wants) = (boards.len(), trials.parts.len());
             return Err(Trouble::specs(format!("{} has {has} boards, and {wants} are wanted", at.name)));
@@ -104,7 +110,7 @@ impl Work {
         let mut parts = Vec::new();
         for (board, trial) in boards.into_iter().zip(trials.parts) {
             fits(&trial, &board).map_err(Trouble::specs)?;
-            match self.images(&trial, &board) {
+            match self.images(&trial, &board, &place) {
                 Ok(images) => parts.push(Part { board, trial, images }),
                 Err(found) => return Ok(Some(verdict(&found, several.then_some(board.name)))),
             }
@@ -275,10 +281,20 @@ impl Work {
         bench.board(board).cloned().map(Some).ok_or_else(|| gone(board))
     }
 
-    fn images(&self, trial: &Trial, board: &Board) -> Result<Vec<Image>, Found> {
+    /// Whether it is to be found out how well the board is.
+    fn checks(&self) -> bool {
+        self.assignment.health == Some(true)
+    }
+
+    fn images(&self, trial: &Trial, board: &Board, bench: &Place) -> Result<Vec<Image>, Found> {
         let build = build(&self.assignment);
-        let place = build.map(|build| self.files.join(&build.configuration).join(&build.platform));
-        let place = place.unwrap_or_else(|| self.files.clone());
+        let built = build.map(|build| self.files.join(&build.configuration).join(&build.platform));
+        let place = match built {
+            // Those that are known to be good are beside the file that names them.
+            _ if self.checks() => Path::new(&bench.file).parent().unwrap_or(Path::new("/")).to_owned(),
+            Some(built) => built,
+            None => self.files.clone(),
+        };
         let how = board.flash.as_ref();
         let one = |(target, path): &(String, String)| {
             // What a board lacks was told before.

@@ -99,6 +99,7 @@ impl World {
             board: None,
             session: None,
             lease: None,
+            health: None,
             bundle: None,
         }
     }

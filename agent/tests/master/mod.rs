@@ -272,6 +272,7 @@ pub fn assignment(job: u64, repository: &(String, String), steps: &[&str]) -> As
         board: None,
         session: None,
         lease: None,
+        health: None,
         bundle: None,
     }
 }

@@ -2,8 +2,8 @@
 
 use super::reading::{BenchReader, usb_port};
 use super::{
-    Board, FLASH_TIMEOUT_S, Flash, Flasher, Health, OFF_MS, Power, Request, Supply, TARGETS_MAX, Target, Uboot, Use,
-    WORDS_MAX,
+    Board, FLASH_TIMEOUT_S, Flash, Flasher, HEALTH_EVERY_MAX_S, HEALTH_EVERY_S, Health, OFF_MS, Power, Request, Supply,
+    TARGETS_MAX, Target, Uboot, Use, WORDS_MAX,
 };
 use crate::json::{Value, shown};
 use crate::limits::Millis;
@@ -258,7 +258,7 @@ impl BenchReader {
     }
 
     pub(super) fn health(&mut self, section: &Section<'_>, board: &Board) -> Option<Health> {
-        let section = self.reader.object(section, "health", &["flash", "pass", "within"])?;
+        let section = self.reader.object(section, "health", &["flash", "pass", "within", "every"])?;
         let mut images = Vec::new();
         let file = |path: &str| (1..=4096).contains(&path.len()) && !path.contains('\0');
         let expected = "the path of an image, or an object of such by target";
@@ -283,9 +283,29 @@ impl BenchReader {
             self.reader.report(&section, "flash", "a board with a `flash` for this");
         }
         let within_ms = self.time(&section, "within").unwrap_or(HEALTHY_WITHIN_MS);
+        let text = self.reader.checked(&section, "every", |text| every(text).map(|_| ()));
+        let every_s = text.and_then(|text| every(&text).ok());
         self.reader.needed(&section, "pass", |_| Ok(()));
-        Some(Health { images, pass: self.pattern(&section, "pass")?, within_ms })
+        Some(Health { images, pass: self.pattern(&section, "pass")?, within_ms, every_s })
     }
+}
+
+/// Seconds between two looks at a board's health.
+fn every(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(['m', 'h', 'd']);
+    let unit = match text.get(digits.len()..).unwrap_or_default() {
+        "m" => Some(60),
+        "h" => Some(60 * 60),
+        "d" => Some(24 * 60 * 60),
+        _ => None,
+    };
+    let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let number = plain.then(|| digits.parse::<u64>().ok()).flatten();
+    let seconds = number.zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
+    seconds.filter(|seconds| (HEALTH_EVERY_S..=HEALTH_EVERY_MAX_S).contains(seconds)).ok_or_else(|| {
+        let (least, most) = (HEALTH_EVERY_S / 60, HEALTH_EVERY_MAX_S / (24 * 60 * 60));
+        format!("a time like \"30m\", \"12h\" or \"7d\", {least} minutes to {most} days")
+    })
 }
 
 fn target(name: &str, place: &str, address: u32) -> Target {

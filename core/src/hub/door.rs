@@ -1,8 +1,7 @@
 //! Links and greetings → which agent is connected: one machine a name, whichever link it comes by.
 
-use super::{
-    Connected, Hub, LinkId, MIRRORS, NOTES, Output, Touch, WORDS, good_boards, good_platforms, offered, plain,
-};
+use super::offers::{good_boards, good_platforms, offered};
+use super::{Connected, Hub, LinkId, MIRRORS, NOTES, Output, Touch, WORDS, plain};
 use crate::clock::Now;
 use crate::ledger::AgentRecord;
 use crate::limits::{Millis, PROTOCOL, SLOTS};
@@ -113,6 +112,8 @@ impl Hub {
         // A person may name anybody.
         let Some(record) = self.agents.get_mut(name) else { return };
         record.revoked = true;
+        // Whoever has that name one day has other boards.
+        record.boards = None;
         out.push(Output::Agent(record.clone()));
         // While it still hears us it is told to end what it runs; it could not come back to be told later.
         self.schedule(now, scheduler::Input::AgentRevoked(name.to_string()), out);

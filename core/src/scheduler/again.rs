@@ -2,7 +2,7 @@
 
 use super::{DOUBLINGS, Output, RELEASED, Scheduler};
 use crate::clock::Now;
-use crate::job::{Fault, JobId, JobKey, JobState};
+use crate::job::{Blame, Fault, JobId, JobKey, JobState};
 use crate::ledger::{JobRecord, Tried};
 use crate::limits::INFRA_ATTEMPTS;
 use alloc::format;
@@ -79,6 +79,12 @@ impl Scheduler {
         let begins_once = job.record.session.is_some() || job.record.lease.is_some();
         if begins_once && job.record.step.is_some() {
             // What its command, or its person, had begun cannot be begun a second time.
+            self.end(now, key.job, JobState::Infra, Fault::Infrastructure, why, out);
+            return;
+        }
+        let unwell = job.record.health.is_some() && job.met.last().is_some_and(|met| met.blame == Blame::Platform);
+        if infra > 0 && unwell {
+            // It has found out what it was to.
             self.end(now, key.job, JobState::Infra, Fault::Infrastructure, why, out);
             return;
         }

@@ -4,8 +4,8 @@
 //! grant or a later one. Numbers of grants are larger than any that an agent has said, so that what it said before it heard of a
 //! grant never counts after it. A job at a board takes no slot, and none begins while its agent offers no slots.
 
-use super::trouble::{Met, Row, TROUBLES, place_of, weight};
-use super::unit_table::Waiter;
+use super::board::{Board, BoardHolder, BoardRow, KeptFrom, Said};
+use super::trouble::{Met, TROUBLES, place_of, weight};
 use super::{Agent, Job, Policy, Queue, Scheduler};
 use crate::clock::Now;
 use crate::job::{JobId, JobKey};
@@ -16,118 +16,8 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-/// Repositories whose troubles at one board are counted at most.
-const REPOSITORIES: usize = 64;
-
 /// Boards that are named where a job waits for one: more would not be read.
 const SHOWN: usize = 3;
-
-/// A board as its agent told of it on its present link.
-#[derive(Clone, Debug)]
-pub(super) struct Board {
-    offered: OfferedBoard,
-    /// Number of the latest grant on this link.
-    latest: u64,
-    free: bool,
-    /// Who has it, where that is no job.
-    busy: Option<String>,
-    /// Troubles in a row of each repository there: those of one take it away from that one alone.
-    troubles: Map<String, Row>,
-}
-
-impl Board {
-    /// One more trouble of a repository there. Gives how many in a row that makes, and the end of the pause that it brings.
-    fn trouble(&mut self, now: Now, repository: &str, why: &str, policy: &Policy) -> (u32, Option<Millis>) {
-        let row = Row::of(&mut self.troubles, REPOSITORIES, repository);
-        row.add(why);
-        (row.count(), row.pause(now, policy))
-    }
-
-    /// Why a repository gets it not now, where it is paused for that one alone, and for how many seconds.
-    fn paused_for(&self, now: Millis, repository: &str) -> Option<(String, u64)> {
-        self.troubles.get(repository)?.describe(now)
-    }
-}
-
-/// A board that is offered, and how it stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BoardRow {
-    /// Its agent.
-    pub agent: String,
-    /// What its agent says of it.
-    pub offered: OfferedBoard,
-    /// The attempt that has it, if one has.
-    pub holder: Option<BoardHolder>,
-    /// Whether it can be given.
-    pub free: bool,
-    /// How it stands, for people.
-    pub what: String,
-    /// Seconds for which no job gets it after trouble.
-    pub pause_s: Option<u64>,
-    /// Jobs that wait and would do with it.
-    pub waiting: usize,
-    /// Those of them that are next, in order.
-    pub waiters: Vec<Waiter>,
-    /// Repositories that do not get it for a while.
-    pub kept_from: Vec<KeptFrom>,
-}
-
-/// A repository that does not get a board after trouble there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeptFrom {
-    /// The repository.
-    pub repository: String,
-    /// Why, for people.
-    pub why: String,
-    /// Seconds for which no job of it gets the board.
-    pub seconds: u64,
-}
-
-/// An attempt at a board.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BoardHolder {
-    /// The attempt.
-    pub key: JobKey,
-    /// Number of its grant.
-    pub grant: u64,
-    /// Since when, Unix milliseconds.
-    pub since: u64,
-    /// Until when at most, Unix milliseconds, unless its agent is away meanwhile.
-    pub until: u64,
-}
-
-impl BoardRow {
-    /// Whether the same is to be said of it, but for time that passes.
-    pub fn is_much_like(&self, other: &Self) -> bool {
-        let kept = |row: &Self| {
-            row.kept_from.iter().map(|kept| (kept.repository.clone(), kept.why.clone())).collect::<Vec<_>>()
-        };
-        let paused = self.pause_s.is_some() == other.pause_s.is_some() && kept(self) == kept(other);
-        // How long a lease lasts moves with each use of it.
-        let there = |row: &Self| row.holder.as_ref().map(|holder| (holder.key, holder.grant));
-        let same = paused && there(self) == there(other);
-        let (pause_s, kept_from, holder) = (other.pause_s, other.kept_from.clone(), other.holder.clone());
-        same && Self { pause_s, kept_from, holder, ..self.clone() } == *other
-    }
-
-    /// How it stands, in a word.
-    pub fn state(&self) -> &'static str {
-        match (self.free, &self.holder, self.pause_s) {
-            (true, ..) => "free",
-            (false, Some(_), _) => "busy",
-            (false, None, Some(_)) => "aside",
-            (false, None, None) => "away",
-        }
-    }
-
-    /// How it stands in a sentence.
-    pub fn told(&self) -> String {
-        match self.pause_s {
-            Some(seconds) => format!("{}; no job for {seconds} s", self.what),
-            None => self.what.clone(),
-        }
-    }
-}
 
 impl Queue {
     /// What is wanted, the type of a board among it: those that want one of the same take turns.
@@ -152,7 +42,17 @@ impl Agent {
                 // Troubles of another one that had its name are not its.
                 self.rows.remove(&place_of(&offered.name));
             }
-            let board = same.unwrap_or(Board { latest: 0, free: false, busy: None, troubles: Map::new(), offered });
+            let anew = || Board {
+                latest: 0,
+                free: false,
+                busy: None,
+                gone: None,
+                troubles: Map::new(),
+                check_at: 0,
+                rests_until: 0,
+                offered,
+            };
+            let board = same.unwrap_or_else(anew);
             self.boards.insert(board.offered.name.clone(), board);
         }
     }
@@ -163,7 +63,7 @@ impl Agent {
     }
 
     /// Why it is given no job at a board, if so.
-    fn keeps_its_boards(&self) -> Option<&'static str> {
+    pub(super) fn keeps_its_boards(&self) -> Option<&'static str> {
         match self {
             Self { connected: false, .. } => Some("its agent is away"),
             Self { aside: true, .. } => Some("its agent is set aside"),
@@ -186,12 +86,21 @@ impl Agent {
         // One that is not offered any more is given to nobody.
         let Some(board) = self.boards.get_mut(name) else { return Vec::new() };
         let (count, pause) = board.trouble(now, repository, why, policy);
+        let checked = board.offered.health.is_some();
         let mut ends: Vec<Millis> = pause.into_iter().collect();
         if count < TROUBLES {
             let row = self.row_of(&place_of(name));
             row.add(why);
+            let enough = row.count() >= TROUBLES;
             // Two of one are fewer than make a pause, so that there are others among as many as do.
-            ends.extend(row.pause(now, policy));
+            match checked {
+                true if enough => {
+                    let why = format!("had trouble {} times in a row, last: {}", row.count(), row.why());
+                    self.doubt(name, why);
+                }
+                true => {}
+                false => ends.extend(row.pause(now, policy)),
+            }
         }
         ends
     }
@@ -269,6 +178,12 @@ impl Agent {
         Some(boards)
     }
 
+    /// Whether as many of its boards as are wanted could be given one day, nothing being held against them.
+    fn could_give(&self, queue: &Queue) -> bool {
+        let there = |board: &Board| board.gone.is_none() && self.lets_use(&board.offered.name, queue);
+        queue.board.as_ref().is_some_and(|wanted| self.matching(wanted, there, |_| ()).is_some())
+    }
+
     /// Whether a person may be given its boards, where one is to be.
     fn may_lend(&self, queue: &Queue) -> bool {
         self.leases || !queue.lease
@@ -297,14 +212,14 @@ impl Scheduler {
         match &queue.board {
             Some(_) => {
                 let mut agents = self.bench_agents().filter(|(name, agent)| agent.connected && queue.may_go_to(name));
-                agents.any(|(_, agent)| agent.suits(queue))
+                agents.any(|(_, agent)| agent.suits(queue) && agent.could_give(queue))
             }
             None => self.is_served(queue.wanted()),
         }
     }
 
     /// Agents that offer boards: of thousands there are few.
-    fn bench_agents(&self) -> impl Iterator<Item = (&str, &Agent)> {
+    pub(super) fn bench_agents(&self) -> impl Iterator<Item = (&str, &Agent)> {
         self.benches.iter().filter_map(|name| Some((name.as_str(), self.agents.get(name)?)))
     }
 
@@ -313,6 +228,9 @@ impl Scheduler {
         let Some(agent) = self.agents.get_mut(name) else { return self.bugs.note("set_boards: no such agent") };
         agent.set_boards(boards);
         agent.drop_rows();
+        if agent.trust_unchecked() {
+            self.noted.insert(name.to_string());
+        }
         if agent.boards.is_empty() {
             self.benches.remove(name);
         } else {
@@ -320,19 +238,28 @@ impl Scheduler {
         }
     }
 
-    /// An agent says of a board that it is free at a grant, or who has it.
-    pub(super) fn board_said(&mut self, agent: &str, name: &str, free: Option<u64>, busy: Option<String>) {
+    /// An agent says of a board that it is free at a grant, or who has it, or what keeps it from being used.
+    pub(super) fn board_said(&mut self, name: &str, board: &str, said: Said) {
+        // Its token was revoked meanwhile.
+        let Some(agent) = self.agents.get_mut(name) else { return };
         // Of a board that it does not offer nothing is to be known.
-        let Some(board) = self.agents.get_mut(agent).and_then(|agent| agent.boards.get_mut(name)) else { return };
-        match free {
-            Some(grant) => {
+        let Some(known) = agent.boards.get_mut(board) else { return };
+        match said {
+            Said::Free(grant) => {
                 self.last_board_grant = self.last_board_grant.max(grant);
                 // What was said before the latest grant was heard of says nothing of it.
-                if grant >= board.latest {
-                    (board.free, board.busy) = (true, None);
+                if grant < known.latest {
+                    return;
+                }
+                (known.free, known.busy) = (true, None);
+                let back = known.gone.take().filter(|_| known.offered.health.is_some());
+                if let Some(why) = back.filter(|_| agent.is_well(board)) {
+                    agent.doubt(board, format!("is back, it was not to be used: {why}"));
+                    self.noted.insert(name.to_string());
                 }
             }
-            None => (board.free, board.busy) = (false, busy),
+            Said::Busy(who) => (known.free, known.busy) = (false, who),
+            Said::Gone(why) => (known.free, known.busy, known.gone) = (false, Some(why.clone()), Some(why)),
         }
     }
 
@@ -356,7 +283,8 @@ impl Scheduler {
         let mut chosen: Vec<(String, Option<JobId>)> = Vec::new();
         let mut taken: Set<JobId> = Set::new();
         for (name, agent) in self.bench_agents() {
-            let can = |queue: &Queue| agent.keeps_its_boards().is_none() && agent.suits(queue);
+            let can =
+                |queue: &Queue| agent.keeps_its_boards().is_none() && agent.suits(queue) && agent.could_give(queue);
             let stays = agent.collector.filter(|id| turns.iter().any(|(queue, ids)| ids.contains(id) && can(queue)));
             let lacks = |queue: &Queue| {
                 let free = queue.board.as_ref().and_then(|wanted| agent.matching(wanted, |board| board.free, |_| ()));
@@ -387,7 +315,8 @@ impl Scheduler {
     fn kept_for_another<'a>(&self, agent: &'a Agent, id: JobId) -> Set<&'a str> {
         let other = agent.collector.filter(|other| *other != id).and_then(|other| self.jobs.get(&other));
         let wanted = other.and_then(|job| job.record.board.as_ref());
-        let kept = wanted.and_then(|wanted| agent.matching(wanted, |_| true, |board| !board.free));
+        let well = |board: &Board| agent.is_well(&board.offered.name);
+        let kept = wanted.and_then(|wanted| agent.matching(wanted, well, |board| !board.free));
         kept.into_iter().flatten().map(|board| board.offered.name.as_str()).collect()
     }
 
@@ -407,10 +336,11 @@ impl Scheduler {
         for (name, agent) in self.bench_agents().filter(given) {
             let kept = self.kept_for_another(agent, id);
             let usable = |board: &Board| {
-                let place = place_of(&board.offered.name);
-                let paused = agent.rows.get(&place).is_some_and(|row| row.paused(now));
-                let kept = kept.contains(board.offered.name.as_str());
-                board.free && !kept && !paused && board.paused_for(now, &queue.repository).is_none()
+                let name = board.offered.name.as_str();
+                // What is held against a board is what a check of it is for.
+                let paused = !queue.health && agent.rows.get(&place_of(name)).is_some_and(|row| row.paused(now));
+                let fit = !paused && agent.lets_use(name, queue);
+                board.free && !kept.contains(name) && fit && board.paused_for(now, &queue.repository).is_none()
             };
             let against = |board: &Board| weight(met, name, &place_of(&board.offered.name));
             if let Some(boards) = agent.matching(wanted, usable, against) {
@@ -479,15 +409,19 @@ impl Scheduler {
                 let holder = held.get(&(name, board.as_str())).cloned();
                 let pause = agent.rows.get(&place_of(board)).and_then(|row| row.describe(now));
                 let kept = agent.keeps_its_boards();
+                let health = self.health_of(name, board);
+                let unfit = health.keeps();
                 let (what, pause_s) = match (kept, &holder, &known.busy, pause) {
                     (Some(kept), ..) => (kept.to_string(), None),
                     (None, Some(holder), ..) => (format!("job {} is there", holder.key.job), None),
                     (None, None, Some(busy), _) => (busy.clone(), None),
+                    (None, None, None, _) if unfit.is_some() => (unfit.clone().unwrap_or_default(), None),
                     (None, None, None, Some((row, seconds))) => (row, Some(seconds)),
                     (None, None, None, None) if known.free => ("free".to_string(), None),
                     (None, None, None, None) => ("its agent has not called it free yet".to_string(), None),
                 };
-                let idle = kept.is_none() && holder.is_none() && known.busy.is_none() && pause_s.is_none();
+                let fit = pause_s.is_none() && unfit.is_none();
+                let idle = kept.is_none() && holder.is_none() && known.busy.is_none() && fit;
                 let kept_from = known.troubles.iter().filter_map(|(repository, row)| {
                     let (why, seconds) = row.describe(now)?;
                     Some(KeptFrom { repository: repository.clone(), why, seconds })
@@ -502,6 +436,7 @@ impl Scheduler {
                     holder,
                     what,
                     pause_s,
+                    health,
                 });
             }
         }
@@ -519,6 +454,20 @@ impl Scheduler {
             queue.may_go_to(agent) && each.any(|wanted| wanted.is_met_by(&board.offered))
         };
         self.queues.keys().any(wants)
+    }
+
+    /// Boards that are offered now and would do for a job, each with how it stands.
+    pub(super) fn boards_like(&self, now: Millis, job: &Job) -> String {
+        let queue = Self::queue_of(job);
+        let fits = |row: &BoardRow| {
+            let mut wanted = queue.board.iter().flat_map(WantedBoard::each);
+            queue.may_go_to(&row.agent) && wanted.any(|wanted| wanted.is_met_by(&row.offered))
+        };
+        let rows = self.board_rows(now).into_iter().filter(fits);
+        let here = rows.filter(|row| self.agents.get(&row.agent).is_some_and(|agent| agent.connected));
+        let told: Vec<String> =
+            here.take(SHOWN).map(|row| format!("{}/{} ({})", row.agent, row.offered.name, row.told())).collect();
+        told.join(", ")
     }
 
     /// Why a job does not get a board now.

@@ -14,6 +14,7 @@ impl Scheduler {
         if self.hold.is_some() {
             return;
         }
+        self.check_boards(now, out);
         while !self.queues.is_empty() && (self.has_room() || self.has_board()) {
             self.choose_collector();
             self.choose_board_collectors();

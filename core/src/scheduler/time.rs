@@ -83,7 +83,11 @@ impl Scheduler {
                         false => self.lacking(&wants),
                         true if record.board.is_some() => {
                             let board = record.board.as_ref().map(ToString::to_string).unwrap_or_default();
-                            format!("no agent that offers {board} came in time")
+                            let there = self.boards_like(now.steady, job);
+                            match there.is_empty() {
+                                true => format!("no agent that offers {board} came in time"),
+                                false => format!("{board} was not to be had in time: {there}"),
+                            }
                         }
                         true if wanted.bundle => {
                             format!("no agent that offers {platform} and checks out what was not pushed came in time")

@@ -57,6 +57,10 @@ impl Row {
         self.count
     }
 
+    pub(super) fn why(&self) -> &str {
+        &self.why
+    }
+
     pub(super) fn add(&mut self, why: &str) {
         self.count = self.count.saturating_add(1);
         self.why = why.chars().take(WHY).collect();
@@ -197,6 +201,9 @@ impl Scheduler {
             // Who gives it jobs again has put right what was wrong with it.
             known.rows.clear();
             known.forgive_boards();
+            if known.trust_boards() {
+                self.noted.insert(agent.to_string());
+            }
         }
         self.file(agent);
     }
@@ -240,8 +247,16 @@ impl Scheduler {
         job.meet(Some(name.to_string()), blame);
         let platform = job.place();
         let Some(agent) = self.agents.get_mut(name) else { return self.bugs.note("trouble: no such agent") };
+        if job.record.health.is_some() && blame == Blame::Platform {
+            // What it says of the board is told when it has ended.
+            return;
+        }
         if let Some(board) = job.troubled() {
+            let before = agent.is_well(board);
             let ends = agent.trouble_at(now, board, &job.record.repository, why, &self.policy);
+            if before && !agent.is_well(board) {
+                self.noted.insert(name.to_string());
+            }
             self.pauses.extend(ends);
             return;
         }
@@ -258,7 +273,7 @@ impl Scheduler {
             Outcome::Cancelled | Outcome::Infra | Outcome::Other(_) => false,
         };
         // What its steps never came to says nothing.
-        let Some(job) = self.jobs.get(&id).filter(|_| ran) else { return };
+        let Some(job) = self.jobs.get(&id).filter(|job| ran && job.record.health.is_none()) else { return };
         self.repositories.remove(&job.record.repository);
         if let Some(agent) = self.agents.get_mut(name) {
             agent.rows.remove(&job.place());

@@ -20,6 +20,8 @@ of a master, running or not:
   start REPOSITORY BRANCH   build a branch, or a revision of it, whatever was pushed
   cancel|rebuild job|event N
                             end jobs, or run them again
+  board aside|back|health AGENT/BOARD
+                            give a board no jobs, or jobs again, or find out how well it is
   unit free GRANT           take back what a lost job holds
   rejudge JOB               what other rules make of a board's log
   gc                        delete what retention does not keep
@@ -257,6 +259,25 @@ exit status: 0 the verdict is passed, 1 it is another of the board's, 2 a comman
 judged, or is infra
 
 example: sai-master rejudge 12 --saifile .sai.json
+",
+    ),
+    (
+        "board",
+        "\
+sai-master board - a board of an agent: give it jobs or none, find out how well it is
+
+usage: sai-master board aside|back|health AGENT/BOARD [--config FILE] [--state DIR]
+
+  aside AGENT/BOARD   no job gets it any more but one that finds out how well it is; a job that is there ends first
+  back AGENT/BOARD    it gets jobs again, whatever was held against it
+  health AGENT/BOARD  a job flashes what is known to be good and waits for what that prints, as \"health\" of the board says in
+                      its agent's file of boards; a board that does not pass gets no other job until it does
+
+The same is looked at after trouble at the board, after it was not to be used, and as often as that file says.
+
+exit status: 0 done, 1 it cannot be done, 2 a command line that is not understood
+
+example: sai-master board health shed/uno-1
 ",
     ),
     (

@@ -7,7 +7,7 @@ use super::views::{fault_word, job_took};
 use crate::units::moment;
 use miniserde::{Serialize, json};
 use sai_core::job::Fault;
-use sai_core::scheduler::BoardRow;
+use sai_core::scheduler::{BoardHealth, BoardRow};
 
 /// One board as it stands.
 #[derive(Serialize)]
@@ -28,7 +28,44 @@ struct Board<'a> {
     waiting_count: u64,
     /// Repositories that do not get it after trouble.
     kept_from: Vec<KeptFrom<'a>>,
+    health: Health<'a>,
     page: String,
+}
+
+/// How well a board is, as far as that is known.
+#[derive(Serialize)]
+struct Health<'a> {
+    /// Whether its agent knows how that is found out.
+    known: bool,
+    /// Seconds after which it is found out again.
+    every_s: Option<u64>,
+    /// Who has set it aside.
+    set_aside_by: Option<&'a str>,
+    set_aside_at: Option<String>,
+    /// Why it gets no job until it is found to be well.
+    why: Option<&'a str>,
+    /// The job that finds it out.
+    check: Option<u64>,
+    /// The job that found it out last, when, and whether the board was well.
+    last_job: Option<u64>,
+    last_at: Option<String>,
+    well: Option<bool>,
+}
+
+fn health_json(row: &BoardRow) -> Health<'_> {
+    let BoardHealth { record, check } = &row.health;
+    let (offered, aside, last) = (row.offered.health.as_ref(), record.aside.as_ref(), record.last.as_ref());
+    Health {
+        known: offered.is_some(),
+        every_s: offered.and_then(|health| health.every_s),
+        set_aside_by: aside.map(|aside| aside.by.as_str()),
+        set_aside_at: aside.map(|aside| moment(aside.at)),
+        why: record.unwell.as_deref(),
+        check: *check,
+        last_job: last.map(|last| last.job),
+        last_at: last.map(|last| moment(last.at)),
+        well: last.map(|last| last.passed),
+    }
 }
 
 /// A repository that does not get a board.
@@ -87,6 +124,7 @@ fn board_json(row: &BoardRow) -> Board<'_> {
         kept_from: kept
             .map(|kept| KeptFrom { repository: &kept.repository, why: &kept.why, seconds: kept.seconds })
             .collect(),
+        health: health_json(row),
         page: address(&row.agent, &row.offered.name),
     }
 }

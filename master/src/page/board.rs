@@ -4,10 +4,11 @@ use super::board_list::{self, address};
 use super::html::{Html, path_part};
 use super::layout::{Here, Layout, badge, button, hint, job_badge, moment, state_badge, took};
 use super::views::{Visitor, job_took};
+use crate::units;
 use sai_core::job::JobState;
 use sai_core::ledger::{JobRecord, Tried};
 use sai_core::roles::Deed;
-use sai_core::scheduler::BoardRow;
+use sai_core::scheduler::{BoardHealth, BoardRow};
 
 /// Stays at a board on one page.
 pub const STAYS: usize = 50;
@@ -144,17 +145,65 @@ pub fn head(html: &mut Html, view: &BoardView, visitor: &Visitor) {
                 html.show(format_args!(", all of this repository; no job of it for {} s", kept.seconds));
             });
         }
-        if row.pause_s.is_some() || !row.kept_from.is_empty() {
-            if visitor.may(Deed::Administer, None) {
-                let to = format!("/agents/{}/take-back", path_part(&row.agent));
-                button(html, to, "rebuild", "Give this agent's boards jobs again");
-            } else {
-                hint(html, visitor, "an admin", "give it jobs again");
-            }
+        health(html, row, visitor);
+        let address = address(&row.agent, &row.offered.name);
+        let kept = row.pause_s.is_some() || !row.kept_from.is_empty() || row.health.keeps().is_some();
+        match visitor.may(Deed::Administer, None) {
+            true if kept => button(html, format_args!("{address}/take-back"), "rebuild", "Give it jobs again"),
+            true => button(html, format_args!("{address}/set-aside"), "quiet", "Set aside"),
+            false if kept => hint(html, visitor, "an admin", "give it jobs again"),
+            false => {}
         }
         html.element("h2").text("Next in turn");
         board_list::queue(html, row, NAMED);
     });
+}
+
+/// How it was found to be last, and what can be done to find out.
+fn health(html: &mut Html, row: &BoardRow, visitor: &Visitor) {
+    let BoardHealth { record, check } = &row.health;
+    if let Some(aside) = &record.aside {
+        html.element("p").class("callout waiting").with(|html| {
+            html.text("Set aside by ").name(&aside.by).text(", ");
+            moment(html, aside.at, visitor.now);
+            html.text(": it gets no jobs until it is taken back.");
+        });
+    }
+    html.element("p").id("health").with(|html| {
+        html.element("b").text("Health: ");
+        match (&row.offered.health, &record.last) {
+            (None, None) => {
+                html.text("not known; its file of boards does not say how that is found out.");
+                return;
+            }
+            (Some(_), None) => {
+                html.text("not looked at yet");
+            }
+            (_, Some(last)) => {
+                html.text(if last.passed { "well, by " } else { "not well, by " });
+                html.element("a").href(format_args!("/job/{}", last.job)).show(format_args!("job {}", last.job));
+                html.text(", ");
+                moment(html, last.at, visitor.now);
+            }
+        }
+        if let Some(job) = check {
+            html.text("; ");
+            html.element("a").href(format_args!("/job/{job}")).show(format_args!("job {job}"));
+            html.text(" finds out how it is now");
+        }
+        html.text(".");
+        if let Some(every_s) = row.offered.health.as_ref().and_then(|health| health.every_s) {
+            html.show(format_args!(" It is looked at every {}.", units::span(every_s.saturating_mul(1000))));
+        }
+    });
+    if row.offered.health.is_some() && check.is_none() {
+        if visitor.may(Deed::Build, None) {
+            let to = format!("{}/health", address(&row.agent, &row.offered.name));
+            button(html, to, "rebuild", "Find out how well it is");
+        } else {
+            hint(html, visitor, "a builder", "have its health found out");
+        }
+    }
 }
 
 fn table(html: &mut Html, view: &BoardView, now: u64) {
@@ -274,7 +323,7 @@ mod tests {
             assert!(text.contains(part), "{part}: {text}");
         }
         let ann = Visitor { who: Some("ann".to_string()), ..visitor.clone() };
-        assert!(page(&view, &ann).contains("action=\"/agents/rock%3C5%3E/take-back\""));
+        assert!(page(&view, &ann).contains("action=\"/boards/rock%3C5%3E/b%3C1%3E/take-back\""));
         let gone = page(&BoardView { row: None, stays: Vec::new(), next: None, ..view }, &visitor);
         assert!(gone.contains("does not offer it now") && gone.contains("No job was here yet"), "{gone}");
     }

@@ -138,7 +138,7 @@ fn waits(html: &mut Html, waiter: &Waiter) {
 pub(crate) mod tests {
     use super::*;
     use sai_core::job::JobKey;
-    use sai_core::scheduler::{BoardHolder, KeptFrom};
+    use sai_core::scheduler::{BoardHealth, BoardHolder, KeptFrom};
     use sai_core::units::OfferedBoard;
 
     /// A board of this name, held or not.
@@ -150,7 +150,7 @@ pub(crate) mod tests {
                 name: name.to_string(),
                 kind: "uno".to_string(),
                 tags: vec!["leds".to_string()],
-                boards: None,
+                ..OfferedBoard::default()
             },
             free: !held,
             what: if held { "job 7 is there" } else { "free" }.to_string(),
@@ -161,6 +161,7 @@ pub(crate) mod tests {
             kept_from: vec![KeptFrom { repository: "<u>".to_string(), why: "silent".to_string(), seconds: 9 }],
             holder: held.then_some(BoardHolder { key, grant: 4, since: 1_000, until: 95_000 }),
             pause_s: None,
+            health: BoardHealth::default(),
         }
     }
 

@@ -110,7 +110,7 @@ fn actions(html: &mut Html, view: &JobView, visitor: &Visitor) {
     let id = view.job.id;
     let question = "What it has done so far is lost; its log is kept.";
     ask(html, format_args!("/job/{id}/{}/cancel", view.attempt), ["Cancel", question, "Cancel this attempt"]);
-    if view.job.session.is_some() || view.job.lease.is_some() {
+    if view.job.session.is_some() || view.job.lease.is_some() || view.job.health.is_some() {
         // Its step asks again when that is built again, its person whenever they like.
         return;
     }

@@ -273,6 +273,7 @@ fn find(parts: &[&str]) -> Option<Route> {
             let named = format!("{}/{}", self::agent(agent)?, decode(board, false)?);
             Route::Do(Action::Lease(Asking::parse(&[("board".to_string(), named)]).ok()?))
         }
+        ["boards", agent, board, what] => Route::Do(at_board(agent, board, what)?),
         ["audit"] => Route::Audit,
         ["docs"] => Route::Docs,
         ["docs", name] => Route::DocsPage((*name).to_string()),
@@ -358,6 +359,17 @@ fn nobody(job: JobId) -> Sharing {
     Sharing { job, person: String::new(), shared: true }
 }
 
+/// What is done about a board of an agent.
+fn at_board(agent: &str, board: &str, what: &str) -> Option<Action> {
+    let (agent, board) = (self::agent(agent)?, decode(board, false)?);
+    Some(match what {
+        "set-aside" => Action::BoardAside(agent, board, true),
+        "take-back" => Action::BoardAside(agent, board, false),
+        "health" => Action::CheckBoard(agent, board),
+        _ => return None,
+    })
+}
+
 fn api(parts: &[&str]) -> Option<ApiRoute> {
     Some(match parts {
         ["openapi.json"] => ApiRoute::Description,
@@ -383,6 +395,9 @@ fn api(parts: &[&str]) -> Option<ApiRoute> {
         ["units", "grant", grant, "free"] => ApiRoute::Do(Action::FreeUnits(number(grant)?)),
         ["boards"] => ApiRoute::Boards,
         ["boards", agent, board] => ApiRoute::Board(decode(agent, false)?, decode(board, false)?),
+        ["boards", agent, board, "set-aside"] => ApiRoute::Do(at_board(agent, board, "set-aside")?),
+        ["boards", agent, board, "take-back"] => ApiRoute::Do(at_board(agent, board, "take-back")?),
+        ["boards", agent, board, "health"] => ApiRoute::Do(at_board(agent, board, "health")?),
         ["actions"] => ApiRoute::Actions,
         ["repositories"] => ApiRoute::Repositories,
         ["me"] => ApiRoute::Me,

@@ -163,7 +163,7 @@ fn waiters(html: &mut Html, unit: &UnitRow) {
 mod tests {
     use super::*;
     use sai_core::job::JobKey;
-    use sai_core::scheduler::{BoardHolder, Waiter};
+    use sai_core::scheduler::{BoardHealth, BoardHolder, Waiter};
     use sai_core::units::OfferedBoard;
 
     fn unit(holding: Holding) -> UnitRow {
@@ -206,6 +206,7 @@ mod tests {
                 kind: "uno".to_string(),
                 tags: vec!["leds".to_string()],
                 boards: (name == "b-2").then(|| vec!["left".to_string(), "right".to_string()]),
+                ..OfferedBoard::default()
             },
             free: what == "free",
             what: what.to_string(),
@@ -214,6 +215,7 @@ mod tests {
             kept_from: Vec::new(),
             holder,
             pause_s,
+            health: BoardHealth::default(),
         };
         let key = JobKey { job: 7, attempt: 2 };
         let holder = BoardHolder { key, grant: 4, since: 1_000, until: 95_000 };

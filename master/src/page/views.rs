@@ -194,6 +194,7 @@ pub fn source_phrase(source: &Source) -> &str {
         Source::Start => "started by hand",
         Source::Session => "asked for by a build",
         Source::Lease => "a person at a board",
+        Source::Health => "a look at a board's health",
         Source::Run => "sent from a laptop",
         Source::Other(word) => word.as_str(),
     }
@@ -210,6 +211,7 @@ pub fn source_word(source: &Source) -> &str {
         Source::Start => "start",
         Source::Session => "session",
         Source::Lease => "lease",
+        Source::Health => "health",
         Source::Run => "run",
         Source::Other(word) => word.as_str(),
     }

@@ -540,6 +540,7 @@ fn the_built_in_agent_cannot_be_revoked_on_the_page() {
                 host: String::new(),
                 platforms: Vec::new(),
                 grants: None,
+                boards: None,
             });
         }
     });

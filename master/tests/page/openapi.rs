@@ -5,13 +5,15 @@ use super::{World, header, text, world};
 use miniserde::json::{self, Array, Number, Object, Value};
 use sai_core::forge_page::{ForgePage, Kind};
 use sai_core::job::{Fault, Finding, JobKey, JobState, Outcome, Verdict};
-use sai_core::ledger::{ActionRecord, AgentRecord, EventRecord, Needed, Source, UserRecord};
+use sai_core::ledger::{
+    ActionRecord, AgentRecord, Aside, BoardRecord, Checked, EventRecord, Needed, Source, UserRecord,
+};
 use sai_core::offset::Offset;
 use sai_core::ordered::Map;
 use sai_core::record::Artifact;
 use sai_core::roles::Powers;
-use sai_core::scheduler::{BoardHolder, BoardRow, Holder, Holding, KeptFrom, UnitRow, Waiter};
-use sai_core::units::{GivenBoard, OfferedBoard};
+use sai_core::scheduler::{BoardHealth, BoardHolder, BoardRow, Holder, Holding, KeptFrom, UnitRow, Waiter};
+use sai_core::units::{GivenBoard, OfferedBoard, OfferedHealth};
 use sai_master::http::Response;
 use sai_master::live::{LiveAgent, LiveRepository};
 use sai_master::page::filter::Filter;
@@ -185,6 +187,7 @@ fn fill(world: &World, tests: &Path) {
         (12, Source::Start, &[Passed]),
         (13, Source::Session, &[Passed]),
         (14, Source::Lease, &[Passed]),
+        (16, Source::Health, &[Passed]),
         (15, Source::Run, &[Passed]),
     ] {
         add(world, id, source, states, &[]);
@@ -248,6 +251,7 @@ fn fill(world: &World, tests: &Path) {
                 host: "shed".to_string(),
                 platforms: vec!["linux".to_string()],
                 grants: None,
+                boards: None,
             });
         }
         held.actions = [1, 2]
@@ -299,7 +303,11 @@ fn fill(world: &World, tests: &Path) {
         waiting: 1,
     });
     let boards = Some(vec!["left".into(), "right".into()]);
-    let offered = OfferedBoard { name: "pair".into(), kind: "stm32".into(), tags: vec!["usb".into()], boards };
+    let health = Some(OfferedHealth { timeout_s: 60, every_s: Some(3600) });
+    let aside = Some(Aside { by: "ann".to_string(), at: 1_000 });
+    let last = Some(Checked { job: 1000, at: 1_000, passed: false });
+    let unwell = Some("job 1000 did not find it well".to_string());
+    let offered = OfferedBoard { name: "pair".into(), kind: "stm32".into(), tags: vec!["usb".into()], boards, health };
     live.boards.push(BoardRow {
         agent: "rock".to_string(),
         offered,
@@ -314,6 +322,7 @@ fn fill(world: &World, tests: &Path) {
             why: "had trouble 3 times in a row".to_string(),
             seconds: 9,
         }],
+        health: BoardHealth { record: BoardRecord { aside, unwell, failed: Some(1), last }, check: Some(1000) },
     });
     let url = "https://git.example/hello".to_string();
     let forge = ForgePage::new(Some(Kind::Gitea), None, &url);

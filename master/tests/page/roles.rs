@@ -45,6 +45,9 @@ fn a_role_is_asked_of_pages_the_api_and_open_sessions() {
         ("/job/1000/rebuild-following", "/api/v1/jobs/1000/rebuild-following", "", own),
         ("/start/hello", "/api/v1/repositories/hello/start", "branch=main", own),
         ("/boards/rock/uno/lease", "/api/v1/boards/lease?board=rock/uno", "", builders),
+        ("/boards/rock/uno/health", "/api/v1/boards/rock/uno/health", "", builders),
+        ("/boards/rock/uno/set-aside", "/api/v1/boards/rock/uno/set-aside", "", admins),
+        ("/boards/rock/uno/take-back", "/api/v1/boards/rock/uno/take-back", "", admins),
         // Whose board it is, is asked where that is known.
         ("/job/1000/say", "/api/v1/jobs/1000/word", WORD, all),
         ("/api/v1/jobs/1000/share", "/api/v1/jobs/1000/share", "with=bob", all),
@@ -93,7 +96,14 @@ fn a_role_is_asked_of_pages_the_api_and_open_sessions() {
     // No address that acts is left out of these.
     let described = text(world.get("/api/v1/openapi.json"));
     for (path, _) in described.split("\n  \"").skip(1).filter_map(|rest| rest.split_once("\": {\n   \"post\"")) {
-        let filled = [("{id}", "1"), ("{grant}", "7"), ("{repository}", "hello"), ("{name}", "rock")];
+        let filled = [
+            ("{id}", "1"),
+            ("{grant}", "7"),
+            ("{repository}", "hello"),
+            ("{name}", "rock"),
+            ("{agent}", "rock"),
+            ("{board}", "uno"),
+        ];
         let filled = filled.into_iter().fold(format!("/api/v1{path}"), |path, (from, to)| path.replace(from, to));
         let same = |address: &str| {
             address.split('?').next().unwrap_or_default().replace("1000", "1").replace("/new/", "/rock/") == filled

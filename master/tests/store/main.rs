@@ -141,6 +141,7 @@ fn agent(name: &str) -> AgentRecord {
         host: "board".to_string(),
         platforms: vec!["linux-debian-12/armv7/gcc".to_string()],
         grants: None,
+        boards: None,
     }
 }
 

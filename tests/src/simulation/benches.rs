@@ -3,17 +3,23 @@
 use super::host::Directory;
 use super::supervisor::Supervisor;
 use super::{Bug, Outcome, World};
-use sai_core::job::JobKey;
-use sai_core::ledger::JobRecord;
+use sai_core::bench::HEALTH_EVERY_S;
+use sai_core::hub::{self, check_of};
+use sai_core::job::{JobKey, JobState};
+use sai_core::ledger::{AgentRecord, BoardRecord, Checkup, JobRecord};
 use sai_core::matrix::BoardSpec;
+use sai_core::ordered::Map;
 use sai_core::scheduler::Scheduler;
 use sai_core::session::{Input, Standing};
-use sai_core::units::{OfferedBoard, WantedBoard};
+use sai_core::units::{OfferedBoard, OfferedHealth, WantedBoard};
 use sai_core::wire::Assignment;
 use std::collections::BTreeMap;
 
 /// Types of boards in every world.
 const KINDS: [&str; 2] = ["uno", "esp32"];
+
+/// What keeps a board from being used for a moment.
+pub(super) const UNPLUGGED: &str = "console main is not there";
 
 /// The boards of a machine. What its owners know outlives its agent.
 #[derive(Debug, Default)]
@@ -50,13 +56,13 @@ impl World {
         for index in 0..boards {
             let kind = self.random.pick(&KINDS).unwrap_or("uno").to_string();
             let name = format!("bench-{index}");
-            offered.push(match self.random.chance(200) {
-                true => {
-                    let boards = Some(["left", "right"].map(|part| format!("{name}-{part}")).to_vec());
-                    OfferedBoard { name, kind, boards, ..OfferedBoard::default() }
-                }
-                false => OfferedBoard { name, kind, ..OfferedBoard::default() },
+            let parts = ["left", "right"].map(|part| format!("{name}-{part}")).to_vec();
+            let boards = self.random.chance(200).then_some(parts);
+            let health = self.random.chance(500).then(|| {
+                let every_s = self.random.chance(300).then_some(HEALTH_EVERY_S);
+                OfferedHealth { timeout_s: 600, every_s }
             });
+            offered.push(OfferedBoard { name, kind, boards, health, ..OfferedBoard::default() });
         }
         Bench { offered, ..Bench::default() }
     }
@@ -78,6 +84,67 @@ impl World {
     pub(super) fn random_wanted(&mut self) -> WantedBoard {
         let kind = self.random.pick(&KINDS).unwrap_or("uno").to_string();
         WantedBoard { kind, ..WantedBoard::default() }
+    }
+
+    /// Somebody sets a board aside, takes one back, or has its health found out.
+    pub(super) fn person_about_board(&mut self) -> Outcome {
+        let host = self.random.below(self.hosts.len() as u64) as usize;
+        let (agent, offered) = (self.hosts[host].name.clone(), self.hosts[host].bench.offered.clone());
+        let Some(offered) = self.random.pick(&offered.iter().collect::<Vec<_>>()).cloned() else { return Ok(()) };
+        match check_of(&offered).filter(|_| self.random.chance(400)) {
+            Some(spec) => {
+                let of = Checkup { agent, board: offered.name, why: "asked for by anna".to_string() };
+                self.number(super::sessions::Numbered::Check(of), spec);
+                Ok(())
+            }
+            None => {
+                let by = self.random.chance(500).then(|| "anna".to_string());
+                self.summary.boards_aside += 1;
+                if by.is_none() {
+                    self.oracle.taken_back.insert((agent.clone(), offered.name.clone()));
+                }
+                self.hub(hub::Input::BoardAside(agent, offered.name, by))
+            }
+        }
+    }
+
+    /// The record of an agent as it is written: a board that was set aside stays that until somebody takes it back.
+    pub(super) fn check_aside(&self, record: &AgentRecord) -> Outcome {
+        let before = self.master.latest.agents.get(&record.name);
+        // Another machine's boards are others.
+        let same = before.filter(|before| {
+            !record.revoked && before.token_sha256 == record.token_sha256 && before.added_at == record.added_at
+        });
+        let aside = |boards: &Option<Map<String, BoardRecord>>, name: &String| {
+            boards.as_ref().and_then(|boards| boards.get(name)).is_some_and(|board| board.aside.is_some())
+        };
+        let boards = same.and_then(|before| before.boards.as_ref());
+        let lost = |name: &&String| {
+            let pair = (record.name.clone(), (*name).clone());
+            let was = same.is_some_and(|before| aside(&before.boards, name));
+            was && !aside(&record.boards, name) && !self.oracle.taken_back.contains(&pair)
+        };
+        match boards.and_then(|boards| boards.keys().find(lost)) {
+            Some(name) => self.broken("unwell boards", format!("{name} of {} is aside no more", record.name)),
+            None => Ok(()),
+        }
+    }
+
+    /// A record as a turn has decided on it: what is given a board with which something is wrong finds out how well that is.
+    pub(super) fn check_given(&self, record: &JobRecord) -> Outcome {
+        let (Some(agent), Some(given)) = (&record.agent, &record.given) else { return Ok(()) };
+        if record.state != JobState::Assigned || record.health.is_some() {
+            return Ok(());
+        }
+        let known = self.master.latest.agents.get(agent).and_then(|record| record.boards.as_ref());
+        let unfit = |name: &&String| {
+            let record = known.and_then(|known| known.get(name.as_str()));
+            record.is_some_and(|record| record.aside.is_some() || record.unwell.is_some())
+        };
+        match given.names().find(unfit) {
+            Some(name) => self.broken("unwell boards", format!("job {} is given {name} of {agent}", record.id)),
+            None => Ok(()),
+        }
     }
 
     /// Whether a job is one at a board.
@@ -121,7 +188,8 @@ impl World {
     /// The owner of a board is asked. At times somebody at the machine has it for a moment.
     pub(super) fn owner_says(&mut self, name: String) -> Vec<Input> {
         let somebody = self.random.chance(100).then(|| Standing::Busy("ann, sai-buddy".to_string()));
-        let said = somebody.into_iter().chain([Standing::Free]);
+        let gone = self.random.chance(100).then(|| Standing::Unknown(Some(UNPLUGGED.to_string())));
+        let said = somebody.into_iter().chain(gone).chain([Standing::Free]);
         said.map(|standing| Input::Board { name: name.clone(), standing }).collect()
     }
 

@@ -36,6 +36,8 @@ pub enum Bug {
     DependantsLater,
     /// A starting master does not read what agents hold of units.
     UnitsForgotten,
+    /// A starting master does not read what is known of boards.
+    BoardsForgotten,
     /// A log is packed when its attempt has ended, without waiting for its last flush.
     PackBeforeFlush,
     /// A starting master overlooks a job that has not ended.
@@ -70,7 +72,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::AckBeforeFlush,
         Self::NoRewindOnResume,
         Self::DoubleAssignment,
@@ -86,6 +88,7 @@ impl Bug {
         Self::BlockedStarted,
         Self::DependantsLater,
         Self::UnitsForgotten,
+        Self::BoardsForgotten,
         Self::PackBeforeFlush,
         Self::JobForgotten,
         Self::LookNeverRepeated,

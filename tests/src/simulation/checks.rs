@@ -1,6 +1,6 @@
 //! What the machines do, against what really was produced and really is durable → the first broken promise.
 
-use super::benches::all_are_there;
+use super::benches::{UNPLUGGED, all_are_there};
 use super::disk::Row;
 use super::host::Carried;
 use super::master::Release;
@@ -12,7 +12,7 @@ use sai_core::ledger::JobRecord;
 use sai_core::limits::{CHUNK_BYTES, INFRA_ATTEMPTS, Millis, WINDOW_BYTES};
 use sai_core::platform::serves;
 use sai_core::record::Artifact;
-use sai_core::units::WantedBoard;
+use sai_core::units::{OfferedBoard, WantedBoard};
 use sai_core::wire::MasterMessage;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,6 +39,8 @@ pub(super) struct Oracle {
     pub(super) cancels: BTreeMap<JobId, u32>,
     /// Jobs somebody has ever tried to cancel.
     pub(super) asked: BTreeSet<JobId>,
+    /// Boards that somebody has ever taken back.
+    pub(super) taken_back: BTreeSet<(String, String)>,
     decided: Vec<JobRecord>,
     /// Names and the identities that durable records bound to them at some time.
     bound: BTreeSet<(String, String)>,
@@ -65,6 +67,7 @@ impl Oracle {
             spawned: BTreeSet::new(),
             cancels: BTreeMap::new(),
             asked: BTreeSet::new(),
+            taken_back: BTreeSet::new(),
             decided: Vec::new(),
             bound: BTreeSet::new(),
             welcomed: BTreeSet::new(),
@@ -169,9 +172,21 @@ impl World {
                 let wanted = record.board.as_ref();
                 let only = record.only_agent();
                 let here = hub.connected().iter().filter(|(name, _)| only.is_none_or(|only| only == *name));
-                let mut here = here.filter_map(|(_, connected)| connected.hello.boards.as_ref());
+                let rows = hub.scheduler().boards(self.now);
+                // What is set aside, or is not to be used, could be given to nobody.
+                let fit = |agent: &str, offered: &OfferedBoard| {
+                    let row = rows.iter().find(|row| row.agent == agent && row.offered.name == offered.name);
+                    row.is_some_and(|row| {
+                        let well = record.health.is_some() || row.health.keeps().is_none();
+                        well && !row.what.contains(UNPLUGGED)
+                    })
+                };
+                let mut here = here.filter_map(|(name, connected)| {
+                    let boards = connected.hello.boards.as_ref()?.iter();
+                    Some(boards.filter(|board| fit(name, board)).collect::<Vec<_>>())
+                });
                 let each: Vec<&WantedBoard> = wanted.iter().flat_map(|wanted| wanted.each()).collect();
-                if here.any(|boards| all_are_there(&each, &boards.iter().collect::<Vec<_>>())) {
+                if here.any(|boards| all_are_there(&each, &boards)) {
                     return self.broken("expiry", format!("job {} expired, a board for it is there", record.id));
                 }
             }
@@ -184,6 +199,8 @@ impl World {
             JobState::Infra if self.oracle.lost.contains(&record.event) => self.summary.lost += 1,
             // What the command of a session has begun is not begun a second time.
             JobState::Infra if record.session.is_some() || record.lease.is_some() => {}
+            // Nor is it asked twice whether a board is well.
+            JobState::Infra if record.health.is_some() => {}
             JobState::Infra if record.infra < INFRA_ATTEMPTS => {
                 return self.broken("retries", format!("job {} ended after {} troubles", record.id, record.infra));
             }

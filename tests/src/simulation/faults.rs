@@ -204,8 +204,9 @@ impl World {
             return Ok(());
         }
         let host = self.random.below(self.hosts.len() as u64) as usize;
-        match self.random.below(24) {
-            20..=23 => self.person_at_board(),
+        match self.random.below(26) {
+            20..=22 => self.person_at_board(),
+            23..=25 => self.person_about_board(),
             0..=6 => self.cancel(),
             7..=12 => self.rebuild(),
             13 | 14 => {

@@ -4,6 +4,7 @@ use super::disk::{Files, Ledger, Row};
 use super::files::Kept as KeptFiles;
 use super::network::{Frame, Side};
 use super::room::{Disk, Operation};
+use super::sessions::Numbered;
 use super::store::Store;
 use super::waits::{TIMEOUT_S, amounts};
 use super::{Bug, Event, Outcome, World};
@@ -135,6 +136,7 @@ impl World {
         let number = self.master.turn;
         let cancel = cancel.map(|(job, attempt)| Cancel { job, attempt, turn: number });
         let (mut turn, mut rows) = (Turn { cancel, ..Turn::default() }, Vec::new());
+        let mut begun: BTreeSet<JobKey> = BTreeSet::new();
         for output in out {
             self.note(|| format!("  hub >> {}", super::checks::short(&format!("{output:?}"))));
             match output {
@@ -144,11 +146,18 @@ impl World {
                     self.note_broken_image(&record);
                     self.row(&mut rows, Row::Job(record));
                 }
-                Output::Agent(record) => self.row(&mut rows, Row::Agent(record)),
-                Output::Begin(asked, spec) => self.begin_session(asked, spec),
+                Output::Agent(record) => {
+                    self.check_aside(&record)?;
+                    self.row(&mut rows, Row::Agent(record));
+                }
+                Output::Begin(asked, spec) => self.number(Numbered::Session(asked), spec),
+                Output::Check(of, spec) => self.number(Numbered::Check(of), spec),
                 Output::Send(link, message) => {
                     if self.is_long_low() && matches!(message, MasterMessage::Assign(_)) {
                         return self.broken("room first", format!("a job is started on a full disk: {message:?}"));
+                    }
+                    if let MasterMessage::Assign(assignment) = &message {
+                        begun.insert(assignment.key);
                     }
                     self.check_said(link, &message)?;
                     self.release_or_keep(&mut turn, link, message)?;
@@ -171,6 +180,11 @@ impl World {
                 }
                 Output::Touch(_) | Output::Say(_) | Output::Complain(..) => {}
                 Output::Bug(what) => return self.contradicted(what),
+            }
+        }
+        for record in rows.iter().filter_map(|row| if let Row::Job(record) = row { Some(record) } else { None }) {
+            if begun.contains(&JobKey { job: record.id, attempt: record.attempt }) {
+                self.check_given(record)?;
             }
         }
         more.into_iter().for_each(|row| self.row(&mut rows, row));
@@ -469,6 +483,9 @@ impl World {
         self.start_looking()?;
         if self.bug == Some(Bug::UnitsForgotten) {
             ledger.agents.iter_mut().for_each(|record| record.grants = None);
+        }
+        if self.bug == Some(Bug::BoardsForgotten) {
+            ledger.agents.iter_mut().for_each(|record| record.boards = None);
         }
         if self.bug == Some(Bug::JobForgotten) {
             let last = ledger.jobs.iter().rposition(|record| !record.state.ended());

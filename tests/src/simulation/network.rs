@@ -130,6 +130,11 @@ impl Network {
         self.links.get(&link).is_none_or(|link| link.stalled == Millis::MAX)
     }
 
+    /// Whether what is sent on it now arrives in a moment.
+    pub(super) fn carries(&self, now: Millis, link: LinkId) -> bool {
+        self.links.get(&link).is_some_and(|link| link.stalled <= now)
+    }
+
     /// Links on which somebody still listens.
     pub(super) fn living(&self) -> Vec<LinkId> {
         let living = self.links.iter().filter(|(_, link)| link.to_agent.open || link.to_master.open);

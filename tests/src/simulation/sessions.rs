@@ -5,6 +5,7 @@ use super::supervisor::Supervisor;
 use super::{Bug, Event, Outcome, World};
 use sai_core::hub::{Asked, Input as HubInput};
 use sai_core::job::{EventId, JobId, JobKey};
+use sai_core::ledger::Checkup;
 use sai_core::matrix::JobSpec;
 use sai_core::plan;
 use sai_core::session::Input;
@@ -16,6 +17,13 @@ use std::collections::BTreeMap;
 const MOST: u32 = 3;
 /// Looks, of five seconds each, at a world without trouble within which who asks is answered.
 const LOOKS: u32 = 8;
+
+/// What gets numbers beside the hub.
+#[derive(Clone, Debug)]
+pub(super) enum Numbered {
+    Session(Asked),
+    Check(Checkup),
+}
 
 /// A process of a step that has asked for a board.
 #[derive(Debug)]
@@ -170,7 +178,9 @@ impl World {
         let Some(hub) = self.master.hub.as_ref().filter(|_| self.calm.is_some()) else { return Ok(()) };
         let mut late = None;
         for host in self.hosts.iter_mut().filter(|host| !host.liar && !host.is_copy) {
-            let here = hub.connected().get(&host.name).is_some_and(|connected| Some(connected.link) == host.link);
+            // A link that was cut before that, or stalls, may look well for a minute.
+            let link = hub.connected().get(&host.name).map(|connected| connected.link);
+            let here = link.is_some_and(|link| host.link == Some(link) && self.network.carries(self.now, link));
             for (key, directory) in &mut host.directories {
                 for (number, asker) in &mut directory.askers.all {
                     let ended = |job: JobId| self.master.latest.jobs.get(&job).is_none_or(|job| job.state.ended());
@@ -185,21 +195,28 @@ impl World {
         late.map_or(Ok(()), |late| self.broken("sessions", late))
     }
 
-    /// A session gets its numbers, and its plan is kept, which may wait for the disk.
-    pub(super) fn begin_session(&mut self, asked: Asked, spec: JobSpec) {
+    /// An event of one job gets its numbers, and its plan is kept, which may wait for the disk.
+    pub(super) fn number(&mut self, what: Numbered, spec: JobSpec) {
         let numbers = self.master.numbers.give(1);
         let wait = self.random.between(1, self.master.slow.max(1));
-        self.after(wait, Event::Numbered(self.master.boot, Box::new((asked, spec)), numbers));
+        self.after(wait, Event::Numbered(self.master.boot, Box::new((what, spec)), numbers));
     }
 
-    pub(super) fn numbered(&mut self, boot: u64, asked: (Asked, JobSpec), numbers: (EventId, JobId)) -> Outcome {
+    pub(super) fn numbered(&mut self, boot: u64, what: (Numbered, JobSpec), numbers: (EventId, JobId)) -> Outcome {
         if boot != self.master.boot || self.master.hub.is_none() {
             return Ok(());
         }
-        let (asked, spec) = asked;
+        let (what, spec) = what;
         // A number that was lost with a crash is given again.
         self.saifiles.remove(&numbers.0);
         let row = self.show_files(numbers.0, plan::write(std::slice::from_ref(&spec)).into_bytes());
-        self.hub_with(HubInput::Session(asked, spec, Ok(numbers)), vec![row])
+        let input = match what {
+            Numbered::Session(asked) => HubInput::Session(asked, spec, Ok(numbers)),
+            Numbered::Check(of) => {
+                self.summary.checks += 1;
+                HubInput::Check(of, spec, Ok(numbers), None)
+            }
+        };
+        self.hub_with(input, vec![row])
     }
 }
