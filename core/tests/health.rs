@@ -55,7 +55,7 @@ fn wants(id: JobId, repository: &str) -> JobRecord {
 fn check(id: JobId, board: &str) -> JobRecord {
     let wanted = WantedBoard { kind: "uno".to_string(), name: Some(board.to_string()), ..WantedBoard::default() };
     let health = Some(Checkup { agent: "a".to_string(), board: board.to_string(), why: "asked for".to_string() });
-    JobRecord { board: Some(wanted), health, ..of(id, "~boards") }
+    JobRecord { board: Some(wanted), health, ..of(id, "+boards") }
 }
 
 /// What is to be checked, and why.

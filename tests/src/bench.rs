@@ -76,9 +76,10 @@ impl Bench {
         standing(&self.world, "a/uno-1")
     }
 
-    /// Waits until that says this.
+    /// Waits until that says this: of one that is free nothing else is said, but that it was not called so yet.
     pub fn await_standing(&self, what: &str) {
-        eventually(&format!("the board is {what:?}"), || self.standing().contains(what).then_some(()));
+        let says = |said: String| if what == "free" { said == what } else { said.contains(what) };
+        eventually(&format!("the board is {what:?}"), || says(self.standing()).then_some(()));
     }
 
     /// Processes whose arguments are these, of this bench.

@@ -343,7 +343,7 @@ fn a_job_whose_board_fails_it_goes_on_at_another_agents_board() {
     let _master = world.master();
     let _agents = [bench.agent_of(1), bench.agent_of(2)];
     for board in ["a/tty-1", "b/tty-2"] {
-        eventually("both boards are free", || standing(world, board).contains("free").then_some(()));
+        eventually("both boards are free", || (standing(world, board) == "free").then_some(()));
     }
     world.repository.push_saifile(AT_ANY);
     let job = |world: &World| world.event(1).map(|event| at_board(&event, "default").clone());

@@ -16,8 +16,8 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
-/// What stands for the repository of what belongs to none: no repository's name begins like this.
-const REPOSITORY: &str = "~boards";
+/// What stands for the repository of what belongs to none: no name of a repository has a plus, and that of a lease begins with a tilde.
+const REPOSITORY: &str = "+boards";
 /// What stands for the platform of a job that runs on none.
 const PLATFORM: &str = "board";
 /// What stands for the configuration.
