@@ -87,6 +87,7 @@ fn hello(state: &State, config: &Config, jobs: Vec<JobKey>) -> Hello {
         can: None,
         rooted: None,
         boards: None,
+        card: None,
     }
 }
 

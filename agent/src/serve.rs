@@ -4,8 +4,10 @@
 //! moment, one for each attempt held, and one that fetches ahead; all reach it through one bounded queue.
 
 mod carrying;
+mod updates;
 
 use self::carrying::carry;
+use self::updates::Place;
 use crate::blocking::unblock;
 use crate::boards::watch::Watchers;
 use crate::clock;
@@ -19,11 +21,12 @@ use crate::needs::fetch::{Fetcher, Source};
 use crate::offering::{Assigned, Offering};
 use crate::state::State;
 use sai_core::bug;
+use sai_core::card;
 use sai_core::job::{Blame, JobKey};
 use sai_core::limits::{CHUNK_BYTES, Millis, SLOTS, SPOOL_BYTES};
 use sai_core::ordered::Map;
 use sai_core::session::{AgentSession, Description, Input, Output, Standing};
-use sai_core::wire::{AgentMessage, Assignment, DataHeader, Load, Offer, Prefetch, REVOKED};
+use sai_core::wire::{AgentMessage, Assignment, DataHeader, Load, Offer, Prefetch, REVOKED, Update};
 use smol::channel::{self, Receiver, Sender};
 use smol::future::{self, FutureExt as _};
 use smol::{Executor, Task, Timer};
@@ -98,6 +101,7 @@ enum Event {
     Gone(u64, String),
     Job(JobKey, News),
     Board(String, Standing),
+    Image(Input),
 }
 
 /// An attempt held.
@@ -155,6 +159,7 @@ where
     let load = describe::load(state.directory());
     let room = describe::has_room(true, load.free_mib, settings.keep_free_mib);
     let offer = settings.offering.offer();
+    let place = Place(state.directory().join(card::DIRECTORY));
     let session = AgentSession::new(Description {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         identity: state.identity().to_owned(),
@@ -167,6 +172,7 @@ where
         notes: settings.offering.notes.clone(),
         rooted: offer.rooted,
         boards: offer.boards.unwrap_or_default(),
+        card: place.card(),
     });
     let fetcher = Arc::new(Fetcher::new(state.needs(), settings.files.clone()));
     let mut agent = Agent {
@@ -188,6 +194,8 @@ where
         complaint: String::new(),
         last: None,
         watchers: Watchers::default(),
+        place,
+        image: None,
     };
     agent.watch();
     executor.run(agent.run(inbox, controls)).await
@@ -219,6 +227,10 @@ struct Agent<'a, D> {
     last: Option<(String, Millis)>,
     /// Who asks the owners of its boards.
     watchers: Watchers,
+    /// Where images for this machine's card go.
+    place: Place,
+    /// Who gets the one that is wanted.
+    image: Option<Task<()>>,
 }
 
 impl<D, F> Agent<'_, D>
@@ -397,6 +409,7 @@ where
             Event::Unreadable(key, why) => self.take(Input::StartFailed { key, blame: Blame::Agent, why }),
             Event::Job(key, news) => self.news(key, news),
             Event::Board(name, standing) => self.take(Input::Board { name, standing }),
+            Event::Image(input) => self.take(input),
         }
     }
 
@@ -498,6 +511,11 @@ where
             }
             Output::Look(board) => self.watchers.look(&board),
             Output::Prefetch(prefetch) => drop(self.prefetches.try_send(prefetch)),
+            Output::Fetch(update) => self.fetch(update),
+            Output::Hand(update) => match self.place.hand(&update) {
+                Ok(()) => self.say(&format!("image {} is handed to the machine's first process", update.number)),
+                Err(error) => self.inputs.push_back(Input::Refused(format!("the agent's disk: {error}"))),
+            },
             Output::Say(line) => self.say(&line),
             Output::Bug(what) => {
                 self.say(&bug::sentence(what));
@@ -597,8 +615,23 @@ where
         }
     }
 
+    /// Gets an image for this machine's card, while all else goes on.
+    fn fetch(&mut self, update: Update) {
+        self.say(&format!("image {} is fetched for this machine's card", update.number));
+        let (events, fetcher, place) = (self.events.clone(), Arc::clone(&self.fetcher), self.place.clone());
+        // One that was wanted before is so no more.
+        self.image = Some(self.executor.spawn(async move {
+            // Where the loop has much to do the next one will tell.
+            let tell =
+                |have: u64, why: &str| drop(events.try_send(Event::Image(Input::Fetching(have, why.to_owned()))));
+            let fetched = place.fetch(&fetcher, &update, &tell).await;
+            let _ = events.send(Event::Image(Input::Fetched(fetched))).await;
+        }));
+    }
+
     /// Looks at load and free space, and tells the master what is worth it.
     fn look(&mut self) {
+        self.inputs.extend(self.place.refused().map(Input::Refused));
         let now = describe::load(self.state.directory());
         let room = describe::has_room(self.room, now.free_mib, self.settings.keep_free_mib);
         if describe::worth_telling(&self.load, &now) {

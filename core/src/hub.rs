@@ -13,6 +13,7 @@ mod needs;
 mod obsolete;
 mod offers;
 mod sessions;
+mod updates;
 
 pub use self::health::check_of;
 pub use self::leases::Wish;
@@ -22,6 +23,7 @@ pub use self::sessions::Asked;
 use self::door::{Contest, Twin};
 use self::intake::Intake;
 use crate::bug::Bugs;
+use crate::card::Wanted;
 use crate::clock::Now;
 use crate::job::{Blame, EventId, JobId, JobKey, JobState};
 use crate::lease::Lease;
@@ -39,7 +41,7 @@ use crate::versions::Can;
 use crate::wire::AtBoard;
 use crate::wire::{
     Adopt, AgentMessage, Assignment, Cancel, DataHeader, Forget, Hello, Load, MasterMessage, Prefetch, SessionOf,
-    Unread, Word,
+    Unread, Updating, Word,
 };
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -147,6 +149,8 @@ pub enum Input {
     Word(Word),
     /// A person shares a board that they have, or does so no more.
     Share(Sharing),
+    /// A person gives these agents an image, the first of them before the others.
+    Update(Vec<String>, Wanted),
     /// A person takes back what a grant gave, by its number.
     FreeUnits(u64),
     /// See [`scheduler::Input::SetAside`].
@@ -309,6 +313,8 @@ pub struct Hub {
     beginning: Set<(JobKey, u32)>,
     /// How long people have boards, by job.
     leases: Map<JobId, Lease>,
+    /// How far agents are with the images that they were told.
+    updating: Map<String, Updating>,
     bugs: Bugs,
 }
 
@@ -407,6 +413,7 @@ impl Hub {
                 }
             }
             Input::Word(word) => self.word(now, word, out),
+            Input::Update(names, wanted) => self.update(&names, &wanted, out),
             Input::Share(sharing) => self.schedule(now, scheduler::Input::Share(sharing), out),
             Input::FreeUnits(number) => self.schedule(now, scheduler::Input::Free(number), out),
             Input::SetAside(agent, aside) => {
@@ -584,6 +591,7 @@ impl Hub {
             }
             AgentMessage::Offer(offer) => self.offer(now, name, offer, out),
             AgentMessage::Session(asked) => self.session_asked(now, &name, asked, out),
+            AgentMessage::Updating(updating) => self.update_said(&name, updating, out),
             AgentMessage::Pong(pong) => {
                 self.clock_told(now, &name, &pong);
                 self.pong(now, &name, pong.number, out);

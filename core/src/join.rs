@@ -4,7 +4,11 @@
 //! or chat changes it, and it is read from its right end because an IPv6 address has colons of its own. The first field
 //! is the version of the form. PORT has a path such as `/sai` behind it where the master is below one. HOST may be several,
 //! separated by commas: a machine's own addresses, of which a new agent may be able to reach only some.
+//!
+//! TOKEN may end with `_u` and 64 hexadecimal digits: the public half of the key by which the master signs images for cards. To whoever
+//! does not know that it is a part of the token, so that lines, programs and masters of older versions go on as ever.
 
+use crate::update::from_digits;
 use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -28,6 +32,10 @@ const NAME_MOST: usize = 64;
 const TOKEN_LEAST: usize = 16;
 /// Characters of a token at most: it travels in one header line.
 const TOKEN_MOST: usize = 256;
+/// What stands in a token before the public half of the master's update key.
+const UPDATE_KEY: &str = "_u";
+/// Bytes of such a half: RFC 8032 §5.1.5.
+pub const UPDATE_KEY_BYTES: usize = 32;
 /// The port of `wss://` where none is given: RFC 6455 §3.
 const PORT: u16 = 443;
 
@@ -190,7 +198,7 @@ impl FromStr for JoinLine {
         let fingerprint = if fingerprint == SYSTEM {
             None
         } else {
-            Some(read_fingerprint(fingerprint).ok_or_else(|| {
+            Some(from_digits(fingerprint).ok_or_else(|| {
                 format!(
                     "the join line ends in {} characters that are no fingerprint of 64 hexadecimal digits; {whole}",
                     fingerprint.chars().count()
@@ -206,24 +214,23 @@ impl FromStr for JoinLine {
     }
 }
 
-/// 64 hexadecimal digits as 32 bytes.
-fn read_fingerprint(text: &str) -> Option<[u8; 32]> {
-    let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
-    let pairs: &[[u8; 2]; 32] = pairs.try_into().ok()?;
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|value| u8::try_from(value).ok());
-    let mut bytes = [0; 32];
-    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
-        *byte = (digit(*high)? << 4) | digit(*low)?;
-    }
-    Some(bytes)
-}
-
 fn read_port(digits: &str) -> Result<u16, String> {
     let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
     match digits.parse() {
         Ok(port) if plain && port != 0 => Ok(port),
         _ => Err(format!("expected a port from 1 to 65535, found {digits:?}")),
     }
+}
+
+/// A token with the public half of an update key.
+pub fn with_update_key(token: &str, key: &[u8; UPDATE_KEY_BYTES]) -> String {
+    let digits: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{token}{UPDATE_KEY}{digits}")
+}
+
+/// The public half of the update key that came with a token.
+pub fn update_key(token: &str) -> Option<[u8; UPDATE_KEY_BYTES]> {
+    token.rsplit_once(UPDATE_KEY).and_then(|(_, digits)| from_digits(digits))
 }
 
 /// Checks the name or address of a host.
@@ -294,6 +301,20 @@ mod tests {
     fn sample(host: &str, fingerprint: Option<[u8; 32]>) -> JoinLine {
         let address = Address::new(host.to_owned(), 4433);
         JoinLine::new(address, "shed-2", "0123456789abcdef_-ABCDEF", fingerprint).expect("a line")
+    }
+
+    #[test]
+    fn a_token_may_bring_an_update_key() {
+        let token = with_update_key("0123456789abcdef_-ABCDEF", &[0xb7; UPDATE_KEY_BYTES]);
+        assert_eq!((check_token(&token), update_key(&token)), (Ok(()), Some([0xb7; UPDATE_KEY_BYTES])));
+        let line = JoinLine::new(Address::new("ci".to_owned(), 4433), "shed", &token, None).expect("a line");
+        let again: JoinLine = line.to_string().parse().expect("the line");
+        assert_eq!(update_key(&again.token), Some([0xb7; UPDATE_KEY_BYTES]));
+        for none in
+            ["0123456789abcdef0123", "0123456789abcdef_u", &token[..token.len() - 1], &token.replace("b7", "bx")]
+        {
+            assert_eq!(update_key(none), None, "{none}");
+        }
     }
 
     #[test]

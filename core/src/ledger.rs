@@ -4,6 +4,7 @@
 //! expanded anew from its event's saifile, which is kept as a file, as are logs and artifacts.
 
 use crate::bundle::Bundle;
+use crate::card::{Card, Wanted};
 use crate::job::{EventId, Fault, JobId, JobKey, JobState, Verdict};
 use crate::offset::Offset;
 use crate::ordered::Map;
@@ -368,6 +369,10 @@ pub struct AgentRecord {
     pub grants: Option<Vec<Grant>>,
     /// What is known of its boards, by name; absent where that is nothing, and in records of older masters.
     pub boards: Option<Map<String, BoardRecord>>,
+    /// What it said last of its card; absent where it is none, and in records of older masters.
+    pub card: Option<Card>,
+    /// The image that its card is to have.
+    pub update: Option<Wanted>,
 }
 
 impl AgentRecord {
@@ -386,6 +391,8 @@ impl AgentRecord {
             grants: before.and_then(|before| before.grants.clone()),
             // Another machine's boards are others.
             boards: None,
+            card: None,
+            update: None,
         }
     }
 

@@ -5,11 +5,14 @@
 //! master has said from where (`Adopt`), so that nothing is sent twice and nothing is left out.
 
 mod boards;
+mod updates;
 
 pub use self::boards::Standing;
 
 use self::boards::Boards;
+use self::updates::Updates;
 use crate::bug;
+use crate::card::Card;
 use crate::job::{Blame, JobKey};
 use crate::limits::{CHUNK_BYTES, Millis, STREAMS, WINDOW_BYTES};
 use crate::ordered::{Map, Set};
@@ -18,7 +21,7 @@ use crate::units::OfferedBoard;
 use crate::versions::{self, Can, Span};
 use crate::wire::{
     self, AgentMessage, Assignment, Code, Hello, Load, MasterMessage, Offer, Pong, Prefetch, Refuse, Session,
-    SessionTold, Units, Unread, Word,
+    SessionTold, Units, Unread, Update, Word,
 };
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -63,6 +66,8 @@ pub struct Description {
     pub notes: Vec<String>,
     /// See [`Offer::boards`].
     pub boards: Vec<OfferedBoard>,
+    /// See [`Hello::card`].
+    pub card: Option<Card>,
 }
 
 /// What happens to a session.
@@ -139,6 +144,12 @@ pub enum Input {
     Session(Session),
     /// Load has changed enough to tell.
     Load(Load),
+    /// After `Fetch`: so much of the file is there, and what is in the way of more.
+    Fetching(u64, String),
+    /// After `Fetch`: it is there whole, or why it cannot be had.
+    Fetched(Result<(), String>),
+    /// After `Hand`: why the image is not taken.
+    Refused(String),
     /// Time has passed.
     Tick,
 }
@@ -214,6 +225,10 @@ pub enum Output {
     Look(String),
     /// Fetch this revision into its mirror.
     Prefetch(Prefetch),
+    /// Get the file of an image for this machine's card; answer with `Fetched`.
+    Fetch(Update),
+    /// Hand it to the machine's first process, which starts the machine with it or answers with `Refused`.
+    Hand(Update),
     /// The agent is of no use any more: its token was revoked, or belongs to another machine. What is being forgotten is
     /// seen to its end, everything else stays as it is.
     End {
@@ -257,6 +272,7 @@ pub struct AgentSession {
     passed_over: u64,
     held: Map<JobKey, Held>,
     boards: Boards,
+    updates: Updates,
     /// Sessions that steps have asked for and that are not over: a link may be lost with what was asked, or told.
     asked: Map<(JobKey, u32), Session>,
     /// What is being forgotten. Until it is gone it may occupy more than a slot, so greetings tell of it.
@@ -285,6 +301,7 @@ impl AgentSession {
             passed_over: 0,
             held: Map::new(),
             boards,
+            updates: Updates::default(),
             asked: Map::new(),
             leaving: Set::new(),
             writable: false,
@@ -296,11 +313,17 @@ impl AgentSession {
 
     /// When `Tick` is due, if ever.
     pub fn deadline(&self) -> Option<Millis> {
-        match self.link {
+        let link = match self.link {
             Link::Down { redial } => Some(redial),
             Link::Dialling { until } | Link::Greeting { until } => Some(until),
             Link::Up => None,
-        }
+        };
+        link.into_iter().chain(self.updates.deadline(self.is_quiet())).min()
+    }
+
+    /// Whether nothing of any attempt is here any more.
+    fn is_quiet(&self) -> bool {
+        self.held.is_empty() && self.leaving.is_empty()
     }
 
     /// Whether the master has welcomed this agent on the present link.
@@ -355,11 +378,7 @@ impl AgentSession {
                 self.description.slots = offer.slots;
                 self.description.rooted.clone_from(&offer.rooted);
                 self.boards.offer(offer.boards.clone().unwrap_or_default());
-                if self.is_up() {
-                    out.push(Output::Send(AgentMessage::Offer(offer)));
-                } else {
-                    self.offer_changed = true;
-                }
+                self.offer(out);
             }
             Input::Board { name, standing } => self.boards.stand(&name, standing),
             Input::AtBoard { key, names, grant } => self.boards.give(key, names, grant),
@@ -371,10 +390,47 @@ impl AgentSession {
                     out.push(Output::Send(AgentMessage::Load(load)));
                 }
             }
+            Input::Fetching(have, why) => self.updates.fetching(have, why),
+            // The master tells of it again when it is there again.
+            Input::Fetched(Err(_)) if !self.is_up() => self.updates = Updates::default(),
+            Input::Fetched(result) => {
+                self.updates.fetched(now, result);
+                self.offer(out);
+            }
+            Input::Refused(why) => {
+                self.updates.refuse(why);
+                self.offer(out);
+            }
             Input::Tick => self.tick(now, out),
         }
+        out.extend(self.updates.due(now, self.is_quiet()).map(Output::Hand));
+        self.tell_of_updates(out);
         self.tell_of_boards(out);
         self.pump(out);
+    }
+
+    /// Tells the master what is offered now.
+    fn offer(&mut self, out: &mut Vec<Output>) {
+        if self.is_up() {
+            let Description { platforms, rooted, .. } = self.description.clone();
+            let (slots, boards) = (self.slots(), self.boards.offered());
+            out.push(Output::Send(AgentMessage::Offer(Offer { platforms, slots, rooted, boards })));
+        } else {
+            self.offer_changed = true;
+        }
+    }
+
+    /// Jobs that may begin at once: none while the machine is about to be started anew. Those at boards take no slot, but begin only
+    /// where there are some.
+    fn slots(&self) -> u32 {
+        if self.updates.is_waiting() { 0 } else { self.description.slots }
+    }
+
+    /// Tells the master how far an update is, if that is new to it.
+    fn tell_of_updates(&mut self, out: &mut Vec<Output>) {
+        if self.is_up() && self.master_can(Can::Updates) {
+            out.extend(self.updates.news().map(|updating| Output::Send(AgentMessage::Updating(updating))));
+        }
     }
 
     /// Tells the master what has changed of the boards, and all of it on a new link.
@@ -423,7 +479,7 @@ impl AgentSession {
             identity: about.identity.clone(),
             host: about.host.clone(),
             platforms: about.platforms.clone(),
-            slots: about.slots,
+            slots: self.slots(),
             cores: about.cores,
             memory_mib: about.memory_mib,
             mirrors,
@@ -434,6 +490,7 @@ impl AgentSession {
             can: Some(versions::told()),
             rooted: about.rooted.clone(),
             boards: self.boards.offered(),
+            card: about.card.clone(),
         })));
     }
 
@@ -472,14 +529,13 @@ impl AgentSession {
                     self.master_can = versions::heard(welcome.can);
                     self.failures = 0;
                     self.boards.forget_told();
+                    self.updates.forget_told();
                     out.push(Output::Say(format!(
                         "{CONNECTED} {} to a master of version {}",
                         welcome.agent, welcome.version
                     )));
                     if self.offer_changed {
-                        let Description { platforms, slots, rooted, .. } = self.description.clone();
-                        let boards = self.boards.offered();
-                        out.push(Output::Send(AgentMessage::Offer(Offer { platforms, slots, rooted, boards })));
+                        self.offer(out);
                     }
                     if let Some(load) = self.load.clone() {
                         out.push(Output::Send(AgentMessage::Load(load)));
@@ -559,6 +615,12 @@ impl AgentSession {
             (Link::Up, MasterMessage::Word(word)) => {
                 if self.held.contains_key(&word.key) {
                     out.push(Output::Word(word));
+                }
+            }
+            (Link::Up, MasterMessage::Update(update)) => {
+                // It is said to nobody else.
+                if self.description.card.is_some() {
+                    out.extend(self.updates.told(update).map(Output::Fetch));
                 }
             }
             (Link::Up, MasterMessage::Forget(forget)) => {

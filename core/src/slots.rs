@@ -80,6 +80,8 @@ pub struct Kept {
     pub trial: Option<Trial>,
     /// The number of the last image that did not prove itself, to be told to the master.
     pub left: Option<u64>,
+    /// How often an image did not.
+    pub lefts: u32,
     /// How often the good system was started since any of them came up.
     pub starts: u32,
 }
@@ -87,7 +89,7 @@ pub struct Kept {
 impl Kept {
     /// That of a card which was just written with an image of this number.
     pub fn new(number: u64) -> Self {
-        Self { factory: number, good: System::Factory, number, trial: None, left: None, starts: 0 }
+        Self { factory: number, good: System::Factory, number, trial: None, left: None, lefts: 0, starts: 0 }
     }
 }
 
@@ -150,6 +152,21 @@ impl Slots {
         Self { kept, rejoin, runs: None, until: None, awaited: None }
     }
 
+    /// What is written down.
+    pub fn kept(&self) -> &Kept {
+        &self.kept
+    }
+
+    /// The number of the image that runs.
+    pub fn number(&self) -> u64 {
+        let tried = self.kept.trial.as_ref().filter(|trial| trial.started);
+        match self.runs {
+            Some(system) if system == self.kept.good => self.kept.number,
+            Some(System::Factory) | None => self.kept.factory,
+            Some(_) => tried.map_or(self.kept.number, |trial| trial.number),
+        }
+    }
+
     /// When [`Input::Tick`] is wanted.
     pub fn deadline(&self) -> Option<Millis> {
         self.until
@@ -209,6 +226,7 @@ impl Slots {
     /// Leaves what was tried, and starts what is good.
     fn leave(&mut self, out: &mut Vec<Output>) {
         self.kept.left = self.kept.trial.take().map(|trial| trial.number);
+        self.kept.lefts = self.kept.lefts.saturating_add(1);
         out.push(Output::Left(self.kept.good.other(), self.kept.good));
         self.start_good(out);
     }
@@ -239,6 +257,7 @@ impl Slots {
             self.leave(out);
         } else {
             self.kept.left = Some(self.kept.number);
+            self.kept.lefts = self.kept.lefts.saturating_add(1);
             self.kept.good = System::Factory;
             self.kept.number = self.kept.factory;
             self.kept.starts = 0;

@@ -35,11 +35,13 @@ pub enum Can {
     Leases,
     /// Agents: it checks out what somebody has sent and nobody pushed. Who does not say so gets no such job.
     Bundles,
+    /// Agents: it is told of images for its card. Masters: they hear what becomes of those.
+    Updates,
 }
 
 impl Can {
     /// All of them: what this version says of itself.
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::PassOver,
         Self::Needs,
         Self::Units,
@@ -48,6 +50,7 @@ impl Can {
         Self::Several,
         Self::Leases,
         Self::Bundles,
+        Self::Updates,
     ];
 
     /// The word on the wire: small letters, digits and `-`.
@@ -61,6 +64,7 @@ impl Can {
             Self::Several => "several",
             Self::Leases => "leases",
             Self::Bundles => "bundles",
+            Self::Updates => "updates",
         }
     }
 

@@ -5,6 +5,7 @@
 //! fault. The one kind of binary frame is a piece of a stream: a 24-byte header and at most `CHUNK_BYTES` of content.
 
 use crate::bundle::Bundle;
+use crate::card::Card;
 use crate::escape;
 use crate::job::JobKey;
 use crate::ledger::Needed;
@@ -150,6 +151,8 @@ pub struct Hello {
     pub rooted: Option<Vec<String>>,
     /// See [`Offer::boards`].
     pub boards: Option<Vec<OfferedBoard>>,
+    /// What its machine was started from, where that is a card of Sai's image; absent from older agents.
+    pub card: Option<Card>,
 }
 
 /// The agent's load changed enough to tell.
@@ -234,6 +237,30 @@ pub struct Session {
     pub board: Option<WantedBoard>,
 }
 
+/// How far the agent is with an [`Update`]. It is said again on a new link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Updating {
+    /// The image's number.
+    pub number: u64,
+    /// `fetching`, `waiting` for what runs, `handed` to the machine's first process, `refused`, or a word of a later version.
+    pub state: String,
+    /// Bytes that are there.
+    pub have: u64,
+    /// What is in the way, for people.
+    pub why: Option<String>,
+}
+
+impl Updating {
+    /// The file is on its way.
+    pub const FETCHING: &str = "fetching";
+    /// The file is there; jobs that are held are seen to their ends.
+    pub const WAITING: &str = "waiting";
+    /// The machine is about to be started with it.
+    pub const HANDED: &str = "handed";
+    /// It is not taken.
+    pub const REFUSED: &str = "refused";
+}
+
 /// Everything an agent says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AgentMessage {
@@ -251,6 +278,8 @@ pub enum AgentMessage {
     Units(Units),
     /// See [`Session`].
     Session(Session),
+    /// See [`Updating`].
+    Updating(Updating),
 }
 
 /// The master's answer to a good [`Hello`].
@@ -434,6 +463,18 @@ pub fn check_writer(name: &str) -> Result<(), String> {
     }
 }
 
+/// The agent's card is to have this image: the file is fetched as those of needs are, by attempt 0 of job 0. It may be told again. Only
+/// sent to agents that said they have a card.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Update {
+    /// The image's number.
+    pub number: u64,
+    /// SHA-256 of its file, 64 lower-case hexadecimal digits.
+    pub sha256: String,
+    /// Bytes of its file.
+    pub size: u64,
+}
+
 /// The agent is to answer with a [`Pong`], to show that it is alive. Only sent to agents that said their `instance`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ping {
@@ -514,6 +555,8 @@ pub enum MasterMessage {
     Session(SessionTold),
     /// See [`Word`].
     Word(Word),
+    /// See [`Update`].
+    Update(Update),
     /// See [`Bye`].
     Bye(Bye),
 }
@@ -549,6 +592,7 @@ impl AgentMessage {
             Self::Pong(pong) => tagged("pong", pong),
             Self::Units(units) => tagged("units", units),
             Self::Session(session) => tagged("ask", session),
+            Self::Updating(updating) => tagged("updating", updating),
         }
     }
 
@@ -565,6 +609,7 @@ impl AgentMessage {
             "pong" => Self::Pong(message("pong", text)?),
             "units" => Self::Units(message("units", text)?),
             "ask" => Self::Session(message("ask", text)?),
+            "updating" => Self::Updating(message("updating", text)?),
             kind => return Err(Unread::message(kind)),
         })
     }
@@ -584,6 +629,7 @@ impl MasterMessage {
             Self::Ping(ping) => tagged("ping", ping),
             Self::Session(told) => tagged("session", told),
             Self::Word(word) => tagged("word", word),
+            Self::Update(update) => tagged("update", update),
             Self::Bye(bye) => tagged("bye", bye),
         }
     }
@@ -604,6 +650,7 @@ impl MasterMessage {
             "ping" => Self::Ping(message("ping", text)?),
             "session" => Self::Session(message("session", text)?),
             "word" => Self::Word(message("word", text)?),
+            "update" => Self::Update(message("update", text)?),
             "bye" => Self::Bye(message("bye", text)?),
             kind => return Err(Unread::message(kind)),
         })

@@ -43,6 +43,7 @@ fn hello(jobs: &[JobKey]) -> Hello {
         can: Some(versions::told()),
         rooted: None,
         boards: Some(vec![board]),
+        card: None,
     }
 }
 
@@ -392,6 +393,7 @@ fn an_agent_asks_on_each_link_until_it_is_over() {
         memory_mib: 1,
         notes: Vec::new(),
         boards: Vec::new(),
+        card: None,
     };
     let mut agent = Agent(AgentSession::new(description));
     let session = Session { key: BUILD, number: 1, board: Some(wanted("uno")) };

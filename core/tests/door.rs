@@ -36,6 +36,8 @@ impl Desk {
             platforms: Vec::new(),
             grants: None,
             boards: None,
+            card: None,
+            update: None,
         }));
         desk
     }
@@ -97,6 +99,7 @@ fn hello(instance: Option<u32>) -> Hello {
         can: None,
         rooted: None,
         boards: None,
+        card: None,
     }
 }
 

@@ -41,6 +41,7 @@ fn hello(agent: &str, jobs: &[JobKey]) -> Hello {
         can: None,
         rooted: None,
         boards: None,
+        card: None,
     }
 }
 
@@ -56,6 +57,8 @@ fn agent_record(name: &str) -> AgentRecord {
         platforms: Vec::new(),
         grants: None,
         boards: None,
+        card: None,
+        update: None,
     }
 }
 
@@ -212,6 +215,7 @@ fn words(out: &[Output]) -> Vec<&'static str> {
             Output::Send(_, MasterMessage::Ping(_)) => "ping",
             Output::Send(_, MasterMessage::Session(_)) => "session",
             Output::Send(_, MasterMessage::Word(_)) => "word",
+            Output::Send(_, MasterMessage::Update(_)) => "update",
             Output::Begin(..) => "begin",
             Output::Check(..) => "check",
             Output::Send(_, MasterMessage::Bye(_)) => "bye",

@@ -57,6 +57,7 @@ impl Desk {
             can: Some(self.can.clone()),
             rooted: None,
             boards: Some(vec![board]),
+            card: None,
         }))
     }
 
@@ -262,6 +263,7 @@ fn an_agent_hands_a_word_to_what_it_holds() {
         memory_mib: 1,
         notes: Vec::new(),
         boards: Vec::new(),
+        card: None,
     };
     let mut session = AgentSession::new(description);
     let mut give = |input| {

@@ -30,6 +30,7 @@ fn description() -> Description {
         notes: vec!["a note".to_string()],
         rooted: None,
         boards: Vec::new(),
+        card: None,
     }
 }
 
@@ -52,6 +53,7 @@ fn greeting(jobs: &[JobKey]) -> Output {
         can: Some(versions::told()),
         rooted: None,
         boards: None,
+        card: None,
     }))
 }
 

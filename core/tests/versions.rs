@@ -37,6 +37,8 @@ impl Desk {
             platforms: Vec::new(),
             grants: None,
             boards: None,
+            card: None,
+            update: None,
         }));
         desk.give(hub::Input::LinkUp(LINK, "shed".to_string()));
         desk
@@ -89,6 +91,7 @@ fn session() -> AgentSession {
         notes: Vec::new(),
         rooted: None,
         boards: Vec::new(),
+        card: None,
     })
 }
 

@@ -1,5 +1,6 @@
 //! Messages and frame headers against their text and bytes, and frames that are none.
 
+use sai_core::card::Card;
 use sai_core::job::{Blame, JobKey, Verdict};
 use sai_core::ledger::Needed;
 use sai_core::limits::CHUNK_BYTES;
@@ -8,7 +9,7 @@ use sai_core::record::Artifact;
 use sai_core::units::{OfferedBoard, OfferedHealth};
 use sai_core::wire::{
     Ack, Adopt, AgentMessage, Assignment, AtBoard, Bye, Cancel, DATA_HEADER_BYTES, DataHeader, Forget, Hello, Load,
-    MasterMessage, Offer, Prefetch, Refuse, SessionOf, SessionTold, Unread, Welcome, Word,
+    MasterMessage, Offer, Prefetch, Refuse, SessionOf, SessionTold, Unread, Update, Updating, Welcome, Word,
 };
 
 const KEY: JobKey = JobKey { job: u64::MAX, attempt: u32::MAX };
@@ -39,6 +40,19 @@ fn agent_messages() -> Vec<AgentMessage> {
                 boards: Some(vec![ODD.to_string()]),
                 health: Some(OfferedHealth { timeout_s: u64::MAX, every_s: Some(0) }),
             }]),
+            card: Some(Card {
+                model: ODD.to_string(),
+                number: u64::MAX,
+                left: Some(0),
+                lefts: Some(u32::MAX),
+                key: Some(ODD.to_string()),
+            }),
+        }),
+        AgentMessage::Updating(Updating {
+            number: u64::MAX,
+            state: ODD.to_string(),
+            have: 0,
+            why: Some(ODD.to_string()),
         }),
         AgentMessage::Load(Load { load_permille: 0, free_mib: u64::MAX }),
         AgentMessage::Offer(Offer { platforms: Vec::new(), slots: 0, rooted: None, boards: None }),
@@ -89,6 +103,7 @@ fn master_messages() -> Vec<MasterMessage> {
         MasterMessage::Session(SessionTold { key: KEY, number: 1, job: Some(u64::MAX), over: Some(text()) }),
         MasterMessage::Session(SessionTold { key: KEY, number: 1, job: None, over: None }),
         MasterMessage::Word(Word { key: KEY, writer: text(), number: u64::MAX, said: text() }),
+        MasterMessage::Update(Update { number: u64::MAX, sha256: text(), size: u64::MAX }),
         MasterMessage::Adopt(Adopt { key: KEY, lengths: vec![0, u64::MAX] }),
         MasterMessage::Adopt(Adopt { key: KEY, lengths: Vec::new() }),
         MasterMessage::Ack(Ack { key: KEY, stream: u16::MAX, length: u64::MAX }),

@@ -24,6 +24,8 @@ struct Text {
     trial: Option<u64>,
     started: Option<bool>,
     left: Option<u64>,
+    /// Absent where an image of before there were updates over the air has written it.
+    lefts: Option<u32>,
     starts: u32,
 }
 
@@ -37,11 +39,12 @@ pub fn sector(kept: &Kept, turn: u64) -> (u64, [u8; SECTOR]) {
         trial: kept.trial.as_ref().map(|trial| trial.number),
         started: kept.trial.as_ref().map(|trial| trial.started),
         left: kept.left,
+        lefts: Some(kept.lefts),
         starts: kept.starts,
     });
     let text = format!("{MAGIC}{text}\n{}\n", digest(text.as_bytes()));
     let mut sector = [0; SECTOR];
-    // Five numbers, a word and a digest: it is never as long as a sector.
+    // Six numbers, a word and a digest: it is never as long as a sector.
     for (to, from) in sector.iter_mut().zip(text.bytes()) {
         *to = from;
     }
@@ -63,7 +66,8 @@ fn one(sector: &[u8; SECTOR]) -> Option<(Kept, u64)> {
     // What may have been started is not started again.
     let trial = text.trial.map(|number| Trial { number, started: text.started.unwrap_or(true) });
     let Text { turn, factory, number, left, starts, .. } = text;
-    Some((Kept { factory, good: System::of(&text.good)?, number, trial, left, starts }, turn))
+    let lefts = text.lefts.unwrap_or(0);
+    Some((Kept { factory, good: System::of(&text.good)?, number, trial, left, lefts, starts }, turn))
 }
 
 #[cfg(test)]
@@ -77,6 +81,7 @@ mod tests {
         let kept = |number: u64, started: bool| Kept {
             good: System::B,
             left: Some(u64::MAX),
+            lefts: u32::MAX,
             starts: u32::MAX,
             trial: Some(Trial { number, started }),
             ..Kept::new(u64::MAX)
@@ -102,6 +107,7 @@ mod tests {
         let longest = Kept {
             good: System::Factory,
             left: Some(u64::MAX),
+            lefts: u32::MAX,
             starts: u32::MAX,
             trial: Some(Trial { number: u64::MAX, started: false }),
             ..Kept::new(u64::MAX)

@@ -1,4 +1,4 @@
-//! What the image's first process decides: a card's settings and its partitions, the files that programs read, what is started when, and what an update is.
+//! What the image's first process decides: a card's settings and its partitions, the files that programs read and what is started when.
 //!
 //! Nothing here touches a machine; `main.rs` and the modules beside it do.
 
@@ -13,5 +13,5 @@ pub mod mdns;
 pub mod secrets;
 pub mod services;
 pub mod settings;
+pub mod signature;
 pub mod sntp;
-pub mod update;

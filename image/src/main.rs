@@ -31,7 +31,7 @@ use self::programs::Programs;
 use self::systems::Systems;
 use self::tell::tell;
 use rustix::process::{Pid, getpid};
-use sai_core::join::JoinLine;
+use sai_core::join::{self, JoinLine, UPDATE_KEY_BYTES};
 use sai_core::slots::System;
 use sai_init::files;
 use sai_init::services::{Input, Output, Service, Services};
@@ -104,7 +104,10 @@ fn main() -> ExitCode {
     sweep::begin(card, &secrets);
     let hostname = files::hostname(&settings, line.as_ref());
     set_up(&settings, &hostname, line.as_ref());
-    run(&settings, &hostname, Network::new(&settings, secrets.passphrase), line.is_some(), systems, watchdog)
+    let key = line.as_ref().and_then(|line| join::update_key(&line.token));
+    systems.show(STATE, key.as_ref());
+    let network = Network::new(&settings, secrets.passphrase);
+    run(&settings, &hostname, network, line.is_some().then_some(key), systems, watchdog)
 }
 
 /// Writes what programs read.
@@ -154,7 +157,8 @@ fn run(
     settings: &Settings,
     hostname: &str,
     mut network: Network,
-    joined: bool,
+    // Of a join line what it says of updates.
+    joined: Option<Option<[u8; UPDATE_KEY_BYTES]>>,
     mut systems: Systems,
     mut watchdog: machine::Watchdog,
 ) -> ExitCode {
@@ -163,7 +167,7 @@ fn run(
     if boot::boards() {
         inputs.push(Input::Wanted(Service::Guard));
     }
-    if joined {
+    if joined.is_some() {
         inputs.push(Input::Wanted(Service::Agent));
     }
     if !settings.ntp.is_empty() {
@@ -196,6 +200,7 @@ fn run(
         }
         watchdog.feed();
         systems.look(programs.reached());
+        systems.take_handed(STATE, joined.flatten().as_ref(), &mut watchdog);
         if machine::since_start().saturating_sub(kept) >= CLOCK_KEPT {
             kept = machine::since_start();
             machine::keep_clock();

@@ -10,6 +10,10 @@ use sai_core::roles::Powers;
 use sai_core::sent::Sent;
 use sai_core::start::Start;
 use sai_core::wire::Word;
+use std::path::PathBuf;
+
+/// The word that lets an image take the place of a newer one.
+pub const DOWNGRADE: &str = "downgrade";
 
 /// What was done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +82,8 @@ pub enum Action {
     BoardAside(String, String, bool),
     /// Find out how well a board of an agent is.
     CheckBoard(String, String),
+    /// Give the card of an agent, or of all, this image; whether that may be older than what is there.
+    AgentUpdate(String, PathBuf, bool),
     /// Tell which agents there are.
     AgentList,
     /// Let somebody act, and what they may do: the answer is the token to sign in with.
@@ -116,6 +122,10 @@ impl Action {
             ["agent", "revoke", name] => Self::AgentRevoke((*name).to_string()),
             ["agent", "aside", name] => Self::SetAside((*name).to_string(), true),
             ["agent", "back", name] => Self::SetAside((*name).to_string(), false),
+            ["agent", "update", who, image, how @ ..] if matches!(how, [] | [DOWNGRADE]) => {
+                Self::AgentUpdate(name(who)?, PathBuf::from(image), !how.is_empty())
+            }
+            ["agent", "update", ..] => return Err("expected an agent's name or `all`, and an image".to_string()),
             ["agent", "list"] => Self::AgentList,
             ["board", what @ ("aside" | "back" | "health"), named] => {
                 let (agent, board) = board(named)?;
@@ -150,7 +160,9 @@ impl Action {
             }
             ["unit", "free", grant] => Self::FreeUnits(number(grant)?),
             ["rebuild", "event", id, which @ ..] => Self::RebuildEvent(number(id)?, Choice::parse(which)?),
-            ["agent", ..] => return Err("expected add, list, revoke, aside or back, and the agent's name".to_string()),
+            ["agent", ..] => {
+                return Err("expected add, list, revoke, aside, back or update, and the agent's name".to_string());
+            }
             ["board", ..] => return Err("expected aside, back or health, and a board, as AGENT/BOARD".to_string()),
             ["user", ..] => return Err("expected add, list or revoke, and the user's name".to_string()),
             ["rejudge"] => return Err("expected a job, as 12 or 12-1".to_string()),

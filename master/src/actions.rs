@@ -14,12 +14,14 @@ use crate::sessions::digest_hex;
 use crate::status::{self, About};
 use crate::store::{self, Change, Reader, Store};
 use crate::units::moment_text;
+use crate::update_key::UpdateKey;
+use crate::updates;
 use crate::uploads::Uploads;
 use sai_agent::blocking::unblock;
 use sai_agent::clock::wall;
 use sai_core::hub::Input;
 use sai_core::job::{EventId, JobId};
-use sai_core::join::{Address, HOSTS_MOST, JoinLine};
+use sai_core::join::{Address, HOSTS_MOST, JoinLine, UPDATE_KEY_BYTES, with_update_key};
 use sai_core::ledger::{AgentRecord, JobRecord, UserRecord};
 use sai_core::ordered::Set;
 use sai_core::rebuild;
@@ -27,6 +29,8 @@ use sai_core::requests;
 use sai_core::retention::Policy;
 use sai_core::roles::Powers;
 use sai_core::sent::Sent;
+use sai_core::update::Purpose;
+use sai_core::updating;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -54,6 +58,8 @@ pub struct Actions {
     pub about: About,
     /// What people have sent.
     pub uploads: Arc<Uploads>,
+    /// What signs images for cards.
+    pub update_key: Arc<UpdateKey>,
 }
 
 /// How agents reach this master and know it.
@@ -65,6 +71,8 @@ pub struct Door {
     pub everywhere: bool,
     /// What to pin; `None` when the certificate is signed by an authority that agents know.
     pub fingerprint: Option<[u8; 32]>,
+    /// The public half of the key by which images for cards are signed.
+    pub update_key: [u8; UPDATE_KEY_BYTES],
 }
 
 pub(super) const ENDING: &str = "the master is ending";
@@ -165,6 +173,7 @@ impl Actions {
                 self.done(who, if aside { format!("set {name} aside") } else { format!("took {name} back") }).await
             }
             Action::BoardAside(agent, board, aside) => self.set_board_aside(agent, board, aside, who).await,
+            Action::AgentUpdate(name, image, may_be_older) => self.update(&name, image, may_be_older, who).await,
             Action::UserAdd(name, powers) => {
                 let what = format!("added user {name} ({})", powers.words());
                 let (record, token) = new_user(&self.reader, &name, powers)?;
@@ -231,6 +240,36 @@ impl Actions {
         Ok(what)
     }
 
+    /// Gives agents' cards an image.
+    async fn update(&self, name: &str, image: PathBuf, may_be_older: bool, who: &str) -> Result<String, String> {
+        if who != rights::COMMAND_LINE {
+            return Err("an image is a file on the master's machine, so this is asked for there".to_string());
+        }
+        if name == INSIDE {
+            return Err(format!("{name} is a part of this master, and updated with it"));
+        }
+        let (agents, key, file) = (self.reader.agents(), self.update_key.clone(), image.clone());
+        let head = unblock(move || updates::read_head(&file)).await?;
+        let choice = {
+            let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
+            let connected = |name: &str| live.agents.get(name).is_some_and(|agent| agent.connected);
+            updating::choose(&agents, &connected, name, &head.said, &key.digits(), may_be_older)?
+        };
+        let purpose = if may_be_older { Purpose::Downgrade } else { Purpose::Update };
+        let (number, shown) = (head.said.number, image.display().to_string());
+        let wanted = unblock(move || updates::keep(&key, &image, &head, purpose, &agents)).await?;
+        let names = choice.names.join(", ");
+        self.hub.input(Input::Update(choice.names.clone(), wanted)).await.map_err(|_| ENDING)?;
+        let how = if may_be_older { ", older or not" } else { "" };
+        let text = self.done(who, format!("gave image {number} ({shown}{how}) to {names}")).await?;
+        let first = match &choice.names[..] {
+            [first, _, ..] => format!("; {first} is the first, and the others follow when it has come back with it"),
+            _ => String::new(),
+        };
+        let left_out: String = choice.left_out.iter().map(|why| format!("\nnot to {why}")).collect();
+        Ok(format!("{text}{first}{left_out}"))
+    }
+
     async fn cancel(&self, jobs: &[JobRecord], who: &str, what: String) -> Result<String, String> {
         let open = requests::to_cancel(jobs)?;
         self.hub.input(Input::Cancel(open, format!("cancelled by {who}"))).await.map_err(|_| ENDING)?;
@@ -280,7 +319,7 @@ fn new_agents(reader: &Reader, door: &Door, names: &[String]) -> Result<(Vec<Age
         if !seen.insert(name.as_str()) {
             return Err(format!("{name:?} is named twice"));
         }
-        let (record, token) = new_agent(reader, name)?;
+        let (record, token) = new_agent(reader, name, door)?;
         lines.push(door.join_line(name, &token)?);
         records.push(record);
     }
@@ -298,10 +337,10 @@ fn revoked(reader: &Reader, name: &str) -> Result<AgentRecord, String> {
 ///
 /// # Errors
 /// The name is no name, or taken.
-fn new_agent(reader: &Reader, name: &str) -> Result<(AgentRecord, String), String> {
+fn new_agent(reader: &Reader, name: &str, door: &Door) -> Result<(AgentRecord, String), String> {
     let before = reader.agent(name);
     requests::may_be_added(name, before.as_ref(), INSIDE)?;
-    let token = new_token()?;
+    let token = with_update_key(&new_token()?, &door.update_key);
     Ok((AgentRecord::added(name.to_string(), digest_hex(&token), wall(), before.as_ref()), token))
 }
 

@@ -23,6 +23,7 @@ use sai_core::numbers::Numbers;
 use sai_core::ordered::{Map, Set};
 use sai_core::scheduler::{BoardRow, UnitRow};
 use sai_core::turns::{self, Turns};
+use sai_core::updating;
 use sai_core::wire::MasterMessage;
 use smol::channel::{Receiver, Sender, TrySendError};
 use smol::future::FutureExt as _;
@@ -699,6 +700,7 @@ fn live_agent(hub: &Hub, now: Millis, name: &str) -> Option<LiveAgent> {
         set_aside: hub.scheduler().aside(name),
         paused: hub.scheduler().paused(now, name),
         twin: hub.twin(now, name),
+        card: updating::told(record, hub.update_progress(name).as_deref()),
         passed_over: hub.passed_over(name),
         clock: connected.and_then(|connected| connected.clock_ahead(now)),
         changed_at: 0,

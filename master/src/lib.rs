@@ -41,6 +41,8 @@ pub mod store;
 pub mod tls;
 pub mod try_once;
 pub mod units;
+pub mod update_key;
+pub mod updates;
 pub mod uploads;
 pub mod viewers;
 

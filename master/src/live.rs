@@ -58,6 +58,8 @@ pub struct LiveAgent {
     pub paused: Vec<String>,
     /// That another machine uses its identity, in a sentence, if one came lately.
     pub twin: Option<String>,
+    /// What its machine was started from, where that is a card, and how far it is with another image, in a sentence.
+    pub card: Option<String>,
     /// How many messages and frames it has sent that were of no known kind.
     pub passed_over: u64,
     /// How far its clock is ahead of the master's, as far as that is known.

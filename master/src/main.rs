@@ -13,7 +13,7 @@ use sai_agent::fresh::Fresh;
 use sai_agent::terminal;
 use sai_core::json;
 use sai_core::limits::SLOTS;
-use sai_master::action::Action;
+use sai_master::action::{Action, DOWNGRADE};
 use sai_master::actions;
 use sai_master::builtin::BuiltinAgent;
 use sai_master::places::{self, Place};
@@ -238,7 +238,16 @@ fn open(state: &Path) -> Result<(Store, store::Restored), Failure> {
 fn act(command: &str, mut arguments: Arguments) -> Result<ExitCode, Failure> {
     let asked = options::asked(&mut arguments)?;
     let over = options::over(&mut arguments)?;
-    let words = rest(arguments)?;
+    let may_be_older = command == "agent" && arguments.contains("--downgrade");
+    let mut words = rest(arguments)?;
+    if let [verb, _, image] = &mut words[..]
+        && command == "agent"
+        && verb == "update"
+    {
+        // The running master is elsewhere.
+        *image = std::path::absolute(&*image).map_err(|error| Failure::Infra(format!("{image:?}: {error}")))?.into();
+    }
+    words.extend(may_be_older.then(|| DOWNGRADE.into()));
     let words: Vec<String> = words.into_iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let words: Vec<&str> = std::iter::once(command).chain(words.iter().map(String::as_str)).collect();
     let mut place = options::place(&asked)?;

@@ -1,4 +1,5 @@
-//! Attempt + digest → a file that this attempt was promised, for the agent that has it: over https, and to the built-in one.
+//! Attempt + digest → a file that this attempt was promised, for the agent that has it: over https, and to the built-in one. Attempt 0
+//! of job 0, which is none, stands for the image that an agent's card is to have.
 //!
 //! The token opens nothing but what an assignment names that its agent holds now; whatever else is asked for is answered
 //! as if it were not there. The address names the attempt, so that one record is all that has to be read.
@@ -8,13 +9,14 @@ use crate::http::{FAILED_HEADER, Request, Response};
 use crate::page::archive::Archive;
 use crate::page::whole::Whole;
 use crate::store::Reader;
+use crate::updates;
 use sai_core::job::{EventId, JobKey, JobState};
 use sai_core::ledger::JobRecord;
 use sai_core::record::Artifact;
 use sai_core::wire::REVOKED;
 use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where files are asked for: `JOB/ATTEMPT/SHA256` follows.
 pub const PLACE: &str = "/agent/v1/files/";
@@ -27,7 +29,7 @@ const COMPARED_BYTES: u64 = 256 << 20;
 const NOTHING: &str = "there is no such file for this agent";
 
 /// Answers an agent.
-pub fn respond(tokens: &Tokens, archive: &dyn Archive, request: &Request) -> Response {
+pub fn respond(tokens: &Tokens, archive: &dyn Archive, state: &Path, request: &Request) -> Response {
     if !matches!(request.method.as_str(), "GET" | "HEAD") {
         return Response::text(405, "this address takes GET, HEAD").with("allow", "GET, HEAD");
     }
@@ -46,6 +48,11 @@ pub fn respond(tokens: &Tokens, archive: &dyn Archive, request: &Request) -> Res
         }
     };
     let Some((key, sha256)) = asked(&request.path) else { return Response::text(404, NOTHING) };
+    // No job has this number.
+    if key.job == 0 {
+        let image = updates::respond(state, &archive.agents(), &agent, sha256, request);
+        return image.unwrap_or_else(|| Response::text(404, NOTHING));
+    }
     let file = |file: File| {
         let tag = format!("\"{sha256}\"");
         Response::file(request, file, "application/octet-stream", Some(&tag))

@@ -35,6 +35,7 @@ fn deed(action: &Action, of: &Objects<'_>) -> (Deed, Option<String>) {
         | Action::AgentRevoke(_)
         | Action::SetAside(..)
         | Action::BoardAside(..)
+        | Action::AgentUpdate(..)
         | Action::UserAdd(..)
         | Action::UserRevoke(_)
         | Action::UserList

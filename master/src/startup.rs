@@ -25,6 +25,7 @@ use crate::sessions::Sessions;
 use crate::status::About;
 use crate::store::{LogReader, Options, Restored, Store};
 use crate::tls::{self, Identity, Sources};
+use crate::update_key::UpdateKey;
 use crate::uploads::Uploads;
 use crate::{admin, say, viewers};
 use sai_agent::blocking::{detach, unblock};
@@ -135,6 +136,7 @@ pub fn start(config: Config) -> Result<Master, String> {
         live: live.clone(),
         about,
         uploads: Arc::new(Uploads::new(&state)),
+        update_key: Arc::new(UpdateKey::load(&state)?),
     });
     let performer = actions.clone();
     let prefix = Prefix::of(config.url.as_deref());
@@ -155,10 +157,10 @@ pub fn start(config: Config) -> Result<Master, String> {
     let hooks = Arc::new(Hooks::new(&config, repositories, &state)?);
     let receiver = hooks.clone();
     let shown = identity.clone();
-    let (opens, files) = (tokens.clone(), store.reader());
+    let (opens, files, kept_images) = (tokens.clone(), store.reader(), state.clone());
     let handler = move |request: Request| match (request.path.as_str(), request.method.as_str()) {
         (path, _) if path.starts_with("/hook/") => receiver.respond(&request),
-        (path, _) if path.starts_with(needs::PLACE) => needs::respond(&opens, &files, &request),
+        (path, _) if path.starts_with(needs::PLACE) => needs::respond(&opens, &files, &kept_images, &request),
         // Everybody who connects is shown it anyway.
         ("/cert.pem", "GET" | "HEAD") => {
             Response::bytes(200, "application/x-pem-file", shown.chain_pem()).with("cache-control", "no-cache")
@@ -253,6 +255,7 @@ pub fn door(config: &Config, identity: &Identity) -> Result<Door, String> {
         everywhere: config.url.is_none() && everywhere && fingerprint.is_some(),
         address,
         fingerprint,
+        update_key: UpdateKey::load(&config.state)?.public(),
     })
 }
 

@@ -7,6 +7,7 @@ use sai_agent::describe;
 use sai_agent::pin::fingerprint_text;
 use sai_core::escape;
 use sai_core::ledger::AgentRecord;
+use sai_core::updating;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -89,7 +90,9 @@ pub fn agent_list(agents: &[AgentRecord], live: Option<&Live>) -> String {
         let mut why = Vec::new();
         if let Some(now) = now.filter(|_| !agent.revoked) {
             why.extend(now.twin.iter().map(|twin| format!("one is locked out: {twin}")));
-            why.extend(now.set_aside.iter().chain(&now.paused).chain(&now.notes).cloned());
+            why.extend(now.set_aside.iter().chain(&now.paused).chain(&now.notes).chain(&now.card).cloned());
+        } else if !agent.revoked {
+            why.extend(updating::told(agent, None));
         }
         // Host and platforms are the agent's own words.
         let platforms: Vec<String> = platforms.iter().map(|platform| escape::line(platform)).collect();
@@ -132,6 +135,8 @@ mod tests {
             platforms: vec!["linux".to_string()],
             grants: None,
             boards: None,
+            card: None,
+            update: None,
         }
     }
 

@@ -36,6 +36,7 @@ pub fn hello(identity: u128, platforms: &[&str], slots: u32, jobs: &[JobKey]) ->
         can: None,
         rooted: None,
         boards: None,
+        card: None,
     }
 }
 

@@ -53,6 +53,12 @@ impl Update {
         Self { number: number("number", &said), kernel: kernel.to_vec(), initramfs: initramfs.to_vec() }
     }
 
+    /// One of any bytes.
+    #[must_use]
+    pub fn of(number: u64, kernel: Vec<u8>, initramfs: Vec<u8>) -> Self {
+        Self { number, kernel, initramfs }
+    }
+
     /// One whose number is larger.
     #[must_use]
     pub fn newer(&self, by: u64) -> Self {

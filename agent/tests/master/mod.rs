@@ -144,7 +144,7 @@ impl Master {
                 self.offers.push(offer);
                 Vec::new()
             }
-            AgentMessage::Pong(_) | AgentMessage::Session(_) => Vec::new(),
+            AgentMessage::Pong(_) | AgentMessage::Session(_) | AgentMessage::Updating(_) => Vec::new(),
             AgentMessage::Refuse(refuse) => {
                 self.attempts.entry(refuse.key).or_default().refused = Some(refuse.why);
                 self.done.insert(refuse.key);

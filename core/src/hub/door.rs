@@ -2,6 +2,7 @@
 
 use super::offers::{good_boards, good_platforms, offered};
 use super::{Connected, Hub, LinkId, MIRRORS, NOTES, Output, Touch, WORDS, plain};
+use crate::card::Card;
 use crate::clock::Now;
 use crate::ledger::AgentRecord;
 use crate::limits::{Millis, PROTOCOL, SLOTS};
@@ -117,6 +118,7 @@ impl Hub {
         out.push(Output::Agent(record.clone()));
         // While it still hears us it is told to end what it runs; it could not come back to be told later.
         self.schedule(now, scheduler::Input::AgentRevoked(name.to_string()), out);
+        self.update_revoked(name, out);
         self.end_contest(name);
         self.twins.remove(name);
         let links: Vec<LinkId> = self.links.iter().filter(|(_, agent)| *agent == name).map(|(link, _)| *link).collect();
@@ -295,6 +297,7 @@ impl Hub {
         record.host.clone_from(&hello.host);
         record.platforms.clone_from(&hello.platforms);
         record.seen_at = Some(now.wall);
+        record.card = hello.card.clone().map(Card::plain);
         out.push(Output::Agent(record.clone()));
         if let Some(old) = self.connected.remove(&name) {
             // The same machine on a new link: the old one is dead, whether or not TCP knows it yet.
@@ -327,7 +330,9 @@ impl Hub {
         self.connected.insert(name, Connected { link, hello, load: None, since: now.wall, clock: Gauge::default() });
         self.ask_clock(now, &greeting.agent, out);
         out.push(Output::Touch(Touch::Agent(greeting.agent.clone())));
+        let name = greeting.agent.clone();
         self.schedule(now, scheduler::Input::AgentUp(greeting), out);
+        self.update_greeted(&name, out);
     }
 }
 

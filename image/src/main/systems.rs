@@ -9,11 +9,14 @@ use crate::machine::{self, Watchdog, argument, restart};
 use crate::tell::tell;
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::system::{RebootCommand, reboot};
+use sai_core::card::{CARD, Card, DIRECTORY, HANDED, REFUSED};
+use sai_core::join::UPDATE_KEY_BYTES;
 use sai_core::limits::Millis;
 use sai_core::slots::{Input, Kept, Output, REJOIN_MS, Slots, System};
+use sai_core::update::{HEAD_MOST, Head, MAGIC, Piece, Purpose, TAKEN, head};
 use sai_init::digest::Digest;
 use sai_init::kept::{self, PLACES, SECTOR};
-use sai_init::update::{HEAD_MOST, Head, MAGIC, Piece, TAKEN, head};
+use sai_init::signature;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt as _;
@@ -98,8 +101,8 @@ fn told(output: &Output) {
             tell(&format!("{} did not prove itself, or is damaged: going on with {}", name(*left), name(*good)));
         }
         Output::Proven(slot) => tell(&format!("{} has reached the master, and stays", name(*slot))),
-        Output::Refused(why) => tell(&format!("the update is not taken: {why}")),
-        Output::Keep(_) | Output::Start(_) | Output::Stay | Output::Restart | Output::Write(_) => {}
+        Output::Keep(_) | Output::Start(_) | Output::Stay | Output::Restart | Output::Write(_) | Output::Refused(_) => {
+        }
     }
 }
 
@@ -161,7 +164,8 @@ fn read_head(file: &mut File) -> io::Result<Head> {
         }
     }
     bytes.truncate(length);
-    let head = head(&bytes, &machine::model()).map_err(io::Error::other)?;
+    let head = head(&bytes).map_err(io::Error::other)?;
+    head.is_for(&machine::model()).map_err(io::Error::other)?;
     io::Seek::seek(file, io::SeekFrom::Start(head.length))?;
     Ok(head)
 }
@@ -246,19 +250,17 @@ impl Systems {
         }
     }
 
-    /// Takes one thing, and carries out what comes of it; the slot that is to be written.
-    fn take(&mut self, input: Input) -> Option<System> {
+    /// Takes one thing, and carries out what comes of it.
+    fn take(&mut self, input: Input) {
         let mut out = Vec::new();
         self.slots.handle(millis(), input, &mut out);
         for output in out {
             match output {
-                Output::Keep(kept) if !self.keep(&kept) => return None,
-                Output::Write(slot) => return Some(slot),
+                Output::Keep(kept) if !self.keep(&kept) => return,
                 Output::Restart => restart(),
                 other => told(&other),
             }
         }
-        None
     }
 
     /// Takes an update that somebody has put onto the boot partition, and starts the machine anew with it. It is marked in its place
@@ -286,25 +288,99 @@ impl Systems {
         io::Seek::rewind(&mut file)?;
         let head = read_head(&mut file)?;
         // Who has the card in the hand may also go back.
-        let Some(slot) = self.take(Input::Offered(head.said.number, true)) else {
-            mark(path);
-            return Ok(());
-        };
-        tell(&format!("image {} is put into {}", head.said.number, name(slot)));
-        write(slot, &mut file, &head, watchdog)?;
-        let mut out = Vec::new();
-        self.slots.handle(millis(), Input::Written(head.said.number), &mut out);
-        for output in out {
-            match output {
-                Output::Keep(kept) if !self.keep(&kept) => return Ok(()),
-                Output::Restart => {
-                    mark(path);
-                    restart();
-                }
-                _ => {}
+        match self.put(&mut file, &head, true, watchdog)? {
+            Ok(()) => {
+                mark(path);
+                restart();
+            }
+            Err(why) => {
+                tell(&format!("the update is not taken: {why}"));
+                mark(path);
             }
         }
         Ok(())
+    }
+
+    /// Writes an image into a slot, and has it tried at the next start; or why it is not taken.
+    fn put(
+        &mut self,
+        file: &mut File,
+        head: &Head,
+        may_be_older: bool,
+        watchdog: &mut Watchdog,
+    ) -> io::Result<Result<(), String>> {
+        let mut out = Vec::new();
+        self.slots.handle(millis(), Input::Offered(head.said.number, may_be_older), &mut out);
+        let unkept = || io::Error::other("what is known of the systems cannot be written down");
+        let mut next = None;
+        for output in out {
+            match output {
+                Output::Keep(kept) if !self.keep(&kept) => return Err(unkept()),
+                Output::Write(slot) => next = Some(slot),
+                Output::Refused(why) => return Ok(Err(why)),
+                _ => {}
+            }
+        }
+        let slot = next.ok_or_else(unkept)?;
+        tell(&format!("image {} is put into {}", head.said.number, name(slot)));
+        write(slot, file, head, watchdog)?;
+        let mut out = Vec::new();
+        self.slots.handle(millis(), Input::Written(head.said.number), &mut out);
+        for output in out {
+            if matches!(output, Output::Keep(kept) if !self.keep(&kept)) {
+                return Err(unkept());
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// What the agent tells its master of this card.
+    pub fn show(&self, agent: &str, key: Option<&[u8; UPDATE_KEY_BYTES]>) {
+        let place = Path::new(agent).join(DIRECTORY);
+        machine::private(&place.display().to_string());
+        let kept = self.slots.kept();
+        let card = Card {
+            model: machine::model(),
+            number: self.slots.number(),
+            left: kept.left,
+            lefts: Some(kept.lefts),
+            key: key.map(|key| key.iter().map(|byte| format!("{byte:02x}")).collect()),
+        };
+        // It is made at each start, so nothing depends on its being flushed.
+        if let Err(error) = fs::write(place.join(CARD), miniserde::json::to_string(&card)) {
+            tell(&format!("{}: {error}", place.display()));
+        }
+    }
+
+    /// Takes an image that the agent has handed on, and starts the machine anew with it. The agent is not believed: what is not signed
+    /// by the key that came with the join line is not taken, wherever it is from.
+    pub fn take_handed(&mut self, agent: &str, key: Option<&[u8; UPDATE_KEY_BYTES]>, watchdog: &mut Watchdog) {
+        let place = Path::new(agent).join(DIRECTORY);
+        let handed = place.join(HANDED);
+        if !handed.exists() {
+            return;
+        }
+        let mut take = || -> io::Result<Result<(), String>> {
+            let mut file = File::open(&handed)?;
+            let head = read_head(&mut file)?;
+            match signature::purpose(&head, key) {
+                Ok(purpose) => self.put(&mut file, &head, purpose == Purpose::Downgrade, watchdog),
+                Err(why) => Ok(Err(why)),
+            }
+        };
+        let why = match take() {
+            Ok(Ok(())) => {
+                let _ = fs::remove_file(&handed);
+                return restart();
+            }
+            Ok(Err(why)) => why,
+            Err(error) => error.to_string(),
+        };
+        tell(&format!("the image that was handed on is not taken: {why}"));
+        let told = fs::write(place.join(REFUSED), why).and_then(|()| fs::remove_file(&handed));
+        if let Err(error) = told {
+            tell(&format!("{}: {error}", place.display()));
+        }
     }
 }
 

@@ -151,6 +151,7 @@ sai-master agent - who may build
 usage: sai-master agent add NAME… [--config FILE] [--state DIR]
        sai-master agent revoke|aside|back NAME [--config FILE] [--state DIR]
        sai-master agent list [--config FILE] [--state DIR]
+       sai-master agent update NAME|all IMAGE [--downgrade] [--config FILE] [--state DIR]
 
   add NAME…     let agents in; prints for each the line to join with: sai-agent join LINE
   list          a line for each: name, state, host, platforms, and what there is to know of it, such as why it gets no
@@ -159,6 +160,14 @@ usage: sai-master agent add NAME… [--config FILE] [--state DIR]
   revoke NAME   let an agent in no more; its jobs go to others
   aside NAME    give an agent no more jobs
   back NAME     give it jobs again, also one that is paused after trouble
+  update NAME IMAGE
+                give the card of an agent, or of all of them, the system in the file sai-MODEL.update that cross/image
+                made: signed, fetched while jobs go on, and started when those that run have ended; `list` says how far
+                it is. Of all, one has it first, and the others follow when that one has come back with it. An agent
+                that was not started from a card of Sai's image is updated by whatever installed it.
+
+options:
+  --downgrade   of update: let it take the place of a newer one
 
 exit status: 0 done, 1 it cannot be done, 2 a command line that is not understood, 3 trouble with the state
 

@@ -101,6 +101,9 @@ pub fn card(html: &mut Html, agent: &AgentView, visitor: &Visitor) {
                 html.name(why);
             });
         }
+        if let Some(card) = agent.live.as_ref().and_then(|live| live.card.as_ref()) {
+            html.element("p").class("muted").name(card);
+        }
         platforms(html, agent);
         boards(html, agent);
         for note in agent.live.iter().flat_map(|live| &live.notes) {

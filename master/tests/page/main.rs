@@ -541,6 +541,8 @@ fn the_built_in_agent_cannot_be_revoked_on_the_page() {
                 platforms: Vec::new(),
                 grants: None,
                 boards: None,
+                card: None,
+                update: None,
             });
         }
     });

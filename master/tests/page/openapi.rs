@@ -252,6 +252,8 @@ fn fill(world: &World, tests: &Path) {
                 platforms: vec!["linux".to_string()],
                 grants: None,
                 boards: None,
+                card: None,
+                update: None,
             });
         }
         held.actions = [1, 2]

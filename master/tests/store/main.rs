@@ -142,6 +142,8 @@ fn agent(name: &str) -> AgentRecord {
         platforms: vec!["linux-debian-12/armv7/gcc".to_string()],
         grants: None,
         boards: None,
+        card: None,
+        update: None,
     }
 }
 

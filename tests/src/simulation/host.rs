@@ -172,7 +172,8 @@ impl World {
                 Output::Session(told) => self.told_of_session(host, told)?,
                 Output::Look(board) => later.extend(self.owner_says(board)),
                 Output::Word(word) => self.hear_word(host, &word)?,
-                Output::Prefetch(_) | Output::Say(_) => {}
+                // No card is simulated, so nobody is told of an image.
+                Output::Prefetch(_) | Output::Say(_) | Output::Fetch(_) | Output::Hand(_) => {}
                 Output::Bug(what) => return self.contradicted(what),
             }
         }
@@ -442,6 +443,7 @@ impl World {
             notes: Vec::new(),
             rooted: None,
             boards: here.bench.offered.clone(),
+            card: None,
         }));
         here.tick = None;
         self.note(|| format!("{} STARTS", self.hosts[host].name));

@@ -17,7 +17,14 @@ fn options_of_help_are_taken_and_others_refused() {
     let line = world.join_line("one").replace(&format!(":{}", world.port), ":1");
     let joined = world.configuration().display().to_string();
     let examples: [(&str, &str, Vec<Vec<&str>>); 14] = [
-        ("sai-master", "agent", vec![vec!["agent", "list", "--config", &joined, "--state", &state]]),
+        (
+            "sai-master",
+            "agent",
+            vec![
+                vec!["agent", "list", "--config", &joined, "--state", &state],
+                vec!["agent", "update", "one", &config, "--downgrade"],
+            ],
+        ),
         (
             "sai-master",
             "run",

@@ -26,7 +26,18 @@ const IMPORTERS: &[(&str, &[&str])] = &[
     ("tar", &["master/src/page/tarball"]),
     ("flate2", &["master/src/http/encoding", "master/src/page/built_in"]),
     // In the modules of TLS this is the module of rustls that uses it.
-    ("ring", &["agent/src/digest", "agent/src/pin", "image/src/digest", "master/src/hook", "master/src/tls"]),
+    (
+        "ring",
+        &[
+            "agent/src/digest",
+            "agent/src/pin",
+            "image/src/digest",
+            "image/src/signature",
+            "master/src/hook",
+            "master/src/tls",
+            "master/src/update_key",
+        ],
+    ),
     ("rcgen", &["master/src/tls"]),
     ("rustls_native_certs", &["agent/src/pin"]),
     ("p256", &["agent/src/pin"]),
