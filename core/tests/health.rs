@@ -146,6 +146,11 @@ fn what_ends_a_check_that_is_not_the_boards_doing_says_nothing_of_it() {
     desk.give(Input::Cancel(vec![1], "ann".to_string()));
     end(&mut desk, 1, Outcome::Cancelled);
     assert_eq!(known(&desk, "b"), BoardRecord::default());
+    // The image that is known to be good is not there.
+    free(&mut desk, "b");
+    desk.queue(vec![check(3, "b")]);
+    desk.give(Input::Ended(key(3, 1), Verdict { fault: Fault::Spec, ..verdict(Outcome::Failed) }));
+    assert_eq!((desk.state(3), known(&desk, "b")), (JobState::Failed, BoardRecord::default()));
     // Its agent's disk: tried again.
     free(&mut desk, "b");
     desk.queue(vec![check(2, "b")]);

@@ -112,6 +112,10 @@ impl Work {
             fits(&trial, &board).map_err(Trouble::specs)?;
             match self.images(&trial, &board, &place) {
                 Ok(images) => parts.push(Part { board, trial, images }),
+                // What is not there says nothing of the board: it is for whoever wrote its file.
+                Err(found) if self.checks() => {
+                    return Err(Trouble::specs(format!("`health` of {}: {}", board.name, found.verdict().cause)));
+                }
                 Err(found) => return Ok(Some(verdict(&found, several.then_some(board.name)))),
             }
         }

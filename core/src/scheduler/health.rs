@@ -9,7 +9,7 @@ use super::board::{Board, BoardHealth};
 use super::trouble::place_of;
 use super::{Agent, DOUBLINGS, Output, Policy, Queue, Scheduler};
 use crate::clock::Now;
-use crate::job::{Blame, JobId, JobState};
+use crate::job::{Blame, Fault, JobId, JobState};
 use crate::ledger::{Aside, BoardRecord, Checked, Checkup, JobRecord};
 use crate::limits::{BOARDS, Millis};
 use crate::ordered::Map;
@@ -192,6 +192,10 @@ impl Scheduler {
         let troubled = job.met.last().is_some_and(|met| met.blame == Blame::Platform);
         let passed = match job.record.state {
             JobState::Passed => true,
+            // What its agent's file says cannot be done, and the board was not asked.
+            JobState::Failed if job.record.fault == Fault::Spec => {
+                return self.look_later(&of.agent, &of.board, now.steady.saturating_add(self.policy.aside_ms));
+            }
             JobState::Failed | JobState::TimedOut => false,
             JobState::Infra if troubled => false,
             // Whatever ended it, it was not the board.

@@ -169,7 +169,7 @@ fn health(html: &mut Html, row: &BoardRow, visitor: &Visitor) {
             html.text(": it gets no jobs until it is taken back.");
         });
     }
-    html.element("p").id("health").with(|html| {
+    html.element("p").class("why").id("health").with(|html| {
         html.element("b").text("Health: ");
         match (&row.offered.health, &record.last) {
             (None, None) => {

@@ -23,7 +23,10 @@ fn with_lines(bench: &Bench) -> PathBuf {
     );
     let changed = text.replacen("\"consoles\"", &lines, 1);
     let changed = changed.replacen("\"sequences\": {", r#""sequences": { "press": ["key 1", "wait 5ms", "key 0"],"#, 1);
-    assert!(changed.contains("levels:") && changed.contains("press"), "{changed}");
+    // An image that is known to be good, and is not there.
+    let health = r#""health": { "flash": "good.bin", "pass": "login: $", "within": "3s" }, "modes""#;
+    let changed = changed.replacen("\"modes\"", health, 1);
+    assert!(changed.contains("levels:") && changed.contains("press") && changed.contains("good.bin"), "{changed}");
     fs::write(&file, changed).expect("a bench");
     Path::new("/dev/shm").join(name)
 }
@@ -171,6 +174,36 @@ fn the_lines_of_a_board_are_seen_while_they_move_and_edges_lead_to_the_log_and_b
         browser.until("document.querySelector('main a[href=\"/boards/a/uno-1\"], #board-head')");
         assert_eq!(scene.faults(&format!("{address} with a board, to an admin")), "");
     }
+
+    // An admin has it looked at, gives it jobs all the same, and sets it aside.
+    scene.open("/boards/a/uno-1");
+    let says = |what: &str| {
+        browser.until(&format!("document.querySelector('#board-head').innerText.includes({what:?})"));
+    };
+    says("Health: not looked at yet.");
+    browser.click("form[action='/boards/a/uno-1/health'] button");
+    browser.until("document.querySelector('#job-head.failed')");
+    let main = browser.text("document.querySelector('main').innerText").unwrap_or_default();
+    assert!(main.contains("good.bin: No such file") && main.contains("fault: the spec"), "{main}");
+    fs::write(bench.world.directory.join("good.bin"), vec![0xff; 512]).expect("an image that says nothing");
+    scene.open("/boards/a/uno-1");
+    browser.until("document.querySelector('#board-head .badge.free')");
+    browser.click("form[action='/boards/a/uno-1/health'] button");
+    browser.until("document.querySelector('#job-head.failed, #job-head.infra')");
+    scene.open("/boards/a/uno-1");
+    browser.until("document.querySelector('#board-head .badge.aside')");
+    says("not well, by job");
+    says("did not find it well");
+    assert_eq!(scene.faults("a board that is not well"), "");
+    scene.picture("board-unwell");
+    browser.click("form[action='/boards/a/uno-1/take-back'] button");
+    browser.until("document.querySelector('#board-head .badge.free')");
+    browser.click("form[action='/boards/a/uno-1/set-aside'] button");
+    says("Set aside by root");
+    assert_eq!(scene.faults("a board that is set aside"), "");
+    scene.picture("board-aside");
+    browser.click("form[action='/boards/a/uno-1/take-back'] button");
+    browser.until("document.querySelector('#board-head .badge.free')");
 
     // Without a script: its words, its links, and the marks by the list.
     browser.devtools("Emulation.setScriptExecutionDisabled", "{\"value\": true}");
