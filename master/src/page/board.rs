@@ -92,18 +92,9 @@ pub fn page(view: &BoardView, visitor: &Visitor) -> String {
             html.element("a").href(format_args!("/agents#agent-{}", path_part(agent))).name(agent);
         });
         head(html, view, visitor);
-        // A rig is for jobs.
-        if view.row.as_ref().is_some_and(|row| row.offered.boards.is_none()) {
-            if visitor.may(Deed::Build, None) {
-                button(
-                    html,
-                    format_args!("{}/lease", address(agent, board)),
-                    "rebuild",
-                    "Ask for it, to use it yourself",
-                );
-            } else {
-                hint(html, visitor, "a builder", "use it yourself");
-            }
+        if let Some(row) = &view.row {
+            // Not replaced with the rest: what is shown there is the same for all.
+            html.element("div").class("actions").with(|html| actions(html, row, visitor));
         }
         html.element("section").class("panel jobs").attribute("aria-label", "History").with(|html| {
             html.element("h2").text("What was found here");
@@ -145,27 +136,19 @@ pub fn head(html: &mut Html, view: &BoardView, visitor: &Visitor) {
                 html.show(format_args!(", all of this repository; no job of it for {} s", kept.seconds));
             });
         }
-        health(html, row, visitor);
-        let address = address(&row.agent, &row.offered.name);
-        let kept = row.pause_s.is_some() || !row.kept_from.is_empty() || row.health.keeps().is_some();
-        match visitor.may(Deed::Administer, None) {
-            true if kept => button(html, format_args!("{address}/take-back"), "rebuild", "Give it jobs again"),
-            true => button(html, format_args!("{address}/set-aside"), "quiet", "Set aside"),
-            false if kept => hint(html, visitor, "an admin", "give it jobs again"),
-            false => {}
-        }
+        health(html, row, visitor.now);
         html.element("h2").text("Next in turn");
         board_list::queue(html, row, NAMED);
     });
 }
 
-/// How it was found to be last, and what can be done to find out.
-fn health(html: &mut Html, row: &BoardRow, visitor: &Visitor) {
+/// How it was found to be last.
+fn health(html: &mut Html, row: &BoardRow, now: u64) {
     let BoardHealth { record, check } = &row.health;
     if let Some(aside) = &record.aside {
         html.element("p").class("callout waiting").with(|html| {
             html.text("Set aside by ").name(&aside.by).text(", ");
-            moment(html, aside.at, visitor.now);
+            moment(html, aside.at, now);
             html.text(": it gets no jobs until it is taken back.");
         });
     }
@@ -183,7 +166,7 @@ fn health(html: &mut Html, row: &BoardRow, visitor: &Visitor) {
                 html.text(if last.passed { "well, by " } else { "not well, by " });
                 html.element("a").href(format_args!("/job/{}", last.job)).show(format_args!("job {}", last.job));
                 html.text(", ");
-                moment(html, last.at, visitor.now);
+                moment(html, last.at, now);
             }
         }
         if let Some(job) = check {
@@ -196,13 +179,38 @@ fn health(html: &mut Html, row: &BoardRow, visitor: &Visitor) {
             html.show(format_args!(" It is looked at every {}.", units::span(every_s.saturating_mul(1000))));
         }
     });
-    if row.offered.health.is_some() && check.is_none() {
-        if visitor.may(Deed::Build, None) {
-            let to = format!("{}/health", address(&row.agent, &row.offered.name));
-            button(html, to, "rebuild", "Find out how well it is");
-        } else {
-            hint(html, visitor, "a builder", "have its health found out");
+}
+
+/// What can be done about it.
+fn actions(html: &mut Html, row: &BoardRow, visitor: &Visitor) {
+    let address = address(&row.agent, &row.offered.name);
+    let kept = row.pause_s.is_some() || !row.kept_from.is_empty() || row.health.keeps().is_some();
+    let checks = row.offered.health.is_some();
+    // A rig is for jobs.
+    let lent = row.offered.boards.is_none();
+    match visitor.may(Deed::Build, None) {
+        true => {
+            if lent {
+                button(html, format_args!("{address}/lease"), "rebuild", "Ask for it, to use it yourself");
+            }
+            if checks {
+                button(html, format_args!("{address}/health"), "rebuild", "Find out how well it is");
+            }
         }
+        false if lent => hint(html, visitor, "a builder", "use it yourself"),
+        false if checks => hint(html, visitor, "a builder", "have its health found out"),
+        false => {}
+    }
+    match visitor.may(Deed::Administer, None) {
+        true => {
+            if row.health.record.aside.is_none() {
+                button(html, format_args!("{address}/set-aside"), "quiet", "Set aside");
+            }
+            // It may be doubted while this is looked at.
+            button(html, format_args!("{address}/take-back"), "quiet", "Give it jobs again");
+        }
+        false if kept => hint(html, visitor, "an admin", "give it jobs again"),
+        false => {}
     }
 }
 
