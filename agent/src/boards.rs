@@ -5,6 +5,8 @@ pub mod device;
 #[cfg(feature = "boards")]
 pub mod devices;
 #[cfg(feature = "boards")]
+mod getting;
+#[cfg(feature = "boards")]
 pub mod hosted;
 #[cfg(feature = "boards")]
 mod person;
@@ -23,13 +25,15 @@ mod absent;
 #[cfg(not(feature = "boards"))]
 pub use self::absent::{device, devices, hosted, trial, watch};
 
+use crate::mirror::Trouble;
 use miniserde::{Deserialize, Serialize};
 use sai_core::bench;
 use sai_core::limits::BOARDS;
+use sai_core::record::Artifact;
 use sai_core::units::OfferedBoard;
 use sai_core::wire::Assignment;
 use std::os::unix::net::{UnixDatagram, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// How to build an agent that has boards.
 pub const BUILD: &str = "--features boards";
@@ -59,13 +63,23 @@ pub const SOCKET: &str = "devices";
 /// See `SOCKET`.
 pub const PROGRAMS: &str = "bin";
 
+/// Who gets files that the master has for an attempt.
+pub trait Files: Send {
+    /// Gets one, whose digest is compared. It stays nowhere else.
+    ///
+    /// # Errors
+    /// Why it cannot be had, and whose trouble that is.
+    fn get(&mut self, file: &Artifact, to: &Path) -> Result<(), Trouble>;
+}
+
 /// What is needed to try a board.
-#[derive(Debug)]
 pub struct Work {
     /// The supervisor of the build whose step asked, of a session: none where that has ended.
     pub build: Option<UnixStream>,
     /// By which words of the person come who has it by a lease.
     pub words: Option<UnixDatagram>,
+    /// Who gets the images that such a person names.
+    pub getter: Option<Box<dyn Files>>,
     /// Where the images are kept that a session is told to flash.
     pub images: PathBuf,
     /// Where the boards of this machine are described; none where they are not any more.

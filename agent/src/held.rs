@@ -314,6 +314,7 @@ async fn accompany<F: Future<Output = ()>>(
             Next::Progress(Some(Progress::Lengths(lengths))) => news(News::Lengths(lengths)).await,
             Next::Progress(Some(Progress::Asks(session))) => news(News::Asks(session)).await,
             Next::Progress(Some(Progress::Wants(want))) => fetching = Some(Box::pin(fetch(supervised, fetcher, want))),
+            Next::Progress(Some(Progress::Unwanted(want))) => fetcher.forget(want).await,
             Next::Progress(None) => return Wish::Go,
             Next::Fetched => fetching = None,
         }

@@ -1,7 +1,8 @@
 //! Control socket of a living supervisor ↔ how far its streams have grown, what is acknowledged, the files that it wants, and
 //! the order to end.
 //!
-//! Both sides send lines. Supervisor: `L STREAM LENGTH`, `W SHA256 SIZE new` or `again` (a file that it wants, one at a time).
+//! Both sides send lines. Supervisor: `L STREAM LENGTH`, `W SHA256 SIZE new` or `again` (a file that it wants, one at a time), `F SHA256`
+//! (one that it has, and that nobody else will want).
 //! Agent: `A LENGTH` (the log's acknowledged length), `C WHY` (cancel), `X` (end at once and leave no process: the attempt is
 //! about to be forgotten), and of the file that is wanted `H SHA256 PATH` (here it is), `P SHA256 BYTES WHY` (so far it has
 //! come, and what is in the way), `G SHA256 BLAME WHY` (it is not to be had). Of sessions at boards the supervisor says
@@ -43,6 +44,8 @@ pub enum Progress {
     Wants(Want),
     /// A step wants a session at a board, or none any more.
     Asks(Session),
+    /// It wants this file no more.
+    Unwanted(Want),
 }
 
 /// An agent's hold on a living supervisor. All of it may be used from several tasks; one of them calls `next`.
@@ -64,6 +67,7 @@ struct State {
     /// What is to be said of the file that is wanted: only the last of it counts.
     said: Option<String>,
     want: Option<Want>,
+    unwanted: Option<Want>,
     /// What is to be said of sessions, one line each.
     told: VecDeque<String>,
     asks: VecDeque<Session>,
@@ -87,6 +91,10 @@ impl State {
                     let again = words.next() == Some("again");
                     self.want =
                         size.parse().ok().and_then(|size| Want::new(key, sha256, size, again)).or(self.want.take());
+                    None
+                }
+                (Some("F"), Some(sha256), None) => {
+                    self.unwanted = Want::new(key, sha256, 0, false).or(self.unwanted.take());
                     None
                 }
                 _ => None,
@@ -188,6 +196,9 @@ impl Supervised {
                 let mut state = self.state();
                 if let Some(want) = state.want.take() {
                     return Some(Progress::Wants(want));
+                }
+                if let Some(unwanted) = state.unwanted.take() {
+                    return Some(Progress::Unwanted(unwanted));
                 }
                 if let Some(session) = state.asks.pop_front() {
                     return Some(Progress::Asks(session));

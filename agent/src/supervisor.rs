@@ -51,7 +51,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 /// Bytes collected before they are written to the spool.
@@ -106,7 +106,7 @@ struct Supervisor {
     assignment: Assignment,
     /// The file that is wanted from the agent, and who waits for it.
     wanted: Option<Want>,
-    answers: Option<Sender<Result<PathBuf, Trouble>>>,
+    answers: Option<SyncSender<Result<PathBuf, Trouble>>>,
     options: RunnerOptions,
     workspace: Workspace,
     executor: Arc<Executor>,
@@ -473,7 +473,7 @@ impl Supervisor {
     }
 
     fn prepare(&mut self) {
-        let (sender, answers) = channel();
+        let (sender, answers) = sync_channel(1);
         self.answers = Some(sender);
         let started = self.directory.take_url(&self.assignment).and_then(|url| {
             let work = Prepare {
@@ -550,6 +550,7 @@ impl Supervisor {
                 Event::Note(text) => self.log(&Record::Note(text)),
                 Event::Git(bytes) => self.log_output(GIT, &bytes),
                 Event::Want(want) => self.want(want),
+                Event::Unwanted(sha256) => self.unwanted(&sha256),
                 Event::NeedsReady => self.input(Input::NeedsReady),
                 Event::Prepared => {
                     self.helping = false;

@@ -102,7 +102,7 @@ fn wanted(held: &Supervised) -> Want {
             loop {
                 match held.next().await {
                     Some(Progress::Wants(want)) => return want,
-                    Some(Progress::Lengths(_) | Progress::Asks(_)) => {}
+                    Some(Progress::Lengths(_) | Progress::Asks(_) | Progress::Unwanted(_)) => {}
                     None => panic!("the supervisor is gone"),
                 }
             }

@@ -7,7 +7,7 @@ use crate::flash::stm32::{self, Stm32};
 use crate::flash::uboot::{self, Uboot};
 use crate::flash::{self, Failure, IMAGE_BYTES, Output, Whose};
 use crate::flashing::{Event, Port, flash};
-use crate::frames::{Asked, Heard};
+use crate::frames::{Asked, FAILED, Heard};
 use crate::stop;
 use crate::tool;
 use crate::visit::Visit;
@@ -261,10 +261,14 @@ pub fn bring(
                 let mut port = Through { visit, tty, mode, entered: false, pace, ends, taken: 0 };
                 let flashed =
                     flash(machine.as_mut(), &mut port, left, &mut |output| tell(&image, Said::Loader(output)))
-                        .map_err(|failure| why(visit, console, failure))?;
+                        .map_err(|failure| why(visit, console, failure));
+                // Whoever has the board goes on with it, and so has its tty again, however this ended.
+                let failed = flashed.is_err().then(|| FAILED.to_string());
+                let ended = visit.answer(&Asked { name: failed, ..Asked::new("tool-ended") });
+                let flashed = flashed?;
+                ended.map_err(gone)?;
                 let named = console.map(|console| console.name.clone());
                 said = named.zip(told.offset.map(|offset| offset + port.taken));
-                visit.answer(&Asked::new("tool-ended")).map_err(gone)?;
                 flashed.verified
             }
             None => {

@@ -10,10 +10,9 @@ pub mod ymodem;
 
 pub use sai_core::trying::{Failure, Whose};
 
+pub use sai_core::limits::IMAGE_BYTES;
 use sai_core::limits::Millis;
 
-/// Most bytes of an image. It is held in memory, and would take two hours at 115 200 bits a second.
-pub const IMAGE_BYTES: u64 = 64 << 20;
 /// How often the way into a loader is gone before it is said that none is there: power supplies and adapters are slow at times.
 pub const ENTRIES_MAX: u32 = 3;
 

@@ -12,6 +12,9 @@ const HEAD: usize = 19;
 /// Bytes that are sent by one request at most.
 pub const SEND_BYTES: usize = 1024;
 
+/// In `tool-ended`, as its name: what it was for failed, so that the board's mode is not known.
+pub const FAILED: &str = "failed";
+
 /// What a client asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asked {
@@ -23,7 +26,8 @@ pub struct Asked {
     pub from: Option<u64>,
     /// In `listen`: from the oldest that is kept.
     pub kept: Option<bool>,
-    /// In `claim`: what it writes as. In `play`, `mode` and `pulse`: of what name. In `power`: `on`, `off` or `cycle`.
+    /// In `claim`: what it writes as. In `play`, `mode` and `pulse`: of what name. In `power`: `on`, `off` or `cycle`. In `tool-ended`:
+    /// [`FAILED`], if so.
     pub name: Option<String>,
     /// In `claim`: that nobody reads what it sends, but how much it is.
     pub secret: Option<bool>,

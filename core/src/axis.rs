@@ -215,6 +215,9 @@ pub struct Answer {
     pub found: Option<String>,
     /// Why it failed.
     pub why: Option<String>,
+    /// Of a flash that had begun when it failed, so that nobody knows what is on the board: whose fault that is, in a word. Absent
+    /// otherwise, and from older agents.
+    pub whose: Option<String>,
 }
 
 impl Entry {

@@ -12,7 +12,7 @@ use crate::limits::RECORD_BYTES;
 use crate::ordered::{Map, Set};
 use crate::pattern::{Pattern, View};
 use crate::record::{ChannelStart, Record, StepEnd, StepStart};
-use crate::trying::{Delivered, Failure, Way, Written, way};
+use crate::trying::{Delivered, Failure, Way, Whose, Written, way};
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -28,6 +28,8 @@ const END_NS: u64 = 30_000_000_000;
 const TOOL_BYTES: u64 = 64 * 1024;
 /// What the step's own bytes are called in the log.
 pub const WRITER: &str = "step";
+/// Whose fault it is that a flash was broken off: the board was given back, or taken away.
+const BROKEN_OFF: &str = "lease";
 
 /// A word of the command, by a number of its connection.
 pub type Asker = u64;
@@ -37,6 +39,8 @@ pub type Asker = u64;
 pub enum Word {
     /// Images get onto the board, which is left as after any flash: these, to these places.
     Flash(Vec<(String, String)>),
+    /// The same with images that are still to be got; and whether a board will do that does not tell what is on it.
+    Get(Vec<(String, String)>, bool),
     /// Lines are moved.
     Move(Way),
     /// Bytes go to a console, the first one where none is named.
@@ -58,6 +62,8 @@ pub enum Input {
     Lines(u64, Entry),
     /// The owner was replaced.
     Replaced,
+    /// After `Get`: the images are there, or why they are not.
+    Got(Result<(), String>),
     /// After `Flash`: how far it is.
     Progress(Progress),
     /// Something that people should know of.
@@ -95,6 +101,8 @@ pub enum Input {
 pub enum Output {
     /// This is written to the log, so many microseconds after it began.
     Write(u64, Written),
+    /// The images that this word names are to be got: `Got` follows.
+    Get(Asker),
     /// The images that this word has brought get onto the board: `Flashed` follows.
     Flash(Asker),
     /// Lines are moved: `Moved` follows.
@@ -107,6 +115,8 @@ pub enum Output {
     Had(Asker, Vec<u8>),
     /// A word is told this, for people.
     Tell(Asker, String),
+    /// A flash had begun when it failed, and whose fault that is, in a word: `Done` follows.
+    Blame(Asker, &'static str),
     /// A word has come to its end: with what it found, or why not.
     Done(Asker, Result<Vec<u8>, String>),
     /// What is under way is broken off, and what waits behind it is not begun: each is still answered.
@@ -132,7 +142,9 @@ struct Heard {
 /// What was asked of the hands and is not answered.
 #[derive(Clone, Debug)]
 enum Order {
-    Flash(Asker),
+    /// Its images are not there yet; and whether they need not be found on the board.
+    Get(Asker, bool),
+    Flash(Asker, bool),
     /// The way that follows a flash.
     Then(Asker, Way),
     Move(Asker, Way),
@@ -228,7 +240,7 @@ impl Lending {
             Input::Replaced => self.fails("the board's owner was replaced".to_string(), out),
             Input::Progress(progress) => {
                 let text = format!("{} {} of {}", progress.phase, progress.done, progress.of);
-                if let Some(Order::Flash(asker)) = self.orders.front() {
+                if let Some(Order::Flash(asker, _)) = self.orders.front() {
                     out.push(Output::Tell(*asker, text));
                 }
                 self.entry(self.now.monotonic_ns, Entry::Progress(progress), out);
@@ -259,6 +271,7 @@ impl Lending {
                 }
                 _ => {}
             },
+            Input::Got(got) => self.got(got, out),
             Input::Flashed(flashed) => self.flashed(flashed, out),
             Input::Moved(moved) => self.moved(moved, out),
             Input::Sent(sent) => match self.orders.pop_front() {
@@ -347,14 +360,18 @@ impl Lending {
         if !self.orders.is_empty() {
             out.push(Output::Stop);
         }
+        self.gave_up_getting("the board is being given back".to_string(), out);
         for one in core::mem::take(&mut self.expected) {
             out.push(Output::Done(one.asker, Err("the board is being given back".to_string())));
         }
     }
 
     fn end(&mut self, verdict: Option<Verdict>, out: &mut Vec<Output>) {
-        if self.orders.iter().any(|order| matches!(order, Order::Flash(_))) {
-            self.gave_up_flashing(out);
+        // What was not answered in time is by now.
+        for order in core::mem::take(&mut self.orders) {
+            if let Order::Flash(asker, _) = order {
+                self.gave_up_flashing(asker, out);
+            }
         }
         self.clocks(out);
         let passed = verdict.as_ref().is_some_and(|verdict| verdict.outcome == Outcome::Passed);
@@ -364,11 +381,17 @@ impl Lending {
         out.push(Output::End(verdict));
     }
 
-    fn gave_up_flashing(&mut self, out: &mut Vec<Output>) {
-        self.note(
-            "flashing was broken off: nobody knows what is on the board, nor in which mode it is".to_string(),
-            out,
-        );
+    fn gave_up_flashing(&mut self, asker: Asker, out: &mut Vec<Output>) {
+        let why = "flashing was broken off: nobody knows what is on the board, nor in which mode it is".to_string();
+        self.note(why.clone(), out);
+        out.extend([Output::Blame(asker, BROKEN_OFF), Output::Done(asker, Err(why))]);
+    }
+
+    /// Whether a board is being flashed, and what a person would do there meanwhile has no place.
+    fn is_flashed(&self, word: &Word) -> bool {
+        let flashes = |order: &Order| matches!(order, Order::Get(..) | Order::Flash(..) | Order::Then(..));
+        let touches = !matches!(word, Word::Expect(..) | Word::Listen(_));
+        self.person && touches && self.orders.iter().any(flashes)
     }
 
     fn console(&self, name: Option<&String>) -> Result<usize, String> {
@@ -381,18 +404,22 @@ impl Lending {
     }
 
     fn asked(&mut self, asker: Asker, word: Word, out: &mut Vec<Output>) -> Result<(), String> {
+        if self.is_flashed(&word) {
+            return Err("the board is being flashed: this was not done".to_string());
+        }
         let name = &self.board.name;
         match word {
             Word::Flash(images) => {
-                let how =
-                    self.board.flash.as_ref().ok_or_else(|| format!("board {name} has no \"flash\" in its bench"))?;
-                if let Some((target, _)) = images.iter().find(|(target, _)| how.target(target).is_none()) {
-                    return Err(format!("board {name} has no target {target:?}"));
-                }
-                let told: Vec<String> = images.iter().map(|(target, image)| format!("{image} to {target}")).collect();
-                self.note(format!("flash {}", told.join(", ")), out);
-                self.orders.push_back(Order::Flash(asker));
+                self.may_flash(&images, true)?;
+                self.tell_images(&images, out);
+                self.orders.push_back(Order::Flash(asker, true));
                 out.push(Output::Flash(asker));
+            }
+            Word::Get(images, unverified) => {
+                self.may_flash(&images, unverified)?;
+                self.tell_images(&images, out);
+                self.orders.push_back(Order::Get(asker, unverified));
+                out.push(Output::Get(asker));
             }
             Word::Move(Way::Play(play)) if self.board.play(&play).is_none() => {
                 return Err(format!("board {name} has no sequence {play:?}"));
@@ -429,6 +456,51 @@ impl Lending {
         Ok(())
     }
 
+    /// Whether images can get onto this board at these places.
+    fn may_flash(&self, images: &[(String, String)], unverified: bool) -> Result<(), String> {
+        let name = &self.board.name;
+        let how = self.board.flash.as_ref().ok_or_else(|| format!("board {name} has no \"flash\" in its bench"))?;
+        if let Some((target, _)) = images.iter().find(|(target, _)| how.target(target).is_none()) {
+            return Err(format!("board {name} has no target {target:?}"));
+        }
+        match unverified || how.with.verifies() {
+            true => Ok(()),
+            false => Err(format!("board {name} does not tell whether an image is there: --unverified allows that")),
+        }
+    }
+
+    fn tell_images(&self, images: &[(String, String)], out: &mut Vec<Output>) {
+        let told: Vec<String> = images.iter().map(|(target, image)| format!("{image} to {target}")).collect();
+        self.note(format!("flash {}", told.join(", ")), out);
+    }
+
+    /// The images of a person are there, or are not, and the board is as it was.
+    fn got(&mut self, got: Result<(), String>, out: &mut Vec<Output>) {
+        // The hands may still do what was asked of them before.
+        let place = self.orders.iter().position(|order| matches!(order, Order::Get(..)));
+        let order = place.and_then(|place| self.orders.get_mut(place));
+        match (order, got) {
+            (Some(order), Ok(())) => {
+                if let Order::Get(asker, unverified) = *order {
+                    *order = Order::Flash(asker, unverified);
+                    out.push(Output::Flash(asker));
+                }
+            }
+            (_, Err(why)) => self.gave_up_getting(why, out),
+            // The board is being given back, and nobody waits for them.
+            (None, Ok(())) => {}
+        }
+    }
+
+    /// Images are not got any more, if any were.
+    fn gave_up_getting(&mut self, why: String, out: &mut Vec<Output>) {
+        let place = self.orders.iter().position(|order| matches!(order, Order::Get(..)));
+        if let Some(Order::Get(asker, _)) = place.and_then(|place| self.orders.remove(place)) {
+            self.note(format!("flash: {why}"), out);
+            out.push(Output::Done(asker, Err(why)));
+        }
+    }
+
     /// Looks for what is expected of a console, in the order in which it was asked for; what was found is looked at no more.
     fn look(&mut self, console: usize, out: &mut Vec<Output>) {
         while let Some(place) = self.expected.iter().position(|one| one.console == console) {
@@ -450,14 +522,20 @@ impl Lending {
     }
 
     fn flashed(&mut self, flashed: Result<Delivered, Failure>, out: &mut Vec<Output>) {
-        let Some(Order::Flash(asker)) = self.orders.pop_front() else {
+        let Some(Order::Flash(asker, unverified)) = self.orders.pop_front() else {
             return out.push(Output::Bug("flashed: this was not asked for"));
         };
         let delivered = match flashed {
-            Ok(delivered) => delivered,
-            Err(_) if self.ending.is_some() => return self.gave_up_flashing(out),
-            Err(failure) => {
+            Ok(delivered) if delivered.verified || unverified => delivered,
+            Err(_) if self.ending.is_some() => return self.gave_up_flashing(asker, out),
+            failed => {
+                // What is too long is told before anything is erased.
+                let unverified = || Failure::new(Whose::Tool, "what is on the board was not verified");
+                let failure = failed.err().unwrap_or_else(unverified);
                 self.note(format!("flash: {} ({})", failure.text, failure.whose.word()), out);
+                if failure.whose != Whose::Image {
+                    out.push(Output::Blame(asker, failure.whose.word()));
+                }
                 return out.push(Output::Done(asker, Err(failure.text)));
             }
         };
@@ -553,7 +631,7 @@ impl Lending {
 
     fn printed(&mut self, bytes: Vec<u8>, out: &mut Vec<Output>) {
         self.printed = self.printed.saturating_add(bytes.len() as u64);
-        if let Some(Order::Flash(asker)) = self.orders.front() {
+        if let Some(Order::Flash(asker, _)) = self.orders.front() {
             out.push(Output::Had(*asker, bytes.clone()));
         }
         self.data(self.now.monotonic_ns, self.board.tool_channel(), &bytes, out);

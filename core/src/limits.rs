@@ -26,6 +26,9 @@ pub const RECORD_BYTES: usize = 64 << 10;
 /// Jobs of an event at most: hundreds of configurations on tens of platforms, all of which a page can still sum up.
 pub const JOBS_MAX: usize = 10_000;
 
+/// Bytes of an image for a board at most. It is held in memory, and would take two hours at 115 200 bits a second.
+pub const IMAGE_BYTES: u64 = 64 << 20;
+
 /// Output channels one job may announce (stdout, stderr, serial ports, lines).
 pub const CHANNELS: usize = 64;
 

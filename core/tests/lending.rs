@@ -118,7 +118,8 @@ fn after_a_flash_the_board_is_left_as_its_bench_says_and_what_was_said_before_pr
     // What fails is told, and the board is still the step's.
     desk.flash(4);
     let failure = Failure::new(Whose::Board, "no loader");
-    assert_eq!(desk.give(Input::Flashed(Err(failure))), [Output::Done(4, Err("no loader".to_string()))]);
+    let told = [Output::Blame(4, "board"), Output::Done(4, Err("no loader".to_string()))];
+    assert_eq!(desk.give(Input::Flashed(Err(failure))), told);
     assert_eq!(desk.flash(5), [Output::Flash(5)]);
 }
 
@@ -183,7 +184,13 @@ fn it_ends_as_its_command_and_not_before_what_is_under_way() {
     desk.flash(1);
     desk.give(Input::Cancel);
     desk.now = desk.lending.deadline().expect("it ends");
-    assert_eq!(desk.give(Input::Tick), [Output::End(None)]);
+    let out = desk.give(Input::Tick);
+    let told = |why: &String| why.contains("nobody knows what is on the board");
+    let all = [Output::Blame(1, "lease"), Output::End(None)];
+    assert!(
+        matches!(&out[..], [a, Output::Done(1, Err(why)), b] if told(why) && all == [a.clone(), b.clone()]),
+        "{out:?}"
+    );
     // An owner that is replaced knows nothing of whoever wrote before.
     let mut desk = Desk::new(BENCH);
     let found = verdict(&desk.give(Input::Replaced)).expect("a verdict");
@@ -204,4 +211,75 @@ fn the_log_has_one_step_with_all_that_happened() {
     let steps = out.iter().filter(|output| matches!(output, Output::Write(_, Written::Record(Record::StepEnd(_)))));
     assert_eq!(steps.count(), 1);
     assert!(matches!(out.last(), Some(Output::End(Some(_)))));
+}
+
+#[test]
+fn a_persons_images_are_got_before_the_board_is_touched_and_nothing_else_is_done_there_meanwhile() {
+    let mut desk = Desk::new(BENCH);
+    desk.lending = Lending::new(bench::read("F", BENCH.as_bytes()).expect("a bench").boards.remove(0), 0).to_a_person();
+    desk.give(Input::Begin);
+    let get = |target: &str, unverified| Word::Get(vec![(target.to_string(), "fw.bin".to_string())], unverified);
+    let target = bench::read("F", BENCH.as_bytes()).expect("a bench").boards.remove(0).flash.expect("flash");
+    let target = target.targets.first().expect("a target").name.clone();
+    let refused = |out: Vec<Output>, says: &str| {
+        assert!(matches!(&out[..], [Output::Done(_, Err(why))] if why.contains(says)), "{out:?}");
+    };
+    refused(desk.give(Input::Asked(1, get("nowhere", false))), "no target");
+    // What was asked for before is still under way in the hands.
+    let send = || Word::Send(None, b"x".to_vec());
+    assert_eq!(desk.give(Input::Asked(2, send())), [Output::Send("main".to_string(), b"x".to_vec())]);
+    assert_eq!(desk.give(Input::Asked(3, get(&target, false))), [Output::Get(3)]);
+    assert_eq!(desk.give(Input::Sent(Ok(()))), [done(2, "")]);
+    refused(desk.give(Input::Asked(4, send())), "is being flashed");
+    refused(desk.give(Input::Asked(5, get(&target, false))), "is being flashed");
+    assert_eq!(desk.expect(6, "READY", 60_000), [], "to wait for something is no harm");
+    // They are not to be had: the board is as it was, and is the person's still.
+    refused(desk.give(Input::Got(Err("another SHA-256".to_string()))), "another SHA-256");
+    assert_eq!(desk.give(Input::Asked(7, get(&target, false))), [Output::Get(7)]);
+    assert_eq!(desk.give(Input::Got(Ok(()))), [Output::Flash(7)]);
+    let failure = Failure::new(Whose::Board, "no loader");
+    let why = "no loader".to_string();
+    assert_eq!(desk.give(Input::Flashed(Err(failure))), [Output::Blame(7, "board"), Output::Done(7, Err(why))]);
+    // What cannot fit is told before anything is erased.
+    desk.give(Input::Asked(8, get(&target, false)));
+    desk.give(Input::Got(Ok(())));
+    refused(desk.give(Input::Flashed(Err(Failure::new(Whose::Image, "too long")))), "too long");
+    // What was not verified is no success, unless that was allowed.
+    let flashed = |verified| Input::Flashed(Ok(Delivered { verified, said: Some(("main".to_string(), 0)) }));
+    desk.give(Input::Asked(9, get(&target, false)));
+    desk.give(Input::Got(Ok(())));
+    let out = desk.give(flashed(false));
+    assert!(matches!(&out[..], [Output::Blame(9, "tool"), Output::Done(9, Err(_))]), "{out:?}");
+    desk.give(Input::Asked(10, get(&target, true)));
+    desk.give(Input::Got(Ok(())));
+    assert_eq!(desk.give(flashed(false)), [Output::Move(Way::Mode("run".to_string()))]);
+    refused(desk.give(Input::Asked(11, send())), "is being flashed");
+    assert_eq!(desk.give(Input::Moved(Ok(()))), [done(10, "")]);
+    // The board is given back while images are on their way, and nobody waits for them.
+    desk.give(Input::Asked(12, get(&target, false)));
+    let out = desk.give(Input::Cancel);
+    let given_back = "the board is being given back".to_string();
+    assert!(out.contains(&Output::Done(12, Err(given_back))) && out.contains(&Output::End(None)), "{out:?}");
+    assert_eq!(desk.give(Input::Got(Ok(()))), []);
+}
+
+#[test]
+fn a_board_that_does_not_tell_what_is_on_it_is_flashed_only_for_who_allows_that() {
+    let bench = r#"{ "boards": { "b": { "type": "t", "consoles": { "main": { "path": "/dev/pts/1", "baud": 9600 } },
+        "flash": { "with": "argv", "argv": ["tool", "{image}", "{tty}"], "console": "main" } } } }"#;
+    let board = bench::read("F", bench.as_bytes()).expect("a bench").boards.remove(0);
+    let target = board.flash.as_ref().and_then(|how| how.targets.first()).expect("a target").name.clone();
+    let mut desk = Desk::new(bench);
+    desk.lending = Lending::new(board, 0).to_a_person();
+    desk.give(Input::Begin);
+    let get = |unverified| Word::Get(vec![(target.clone(), "fw.bin".to_string())], unverified);
+    let out = desk.give(Input::Asked(1, get(false)));
+    assert!(matches!(&out[..], [Output::Done(1, Err(why))] if why.contains("--unverified allows that")), "{out:?}");
+    assert_eq!(desk.give(Input::Asked(2, get(true))), [Output::Get(2)]);
+    // It is broken off when it had begun: whoever said it is told, and by what.
+    desk.give(Input::Got(Ok(())));
+    assert_eq!(desk.give(Input::Cancel), [Output::Stop]);
+    let out = desk.give(Input::Flashed(Err(Failure::new(Whose::Tool, "stopped"))));
+    let told = |why: &String| why.contains("nobody knows what is on the board");
+    assert!(matches!(&out[..2], [Output::Blame(2, "lease"), Output::Done(2, Err(why))] if told(why)), "{out:?}");
 }

@@ -64,6 +64,8 @@ pub enum Action {
     Lease(Asking),
     /// Say something at a board that one has.
     Word(Word),
+    /// Take a piece of an image for the board that a job of theirs has.
+    Image(JobId, Piece),
     /// Share a board that one has with somebody, or do so no more.
     Share(Sharing),
     /// Take a piece of what is to be built of this repository although nobody has pushed it.

@@ -97,6 +97,7 @@ impl Actions {
             Action::Lease(_) | Action::CheckBoard(..) => Err("this makes a job".to_string()),
             Action::Word(word) => self.word(word, who).await,
             Action::Share(sharing) => self.share(sharing, who).await,
+            Action::Image(job, piece) => self.image(job, piece, who).await,
             Action::CancelJob(id) => {
                 let record = self.reader.job(id).ok_or_else(|| format!("there is no job {id}"))?;
                 self.cancel(&[record], who, format!("cancelled job {id}")).await
@@ -127,8 +128,7 @@ impl Actions {
             }
             Action::Send(_, piece) => {
                 let (uploads, who) = (self.uploads.clone(), who.to_string());
-                let take = move || uploads.take(&who, &piece.sha256, piece.size, piece.at, &piece.bytes);
-                unblock(take).await.map(|there| there.to_string())
+                unblock(move || uploads.take(&who, None, &piece)).await.map(|there| there.to_string())
             }
             Action::Run(repository, sent) => {
                 let (uploads, person, wanted) = (self.uploads.clone(), who.to_string(), sent.clone());
@@ -358,11 +358,11 @@ pub fn new_user(reader: &Reader, name: &str, powers: Powers) -> Result<(UserReco
 
 /// Where the bundle is that somebody has sent, and the saifile that they have.
 fn sent_files(uploads: &Uploads, who: &str, sent: &Sent) -> Result<(PathBuf, Vec<u8>), String> {
-    let (bundle, size) = uploads.find(who, &sent.bundle.sha256)?;
+    let (bundle, size) = uploads.find(who, None, &sent.bundle.sha256)?;
     if size != sent.bundle.size {
         return Err(format!("the bundle has {size} bytes, and not {}", sent.bundle.size));
     }
-    let (saifile, size) = uploads.find(who, &sent.saifile)?;
+    let (saifile, size) = uploads.find(who, None, &sent.saifile)?;
     if size > SAIFILE_BYTES {
         return Err(format!("expected a saifile of at most {SAIFILE_BYTES} bytes"));
     }

@@ -7,6 +7,7 @@ use crate::agents::INSIDE;
 use crate::config::Builtin;
 use crate::hub::HubHandle;
 use crate::store::Store;
+use crate::uploads::Uploads;
 use crate::{agents, needs, say};
 use sai_agent::blocking::{detach, unblock};
 use sai_agent::boards::hosted;
@@ -101,12 +102,12 @@ fn boards(settings: &Builtin) -> Result<Option<Boards>, String> {
 /// # Errors
 /// What keeps it from starting, in a sentence.
 pub fn start(settings: &Builtin, state: &Path, hub: &HubHandle, store: &Store) -> Result<BuiltinAgent, String> {
-    let directory = state.join("agent");
+    let (master, directory) = (state, state.join("agent"));
     let state = Arc::new(State::open(&directory)?);
     let offering = look(settings, &state)?;
     let (controls, orders) = smol::channel::bounded(1);
     let agent = BuiltinAgent { settings: Mutex::new(settings.clone()), state: state.clone(), controls };
-    let reader = store.reader();
+    let (reader, uploads) = (store.reader(), Uploads::new(master));
     let settings = Settings {
         host: describe::host_name(),
         parallel: (describe::cores() / offering.slots.max(1)).max(1),
@@ -114,7 +115,7 @@ pub fn start(settings: &Builtin, state: &Path, hub: &HubHandle, store: &Store) -
         user: settings.user.as_deref().map(describe::user).transpose()?,
         env: settings.env.clone(),
         keep_free_mib: config::KEEP_FREE_MIB,
-        files: Source::Here(Arc::new(move |key, sha256| needs::here(&reader, INSIDE, key, sha256))),
+        files: Source::Here(Arc::new(move |key, sha256| needs::here(&reader, &uploads, INSIDE, key, sha256))),
         launcher: Launcher { program: PathBuf::from("/proc/self/exe"), first_arguments: Vec::new() },
         say: Arc::new(tell),
     };

@@ -1,12 +1,14 @@
 //! A board that a person asks for, or a word at one that is theirs → an event with a plan of one job, or a message for its agent.
 
-use crate::action::Done;
+use crate::action::{Done, Piece};
 use crate::actions::{Actions, ENDING};
 use crate::hub::Request;
 use crate::plans::{keep_new, not_kept};
 use crate::rights::COMMAND_LINE;
+use sai_agent::blocking::unblock;
 use sai_agent::clock::wall;
 use sai_core::hub::{Input, Wish};
+use sai_core::job::JobId;
 use sai_core::lease::Asking;
 use sai_core::requests::{self, Sharing};
 use sai_core::wire::Word;
@@ -48,6 +50,18 @@ impl Actions {
         }
         self.hub.input(Input::Word(word)).await.map_err(|_| ENDING)?;
         Ok("it was passed on; the log tells what becomes of it".to_string())
+    }
+
+    /// Takes a piece of an image for a board; how many bytes are there then.
+    ///
+    /// # Errors
+    /// The board is not that person's, or the piece cannot be kept.
+    pub(super) async fn image(&self, job: JobId, piece: Piece, who: &str) -> Result<String, String> {
+        let record = self.reader.job(job);
+        let attempt = record.as_ref().map_or(0, |record| record.attempt);
+        requests::may_say(job, record.as_ref(), attempt, who)?;
+        let (uploads, who) = (self.uploads.clone(), who.to_string());
+        unblock(move || uploads.take(&who, Some(job), &piece)).await.map(|there| there.to_string())
     }
 
     /// Shares a board with somebody, or does so no more.

@@ -10,6 +10,7 @@ use crate::page::archive::Archive;
 use crate::page::whole::Whole;
 use crate::store::Reader;
 use crate::updates;
+use crate::uploads::Uploads;
 use sai_core::job::{EventId, JobKey, JobState};
 use sai_core::ledger::JobRecord;
 use sai_core::record::Artifact;
@@ -29,7 +30,7 @@ const COMPARED_BYTES: u64 = 256 << 20;
 const NOTHING: &str = "there is no such file for this agent";
 
 /// Answers an agent.
-pub fn respond(tokens: &Tokens, archive: &dyn Archive, state: &Path, request: &Request) -> Response {
+pub fn respond(tokens: &Tokens, archive: &dyn Archive, state: &Path, uploads: &Uploads, request: &Request) -> Response {
     if !matches!(request.method.as_str(), "GET" | "HEAD") {
         return Response::text(405, "this address takes GET, HEAD").with("allow", "GET, HEAD");
     }
@@ -68,6 +69,10 @@ pub fn respond(tokens: &Tokens, archive: &dyn Archive, state: &Path, request: &R
             Err(error) => Response::text(500, format!("the file cannot be read: {error}")),
         };
     }
+    if let Some(image) = image(archive, uploads, &agent, key, sha256) {
+        return File::open(image)
+            .map_or_else(|error| Response::text(500, format!("the file cannot be read: {error}")), file);
+    }
     let Some((of, artifact)) = promised(archive, &agent, key, sha256) else { return Response::text(404, NOTHING) };
     let gone = |why: String| Response::text(410, format!("{:?} of attempt {of}: {why}", artifact.path));
     match open(archive, of, &artifact, request.query == "again") {
@@ -82,9 +87,12 @@ pub fn respond(tokens: &Tokens, archive: &dyn Archive, state: &Path, request: &R
 ///
 /// # Errors
 /// Why it cannot have it.
-pub fn here(reader: &Reader, agent: &str, key: JobKey, sha256: &str) -> Result<PathBuf, String> {
+pub fn here(reader: &Reader, uploads: &Uploads, agent: &str, key: JobKey, sha256: &str) -> Result<PathBuf, String> {
     if let Some(event) = sent(reader, agent, key, sha256) {
         return Ok(reader.bundle_path(event));
+    }
+    if let Some(image) = image(reader, uploads, agent, key, sha256) {
+        return Ok(image);
     }
     let (of, artifact) = promised(reader, agent, key, sha256).ok_or(NOTHING)?;
     match open(reader, of, &artifact, false) {
@@ -113,6 +121,12 @@ fn held(archive: &dyn Archive, agent: &str, key: JobKey) -> Option<JobRecord> {
 fn sent(archive: &dyn Archive, agent: &str, key: JobKey, sha256: &str) -> Option<EventId> {
     let job = held(archive, agent, key)?;
     job.bundle.as_ref().filter(|bundle| bundle.sha256.eq_ignore_ascii_case(sha256)).map(|_| job.event)
+}
+
+/// Where an image is that a person has sent for the board that a job of theirs has, if this agent holds that attempt.
+fn image(archive: &dyn Archive, uploads: &Uploads, agent: &str, key: JobKey, sha256: &str) -> Option<PathBuf> {
+    let job = held(archive, agent, key).filter(|job| job.lease.is_some())?;
+    uploads.find(&job.person?, Some(key.job), sha256).ok().map(|(path, _)| path)
 }
 
 /// The attempt that kept the file with this digest, and what is on record of it, if this agent holds an attempt that needs it.

@@ -67,10 +67,9 @@ use log::Wanted;
 use log_html::Marks;
 use narrow::Narrow;
 use route::{
-    Action, ApiRoute, Piece, Route, agent_name, attempt_field, field, lines_field, local_address, number_field, route,
+    Action, ApiRoute, Route, agent_name, attempt_field, field, lines_field, local_address, number_field, route,
 };
 use sai_agent::clock::steady;
-use sai_core::bundle::PIECE_BYTES;
 use sai_core::job::{JobId, JobKey};
 use sai_core::roles::Deed;
 use sai_core::vcd::LINE;
@@ -522,15 +521,8 @@ impl Answer<'_> {
             Action::Word(word) => Action::Word(leasing::word(word.key.job, fields)?),
             Action::Share(sharing) => Action::Share(leasing::sharing(sharing.job, fields)?),
             Action::Run(repository, _) => Action::Run(repository, starting::sent_of_fields(fields)?),
-            Action::Send(repository, piece) => {
-                let query = self.request.query.as_str();
-                let number = |name| number_field(query, name).ok_or_else(|| format!("expected {name}=NUMBER"));
-                let (size, at) = (number("size")?, number("at")?);
-                if self.request.body.len() > PIECE_BYTES {
-                    return Err(format!("expected a piece of at most {PIECE_BYTES} bytes"));
-                }
-                Action::Send(repository, Piece { size, at, bytes: self.request.body.clone(), ..piece })
-            }
+            Action::Send(repository, piece) => Action::Send(repository, starting::piece(self.request, piece)?),
+            Action::Image(job, piece) => Action::Image(job, starting::piece(self.request, piece)?),
             Action::CancelJob(job) => match asked::attempt(fields)? {
                 Some(attempt) => Action::CancelAttempt(JobKey { job, attempt }),
                 None => Action::CancelJob(job),
@@ -555,7 +547,7 @@ impl Answer<'_> {
             Action::BoardAside(agent, board, _) | Action::CheckBoard(agent, board) => board_list::address(agent, board),
             Action::Start(repository, start) => starting::address(repository, start),
             // Only programs send anything.
-            Action::Send(..) | Action::Run(..) => "/".to_string(),
+            Action::Send(..) | Action::Run(..) | Action::Image(..) => "/".to_string(),
             Action::CancelAttempt(key) => format!("/job/{}/{}", key.job, key.attempt),
             Action::CancelEvent(id) | Action::RebuildEvent(id, _) => format!("/event/{id}"),
             _ => "/agents".to_string(),

@@ -28,7 +28,7 @@ fn deed(action: &Action, of: &Objects<'_>) -> (Deed, Option<String>) {
         Action::Start(repository, _) => (Deed::Build, Some(repository.clone())),
         Action::FreeUnits(_) | Action::Lease(_) | Action::CheckBoard(..) => (Deed::Build, None),
         // Whose board it is, is asked where that is known.
-        Action::Word(_) | Action::Share(_) => (Deed::Read, None),
+        Action::Word(_) | Action::Share(_) | Action::Image(..) => (Deed::Read, None),
         Action::Send(repository, _) | Action::Run(repository, _) => (Deed::Run, Some(repository.clone())),
         Action::Status | Action::AgentList | Action::Rejudge(..) => (Deed::Read, None),
         Action::AgentAdd(_)
@@ -130,6 +130,7 @@ mod tests {
             (Action::Run("other".to_string(), Sent::default()), &["old"]),
             (Action::Send("hello".to_string(), Piece::default()), &["runs", "old"]),
             (Action::FreeUnits(1), &["builder", "admin", "old"]),
+            (Action::Image(1, Piece::default()), &["reader", "builder", "admin", "own", "runs", "old"]),
             (Action::AgentAdd(vec![text()]), &["admin", "old"]),
             (Action::AgentRevoke(text()), &["admin", "old"]),
             (Action::SetAside(text(), true), &["admin", "old"]),

@@ -118,6 +118,7 @@ pub fn start(config: Config) -> Result<Master, String> {
     let repositories = Arc::new(repositories.map_err(|error| format!("the pokes: {error}"))?);
     let tokens = Arc::new(Tokens::new(&restored.agents));
     let door = door(&config, &identity)?;
+    let uploads = Arc::new(Uploads::new(&state));
     let about = About {
         url: own_url(&config, &config.listen),
         fingerprint: door.fingerprint,
@@ -135,7 +136,7 @@ pub fn start(config: Config) -> Result<Master, String> {
         door,
         live: live.clone(),
         about,
-        uploads: Arc::new(Uploads::new(&state)),
+        uploads: uploads.clone(),
         update_key: Arc::new(UpdateKey::load(&state)?),
     });
     let performer = actions.clone();
@@ -160,7 +161,7 @@ pub fn start(config: Config) -> Result<Master, String> {
     let (opens, files, kept_images) = (tokens.clone(), store.reader(), state.clone());
     let handler = move |request: Request| match (request.path.as_str(), request.method.as_str()) {
         (path, _) if path.starts_with("/hook/") => receiver.respond(&request),
-        (path, _) if path.starts_with(needs::PLACE) => needs::respond(&opens, &files, &kept_images, &request),
+        (path, _) if path.starts_with(needs::PLACE) => needs::respond(&opens, &files, &kept_images, &uploads, &request),
         // Everybody who connects is shown it anyway.
         ("/cert.pem", "GET" | "HEAD") => {
             Response::bytes(200, "application/x-pem-file", shown.chain_pem()).with("cache-control", "no-cache")

@@ -1,6 +1,7 @@
 //! What a person wants of boards → leases at a master, and the board that a word of theirs is for.
 
 pub mod console;
+pub mod flash;
 pub mod words;
 
 use crate::answers::{Done, EventAndJobs, Events, Job, Unit, Units};

@@ -11,6 +11,9 @@ pub const USAGE: u8 = 2;
 /// Trouble that is not the job's: on the way to the master, at it, or on this machine.
 pub const TROUBLE: u8 = 3;
 
+/// A flash that had begun failed: nobody knows what is on the board.
+pub const FLASH_FAILED: u8 = 4;
+
 /// An exit status other than 0, and the line that says why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure(pub u8, pub String);

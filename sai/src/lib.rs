@@ -19,3 +19,4 @@ pub mod run;
 pub mod status;
 pub mod telling;
 pub mod tree;
+pub mod upload;

@@ -236,6 +236,7 @@ fn board(mut given: Given) -> Result<u8, Failure> {
     let (json, minutes) = (given.json(), given.option("--minutes", number)?);
     let within = given.option("--within", number)?;
     let console = given.option("--console", |name| Ok(name.to_owned()))?;
+    let unverified = given.arguments.contains("--unverified");
     let (words, given) = given.rest()?;
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     if let ["list"] = words.as_slice() {
@@ -263,6 +264,9 @@ fn board(mut given: Given) -> Result<u8, Failure> {
             let (board, person) = (plain(&lease.board), plain(&person));
             tell(&format!("at {board} with {person}, who types (job {}); Ctrl-C leaves", lease.job));
             return board::console::hear(&mut master, &lease, console, *word == "record");
+        }
+        ("flash", images @ [_, ..]) => {
+            return board::flash::flash(&mut login::master()?, &meant, images, unverified);
         }
         ("share" | "unshare", [person]) => {
             let shared = *word == "share";

@@ -4,20 +4,16 @@ use crate::answers::{Done, EventAndJobs, Events, Repositories};
 use crate::failure::{FAILED, Failure, PASSED};
 use crate::follow;
 use crate::get;
-use crate::master::{Master, Trouble, Waiting};
+use crate::master::Master;
 use crate::printing::Form;
 use crate::telling::{plain, tell};
 use crate::tree::Beside;
-use sai_agent::digest::Sha256;
-use sai_agent::pin::fingerprint_text;
-use sai_core::bundle::{BRANCH, BUNDLE_BYTES, PIECE_BYTES};
+use crate::upload::{PATIENCE, upload};
+use sai_core::bundle::{BRANCH, BUNDLE_BYTES};
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Time for which a piece is sent again while the master cannot be reached.
-const PATIENCE: Duration = Duration::from_secs(120);
 /// Time for which it is asked again, while the master cannot be reached, what the master has: before anything is sent.
 const ASKING: Duration = Duration::from_secs(10);
 /// Events that are asked for at once, of which one is looked for whose revision the master can be sent the rest of.
@@ -103,8 +99,9 @@ async fn send(master: &mut Master, wanted: &Wanted, beside: Beside) -> Result<u6
     // What is sent is open: whoever ends this from here on leaves nothing behind.
     drop(beside);
     let place = format!("/api/v1/repositories/{}", encoded(&repository));
-    let digest = upload(master, &place, &mut file, size).await?;
-    let saifile_digest = upload(master, &place, &mut std::io::Cursor::new(&saifile), saifile.len() as u64).await?;
+    let to = format!("{place}/send");
+    let digest = upload(master, &to, &mut file, size).await?;
+    let saifile_digest = upload(master, &to, &mut std::io::Cursor::new(&saifile), saifile.len() as u64).await?;
     let size = size.to_string();
     let mut fields = vec![
         ("branch", branch.as_str()),
@@ -171,49 +168,6 @@ async fn named(master: &mut Master, beside: &Beside) -> Result<String, Failure> 
                 "which of the master's repositories is this? By its remotes it is none, or several: {names}; say --repository NAME"
             )))
         }
-    }
-}
-
-/// Sends a file by its digest, piece by piece, from wherever the master has come to with it.
-async fn upload(master: &mut Master, place: &str, file: &mut (impl Read + Seek), size: u64) -> Result<String, Failure> {
-    let wrong = |error: std::io::Error| Failure::here("what is to be sent", &error);
-    let (mut sum, mut piece) = (Sha256::default(), vec![0; PIECE_BYTES]);
-    loop {
-        match file.read(&mut piece).map_err(wrong)? {
-            0 => break,
-            count => sum.update(piece.get(..count).unwrap_or_default()),
-        }
-    }
-    let digest = fingerprint_text(&sum.finish());
-    let mut waiting = Waiting::new(PATIENCE);
-    // It may have all of it, or a part, from before.
-    let (mut at, mut count) = (0, 0);
-    loop {
-        let path = format!("{place}/send/{digest}?size={size}&at={at}");
-        match master.post::<Done>(&path, piece.get(..count).unwrap_or_default()).await {
-            Ok(done) => {
-                let there: u64 = done.done.parse().unwrap_or(u64::MAX);
-                if there == size {
-                    return Ok(digest);
-                }
-                if there > size {
-                    return Err(Failure::trouble("the master says that it has more than there is"));
-                }
-                if there > at {
-                    waiting.came();
-                } else if count > 0 {
-                    waiting.pause("the master takes no more of it".to_owned()).await?;
-                }
-                at = there;
-            }
-            Err(Trouble::Link(why)) => waiting.pause(why).await?,
-            Err(trouble) => return Err(trouble.into()),
-        }
-        file.seek(SeekFrom::Start(at)).map_err(wrong)?;
-        let most = usize::try_from(size - at).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
-        let room = piece.get_mut(..most).unwrap_or_default();
-        file.read_exact(room).map_err(wrong)?;
-        count = most;
     }
 }
 

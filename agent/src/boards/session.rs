@@ -2,6 +2,7 @@
 //! happens as records of the session's log, and its verdict.
 
 use crate::boards::Work;
+use crate::boards::getting::{Getting, Named, named};
 use crate::boards::person::Person;
 use crate::boards::talk::{Said, WORDS};
 use crate::boards::trial::{Kept, NO_ROOM, gone};
@@ -22,7 +23,7 @@ use sai_buddy::trying::hands::{Hands, Order, Report};
 use sai_buddy::trying::watch::Watch;
 use sai_buddy::visit::{Begins, Whose};
 use sai_core::axis::{Answer, Clock, Entry, Progress};
-use sai_core::bench::{Board, Switch};
+use sai_core::bench::{Board, Switch, Target};
 use sai_core::bug;
 use sai_core::job::{Blame, Fault, Outcome, Verdict};
 use sai_core::lending::{Asker, Input, Lending, Output, WRITER, Word};
@@ -106,6 +107,10 @@ impl Work {
             last: 0,
             ttys: Vec::new(),
             images: self.images.clone(),
+            getting: Getting::new(self.getter),
+            wanted: Vec::new(),
+            got: Vec::new(),
+            blamed: None,
             copies: Vec::new(),
             kept: Kept::new(self.assignment.log_bytes, board.consoles.len() + board.lines.len()),
             log,
@@ -214,6 +219,12 @@ struct Lent<'a> {
     ttys: Vec<Tty>,
     /// Where images are kept, and which of them, until the word that brought them is answered: a step may flash as often as it likes.
     images: PathBuf,
+    getting: Getting,
+    /// Those that a word has named and that are still to be got, or are there.
+    wanted: Vec<Named>,
+    got: Vec<Image>,
+    /// Whose fault it is that a flash failed, until its word is answered.
+    blamed: Option<&'static str>,
     copies: Vec<(Asker, PathBuf)>,
     kept: Kept,
     log: &'a mut dyn FnMut(Vec<u8>) -> io::Result<()>,
@@ -257,10 +268,18 @@ impl Lent<'_> {
     fn carry_out(&mut self, output: Output) {
         match output {
             Output::Write(micros, written) => self.write(micros, &written),
+            Output::Get(asker) => {
+                let images = std::mem::take(&mut self.wanted);
+                self.copies.extend(images.iter().map(|image| (asker, image.path.clone())));
+                if let Err(why) = self.getting.begin(asker, images) {
+                    self.happens(Input::Got(Err(why)));
+                }
+            }
             Output::Flash(asker) => {
                 let images = self.words.get_mut(&asker).map(|word| std::mem::take(&mut word.images));
-                self.hands.ask(Order::Flash(images.unwrap_or_default()));
+                self.hands.ask(Order::Flash(images.unwrap_or_else(|| std::mem::take(&mut self.got))));
             }
+            Output::Blame(_, whose) => self.blamed = Some(whose),
             Output::Move(way) => self.hands.ask(Order::Move(way)),
             Output::Send(console, bytes) => self.hands.ask(Order::Send(console, bytes)),
             Output::Give(console, bytes) => {
@@ -316,7 +335,8 @@ impl Lent<'_> {
             Ok(found) => (Some(latin(&found)).filter(|found| !found.is_empty()), None),
             Err(why) => (None, Some(why)),
         };
-        let answer = Answer { writer, number, found, why };
+        let whose = self.blamed.take().filter(|_| why.is_some()).map(str::to_string);
+        let answer = Answer { writer, number, found, why, whose };
         let micros = monotonic_ns().saturating_sub(self.began_ns) / 1000;
         self.write(micros, &Written::Entry(Entry::Answer(answer)));
     }
@@ -361,6 +381,11 @@ impl Lent<'_> {
             self.hear_person();
         }
         self.hear_words();
+        if let Some((_, got)) = self.getting.take() {
+            let read = got.and_then(|images| images.iter().map(|image| self.read(&image.name, &image.path)).collect());
+            let got = read.map(|images| self.got = images);
+            self.happens(Input::Got(got));
+        }
         self.pass();
         if stop.asked() && !self.stopped {
             self.stopped = true;
@@ -381,6 +406,7 @@ impl Lent<'_> {
         let time = Timespec { tv_sec: (left / 1_000_000_000) as i64, tv_nsec: (left % 1_000_000_000) as i64 };
         let mut fds = vec![PollFd::from_borrowed_fd(self.holder.file(), PollFlags::IN)];
         let files = [self.listening.as_fd(), self.hands.woken()].into_iter().chain(self.watch.files());
+        let files = files.chain(self.getting.file());
         let words = self.words.values().map(|word| word.link.as_fd());
         let stop = Some(stop.as_fd()).filter(|_| !self.stopped);
         let all = files.chain(words).chain(stop);
@@ -444,8 +470,20 @@ impl Lent<'_> {
             "release" => Ok(None),
             // It takes the place of what was said so long ago that nobody expects it any more.
             "late" => Err("it came too late, and was not done".to_string()),
+            "flash" => {
+                let images = named(asker, &said, &self.images)?;
+                let place = |image: &Named| {
+                    let (target, name, place) = self.place(&image.name)?;
+                    // Nothing is got that cannot fit.
+                    let fits = flash::check_length(image.size(), place.size);
+                    fits.map(|()| (target, name.clone())).map_err(|failure| format!("{name}: {}", failure.text))
+                };
+                let places = images.iter().map(place).collect::<Result<_, String>>()?;
+                self.wanted = images;
+                Ok(Some(Word::Get(places, said.unverified == Some(true))))
+            }
             // The log has all that a console says.
-            "listen" | "flash" => Err(format!("this agent takes no {:?} of a person", said.t)),
+            "listen" => Err(format!("this agent takes no {:?} of a person", said.t)),
             _ => self.word(asker, said, Vec::new()).map(Some),
         }
     }
@@ -532,28 +570,37 @@ impl Lent<'_> {
         names: &[String],
         files: Vec<OwnedFd>,
     ) -> Result<Vec<(String, String)>, String> {
-        let how = self.board.flash.as_ref().ok_or_else(|| format!("board {} has no \"flash\"", self.board.name))?;
         if names.is_empty() || names.len() != files.len() {
             return Err("expected a file to flash".to_string());
         }
         let (mut images, mut told) = (Vec::new(), Vec::new());
         for (index, (name, file)) in names.iter().zip(files).enumerate() {
-            let (target, name) = name.split_once('=').unwrap_or(("", name));
-            let first = how.targets.first().map(|target| target.name.clone()).unwrap_or_default();
-            let target = if target.is_empty() { first } else { target.to_string() };
-            let place =
-                how.target(&target).ok_or_else(|| format!("board {} has no target {target:?}", self.board.name))?;
+            let (target, called, _) = self.place(name)?;
             let path = self.images.join(format!("image-{asker}-{index}"));
             self.copies.push((asker, path.clone()));
-            copy(File::from(file), &path).map_err(|error| format!("{name}: {error}"))?;
-            let image = Image::read(&path, place).map_err(|failure| failure.text)?;
-            images.push(image.called(name));
-            told.push((target, name.to_string()));
+            copy(File::from(file), &path).map_err(|error| format!("{called}: {error}"))?;
+            images.push(self.read(name, &path)?);
+            told.push((target, called));
         }
         if let Some(word) = self.words.get_mut(&asker) {
             word.images = images;
         }
         Ok(told)
+    }
+
+    /// Where an image belongs and what it is called, by `TARGET=NAME`, or by `=NAME` in the first place.
+    fn place(&self, name: &str) -> Result<(String, String, &Target), String> {
+        let how = self.board.flash.as_ref().ok_or_else(|| format!("board {} has no \"flash\"", self.board.name))?;
+        let (target, name) = name.split_once('=').unwrap_or(("", name));
+        let first = how.targets.first().map(|target| target.name.clone()).unwrap_or_default();
+        let target = if target.is_empty() { first } else { target.to_string() };
+        let place = how.target(&target).ok_or_else(|| format!("board {} has no target {target:?}", self.board.name))?;
+        Ok((target, name.to_string(), place))
+    }
+
+    fn read(&self, name: &str, path: &Path) -> Result<Image, String> {
+        let (_, name, place) = self.place(name)?;
+        Image::read(path, place).map(|image| image.called(&name)).map_err(|failure| failure.text)
     }
 
     /// Passes bytes between the command's ttys and the consoles.

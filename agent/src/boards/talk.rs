@@ -25,6 +25,7 @@ pub const WORDS: usize = 16;
 /// | `ended` | the step | that supervisor | `status`: of the command |
 /// | `over` | that supervisor | the step | the board is let go |
 /// | `flash` | a word | that supervisor | `names`: `TARGET=FILE` or `=FILE`, and each file |
+/// | `flash` | a person's word | that supervisor | `names`: the same; `digests`: `SHA256 SIZE` of each; `unverified` |
 /// | `play`, `mode`, `power` | a word | that supervisor | `name` |
 /// | `expect` | a word | that supervisor | `text`: pattern; `console`; `ms` |
 /// | `send` | a word | that supervisor | `text`: bytes as characters; `console` |
@@ -40,6 +41,10 @@ pub struct Said {
     pub name: Option<String>,
     /// See the table.
     pub names: Option<Vec<String>>,
+    /// See the table.
+    pub digests: Option<Vec<String>>,
+    /// See the table.
+    pub unverified: Option<bool>,
     /// See the table.
     pub console: Option<String>,
     /// See the table.

@@ -143,6 +143,14 @@ impl Fetcher {
             Source::There(there) => there.get(&self.directory, want, tell).await,
         }
     }
+
+    /// Keeps nothing of a file that came from elsewhere. What cannot be removed goes when there is no room.
+    pub async fn forget(&self, want: Want) {
+        if let Source::There(_) = &self.source {
+            let places = [self.directory.join(&want.sha256), partial(&self.directory, &want)];
+            let _ = unblock(move || places.iter().try_for_each(|place| remove(place))).await;
+        }
+    }
 }
 
 impl There for Master {

@@ -27,11 +27,16 @@ impl Supervisor {
         self.wanted = Some(want);
     }
 
+    /// A file that an agent has got is wanted no more.
+    pub(super) fn unwanted(&mut self, sha256: &str) {
+        self.agents.iter_mut().for_each(|agent| agent.say(&format!("F {sha256}\n")));
+    }
+
     /// Hands an answer to whoever waits for it.
     pub(super) fn answer(&mut self, answer: Result<PathBuf, Trouble>) {
         self.wanted = None;
         // Nobody waits once the files are there, and then nothing is asked for any more.
-        let _ = self.answers.as_ref().map(|answers| answers.send(answer));
+        let _ = self.answers.as_ref().map(|answers| answers.try_send(answer));
     }
 
     /// Takes what an agent says of the file that is wanted. What it says of another one comes too late.

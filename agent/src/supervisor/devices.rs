@@ -1,9 +1,9 @@
 //! What steps want of boards ↔ lines of the control socket, and the log; and what is done at a board by a job at one, or a session.
 
 use super::Supervisor;
-use super::helpers::{thread, try_board};
+use super::helpers::{Getter, thread, try_board};
 use crate::boards::devices::Devices;
-use crate::boards::{Work, trial};
+use crate::boards::{Files, Work, trial};
 use crate::job_directory::{JobDirectory, connect};
 use crate::mirror::Trouble;
 use sai_core::record::Record;
@@ -12,6 +12,7 @@ use sai_core::wire::SessionOf;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 
 /// A connection to the supervisor of the build whose step asked for a session: none where that has ended, with all that it ran.
 fn build_of(job: &Path, session: &SessionOf) -> Option<UnixStream> {
@@ -21,6 +22,7 @@ fn build_of(job: &Path, session: &SessionOf) -> Option<UnixStream> {
 
 impl Supervisor {
     pub(super) fn try_board(&mut self) {
+        let getter = self.getter();
         let job = self.directory.path();
         let words = self.assignment.lease.as_ref().and_then(|_| UnixDatagram::pair().ok());
         let words = words.filter(|(ours, theirs)| [ours, theirs].iter().all(|end| end.set_nonblocking(true).is_ok()));
@@ -29,6 +31,7 @@ impl Supervisor {
         let work = Work {
             build: self.assignment.session.as_ref().and_then(|session| build_of(job, session)),
             words: theirs,
+            getter,
             images: job.join("work"),
             place: self.options.boards.clone(),
             assignment: self.assignment.clone(),
@@ -41,6 +44,14 @@ impl Supervisor {
         if let Err(error) = started {
             self.input(Input::Tried(Some(Trouble::disk("beginning at the board", &error).verdict())));
         }
+    }
+
+    /// What gets the images of the person who has the board.
+    fn getter(&mut self) -> Option<Box<dyn Files>> {
+        self.assignment.lease.as_ref()?;
+        let (sender, answers) = sync_channel(1);
+        self.answers = Some(sender);
+        Some(Box::new(Getter { key: self.assignment.key, teller: self.teller.clone(), answers }))
     }
 
     /// Somebody wants a board, or none any more.

@@ -1,7 +1,7 @@
 //! Blocking work (checkout, artifacts, waiting for children) → messages to the poll loop.
 
 use crate::artifacts::{Collector, Found};
-use crate::boards::Work;
+use crate::boards::{Files, Work};
 use crate::checkout::check_out;
 use crate::executor::{Executor, Workspace, check_environment};
 use crate::git::{Stop, Watch};
@@ -12,13 +12,13 @@ use rustix::fs::statvfs;
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use sai_core::backlog::REST_BYTES;
-use sai_core::job::Verdict;
+use sai_core::job::{JobKey, Verdict};
 use sai_core::record::Artifact;
 use sai_core::secret::CloneUrl;
 use sai_core::wire::Assignment;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvError, SyncSender};
@@ -34,6 +34,7 @@ pub(super) enum Event {
     Note(String),
     Git(Vec<u8>),
     Want(Want),
+    Unwanted(String),
     NeedsReady,
     Prepared,
     PrepareFailed(Trouble),
@@ -146,10 +147,7 @@ impl Prepare {
         let Self { assignment, workspace, answers, teller, .. } = self;
         let Some(needs) = assignment.needs.as_deref().filter(|needs| !needs.is_empty()) else { return Ok(()) };
         let asker = teller.clone();
-        let mut ask = |want: &Want| {
-            asker.tell(Event::Want(want.clone()));
-            answers.recv().unwrap_or_else(|RecvError| Err(Trouble::ours("the supervisor is ending")))
-        };
+        let mut ask = |want: &Want| ask(&asker, answers, want);
         lay_out(assignment.key, needs, &workspace.needs, &mut ask, teller)?;
         asker.tell(Event::NeedsReady);
         Ok(())
@@ -161,10 +159,7 @@ impl Prepare {
         let Some(bundle) = assignment.bundle.as_ref() else { return Ok(()) };
         bundle.check().map_err(|why| Trouble::specs(format!("what was sent: {why}")))?;
         let asker = teller.clone();
-        let mut ask = |want: &Want| {
-            asker.tell(Event::Want(want.clone()));
-            answers.recv().unwrap_or_else(|RecvError| Err(Trouble::ours("the supervisor is ending")))
-        };
+        let mut ask = |want: &Want| ask(&asker, answers, want);
         let file = Artifact {
             stream: 1,
             path: "sent.bundle".to_string(),
@@ -174,6 +169,30 @@ impl Prepare {
         };
         teller.note(&format!("getting what {} has sent, {} bytes", bundle.person, bundle.size));
         get(assignment.key, &file, "what was sent", &workspace.bundle(), &mut ask, teller)
+    }
+}
+
+/// Has the agent asked for a file, and waits for its answer.
+fn ask(teller: &Teller, answers: &Receiver<Result<PathBuf, Trouble>>, want: &Want) -> Result<PathBuf, Trouble> {
+    teller.tell(Event::Want(want.clone()));
+    answers.recv().unwrap_or_else(|RecvError| Err(Trouble::ours("the supervisor is ending")))
+}
+
+/// What gets the files that a person wants at a board: none of them stays in the agent's cache.
+pub(super) struct Getter {
+    pub(super) key: JobKey,
+    pub(super) teller: Teller,
+    /// What the agent says of the file that is wanted.
+    pub(super) answers: Receiver<Result<PathBuf, Trouble>>,
+}
+
+impl Files for Getter {
+    fn get(&mut self, file: &Artifact, to: &Path) -> Result<(), Trouble> {
+        let Self { key, teller, answers } = self;
+        let asker = teller.clone();
+        let got = get(*key, file, &file.path, to, &mut |want| ask(&asker, answers, want), teller);
+        asker.tell(Event::Unwanted(file.sha256.clone()));
+        got
     }
 }
 

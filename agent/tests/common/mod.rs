@@ -135,7 +135,7 @@ pub fn next(held: &Supervised) -> Option<Vec<u64>> {
             loop {
                 match held.next().await {
                     Some(Progress::Lengths(lengths)) => return Some(lengths),
-                    Some(Progress::Wants(_) | Progress::Asks(_)) => {}
+                    Some(Progress::Wants(_) | Progress::Asks(_) | Progress::Unwanted(_)) => {}
                     None => return None,
                 }
             }

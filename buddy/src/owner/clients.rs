@@ -2,8 +2,8 @@
 
 use super::moving::{self, Moving, Way};
 use super::{Owner, now};
-use crate::desk::{Client, Input};
-use crate::frames::{self, Asked, SEND_BYTES, Told};
+use crate::desk::{Client, Input, Mode};
+use crate::frames::{self, Asked, FAILED, SEND_BYTES, Told};
 use crate::history::Place;
 use crate::link::Link;
 use crate::serial::monotonic_ns;
@@ -244,7 +244,15 @@ impl Owner {
                 }
                 self.happens(Input::Tool(client));
             }
-            "tool-ended" => self.happens(Input::ToolEnded(client)),
+            "tool-ended" => {
+                let failed = asked.name.as_deref() == Some(FAILED) && self.desk.has_tool();
+                let failed = failed && self.desk.writer().is_some_and(|(writer, _)| writer == client);
+                self.happens(Input::ToolEnded(client));
+                // Half an image may be on the board, wherever its lines are.
+                if failed && *self.desk.mode() != Mode::Moving {
+                    self.happens(Input::Moved(None));
+                }
+            }
             "mode" | "play" | "power" | "pulse" => match moving::way(&self.setup.board, &asked) {
                 Ok(way) => {
                     let mode = asked.name.filter(|_| asked.t == "mode");

@@ -370,6 +370,12 @@ fn at_board(agent: &str, board: &str, what: &str) -> Option<Action> {
     })
 }
 
+/// A piece of a file with this digest, which the rest of its request still tells.
+fn piece(sha256: &str) -> Option<Piece> {
+    check_digest(sha256).ok()?;
+    Some(Piece { sha256: sha256.to_string(), ..Piece::default() })
+}
+
 fn api(parts: &[&str]) -> Option<ApiRoute> {
     Some(match parts {
         ["openapi.json"] => ApiRoute::Description,
@@ -382,6 +388,7 @@ fn api(parts: &[&str]) -> Option<ApiRoute> {
         ["jobs", id, "log"] => ApiRoute::Log(number(id)?),
         ["jobs", id, "cancel"] => ApiRoute::Do(Action::CancelJob(number(id)?)),
         ["jobs", id, "word"] => ApiRoute::Do(Action::Word(no_word(number(id)?))),
+        ["jobs", id, "image", sha256] => ApiRoute::Do(Action::Image(number(id)?, piece(sha256)?)),
         ["jobs", id, "share"] => ApiRoute::Do(Action::Share(nobody(number(id)?))),
         ["boards", "lease"] => ApiRoute::Do(Action::Lease(Asking::default())),
         ["jobs", id, "rebuild"] => ApiRoute::Do(Action::RebuildJob(number(id)?)),
@@ -403,11 +410,7 @@ fn api(parts: &[&str]) -> Option<ApiRoute> {
         ["me"] => ApiRoute::Me,
         ["repositories", repository, "start"] => ApiRoute::Do(start(repository)?),
         ["repositories", repository, "run"] => ApiRoute::Do(Action::Run(known(repository)?, Sent::default())),
-        ["repositories", repository, "send", sha256] => {
-            check_digest(sha256).ok()?;
-            let piece = Piece { sha256: (*sha256).to_string(), ..Piece::default() };
-            ApiRoute::Do(Action::Send(known(repository)?, piece))
-        }
+        ["repositories", repository, "send", sha256] => ApiRoute::Do(Action::Send(known(repository)?, piece(sha256)?)),
         _ => return None,
     })
 }

@@ -2,8 +2,10 @@
 
 use super::html::{Html, path_part};
 use super::layout::hint;
-use super::route::decode;
+use super::route::{Piece, decode, number_field};
 use super::views::{Visitor, reference_name};
+use crate::http::Request;
+use sai_core::bundle::PIECE_BYTES;
 use sai_core::roles::Deed;
 use sai_core::sent::Sent;
 use sai_core::start::{NAMES_MAX, Start};
@@ -54,6 +56,19 @@ pub fn sent_of_fields(fields: &str) -> Result<Sent, String> {
         }
     }
     Sent::parse(&branch.unwrap_or_default(), &words)
+}
+
+/// A piece of a file of which the digest is known: `size`, `at`, and the body.
+///
+/// # Errors
+/// What was expected.
+pub fn piece(request: &Request, piece: Piece) -> Result<Piece, String> {
+    let number = |name| number_field(&request.query, name).ok_or_else(|| format!("expected {name}=NUMBER"));
+    let (size, at) = (number("size")?, number("at")?);
+    if request.body.len() > PIECE_BYTES {
+        return Err(format!("expected a piece of at most {PIECE_BYTES} bytes"));
+    }
+    Ok(Piece { size, at, bytes: request.body.clone(), ..piece })
 }
 
 /// Where what was started is seen.

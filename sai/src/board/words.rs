@@ -43,6 +43,12 @@ pub struct Said {
     pub text: Option<String>,
     /// Within how many milliseconds.
     pub ms: Option<u64>,
+    /// Of images: `TARGET=NAME`, or `=NAME`.
+    pub names: Option<Vec<String>>,
+    /// Of each of them: `SHA256 SIZE`.
+    pub digests: Option<Vec<String>>,
+    /// Whether a board will do that does not tell what is on it.
+    pub unverified: Option<bool>,
 }
 
 /// A word under way.
@@ -173,9 +179,27 @@ impl Hearing {
 /// # Errors
 /// It was not done, or whose fault it is that this is not known.
 pub async fn say(master: &mut Master, speaker: &mut Speaker, said: &Said) -> Result<Answer, Failure> {
+    let hearing = Hearing::new(speaker.lease());
+    let answer = answer(master, speaker, said, hearing, &mut |_| {}).await?;
+    match answer.why {
+        Some(why) => Err(Failure(FAILED, plain(&why))),
+        None => Ok(answer),
+    }
+}
+
+/// Says something, and waits for what becomes of it; what else the log has meanwhile is given on.
+///
+/// # Errors
+/// The board is not theirs any more, or whose fault it is that no more is known.
+pub async fn answer(
+    master: &mut Master,
+    speaker: &mut Speaker,
+    said: &Said,
+    mut hearing: Hearing,
+    each: &mut (dyn FnMut(&Item<'_>) + Send),
+) -> Result<Answer, Failure> {
     let word = speaker.word(said, Instant::now());
     let number = word.number;
-    let mut hearing = Hearing::new(speaker.lease());
     let writer = speaker.writer().to_owned();
     let (mut waiting, mut said_at, mut pause) = (Waiting::new(PATIENCE), None::<Instant>, LOOK);
     loop {
@@ -193,6 +217,9 @@ pub async fn say(master: &mut Master, speaker: &mut Speaker, said: &Said) -> Res
                 if let Item::Record(_, Record::Verdict(verdict)) = item {
                     over = Some(verdict.cause.clone());
                 }
+                if found.is_none() {
+                    each(item);
+                }
             }
         });
         let ended = match heard.await {
@@ -207,7 +234,6 @@ pub async fn say(master: &mut Master, speaker: &mut Speaker, said: &Said) -> Res
             Err(trouble) => return Err(trouble.into()),
         };
         match found {
-            Some(Answer { why: Some(why), .. }) => return Err(Failure(FAILED, plain(&why))),
             Some(answer) => return Ok(answer),
             None if ended || over.is_some() => {
                 let why = over.filter(|why| !why.is_empty()).unwrap_or_else(|| "it was given back".to_owned());

@@ -139,6 +139,9 @@ usage:
   sai board play BOARD SEQUENCE           move its lines, as reset
   sai board mode BOARD MODE               bring it into a mode
   sai board power BOARD on|off|cycle      switch its supply
+  sai board flash BOARD [TARGET=]IMAGE... [--unverified]
+                                          get images onto it, as its bench says; onto one that does not tell
+                                          whether they are there only if that is allowed
   sai board release BOARD                 give it back, or wait for it no longer
 
 BOARD is TYPE, TYPE+TAG... or AGENT/BOARD. A board that others have is waited for, in the one queue of jobs and people. It is
@@ -147,7 +150,8 @@ waits. All that happens at it is in the log of its job, for you, whom you share 
 much that was. Only you type. What is said while the link is down is said when it is up again, once; you are told of what is older
 than five seconds by then instead.
 
-exit status: 0 done, 1 the board did not do it, there is none, or of a record something is missing, 2 not understood, 3 trouble that is not the board's
+exit status: 0 done, 1 the board did not do it, there is none, or of a record something is missing, 2 not understood, 3 trouble that is not the board's;
+of flash: 1 refused, and the board is as it was, 4 failed, and nobody knows what is on it; whose fault it is stands in brackets
 ";
 
 /// Of `run`.
