@@ -240,8 +240,9 @@ pub type Connection = TlsStream<TcpStream>;
 
 /// What a connection is opened for.
 #[derive(Clone, Copy)]
-enum Purpose {
-    Link,
+enum Purpose<'a> {
+    /// At this path.
+    Link(&'a str),
     Requests,
 }
 
@@ -299,7 +300,15 @@ impl Dialer {
     /// # Errors
     /// How far it came, and whose fault the rest is.
     pub async fn dial(&self) -> Result<Link, DialError> {
-        match self.open(Purpose::Link).await? {
+        self.dial_at("/agent").await
+    }
+
+    /// The same for another of the master's doors.
+    ///
+    /// # Errors
+    /// As those of [`Dialer::dial`].
+    pub async fn dial_at(&self, path: &str) -> Result<Link, DialError> {
+        match self.open(Purpose::Link(path)).await? {
             Opened::Link(websocket) => Ok(Link::over(websocket, self.timing)),
             Opened::Connection(_) => Err(self.unreachable(&"no link was made")),
         }
@@ -327,7 +336,7 @@ impl Dialer {
         )
     }
 
-    async fn open(&self, purpose: Purpose) -> Result<Opened, DialError> {
+    async fn open(&self, purpose: Purpose<'_>) -> Result<Opened, DialError> {
         let limit = (self.timing.connect + self.timing.handshake) * TRIES;
         let late = || Err(self.unreachable(&format_args!("no link within {}", dial::seconds(limit))));
         within(limit, boxed(self.search(purpose))).await.unwrap_or_else(late)
@@ -337,7 +346,7 @@ impl Dialer {
         DialError::Unreachable(format!("{} cannot be reached: {why}", self.address))
     }
 
-    async fn search(&self, purpose: Purpose) -> Result<Opened, DialError> {
+    async fn search(&self, purpose: Purpose<'_>) -> Result<Opened, DialError> {
         let port = self.address.port;
         let (mut straight, mut tunnels) = (Vec::new(), Vec::new());
         for (index, host) in self.hosts.iter().enumerate() {
@@ -378,7 +387,7 @@ impl Dialer {
         Err(failure.unwrap_or_else(|| self.unreachable(&"the name has no address")))
     }
 
-    async fn tunnel(&self, proxy: &Proxy, host: &str, purpose: Purpose) -> Result<Opened, DialError> {
+    async fn tunnel(&self, proxy: &Proxy, host: &str, purpose: Purpose<'_>) -> Result<Opened, DialError> {
         let unreachable = |why: String| self.unreachable(&format_args!("the proxy {proxy}: {why}"));
         let place = [(0, proxy.host.clone(), proxy.port)];
         let mut candidates = dial::look_up(&place, self.timing.connect).await.map_err(unreachable)?;
@@ -392,14 +401,14 @@ impl Dialer {
     }
 
     /// TLS on a connection, and token and upgrade for a link.
-    async fn greet(&self, tcp: TcpStream, host: &str, purpose: Purpose) -> Result<Opened, DialError> {
+    async fn greet(&self, tcp: TcpStream, host: &str, purpose: Purpose<'_>) -> Result<Opened, DialError> {
         // Without this, Nagle's algorithm (RFC 896) delays each small message by up to 40 ms.
         let _ = tcp.set_nodelay(true);
         let handshake = async {
             let name = pin::server_name(host).map_err(|error| DialError::Untrusted(error.to_string()))?;
             let tls = self.tls.connect(name, tcp).await.map_err(|error| self.tls_error(&error))?;
             match purpose {
-                Purpose::Link => self.upgrade(tls).await.map(Opened::Link),
+                Purpose::Link(path) => self.upgrade(tls, path).await.map(Opened::Link),
                 Purpose::Requests => Ok(Opened::Connection(tls)),
             }
         };
@@ -425,7 +434,11 @@ impl Dialer {
     }
 
     /// The client's side of RFC 6455 §4.1.
-    async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(&self, mut stream: S) -> Result<WebSocketStream<S>, DialError> {
+    async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        mut stream: S,
+        path: &str,
+    ) -> Result<WebSocketStream<S>, DialError> {
         let broke_off = |error: io::Error| {
             DialError::Unreachable(format!("{} broke off before the link was up: {error}", self.address))
         };
@@ -436,7 +449,7 @@ impl Dialer {
         let headers = format!(
             "connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: {key}\r\n"
         );
-        stream.write_all(self.request("GET", "/agent", &headers).as_bytes()).await.map_err(broke_off)?;
+        stream.write_all(self.request("GET", path, &headers).as_bytes()).await.map_err(broke_off)?;
         stream.flush().await.map_err(broke_off)?;
         let (head, rest) = match answer(&mut stream).await {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(no_master("it speaks no HTTP")),

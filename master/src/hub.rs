@@ -571,7 +571,8 @@ impl Running {
                     let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
                     live.log_lengths.insert(key, length);
                 }
-                outputs.push(Output::Touch(Touch::Log(key)));
+                // It waits for no record: whoever is at a board's console is not to wait for the disk of others.
+                self.changes.touch(Topic::Log(key));
                 return;
             }
             Report::Appended { .. } => return,

@@ -29,6 +29,11 @@ impl viewers::Socket for PageSocket {
             .await
             .map_err(|error| error.to_string())
     }
+
+    async fn give(&mut self, bytes: Vec<u8>) -> Result<(), String> {
+        let sent = self.writer.lock().await.send(Message::Binary(bytes.into())).await;
+        sent.map_err(|error| error.to_string())
+    }
 }
 
 /// The writing half of a page's socket, through which addresses get this prefix, and what ends when the page is gone.

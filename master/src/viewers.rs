@@ -52,6 +52,8 @@ const TAIL_BYTES: u64 = 64 << 10;
 pub trait Socket: Send {
     /// Hands a text message over; returns when the connection has room for it.
     fn send(&mut self, text: String) -> impl Future<Output = Result<(), String>> + Send;
+    /// Hands bytes over, in the same way.
+    fn give(&mut self, bytes: Vec<u8>) -> impl Future<Output = Result<(), String>> + Send;
 }
 
 /// What a viewer shows.
@@ -60,6 +62,7 @@ enum Shown {
     Events { repository: Option<String>, since: u64 },
     Event { id: EventId, since: u64, narrow: Narrow },
     Job { key: JobKey, from: u64 },
+    Records { key: JobKey, from: u64 },
     Agents { since: u64 },
     Units,
     Boards,
@@ -80,6 +83,9 @@ impl Shown {
         if let Some(key) = key_field(query, "job") {
             return Some(Self::Job { key, from: number_field(query, "from").unwrap_or(0) });
         }
+        if let Some(key) = key_field(query, "records") {
+            return Some(Self::Records { key, from: number_field(query, "from").unwrap_or(0) });
+        }
         if let (Some(agent), Some(board)) = (field(query, "agent"), field(query, "board")) {
             return Some(Self::Board { agent, board });
         }
@@ -98,6 +104,14 @@ struct FragmentMessage<'a> {
     t: &'a str,
     id: &'a str,
     html: &'a str,
+}
+
+/// The agent of an attempt is away since this moment, Unix milliseconds, or is there again.
+#[derive(Serialize)]
+struct AgentMessage<'a> {
+    t: &'a str,
+    agent: &'a str,
+    away_since: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -144,6 +158,7 @@ pub async fn view(
     let serve = async {
         let _ended = match shown {
             Shown::Job { key, from } => follow(socket, key, from, who, &library).await,
+            Shown::Records { key, from } => records(socket, key, from, who, &library).await,
             other => fragments(socket, other, who, &library).await,
         };
     };
@@ -151,11 +166,12 @@ pub async fn view(
 }
 
 async fn send(socket: &mut impl Socket, text: String) -> Result<(), String> {
-    or(socket.send(text), async {
-        Timer::after(Duration::from_secs(SEND_S)).await;
-        Err("the viewer takes nothing".to_string())
-    })
-    .await
+    or(socket.send(text), late()).await
+}
+
+async fn late() -> Result<(), String> {
+    Timer::after(Duration::from_secs(SEND_S)).await;
+    Err("the viewer takes nothing".to_string())
 }
 
 /// Serves the pages that are made of fragments.
@@ -183,7 +199,7 @@ async fn fragments(
             (Scope::Units, format!("board {} {agent:?} {board:?}", who.is_some()), 0)
         }
         Shown::Events { repository, since } => (Scope::Events, format!("events {repository:?}"), *since),
-        Shown::Job { .. } => return Ok(()),
+        Shown::Job { .. } | Shown::Records { .. } => return Ok(()),
     };
     let make = || -> Render {
         let (library, shown) = (library.clone(), shown.clone());
@@ -233,7 +249,7 @@ fn changed(library: &Library, shown: &Shown, who: Option<String>, dirty: Option<
             let view = BoardView { name: (agent.clone(), board.clone()), row, ..BoardView::default() };
             vec![Fragment::new("board-head", |html| board::head(html, &view, &visitor)).part(u64::MAX)]
         }
-        Shown::Job { .. } => Vec::new(),
+        Shown::Job { .. } | Shown::Records { .. } => Vec::new(),
     }
 }
 
@@ -444,6 +460,62 @@ async fn follow(
             job_changed = dirty.all || dirty.topics.contains(&Topic::Job(key.job));
         }
     }
+}
+
+/// Gives a program the log as it is stored from a byte on, as it grows, until the attempt has ended or is not to be heard any more. How
+/// all stands then, it asks.
+async fn records(
+    socket: &mut impl Socket,
+    key: JobKey,
+    mut from: u64,
+    who: Option<String>,
+    library: &Arc<Library>,
+) -> Result<(), String> {
+    let (watch, agents) = (library.changes.watch(Scope::Job(key)), library.changes.watch(Scope::Agents));
+    let mut away = None;
+    // A master that knows nothing of this closes without a word.
+    send(socket, "{\"t\":\"records\"}".to_string()).await?;
+    loop {
+        let (library, who) = (library.clone(), who.clone());
+        let Some((bytes, agent)) = unblock(move || stored(&library, key, from, who)).await? else { return Ok(()) };
+        if let Some((name, since)) = agent.filter(|(_, since)| *since != away) {
+            away = since;
+            let message = AgentMessage { t: "agent", agent: &name, away_since: since };
+            send(socket, json::to_string(&message)).await?;
+        }
+        if bytes.is_empty() {
+            or(watch.changed(), agents.changed()).await;
+            continue;
+        }
+        from += bytes.len() as u64;
+        or(socket.give(bytes), late()).await?;
+    }
+}
+
+/// Bytes of a log, and the agent that it comes from, with the moment since when that is away.
+type Stored = (Vec<u8>, Option<(String, Option<u64>)>);
+
+/// What a log has behind this byte by now; nothing where there will be no more for them.
+fn stored(library: &Library, key: JobKey, from: u64, who: Option<String>) -> Result<Option<Stored>, String> {
+    // Asked each time: whom a board is shared with may change.
+    if !library.hears(&library.visitor(who), key.job) {
+        return Ok(None);
+    }
+    // Asked before it is read, so that what comes meanwhile is not missed.
+    let job = library.archive.job(key.job).filter(|job| job.attempt <= key.attempt && !job.state.ended());
+    let live = job.is_some();
+    let agent = job.and_then(|job| job.agent);
+    let since = agent.as_ref().and_then(|name| library.live().agents.get(name).cloned());
+    let since = since.filter(|agent| !agent.connected).map(|agent| agent.connected_since);
+    let mut bytes = Vec::new();
+    match library.archive.log_from(key, from) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        log => {
+            let read = log.and_then(|log| log.reader.take(BATCH_BYTES as u64).read_to_end(&mut bytes));
+            read.map_err(|error| error.to_string())?;
+        }
+    }
+    Ok((live || !bytes.is_empty()).then(|| (bytes, agent.map(|name| (name, since)))))
 }
 
 /// Tells a page whose attempt has ended of those that come after it.

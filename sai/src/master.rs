@@ -4,7 +4,7 @@ use crate::answers::{Agents, Me, Wrong};
 use crate::failure::Failure;
 use crate::place::Login;
 use miniserde::{Deserialize, json};
-use sai_agent::link::{Connection, DialError, Dialer, Timing, plain, within};
+use sai_agent::link::{Connection, DialError, Dialer, Link, Timing, plain, within};
 use sai_agent::pin::TrustError;
 use sai_agent::proxy::Proxies;
 use sai_agent::request::{self, Head, STALL, ask};
@@ -300,6 +300,14 @@ impl Master {
             self.connection = Some(connection);
         }
         Ok(if none && from > 0 { Bytes::NoMore(head) } else { Bytes::All(head) })
+    }
+
+    /// A link that brings what happens at a path, for as long as it lasts.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn listen(&self, path: &str) -> Result<Link, Trouble> {
+        Ok(self.dialer.dial_at(path).await?)
     }
 
     /// Whose the token is; nothing where an older master cannot say, which takes it nevertheless.

@@ -38,8 +38,25 @@ pub fn ended(word: &str) -> bool {
     !open.iter().any(|state| state.word() == word) && word != "blocked"
 }
 
+/// A moment of these days, Unix milliseconds, as people read it.
+pub fn moment(millis: u64) -> String {
+    let seconds = millis / 1000 % 86_400;
+    format!("{:02}:{:02}:{:02} UTC", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
 /// Milliseconds as people read them.
 pub fn seconds(millis: u64) -> String {
     let tenths = millis.saturating_add(50) / 100;
     format!("{}.{} s", tenths / 10, tenths % 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_a_time_of_day() {
+        assert_eq!(moment(1_764_510_127_999), "13:42:07 UTC");
+        assert_eq!(moment(0), "00:00:00 UTC");
+    }
 }

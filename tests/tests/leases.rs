@@ -450,6 +450,82 @@ fn what_is_typed_while_the_link_is_down_for_long_is_told_and_never_typed_late() 
     assert_eq!(ann.sai(&["board", "release", "tty"]).0, 0);
 }
 
+/// How often a process has waited for something, and been woken, by now; and how much time of a processor it took, in milliseconds.
+fn spent(process: u32) -> (u64, u64) {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).expect("it runs").flatten();
+    let (mut waits, mut ran) = (0, 0);
+    for task in tasks {
+        let read = |name: &str| fs::read_to_string(task.path().join(name)).unwrap_or_default();
+        let wait = |line: &str| line.strip_prefix("voluntary_ctxt_switches:")?.trim().parse::<u64>().ok();
+        waits += read("status").lines().find_map(wait).unwrap_or(0);
+        // In nanoseconds.
+        ran += read("schedstat").split(' ').next().and_then(|ran| ran.parse::<u64>().ok()).unwrap_or(0);
+    }
+    (waits, ran / 1_000_000)
+}
+
+/// How long nothing happens at a console.
+const IDLE: Duration = Duration::from_secs(10);
+/// Keys that are typed, and lines that are said.
+const KEYS: usize = 100;
+
+#[test]
+fn a_console_at_which_nothing_happens_costs_nothing_and_what_is_said_there_is_shown_at_once() {
+    let bench = Tty::new("idle");
+    let world = &bench.world;
+    let master = world.master();
+    let _agent = bench.agent();
+    let ann = Laptop::new(world, "ann");
+    ann.log_in(world, "ann", &[], world.port);
+    eventually("the board is free", || ann.sai(&["board", "list"]).1.contains("\tfree").then_some(()));
+    assert_eq!(ann.sai(&["board", "lease", "tty"]).0, 0);
+    let mut console = ann.command(&["board", "console", "tty"]);
+    let mut console = console.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("sai");
+    let mut typed = console.stdin.take().expect("stdin");
+    let mut shown = BufReader::new(console.stdout.take().expect("stdout"));
+    let mut board = BufReader::new(bench.boards[0].try_clone().expect("a tty"));
+    let mut line = String::new();
+    let (mut said, mut keys) = (Vec::new(), Vec::new());
+    for number in 0..=KEYS {
+        let began = Instant::now();
+        (&bench.boards[0]).write_all(format!("line {number}\n").as_bytes()).expect("the board says something");
+        line.clear();
+        shown.read_line(&mut line).expect("it is shown");
+        assert_eq!(line, format!("line {number}\n"));
+        said.push(began.elapsed());
+        let began = Instant::now();
+        typed.write_all(format!("key {number}\n").as_bytes()).expect("it is typed");
+        line.clear();
+        board.read_line(&mut line).expect("it arrives");
+        assert_eq!(line, format!("key {number}\n"));
+        keys.push(began.elapsed());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // The first of each is the beginning's.
+    let of = |all: &mut Vec<Duration>| {
+        all.remove(0);
+        all.sort_unstable();
+        (all[KEYS / 2], all[KEYS * 9 / 10])
+    };
+    let (said, keys) = (of(&mut said), of(&mut keys));
+    eprintln!("from the board's tty to the terminal: median {:?}, of a hundred the slowest ten {:?}", said.0, said.1);
+    eprintln!("from a key to the board's tty: median {:?}, of a hundred the slowest ten {:?}", keys.0, keys.1);
+    // What the last key's answer brings has come by then.
+    std::thread::sleep(Duration::from_secs(6));
+    let processes = [console.id(), master.id()];
+    let before = processes.map(spent);
+    std::thread::sleep(IDLE);
+    let spent = [0, 1].map(|of| {
+        let (now, before) = (spent(processes[of]), before[of]);
+        (now.0 - before.0, now.1 - before.1)
+    });
+    eprintln!("idle for {IDLE:?}: (waits, ms of processor) of sai {:?}, of the master {:?}", spent[0], spent[1]);
+    assert!(spent[0].0 < 20 && spent[1].0 < 400, "{spent:?}");
+    drop(typed);
+    assert_eq!(console.wait().expect("it ends").code(), Some(0));
+    assert_eq!(ann.sai(&["board", "release", "tty"]).0, 0);
+}
+
 /// Rounds of kills and cuts in each run of the tests; `SAI_ROUNDS` makes more of them.
 const ROUNDS: u64 = 12;
 

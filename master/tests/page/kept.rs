@@ -1,6 +1,6 @@
 //! What a person does at a leased board → whoever looks at it: that one, whom they share it with, and admins, by whatever address.
 
-use super::live::{hear_all, watch_as};
+use super::live::{ended, hear_all, watch_as};
 use super::memory::user;
 use super::{KEY, World, body, header, text, world};
 use sai_core::job::{JobId, JobState};
@@ -114,6 +114,55 @@ fn nobody_else_reads_it_by_any_address() {
     assert!(page.contains("Shared with") && page.contains("bob") && page.contains("Sign in"), "{page}");
     world.memory.change(|held| held.jobs.get_mut(&KEY.job).unwrap().lease = None);
     assert!(text(world.get("/job/1000/log")).contains(WORD));
+}
+
+/// What is given of the log as it is stored, as one text; whoever gives it has ended.
+fn given(all: (smol::channel::Receiver<String>, smol::Task<()>)) -> String {
+    ended(all.1);
+    let mut text = String::new();
+    while let Ok(message) = all.0.try_recv() {
+        text.push_str(&message);
+    }
+    text
+}
+
+#[test]
+fn a_program_is_given_the_log_as_it_is_stored_as_it_grows_and_as_long_as_its_person_may_hear_it() {
+    let world = leased();
+    let listens = |who: Option<&str>, from: usize| {
+        let address = format!("/live?records=1000-1&from={from}");
+        watch_as(&world, &address, 100, who.map(str::to_string))
+    };
+    // Who may not hear it is given nothing of it, and asks why.
+    for who in [None, Some("eve")] {
+        assert_eq!(given(listens(who, 0)), "{\"t\":\"records\"}");
+    }
+    let stored = |address: &str| {
+        let bytes = body(world.ask("GET", address, &[("authorization", "Bearer nina's token")], ""));
+        bytes.into_iter().map(char::from).collect::<String>()
+    };
+    let before = stored("/job/1000/records");
+    let (nina, bob) = (listens(Some("nina"), before.chars().count()), listens(Some("bob"), 0));
+    hear_all(&bob.0, WORD);
+    world.log.add(3000, &Record::Data(2, b"the next line\n".to_vec()));
+    world.library.changes.touch(Topic::Log(KEY));
+    let next = hear_all(&nina.0, "the next line").concat();
+    let now_stored = stored("/job/1000/records");
+    assert_eq!(next, format!("{{\"t\":\"records\"}}{}", now_stored.strip_prefix(&before).unwrap()));
+    hear_all(&bob.0, "the next line");
+    // It is shared no more.
+    world.memory.change(|held| held.jobs.get_mut(&KEY.job).unwrap().lease.as_mut().unwrap().people = None);
+    world.library.changes.touch(Topic::Job(KEY.job));
+    world.log.add(4000, &Record::Data(2, b"hers alone\n".to_vec()));
+    world.library.changes.touch(Topic::Log(KEY));
+    assert!(!given(bob).contains("hers alone"));
+    hear_all(&nina.0, "hers alone");
+    // The end of the attempt is the end of this, once all of the log is given.
+    world.log.add(5000, &Record::Data(2, b"the last line\n".to_vec()));
+    world.memory.job_state(KEY.job, JobState::Passed, now());
+    world.library.changes.touch(Topic::Job(KEY.job));
+    assert!(given(nina).ends_with("the last line\n"));
+    assert!(given(listens(Some("nina"), 0)).ends_with(&stored("/job/1000/records")));
 }
 
 #[test]

@@ -21,6 +21,11 @@ impl Socket for Channel {
         let sender = self.0.clone();
         async move { sender.send(text).await.map_err(|error| error.to_string()) }
     }
+
+    /// Each byte is the character of its number.
+    fn give(&mut self, bytes: Vec<u8>) -> impl Future<Output = Result<(), String>> + Send {
+        self.send(bytes.into_iter().map(char::from).collect())
+    }
 }
 
 pub fn watch(world: &World, address: &str, room: usize) -> (Receiver<String>, smol::Task<()>) {

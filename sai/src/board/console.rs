@@ -2,18 +2,16 @@
 //! is shared with only hears.
 
 use super::Lease;
-use super::words::{AGAIN, Hearing, Said, Speaker, Word, pass_on};
+use super::words::{AGAIN, Hearing, Moments, Said, Speaker, Word, cause, pass_on};
 use crate::failure::{FAILED, Failure, PASSED, TROUBLE};
 use crate::master::{Master, Trouble, Waiting};
 use crate::telling::{plain, tell};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
-use sai_core::axis::{Entry, Loss};
+use sai_core::axis::{Entry, Loss, Mark, What};
 use sai_core::record::{Item, Record};
-use smol::Timer;
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
-use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What leaves, Ctrl-].
@@ -24,31 +22,51 @@ const WORD_BYTES: usize = 256;
 const UNDER_WAY: usize = 16;
 /// Pieces of what is typed that wait to be said at most: more waits where it comes from.
 const TYPED: usize = 64;
-/// Pause between two looks at the log while something was typed or came a moment ago.
-const LOOK: Duration = Duration::from_millis(10);
-/// The longest, where nothing happens.
-const LONGEST: Duration = Duration::from_millis(300);
-/// For how long after something has happened the log is looked at often.
-const AWAKE: Duration = Duration::from_secs(5);
+/// Time after which it is looked at once more what there is to do, where nothing happens.
+const LONG: Duration = Duration::from_secs(60);
 /// Bytes of what the console said before that are shown first.
 const BEFORE_BYTES: usize = 2048;
 /// Time for which a console is kept while its master cannot be reached.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// What both threads know.
-struct Shared {
+/// What all threads know.
+struct Known {
     /// The last word that is answered.
     answered: u64,
     /// Why it is over, once it is.
     over: Option<Result<String, Failure>>,
     /// Whether anything that the console said is missing.
     lost: bool,
-    /// When something was typed, or came.
-    happened: Instant,
+    /// What was typed and is no word yet.
+    typed: VecDeque<io::Result<Typed>>,
 }
 
-fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
+/// The same, and who waits for any of it.
+struct Shared {
+    known: Mutex<Known>,
+    changed: Condvar,
+}
+
+impl Shared {
+    fn new() -> Self {
+        let known = Known { answered: 0, over: None, lost: false, typed: VecDeque::new() };
+        Self { known: Mutex::new(known), changed: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Known)) {
+        change(&mut self.lock());
+        self.changed.notify_all();
+    }
+
+    /// Waits until something has changed, or this moment has come.
+    fn wait(&self, known: MutexGuard<'_, Known>, until: Instant) {
+        let left = until.saturating_duration_since(Instant::now());
+        drop(self.changed.wait_timeout(known, left).unwrap_or_else(PoisonError::into_inner));
+    }
 }
 
 /// A terminal that passes each key on, until this is gone.
@@ -85,8 +103,7 @@ pub fn console(
     lease: Lease,
     console: Option<String>,
 ) -> Result<u8, Failure> {
-    let shared = Shared { answered: 0, over: None, lost: false, happened: Instant::now() };
-    let shared = Arc::new(Mutex::new(shared));
+    let shared = Arc::new(Shared::new());
     let mut speaker = Speaker::new(lease)?;
     let hearing = Hearing::new(speaker.lease());
     let (writer, theirs, wanted) = (speaker.writer().to_owned(), Arc::clone(&shared), console.clone());
@@ -107,6 +124,18 @@ pub fn console(
     typed
 }
 
+/// What is told where a tty of the board is gone, or is back; and whether it is gone.
+fn of_tty(mark: &Mark, item: &Item<'_>, moments: &Moments) -> Option<(bool, String)> {
+    let (gone, how) = match mark.what {
+        What::Unplugged => (true, "unplugged"),
+        What::Back => (false, "back"),
+        _ => return None,
+    };
+    let Item::Later { micros, .. } = item else { return None };
+    let name = plain(mark.name.as_deref().unwrap_or_default());
+    Some((gone, format!("console {name} of the board is {how}{}", moments.since(*micros))))
+}
+
 /// What is missing, for a person.
 fn told(loss: &Loss) -> String {
     let why = plain(&loss.why);
@@ -123,12 +152,12 @@ fn told(loss: &Loss) -> String {
 /// # Errors
 /// Whose fault it is that it does not go on.
 pub fn hear(master: &mut Master, lease: &Lease, console: Option<String>, whole: bool) -> Result<u8, Failure> {
-    let shared = Mutex::new(Shared { answered: 0, over: None, lost: false, happened: Instant::now() });
+    let shared = Shared::new();
     let shown = if whole { usize::MAX } else { BEFORE_BYTES };
     smol::block_on(listen(master, Hearing::new(lease), None, console, shown, &shared));
-    let mut known = lock(&shared);
+    let mut known = shared.lock();
     let over = known.over.take().unwrap_or_else(|| Ok(String::new()));
-    tell(&format!("the lease is over: {}", plain(&over?)));
+    tell(&format!("the lease is over{}", plain(&over?)));
     Ok(if whole && known.lost { FAILED } else { PASSED })
 }
 
@@ -140,8 +169,8 @@ struct Typed {
 }
 
 /// Reads what is typed, so that its moment is known however long the way to the master takes.
-fn typing() -> Result<Receiver<io::Result<Typed>>, Failure> {
-    let (give, typed) = sync_channel(TYPED);
+fn typing(shared: &Arc<Shared>) -> Result<(), Failure> {
+    let shared = Arc::clone(shared);
     let read = move || {
         let stdin = io::stdin();
         let mut bytes = [0; WORD_BYTES];
@@ -157,13 +186,17 @@ fn typing() -> Result<Receiver<io::Result<Typed>>, Failure> {
                 }
             });
             let ends = one.as_ref().map_or(true, |typed| typed.last);
-            if give.send(one).is_err() || ends {
+            let full = |known: &mut Known| known.typed.len() >= TYPED;
+            let waited = shared.changed.wait_while(shared.lock(), full);
+            waited.unwrap_or_else(PoisonError::into_inner).typed.push_back(one);
+            shared.changed.notify_all();
+            if ends {
                 return;
             }
         }
     };
     let thread = std::thread::Builder::new().name("types".to_owned()).spawn(read);
-    thread.map(|_| typed).map_err(|error| Failure::here("a thread", &error))
+    thread.map(drop).map_err(|error| Failure::here("a thread", &error))
 }
 
 /// Sends what is typed.
@@ -171,27 +204,25 @@ fn type_words(
     master: &mut Master,
     speaker: &mut Speaker,
     console: Option<&String>,
-    shared: &Mutex<Shared>,
+    shared: &Arc<Shared>,
 ) -> Result<u8, Failure> {
-    let typed = typing()?;
+    typing(shared)?;
     let is_terminal = io::stdin().is_terminal();
     // Words that are not answered, and how many of them were said; when the oldest of those was.
     let mut waiting: VecDeque<Word> = VecDeque::new();
     let (mut said, mut since, mut leaves) = (0_usize, Instant::now(), false);
     let (mut link, mut next_try) = (Waiting::new(PATIENCE), Instant::now());
     loop {
-        {
-            let mut known = lock(shared);
-            if let Some(over) = known.over.take() {
-                let why = over?;
-                tell(&format!("the board is yours no longer: {}", plain(&why)));
-                return Ok(TROUBLE);
-            }
-            while waiting.front().is_some_and(|word| word.number <= known.answered) {
-                waiting.pop_front();
-                said = said.saturating_sub(1);
-                since = Instant::now();
-            }
+        let mut known = shared.lock();
+        if let Some(over) = known.over.take() {
+            let why = over?;
+            tell(&format!("the board is yours no longer{}", plain(&why)));
+            return Ok(TROUBLE);
+        }
+        while waiting.front().is_some_and(|word| word.number <= known.answered) {
+            waiting.pop_front();
+            said = said.saturating_sub(1);
+            since = Instant::now();
         }
         if leaves && waiting.is_empty() {
             return Ok(PASSED);
@@ -199,7 +230,8 @@ fn type_words(
         if said > 0 && since.elapsed() >= AGAIN {
             said = 0;
         }
-        while let Some(word) = waiting.get(said).filter(|_| Instant::now() >= next_try) {
+        if let Some(word) = waiting.get(said).filter(|_| Instant::now() >= next_try) {
+            drop(known);
             match smol::block_on(pass_on(master, word.request())) {
                 Ok(()) => {
                     link.came();
@@ -211,12 +243,20 @@ fn type_words(
                 Err(Trouble::Link(why)) => next_try = Instant::now() + link.failed(why)?,
                 Err(trouble) => return Err(trouble.into()),
             }
-        }
-        if leaves || waiting.len() >= UNDER_WAY {
-            std::thread::sleep(LOOK);
             continue;
         }
-        let Ok(typed) = typed.recv_timeout(LOOK) else { continue };
+        let more = !leaves && waiting.len() < UNDER_WAY;
+        let typed = if more { known.typed.pop_front() } else { None };
+        let Some(typed) = typed else {
+            let unsaid = (said < waiting.len()).then_some(next_try);
+            let unanswered = (said > 0).then_some(since + AGAIN);
+            let until = [unsaid, unanswered].into_iter().flatten().min();
+            shared.wait(known, until.unwrap_or_else(|| Instant::now() + LONG));
+            continue;
+        };
+        drop(known);
+        // There is room again.
+        shared.changed.notify_all();
         let typed = typed.map_err(|error| Failure::here("standard input", &error))?;
         leaves = typed.last;
         if !typed.bytes.is_empty() {
@@ -224,7 +264,6 @@ fn type_words(
             let said = Said { t: "send".to_owned(), console: console.cloned(), text: Some(text), ..Said::default() };
             // What comes from a file or a program waits there for its turn, and is no older than that.
             waiting.push_back(speaker.word(&said, if is_terminal { typed.at } else { Instant::now() }));
-            lock(shared).happened = Instant::now();
         }
     }
 }
@@ -236,31 +275,33 @@ async fn listen(
     writer: Option<&str>,
     console: Option<String>,
     shown: usize,
-    shared: &Mutex<Shared>,
+    shared: &Shared,
 ) {
     let mut waiting = Waiting::new(PATIENCE);
-    let mut pause = LOOK;
     let wanted = console.map(|name| format!("serial:{name}"));
     let (mut channel, mut before) = (None, Some(Vec::new()));
+    let mut moments = Moments::default();
     loop {
-        let mut over = None;
+        let (mut over, mut tty) = (None, None);
         let mut out = Vec::new();
-        let heard = hearing.hear(master, |item| match item {
+        let heard = hearing.next(master, |item| match item {
             Item::Record(_, Record::Channel(number, start)) => {
                 let is = wanted.as_ref().map_or(start.name.starts_with("serial:"), |wanted| start.name == *wanted);
                 channel = channel.or_else(|| is.then_some(*number));
             }
             Item::Data { channel: of, bytes, .. } if channel == Some(*of) => out.extend_from_slice(bytes),
-            Item::Record(_, Record::Verdict(verdict)) => over = Some(verdict.cause.clone()),
+            Item::Record(micros, Record::Verdict(verdict)) => {
+                over = Some((verdict.cause.clone(), moments.since(*micros)));
+            }
             item => match Entry::of(item) {
+                Some(Entry::Clock(_)) => moments.take(item),
+                Some(Entry::Mark(mark)) => tty = of_tty(&mark, item, &moments).or(tty.take()),
                 Some(Entry::Loss(of, loss)) if channel == Some(of) => {
-                    lock(shared).lost = true;
+                    shared.lock().lost = true;
                     tell(&told(&loss));
                 }
                 Some(Entry::Answer(answer)) if Some(answer.writer.as_str()) == writer => {
-                    let mut known = lock(shared);
-                    known.answered = known.answered.max(answer.number);
-                    known.happened = Instant::now();
+                    shared.change(|known| known.answered = known.answered.max(answer.number));
                     if let Some(why) = answer.why {
                         tell(&plain(&why));
                     }
@@ -269,6 +310,10 @@ async fn listen(
             },
         });
         let heard = heard.await;
+        // Of what happened before only how it stands now is news.
+        if let Some((_, text)) = tty.filter(|(gone, _)| *gone || before.is_none()) {
+            tell(&text);
+        }
         // What was said before is shown from its last lines on.
         if let Some(mut said) = before.take_if(|_| heard.is_ok()) {
             said.append(&mut out);
@@ -282,24 +327,22 @@ async fn listen(
         let failure = match heard {
             Ok(ended) => {
                 waiting.came();
-                let gone = || "it was given back".to_owned();
-                over.map(|why| if why.is_empty() { gone() } else { why }).or_else(|| ended.then(gone)).map(Ok)
+                let ends = ended || over.is_some();
+                let (why, since) = over.unzip();
+                match ends {
+                    true => {
+                        let why = cause(master, hearing.lease(), why).await;
+                        Some(Ok(format!("{}: {why}", since.unwrap_or_default())))
+                    }
+                    false => None,
+                }
             }
             Err(Trouble::Link(why)) => waiting.pause(why).await.err().map(|trouble| Err(trouble.into())),
             Err(trouble) => Some(Err(trouble.into())),
         };
         let failure = failure.or_else(|| shown.err().map(|error| Err(Failure::here("standard output", &error))));
-        {
-            let mut known = lock(shared);
-            if let Some(failure) = failure {
-                known.over = Some(failure);
-                return;
-            }
-            if !out.is_empty() {
-                known.happened = Instant::now();
-            }
-            pause = if known.happened.elapsed() < AWAKE { LOOK } else { (pause * 2).min(LONGEST) };
+        if let Some(failure) = failure {
+            return shared.change(|known| known.over = Some(failure));
         }
-        Timer::after(pause).await;
     }
 }

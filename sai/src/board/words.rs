@@ -4,14 +4,17 @@
 //! the log, which is durable where it is read, says what became of it.
 
 use super::Lease;
+use crate::answers::Job;
 use crate::failure::{FAILED, Failure};
 use crate::follow::path;
 use crate::master::{Bytes, Master, Trouble, Waiting};
-use crate::telling::plain;
+use crate::telling::{moment, plain, tell};
 use miniserde::{Deserialize, Serialize, json};
+use sai_agent::link::{Frame, Link, within};
 use sai_core::axis::{Answer, Entry};
 use sai_core::record::{Decoder, Item, Record};
 use smol::Timer;
+use smol::future::or;
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::time::{Duration, Instant};
@@ -29,6 +32,10 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const LOOK: Duration = Duration::from_millis(20);
 /// The longest pause, while nothing comes.
 const LONGEST: Duration = Duration::from_millis(300);
+/// Time within which most words are answered.
+const AT_ONCE: Duration = Duration::from_secs(1);
+/// Time for which a log is looked at that its master does not send by itself, before it is asked to once more.
+const UNPUSHED: Duration = Duration::from_secs(30);
 
 /// What is said: the words of `sai-agent device`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -134,18 +141,187 @@ pub async fn pass_on(master: &mut Master, request: &str) -> Result<(), Trouble> 
     }
 }
 
+/// What a master sends of a log by itself.
+struct Pushed {
+    link: Link,
+    /// Whether it has said that it does, and whether it has brought anything.
+    greeted: bool,
+    brought: bool,
+}
+
+impl Pushed {
+    /// The next bytes; nothing once the link is gone.
+    async fn next(&mut self) -> Option<Vec<u8>> {
+        loop {
+            let receiver = &self.link.receiver;
+            let frame = match &mut self.link.driver {
+                None => receiver.receive().await,
+                Some(driver) => {
+                    let over = async {
+                        driver.await;
+                        None
+                    };
+                    match or(async { Some(receiver.receive().await) }, over).await {
+                        Some(frame) => frame,
+                        // What it brought is still there.
+                        None => {
+                            self.link.driver = None;
+                            continue;
+                        }
+                    }
+                }
+            };
+            match frame? {
+                Frame::Binary(bytes) => {
+                    self.brought = true;
+                    return Some(bytes);
+                }
+                Frame::Text(text) => {
+                    self.greeted = true;
+                    tell_of_agent(&text);
+                }
+            }
+        }
+    }
+}
+
+/// What a master says beside the log.
+#[derive(Deserialize)]
+struct Beside {
+    agent: Option<String>,
+    away_since: Option<u64>,
+}
+
+/// Tells that the board's machine is away, and since when, or is there again.
+fn tell_of_agent(text: &str) {
+    let Ok(Beside { agent: Some(agent), away_since }) = json::from_str(text) else { return };
+    let agent = plain(&agent);
+    match away_since {
+        Some(since) => tell(&format!("{agent}, which has the board, is away since {}", moment(since))),
+        None => tell(&format!("{agent} is there again")),
+    }
+}
+
+/// Why a board is somebody's no longer, by the end of its log: read off the job where the log does not say.
+pub async fn cause(master: &mut Master, lease: (u64, u32), over: Option<String>) -> String {
+    let why = match over {
+        Some(why) => why,
+        None => master.json::<Job>("GET", &path(lease.0)).await.map(|job| job.cause).unwrap_or_default(),
+    };
+    if why.is_empty() { "it was given back".to_owned() } else { why }
+}
+
+/// When what is in a log happened, by the clock that its machine goes by.
+#[derive(Default)]
+pub struct Moments(Option<(u64, u64)>);
+
+impl Moments {
+    /// What an item says of the clock.
+    pub fn take(&mut self, item: &Item<'_>) {
+        if let (Item::Later { micros, .. }, Some(Entry::Clock(clock))) = (item, Entry::of(item)) {
+            self.0 = Some((*micros, clock.realtime_ns));
+        }
+    }
+
+    /// A moment so many microseconds after the log began, as people read it, with a blank and words before it.
+    pub fn since(&self, micros: u64) -> String {
+        self.0.map_or_else(String::new, |(at, ns)| {
+            let millis = (ns / 1_000_000).saturating_add(micros / 1000).saturating_sub(at / 1000);
+            format!(" since {}", moment(millis))
+        })
+    }
+}
+
+/// How what comes next is heard of.
+enum By {
+    /// It is asked for once, and after that the master is to send it.
+    Asking,
+    /// A link for that is to be opened.
+    Opening,
+    Push(Box<Pushed>),
+    /// It is asked for again and again, after this pause, up to this moment.
+    Looks(Duration, Instant),
+}
+
 /// The log of a board, from its beginning on.
 pub struct Hearing {
-    path: String,
+    /// Which attempt's.
+    lease: (u64, u32),
     offset: u64,
     decoder: Decoder,
+    by: By,
 }
 
 impl Hearing {
     /// Of this lease, nothing of it heard yet.
     pub fn new(lease: &Lease) -> Self {
-        let path = format!("/job/{}/{}/records", lease.job, lease.attempt);
-        Self { path, offset: 0, decoder: Decoder::new() }
+        Self { lease: (lease.job, lease.attempt), offset: 0, decoder: Decoder::new(), by: By::Asking }
+    }
+
+    /// Which attempt's it is.
+    pub fn lease(&self) -> (u64, u32) {
+        self.lease
+    }
+
+    /// The same for somebody who expects an answer at once: to look for it is less work then than another link.
+    #[must_use]
+    pub fn for_an_answer(self) -> Self {
+        Self { by: By::Looks(Duration::ZERO, Instant::now() + AT_ONCE), ..self }
+    }
+
+    /// Waits for what comes next, and gives it on; whether there will be no more. Whoever does not wait to the end misses nothing.
+    ///
+    /// # Errors
+    /// Why there is none now.
+    pub async fn next(&mut self, master: &mut Master, mut each: impl FnMut(&Item<'_>) + Send) -> Result<bool, Trouble> {
+        let (job, attempt) = self.lease;
+        match &mut self.by {
+            By::Asking => {}
+            By::Opening => {
+                let path = format!("/live?records={job}-{attempt}&from={}", self.offset);
+                self.by = match master.listen(&path).await {
+                    Ok(link) => By::Push(Box::new(Pushed { link, greeted: false, brought: false })),
+                    Err(Trouble::Link(why)) => return Err(Trouble::Link(why)),
+                    // Asked for the log itself, the master says why there is none.
+                    Err(_) => By::Looks(LOOK, Instant::now() + UNPUSHED),
+                };
+                return Ok(false);
+            }
+            By::Push(pushed) => {
+                if let Some(bytes) = pushed.next().await {
+                    return self.take(&bytes, &mut each).map(|()| false);
+                }
+                self.by = match (pushed.greeted, pushed.brought) {
+                    // An older master knows nothing of this.
+                    (false, _) => By::Looks(LOOK, Instant::now() + UNPUSHED),
+                    (true, true) => By::Asking,
+                    (true, false) => {
+                        Timer::after(LONGEST).await;
+                        By::Asking
+                    }
+                };
+            }
+            By::Looks(_, until) if Instant::now() >= *until => self.by = By::Asking,
+            By::Looks(pause, _) => {
+                Timer::after(*pause).await;
+                *pause = (*pause * 2).clamp(LOOK, LONGEST);
+            }
+        }
+        let before = self.offset;
+        let ended = self.hear(master, each).await?;
+        match &mut self.by {
+            By::Asking if !ended => self.by = By::Opening,
+            By::Looks(pause, _) if self.offset > before => *pause = LOOK,
+            _ => {}
+        }
+        Ok(ended)
+    }
+
+    fn take(&mut self, bytes: &[u8], each: &mut (dyn FnMut(&Item<'_>) + Send)) -> Result<(), Trouble> {
+        let pushed = self.decoder.push(bytes, |item| each(&item));
+        pushed.map_err(|why| Trouble::Here(format!("the board's log is damaged: {why}")))?;
+        self.offset += bytes.len() as u64;
+        Ok(())
     }
 
     /// Gives what has come on; whether there will be no more.
@@ -153,8 +329,8 @@ impl Hearing {
     /// # Errors
     /// Why there is none.
     pub async fn hear(&mut self, master: &mut Master, mut each: impl FnMut(&Item<'_>) + Send) -> Result<bool, Trouble> {
-        let Self { path, offset, decoder } = self;
-        let from = *offset;
+        let Self { lease: (job, attempt), offset, decoder, .. } = self;
+        let (from, path) = (*offset, format!("/job/{job}/{attempt}/records"));
         let mut damaged = None;
         let mut take = |bytes: &[u8]| {
             if let Err(why) = decoder.push(bytes, |item| each(&item)) {
@@ -164,7 +340,7 @@ impl Hearing {
             *offset += bytes.len() as u64;
             Ok(())
         };
-        let read = master.bytes(path, from, &mut take).await;
+        let read = master.bytes(&path, from, &mut take).await;
         match (damaged, read) {
             (Some(why), _) => Err(Trouble::Here(format!("the board's log is damaged: {why}"))),
             (None, Ok(Bytes::All(head) | Bytes::NoMore(head))) => Ok(head.state.is_some_and(|state| state == "ended")),
@@ -179,7 +355,7 @@ impl Hearing {
 /// # Errors
 /// It was not done, or whose fault it is that this is not known.
 pub async fn say(master: &mut Master, speaker: &mut Speaker, said: &Said) -> Result<Answer, Failure> {
-    let hearing = Hearing::new(speaker.lease());
+    let hearing = Hearing::new(speaker.lease()).for_an_answer();
     let answer = answer(master, speaker, said, hearing, &mut |_| {}).await?;
     match answer.why {
         Some(why) => Err(Failure(FAILED, plain(&why))),
@@ -201,7 +377,8 @@ pub async fn answer(
     let word = speaker.word(said, Instant::now());
     let number = word.number;
     let writer = speaker.writer().to_owned();
-    let (mut waiting, mut said_at, mut pause) = (Waiting::new(PATIENCE), None::<Instant>, LOOK);
+    let (mut waiting, mut said_at) = (Waiting::new(PATIENCE), None::<Instant>);
+    let (mut found, mut over, mut moments) = (None, None, Moments::default());
     loop {
         if said_at.is_none_or(|at| at.elapsed() >= AGAIN) {
             match pass_on(master, word.request()).await {
@@ -210,38 +387,42 @@ pub async fn answer(
                 Err(trouble) => return Err(trouble.into()),
             }
         }
-        let (mut found, mut over) = (None, None);
-        let heard = hearing.hear(master, |item| match Entry::of(item) {
+        let heard = hearing.next(master, |item| match Entry::of(item) {
             Some(Entry::Answer(answer)) if answer.writer == writer && answer.number == number => found = Some(answer),
             _ => {
-                if let Item::Record(_, Record::Verdict(verdict)) = item {
-                    over = Some(verdict.cause.clone());
+                moments.take(item);
+                if let Item::Record(micros, Record::Verdict(verdict)) = item {
+                    over = Some((verdict.cause.clone(), moments.since(*micros)));
                 }
                 if found.is_none() {
                     each(item);
                 }
             }
         });
-        let ended = match heard.await {
-            Ok(ended) => {
+        let again = AGAIN.saturating_sub(said_at.map_or(AGAIN, |at| at.elapsed()));
+        let heard = within(again, heard).await;
+        // What came before the link broke has come.
+        if let Some(answer) = found {
+            return Ok(answer);
+        }
+        let ended = match heard {
+            None => false,
+            Some(Ok(ended)) => {
                 waiting.came();
                 ended
             }
-            Err(Trouble::Link(why)) => {
+            Some(Err(Trouble::Link(why))) => {
                 waiting.pause(why).await?;
                 continue;
             }
-            Err(trouble) => return Err(trouble.into()),
+            Some(Err(trouble)) => return Err(trouble.into()),
         };
-        match found {
-            Some(answer) => return Ok(answer),
-            None if ended || over.is_some() => {
-                let why = over.filter(|why| !why.is_empty()).unwrap_or_else(|| "it was given back".to_owned());
-                return Err(Failure::refused(format!("the board is yours no longer: {}", plain(&why))));
-            }
-            None => {}
+        if ended || over.is_some() {
+            let lease = (speaker.lease.job, speaker.lease.attempt);
+            let (why, since) = over.unzip();
+            let why = cause(master, lease, why).await;
+            let since = since.unwrap_or_default();
+            return Err(Failure::refused(format!("the board is yours no longer{since}: {}", plain(&why))));
         }
-        Timer::after(pause).await;
-        pause = (pause * 2).min(LONGEST);
     }
 }
