@@ -134,7 +134,8 @@ impl Scheduler {
         let mut due: Vec<Checkup> = Vec::new();
         let mut later: Vec<(String, String, Millis)> = Vec::new();
         for (name, agent) in self.bench_agents().filter(|(_, agent)| agent.keeps_its_boards().is_none()) {
-            for (board, known) in &agent.boards {
+            // This is looked at whenever anything may begin.
+            for (board, known) in agent.boards.iter().filter(|(_, known)| known.offered.health.is_some()) {
                 let record = agent.records.get(board);
                 let idle = !self.checks.contains_key(&(name.to_string(), board.clone()));
                 let aside = record.is_some_and(|record| record.aside.is_some());
