@@ -138,6 +138,26 @@ fn a_board_that_does_not_pass_is_looked_at_again_later_and_later() {
 }
 
 #[test]
+fn a_master_that_is_started_again_does_not_look_sooner() {
+    let mut desk = Desk::new();
+    bench(&mut desk, &[offered("b", None)]);
+    free(&mut desk, "b");
+    desk.queue(vec![check(1, "b")]);
+    end(&mut desk, 1, Outcome::Failed);
+    let (records, now) = (desk.scheduler.board_records("a"), desk.now);
+    for (later, wait) in [(0, 30_000), (20_000, 10_000), (60_000, 0)] {
+        let mut desk = Desk::new();
+        desk.now = now + later;
+        desk.give(Input::Known("a".to_string(), records.clone()));
+        bench(&mut desk, &[offered("b", None)]);
+        let mut out = free(&mut desk, "b");
+        assert_eq!(due(&out).is_empty(), wait > 0, "{later}");
+        out.extend(desk.pass(wait));
+        assert_eq!(due(&out).len(), 1, "{later}");
+    }
+}
+
+#[test]
 fn what_ends_a_check_that_is_not_the_boards_doing_says_nothing_of_it() {
     let mut desk = Desk::new();
     bench(&mut desk, &[offered("b", None)]);

@@ -83,7 +83,7 @@ enum Next {
     Never,
 }
 
-fn next(now: Now, board: &Board, record: Option<&BoardRecord>) -> Next {
+fn next(now: Now, board: &Board, record: Option<&BoardRecord>, policy: &Policy) -> Next {
     let Some(health) = &board.offered.health else { return Next::Never };
     let not_before = board.check_at.max(board.rests_until);
     if now.steady < not_before {
@@ -93,6 +93,16 @@ fn next(now: Now, board: &Board, record: Option<&BoardRecord>) -> Next {
         return Next::Never;
     }
     if let Some(why) = record.and_then(|record| record.unwell.clone()) {
+        // A master that is started again and again does not have it flashed as often.
+        let wait = record.and_then(|record| {
+            let pause = backoff(policy, record.failed?);
+            let left = record.last.as_ref()?.at.saturating_add(pause).saturating_sub(now.wall);
+            // Where the clock was set back it says nothing.
+            Some(left).filter(|left| *left <= pause)
+        });
+        if let Some(left) = wait.filter(|left| *left > 0) {
+            return Next::At(now.steady.saturating_add(left));
+        }
         // Who has it, or that it is away, is told by its agent.
         return if board.free { Next::Now(why) } else { Next::Never };
     }
@@ -142,7 +152,7 @@ impl Scheduler {
                 if !idle || aside {
                     continue;
                 }
-                match next(now, known, record) {
+                match next(now, known, record, &self.policy) {
                     Next::Now(why) => {
                         due.push(Checkup { agent: name.to_string(), board: board.clone(), why });
                     }
