@@ -17,6 +17,31 @@ const LOOK: Duration = Duration::from_millis(20);
 /// How often an element may be replaced between being found and being clicked.
 const REPLACED: usize = 50;
 
+/// Starts of a driver at most: it takes a free port of IPv4 and wants the same of IPv6, which another program may have, and ends.
+const STARTS: usize = 5;
+
+/// A driver, and where it listens; nothing where it ended without saying so.
+fn drive(directory: &Path) -> Option<(Child, u16)> {
+    let mut command = Command::new("chromedriver");
+    // An own temporary directory: what a killed browser leaves goes with the test's own.
+    command.arg("--port=0").env("TMPDIR", directory).stdin(Stdio::null());
+    let mut driver = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap_or_else(|error| panic!("chromedriver (Debian's package chromium-driver): {error}"));
+    let mut lines =
+        BufReader::new(driver.stdout.take().expect("standard output is piped")).lines().map_while(Result::ok);
+    let port =
+        lines.find_map(|line| line.split_once("started successfully on port ")?.1.trim_end_matches('.').parse().ok());
+    if let Some(port) = port {
+        return Some((driver, port));
+    }
+    let _ = driver.kill();
+    let _ = driver.wait();
+    None
+}
+
 /// A browser with one window and a profile of its own. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Browser {
@@ -28,20 +53,7 @@ pub struct Browser {
 impl Browser {
     /// Starts Chromium with a new profile in `directory` and these flags beside the usual ones of a test.
     pub fn start(directory: &Path, flags: &[String]) -> Self {
-        let mut command = Command::new("chromedriver");
-        // An own temporary directory: what a killed browser leaves goes with the test's own.
-        command.arg("--port=0").env("TMPDIR", directory).stdin(Stdio::null());
-        let mut driver = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|error| panic!("chromedriver (Debian's package chromium-driver): {error}"));
-        let mut lines = BufReader::new(driver.stdout.take().expect("standard output is piped")).lines();
-        let port = lines
-            .by_ref()
-            .map_while(Result::ok)
-            .find_map(|line| line.split_once("started successfully on port ")?.1.trim_end_matches('.').parse().ok());
-        let port = port.expect("ChromeDriver says where it listens");
+        let (driver, port) = (0..STARTS).find_map(|_| drive(directory)).expect("ChromeDriver says where it listens");
         let mut browser = Self { driver, port, session: String::new() };
         let mut arguments: Vec<String> = [
             "--headless",
