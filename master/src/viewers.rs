@@ -182,7 +182,7 @@ async fn fragments(
     library: &Arc<Library>,
 ) -> Result<(), String> {
     // What is shown to one who may act is shown to all who may.
-    let deed = if matches!(shown, Shown::Agents { .. } | Shown::Board { .. }) { Deed::Administer } else { Deed::Build };
+    let deed = if matches!(shown, Shown::Agents { .. }) { Deed::Administer } else { Deed::Build };
     let who = who.filter(|who| library.visitor(Some(who.clone())).may(deed, None)).map(|_| String::new());
     let (scope, key, since) = match &shown {
         Shown::Event { id, since, narrow } => {
@@ -196,7 +196,7 @@ async fn fragments(
         Shown::Boards => (Scope::Units, "boards".to_string(), 0),
         Shown::Board { agent, board } => {
             // What is shown to one is another's as well, but not that of another board.
-            (Scope::Units, format!("board {} {agent:?} {board:?}", who.is_some()), 0)
+            (Scope::Units, format!("board {agent:?} {board:?}"), 0)
         }
         Shown::Events { repository, since } => (Scope::Events, format!("events {repository:?}"), *since),
         Shown::Job { .. } | Shown::Records { .. } => return Ok(()),
@@ -247,7 +247,7 @@ fn changed(library: &Library, shown: &Shown, who: Option<String>, dirty: Option<
             let row =
                 library.live().boards.iter().find(|row| row.agent == *agent && row.offered.name == *board).cloned();
             let view = BoardView { name: (agent.clone(), board.clone()), row, ..BoardView::default() };
-            vec![Fragment::new("board-head", |html| board::head(html, &view, &visitor)).part(u64::MAX)]
+            vec![Fragment::new("board-head", |html| board::head(html, &view, visitor.now)).part(u64::MAX)]
         }
         Shown::Job { .. } | Shown::Records { .. } => Vec::new(),
     }

@@ -3,6 +3,7 @@
 //! Such a job is like others: it waits in the one queue, and nothing but the end of its attempt frees the board. What is done there its
 //! agent knows.
 
+use super::leases::PLATFORM;
 use super::{Hub, Output, Rebuild, Touch};
 use crate::clock::Now;
 use crate::job::{EventId, JobId};
@@ -18,8 +19,6 @@ use alloc::vec::Vec;
 
 /// What stands for the repository of what belongs to none: no name of a repository has a plus, and that of a lease begins with a tilde.
 const REPOSITORY: &str = "+boards";
-/// What stands for the platform of a job that runs on none.
-const PLATFORM: &str = "board";
 /// What stands for the configuration.
 const CONFIGURATION: &str = "health";
 

@@ -32,7 +32,7 @@ pub struct Wish {
 }
 
 /// What stands for the platform of a job that runs on none.
-const PLATFORM: &str = "board";
+pub(super) const PLATFORM: &str = "board";
 
 impl Wish {
     /// A person's wish for this board: the event and the job have these numbers. What stands for a repository is `~PERSON`, which is no

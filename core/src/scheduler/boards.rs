@@ -105,13 +105,6 @@ impl Agent {
         ends
     }
 
-    /// Nothing is held against any of its boards.
-    pub(super) fn forgive_boards(&mut self) {
-        for board in self.boards.values_mut() {
-            board.troubles.clear();
-        }
-    }
-
     /// A job of this repository had none at a board.
     pub(super) fn no_trouble_at(&mut self, name: &str, repository: &str) {
         if let Some(board) = self.boards.get_mut(name) {
@@ -457,7 +450,7 @@ impl Scheduler {
     }
 
     /// Boards that are offered now and would do for a job, each with how it stands.
-    pub(super) fn boards_like(&self, now: Millis, job: &Job) -> String {
+    pub(super) fn told_of_boards(&self, now: Millis, job: &Job) -> String {
         let queue = Self::queue_of(job);
         let fits = |row: &BoardRow| {
             let mut wanted = queue.board.iter().flat_map(WantedBoard::each);

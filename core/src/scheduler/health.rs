@@ -12,7 +12,7 @@ use crate::clock::Now;
 use crate::job::{Blame, Fault, JobId, JobState};
 use crate::ledger::{Aside, BoardRecord, Checked, Checkup, JobRecord};
 use crate::limits::{BOARDS, Millis};
-use crate::ordered::Map;
+use crate::ordered::{Map, Set};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -53,14 +53,23 @@ impl Agent {
         }
     }
 
-    /// Nothing is held against any of its boards. Who was set aside by hand stays that.
-    pub(super) fn trust_boards(&mut self) -> bool {
-        let mut changed = false;
-        for record in self.records.values_mut() {
-            changed |= record.unwell.take().is_some();
-            record.failed = None;
+    /// Nothing is held against one of its boards. What somebody set aside stays that.
+    fn trust(&mut self, name: &str) -> bool {
+        self.rows.remove(&place_of(name));
+        if let Some(board) = self.boards.get_mut(name) {
+            board.troubles.clear();
         }
-        changed
+        // Of most boards nothing is known.
+        let Some(record) = self.records.get_mut(name) else { return false };
+        record.failed = None;
+        record.unwell.take().is_some()
+    }
+
+    /// The same of all of them.
+    pub(super) fn trust_boards(&mut self) -> bool {
+        let names: Set<String> = self.boards.keys().chain(self.records.keys()).cloned().collect();
+        // Each of them, also once one has changed.
+        names.iter().filter(|name| self.trust(name)).count() > 0
     }
 
     /// Forgets what only a check could find out of boards that are offered without one now.
@@ -107,7 +116,6 @@ fn next(now: Now, board: &Board, record: Option<&BoardRecord>, policy: &Policy) 
         return if board.free { Next::Now(why) } else { Next::Never };
     }
     let Some(every_s) = health.every_s else { return Next::Never };
-    // Whom nobody may use needs not be looked after.
     let Some(last) = record.and_then(|record| record.last.as_ref()) else {
         return Next::Now("it was never checked".to_string());
     };
@@ -224,10 +232,8 @@ impl Scheduler {
         let record = agent.record_of(&of.board);
         record.last = Some(Checked { job: id, at: now.wall, passed });
         if passed {
-            (record.unwell, record.failed) = (None, None);
-            agent.rows.remove(&place_of(&of.board));
+            agent.trust(&of.board);
             if let Some(board) = agent.boards.get_mut(&of.board) {
-                board.troubles.clear();
                 board.check_at = 0;
             }
         } else {
@@ -242,16 +248,10 @@ impl Scheduler {
     /// A person sets a board aside, or takes it back: then nothing is held against it.
     pub(super) fn set_board_aside(&mut self, now: Now, agent: &str, board: &str, aside: Option<String>) {
         let known = self.agents.get_or_default(agent.to_string());
-        let taken_back = aside.is_none();
-        let record = known.record_of(board);
-        record.aside = aside.map(|by| Aside { by, at: now.wall });
-        if taken_back {
-            (record.unwell, record.failed) = (None, None);
-            known.rows.remove(&place_of(board));
-            if let Some(board) = known.boards.get_mut(board) {
-                board.troubles.clear();
-            }
+        if aside.is_none() {
+            known.trust(board);
         }
+        known.record_of(board).aside = aside.map(|by| Aside { by, at: now.wall });
         self.noted.insert(agent.to_string());
     }
 

@@ -83,7 +83,7 @@ impl Scheduler {
                         false => self.lacking(&wants),
                         true if record.board.is_some() => {
                             let board = record.board.as_ref().map(ToString::to_string).unwrap_or_default();
-                            let there = self.boards_like(now.steady, job);
+                            let there = self.told_of_boards(now.steady, job);
                             match there.is_empty() {
                                 true => format!("no agent that offers {board} came in time"),
                                 false => format!("{board} was not to be had in time: {there}"),

@@ -200,7 +200,6 @@ impl Scheduler {
         if !aside {
             // Who gives it jobs again has put right what was wrong with it.
             known.rows.clear();
-            known.forgive_boards();
             if known.trust_boards() {
                 self.noted.insert(agent.to_string());
             }

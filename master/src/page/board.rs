@@ -91,7 +91,7 @@ pub fn page(view: &BoardView, visitor: &Visitor) -> String {
             html.text(" / ");
             html.element("a").href(format_args!("/agents#agent-{}", path_part(agent))).name(agent);
         });
-        head(html, view, visitor);
+        head(html, view, visitor.now);
         if let Some(row) = &view.row {
             // Not replaced with the rest: what is shown there is the same for all.
             html.element("div").class("actions").with(|html| actions(html, row, visitor));
@@ -117,7 +117,7 @@ pub fn page(view: &BoardView, visitor: &Visitor) -> String {
 }
 
 /// How it stands, replaced as a whole.
-pub fn head(html: &mut Html, view: &BoardView, visitor: &Visitor) {
+pub fn head(html: &mut Html, view: &BoardView, now: u64) {
     html.element("div").id("board-head").class("head").with(|html| {
         html.element("div").class("line").with(|html| {
             badge(html, view.row.as_ref().map_or("away", BoardRow::state));
@@ -128,7 +128,7 @@ pub fn head(html: &mut Html, view: &BoardView, visitor: &Visitor) {
             return;
         };
         html.element("p").with(|html| board_list::kind(html, row));
-        html.element("p").with(|html| board_list::standing(html, row, visitor.now));
+        html.element("p").with(|html| board_list::standing(html, row, now));
         for kept in &row.kept_from {
             html.element("p").class("callout waiting").with(|html| {
                 html.element("b").name(&kept.repository);
@@ -136,7 +136,7 @@ pub fn head(html: &mut Html, view: &BoardView, visitor: &Visitor) {
                 html.show(format_args!(", all of this repository; no job of it for {} s", kept.seconds));
             });
         }
-        health(html, row, visitor.now);
+        health(html, row, now);
         html.element("h2").text("Next in turn");
         board_list::queue(html, row, NAMED);
     });
