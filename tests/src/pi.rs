@@ -6,7 +6,8 @@
 use crate::cross::{prepare, root};
 use crate::process::Process;
 use crate::repository::run;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Seek as _, SeekFrom};
 use std::net::{Ipv4Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -14,6 +15,8 @@ use std::time::Duration;
 
 /// Where the boot partition begins, as mtools is told.
 const BOOT: &str = "@@1M";
+/// Where the data partition begins, in bytes: behind the boot partition, see `cross/image`.
+const DATA: u64 = 128 << 20;
 /// Bytes of a card; QEMU's must be a power of two.
 const CARD: u64 = 512 << 20;
 /// What the firmware of a Pi 3 names its board's description.
@@ -135,6 +138,32 @@ impl Card {
     pub fn get(&self, name: &str) -> Option<Vec<u8>> {
         let output = self.mtools("mtype").arg(format!("::/{name}")).output().expect("mtools");
         output.status.success().then_some(output.stdout)
+    }
+
+    /// Lays files into a directory that the data partition has, while no machine runs from the card.
+    pub fn lay(&self, directory: &str, files: &[(String, &[u8])]) {
+        // As a file of its own, since what does what its journal says wants to open it again.
+        let data = self.file.with_extension("data");
+        let mut card = File::options().read(true).write(true).open(&self.file).expect("a card");
+        card.seek(SeekFrom::Start(DATA)).expect("a partition");
+        io::copy(&mut card, &mut File::create(&data).expect("a file")).expect("a partition");
+        let status = Command::new("/sbin/e2fsck").arg("-p").arg(&data).stdout(Stdio::null()).status().expect("e2fsck");
+        // One says that something was done.
+        assert!(matches!(status.code(), Some(0 | 1)), "e2fsck {data:?}: {status}");
+        for (name, bytes) in files {
+            let (file, path) = (self.file.with_extension("lay"), format!("{directory}/{name}"));
+            fs::write(&file, bytes).expect("a file");
+            for (command, sign) in [
+                (format!("write {} {path}", file.display()), "Allocated inode"),
+                (format!("stat {path}"), &format!("Size: {}", bytes.len())),
+            ] {
+                // It ends well whatever becomes of a command.
+                let told = run(Command::new("/sbin/debugfs").args(["-w", "-R", &command]).arg(&data));
+                assert!(told.contains(sign), "{command}: {told}");
+            }
+        }
+        card.seek(SeekFrom::Start(DATA)).expect("a partition");
+        io::copy(&mut File::open(&data).expect("a file"), &mut card).expect("a partition");
     }
 
     /// Bytes of the whole card, as who has it can read them.
