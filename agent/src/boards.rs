@@ -11,6 +11,8 @@ pub mod hosted;
 #[cfg(feature = "boards")]
 mod person;
 #[cfg(feature = "boards")]
+pub mod selftest;
+#[cfg(feature = "boards")]
 mod session;
 #[cfg(feature = "boards")]
 mod talk;
@@ -23,7 +25,7 @@ pub mod watch;
 #[path = "boards/absent.rs"]
 mod absent;
 #[cfg(not(feature = "boards"))]
-pub use self::absent::{device, devices, hosted, trial, watch};
+pub use self::absent::{device, devices, hosted, selftest, trial, watch};
 
 use crate::mirror::Trouble;
 use miniserde::{Deserialize, Serialize};

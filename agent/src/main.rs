@@ -72,6 +72,10 @@ fn main() -> ExitCode {
         arguments.remove(0);
         return sai_agent::boards::device::command(arguments);
     }
+    if arguments.first().is_some_and(|argument| argument == "selftest") {
+        arguments.remove(0);
+        return sai_agent::boards::selftest::command(arguments);
+    }
     if arguments.first().is_some_and(|argument| argument == "image") {
         // What makes an image inherits what holds here, and has them as anywhere else.
         let _ = disable_transparent_huge_pages(false);

@@ -28,6 +28,7 @@ pub mod power;
 pub mod record;
 pub mod rehearing;
 pub mod ring;
+pub mod selftest;
 pub mod sequence;
 pub mod serial;
 pub mod showing;

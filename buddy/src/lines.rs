@@ -11,7 +11,7 @@ pub mod fake;
 mod rpi;
 
 use crate::ports::Places;
-use gpiocdev::chip::{Chip, chips};
+use gpiocdev::chip::{self, Chip};
 use sai_core::bench::{self, Bias, Board, Drive, Line, Pin, Use, Wire};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -268,6 +268,14 @@ pub fn set(what: &str, file: BorrowedFd<'_>, mask: u64, levels: u64) -> io::Resu
     }
 }
 
+/// The chips that this machine's kernel shows: name, label and lines of each.
+pub fn chips() -> Vec<String> {
+    let info = |path: &PathBuf| Chip::from_path(path).and_then(|chip| chip.info()).ok();
+    let found = chip::chips().unwrap_or_default();
+    let found = found.iter().filter_map(info);
+    found.map(|info| format!("{} ({}, {} lines)", info.name, info.label, info.num_lines)).collect()
+}
+
 /// Reads lines of a group.
 ///
 /// # Errors
@@ -306,7 +314,7 @@ fn found(name: &str, places: &Places) -> io::Result<PathBuf> {
     }
     let labelled =
         |path: &PathBuf| Chip::from_path(path).and_then(|chip| chip.info()).is_ok_and(|info| info.label == name);
-    let mut all = chips().unwrap_or_default().into_iter().filter(labelled);
+    let mut all = chip::chips().unwrap_or_default().into_iter().filter(labelled);
     match (all.next(), all.next()) {
         (Some(path), None) => Ok(path),
         (Some(_), Some(_)) => Err(io::Error::other(format!("several GPIO chips have the label {name:?}: name one"))),

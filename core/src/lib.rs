@@ -63,6 +63,7 @@ pub mod run;
 pub mod saifile;
 pub mod scheduler;
 pub mod secret;
+pub mod selftest;
 pub mod sent;
 pub mod session;
 pub mod settings;

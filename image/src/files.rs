@@ -1,6 +1,6 @@
 //! Settings → the files by which programs of the image are told: the agent, the wireless network, the resolver of names.
 
-use crate::settings::{Addressing, HOSTNAME_MOST, Settings, Wifi};
+use crate::settings::{Addressing, HOSTNAME_MOST, SelfTest, Settings, Wifi};
 use sai_core::join::JoinLine;
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -38,6 +38,22 @@ pub fn agent(settings: &Settings, line: &JoinLine, state: &str, boards: Option<&
     add("keep_free_mib", KEEP_FREE_MIB.to_string());
     text.push_str(" }\n");
     text
+}
+
+/// The words behind `sai-agent` that try the hardware, and write a report to a file.
+pub fn selftest(wanted: Option<&SelfTest>, output: &str) -> Vec<String> {
+    let mut words = ["selftest", "--disk", "/data", "--output", output].map(str::to_owned).to_vec();
+    let mut add = |more: &[&str]| words.extend(more.iter().map(|word| (*word).to_owned()));
+    if let Some((out, into)) = wanted.and_then(|wanted| wanted.gpio) {
+        add(&["--gpio", &format!("{out},{into}")]);
+    }
+    if let Some(serial) = wanted.and_then(|wanted| wanted.serial.as_deref()) {
+        add(&["--serial", serial]);
+    }
+    if wanted.is_some_and(|wanted| wanted.unplug) {
+        add(&["--unplug"]);
+    }
+    words
 }
 
 /// What the machine is called. An agent's name may have letters that a host's has not.
@@ -137,6 +153,14 @@ mod tests {
         assert_eq!(text.lines().count(), 6);
         assert!(wireless(&wifi("open"), None).contains("key_mgmt=NONE"));
         assert!(wireless(&wifi("key"), Some(&"ab".repeat(32))).contains("psk=abab"));
+    }
+
+    #[test]
+    fn a_self_test_is_told_what_is_wired() {
+        assert_eq!(selftest(None, "/run/x").join(" "), "selftest --disk /data --output /run/x");
+        let wanted = SelfTest { gpio: Some((17, 27)), serial: Some("/dev/ttyUSB0".to_owned()), unplug: true };
+        let words = selftest(Some(&wanted), "/run/x").join(" ");
+        assert!(words.ends_with("--gpio 17,27 --serial /dev/ttyUSB0 --unplug"), "{words}");
     }
 
     #[test]

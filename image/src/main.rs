@@ -40,6 +40,7 @@ use std::fs;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::ExitCode;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How long nothing may happen before the watchdog is fed again: a third of the time after which the Pi's starts it anew.
@@ -51,6 +52,8 @@ const CLOCK_KEPT: Duration = Duration::from_secs(3600);
 const STATE: &str = "/data/agent";
 /// The agent's configuration, in memory alone.
 const AGENT: &str = "/run/agent.json";
+/// Where the self-test puts its report, before that is copied to the card.
+const REPORT: &str = "/run/sai-selftest.txt";
 /// Owners and the guard have their sockets here.
 const BOARDS_RUN: &str = "/run/sai-buddy";
 
@@ -101,13 +104,31 @@ fn main() -> ExitCode {
         }
     };
     let line = secrets.join.as_deref().and_then(|line| line.parse::<JoinLine>().ok());
-    sweep::begin(card, &secrets);
+    let sweeping = sweep::begin(card, &secrets);
     let hostname = files::hostname(&settings, line.as_ref());
     set_up(&settings, &hostname, line.as_ref());
     let key = line.as_ref().and_then(|line| join::update_key(&line.token));
     systems.show(STATE, key.as_ref());
-    let network = Network::new(&settings, secrets.passphrase);
-    run(&settings, &hostname, network, line.is_some().then_some(key), systems, watchdog)
+    let (network, boot) = (Network::new(&settings, secrets.passphrase), Boot { card, sweeping });
+    run(&settings, &hostname, network, line.is_some().then_some(key), systems, boot, watchdog)
+}
+
+/// What is known of the boot partition while the machine runs.
+struct Boot {
+    card: &'static str,
+    /// Who writes where no file of it is.
+    sweeping: Option<JoinHandle<()>>,
+}
+
+impl Boot {
+    /// Puts the self-test's report there.
+    fn put_report(&mut self) {
+        // What is written to a place that was free a moment ago must not be overwritten there.
+        if let Some(sweeping) = self.sweeping.take() {
+            let _ = sweeping.join();
+        }
+        boot::put_report(self.card, REPORT);
+    }
 }
 
 /// Writes what programs read.
@@ -160,6 +181,7 @@ fn run(
     // Of a join line what it says of updates.
     joined: Option<Option<[u8; UPDATE_KEY_BYTES]>>,
     mut systems: Systems,
+    mut boot: Boot,
     mut watchdog: machine::Watchdog,
 ) -> ExitCode {
     let (mut services, mut programs) = (Services::default(), Programs::default());
@@ -172,6 +194,9 @@ fn run(
     }
     if !settings.ntp.is_empty() {
         inputs.push(Input::Wanted(Service::Time));
+    }
+    if settings.selftest.is_some() {
+        inputs.push(Input::Wanted(Service::SelfTest));
     }
     let mut kept = machine::since_start();
     loop {
@@ -196,6 +221,7 @@ fn run(
                     let how = status.map_or("by a signal".to_owned(), |status| format!("with status {status}"));
                     tell(&format!("{service} has ended {how}, and is started again in {pause} ms"));
                 }
+                Output::Over(_) => boot.put_report(),
             }
         }
         watchdog.feed();
@@ -220,6 +246,7 @@ fn millis() -> u64 {
 
 /// The words that start a program.
 fn command(service: &Service, settings: &Settings, hostname: &str, network: &Network) -> Vec<String> {
+    let selftest = files::selftest(settings.selftest.as_ref(), REPORT);
     let words: Vec<&str> = match service {
         Service::Guard => vec!["/bin/sai-agent", "guard", "--run", BOARDS_RUN],
         Service::Agent => vec!["/bin/sai-agent", "--config", AGENT],
@@ -231,6 +258,7 @@ fn command(service: &Service, settings: &Settings, hostname: &str, network: &Net
         Service::Address(interface) => {
             vec!["/bin/busybox", "udhcpc", "-f", "-i", interface, "-s", "/etc/udhcpc.script", "-T", "2", "-A", "5"]
         }
+        Service::SelfTest => ["/bin/sai-agent"].into_iter().chain(selftest.iter().map(String::as_str)).collect(),
         Service::Wireless(interface) => {
             vec!["/sbin/wpa_supplicant", "-i", interface, "-c", network.configuration(), "-D", "nl80211"]
         }

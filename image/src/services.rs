@@ -35,6 +35,15 @@ pub enum Service {
     Address(String),
     /// Brings an interface into a wireless network.
     Wireless(String),
+    /// Tries the hardware, once.
+    SelfTest,
+}
+
+impl Service {
+    /// Whether it comes to an end by itself, and is not started again then.
+    fn is_once(&self) -> bool {
+        matches!(self, Self::SelfTest)
+    }
 }
 
 impl std::fmt::Display for Service {
@@ -46,6 +55,7 @@ impl std::fmt::Display for Service {
             Self::Name => out.write_str("name"),
             Self::Address(interface) => write!(out, "dhcp {interface}"),
             Self::Wireless(interface) => write!(out, "wifi {interface}"),
+            Self::SelfTest => out.write_str("selftest"),
         }
     }
 }
@@ -68,12 +78,15 @@ pub enum Output {
     Start(Service),
     /// Tell that it has ended, and after how many milliseconds it is started again.
     Told(Service, Option<i32>, Millis),
+    /// What runs once is over.
+    Over(Service),
 }
 
 #[derive(Clone, Copy, Debug)]
 enum State {
     Runs { since: Millis },
     Pauses { until: Millis },
+    IsOver,
 }
 
 /// All that is to run.
@@ -97,6 +110,11 @@ impl Services {
                 let Some((state, pause)) = self.all.get_mut(&service) else { return };
                 // What is to be started soon has ended already.
                 let State::Runs { since } = *state else { return };
+                if service.is_once() {
+                    *state = State::IsOver;
+                    out.push(Output::Over(service));
+                    return;
+                }
                 let steady = now.saturating_sub(since) >= STEADY;
                 *pause = if steady || *pause == 0 { FIRST_PAUSE } else { (*pause * 2).min(LONGEST_PAUSE) };
                 let hopeless = service == Service::Agent && status.is_some_and(|status| HOPELESS.contains(&status));
@@ -118,7 +136,7 @@ impl Services {
     pub fn deadline(&self) -> Option<Millis> {
         let pauses = self.all.values().filter_map(|(state, _)| match state {
             State::Pauses { until } => Some(*until),
-            State::Runs { .. } => None,
+            State::Runs { .. } | State::IsOver => None,
         });
         pauses.min()
     }
@@ -173,6 +191,16 @@ mod tests {
             take(&mut services, 0, Input::Ended(Service::Time, Some(2))),
             [Output::Told(Service::Time, Some(2), 500)]
         );
+    }
+
+    #[test]
+    fn what_runs_once_is_over_at_its_end() {
+        let mut services = Services::default();
+        assert_eq!(take(&mut services, 0, Input::Wanted(Service::SelfTest)), [Output::Start(Service::SelfTest)]);
+        assert_eq!(take(&mut services, 5, Input::Ended(Service::SelfTest, Some(1))), [Output::Over(Service::SelfTest)]);
+        assert_eq!(services.deadline(), None);
+        assert_eq!(take(&mut services, 90_000, Input::Wanted(Service::SelfTest)), [], "also if it is wanted again");
+        assert_eq!(take(&mut services, 90_000, Input::Ended(Service::SelfTest, None)), []);
     }
 
     #[test]

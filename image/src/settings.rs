@@ -11,11 +11,14 @@ use std::net::{IpAddr, Ipv4Addr};
 pub const FILE: &str = "sai.json";
 
 /// Keys of the file.
-const KEYS: [&str; 8] = ["join", "hostname", "ethernet", "wifi", "hosts", "ntp", "platforms", "slots"];
+const KEYS: [&str; 9] = ["join", "hostname", "ethernet", "wifi", "hosts", "ntp", "platforms", "slots", "selftest"];
 /// Keys of a network with a fixed address.
 const FIXED: [&str; 3] = ["address", "gateway", "dns"];
 /// Keys of a wireless network.
 const WIFI: [&str; 6] = ["ssid", "passphrase", "country", "address", "gateway", "dns"];
+
+/// Keys of a self-test.
+const SELFTEST: [&str; 3] = ["gpio", "serial", "unplug"];
 
 /// Bytes of a host's name at most: one label of RFC 1035.
 pub const HOSTNAME_MOST: usize = 63;
@@ -80,6 +83,17 @@ pub struct Wifi {
     pub addressing: Addressing,
 }
 
+/// What of the hardware is tried at each start, beside that which needs nobody.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SelfTest {
+    /// GPIOs that a wire leads from and to.
+    pub gpio: Option<(u32, u32)>,
+    /// A serial line with a wire from TX to RX.
+    pub serial: Option<String>,
+    /// Whether somebody is there to pull a plug.
+    pub unplug: bool,
+}
+
 /// All of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -99,6 +113,8 @@ pub struct Settings {
     pub platforms: Option<Vec<String>>,
     /// Jobs at once.
     pub slots: Option<u32>,
+    /// The self-test, if there is to be one.
+    pub selftest: Option<SelfTest>,
 }
 
 /// The settings that a file has.
@@ -132,9 +148,10 @@ pub fn read(bytes: &[u8]) -> Result<Settings, Vec<String>> {
         reader.report(&root, "platforms", &format!("at most {PLATFORMS} platforms"));
     }
     let slots = reader.count(&root, "slots", 1..=u64::from(SLOTS)).and_then(|slots| u32::try_from(slots).ok());
+    let selftest = reader.object(&root, "selftest", &SELFTEST).map(|section| selftest(&mut reader, &section));
     reader.finish(FILE)?;
     let Some(join) = join else { return Err(vec![format!("{FILE}:1:1: expected a key join")]) };
-    Ok(Settings { join, hostname, ethernet, wifi, hosts, ntp, platforms, slots })
+    Ok(Settings { join, hostname, ethernet, wifi, hosts, ntp, platforms, slots, selftest })
 }
 
 /// Who is asked for the time where the file names nobody.
@@ -199,6 +216,24 @@ fn addressing(reader: &mut Reader, section: &Section<'_>) -> Addressing {
     Addressing::Fixed { address, prefix, gateway: gateway.and_then(|text| text.parse().ok()), dns }
 }
 
+fn selftest(reader: &mut Reader, section: &Section<'_>) -> SelfTest {
+    let gpio = reader.checked(section, "gpio", |text| check(pins(text).is_some(), PINS));
+    let serial = reader.checked(section, "serial", |text| {
+        check(text.strip_prefix("/dev/").is_some_and(|name| !name.is_empty()), "a path below /dev, as /dev/ttyUSB0")
+    });
+    let unplug = reader.boolean(section, "unplug").unwrap_or_default();
+    SelfTest { gpio: gpio.as_deref().and_then(pins), serial, unplug }
+}
+
+/// What the ends of a wire must look like.
+const PINS: &str = "the GPIOs that a wire leads from and to, as 17,27";
+
+fn pins(text: &str) -> Option<(u32, u32)> {
+    let (out, into) = text.split_once(',')?;
+    let (out, into) = (out.trim().parse().ok()?, into.trim().parse().ok()?);
+    (out != into).then_some((out, into))
+}
+
 /// What an address must look like.
 const ADDRESS: &str = "an IPv4 address and the bits of its network, as 192.0.2.7/24";
 /// What a gateway must look like.
@@ -255,7 +290,7 @@ mod tests {
         let text = include_str!("../../configs/sai-pi.json");
         let settings = read(text.as_bytes()).expect("an example that can be read");
         assert!(settings.wifi.is_some() && settings.hostname.is_some() && settings.platforms.is_some());
-        for key in KEYS.iter().chain(&WIFI) {
+        for key in KEYS.iter().chain(&WIFI).chain(&SELFTEST) {
             assert!(text.contains(&format!("\"{key}\":")), "configs/sai-pi.json does not show {key}");
         }
     }
@@ -328,6 +363,20 @@ mod tests {
         for wrong in ["192.0.2.7", "192.0.2.7/0", "192.0.2.7/33", "192.0.2.7/+8", "192.0.2/24", "/24", "192.0.2.7/024"]
         {
             assert!(read(&format!("{{\"address\": {wrong:?}}}")).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_self_test_is_asked_for_with_what_it_needs() {
+        let read = |selftest: &str| read(format!("{{\"join\": \"{LINE}\", \"selftest\": {selftest}}}").as_bytes());
+        assert_eq!(read("{}").map(|settings| settings.selftest), Ok(Some(SelfTest::default())));
+        let all = read("{\"gpio\": \"17, 27\", \"serial\": \"/dev/ttyUSB0\", \"unplug\": true}");
+        let wanted = SelfTest { gpio: Some((17, 27)), serial: Some("/dev/ttyUSB0".to_owned()), unplug: true };
+        assert_eq!(all.map(|settings| settings.selftest), Ok(Some(wanted)));
+        for wrong in
+            ["\"gpio\": \"17\"", "\"gpio\": \"17,17\"", "\"gpio\": \"a,b\"", "\"serial\": \"ttyUSB0\"", "\"unplug\": 1"]
+        {
+            assert!(read(&format!("{{{wrong}}}")).is_err(), "{wrong}");
         }
     }
 

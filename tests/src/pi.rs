@@ -6,6 +6,7 @@
 use crate::cross::{prepare, root};
 use crate::process::Process;
 use crate::repository::run;
+use crate::world::free_port;
 use std::fs::{self, File};
 use std::io::{self, Seek as _, SeekFrom};
 use std::net::{Ipv4Addr, UdpSocket};
@@ -114,9 +115,10 @@ pub struct Card {
 }
 
 impl Card {
-    /// Writes an image to a card.
-    pub fn write(image: &Path, file: &Path) -> Self {
-        fs::copy(image, file).expect("an image");
+    /// Writes a packed image to a card, by the command that people are told.
+    pub fn write(command: &str, image: &Path, file: &Path) -> Self {
+        let command = command.replace("sudo ", "").replace("target/image/sai-pi3.img.gz", &image.display().to_string());
+        run(Command::new("sh").arg("-c").arg(command.replace("/dev/sdX", &file.display().to_string())));
         fs::OpenOptions::new().write(true).open(file).and_then(|card| card.set_len(CARD)).expect("a card");
         Self { file: file.to_path_buf() }
     }
@@ -179,6 +181,22 @@ impl Card {
 
     /// Starts a machine of this serial number at a wire: its process says what is on its serial line.
     pub fn start(&self, directory: &Path, serial: &str, wire: &Wire) -> Process {
+        let mut command = self.machine(directory, serial, wire);
+        Process::start("the emulated Pi", command.args(["-device", "usb-net,netdev=h2"]))
+    }
+
+    /// Starts one with a USB adapter for a serial line, too, whose TX is wired to its RX.
+    pub fn start_with_adapter(&self, directory: &Path, serial: &str, wire: &Wire) -> Process {
+        let mut command = self.machine(directory, serial, wire);
+        let port = free_port();
+        let looped = format!("udp,id=u0,host=127.0.0.1,port={port},localaddr=127.0.0.1,localport={port}");
+        command.args(["-device", "usb-hub,port=1", "-device", "usb-net,netdev=h2,port=1.1"]);
+        command.arg("-chardev").arg(looped).args(["-device", "usb-serial,chardev=u0,port=1.2,always-plugged=on"]);
+        Process::start("the emulated Pi", &mut command)
+    }
+
+    /// All of it but what hangs at its USB.
+    fn machine(&self, directory: &Path, serial: &str, wire: &Wire) -> Command {
         fs::create_dir_all(directory).expect("a directory");
         let text = |name: &str| String::from_utf8(self.get(name).unwrap_or_else(|| panic!("no {name}"))).expect("text");
         let config = text("config.txt");
@@ -207,8 +225,8 @@ impl Card {
         command.args(["-serial", "null", "-serial", "stdio", "-monitor", "none"]);
         command.args(["-netdev", "user,id=n0", "-netdev", "hubport,hubid=0,id=h0,netdev=n0"]);
         command.arg("-netdev").arg(wire.end()).args(["-netdev", "hubport,hubid=0,id=h1,netdev=wire"]);
-        command.args(["-netdev", "hubport,hubid=0,id=h2", "-device", "usb-net,netdev=h2"]).stdout(Stdio::null());
-        Process::start("the emulated Pi", &mut command)
+        command.args(["-netdev", "hubport,hubid=0,id=h2"]).stdout(Stdio::null());
+        command
     }
 }
 

@@ -17,6 +17,7 @@ const MASTER: &[&str] = &[
 const AGENT: &[&[&str]] = &[
     &["join"],
     &["image"],
+    &["selftest"],
     &["image", "create"],
     &["image", "update"],
     &["image", "shell"],

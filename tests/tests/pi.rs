@@ -47,6 +47,25 @@ fn image() -> &'static Path {
     IMAGE.get_or_init(|| make_image(agent, init, &root().join("target/image/tried")))
 }
 
+/// What the README has people do and write for a card: to make the image, to write it and to let the Pi in, and the card's one file.
+fn readme() -> [String; 4] {
+    let text = fs::read_to_string(root().join("README.md")).expect("README.md");
+    let section = |title: &str| -> Vec<String> {
+        let inside = text.split_once(&format!("\n## {title}\n")).expect("a section").1;
+        let inside = inside.split("\n## ").next().unwrap_or_default();
+        inside.lines().filter_map(|line| line.strip_prefix("    ")).map(str::to_owned).collect()
+    };
+    let all = [section("Building the image"), section("A Pi in ten minutes")].concat();
+    all.try_into().expect("three commands and a file, which are tried here")
+}
+
+/// A card with the image, written as the README says.
+fn written(image: &Path, file: &Path) -> Card {
+    let [make, write, ..] = readme();
+    assert_eq!(make, "cross/image", "what the image was made with");
+    Card::write(&write, &image.with_extension("img.gz"), file)
+}
+
 /// A master for a machine that finds this one at 10.0.2.2, and the same repository as this one at `localhost`.
 fn world() -> (World, Process) {
     let mut world = World::new("pi");
@@ -82,7 +101,7 @@ fn a_card_with_a_join_line_makes_a_pi_that_builds() {
 
     let _master = world.master();
     let line = world.join_line("shed");
-    let card = Card::write(image, &world.directory.join("card.img"));
+    let card = written(image, &world.directory.join("card.img"));
     mistakes_are_told(&world, &card, &line);
     let wire = Wire::default();
     let mut machine = joined(&world, &card, &line, &wire);
@@ -91,10 +110,16 @@ fn a_card_with_a_join_line_makes_a_pi_that_builds() {
     builds(&world);
     machine.kill();
     by_hand(&world, &card, image);
-    // Where its card was copied to it is another one.
+    // Where its card was copied to it is another one, which needs a line of its own.
+    let [_, _, add, file] = readme();
+    assert_eq!(add, "sudo sai-master agent add shed", "what gave the first line");
+    card.put("sai.json", file.replace("LINE", &world.join_line("barn")));
     at_once(&card);
     let other = card.start(&world.directory.join("other"), "10000000deadbee0", &Wire::default());
     other.await_line_for(BOOT, "has drawn an identity of its own");
+    eventually_within(BOOT, "the other one has joined", || {
+        world.agents().into_iter().find(|agent| agent.name == "barn" && agent.state == "idle")
+    });
 }
 
 /// Has the factory's system started without a look at the others, which halves the time of a start.
@@ -260,7 +285,7 @@ fn an_update_over_the_air_is_tried_once_and_left_where_it_does_not_come_back() {
     let proxy = Proxy::start(world.address());
     world.set("url", &format!("\"https://10.0.2.2:{}\"", proxy.address.port()));
     let _master = world.master();
-    let card = Card::write(image, &world.directory.join("card.img"));
+    let card = written(image, &world.directory.join("card.img"));
     let line = world.join_line("shed");
     let hosts = "\"hosts\": { \"localhost\": \"10.0.2.2\" }, \"ntp\": \"10.0.2.2\", \"platforms\": \"linux-pi/aarch64\", \"slots\": 1";
     card.put("sai.json", format!("{{ \"join\": \"{line}\", {hosts} }}\n"));
@@ -315,8 +340,9 @@ fn an_update_over_the_air_is_tried_once_and_left_where_it_does_not_come_back() {
     let arguments = arguments.replace("panic=10", "panic=1");
     card.put(ARGUMENTS, format!("{arguments} sai.rejoin={REJOIN}\n"));
     let ethernet = "\"ethernet\": { \"address\": \"10.0.2.40/24\", \"gateway\": \"10.0.2.2\" }, \"hostname\": \"barn\"";
-    card.put("sai.json", format!("{{ \"join\": \"moved\", {ethernet}, {hosts} }}\n"));
-    machine = start();
+    let selftest = "\"selftest\": { \"serial\": \"/dev/ttyUSB0\", \"gpio\": \"17,27\" }";
+    card.put("sai.json", format!("{{ \"join\": \"moved\", {ethernet}, {hosts}, {selftest} }}\n"));
+    machine = card.start_with_adapter(&world.directory.join("shed"), SERIAL, &wire);
     for sign in ["slot a is started", "this is slot a", "slot a has reached the master, and stays"] {
         machine.await_line_for(BOOT, sign);
     }
@@ -327,6 +353,8 @@ fn an_update_over_the_air_is_tried_once_and_left_where_it_does_not_come_back() {
     assert_eq!(eventually_within(BOOT, "its name is known", || wire.ask("barn")), Ipv4Addr::new(10, 0, 2, 40));
     world.repository.push_saifile("{\"schema\": \"sai-1\", \"platforms\": {\"linux-pi/aarch64\": {\"build\": \"echo again\"}}, \"configurations\": {\"default\": {}}}");
     assert_eq!(world.ended_within(BOOT, 1).jobs[0].state, "passed");
+
+    reports(&card);
 
     for (update, signs) in bad {
         gives(&world, update);
@@ -339,6 +367,29 @@ fn an_update_over_the_air_is_tried_once_and_left_where_it_does_not_come_back() {
         shows(&world, &format!("image {} was not taken: it did not prove itself", update.number));
     }
     machine.kill();
+}
+
+/// What was tried of its hardware is on the card. The system before this one may have left a report, too, and was not on for long.
+fn reports(card: &Card) {
+    let report = eventually_within(BOOT, "its hardware is tried", || {
+        let report = card.get("sai-selftest.txt").and_then(|report| String::from_utf8(report).ok())?;
+        report.contains("passed    serial").then_some(report)
+    });
+    eprintln!("{report}");
+    for part in [
+        "machine    Raspberry Pi 3 Model B",
+        // What emulation cannot show is not said to be well.
+        "not there firmware",
+        "not asked watchdog",
+        "not there radio",
+        "passed    disk       64 flushes",
+        "passed    serial     16384 bytes came back as they were sent",
+        "cable      eth0 (cdc_ether)",
+        "not asked usb        0403:6001 at USB port 1-1.2",
+        "FAILED    gpio       GPIO 27 stays 0 whatever GPIO 17 is: is there a wire",
+    ] {
+        assert!(report.contains(part), "no {part:?} in {report}");
+    }
 }
 
 #[test]

@@ -13,6 +13,11 @@ pub mod device {
     }
 }
 
+/// Who tries the hardware of a machine, by what moves lines and opens ttys.
+pub mod selftest {
+    pub use super::device::command;
+}
+
 /// Steps that want one.
 pub mod devices {
     use std::io;

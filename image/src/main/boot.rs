@@ -19,6 +19,8 @@ use std::time::Duration;
 pub const PLACE: &str = "/boot";
 /// The file with what is wrong.
 const ERRORS: &str = "sai-errors.txt";
+/// The report of a self-test.
+const REPORT: &str = "sai-selftest.txt";
 /// The boards, beside the settings.
 const BOARDS: &str = "boards.json";
 /// Settings that were good, boards that were, and secrets, on the data partition.
@@ -205,6 +207,20 @@ fn clear(text: &[u8]) {
     });
 }
 
+/// Copies the report of a self-test to the boot partition, for whoever takes the card out.
+pub fn put_report(card: &str, from: &str) {
+    let text = match fs::read_to_string(from) {
+        Ok(text) => text.replace('\n', "\r\n"),
+        Err(error) => return tell(&format!("{from}: {error}")),
+    };
+    if let Err(error) = mount_boot(card) {
+        return tell(&format!("the boot partition: {error}"));
+    }
+    replace(REPORT, &text);
+    let _ = unmount(PLACE, UnmountFlags::empty());
+    tell(&format!("the self-test's report is {REPORT} on the boot partition"));
+}
+
 /// Tells what is wrong, and leaves that on the card for whoever takes it out; a file from before goes when nothing is.
 fn report(errors: &[String]) {
     let path = Path::new(PLACE).join(ERRORS);
@@ -221,8 +237,13 @@ fn report(errors: &[String]) {
     if contents(&path).is_ok_and(|there| there == text.as_bytes()) {
         return;
     }
-    change(ERRORS, || {
-        let mut file = File::create(&path)?;
+    replace(ERRORS, &text);
+}
+
+/// Writes a file of the boot partition anew.
+fn replace(name: &str, text: &str) {
+    change(name, || {
+        let mut file = File::create(Path::new(PLACE).join(name))?;
         file.write_all(text.as_bytes())?;
         file.sync_all()
     });

@@ -10,6 +10,7 @@ use sai_init::secrets::Secrets;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
+use std::thread::JoinHandle;
 
 /// Bytes that are looked at in one go.
 const PART: u64 = 1 << 20;
@@ -18,10 +19,10 @@ const OVERLAP: u64 = 4096;
 /// Bytes that are looked at in all, 8 MiB: files are put where there is room first, and this is room for thousands of small ones.
 const MOST: u64 = 8 << 20;
 
-/// Begins, if there is something to do.
-pub fn begin(card: &'static str, secrets: &Secrets) {
+/// Begins, if there is something to do: who does it.
+pub fn begin(card: &'static str, secrets: &Secrets) -> Option<JoinHandle<()>> {
     if !Path::new(SWEEP).exists() {
-        return;
+        return None;
     }
     let token = secrets.join.as_deref().and_then(|line| line.rsplit(':').nth(1)).unwrap_or_default().to_owned();
     let passphrase = secrets.passphrase.clone().unwrap_or_default();
@@ -32,9 +33,7 @@ pub fn begin(card: &'static str, secrets: &Secrets) {
             Err(error) => tell(&format!("the free part of the boot partition is searched again: {error}")),
         }
     });
-    if let Err(error) = begun {
-        tell(&format!("the free part of the boot partition is not searched: {error}"));
-    }
+    begun.map_err(|error| tell(&format!("the free part of the boot partition is not searched: {error}"))).ok()
 }
 
 fn sweep(device: &str, secrets: &[&[u8]]) -> io::Result<usize> {

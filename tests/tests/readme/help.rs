@@ -16,7 +16,7 @@ fn options_of_help_are_taken_and_others_refused() {
     let fingerprint = "0".repeat(64);
     let line = world.join_line("one").replace(&format!(":{}", world.port), ":1");
     let joined = world.configuration().display().to_string();
-    let examples: [(&str, &str, Vec<Vec<&str>>); 14] = [
+    let examples: [(&str, &str, Vec<Vec<&str>>); 15] = [
         (
             "sai-master",
             "agent",
@@ -65,6 +65,14 @@ fn options_of_help_are_taken_and_others_refused() {
                 &state,
                 "--only-save",
             ]],
+        ),
+        (
+            "sai-agent",
+            "selftest",
+            vec![
+                vec!["selftest", "--gpio", "1,2", "--chip", "none", "--serial", "/dev/null", "--baud", "9600"],
+                vec!["selftest", "--unplug", "--disk", "/nonexistent", "--output", "/dev/null"],
+            ],
         ),
         ("sai", "", vec![vec!["--help"], vec!["--version"]]),
         ("sai", "login", vec![vec!["login", "https://localhost:1", "--fingerprint", &fingerprint, "--json"]]),

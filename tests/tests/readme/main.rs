@@ -73,6 +73,9 @@ const LAPTOP: &str = "## From a laptop\n";
 /// Where it tells what they do there with boards, at an agent that has one.
 const BOARDS_AT_LAPTOP: &str = "## Boards from a laptop\n";
 
+/// Where it tells of cards for a Raspberry Pi, which are written and started by the tests of those (`pi.rs`).
+const CARDS: [&str; 2] = ["## A Pi in ten minutes\n", "## Building the image\n"];
+
 /// A text without one of its sections, and that.
 fn without(text: &str, section: &str) -> (String, String) {
     let (before, inside) = text.split_once(section).expect("the section");
@@ -82,7 +85,8 @@ fn without(text: &str, section: &str) -> (String, String) {
 
 #[test]
 fn every_command_of_the_readme_works() {
-    let text = [BOARDS, LAPTOP, BOARDS_AT_LAPTOP].iter().fold(readme(), |text, section| without(&text, section).0);
+    let sections = [BOARDS, LAPTOP, BOARDS_AT_LAPTOP].iter().chain(&CARDS);
+    let text = sections.fold(readme(), |text, section| without(&text, section).0);
     let commands = follow(&mut Stranger::new(), &text);
     assert!(commands >= 20, "only {commands} commands were found");
 }

@@ -54,7 +54,7 @@ const IMPORTERS: &[(&str, &[&str])] = &[
     ("gpiocdev_uapi", &["buddy/src/lines"]),
     ("rppal", &["buddy/src/lines/rpi"]),
     ("serialport", &["buddy/src/calls", "buddy/src/serial"]),
-    ("pico_args", &["agent/src/main", "buddy/src/main", "master/src/main", "sai/src/main"]),
+    ("pico_args", &["agent/src/boards/selftest", "agent/src/main", "buddy/src/main", "master/src/main", "sai/src/main"]),
 ];
 
 /// The modules with something unsafe, one of a crate at most: calls that no crate wraps.
