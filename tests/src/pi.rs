@@ -7,9 +7,12 @@ use crate::cross::{prepare, root};
 use crate::process::Process;
 use crate::repository::run;
 use crate::world::free_port;
+use sai_init::card::{Data, data};
+use sai_init::kept::{self, PLACES, SECTOR};
 use std::fs::{self, File};
 use std::io::{self, Seek as _, SeekFrom};
 use std::net::{Ipv4Addr, UdpSocket};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -145,10 +148,7 @@ impl Card {
     /// Lays files into a directory that the data partition has, while no machine runs from the card.
     pub fn lay(&self, directory: &str, files: &[(String, &[u8])]) {
         // As a file of its own, since what does what its journal says wants to open it again.
-        let data = self.file.with_extension("data");
-        let mut card = File::options().read(true).write(true).open(&self.file).expect("a card");
-        card.seek(SeekFrom::Start(DATA)).expect("a partition");
-        io::copy(&mut card, &mut File::create(&data).expect("a file")).expect("a partition");
+        let data = self.data();
         let status = Command::new("/sbin/e2fsck").arg("-p").arg(&data).stdout(Stdio::null()).status().expect("e2fsck");
         // One says that something was done.
         assert!(matches!(status.code(), Some(0 | 1)), "e2fsck {data:?}: {status}");
@@ -164,8 +164,47 @@ impl Card {
                 assert!(told.contains(sign), "{command}: {told}");
             }
         }
+        let mut card = File::options().write(true).open(&self.file).expect("a card");
         card.seek(SeekFrom::Start(DATA)).expect("a partition");
         io::copy(&mut File::open(&data).expect("a file"), &mut card).expect("a partition");
+    }
+
+    /// What a power cut should not have left: a data partition that its journal does not mend, or nothing that says which system is to run
+    /// where there was something.
+    pub fn wrong(&self) -> Option<String> {
+        let card = File::open(&self.file).expect("a card");
+        let mut sectors = [[0; SECTOR]; 2];
+        for (sector, place) in sectors.iter_mut().zip(PLACES) {
+            card.read_exact_at(sector, place).expect("a sector");
+        }
+        if sectors != [[0; SECTOR]; 2] && kept::read(&sectors).is_none() {
+            return Some("neither sector says which system is to run".to_owned());
+        }
+        let mut table = [0; SECTOR];
+        card.read_exact_at(&mut table, 0).expect("a sector");
+        match data(&table, CARD / SECTOR as u64) {
+            Ok(Data::Missing(..)) => return None,
+            Ok(Data::There(part)) => assert_eq!(part.first * SECTOR as u64, DATA, "where the data partition is"),
+            Err(why) => return Some(why),
+        }
+        let data = self.data();
+        // The first look does what the journal says, and the second finds what is wrong all the same.
+        for (words, well) in [("-p", 1), ("-fn", 0)] {
+            let output = Command::new("/sbin/e2fsck").arg(words).arg(&data).output().expect("e2fsck");
+            if output.status.code().is_none_or(|code| code > well) {
+                return Some(format!("e2fsck {words}: {} {}", output.status, String::from_utf8_lossy(&output.stdout)));
+            }
+        }
+        None
+    }
+
+    /// A copy of the data partition, as a file of its own.
+    fn data(&self) -> PathBuf {
+        let data = self.file.with_extension("data");
+        let mut card = File::open(&self.file).expect("a card");
+        card.seek(SeekFrom::Start(DATA)).expect("a partition");
+        io::copy(&mut card, &mut File::create(&data).expect("a file")).expect("a partition");
+        data
     }
 
     /// Bytes of the whole card, as who has it can read them.

@@ -54,7 +54,10 @@ const IMPORTERS: &[(&str, &[&str])] = &[
     ("gpiocdev_uapi", &["buddy/src/lines"]),
     ("rppal", &["buddy/src/lines/rpi"]),
     ("serialport", &["buddy/src/calls", "buddy/src/serial"]),
-    ("pico_args", &["agent/src/boards/selftest", "agent/src/main", "buddy/src/main", "master/src/main", "sai/src/main"]),
+    (
+        "pico_args",
+        &["agent/src/boards/selftest", "agent/src/main", "buddy/src/main", "master/src/main", "sai/src/main"],
+    ),
 ];
 
 /// The modules with something unsafe, one of a crate at most: calls that no crate wraps.
@@ -356,4 +359,26 @@ fn the_rules_are_able_to_fail() {
         assert_eq!(names(line, word), answer, "{line}");
     }
     assert!(bad.is_in("agent/src/x") && !bad.is_in("agent/src/xy") && source("a/b/c.rs", "").is_in("a/b"));
+}
+
+/// A part of a night whose test has another name by now would find nothing, and be well.
+#[test]
+fn what_nights_try_is_there() {
+    let script = fs::read_to_string(root().join("tests/nightly")).expect("tests/nightly");
+    let parts = script.split_once("parts=\"").and_then(|(_, rest)| rest.split_once('"')).expect("its parts").0;
+    assert!(parts.lines().count() >= 6, "{parts}");
+    for part in parts.lines() {
+        let words: Vec<&str> = part.split('|').collect();
+        let [_, rounds, program, test, _] = words[..] else { panic!("{part}: five words") };
+        assert!(rounds.parse::<u32>().is_ok_and(|rounds| rounds > 1), "{part}: so many rounds");
+        let place = root().join("tests/tests").join(program);
+        let files = match fs::read_dir(&place) {
+            Ok(files) => files.map(|file| file.expect("a file").path()).collect(),
+            Err(_) => vec![place.with_extension("rs")],
+        };
+        let texts = files.iter().map(|file| fs::read_to_string(file).unwrap_or_else(|error| panic!("{part}: {error}")));
+        let texts: String = texts.collect();
+        assert!(texts.contains("SAI_ROUNDS") || texts.contains("SAI_WORLDS"), "{part}: it has no rounds");
+        assert!(test.is_empty() || texts.contains(&format!("fn {test}()")), "{part}: there is no such test");
+    }
 }

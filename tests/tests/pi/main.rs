@@ -2,6 +2,8 @@
 //!
 //! Each start of an emulated Pi takes its time, so of the ways in which an update can be bad each run tries one; `SAI_ROUNDS=2` has both.
 
+mod cuts;
+
 use sai_core::update::Purpose;
 use sai_master::update_key::UpdateKey;
 use sai_master::updates;
