@@ -136,6 +136,8 @@ struct Agent<'a> {
     passed_over: u64,
     /// How far its clock is ahead of the master's.
     clock: Option<Offset>,
+    /// What its machine was started from, where that is a card.
+    card: Option<Card<'a>>,
     /// Numbers of the jobs it runs.
     running: Vec<u64>,
 }
@@ -412,6 +414,30 @@ pub fn tests(cases: &Cases) -> String {
     json::to_string(&Tests { tests: tests.collect(), troubles: &cases.troubles })
 }
 
+/// A card, and the image that it is to have.
+#[derive(Serialize)]
+struct Card<'a> {
+    model: &'a str,
+    image: u64,
+    wanted: Option<u64>,
+    /// Why it was not taken, if so.
+    failed: Option<&'a str>,
+    /// All of that and how far it is, in a sentence.
+    text: Option<&'a str>,
+}
+
+fn card(agent: &AgentView) -> Option<Card<'_>> {
+    let record = agent.record.as_ref()?;
+    let (card, wanted) = (record.card.as_ref()?, record.update.as_ref());
+    Some(Card {
+        model: &card.model,
+        image: card.number,
+        wanted: wanted.map(|wanted| wanted.number),
+        failed: wanted.and_then(|wanted| wanted.failed.as_deref()),
+        text: agent.live.as_ref().and_then(|live| live.card.as_deref()),
+    })
+}
+
 /// `GET /api/v1/agents`: `{"agents":[…]}`.
 pub fn agents(agents: &[AgentView]) -> String {
     let agents = agents
@@ -442,6 +468,7 @@ pub fn agents(agents: &[AgentView]) -> String {
                 twin: live.and_then(|live| live.twin.as_deref()),
                 passed_over: live.map_or(0, |live| live.passed_over),
                 clock: connected.and_then(|live| live.clock),
+                card: card(agent),
                 running: live.map(|live| live.running.iter().map(|key| key.job).collect()).unwrap_or_default(),
             }
         })

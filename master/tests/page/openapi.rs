@@ -3,6 +3,7 @@
 use super::memory::{event, job, user};
 use super::{World, header, text, world};
 use miniserde::json::{self, Array, Number, Object, Value};
+use sai_core::card::{Card, Wanted};
 use sai_core::forge_page::{ForgePage, Kind};
 use sai_core::job::{Fault, Finding, JobKey, JobState, Outcome, Verdict};
 use sai_core::ledger::{
@@ -252,8 +253,21 @@ fn fill(world: &World, tests: &Path) {
                 platforms: vec!["linux".to_string()],
                 grants: None,
                 boards: None,
-                card: None,
-                update: None,
+                card: (name == "gone").then(|| Card {
+                    model: "pi3".to_string(),
+                    number: 7,
+                    left: None,
+                    lefts: None,
+                    key: None,
+                }),
+                update: (name == "gone").then(|| Wanted {
+                    number: 8,
+                    sha256: String::new(),
+                    size: 1,
+                    after: None,
+                    lefts: None,
+                    failed: Some("it is damaged".to_string()),
+                }),
             });
         }
         held.actions = [1, 2]
@@ -277,6 +291,12 @@ fn fill(world: &World, tests: &Path) {
     let busy = vec![JobKey { job: 1000, attempt: 1 }];
     for agent in [
         LiveAgent { name: "idle".to_string(), platforms: vec!["linux".to_string()], ..agent.clone() },
+        LiveAgent {
+            name: "gone".to_string(),
+            connected: false,
+            card: Some("card for a pi3".to_string()),
+            ..agent.clone()
+        },
         LiveAgent { name: "busy".to_string(), running: busy, paused: vec!["linux".to_string()], ..agent.clone() },
         LiveAgent {
             name: "aside".to_string(),
