@@ -152,6 +152,11 @@ impl Slots {
         Self { kept, rejoin, runs: None, until: None, awaited: None }
     }
 
+    /// Whether an image is being tried, so that no other one is taken meanwhile.
+    pub fn tries(&self) -> bool {
+        self.kept.trial.as_ref().is_some_and(|trial| trial.started)
+    }
+
     /// What is written down.
     pub fn kept(&self) -> &Kept {
         &self.kept
@@ -278,7 +283,7 @@ impl Slots {
     }
 
     fn offered(&mut self, number: u64, may_be_older: bool, out: &mut Vec<Output>) {
-        let refused = if self.kept.trial.as_ref().is_some_and(|trial| trial.started) {
+        let refused = if self.tries() {
             Some("another image is being tried")
         } else if number == self.kept.number {
             Some("it is the image that is there")
@@ -424,11 +429,13 @@ mod tests {
         assert!(!machine.take(Input::Tick, ALL));
         machine.take(Input::Offered(3, false), ALL);
         assert!(matches!(machine.said.last(), Some(Output::Refused(text)) if text.contains("being tried")));
+        assert!(machine.slots.tries(), "whoever can wait need not ask");
         machine.now = REJOIN_MS;
         assert!(machine.take(Input::Tick, ALL), "it is started anew");
         for _ in 0..3 {
             assert_eq!(machine.power(ALL), Factory);
             assert_eq!(machine.slots.deadline(), None, "it stays, whether it joins or not");
+            assert!(!machine.slots.tries(), "it was");
         }
         assert_eq!((machine.card.left, &machine.card.trial), (Some(2), &None));
         assert_eq!(machine.starts.iter().filter(|image| **image == 2).count(), 1);

@@ -285,6 +285,10 @@ impl Systems {
         if begins == TAKEN.as_bytes() {
             return Ok(());
         }
+        if self.slots.tries() {
+            // It would be refused, and marked as one that was tried.
+            return Err(io::Error::other("another image is being tried, so this one is looked at at the next start"));
+        }
         io::Seek::rewind(&mut file)?;
         let head = read_head(&mut file)?;
         // Who has the card in the hand may also go back.
