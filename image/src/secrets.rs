@@ -4,12 +4,9 @@
 //! kept on the data partition after the first boot, and overwritten where it stood: a text of the same length goes into the same
 //! sectors, which a new file would not.
 
-use crate::settings::{Secret, Settings};
+use crate::settings::{MOVED, Secret, Settings};
 use miniserde::{Deserialize, Serialize};
 use sai_core::json::{self, Value};
-
-/// What stands where a secret was, with blanks to its length. No secret is as short.
-pub const MOVED: &str = "moved";
 
 /// What is kept on the data partition.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

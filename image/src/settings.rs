@@ -1,12 +1,13 @@
 //! Text of `sai.json` on a card → what its owner wants of this machine, or all that is wrong with it, each by line and column.
 
-use crate::secrets::MOVED;
 use sai_core::join::{JoinLine, check_host};
 use sai_core::limits::{PLATFORMS, SLOTS};
 use sai_core::platform;
 use sai_core::settings::{self, Reader, Section};
 use std::net::{IpAddr, Ipv4Addr};
 
+/// What stands where a secret was, with blanks to its length. No secret is as short.
+pub const MOVED: &str = "moved";
 /// What the file is called, on the boot partition and in messages.
 pub const FILE: &str = "sai.json";
 
