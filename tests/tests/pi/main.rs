@@ -9,16 +9,14 @@ use sai_master::update_key::UpdateKey;
 use sai_master::updates;
 use sai_tests::cross::{agent_with_boards, init, root};
 use sai_tests::machine::BOOT;
-use sai_tests::pi::{Card, Update, Wire, make_image, moment};
+use sai_tests::pi::{Card, Update, Wire, make_image, moment, world};
 use sai_tests::process::{Process, eventually_within};
 use sai_tests::proxy::Proxy;
 use sai_tests::random::rounds;
-use sai_tests::repository::git;
-use sai_tests::world::{World, free_port};
+use sai_tests::world::World;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -68,24 +66,10 @@ fn written(image: &Path, file: &Path) -> Card {
     Card::write(&write, &image.with_extension("img.gz"), file)
 }
 
-/// A master for a machine that finds this one at 10.0.2.2, and the same repository as this one at `localhost`.
-fn world() -> (World, Process) {
-    let mut world = World::new("pi");
-    let git_port = free_port();
-    world.set("repositories", &format!("{{\"project\": {{\"url\": \"git://localhost:{git_port}/project.git\"}}}}"));
-    world.use_p521_certificate();
-    world.set("url", &format!("\"https://10.0.2.2:{}\"", world.port));
-    let mut daemon = git(&world.directory);
-    daemon.args(["daemon", "--reuseaddr", "--export-all", "--listen=127.0.0.1", &format!("--port={git_port}")]);
-    daemon.arg(format!("--base-path={}", world.directory.display())).stdout(Stdio::null());
-    let daemon = Process::start("git daemon", daemon.arg(&world.directory));
-    (world, daemon)
-}
-
 #[test]
 fn a_card_with_a_join_line_makes_a_pi_that_builds() {
     let image = image();
-    let (world, _daemon) = world();
+    let (world, _daemon) = world("pi");
     let size = |path: &Path| fs::metadata(path).expect("a file").len();
     let packed = image.with_extension("img.gz");
     eprintln!("pi3: the image has {} bytes, packed {}", size(image), size(&packed));
@@ -111,7 +95,6 @@ fn a_card_with_a_join_line_makes_a_pi_that_builds() {
     assert_eq!(wire.ask("barn"), None, "that is nobody's name");
     builds(&world);
     machine.kill();
-    by_hand(&world, &card, image);
     // Where its card was copied to it is another one, which needs a line of its own.
     let [_, _, add, file] = readme();
     assert_eq!(add, "sudo sai-master agent add shed", "what gave the first line");
@@ -210,20 +193,6 @@ fn builds(world: &World) {
     assert_eq!(event.jobs[0].artifacts.len(), 1, "{event:?}");
 }
 
-/// A newer image that somebody has put onto the card, which is as good as what it was written with.
-fn by_hand(world: &World, card: &Card, image: &Path) {
-    let update = Update::read(&image.with_extension("update")).newer(1);
-    card.put(Update::NAME, update.bytes());
-    let mut machine = card.start(&world.directory.join("shed"), SERIAL, &Wire::default());
-    let put = format!("image {} is put into slot a", update.number);
-    for sign in [&*put, "slot a is started", "this is slot a", "slot a has reached the master, and stays"] {
-        machine.await_line_for(BOOT, sign);
-    }
-    machine.kill();
-    let left = card.get(Update::NAME).expect("a file");
-    assert!(left.starts_with(b"sai-taken  1\n"), "it is taken once");
-}
-
 /// Seconds in which a new system has to reach the master, so that nobody waits for minutes.
 const REJOIN: u32 = 25;
 /// When the power is cut, after an update has begun to be written.
@@ -283,7 +252,7 @@ fn shows(world: &World, text: &str) {
 #[test]
 fn an_update_over_the_air_is_tried_once_and_left_where_it_does_not_come_back() {
     let image = image();
-    let (mut world, _daemon) = world();
+    let (mut world, _daemon) = world("pi");
     let proxy = Proxy::start(world.address());
     world.set("url", &format!("\"https://10.0.2.2:{}\"", proxy.address.port()));
     let _master = world.master();
