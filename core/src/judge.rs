@@ -111,7 +111,8 @@ pub struct Judge {
     step: usize,
     /// From when on a step is late.
     since: u64,
-    /// From when on an edge is one that it waits for: what a sequence brings about comes before its end.
+    /// From when on an edge is one that it waits for: what a sequence brings about comes before its end, and what bytes bring about
+    /// may come before it is written down that they went out.
     edges_from: u64,
     awaited: Awaited,
     /// The machine's clock when the job began, which the stamps of edges are of.
@@ -350,10 +351,10 @@ impl Judge {
 
     /// The step is done.
     fn next(&mut self, now: u64) {
-        let played = matches!(core::mem::replace(&mut self.awaited, Awaited::Nothing), Awaited::Played(_));
+        let asked = core::mem::replace(&mut self.awaited, Awaited::Nothing) != Awaited::Nothing;
         self.step += 1;
         self.since = self.since.max(now);
-        if !played {
+        if !asked {
             self.edges_from = now;
         }
     }
@@ -393,6 +394,7 @@ impl Judge {
                     self.unsent.extend(&bytes);
                     self.awaited = Awaited::Sent;
                     self.since = self.since.max(now);
+                    self.edges_from = self.since;
                     let console = console.unwrap_or_else(|| self.console.clone());
                     out.push(Output::Send { console, bytes });
                 }

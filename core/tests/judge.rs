@@ -212,6 +212,28 @@ fn what_a_sequence_brings_about_may_come_before_its_end_and_not_before_its_begin
 }
 
 #[test]
+fn what_bytes_bring_about_may_come_before_it_is_known_that_they_went_out() {
+    for (before, during) in [(true, false), (false, true), (false, false)] {
+        let keys = r#""test":[{"expect":"login: ","within":"2s"},{"send":"root\n"},{"edge":"led","to":1,"within":"1s"}],"pass":"ALL OK""#;
+        let mut board = Board::new(keys);
+        board.works = false;
+        if before {
+            board.edge(true);
+        }
+        board.pass(100).print("login: \n").pass(100);
+        assert!(matches!(board.out.last(), Some(Output::Send { .. })), "{:?}", board.out);
+        if during {
+            board.edge(true);
+        }
+        board.pass(100);
+        board.entry(Entry::Sent(MAIN, Sent::of(WRITER, b"root\n")));
+        board.print("ALL OK\n").pass(1700);
+        let fails = (Word::TestFail, "step 3: `led` did not change to 1");
+        assert_eq!(board.verdict(), Some(if during { (Word::Passed, "") } else { fails }), "{before} {during}");
+    }
+}
+
+#[test]
 fn each_way_to_end_has_its_word() {
     // Nothing at all.
     let mut board = dialog();
