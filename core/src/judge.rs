@@ -30,6 +30,9 @@ pub const DRAIN_US: u64 = 500_000;
 pub const DONE_WITHIN_US: u64 = 60_000_000;
 /// Microseconds for which a tty may be gone.
 pub const GONE_US: u64 = 10_000_000;
+/// Microseconds by which text may come later than an edge of the same moment: the 16 ms that an adapter keeps a byte where it is not told
+/// otherwise, and as much again for a reader that is not run at once. A kernel stamps edges as they are.
+pub const LATE_US: u64 = 32_000;
 /// Edges that are remembered for a step that comes to them later.
 const EDGES_KEPT: usize = 1024;
 /// Longest text of a board's in a cause, in bytes.
@@ -319,7 +322,7 @@ impl Judge {
         if found && !self.identified {
             self.identified = true;
             self.since = self.since.max(micros);
-            self.edges_from = self.since;
+            self.edges_from = self.edges_from.max(self.since.saturating_sub(LATE_US));
         }
     }
 
@@ -381,7 +384,9 @@ impl Judge {
                     for (name, bytes) in found.captures {
                         self.values.insert(name, bytes);
                     }
+                    let before = self.edges_from;
                     self.next(micros);
+                    self.edges_from = before.max(micros.saturating_sub(LATE_US));
                 }
                 Step::Send { text, console } => {
                     let mut bytes = Vec::new();

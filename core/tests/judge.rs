@@ -234,6 +234,27 @@ fn what_bytes_bring_about_may_come_before_it_is_known_that_they_went_out() {
 }
 
 #[test]
+fn text_may_be_late_beside_an_edge_of_the_same_moment_by_what_an_adapter_keeps_it() {
+    let text = |identity: &str, steps: &str| {
+        format!(r#"{identity}"test":[{steps}{{"edge":"led","to":1,"within":"1s"}}],"pass":"ALL OK""#)
+    };
+    for keys in [text("", r#"{"expect":"led on","within":"2s"},"#), text(r#""identity":"led on","#, "")] {
+        for (before, passes) in [(10, true), (40, false)] {
+            let mut board = Board::new(&keys);
+            board.pass(100).edge(true);
+            board.now += before;
+            board.print("led on\n").print("ALL OK\n").pass(1700);
+            assert_eq!(board.verdict().map(|(word, _)| word == Word::Passed), Some(passes), "{keys} {before}");
+        }
+    }
+    // One that was met by the step before is not met again.
+    let steps = r#"{"edge":"led","to":1},{"expect":"led on","within":"2s"},"#;
+    let mut board = Board::new(&text("", steps));
+    board.pass(100).edge(true).print("led on\n").print("ALL OK\n").pass(1700);
+    assert_eq!(board.verdict(), Some((Word::TestFail, "step 3: `led` did not change to 1")));
+}
+
+#[test]
 fn each_way_to_end_has_its_word() {
     // Nothing at all.
     let mut board = dialog();
