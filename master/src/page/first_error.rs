@@ -56,7 +56,8 @@ impl Finder {
 
     /// Takes the next line.
     pub fn line(&mut self, line: &Line<'_>) {
-        if self.step.is_some() && line.step != self.step {
+        // What a board had printed before is another job's.
+        if line.before || (self.step.is_some() && line.step != self.step) {
             return;
         }
         let weight = weight(line.text, line.stderr);
@@ -216,11 +217,19 @@ mod tests {
 
     fn find(text: &str) -> Option<FirstError> {
         let mut finder = Finder::new(Some(1));
-        let other = Line { number: 1, step: Some(0), stderr: true, text: b"error: of another step" };
+        let other = Line { number: 1, step: Some(0), stderr: true, before: false, text: b"error: of another step" };
+        let older = Line { number: 1, step: Some(1), stderr: true, before: true, text: b"error: of another job" };
         finder.line(&other);
+        finder.line(&older);
         for (index, line) in text.lines().enumerate() {
             let (stderr, text) = line.strip_prefix("2>").map_or((false, line), |text| (true, text));
-            finder.line(&Line { number: index as u64 + 2, step: Some(1), stderr, text: text.as_bytes() });
+            finder.line(&Line {
+                number: index as u64 + 2,
+                step: Some(1),
+                stderr,
+                before: false,
+                text: text.as_bytes(),
+            });
         }
         finder.finish()
     }

@@ -4,6 +4,7 @@
 //! of each channel is held.
 
 use super::ansi::Terminal;
+use sai_core::axis::Entry;
 use sai_core::limits::CHANNELS;
 use sai_core::record::{Decoder, Item, Record};
 use std::borrow::Cow;
@@ -23,9 +24,22 @@ pub struct Line<'a> {
     pub step: Option<u32>,
     /// Whether it was printed as an error.
     pub stderr: bool,
+    /// Whether a board had printed it before the job was at it.
+    pub before: bool,
     /// What it shows, without what only a terminal obeys.
     pub text: &'a [u8],
 }
+
+/// One thing of a log.
+pub enum Seen<'a> {
+    /// A line.
+    Line(Line<'a>),
+    /// What happened at a board.
+    Entry(Entry),
+}
+
+/// What a console had printed before is on a channel of its own, whose name ends so.
+const BEFORE: &str = ":before";
 
 /// A line that has begun: its number, and its bytes so far.
 #[derive(Default)]
@@ -37,6 +51,7 @@ struct Open {
 #[derive(Default)]
 struct Channel {
     stderr: bool,
+    before: bool,
     open: Option<Open>,
 }
 
@@ -56,6 +71,17 @@ struct Scanner {
 /// # Errors
 /// The log cannot be read.
 pub fn lines(log: &mut dyn Read, most: u64, mut take: impl FnMut(Line<'_>) -> bool) -> io::Result<bool> {
+    seen(log, most, |seen| match seen {
+        Seen::Line(line) => take(line),
+        Seen::Entry(_) => true,
+    })
+}
+
+/// The same with what happened at a board between them.
+///
+/// # Errors
+/// The log cannot be read.
+pub fn seen(log: &mut dyn Read, most: u64, mut take: impl FnMut(Seen<'_>) -> bool) -> io::Result<bool> {
     let (mut decoder, mut scanner) = (Decoder::new(), Scanner::default());
     let mut buffer = vec![0; READ_BYTES];
     let mut more = true;
@@ -69,7 +95,7 @@ pub fn lines(log: &mut dyn Read, most: u64, mut take: impl FnMut(Line<'_>) -> bo
             _ if !more => {}
             Item::Data { channel, bytes, .. } => more = scanner.data(channel, bytes, &mut take),
             Item::Record(_, record) => more = scanner.record(record, &mut take),
-            Item::Later { .. } => {}
+            Item::Later { .. } => more = Entry::of(&item).is_none_or(|entry| take(Seen::Entry(entry))),
         });
         // What is behind damage cannot be told apart from it; the page says so.
         if length == 0 || pushed.is_err() {
@@ -92,7 +118,7 @@ fn shown<'a>(terminal: &mut Terminal, bytes: &'a [u8]) -> Cow<'a, [u8]> {
 }
 
 impl Scanner {
-    fn data(&mut self, channel: u8, mut bytes: &[u8], take: &mut impl FnMut(Line<'_>) -> bool) -> bool {
+    fn data(&mut self, channel: u8, mut bytes: &[u8], take: &mut impl FnMut(Seen<'_>) -> bool) -> bool {
         self.bytes += bytes.len() as u64;
         let Some(channel) = self.channels.get_mut(usize::from(channel)) else { return true };
         while !bytes.is_empty() {
@@ -101,12 +127,12 @@ impl Scanner {
                 None => (bytes, None),
             };
             bytes = rest.unwrap_or_default();
-            let (step, stderr) = (self.step, channel.stderr);
+            let (step, stderr, before) = (self.step, channel.stderr, channel.before);
             if rest.is_some() && channel.open.is_none() {
                 self.lines += 1;
                 let part = part.get(..LINE_BYTES).unwrap_or(part);
                 let text = shown(&mut self.terminal, part);
-                if !take(Line { number: self.lines, step, stderr, text: &text }) {
+                if !take(Seen::Line(Line { number: self.lines, step, stderr, before, text: &text })) {
                     return false;
                 }
                 continue;
@@ -122,7 +148,7 @@ impl Scanner {
                 && let Some(open) = channel.open.take()
             {
                 let text = shown(&mut self.terminal, &open.bytes);
-                if !take(Line { number: open.number, step, stderr, text: &text }) {
+                if !take(Seen::Line(Line { number: open.number, step, stderr, before, text: &text })) {
                     return false;
                 }
             }
@@ -130,7 +156,7 @@ impl Scanner {
         true
     }
 
-    fn record(&mut self, record: Record, take: &mut impl FnMut(Line<'_>) -> bool) -> bool {
+    fn record(&mut self, record: Record, take: &mut impl FnMut(Seen<'_>) -> bool) -> bool {
         match record {
             Record::Channel(number, start) => {
                 let number = usize::from(number);
@@ -139,6 +165,7 @@ impl Scanner {
                 }
                 if let Some(channel) = self.channels.get_mut(number) {
                     channel.stderr = start.name == "stderr";
+                    channel.before = start.name.ends_with(BEFORE);
                 }
                 true
             }
@@ -153,12 +180,13 @@ impl Scanner {
     }
 
     /// Ends the lines that have no end.
-    fn close(&mut self, take: &mut impl FnMut(Line<'_>) -> bool) -> bool {
+    fn close(&mut self, take: &mut impl FnMut(Seen<'_>) -> bool) -> bool {
         let mut more = true;
         for channel in &mut self.channels {
             let Some(open) = channel.open.take().filter(|_| more) else { continue };
             let text = shown(&mut self.terminal, &open.bytes);
-            more = take(Line { number: open.number, step: self.step, stderr: channel.stderr, text: &text });
+            let (stderr, before) = (channel.stderr, channel.before);
+            more = take(Seen::Line(Line { number: open.number, step: self.step, stderr, before, text: &text }));
         }
         more
     }

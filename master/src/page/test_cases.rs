@@ -1,10 +1,11 @@
 //! Files and output of an attempt → its test cases.
 //!
-//! JUnit and TAP files among the artifacts count; where there are none, what CTest, TAP producers and other runners print.
+//! JUnit and TAP files among the artifacts count; where there are none, what a board was judged by, else what CTest, TAP producers and
+//! other runners print. What a board printed before it was reset is an older program's.
 
 use super::junit::{self, TestCase};
-use super::log_lines::lines;
-use sai_core::axis::CaseResult;
+use super::log_lines::{Seen, seen};
+use sai_core::axis::{Case, CaseResult, Entry};
 use sai_core::job::JobKey;
 use sai_core::record::Artifact;
 use sai_core::results::{Format, Results};
@@ -103,15 +104,20 @@ pub fn read(
         }
     }
     if found.cases.is_empty() && found.troubles.is_empty() {
-        let mut printed = Printed::new(&PRINTED);
+        let (mut printed, mut judged) = (Printed::new(&PRINTED), Vec::new());
         let read = log().and_then(|mut log| {
-            lines(&mut *log, OUTPUT_BYTES, |line| {
-                printed.line(line.text);
+            seen(&mut *log, OUTPUT_BYTES, |seen| {
+                match seen {
+                    Seen::Line(line) if !line.before => printed.line(line.text),
+                    Seen::Entry(Entry::Case(case)) if judged.len() < junit::CASES => judged.push(whole(case)),
+                    Seen::Entry(Entry::Mark(mark)) if mark.judged == Some(true) => printed = Printed::new(&PRINTED),
+                    Seen::Line(_) | Seen::Entry(_) => {}
+                }
                 true
             })
         });
         if read.is_ok() {
-            found.cases = printed.finish();
+            found.cases = if judged.is_empty() { printed.finish() } else { judged };
         }
     }
     found.cases.truncate(junit::CASES);
@@ -122,7 +128,7 @@ pub fn read(
 }
 
 /// Lines as each of some formats reads them.
-struct Printed(Vec<(Format, Results, Vec<sai_core::axis::Case>)>);
+struct Printed(Vec<(Format, Results, Vec<Case>)>);
 
 impl Printed {
     fn new(formats: &[Format]) -> Self {
@@ -140,7 +146,7 @@ impl Printed {
     /// The cases of the format that found most.
     fn finish(self) -> Vec<TestCase> {
         // What looks like a line of TAP is none without a plan.
-        let sure = |(format, results, _): &(Format, Results, Vec<sai_core::axis::Case>)| {
+        let sure = |(format, results, _): &(Format, Results, Vec<Case>)| {
             *format != Format::Tap || results.summary().planned.is_some()
         };
         let best = self.0.into_iter().filter(sure).max_by_key(|(_, _, cases)| cases.len());
@@ -152,6 +158,10 @@ impl Printed {
         };
         best.map_or_else(Vec::new, |(_, _, cases)| cases.into_iter().map(whole).collect())
     }
+}
+
+fn whole(case: Case) -> TestCase {
+    TestCase { name: case.name, result: case.result, millis: None, text: case.text.unwrap_or_default() }
 }
 
 /// Cases of attempts that were looked at, since reading them takes a moment.
@@ -186,6 +196,8 @@ impl RememberedCases {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sai_core::axis::{Mark, What};
+    use sai_core::record::{ChannelStart, Record, encode};
 
     #[test]
     fn an_attempt_costs_what_is_read_of_it() {
@@ -197,6 +209,31 @@ mod tests {
         assert_eq!(cost(&[file("huge.xml", 1 << 40)], 500), 500, "it is passed over");
         assert_eq!(cost(&[], 1 << 40), OUTPUT_BYTES);
         assert_eq!(cost(&[file("a.xml", FILE_BYTES), file("b.xml", FILE_BYTES), file("c.xml", 1)], 0), ALL_BYTES);
+    }
+
+    #[test]
+    fn what_a_board_printed_before_its_reset_is_none_of_its_cases() {
+        let mark = Mark { what: What::Reset, name: None, text: None, offsets: None, judged: Some(true) };
+        let case = |name: &str| Case { name: name.to_string(), result: CaseResult::Passed, at: Some(7), text: None };
+        for judged in [false, true] {
+            let mut log = Vec::new();
+            for (channel, name) in [(1, "serial:main"), (2, "serial:main:before")] {
+                encode(&Record::Channel(channel, ChannelStart { name: name.to_string() }), 0, &mut log);
+            }
+            encode(&Record::Data(2, b"1..1\nnot ok 1 - long ago\n".to_vec()), 0, &mut log);
+            encode(&Record::Data(1, b"1..1\nnot ok 1 - older\n".to_vec()), 1, &mut log);
+            Entry::Mark(mark.clone()).encode(2, &mut log);
+            encode(&Record::Data(2, b"not ok 1 - late\n".to_vec()), 3, &mut log);
+            encode(&Record::Data(1, b"1..2\nok 1 - uart\nok 2 - led\n".to_vec()), 3, &mut log);
+            if judged {
+                // What a format says that nobody would know by its looks.
+                Entry::Case(case("relay")).encode(4, &mut log);
+            }
+            let open = |_: &Artifact| -> io::Result<Box<dyn Read>> { panic!("there are no files") };
+            let cases = read(&[], open, || Ok(Box::new(io::Cursor::new(log))));
+            let names: Vec<&str> = cases.cases.iter().map(|case| case.name.as_str()).collect();
+            assert_eq!(names, if judged { vec!["relay"] } else { vec!["uart", "led"] });
+        }
     }
 
     #[test]
