@@ -348,7 +348,10 @@ fn about_past(html: &mut Html, past: &Past) {
 fn cause(html: &mut Html, view: &JobView) {
     let (verdict, cause, fault) = match &view.past {
         Some(past) if !view.current() => {
+            // Of one that was at a board it is known why there was another one.
+            let tried = view.job.tried.iter().flatten().find(|tried| tried.attempt == view.attempt);
             let lost = "it ended without a word: its agent was lost, or what it ran on";
+            let lost = tried.map_or(lost, |tried| tried.why.as_str());
             let told = past.verdict.as_ref().map(|verdict| (verdict.cause.as_str(), verdict.fault));
             let (cause, fault) = told.unwrap_or((lost, Fault::Infrastructure));
             (past.verdict.as_ref(), cause, fault)
@@ -412,7 +415,7 @@ mod tests {
     use super::super::views::tests::{event, job};
     use super::*;
     use sai_core::job::{JobKey, Outcome, Verdict};
-    use sai_core::ledger::{Session, SessionOf};
+    use sai_core::ledger::{Session, SessionOf, Tried};
     use sai_core::record::Artifact;
 
     fn log(pieces: Vec<Piece>) -> LogPage {
@@ -479,7 +482,13 @@ mod tests {
         assert!(text.contains("later one: <a href=\"/job/1001/3\">attempt 3</a>, running."));
         assert!(!text.contains("/cancel\"") && !text.contains("/rebuild\""));
         earlier.past = Some(Past::default());
-        assert!(page(&earlier, &ann()).contains("badge infra"));
+        let text = page(&earlier, &ann());
+        assert!(text.contains("badge infra") && text.contains("it ended without a word"), "{text}");
+        let (agent, board) = ("shed".to_string(), "uno-1".to_string());
+        let tried = Tried { attempt: 1, agent, board, word: None, why: "the machine went down".to_string(), at: 7 };
+        earlier.job.tried = Some(vec![tried]);
+        let text = page(&earlier, &ann());
+        assert!(text.contains("the machine went down") && !text.contains("without a word"), "{text}");
     }
 
     #[test]
