@@ -25,6 +25,7 @@ pub mod owner;
 pub mod pacing;
 pub mod ports;
 pub mod power;
+pub mod pty;
 pub mod record;
 pub mod rehearing;
 pub mod ring;

@@ -5,13 +5,11 @@ use crate::boards::SOCKET;
 use crate::boards::talk::{self, Said};
 use crate::{say, terminal};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Mode, OFlags, open};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, accept_with, bind, connect, listen, socket_with};
 use rustix::process::{Pid, Signal, kill_process};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use sai_buddy::frames::{latin, of_latin};
 use sai_buddy::link::Link;
+use sai_buddy::pty::Pty;
 use sai_core::bench::milliseconds;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File};
@@ -379,7 +377,7 @@ fn lend(given: Given) -> Result<u8, Failure> {
     let ours = |error: io::Error| (NO_BOARD, format!("this machine: {error}"));
     let mut ttys = Vec::new();
     for _ in &consoles {
-        ttys.push(Tty::new().map_err(ours)?);
+        ttys.push(Pty::new(None).map_err(ours)?);
     }
     let masters: Vec<BorrowedFd<'_>> = ttys.iter().map(|tty| tty.master.as_fd()).collect();
     if !masters.is_empty() {
@@ -446,29 +444,6 @@ fn end(child: &mut Child) {
     }
     let _ = child.kill();
     let _ = child.wait();
-}
-
-/// A tty of the command, in the devices that it sees.
-struct Tty {
-    master: OwnedFd,
-    path: PathBuf,
-    /// Held open, so that the command may open and close it as often as it likes.
-    _slave: OwnedFd,
-}
-
-impl Tty {
-    fn new() -> io::Result<Self> {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
-        grantpt(&master)?;
-        unlockpt(&master)?;
-        let path =
-            PathBuf::from(OsString::from(String::from_utf8_lossy(ptsname(&master, Vec::new())?.as_bytes()).as_ref()));
-        let slave = open(&path, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?;
-        let mut termios = tcgetattr(&slave)?;
-        termios.make_raw();
-        tcsetattr(&slave, OptionalActions::Now, &termios)?;
-        Ok(Self { master, path, _slave: slave })
-    }
 }
 
 /// Where the words of the command are heard. It is removed when this is dropped.

@@ -4,11 +4,11 @@
 use crate::frames;
 use crate::history::History;
 use crate::pacing::{self, Pacing};
+use crate::pty::Pty;
 use crate::serial::{Serial, monotonic_ns};
-use rustix::fs::{Mode, OFlags, fcntl_setfl, open};
+use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::Errno;
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+use rustix::termios::tcgetattr;
 use sai_core::bench::{Console, Parity};
 use sai_core::console::{Entry, Piece};
 use sai_core::limits::Millis;
@@ -204,24 +204,16 @@ impl Station {
     /// # Errors
     /// The system has no more of them.
     pub fn open_tool(&mut self, (baud, even): (Option<u32>, bool)) -> io::Result<(String, OwnedFd)> {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
-        fcntl_setfl(&master, OFlags::RDWR | OFlags::NONBLOCK)?;
-        grantpt(&master)?;
-        unlockpt(&master)?;
-        let path = ptsname(&master, Vec::new())?;
-        let slave = open(&path, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?;
         let baud = baud.unwrap_or(self.console.settings.baud);
+        let Pty { master, slave, path } = Pty::new(Some(baud))?;
+        fcntl_setfl(&master, OFlags::RDWR | OFlags::NONBLOCK)?;
         if baud != self.console.settings.baud {
             self.serial.set_baud(baud)?;
         }
         if even {
             self.serial.set_parity(Parity::Even)?;
         }
-        let mut termios = tcgetattr(&slave)?;
-        termios.make_raw();
-        termios.set_speed(baud)?;
-        tcsetattr(&slave, OptionalActions::Now, &termios)?;
-        let path = path.into_string().map_err(|_| io::Error::other("a pty without a name"))?;
+        let path = path.into_os_string().into_string().map_err(|_| io::Error::other("a pty without a name"))?;
         let copy = slave.try_clone()?;
         self.tool = Some(Tool { master, slave, baud, even, unread: Vec::new(), lost: 0 });
         Ok((path, copy))
