@@ -7,6 +7,8 @@
 
 #[path = "../tests/boards/guest.rs"]
 mod guest;
+#[path = "../../tests/src/qemu.rs"]
+mod qemu;
 
 use guest::Guest;
 use sai_core::axis::Entry;

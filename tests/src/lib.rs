@@ -1,6 +1,7 @@
 //! Sai as a user meets it: whole processes, real git, real kills; and a simulated constellation.
 #![forbid(unsafe_code)]
 
+pub mod arm;
 pub mod avr;
 pub mod bench;
 pub mod boards;
@@ -16,6 +17,7 @@ pub mod peer;
 pub mod pi;
 pub mod process;
 pub mod proxy;
+pub mod qemu;
 pub mod random;
 pub mod recorded;
 pub mod repository;

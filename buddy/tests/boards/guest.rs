@@ -1,6 +1,8 @@
 //! A whole emulated machine with boards: Debian's kernel, a PL061 whose eight GPIO lines the test moves and sees, and a USB serial
 //! adapter that it plugs, unplugs and talks through. Commands run on its console.
 
+pub use crate::qemu::LONG;
+use crate::qemu::{Orders, connect};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -10,8 +12,6 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Time for what must come; machines stand still for seconds at times.
-pub const LONG: Duration = Duration::from_secs(100);
 /// Registers of the UART, a 16550A on PCI, whose ports are memory of the machine: what is sent, and how its lines stand with the bit by
 /// which what is sent is received.
 const UART_DATA: u64 = 0x3eff_1000;
@@ -49,7 +49,7 @@ pub struct Guest {
     child: Child,
     pub directory: PathBuf,
     console: UnixStream,
-    orders: BufReader<UnixStream>,
+    orders: Orders,
     wires: BufReader<UnixStream>,
     gpio: String,
     /// Lines that have changed by the machine's own doing, and their levels.
@@ -115,20 +115,6 @@ fn system(directory: &Path, init: &str) -> PathBuf {
     archive
 }
 
-fn connect(path: &Path) -> UnixStream {
-    let began = Instant::now();
-    loop {
-        match UnixStream::connect(path) {
-            Ok(stream) => {
-                stream.set_read_timeout(Some(LONG)).expect("a time-out");
-                return stream;
-            }
-            Err(_) => assert!(began.elapsed() < LONG, "QEMU does not start"),
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
 fn directory(name: &str) -> PathBuf {
     let directory = std::env::temp_dir().join(format!("sai-guest-{name}-{}", std::process::id()));
     let _ = fs::remove_dir_all(&directory);
@@ -148,10 +134,7 @@ impl Guest {
         let mut guest = Guest::boot(directory, &[&machine[..], &hub, &one, &uart].concat(), ORDERS, "");
         guest.serial = connect(&guest.directory.join("adapter"));
         guest.uart = connect(&guest.directory.join("uart"));
-        let parts = guest.order(r#"{"execute":"qom-list","arguments":{"path":"/machine/unattached"}}"#);
-        let chip = parts.split('{').find(|part| part.contains("child<pl061>")).expect("a PL061");
-        let name = chip.split('"').find(|word| word.starts_with("device[")).expect("its name");
-        guest.gpio = format!("/machine/unattached/{name}");
+        guest.gpio = guest.orders.pl061();
         let intercept = format!("irq_intercept_out {}", guest.gpio);
         guest.wire(&intercept);
         guest.order(r#"{"execute":"cont"}"#);
@@ -193,15 +176,11 @@ impl Guest {
             .stderr(Stdio::inherit())
             .spawn()
             .expect("QEMU");
-        let [console, orders, wires] = ["console", "orders", "wires"].map(|name| connect(&directory.join(name)));
-        let (orders, wires) = (BufReader::new(orders), BufReader::new(wires));
+        let [console, wires] = ["console", "wires"].map(|name| connect(&directory.join(name)));
+        let (orders, wires) = (Orders::connect(&directory.join("orders")), BufReader::new(wires));
         let (gpio, moved) = (String::new(), Vec::new());
         let (serial, uart) = UnixStream::pair().expect("two ends");
-        let mut guest = Guest { child, directory, console, orders, wires, gpio, moved, serial, uart };
-        let mut greeting = String::new();
-        guest.orders.read_line(&mut greeting).expect("a greeting");
-        guest.order(r#"{"execute":"qmp_capabilities"}"#);
-        guest
+        Guest { child, directory, console, orders, wires, gpio, moved, serial, uart }
     }
 
     /// Lets the UART receive so many bytes while the machine stands still: what is more than it holds is lost in it.
@@ -233,15 +212,7 @@ impl Guest {
 
     /// Has QEMU do something.
     pub fn order(&mut self, order: &str) -> String {
-        writeln!(self.orders.get_mut(), "{order}").expect("QEMU listens");
-        loop {
-            let mut line = String::new();
-            assert!(self.orders.read_line(&mut line).expect("an answer to an order") > 0, "QEMU is gone");
-            assert!(!line.starts_with("{\"error\""), "{order}: {line}");
-            if line.starts_with("{\"return\"") {
-                return line;
-            }
-        }
+        self.orders.give(order)
     }
 
     /// Does something at the wires of the machine.

@@ -1,6 +1,7 @@
 //! What is done at boards: their consoles, and the protocols that they are flashed by, against the tools and loaders that people have, and over lines that change, lose and
 //! double bytes.
 
+#[path = "../../../tests/src/arm.rs"]
 mod arm;
 mod avr;
 mod booting;
@@ -16,6 +17,8 @@ mod optiboot;
 mod owner;
 mod pi;
 mod pty;
+#[path = "../../../tests/src/qemu.rs"]
+mod qemu;
 mod receiver;
 mod renewed;
 mod rig;

@@ -1,20 +1,20 @@
 //! Emulated Arm boards, their consoles ptys: one with the stock U-Boot and two banks of NOR flash, which are files, and one with an
 //! STM32 that a debugger reaches; and programs for them.
 
+use crate::qemu::Orders;
 use sai_buddy::flash::uboot::crc32;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::FileExt;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
 
-/// Where the second bank of NOR flash is, which begins with U-Boot's environment, and where in it images belong.
+/// Where the second bank of NOR flash is, which begins with U-Boot's environment.
 const BANK: u64 = 0x0400_0000;
+/// Where in it images belong.
 pub const PLACE: u32 = 0x0410_0000;
 /// Bytes of a bank.
 const BANK_BYTES: u64 = 64 << 20;
@@ -22,33 +22,32 @@ const BANK_BYTES: u64 = 64 << 20;
 const ENVIRONMENT_BYTES: usize = 0x4_0000;
 const UBOOT: &str = "/usr/lib/u-boot/qemu_arm64/u-boot.bin";
 
-/// What QEMU is told through. The board is stopped until it is reset for the first time.
-struct Control {
-    orders: UnixStream,
-    replies: BufReader<UnixStream>,
-}
+/// The reset pin of a board, in whoever's hand. The board is stopped until it is reset for the first time.
+#[derive(Clone, Debug)]
+pub struct Reset(Arc<Mutex<Orders>>);
 
-impl Control {
-    fn order(&mut self, name: &str) {
-        writeln!(self.orders, "{{\"execute\":\"{name}\"}}").expect("QEMU listens");
-        let mut line = String::new();
-        while !line.starts_with("{\"return\"") {
-            line.clear();
-            assert!(self.replies.read_line(&mut line).expect("an answer to an order") > 0, "QEMU is gone");
-        }
+impl Reset {
+    /// The board stands still.
+    pub fn hold(&self) {
+        self.0.lock().expect("its orders").execute("stop");
     }
 
-    fn reset(&mut self) {
-        self.order("system_reset");
-        self.order("cont");
+    /// The board starts anew.
+    pub fn release(&self) {
+        let mut orders = self.0.lock().expect("its orders");
+        orders.execute("system_reset");
+        orders.execute("cont");
     }
 }
 
 /// The board.
+#[derive(Debug)]
 pub struct Board {
     child: Child,
+    /// Where its flash, its tty and its sockets are.
     pub directory: PathBuf,
-    control: Arc<Mutex<Control>>,
+    /// What QEMU is told through.
+    pub orders: Arc<Mutex<Orders>>,
 }
 
 impl Board {
@@ -100,35 +99,31 @@ impl Board {
             .args(["-nodefaults", "-display", "none", "-S"])
             .args(["-chardev", &format!("pty,id=s,path={}", at("tty")), "-serial", "chardev:s"])
             .args(["-qmp", &format!("unix:{},server=on,wait=off", at("qmp"))])
+            .args(["-qtest", &format!("unix:{},server=on,wait=off", at("pins")), "-qtest-log", "none"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("QEMU");
-        let began = Instant::now();
-        let orders = loop {
-            match UnixStream::connect(directory.join("qmp")) {
-                Ok(orders) if directory.join("tty").exists() => break orders,
-                _ => assert!(began.elapsed() < Duration::from_secs(100), "QEMU does not start"),
-            }
-            thread::sleep(Duration::from_millis(20));
-        };
-        orders.set_read_timeout(Some(Duration::from_secs(100))).expect("a time-out");
-        let replies = BufReader::new(orders.try_clone().expect("a copy"));
-        let mut control = Control { orders, replies };
-        control.order("qmp_capabilities");
-        Board { child, directory, control: Arc::new(Mutex::new(control)) }
+        let orders = Arc::new(Mutex::new(Orders::connect(&directory.join("qmp"))));
+        Board { child, directory, orders }
     }
 
+    /// Its reset pin.
+    pub fn reset_pin(&self) -> Reset {
+        Reset(Arc::clone(&self.orders))
+    }
+
+    /// Starts it anew.
     pub fn reset(&self) {
-        self.control.lock().expect("its control").reset();
+        self.reset_pin().release();
     }
 
     /// A socket in the network, there until the test ends: the board stands still without it, and starts anew with it.
     pub fn supply(&self) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let control = Arc::clone(&self.control);
+        let pin = self.reset_pin();
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let Ok(mut stream) = stream else { continue };
@@ -139,10 +134,9 @@ impl Board {
                         _ => break,
                     }
                 }
-                let mut control = control.lock().expect("its control");
                 match request.starts_with(b"GET /on ") {
-                    true => control.reset(),
-                    false => control.order("stop"),
+                    true => pin.release(),
+                    false => pin.hold(),
                 }
                 let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
             }
@@ -150,6 +144,7 @@ impl Board {
         url
     }
 
+    /// Its console.
     pub fn tty(&self) -> String {
         let link = self.directory.join("tty");
         fs::canonicalize(link).expect("a pty").display().to_string()
@@ -186,12 +181,16 @@ fn directory(name: &str) -> PathBuf {
     directory
 }
 
+fn fixture_of(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../buddy/tests/fixtures").join(name)
+}
+
 /// Assembles a program of the fixtures with a text, by these tools, and gives the file that is made to `made`.
 fn assembled<T>(fixture: &str, tools: &str, text: &[u8], made: impl FnOnce(&Path, &dyn Fn(&mut Command)) -> T) -> T {
     let directory = std::env::temp_dir().join(format!("sai-program-{}-{:p}", std::process::id(), text));
     fs::create_dir_all(&directory).expect("a directory");
     fs::write(directory.join("text"), text).expect("written");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(fixture);
+    let source = fixture_of(fixture);
     let object = directory.join("object");
     let run = |command: &mut Command| assert!(command.status().expect("binutils").success(), "{command:?}");
     run(Command::new(format!("{tools}-as")).arg("-I").arg(&directory).arg(source).arg("-o").arg(&object));
