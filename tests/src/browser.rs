@@ -172,6 +172,28 @@ impl Browser {
             .expect("a picture can be written");
     }
 
+    /// Takes a picture in each of the two themes, `NAME.png` and `NAME-dark.png`, and has what is seen looked at each time.
+    pub fn pictures(&self, place: &Path, name: &str, look: impl Fn()) {
+        let media = |features: &str| {
+            self.devtools("Emulation.setEmulatedMedia", &format!("{{\"features\": [{features}]}}"));
+        };
+        for (scheme, suffix) in [("light", ""), ("dark", "-dark")] {
+            media(&format!("{{\"name\": \"prefers-color-scheme\", \"value\": {scheme:?}}}"));
+            self.picture(&place.join(format!("{name}{suffix}.png")));
+            look();
+        }
+        media("");
+    }
+
+    /// Has the pointer do this at a moment of the waveform that is open, an expression, in the row of its first line.
+    pub fn point_at_wave(&self, moment: &str, kind: &str, shift: bool) {
+        self.script(&format!(
+            "const view = document.querySelector('#wave-view'), box = view.getBoundingClientRect(), wave = document.querySelector('#wave').dataset; \
+             const at = box.left + box.width * ({moment} - wave.from) / (wave.to - wave.from), row = document.querySelector('.trace').getBoundingClientRect(); \
+             view.dispatchEvent(new PointerEvent('{kind}', {{ clientX: at, clientY: row.top + 5, button: 0, shiftKey: {shift}, bubbles: true }}));"
+        ));
+    }
+
     /// Warnings and errors of script, network and content security policy since this was asked last.
     pub fn console(&self) -> Vec<String> {
         let answer = self.command("/se/log", "{\"type\": \"browser\"}");

@@ -137,17 +137,12 @@ impl Scene {
 
     /// Takes pictures in both themes and on a phone; nothing may stick out there.
     fn picture(&self, name: &str) {
-        for (scheme, suffix) in [("light", ""), ("dark", "-dark")] {
-            self.media(&format!("[{{\"name\": \"prefers-color-scheme\", \"value\": {scheme:?}}}]"));
-            self.browser.picture(&place().join(format!("{name}{suffix}.png")));
-            self.contrast(name);
-        }
+        self.browser.pictures(&place(), name, || self.contrast(name));
         self.browser.devtools("Emulation.setDeviceMetricsOverride", PHONE);
         let wide = self.browser.text("document.documentElement.scrollWidth").expect("a width");
         assert!(wide.parse::<u32>().is_ok_and(|wide| wide <= 390), "{name} is {wide} pixels wide on a phone");
         self.browser.picture(&place().join(format!("{name}-phone.png")));
         self.browser.devtools("Emulation.clearDeviceMetricsOverride", "{}");
-        self.media("[]");
     }
 
     fn media(&self, features: &str) {

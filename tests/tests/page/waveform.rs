@@ -98,13 +98,7 @@ fn the_lines_of_a_board_are_seen_while_they_move_and_edges_lead_to_the_log_and_b
     );
 
     // A click on the edge marks it, and the log goes there; another one with the shift key tells how far they are apart.
-    let point = |moment: &str, kind: &str, shift: bool| {
-        browser.script(&format!(
-            "const view = document.querySelector('#wave-view'), box = view.getBoundingClientRect(), wave = document.querySelector('#wave').dataset; \
-             const at = box.left + box.width * ({moment} - wave.from) / (wave.to - wave.from), row = document.querySelector('.trace').getBoundingClientRect(); \
-             view.dispatchEvent(new PointerEvent('{kind}', {{ clientX: at, clientY: row.top + 5, button: 0, shiftKey: {shift}, bubbles: true }}));"
-        ));
-    };
+    let point = |moment: &str, kind: &str, shift: bool| browser.point_at_wave(moment, kind, shift);
     // The first row is `led`, whose one edge is after the window's beginning by what its first number says.
     let edge = "Number(document.querySelector('.trace').dataset.at)";
     browser.script(&format!("window.edge = {edge}"));
