@@ -28,4 +28,5 @@ pub mod steady;
 mod steady_tests;
 pub mod tty;
 pub mod wallclock;
+pub mod wired;
 pub mod world;

@@ -20,6 +20,8 @@ const SYSTEM_AT: u64 = 32 << 20;
 const CLOCK: &str = "shift=3";
 /// The archive that every system begins with.
 const SYSTEM: &str = "system.cpio.gz";
+/// What it is on, where that is no archive.
+const CARD: &str = "card.img";
 /// Room on a card, MiB.
 const CARD_MIB: u32 = 96;
 
@@ -31,6 +33,9 @@ pub enum Board {
     /// The same with two adapters for serial lines on its USB, at ports 1 and 2, to each of which a board is connected that says
     /// nothing.
     Bench(u32),
+    /// The same with one adapter, at port 1, to which the board of another emulated machine is connected, and stopped until its pins
+    /// have been looked at: `tty` in its directory is that board's console, `orders` and `pins` are sockets of its own.
+    Wired(u32),
     /// A Raspberry Pi Zero, whose Ethernet is on USB, and of whose memory the system is given this much, in MiB.
     PiZero(u32),
 }
@@ -39,7 +44,7 @@ impl Board {
     /// Which of the systems that `tests/emulators` makes it boots.
     fn system(self) -> PathBuf {
         emulators().join(match self {
-            Self::Virtual(_) | Self::Bench(_) => "arm64",
+            Self::Virtual(_) | Self::Bench(_) | Self::Wired(_) => "arm64",
             Self::PiZero(_) => "armel",
         })
     }
@@ -47,7 +52,7 @@ impl Board {
     /// What its processor is called there.
     pub fn processor(self) -> &'static str {
         match self {
-            Self::Virtual(_) | Self::Bench(_) => "aarch64",
+            Self::Virtual(_) | Self::Bench(_) | Self::Wired(_) => "aarch64",
             Self::PiZero(_) => "armv6l",
         }
     }
@@ -85,14 +90,17 @@ syslogd -O /dev/console
 echo \"the system is up: $(uname -sm) $(awk '/^MemTotal/ { print $2, $3 }' /proc/meminfo)\"
 ";
 
+/// What a board has at its first USB port, as it is added and removed.
+pub const PLUG: &str = "plug1";
+
 /// Boots a board with these files, each at a path, and runs a script on it, whose lines the process says.
 pub fn boot(directory: &Path, board: Board, files: &[(&Path, &str)], script: &str) -> Process {
     let emulated = board.system();
-    let system = directory.join("system.cpio.gz");
-    let (tree, card) = (directory.join("system"), directory.join("card.img"));
+    let system = directory.join(SYSTEM);
+    let (tree, card) = (directory.join("system"), directory.join(CARD));
     match board {
         Board::Virtual(_) => on_card(&[emulated.join(SYSTEM)], &tree, &card, &system, files, script),
-        Board::Bench(_) => {
+        Board::Bench(_) | Board::Wired(_) => {
             let archives = [SYSTEM, "usb-serial.cpio.gz"].map(|part| emulated.join(part));
             on_card(&archives, &tree, &card, &system, files, script);
         }
@@ -103,24 +111,41 @@ pub fn boot(directory: &Path, board: Board, files: &[(&Path, &str)], script: &st
             pack(&tree, &system);
         }
     }
+    start(directory, board)
+}
+
+/// Switches on a board that was booted before, with what it has had since.
+pub fn start(directory: &Path, board: Board) -> Process {
+    let emulated = board.system();
+    let (system, card) = (directory.join(SYSTEM), directory.join(CARD));
     // Standard error is what the process reads.
     let mut command = Command::new("sh");
     command.args(["-c", "exec \"$@\" 1>&2", "sh"]);
     let console = "console=ttyAMA0 panic=-1 loglevel=3 rdinit=/init";
     match board {
-        Board::Virtual(memory) | Board::Bench(memory) => {
+        Board::Virtual(memory) | Board::Bench(memory) | Board::Wired(memory) => {
             command.args(["qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a53", "-nodefaults"]);
             command.args(["-m", &memory.to_string(), "-device", "virtio-net-device,netdev=n0", "-append", console]);
             command.args(["-device", "virtio-blk-device,drive=card", "-drive"]);
             command.arg(format!("if=none,id=card,format=raw,file={}", card.display())).arg("-initrd").arg(&system);
-            if matches!(board, Board::Bench(_)) {
+            let at = |name: &str| directory.join(name).display().to_string();
+            let consoles = match board {
+                Board::Bench(_) => vec!["null".to_string(); 2],
+                Board::Wired(_) => vec![format!("serial,path={}", at("tty"))],
+                Board::Virtual(_) | Board::PiZero(_) => Vec::new(),
+            };
+            if !consoles.is_empty() {
                 command.args(["-device", "qemu-xhci,id=hub"]);
-                for port in [1, 2] {
-                    command.arg("-chardev").arg(format!("null,id=board{port}")).arg("-device");
-                    command.arg(format!(
-                        "usb-serial,chardev=board{port},serial=BOARD{port},bus=hub.0,port={port},always-plugged=on"
-                    ));
-                }
+            }
+            for (port, console) in (1..).zip(consoles) {
+                command.arg("-chardev").arg(format!("{console},id=board{port}")).arg("-device");
+                command.arg(format!(
+                    "usb-serial,id=plug{port},chardev=board{port},serial=BOARD{port},bus=hub.0,port={port},always-plugged=on"
+                ));
+            }
+            if matches!(board, Board::Wired(_)) {
+                let socket = |name: &str| format!("unix:{},server=on,wait=off", at(name));
+                command.args(["-S", "-qmp", &socket("orders"), "-qtest", &socket("pins"), "-qtest-log", "none"]);
             }
         }
         Board::PiZero(memory) => {
