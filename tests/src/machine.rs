@@ -121,7 +121,7 @@ pub fn start(directory: &Path, board: Board) -> Process {
     // Standard error is what the process reads.
     let mut command = Command::new("sh");
     command.args(["-c", "exec \"$@\" 1>&2", "sh"]);
-    let console = "console=ttyAMA0 panic=-1 loglevel=3 rdinit=/init";
+    let console = "console=ttyAMA0 panic=-1 cryptomgr.notests loglevel=3 rdinit=/init";
     match board {
         Board::Virtual(memory) | Board::Bench(memory) | Board::Wired(memory) => {
             command.args(["qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a53", "-nodefaults"]);

@@ -166,7 +166,11 @@ impl Guest {
             .arg(root().join("target/emulators/arm64/kernel"))
             .arg("-initrd")
             .arg(system)
-            .args(["-append", &format!("console=ttyAMA0 rdinit=/init loglevel=1 panic=-1{more}"), "-S"])
+            .args([
+                "-append",
+                &format!("console=ttyAMA0 rdinit=/init loglevel=1 cryptomgr.notests panic=-1{more}"),
+                "-S",
+            ])
             .args(["-chardev", &console, "-serial", "chardev:console"])
             .args(["-qmp", &format!("unix:{},server=on,wait=off", at("orders"))])
             .args(["-qtest", &format!("unix:{},server=on,wait=off", at("wires")), "-qtest-log", "none"])
