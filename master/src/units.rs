@@ -69,6 +69,11 @@ pub fn count(number: u64) -> String {
     out
 }
 
+/// A count of what has a regular plural: `1 edge`, `1 234 edges`.
+pub fn counted(number: u64, one: &str) -> String {
+    format!("{} {one}{}", count(number), if number == 1 { "" } else { "s" })
+}
+
 /// Unix milliseconds → `2026-11-22T13:24:05Z` (RFC 3339). A moment past the year 9999 reads as the last that can be said.
 pub fn moment(millis: u64) -> String {
     const LAST_S: i64 = 253_402_300_799;
@@ -96,6 +101,7 @@ mod tests {
         assert_eq!(offset(12_345_678), "0:12.3");
         assert_eq!(offset(3_723_400_000), "1:02:03.4");
         assert_eq!(ago(1_000_000, 700_000), "5 min ago");
+        assert_eq!((counted(1, "edge"), counted(1_200, "edge")), ("1 edge".into(), "1\u{202f}200 edges".into()));
         assert_eq!(ago(0, 700_000), "just now");
         assert_eq!(size(1023), "1023 B");
         assert_eq!(size(1536), "1.5 KiB");

@@ -118,7 +118,8 @@
     while (rows.length > MOST_ROWS) rows[0].parentElement.remove();
     const last = log.querySelectorAll(".lines > div[id]");
     const count = document.getElementById("lines");
-    if (last.length && count) count.textContent = last[last.length - 1].id.slice(1).replace(/\B(?=(\d{3})+$)/g, "\u202f") + " lines";
+    const number = last.length ? last[last.length - 1].id.slice(1) : "";
+    if (number && count) count.textContent = number.replace(/\B(?=(\d{3})+$)/g, "\u202f") + (number === "1" ? " line" : " lines");
     if (box.checked) end();
   }
 

@@ -221,7 +221,7 @@ fn row(html: &mut Html, piece: &Piece, key: JobKey, marks: &Marks) {
 fn gap(html: &mut Html, first: u64, last: u64, key: JobKey) {
     let count = last.saturating_sub(first).saturating_add(1);
     html.element("p").class("note gap").with(|html| {
-        html.show(format_args!("{} lines left out ", units::count(count)));
+        html.show(format_args!("{} left out ", units::counted(count, "line")));
         let window = super::log::LAST_LINES / 2;
         let from = format!("/job/{}/{}?line=", key.job, key.attempt);
         html.element("a")

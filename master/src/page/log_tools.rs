@@ -14,7 +14,7 @@ use sai_core::vcd::LINE;
 pub fn section(html: &mut Html, view: &JobView, log: &LogPage, marks: &Marks) {
     html.element("div").class("tools").with(|html| {
         html.element("h2").text("Log");
-        html.element("span").class("muted").id("lines").show(format_args!("{} lines", units::count(log.lines)));
+        html.element("span").class("muted").id("lines").show(units::counted(log.lines, "line"));
         html.element("label").id("follow").flag("hidden", true).with(|html| {
             html.element("input").attribute("type", "checkbox").empty();
             html.text(" Follow the end");

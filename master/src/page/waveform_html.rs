@@ -125,7 +125,9 @@ pub fn section(html: &mut Html, view: &JobView, wave: &Wave, page: &str) {
                 html.element("h2").text("Waveform");
                 let (step, _) = window.ticks(TICKS);
                 let (from, to) = (fine(window.from, step), fine(window.to, step));
-                html.element("span").class("muted").show(format_args!("{from} to {to}, {} edges", units::count(edges)));
+                html.element("span")
+                    .class("muted")
+                    .show(format_args!("{from} to {to}, {}", units::counted(edges, "edge")));
                 moves(html, window, end, &address);
                 html.element("a").href(format_args!("{}/log.vcd", attempt(view))).text("VCD");
             });
@@ -289,7 +291,7 @@ fn described(html: &mut Html, wave: &Wave) {
     for row in rows {
         html.text(&row.name);
         if row.is_line {
-            html.show(format_args!(": {} edges", units::count(row.count)));
+            html.show(format_args!(": {}", units::counted(row.count, "edge")));
             let ends = |piece: Option<&sai_core::waveform::Piece>| match piece.map(|piece| piece.what) {
                 Some(Shown::Level(level)) => {
                     if level {
@@ -305,7 +307,7 @@ fn described(html: &mut Html, wave: &Wave) {
             let (first, last) = (ends(row.pieces.first()), ends(row.pieces.last()));
             html.show(format_args!(", {first} at first, {last} at last"));
         } else {
-            html.show(format_args!(": {} bytes", units::count(row.count)));
+            html.show(format_args!(": {}", units::counted(row.count, "byte")));
         }
         html.text(". ");
     }

@@ -158,7 +158,7 @@ fn the_lines_are_drawn_and_the_time_that_is_shown_is_in_the_address() {
         "<text class=\"name\" x=\"2\" y=\"",
         ">led</text>",
         ">k$end y</text>",
-        "led: 3 edges, not known at first, 1 at last. k$end y: 1 edges, not known at first, 1 at last. ",
+        "led: 3 edges, not known at first, 1 at last. k$end y: 1 edge, not known at first, 1 at last. ",
         "main: 16 bytes. ",
         "<title>edges were lost here: its level is not known</title>",
         "<title>reset at 0:00.002000</title>",

@@ -80,7 +80,7 @@ fn the_lines_of_a_board_are_seen_while_they_move_and_edges_lead_to_the_log_and_b
     browser.until(&format!("/, 41 edges$/.test({told}) && !document.querySelector('#wave').dataset.grows"));
     assert!(scene.is("window.sameDocument"), "no page was loaded meanwhile");
     let desc = browser.text_of("return document.querySelector('#wave-desc').textContent");
-    assert!(desc.contains("led: 1 edges, not known at first, 1 at last"), "{desc}");
+    assert!(desc.contains("led: 1 edge, not known at first, 1 at last"), "{desc}");
     let marks = browser
         .text_of("return [...document.querySelectorAll('.flag title')].map((one) => one.textContent).join('; ')");
     // Those that come within one column are one, with the first one's words: which ones is a matter of milliseconds.
