@@ -78,7 +78,7 @@ fn programs_of_tests() -> Vec<(String, &'static str)> {
         "systemd-analyze" => "systemd",
         "udevadm" => "udev",
         "unshare" | "flock" | "nsenter" | "setpriv" | "setsid" | "mount" | "umount" => "util-linux",
-        "/sbin/mkfs.ext4" => "e2fsprogs",
+        "/sbin/debugfs" | "/sbin/e2fsck" | "/sbin/mkfs.ext4" => "e2fsprogs",
         other => panic!("of which Debian package is {other}, which a test starts?"),
     };
     found.into_iter().map(|name| (name.clone(), package(&name))).collect()
