@@ -184,6 +184,18 @@ fn axis(world: &World, job: u64) -> Axis {
     (edges, lines)
 }
 
+/// When the console had said a text for the last time. It comes in parts, of which each may end anywhere.
+fn said_at(parts: &[(u64, String)], text: &str) -> u64 {
+    let all: String = parts.iter().map(|(_, part)| part.as_str()).collect();
+    let end = all.rfind(text).unwrap_or_else(|| panic!("{text:?} is not said: {all}")) + text.len();
+    let mut length = 0;
+    let holds_end = |(_, part): &&(u64, String)| {
+        length += part.len();
+        length >= end
+    };
+    parts.iter().find(holds_end).expect("a part").0
+}
+
 /// Each verdict is the one that the program earns, and what was seen of the line is between what was said before and after.
 fn judged(world: &World, event: &Event) {
     for (case, state, word, says) in [
@@ -206,8 +218,7 @@ fn judged(world: &World, event: &Event) {
         let moved = matches!(case, "pass" | "fail");
         assert_eq!(levels, if moved { vec![true, false] } else { Vec::new() }, "{case}: {log}");
         if moved {
-            let at = |text: &str| lines.iter().rfind(|(_, line)| line.contains(text)).expect("it is said").0;
-            let moments = [at("uart"), edges[0].0, edges[1].0, at("- line")];
+            let moments = [said_at(&lines, "uart"), edges[0].0, edges[1].0, said_at(&lines, "- line")];
             assert!(moments.is_sorted(), "{case}: {moments:?}: {log}");
         }
     }
@@ -269,7 +280,7 @@ fn seen(world: &World, event: &Event) -> Browser {
         "[...document.querySelectorAll('.lines > div[id]')].find((one) => one.textContent.includes('ok 2 - line'))";
     browser.script(&format!("{line}.querySelector('a').click()"));
     browser.until("document.querySelector('#wave .of-line') && document.querySelector('#wave-told').textContent.includes('of the log at')");
-    assert!(lines.iter().any(|(micros, line)| line.contains("ok 2") && *micros > edges[1].0), "{lines:?}");
+    assert!(said_at(&lines, "ok 2") > edges[1].0, "{lines:?}");
     assert_eq!(browser.console(), Vec::<String>::new(), "nothing is blocked, missing or wrong");
     browser
 }
