@@ -127,6 +127,8 @@ pub enum Output {
     Write(System),
     /// The image is not taken, and why.
     Refused(String),
+    /// The image is to be asked for once more when the one that is being tried has proven itself, or not.
+    Later,
     /// A slot has proven itself.
     Proven(System),
     /// A system was left, and which is gone on with.
@@ -150,11 +152,6 @@ impl Slots {
     /// Goes on with what was written down. A new slot has so many milliseconds to reach the master.
     pub fn new(kept: Kept, rejoin: Millis) -> Self {
         Self { kept, rejoin, runs: None, until: None, awaited: None }
-    }
-
-    /// Whether an image is being tried, so that no other one is taken meanwhile.
-    pub fn tries(&self) -> bool {
-        self.kept.trial.as_ref().is_some_and(|trial| trial.started)
     }
 
     /// What is written down.
@@ -283,9 +280,12 @@ impl Slots {
     }
 
     fn offered(&mut self, number: u64, may_be_older: bool, out: &mut Vec<Output>) {
-        let refused = if self.tries() {
-            Some("another image is being tried")
-        } else if number == self.kept.number {
+        if self.kept.trial.as_ref().is_some_and(|trial| trial.started) {
+            // Its slot is the one that this one would be written to.
+            out.push(Output::Later);
+            return;
+        }
+        let refused = if number == self.kept.number {
             Some("it is the image that is there")
         } else if number < self.kept.number && !may_be_older {
             Some("it is older than the image that is there")
@@ -354,7 +354,7 @@ mod tests {
                     Output::Stay => self.runs = Some(System::Factory),
                     Output::Write(slot) => self.images[place(*slot)] = None,
                     Output::Restart => restart = true,
-                    Output::Refused(_) | Output::Proven(_) | Output::Left(..) => {}
+                    Output::Refused(_) | Output::Later | Output::Proven(_) | Output::Left(..) => {}
                 }
                 self.said.push(output);
             }
@@ -428,14 +428,12 @@ mod tests {
         machine.now = REJOIN_MS - 1;
         assert!(!machine.take(Input::Tick, ALL));
         machine.take(Input::Offered(3, false), ALL);
-        assert!(matches!(machine.said.last(), Some(Output::Refused(text)) if text.contains("being tried")));
-        assert!(machine.slots.tries(), "whoever can wait need not ask");
+        assert_eq!(machine.said.last(), Some(&Output::Later));
         machine.now = REJOIN_MS;
         assert!(machine.take(Input::Tick, ALL), "it is started anew");
         for _ in 0..3 {
             assert_eq!(machine.power(ALL), Factory);
             assert_eq!(machine.slots.deadline(), None, "it stays, whether it joins or not");
-            assert!(!machine.slots.tries(), "it was");
         }
         assert_eq!((machine.card.left, &machine.card.trial), (Some(2), &None));
         assert_eq!(machine.starts.iter().filter(|image| **image == 2).count(), 1);

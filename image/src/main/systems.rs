@@ -47,6 +47,16 @@ pub fn running() -> Option<System> {
     System::of(&argument(RUNS)?)
 }
 
+/// What became of an image that somebody wants in a slot.
+enum Put {
+    /// It is there, and tried at the next start.
+    Written,
+    /// It stays where it is until what is being tried has proven itself, or not.
+    Later,
+    /// It is not taken, and why.
+    Refused(String),
+}
+
 /// What is known of the systems, and where that is written down.
 pub struct Systems {
     slots: Slots,
@@ -101,8 +111,13 @@ fn told(output: &Output) {
             tell(&format!("{} did not prove itself, or is damaged: going on with {}", name(*left), name(*good)));
         }
         Output::Proven(slot) => tell(&format!("{} has reached the master, and stays", name(*slot))),
-        Output::Keep(_) | Output::Start(_) | Output::Stay | Output::Restart | Output::Write(_) | Output::Refused(_) => {
-        }
+        Output::Keep(_)
+        | Output::Start(_)
+        | Output::Stay
+        | Output::Restart
+        | Output::Write(_)
+        | Output::Refused(_)
+        | Output::Later => {}
     }
 }
 
@@ -285,19 +300,16 @@ impl Systems {
         if begins == TAKEN.as_bytes() {
             return Ok(());
         }
-        if self.slots.tries() {
-            // It would be refused, and marked as one that was tried.
-            return Err(io::Error::other("another image is being tried, so this one is looked at at the next start"));
-        }
         io::Seek::rewind(&mut file)?;
         let head = read_head(&mut file)?;
         // Who has the card in the hand may also go back.
         match self.put(&mut file, &head, true, watchdog)? {
-            Ok(()) => {
+            Put::Written => {
                 mark(path);
                 restart();
             }
-            Err(why) => {
+            Put::Later => tell("the update is looked at at the next start: another one is being tried"),
+            Put::Refused(why) => {
                 tell(&format!("the update is not taken: {why}"));
                 mark(path);
             }
@@ -305,14 +317,8 @@ impl Systems {
         Ok(())
     }
 
-    /// Writes an image into a slot, and has it tried at the next start; or why it is not taken.
-    fn put(
-        &mut self,
-        file: &mut File,
-        head: &Head,
-        may_be_older: bool,
-        watchdog: &mut Watchdog,
-    ) -> io::Result<Result<(), String>> {
+    /// Writes an image into a slot, and has it tried at the next start.
+    fn put(&mut self, file: &mut File, head: &Head, may_be_older: bool, watchdog: &mut Watchdog) -> io::Result<Put> {
         let mut out = Vec::new();
         self.slots.handle(millis(), Input::Offered(head.said.number, may_be_older), &mut out);
         let unkept = || io::Error::other("what is known of the systems cannot be written down");
@@ -321,7 +327,8 @@ impl Systems {
             match output {
                 Output::Keep(kept) if !self.keep(&kept) => return Err(unkept()),
                 Output::Write(slot) => next = Some(slot),
-                Output::Refused(why) => return Ok(Err(why)),
+                Output::Refused(why) => return Ok(Put::Refused(why)),
+                Output::Later => return Ok(Put::Later),
                 _ => {}
             }
         }
@@ -335,7 +342,7 @@ impl Systems {
                 return Err(unkept());
             }
         }
-        Ok(Ok(()))
+        Ok(Put::Written)
     }
 
     /// What the agent tells its master of this card.
@@ -364,20 +371,21 @@ impl Systems {
         if !handed.exists() {
             return;
         }
-        let mut take = || -> io::Result<Result<(), String>> {
+        let mut take = || -> io::Result<Put> {
             let mut file = File::open(&handed)?;
             let head = read_head(&mut file)?;
             match signature::purpose(&head, key) {
                 Ok(purpose) => self.put(&mut file, &head, purpose == Purpose::Downgrade, watchdog),
-                Err(why) => Ok(Err(why)),
+                Err(why) => Ok(Put::Refused(why)),
             }
         };
         let why = match take() {
-            Ok(Ok(())) => {
+            Ok(Put::Written) => {
                 let _ = fs::remove_file(&handed);
                 return restart();
             }
-            Ok(Err(why)) => why,
+            Ok(Put::Later) => return,
+            Ok(Put::Refused(why)) => why,
             Err(error) => error.to_string(),
         };
         tell(&format!("the image that was handed on is not taken: {why}"));
