@@ -358,8 +358,7 @@ fn network(places: &Places, wireless: bool) -> (Outcome, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-    use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+    use crate::pty::Pty;
     use std::io::Read as _;
     use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -462,12 +461,10 @@ mod tests {
     #[test]
     fn a_wire_from_a_serial_line_to_itself_gives_all_back() {
         for (change, outcome) in [(None, Outcome::Passed), (Some(5_000), Outcome::Failed)] {
-            let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a pty");
-            grantpt(&master).and_then(|()| unlockpt(&master)).expect("a pty");
-            let path = ptsname(&master, Vec::new()).expect("a name").to_string_lossy().into_owned();
-            let mut modes = tcgetattr(&master).expect("modes");
-            modes.make_raw();
-            tcsetattr(&master, OptionalActions::Now, &modes).expect("modes");
+            let Pty { master, slave, path } = Pty::new(None).expect("a pty");
+            // The wire ends when the line is closed, which is the only one that has it open.
+            drop(slave);
+            let path = path.display().to_string();
             let wire = std::thread::spawn(move || {
                 let mut master = fs::File::from(master);
                 let (mut buffer, mut count) = ([0; 4096], 0);

@@ -79,6 +79,13 @@ pub fn report(machine: &[(&str, String)], checks: &[Check]) -> String {
     text
 }
 
+/// The GPIOs that a wire leads from and to, as in `17,27`.
+pub fn ends(text: &str) -> Option<(u32, u32)> {
+    let (out, into) = text.split_once(',')?;
+    let (out, into) = (out.trim().parse().ok()?, into.trim().parse().ok()?);
+    (out != into).then_some((out, into))
+}
+
 /// What a line had that is wired to one which was moved.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Followed {

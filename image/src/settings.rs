@@ -3,6 +3,7 @@
 use sai_core::join::{JoinLine, check_host};
 use sai_core::limits::{PLATFORMS, SLOTS};
 use sai_core::platform;
+use sai_core::selftest::ends;
 use sai_core::settings::{self, Reader, Section};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -218,22 +219,16 @@ fn addressing(reader: &mut Reader, section: &Section<'_>) -> Addressing {
 }
 
 fn selftest(reader: &mut Reader, section: &Section<'_>) -> SelfTest {
-    let gpio = reader.checked(section, "gpio", |text| check(pins(text).is_some(), PINS));
+    let gpio = reader.checked(section, "gpio", |text| check(ends(text).is_some(), PINS));
     let serial = reader.checked(section, "serial", |text| {
         check(text.strip_prefix("/dev/").is_some_and(|name| !name.is_empty()), "a path below /dev, as /dev/ttyUSB0")
     });
     let unplug = reader.boolean(section, "unplug").unwrap_or_default();
-    SelfTest { gpio: gpio.as_deref().and_then(pins), serial, unplug }
+    SelfTest { gpio: gpio.as_deref().and_then(ends), serial, unplug }
 }
 
 /// What the ends of a wire must look like.
 const PINS: &str = "the GPIOs that a wire leads from and to, as 17,27";
-
-fn pins(text: &str) -> Option<(u32, u32)> {
-    let (out, into) = text.split_once(',')?;
-    let (out, into) = (out.trim().parse().ok()?, into.trim().parse().ok()?);
-    (out != into).then_some((out, into))
-}
 
 /// What an address must look like.
 const ADDRESS: &str = "an IPv4 address and the bits of its network, as 192.0.2.7/24";

@@ -4,7 +4,7 @@ use crate::{say, terminal};
 use pico_args::Arguments;
 use sai_buddy::ports::Places;
 use sai_buddy::selftest::{Wanted, machine, run};
-use sai_core::selftest::{is_well, report};
+use sai_core::selftest::{ends, is_well, report};
 use std::convert::Infallible;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -97,11 +97,7 @@ fn given(mut arguments: Arguments) -> Result<(Wanted, Option<PathBuf>), String> 
 }
 
 fn pair(text: &str) -> Result<(u32, u32), &'static str> {
-    let (out, into) = text.split_once(',').ok_or("expected two GPIOs, as 17,27")?;
-    match (out.trim().parse(), into.trim().parse()) {
-        (Ok(out), Ok(into)) if out != into => Ok((out, into)),
-        _ => Err("expected the numbers of two GPIOs, as 17,27"),
-    }
+    ends(text).ok_or("expected the numbers of two GPIOs, as 17,27")
 }
 
 fn speed(text: &str) -> Result<u32, &'static str> {
