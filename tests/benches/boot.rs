@@ -5,8 +5,8 @@
 
 use sai_tests::cross::{agent_with_boards, init, root};
 use sai_tests::figures::{heading, median, row};
-use sai_tests::machine::BOOT;
-use sai_tests::pi::{Card, Wire, make_image, moment, world};
+use sai_tests::machine::{BOOT, world};
+use sai_tests::pi::{Card, Wire, make_image, moment};
 
 /// Starts that are measured, after the first one.
 const STARTS: usize = 5;

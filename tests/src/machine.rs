@@ -2,7 +2,8 @@
 
 use crate::cross::emulators;
 use crate::process::Process;
-use crate::repository::run;
+use crate::repository::{git, run};
+use crate::world::{World, free_port};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -89,6 +90,20 @@ mkdir -p /etc/default /run
 syslogd -O /dev/console
 echo \"the system is up: $(uname -sm) $(awk '/^MemTotal/ { print $2, $3 }' /proc/meminfo)\"
 ";
+
+/// A master for a machine that finds this one at 10.0.2.2, and the same repository as this one at `localhost`.
+pub fn world(name: &str) -> (World, Process) {
+    let mut world = World::new(name);
+    let git_port = free_port();
+    world.set("repositories", &format!("{{\"project\": {{\"url\": \"git://localhost:{git_port}/project.git\"}}}}"));
+    world.use_p521_certificate();
+    world.set("url", &format!("\"https://10.0.2.2:{}\"", world.port));
+    let mut daemon = git(&world.directory);
+    daemon.args(["daemon", "--reuseaddr", "--export-all", "--listen=127.0.0.1", &format!("--port={git_port}")]);
+    daemon.arg(format!("--base-path={}", world.directory.display())).stdout(Stdio::null());
+    let daemon = Process::start("git daemon", daemon.arg(&world.directory));
+    (world, daemon)
+}
 
 /// What a board has at its first USB port, as it is added and removed.
 pub const PLUG: &str = "plug1";

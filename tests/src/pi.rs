@@ -5,8 +5,8 @@
 
 use crate::cross::{prepare, root};
 use crate::process::Process;
-use crate::repository::{git, run};
-use crate::world::{World, free_port};
+use crate::repository::run;
+use crate::world::free_port;
 use sai_init::card::{Data, data};
 use sai_init::kept::{self, PLACES, SECTOR};
 use std::fs::{self, File};
@@ -111,20 +111,6 @@ pub fn make_image(agent: &Path, init: &Path, output: &Path) -> PathBuf {
     output.join("sai-pi3.img")
 }
 
-/// A master for a machine that finds this one at 10.0.2.2, and the same repository as this one at `localhost`.
-pub fn world(name: &str) -> (World, Process) {
-    let mut world = World::new(name);
-    let git_port = free_port();
-    world.set("repositories", &format!("{{\"project\": {{\"url\": \"git://localhost:{git_port}/project.git\"}}}}"));
-    world.use_p521_certificate();
-    world.set("url", &format!("\"https://10.0.2.2:{}\"", world.port));
-    let mut daemon = git(&world.directory);
-    daemon.args(["daemon", "--reuseaddr", "--export-all", "--listen=127.0.0.1", &format!("--port={git_port}")]);
-    daemon.arg(format!("--base-path={}", world.directory.display())).stdout(Stdio::null());
-    let daemon = Process::start("git daemon", daemon.arg(&world.directory));
-    (world, daemon)
-}
-
 /// A card: an image's copy, and what is put onto it and read from it as any machine would.
 #[derive(Debug)]
 pub struct Card {
@@ -136,14 +122,18 @@ impl Card {
     pub fn write(command: &str, image: &Path, file: &Path) -> Self {
         let command = command.replace("sudo ", "").replace("target/image/sai-pi3.img.gz", &image.display().to_string());
         run(Command::new("sh").arg("-c").arg(command.replace("/dev/sdX", &file.display().to_string())));
-        fs::OpenOptions::new().write(true).open(file).and_then(|card| card.set_len(CARD)).expect("a card");
-        Self { file: file.to_path_buf() }
+        Self::of(file)
     }
 
     /// Writes an image to a card.
     pub fn copied(image: &Path, file: &Path) -> Self {
         fs::copy(image, file).expect("an image");
-        fs::OpenOptions::new().write(true).open(file).and_then(|card| card.set_len(CARD)).expect("a card");
+        Self::of(file)
+    }
+
+    /// What was written is smaller than a card.
+    fn of(file: &Path) -> Self {
+        File::options().write(true).open(file).and_then(|card| card.set_len(CARD)).expect("a card");
         Self { file: file.to_path_buf() }
     }
 
@@ -231,12 +221,6 @@ impl Card {
     /// Bytes of the whole card, as who has it can read them.
     pub fn bytes(&self) -> Vec<u8> {
         fs::read(&self.file).expect("a card")
-    }
-
-    /// Another card with all that is on this one.
-    pub fn copy(&self, file: &Path) -> Self {
-        fs::copy(&self.file, file).expect("a card");
-        Self { file: file.to_path_buf() }
     }
 
     /// Starts a machine of this serial number at a wire: its process says what is on its serial line.

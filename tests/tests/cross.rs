@@ -4,11 +4,11 @@
 
 use sai_tests::cross::{MASTER_TARGET, TARGETS, WITH_BOARDS, agent_with_boards, allowed, emulate, program, root};
 use sai_tests::hello;
-use sai_tests::machine::{BOOT, Board, boot};
+use sai_tests::machine::{self, BOOT, Board, boot};
 use sai_tests::process::{Process, eventually_within};
 use sai_tests::random::{Random, awkward, seed};
-use sai_tests::repository::{git, run, saifile};
-use sai_tests::world::{World, free_port};
+use sai_tests::repository::{run, saifile};
+use sai_tests::world::World;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -124,16 +124,7 @@ fn no_program_is_larger_than_allowed() {
 
 /// Runs agents on an emulated machine: each joins over its network, builds with busybox alone, and is then left idle.
 fn boots(name: &str, board: Board, targets: &[&str]) {
-    let mut world = World::new(&format!("boot-{name}"));
-    let git_port = free_port();
-    world.set("repositories", &format!("{{\"project\": {{\"url\": \"git://localhost:{git_port}/project.git\"}}}}"));
-    world.use_p521_certificate();
-    // Where the emulated machine finds this one.
-    world.set("url", &format!("\"https://10.0.2.2:{}\"", world.port));
-    let mut daemon = git(&world.directory);
-    daemon.args(["daemon", "--reuseaddr", "--export-all", "--listen=127.0.0.1", &format!("--port={git_port}")]);
-    daemon.arg(format!("--base-path={}", world.directory.display())).stdout(Stdio::null());
-    let _daemon = Process::start("git daemon", daemon.arg(&world.directory));
+    let (world, _daemon) = machine::world(&format!("boot-{name}"));
     let _master = world.master();
 
     let programs: Vec<_> = targets.iter().map(|target| (*target, program(target, "sai-agent"))).collect();

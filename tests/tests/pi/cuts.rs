@@ -5,8 +5,8 @@
 //! `SAI_ROUNDS` sets how many cuts there are, `SAI_SEED` which; the seed is printed.
 
 use crate::{image, written};
-use sai_tests::machine::BOOT;
-use sai_tests::pi::{Update, Wire, world};
+use sai_tests::machine::{BOOT, world};
+use sai_tests::pi::{Update, Wire};
 use sai_tests::process::{Process, eventually_within};
 use sai_tests::random::{Random, rounds, seed};
 use sai_tests::world::World;

@@ -6,6 +6,7 @@ mod machines;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Lines of code a file may have, without comments, blank lines and unit tests.
 const CODE_LINES: usize = 600;
@@ -380,5 +381,10 @@ fn what_nights_try_is_there() {
         let texts: String = texts.collect();
         assert!(texts.contains("SAI_ROUNDS") || texts.contains("SAI_WORLDS"), "{part}: it has no rounds");
         assert!(test.is_empty() || texts.contains(&format!("fn {test}()")), "{part}: there is no such test");
+    }
+    for (word, status, says) in [("--help", 0, "cards "), ("nothing", 2, "there is no part nothing")] {
+        let output = Command::new(root().join("tests/nightly")).arg(word).output().expect("bash");
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.code() == Some(status) && said.contains(says), "{word}: {said}");
     }
 }
