@@ -23,7 +23,6 @@ use sai_core::numbers::Numbers;
 use sai_core::ordered::{Map, Set};
 use sai_core::scheduler::{BoardRow, UnitRow};
 use sai_core::turns::{self, Turns};
-use sai_core::updating;
 use sai_core::wire::MasterMessage;
 use smol::channel::{Receiver, Sender, TrySendError};
 use smol::future::FutureExt as _;
@@ -611,7 +610,7 @@ impl Running {
             agents.extend(self.aside.iter());
         }
         let shown: Vec<(&String, Option<LiveAgent>)> =
-            agents.iter().map(|name| (*name, live_agent(&self.hub, now, name))).collect();
+            agents.iter().map(|name| (*name, LiveAgent::of(&self.hub, now, name))).collect();
         let mut live = self.live.write().unwrap_or_else(PoisonError::into_inner);
         let mut units = false;
         let mut aside = Set::new();
@@ -678,34 +677,6 @@ fn committed(group: u64, result: &Result<(), StoreError>) -> turns::Input<Change
         std::process::exit(i32::from(crate::EXIT_STORE));
     }
     turns::Input::Committed(group)
-}
-
-/// An agent as it is now, unless it may not join any more.
-fn live_agent(hub: &Hub, now: Millis, name: &str) -> Option<LiveAgent> {
-    let record = hub.agents().get(name).filter(|record| !record.revoked)?;
-    let connected = hub.connected().get(name);
-    let hello = connected.map(|connected| &connected.hello);
-    let load = connected.and_then(|connected| connected.load.as_ref());
-    Some(LiveAgent {
-        name: name.to_string(),
-        host: record.host.clone(),
-        platforms: hello.map_or_else(|| record.platforms.clone(), |hello| hello.platforms.clone()),
-        slots: hello.map_or(0, |hello| hello.slots),
-        cores: hello.map_or(0, |hello| hello.cores),
-        notes: hello.and_then(|hello| hello.notes.clone()).unwrap_or_default(),
-        load_permille: load.map_or(0, |load| load.load_permille),
-        free_mib: load.map_or(0, |load| load.free_mib),
-        connected: connected.is_some(),
-        connected_since: connected.map_or(record.seen_at.unwrap_or(0), |connected| connected.since),
-        running: hub.scheduler().runs(name).collect(),
-        set_aside: hub.scheduler().aside(name),
-        paused: hub.scheduler().paused(now, name),
-        twin: hub.twin(now, name),
-        card: updating::told(record, hub.update_progress(name).as_deref()),
-        passed_over: hub.passed_over(name),
-        clock: connected.and_then(|connected| connected.clock_ahead(now)),
-        changed_at: 0,
-    })
 }
 
 fn digest(hex: &str) -> Option<[u8; 32]> {

@@ -7,10 +7,13 @@
 use sai_agent::clock::wall;
 use sai_core::bug;
 use sai_core::forge_page::ForgePage;
+use sai_core::hub::Hub;
 use sai_core::job::{EventId, JobId, JobKey};
+use sai_core::limits::Millis;
 use sai_core::offset::Offset;
 use sai_core::ordered::{Map, Set};
 use sai_core::scheduler::{BoardRow, UnitRow};
+use sai_core::updating;
 use smol::channel;
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -66,6 +69,36 @@ pub struct LiveAgent {
     pub clock: Option<Offset>,
     /// When anything of this but its load and free space changed last, Unix milliseconds.
     pub changed_at: u64,
+}
+
+impl LiveAgent {
+    /// An agent of the hub's, unless it may not join any more.
+    pub fn of(hub: &Hub, now: Millis, name: &str) -> Option<Self> {
+        let record = hub.agents().get(name).filter(|record| !record.revoked)?;
+        let connected = hub.connected().get(name);
+        let hello = connected.map(|connected| &connected.hello);
+        let load = connected.and_then(|connected| connected.load.as_ref());
+        Some(Self {
+            name: name.to_string(),
+            host: record.host.clone(),
+            platforms: hello.map_or_else(|| record.platforms.clone(), |hello| hello.platforms.clone()),
+            slots: hello.map_or(0, |hello| hello.slots),
+            cores: hello.map_or(0, |hello| hello.cores),
+            notes: hello.and_then(|hello| hello.notes.clone()).unwrap_or_default(),
+            load_permille: load.map_or(0, |load| load.load_permille),
+            free_mib: load.map_or(0, |load| load.free_mib),
+            connected: connected.is_some(),
+            connected_since: connected.map_or(record.seen_at.unwrap_or(0), |connected| connected.since),
+            running: hub.scheduler().runs(name).collect(),
+            set_aside: hub.scheduler().aside(name),
+            paused: hub.scheduler().paused(now, name),
+            twin: hub.twin(now, name),
+            card: updating::told(record, hub.update_progress(name).as_deref()),
+            passed_over: hub.passed_over(name),
+            clock: connected.and_then(|connected| connected.clock_ahead(now)),
+            changed_at: 0,
+        })
+    }
 }
 
 impl Live {
