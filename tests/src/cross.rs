@@ -14,7 +14,10 @@ use std::sync::OnceLock;
 
 /// The names of `cross/build`, and for those that are emulated here a processor that has nothing more than the target says.
 pub const TARGETS: [(&str, Option<&str>); 4] =
-    [("aarch64", Some("cortex-a53")), ("armv7", Some("cortex-a7")), ("armv6", Some("arm1176")), ("x86_64", None)];
+    [("aarch64", Some("cortex-a53")), ("armv7", Some("cortex-a7")), ("armv6", Some("arm1176")), (SERVERS, None)];
+
+/// The target of servers, which is not emulated here.
+pub const SERVERS: &str = "x86_64";
 
 /// The target whose master, and whose agent with boards, is built and run here.
 pub const MASTER_TARGET: &str = "aarch64";
@@ -51,12 +54,21 @@ pub fn program(target: &str, name: &str) -> PathBuf {
     BUILT.get_or_init(|| {
         let _alone = alone("cross");
         std::thread::scope(|scope| {
-            let agents = scope.spawn(|| build(&["-p", "sai-agent", "all"]));
+            let emulated = TARGETS.into_iter().filter_map(|(name, processor)| processor.map(|_| name));
+            let agents: Vec<&str> = ["-p", "sai-agent"].into_iter().chain(emulated).collect();
+            let agents = scope.spawn(move || build(&agents));
             build(&["-p", "sai-master", MASTER_TARGET]);
             agents.join().expect("the agents are built");
         });
     });
     root().join("target/cross").join(target).join(name)
+}
+
+/// An agent for a processor like this one, up to date. Tests run one that they build otherwise.
+pub fn agent_for_servers() -> PathBuf {
+    let _alone = alone("cross");
+    build(&["-p", "sai-agent", SERVERS]);
+    root().join("target/cross").join(SERVERS).join("sai-agent")
 }
 
 /// What `cross/build --boards` makes, below the place of a target.

@@ -207,6 +207,49 @@ mod tests {
     }
 
     #[test]
+    fn each_program_of_tests_is_run_and_told_once_and_after_one_that_failed_no_more_are_begun() {
+        let place = crate::world::World::new("abreast");
+        let made = |name: &str, script: &str| {
+            let program = place.directory.join(name);
+            std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).expect("a file");
+            std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("its mode");
+            format!(
+                "{{\"reason\": \"compiler-artifact\", \"executable\": \"{}\", \"profile\": {{\"test\": true}}, \"manifest_path\": \
+                 \"{}/Cargo.toml\", \"target\": {{\"name\": \"{name}\", \"src_path\": \"{name}.rs\"}}}}\n",
+                program.display(),
+                place.directory.display()
+            )
+        };
+        // The one that fails has ended before the other, which waits for that, asks for more.
+        let gone = place.directory.join("gone").display().to_string();
+        let messages = [
+            made("pi", &format!("echo broken; : >{gone}; exit 3")),
+            made("next", "pwd"),
+            made("between", "echo between"),
+            made("long", &format!("while [ ! -e {gone} ]; do sleep 0.01; done; sleep 0.5; echo long")),
+        ]
+        .concat();
+        let abreast = |options: &str| {
+            let script = concat!(env!("CARGO_MANIFEST_DIR"), "/abreast");
+            let mut command = Command::new("bash");
+            command.args(["-c", &format!("rm -f {gone}; printf %s \"$1\" | {script} {options} 60"), "bash", &messages]);
+            let output = command.output().expect("it runs");
+            let [said, told] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).expect("text"));
+            (
+                output.status.code(),
+                said.lines().filter(|line| !line.starts_with("  ")).collect::<Vec<_>>().join(" "),
+                told,
+            )
+        };
+        let (status, said, told) = abreast("--no-fail-fast");
+        assert_eq!((status, &*said), (Some(1), &*format!("broken {} between long", place.directory.display())));
+        assert!(told.ends_with("of 4 programs of tests these failed: pi.rs (status 3)\n"), "{told}");
+        let (status, said, told) = abreast("");
+        assert_eq!((status, &*said), (Some(1), "broken long"));
+        assert!(told.ends_with("pi.rs (status 3); 2 were not run\n"), "{told}");
+    }
+
+    #[test]
     fn tests_that_end_in_time_end_as_they_do() {
         let output = bounded("60", "sh", &["-c", "cat; echo said; kill -9 $$"]).output().expect("it runs");
         assert_eq!(String::from_utf8_lossy(&output.stdout), "said\n");
