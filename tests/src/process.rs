@@ -119,6 +119,13 @@ impl Drop for Process {
     }
 }
 
+/// A pause between two looks is this part of what has been waited for, so that what is there soon is found at once.
+const PAUSES: u32 = 20;
+/// But no shorter than this.
+const SHORTEST: Duration = Duration::from_millis(10);
+/// And no longer: some of what is looked for is there for part of a second.
+const LONGEST: Duration = Duration::from_millis(100);
+
 /// Looks again and again until `look` finds something.
 pub fn eventually<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
     eventually_within(PATIENCE, what, look)
@@ -126,13 +133,15 @@ pub fn eventually<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
 
 /// The same for what takes longer.
 pub fn eventually_within<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let until = Instant::now() + patience;
+    let begun = Instant::now();
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < until, "{what}: not within {patience:?}");
-        std::thread::sleep(Duration::from_millis(10));
+        let waited = begun.elapsed();
+        assert!(waited < patience, "{what}: not within {patience:?}");
+        // A look mostly starts a program that shakes hands with the master, which takes more than a pause of the shortest.
+        std::thread::sleep((waited / PAUSES).clamp(SHORTEST, LONGEST));
     }
 }
 
