@@ -1,9 +1,10 @@
 //! A person's directory → `sai` as that person runs it, and a way to the master that can be cut.
 
+use crate::network::Network;
 use crate::process::program;
 use crate::world::World;
 use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,22 +12,32 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// A laptop: a home, and a place to work.
 #[derive(Debug)]
-pub struct Laptop {
+pub struct Laptop<'a> {
     /// Where its person works.
     pub home: PathBuf,
+    /// The network that it is a machine of, with which number, where it is not on this one.
+    at: Option<(&'a Network, u8)>,
 }
 
-impl Laptop {
+impl<'a> Laptop<'a> {
     /// A new one, where nobody is logged in.
     pub fn new(world: &World, name: &str) -> Self {
         let home = world.directory.join(format!("laptop-{name}"));
         std::fs::create_dir_all(&home).expect("a directory");
-        Self { home }
+        Self { home, at: None }
+    }
+
+    /// The same at the machine of this number.
+    pub fn at(world: &World, name: &str, network: &'a Network, number: u8) -> Self {
+        Self { at: Some((network, number)), ..Self::new(world, name) }
     }
 
     /// `sai` there.
     pub fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(program("sai"));
+        let mut command = match self.at {
+            Some((network, number)) => network.command(number, &program("sai")),
+            None => Command::new(program("sai")),
+        };
         command.args(words).current_dir(&self.home).stdin(Stdio::null());
         command
             .env("HOME", &self.home)
@@ -58,8 +69,9 @@ impl Laptop {
     /// Logs a new person in who may do this: by their token, at this port.
     pub fn log_in(&self, world: &World, name: &str, powers: &[&str], port: u16) -> String {
         let token = world.command(&[&["user", "add", name], powers].concat());
+        let address = self.at.map_or(Ipv4Addr::LOCALHOST, |(_, number)| Network::middle(number));
         let (status, said, told) = self.sai_with(
-            &["login", &format!("https://127.0.0.1:{port}"), "--fingerprint", &fingerprint(world)],
+            &["login", &format!("https://{address}:{port}"), "--fingerprint", &fingerprint(world)],
             &format!("{token}\n"),
         );
         assert_eq!(status, 0, "{said}{told}");
