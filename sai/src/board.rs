@@ -20,6 +20,8 @@ use std::time::Duration;
 const LOOK: Duration = Duration::from_millis(300);
 /// Time for which a board is waited for while its master cannot be reached.
 const PATIENCE: Duration = Duration::from_secs(3600);
+/// And for how long where somebody only looks what there is, and so can look again.
+const LISTING: Duration = Duration::from_secs(10);
 
 /// Which board is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,15 +84,15 @@ pub struct Lease {
     pub board: String,
 }
 
-async fn units(master: &mut Master) -> Result<Vec<Unit>, Trouble> {
-    let units: Units = master.patient("/api/v1/units", PATIENCE).await?;
+async fn units(master: &mut Master, patience: Duration) -> Result<Vec<Unit>, Trouble> {
+    let units: Units = master.patient("/api/v1/units", patience).await?;
     Ok(units.units.into_iter().filter(|unit| unit.kind == "board").collect())
 }
 
 /// Boards that people have by leases and that are meant, and whose they are.
 async fn leased(master: &mut Master, meant: &Meant) -> Result<Vec<(Lease, Option<String>)>, Failure> {
     let mut all = Vec::new();
-    for unit in units(master).await?.into_iter().filter(|unit| meant.is(unit)) {
+    for unit in units(master, PATIENCE).await?.into_iter().filter(|unit| meant.is(unit)) {
         for held in &unit.held {
             let job: Job = master.patient(&path(held.job), PATIENCE).await?;
             if job.repository.starts_with('~') && !ended(&job.state) {
@@ -123,7 +125,7 @@ pub async fn give_up(master: &mut Master, meant: &Meant) -> Result<Option<u64>, 
     // What a lease waits for is known by its type alone.
     let kinds: Vec<String> = match &meant.kind {
         Some(kind) => vec![kind.clone()],
-        None => units(master)
+        None => units(master, PATIENCE)
             .await?
             .into_iter()
             .filter(|unit| meant.is(unit))
@@ -198,14 +200,14 @@ pub async fn lease(master: &mut Master, meant: &Meant, minutes: Option<u64>) -> 
         }
         if job.state == "running" {
             let held = |unit: &Unit| unit.held.iter().any(|held| held.job == number);
-            let board = units(master).await?.into_iter().find(held).map(|unit| unit.name);
+            let board = units(master, PATIENCE).await?.into_iter().find(held).map(|unit| unit.name);
             return Ok(Lease { job: number, attempt: job.attempt, board: board.unwrap_or_default() });
         }
         let why = job.waiting.unwrap_or_default();
         if told != why && !why.is_empty() {
             let word = if told.is_empty() { "; sai board release gives it up" } else { "" };
             // Who is not next waits longer, nobody knows how long.
-            let all = units(master).await?;
+            let all = units(master, PATIENCE).await?;
             let until =
                 all.iter().filter(|unit| meant.is(unit)).flat_map(|unit| &unit.held).map(|held| &held.until).min();
             let until =
@@ -241,7 +243,7 @@ struct Rows<'a> {
 /// # Errors
 /// Whose fault it is that they are not known.
 pub fn list(master: &mut Master, json: bool) -> Result<(), Failure> {
-    let units = smol::block_on(units(master))?;
+    let units = smol::block_on(units(master, LISTING))?;
     let mut out = String::new();
     if json {
         let boards = units.iter().map(|unit| Row {

@@ -95,7 +95,7 @@ fn two_laptops_have_a_board_in_turn_and_one_of_them_is_gone_for_a_minute() {
         assert_eq!(status, 0, "{told}");
         eventually("the board asks", || (shows("login: ") > before).then_some(()));
         keys.write_all(name.as_bytes()).expect("keys");
-        eventually("the board answers", || (shows(&format!("hello {name}").trim_end()) >= 1).then_some(()));
+        eventually("the board answers", || (shows(format!("hello {name}").trim_end()) >= 1).then_some(()));
     };
     answers("ann\n");
     network.pull(0, true);
@@ -104,6 +104,8 @@ fn two_laptops_have_a_board_in_turn_and_one_of_them_is_gone_for_a_minute() {
     assert!(status == 1 && told.contains("you have no such board"), "{told}");
     let (status, _, told) = ann.sai(&["board", "list"]);
     assert_eq!(status, 3, "her cable is out: {told}");
+    let (status, _, told) = ann.sai(&["board", "list"]);
+    assert!(status == 3 && told.contains("nothing came for 10 s"), "her cable is out: {told}");
     std::thread::sleep(GONE.saturating_sub(begun.elapsed()));
     let standing = bench.standing();
     assert_eq!(standing, "job 3 is there", "it is hers");
