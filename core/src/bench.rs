@@ -5,6 +5,7 @@
 //! The same holds for DTR, RTS and BREAK, where 1 is asserted.
 
 mod flash;
+mod loader;
 mod reading;
 mod registers;
 mod steps;
@@ -366,6 +367,26 @@ pub struct Target {
     pub address: u32,
     /// Bytes that an image may have there.
     pub size: Option<u64>,
+    /// What it is to a loader that speaks DFU.
+    pub alternate: Option<Alternate>,
+}
+
+/// A place of a loader that speaks DFU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alternate {
+    /// Which of its memories.
+    pub setting: Setting,
+    /// Where in that, by ST's extension; a loader without it has images at the one place that they belong.
+    pub address: Option<u32>,
+}
+
+/// An alternate setting of a USB interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// By its number.
+    Number(u8),
+    /// By its name, of which ST's extension has more behind a slash that is not part of it.
+    Name(String),
 }
 
 /// What flashes a board.
@@ -377,6 +398,15 @@ pub enum Flasher {
     Stm32,
     /// STK500 version 1, as optiboot and older loaders of Arduinos speak it.
     Optiboot,
+    /// A loader that speaks DFU at a USB port.
+    Dfu(AtUsb),
+    /// A loader that speaks fastboot at a USB port.
+    Fastboot {
+        /// Where it is.
+        at: AtUsb,
+        /// Variables of it, and what each must hold before anything is sent.
+        expects: Vec<(String, String)>,
+    },
     /// A tool, which gets a tty of ours.
     Tool {
         /// Program and arguments, with `{image}`, `{tty}`, `{baud}` and `{target}` in them.
@@ -384,6 +414,19 @@ pub enum Flasher {
         /// Whether it reads back what it wrote. Where not, the board is said to be unverified.
         verifies: bool,
     },
+}
+
+/// What is plugged into a USB port, and what it must be to be a board's loader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AtUsb {
+    /// The port, which stays the same whatever is plugged in where else.
+    pub port: String,
+    /// Vendor and product that the loader must have, as `0483:df11`.
+    pub product: Option<String>,
+    /// The serial number that it must have.
+    pub serial: Option<String>,
+    /// Whether what was flashed is found to be there: read back by DFU, checked by a loader that speaks fastboot.
+    pub verifies: bool,
 }
 
 /// What is said to a U-Boot. In texts that are sent `{load}`, `{size}` and `{target}` stand for addresses and length, in
@@ -468,11 +511,32 @@ impl Flash {
 }
 
 impl Flasher {
+    /// Its word, as `with` has it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Flasher::Uboot(_) => "ymodem-uboot",
+            Flasher::Stm32 => "stm32",
+            Flasher::Optiboot => "optiboot",
+            Flasher::Dfu(_) => "dfu",
+            Flasher::Fastboot { .. } => "fastboot",
+            Flasher::Tool { .. } => "argv",
+        }
+    }
+
+    /// Where its loader is, if that is a USB device which is spoken to itself.
+    pub fn at_usb(&self) -> Option<&AtUsb> {
+        match self {
+            Flasher::Dfu(at) | Flasher::Fastboot { at, .. } => Some(at),
+            Flasher::Uboot(_) | Flasher::Stm32 | Flasher::Optiboot | Flasher::Tool { .. } => None,
+        }
+    }
+
     /// Whether what is flashed like this is found to be there.
     pub fn verifies(&self) -> bool {
         match self {
             Flasher::Uboot(uboot) => uboot.verifies,
             Flasher::Stm32 | Flasher::Optiboot => true,
+            Flasher::Dfu(at) | Flasher::Fastboot { at, .. } => at.verifies,
             Flasher::Tool { verifies, .. } => *verifies,
         }
     }

@@ -1,6 +1,8 @@
 //! Benches of boards, shipped, wrong and hostile, read.
 
-use sai_core::bench::{self, Bench, Flasher, Pin, Settings, Step, Supply, Switch, Tty, Use, Wire};
+use sai_core::bench::{
+    self, Alternate, AtUsb, Bench, Flasher, Pin, Setting, Settings, Step, Supply, Switch, Tty, Use, Wire,
+};
 use sai_core::units::WantedBoard;
 
 const SHIPPED: &str = include_str!("../../configs/boards.json");
@@ -373,7 +375,7 @@ fn flashers_are_told_all_they_need_and_nothing_else() {
     let console = r#""consoles":{"m":{"usb":"1-1"}},"#;
     for (keys, expected) in [
         (r#""flash":{}"#, "9: flash: expected a key with"),
-        (r#""flash":{"with":"dfu"}"#, "17: flash.with: expected one of ymodem-uboot, stm32, optiboot, argv"),
+        (r#""flash":{"with":"jtag"}"#, "17: flash.with: expected one of ymodem-uboot, stm32, optiboot, dfu, fastboot, argv"),
         (r#""flash":{"with":"stm32"}"#, "9: flash: expected a key console: which one it goes by"),
         (
             r#""consoles":{"m":{"usb":"1-1"}},"flash":{"with":"stm32","argv":["x"]}"#,
@@ -432,6 +434,74 @@ fn flashers_are_told_all_they_need_and_nothing_else() {
     let Flasher::Tool { argv, verifies } = read(odd).boards[0].flash.clone().unwrap().with else { panic!() };
     assert_eq!(argv, ["a b; $(x)", "--{image}", "{}", "{ x }", "'{tty}'"]);
     assert!(!verifies);
+}
+
+#[test]
+fn loaders_at_usb_are_found_by_their_port_and_have_places_of_their_own() {
+    let text = r#"{"boards":{
+        "d":{"type":"t","flash":{"with":"dfu","usb":"1-1.3","product":"0483:df11","serial":"A 1","targets":{
+            "app":"0x08000000","boot":"1","fs":"data","option":{"at":"0x1fffc000","alt":"Option Bytes","size":16}}}},
+        "e":{"type":"t","flash":{"with":"dfu","usb":"1-1.4","verifies":false}},
+        "f":{"type":"t","flash":{"with":"fastboot","usb":"1-2","expects":{"product":"panda"},"targets":{"boot":"boot_a"}}}}}"#;
+    let bench = read(text);
+    let [d, e, f] = [0, 1, 2].map(|place| bench.boards[place].flash.clone().expect("a flash"));
+    let at = AtUsb {
+        port: "1-1.3".into(),
+        product: Some("0483:df11".into()),
+        serial: Some("A 1".into()),
+        verifies: true,
+    };
+    assert_eq!((&d.with, d.console.as_deref(), d.with.verifies()), (&Flasher::Dfu(at), None, true));
+    let places: Vec<_> = d.targets.iter().map(|target| target.alternate.clone().expect("a place of DFU's")).collect();
+    let place = |setting, address| Alternate { setting, address };
+    assert_eq!(
+        places,
+        [
+            place(Setting::Number(0), Some(0x0800_0000)),
+            place(Setting::Number(1), None),
+            place(Setting::Name("data".into()), None),
+            place(Setting::Name("Option Bytes".into()), Some(0x1fff_c000)),
+        ]
+    );
+    assert_eq!(d.targets[3].size, Some(16));
+    assert_eq!(e.targets[0].alternate, Some(place(Setting::Number(0), None)));
+    assert!(!e.with.verifies());
+    let at = AtUsb { port: "1-2".into(), product: None, serial: None, verifies: false };
+    assert_eq!(f.with, Flasher::Fastboot { at, expects: [("product".into(), "panda".into())].into() });
+    assert_eq!((f.targets[0].place.as_str(), &f.targets[0].alternate), ("boot_a", &None));
+    for (keys, expected) in [
+        (r#""flash":{"with":"dfu"}"#, "9: flash: expected a key usb"),
+        (r#""flash":{"with":"dfu","usb":"first"}"#, "29: flash.usb: expected a USB port as it is in"),
+        (r#""flash":{"with":"dfu","usb":"1-1","product":"df11"}"#, "45: flash.product: expected vendor and product"),
+        (r#""flash":{"with":"dfu","usb":"1-1","chip_id":"0x1"}"#, "45: flash.chip_id: expected no key chip_id"),
+        (r#""flash":{"with":"dfu","usb":"1-1","baud":9600}"#, "42: flash.baud: expected no key baud with"),
+        (r#""flash":{"with":"stm32","usb":"1-1"}"#, "31: flash.usb: expected no key usb with"),
+        (
+            r#""flash":{"with":"dfu","usb":"1-1","targets":{"a":{"at":"fs","alt":"1"}}}"#,
+            "67: flash.targets.a.alt: expected an address in `at` beside it",
+        ),
+        (
+            r#""flash":{"with":"dfu","usb":"1-1","targets":{"a":{"at":"0x0","alt":""}}}"#,
+            "68: flash.targets.a.alt: expected the number or name of an alternate setting",
+        ),
+        (r#""flash":{"with":"fastboot","usb":"1-1"}"#, "9: flash.targets: expected an object of partitions by name"),
+        (
+            r#""flash":{"with":"fastboot","usb":"1-1","targets":{"a":"b c"}}"#,
+            "55: flash.targets.a: expected the name of a partition",
+        ),
+        (
+            r#""flash":{"with":"fastboot","usb":"1-1","expects":{"product":1},"targets":{"a":"b"}}"#,
+            "61: flash.expects.product: expected text of at most 60 printable letters",
+        ),
+    ] {
+        let found = wrong(keys);
+        let meant = |error: &&String| error.starts_with(expected);
+        assert_eq!(found.iter().filter(meant).count(), 1, "{keys}: {found:?}");
+    }
+    // Nobody knows whose the loader is that is plugged in where two boards have theirs.
+    let both = text.replace("1-1.4", "1-1.3");
+    let found = errors(both);
+    assert!(found.len() == 1 && found[0].contains("the loader at USB port 1-1.3 only once"), "{found:?}");
 }
 
 #[test]

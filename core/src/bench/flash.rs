@@ -1,5 +1,6 @@
 //! `flash`, `power` and `health` of a board → how an image gets onto it, what switches it, and how it is found to be well.
 
+use super::loader;
 use super::reading::{BenchReader, usb_port};
 use super::{
     Board, FLASH_TIMEOUT_S, Flash, Flasher, HEALTH_EVERY_MAX_S, HEALTH_EVERY_S, Health, OFF_MS, Power, Request, Supply,
@@ -15,30 +16,50 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 /// Words of `with`.
-const FLASHERS: [&str; 4] = ["ymodem-uboot", "stm32", "optiboot", "argv"];
+const FLASHERS: [&str; 6] = ["ymodem-uboot", "stm32", "optiboot", "dfu", "fastboot", "argv"];
 /// Milliseconds within which a board that is well says so.
 const HEALTHY_WITHIN_MS: Millis = 30_000;
 
 impl BenchReader {
     pub(super) fn flash(&mut self, section: &Section<'_>, board: &Board) -> Option<Flash> {
-        let common = ["with", "console", "mode", "then", "chip_id", "baud", "targets", "timeout"];
-        let all = ["argv", "verifies", "countdown", "stop", "prompt", "load", "write", "boot"];
-        let known: Vec<&str> = common.iter().chain(&all).copied().collect();
+        let common = ["with", "mode", "then", "targets", "timeout"];
+        let tty = ["console", "baud", "chip_id"];
+        let all = [
+            "argv",
+            "verifies",
+            "countdown",
+            "stop",
+            "prompt",
+            "load",
+            "write",
+            "boot",
+            "usb",
+            "product",
+            "serial",
+            "expects",
+        ];
+        let known: Vec<&str> = common.iter().chain(&tty).chain(&all).copied().collect();
         let section = self.reader.object(section, "flash", &known)?;
         self.reader.needed(&section, "with", |_| Ok(()));
         let with = FLASHERS[self.reader.word(&section, "with", &FLASHERS)?];
         let own: &[&str] = match with {
             "argv" => &["argv", "verifies"],
             "ymodem-uboot" => &["countdown", "stop", "prompt", "load", "write", "verifies", "boot"],
+            "dfu" => &["usb", "product", "serial", "verifies"],
+            "fastboot" => &["usb", "product", "serial", "verifies", "expects"],
             _ => &[],
         };
-        for key in all {
-            if section.get(key).is_some() && !own.contains(&key) {
+        let by_tty = !matches!(with, "dfu" | "fastboot");
+        for key in tty.iter().chain(&all).copied() {
+            if section.get(key).is_some() && !own.contains(&key) && !(by_tty && tty.contains(&key)) {
                 self.reader.report(&section, key, &format!("no key {key} with \"{with}\""));
             }
         }
-        let mut console = self.console_named(&section, "console", board);
-        if with != "argv" && section.get("console").is_none() {
+        let mut console = None;
+        if by_tty {
+            console = self.console_named(&section, "console", board);
+        }
+        if by_tty && with != "argv" && section.get("console").is_none() {
             // With one console there is nothing to choose.
             match board.consoles.as_slice() {
                 [only] => console = Some(only.name.clone()),
@@ -50,7 +71,10 @@ impl BenchReader {
             false => Err(format!("the name of a mode of this board, found `{}`", shown(name))),
         };
         let widest = if with == "optiboot" { 0xff_ffff } else { u32::MAX };
-        let chip_id = self.hexadecimal(&section, "chip_id", widest);
+        let mut chip_id = None;
+        if by_tty {
+            chip_id = self.hexadecimal(&section, "chip_id", widest);
+        }
         if chip_id.is_some() && matches!(with, "argv" | "ymodem-uboot") {
             self.reader.report(&section, "chip_id", &format!("no chip_id with \"{with}\", which asks for none"));
         }
@@ -59,13 +83,22 @@ impl BenchReader {
             mode: self.reader.checked(&section, "mode", mode),
             then: self.reader.checked(&section, "then", mode),
             chip_id,
-            baud: self.reader.count(&section, "baud", 50..=20_000_000).map(|baud| baud as u32),
+            baud: match by_tty {
+                true => self.reader.count(&section, "baud", 50..=20_000_000).map(|baud| baud as u32),
+                false => None,
+            },
             targets: self.targets(&section, with),
             timeout_s: self.time(&section, "timeout").map_or(FLASH_TIMEOUT_S, |time| time.div_ceil(1000).max(1)),
             with: match with {
                 "stm32" => Flasher::Stm32,
                 "optiboot" => Flasher::Optiboot,
                 "argv" => self.tool(&section),
+                // What is written is read back unless that is not to be; of the other nothing can be.
+                "dfu" => Flasher::Dfu(self.at_usb(&section, board, true)),
+                "fastboot" => Flasher::Fastboot {
+                    at: self.at_usb(&section, board, false),
+                    expects: self.expects(&section),
+                },
                 _ => Flasher::Uboot(self.uboot(&section)?),
             },
         })
@@ -88,8 +121,11 @@ impl BenchReader {
                 break;
             }
             let (mut place, mut size, mut at) = (value.as_text().map(ToOwned::to_owned), None, value.at);
+            let mut alt = None;
             if value.as_object().is_some() {
-                let section = self.reader.section(value, path.clone(), &["at", "size"]);
+                let keys: &[&str] = if with == "dfu" { &["at", "size", "alt"] } else { &["at", "size"] };
+                let section = self.reader.section(value, path.clone(), keys);
+                alt = self.alt(&section);
                 place = self.reader.needed(&section, "at", |_| Ok(()));
                 size = self.reader.count(&section, "size", 1..=1 << 40);
                 at = section.place_of("at");
@@ -100,7 +136,10 @@ impl BenchReader {
                 continue;
             };
             let found = address(&place);
-            if with != "argv" && found.is_none() {
+            if let ("fastboot", Err(expected)) = (with, loader::partition(&place)) {
+                self.reader.wrong_at(at, &path, &expected);
+            }
+            if !matches!(with, "argv" | "dfu" | "fastboot") && found.is_none() {
                 self.reader.wrong_at(at, &path, "text of an address in hexadecimal digits, such as \"0x08000000\"");
             }
             // The parts are written in words of four bytes, and optiboot's by pages of words of two.
@@ -108,7 +147,8 @@ impl BenchReader {
             if matches!(with, "stm32" | "optiboot") && found.is_some_and(|address| address % align != 0) {
                 self.reader.wrong_at(at, &path, &format!("an address that is a multiple of {align}"));
             }
-            targets.push(Target { name: name.value.clone(), place, address: found.unwrap_or(0), size });
+            let alternate = (with == "dfu").then(|| loader::alternate(&place, found, alt));
+            targets.push(Target { name: name.value.clone(), place, address: found.unwrap_or(0), size, alternate });
         }
         if targets.is_empty()
             && section.get("targets").is_none_or(|value| value.as_object().is_some_and(<[_]>::is_empty))
@@ -117,6 +157,11 @@ impl BenchReader {
                 "stm32" => targets.push(target("app", "0x08000000", 0x0800_0000)),
                 "optiboot" => targets.push(target("app", "0x0", 0)),
                 "argv" => targets.push(target("app", "", 0)),
+                "dfu" => {
+                    let alternate = Some(loader::alternate("0", None, None));
+                    targets.push(Target { alternate, ..target("app", "0", 0) });
+                }
+                "fastboot" => self.reader.report(section, "targets", "an object of partitions by name"),
                 _ => {
                     self.reader.report(section, "targets", "an object of addresses by name: where U-Boot writes images")
                 }
@@ -309,10 +354,10 @@ fn every(text: &str) -> Result<u64, String> {
 }
 
 fn target(name: &str, place: &str, address: u32) -> Target {
-    Target { name: name.to_string(), place: place.to_string(), address, size: None }
+    Target { name: name.to_string(), place: place.to_string(), address, size: None, alternate: None }
 }
 
-fn address(text: &str) -> Option<u32> {
+pub(super) fn address(text: &str) -> Option<u32> {
     let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"))?;
     let plain = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
     plain.then(|| u32::from_str_radix(digits, 16).ok()).flatten()

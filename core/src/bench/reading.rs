@@ -195,16 +195,8 @@ impl BenchReader {
             let console = Console {
                 name: name.value.clone(),
                 tty,
-                serial: self.reader.checked(&section, "serial", |serial| {
-                    let good =
-                        (1..=126).contains(&serial.len()) && serial.bytes().all(|byte| (b' '..0x7f).contains(&byte));
-                    if good { Ok(()) } else { Err("a serial number, 1 to 126 printable letters".to_string()) }
-                }),
-                product: self.reader.checked(&section, "product", |product| {
-                    let hex = |part: &str| part.len() == 4 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
-                    let good = product.split_once(':').is_some_and(|(vendor, product)| hex(vendor) && hex(product));
-                    if good { Ok(()) } else { Err("vendor and product such as \"0403:6001\"".to_string()) }
-                }),
+                serial: self.reader.checked(&section, "serial", serial),
+                product: self.reader.checked(&section, "product", product),
                 settings,
                 dtr: self.level(&section, "dtr").or(idle.map(|(dtr, _)| dtr)),
                 rts: self.level(&section, "rts").or(idle.map(|(_, rts)| rts)),
@@ -549,6 +541,19 @@ pub(super) fn usb_port(port: &str) -> Result<(), String> {
         number(bus) && ports.split('.').all(number) && ports.split('.').count() <= 7 && !bus.starts_with('0')
     });
     if good { Ok(()) } else { Err("a USB port as it is in /sys/bus/usb/devices, such as \"1-1.2\"".to_string()) }
+}
+
+/// Checks the serial number that a USB device must have.
+pub(super) fn serial(serial: &str) -> Result<(), String> {
+    let good = (1..=126).contains(&serial.len()) && serial.bytes().all(|byte| (b' '..0x7f).contains(&byte));
+    if good { Ok(()) } else { Err("a serial number, 1 to 126 printable letters".to_string()) }
+}
+
+/// Checks the vendor and product that a USB device must have.
+pub(super) fn product(product: &str) -> Result<(), String> {
+    let hex = |part: &str| part.len() == 4 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let good = product.split_once(':').is_some_and(|(vendor, product)| hex(vendor) && hex(product));
+    if good { Ok(()) } else { Err("vendor and product such as \"0403:6001\"".to_string()) }
 }
 
 fn by_id(name: &str) -> Result<(), String> {
