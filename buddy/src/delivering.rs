@@ -2,6 +2,10 @@
 //!
 //! All that can be told from lengths is told before anything is erased. Who is killed in the middle leaves a mode that nobody knows.
 
+#[cfg(not(feature = "usb"))]
+use crate::describing;
+use crate::flash::dfu::{self, Dfu};
+use crate::flash::fastboot::{self, Fastboot};
 use crate::flash::stk500::{self, Stk500};
 use crate::flash::stm32::{self, Stm32};
 use crate::flash::uboot::{self, Uboot};
@@ -10,10 +14,12 @@ use crate::flashing::{Event, Port, flash};
 use crate::frames::{Asked, FAILED, Heard};
 use crate::stop;
 use crate::tool;
+#[cfg(feature = "usb")]
+use crate::usb;
 use crate::visit::Visit;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_setfl};
-use sai_core::bench::{Board, Console, Flash, Flasher, Target};
+use sai_core::bench::{AtUsb, Board, Console, Flash, Flasher, Target};
 use sai_core::trying::Delivered;
 use std::ffi::OsString;
 use std::fs::File;
@@ -244,8 +250,13 @@ pub fn bring(
     let (mut verified, mut said) = (true, None);
     for (image, machine) in jobs {
         let left = limit.saturating_sub(began.elapsed());
-        verified &= match machine {
-            Some(mut machine) => {
+        verified &= match (machine, how.with.at_usb()) {
+            (Some(mut machine), Some(at)) => {
+                said = None;
+                let mode = how.mode.as_deref();
+                through_usb(visit, at, mode, machine.as_mut(), left, &mut |output| tell(&image, Said::Loader(output)))?
+            }
+            (Some(mut machine), None) => {
                 let asked = Asked {
                     console: how.console.clone(),
                     baud: Some(baud),
@@ -271,7 +282,7 @@ pub fn bring(
                 said = named.zip(told.offset.map(|offset| offset + port.taken));
                 flashed.verified
             }
-            None => {
+            (None, _) => {
                 said = None;
                 if let Some(mode) = &how.mode {
                     let asked = Asked { name: Some(mode.clone()), ..Asked::new("mode") };
@@ -316,8 +327,50 @@ fn machine(how: &Flash, baud: u32, image: &Image) -> Result<Option<Box<dyn flash
             let settings = uboot::Settings { uboot: uboot.clone(), target: image.target.clone(), name };
             Box::new(Uboot::new(settings, bytes)?)
         }
+        Flasher::Dfu(at) => {
+            let place =
+                image.target.alternate.clone().ok_or_else(|| Failure::bug("a target of DFU without a setting"))?;
+            Box::new(Dfu::new(dfu::Settings { place, room, verify: at.verifies, go: how.then.is_none() }, bytes)?)
+        }
+        Flasher::Fastboot { at, expects } => {
+            let (partition, expects) = (image.target.place.clone(), expects.clone());
+            let settings =
+                fastboot::Settings { partition, room, expects, verifies: at.verifies, go: how.then.is_none() };
+            Box::new(Fastboot::new(settings, bytes)?)
+        }
         Flasher::Tool { .. } => return Ok(None),
     }))
+}
+
+/// Carries a machine out at the device at a USB port: whether the image was found to be there.
+#[cfg(feature = "usb")]
+fn through_usb(
+    visit: &Visit,
+    at: &AtUsb,
+    mode: Option<&str>,
+    machine: &mut dyn flash::Flasher,
+    limit: Duration,
+    tell: &mut dyn FnMut(&Output),
+) -> Result<bool, Failure> {
+    let enters = || match mode {
+        Some(mode) => visit.moves(&Asked { name: Some(mode.into()), ..Asked::new("mode") }, &mut |_| {}),
+        None => Ok(()),
+    };
+    let mut port = usb::AtPort::new(at.clone(), visit.stop().clone(), &enters);
+    flash(machine, &mut port, limit, tell).map(|flashed| flashed.verified)
+}
+
+/// A file that asks for this is refused where it is read.
+#[cfg(not(feature = "usb"))]
+fn through_usb(
+    _: &Visit,
+    _: &AtUsb,
+    _: Option<&str>,
+    _: &mut dyn flash::Flasher,
+    _: Duration,
+    _: &mut dyn FnMut(&Output),
+) -> Result<bool, Failure> {
+    Err(Failure::new(Whose::Tool, describing::WITHOUT_USB))
 }
 
 /// The words of a tool's command, with what is known here in them; the tty is put in where it is opened.

@@ -1,15 +1,20 @@
-//! Image → a board's memory: machines that speak the protocols of boot loaders. Bytes and time in; bytes, orders and progress out.
+//! Image → a board's memory: machines that speak the protocols of boot loaders. Bytes, what became of transfers, and time in; bytes,
+//! transfers, orders and progress out.
 //!
 //! None of them erases anything before it knows that the image can fit and that the chip is the one that was meant, and none calls
 //! an image good that was not read back, or summed up by the board, where it came to lie; what cannot be is said: unverified.
 
+pub mod dfu;
+pub mod fastboot;
 pub mod stk500;
 pub mod stm32;
 pub mod uboot;
+pub mod usb;
 pub mod ymodem;
 
 pub use sai_core::trying::{Failure, Whose};
 
+pub use self::usb::{Transfer, Trouble};
 pub use sai_core::limits::IMAGE_BYTES;
 use sai_core::limits::Millis;
 
@@ -25,6 +30,8 @@ pub enum Input<'a> {
     Entered,
     /// The board said something.
     Bytes(&'a [u8]),
+    /// What became of a transfer.
+    Transferred(&'a Result<Vec<u8>, Trouble>),
     /// The time told by `deadline` has come.
     Tick,
 }
@@ -39,6 +46,9 @@ pub enum Output {
     Send(Vec<u8>),
     /// These bytes are typed, as slowly and with as much regard to the board's echo as its console wants.
     Type(Vec<u8>),
+    /// This is done at the board's USB device, within so many milliseconds: `Transferred` follows, with what was received. The last
+    /// of what is to be done at once.
+    Transfer(Transfer, Millis),
     /// How far it is.
     Progress(Progress),
     /// Something worth a line in the log.

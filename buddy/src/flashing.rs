@@ -1,6 +1,6 @@
 //! A machine of `flash` and a port to a board → the image on it, or whose fault it is that it is not.
 
-use crate::flash::{Failure, Flashed, Flasher, Input, Output, Whose};
+use crate::flash::{Failure, Flashed, Flasher, Input, Output, Transfer, Trouble, Whose};
 use sai_core::limits::Millis;
 use std::io;
 use std::time::{Duration, Instant};
@@ -47,6 +47,15 @@ pub trait Port {
     /// A line or supply cannot be moved.
     fn enter(&mut self) -> io::Result<()>;
 
+    /// Does something at the board's USB device, within this time: what was received.
+    ///
+    /// # Errors
+    /// What became of it instead.
+    fn transfer(&mut self, transfer: &Transfer, within: Duration) -> Result<Vec<u8>, Trouble> {
+        let _ = (transfer, within);
+        Err(Trouble::Refused("a tty is no USB device".into()))
+    }
+
     /// Is told, when the image is there, how many of the last bytes came after the loader's last one: what it has started may have
     /// said something by then.
     fn beyond(&mut self, count: usize) {
@@ -74,9 +83,11 @@ pub fn flash(
     let mut out = Vec::new();
     machine.handle(now(), Input::Begin, &mut out);
     loop {
+        let mut wanted = None;
         for output in out.drain(..) {
             tell(&output);
             match output {
+                Output::Transfer(transfer, within) => wanted = Some((transfer, Duration::from_millis(within))),
                 Output::Enter => port.enter().map_err(gone)?,
                 Output::Send(bytes) => port.send(&bytes).map_err(gone)?,
                 Output::Type(bytes) => port.type_slowly(&bytes).map_err(gone)?,
@@ -93,9 +104,15 @@ pub fn flash(
             continue;
         }
         let left = limit.saturating_sub(began.elapsed());
+        // A device that is half through may be left so; one that always answers in time still has an end.
         if left.is_zero() {
             let text = format!("flashing took longer than {} seconds", limit.as_secs());
             return Err(Failure { whose: Whose::Board, text });
+        }
+        if let Some((transfer, within)) = wanted {
+            let answer = port.transfer(&transfer, within.min(left));
+            machine.handle(now(), Input::Transferred(&answer), &mut out);
+            continue;
         }
         let within = machine.deadline().map_or(left, |deadline| Duration::from_millis(deadline.saturating_sub(now())));
         let event = port.wait(&mut buffer, within.min(left)).map_err(gone)?;

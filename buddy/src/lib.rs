@@ -37,5 +37,7 @@ pub mod stop;
 pub mod telling;
 pub mod tool;
 pub mod trying;
+#[cfg(feature = "usb")]
+pub mod usb;
 pub mod visit;
 pub mod walking;

@@ -79,10 +79,12 @@ fn wire(wire: &Wire) -> String {
 
 fn flasher(flasher: &Flasher) -> String {
     match flasher {
-        Flasher::Uboot(_) => "ymodem-uboot".to_string(),
-        Flasher::Stm32 => "stm32".to_string(),
-        Flasher::Optiboot => "optiboot".to_string(),
         Flasher::Tool { argv, .. } => argv.first().cloned().unwrap_or_default(),
+        // A board is found at a port, and what is plugged in there is what is flashed.
+        _ => match flasher.at_usb() {
+            Some(at) => format!("{} at USB port {}", flasher.word(), at.port),
+            None => flasher.word().to_string(),
+        },
     }
 }
 

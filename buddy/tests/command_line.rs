@@ -46,6 +46,26 @@ fn the_shipped_bench_is_well_and_is_listed() {
 }
 
 #[test]
+fn a_loader_at_usb_is_refused_by_a_build_that_has_none_of_it() {
+    let file = std::env::temp_dir().join(format!("sai-buddy-usb-{}.json", std::process::id()));
+    let bench = r#"{ "boards": { "a": { "type": "t", "flash": { "with": "dfu", "usb": "1-1" } } } }"#;
+    std::fs::write(&file, bench).expect("written");
+    let named = file.display().to_string();
+    for command in [&["check"][..], &["list"], &["flash", "a", "/dev/null"], &["owner", "a"]] {
+        let output = buddy(&[&[named.as_str()], command].concat());
+        let said = text(&output.stderr);
+        if cfg!(feature = "usb") {
+            assert!(!said.contains("no \"dfu\" in this program"), "{said}");
+            break;
+        }
+        let expected = format!("{named}: boards.a.flash.with: no \"dfu\" in this program: ");
+        assert!(output.status.code() == Some(1) && said.contains(&expected), "{command:?}: {said}");
+        assert!(said.contains("`cross/build --boards --usb`"), "{said}");
+    }
+    let _ = std::fs::remove_file(&file);
+}
+
+#[test]
 fn what_is_wrong_is_told_by_place_and_status() {
     let directory = std::env::temp_dir().join(format!("sai-buddy-{}", std::process::id()));
     std::fs::create_dir_all(&directory).expect("a directory");

@@ -375,7 +375,10 @@ fn flashers_are_told_all_they_need_and_nothing_else() {
     let console = r#""consoles":{"m":{"usb":"1-1"}},"#;
     for (keys, expected) in [
         (r#""flash":{}"#, "9: flash: expected a key with"),
-        (r#""flash":{"with":"jtag"}"#, "17: flash.with: expected one of ymodem-uboot, stm32, optiboot, dfu, fastboot, argv"),
+        (
+            r#""flash":{"with":"jtag"}"#,
+            "17: flash.with: expected one of ymodem-uboot, stm32, optiboot, dfu, fastboot, argv",
+        ),
         (r#""flash":{"with":"stm32"}"#, "9: flash: expected a key console: which one it goes by"),
         (
             r#""consoles":{"m":{"usb":"1-1"}},"flash":{"with":"stm32","argv":["x"]}"#,
@@ -445,12 +448,8 @@ fn loaders_at_usb_are_found_by_their_port_and_have_places_of_their_own() {
         "f":{"type":"t","flash":{"with":"fastboot","usb":"1-2","expects":{"product":"panda"},"targets":{"boot":"boot_a"}}}}}"#;
     let bench = read(text);
     let [d, e, f] = [0, 1, 2].map(|place| bench.boards[place].flash.clone().expect("a flash"));
-    let at = AtUsb {
-        port: "1-1.3".into(),
-        product: Some("0483:df11".into()),
-        serial: Some("A 1".into()),
-        verifies: true,
-    };
+    let at =
+        AtUsb { port: "1-1.3".into(), product: Some("0483:df11".into()), serial: Some("A 1".into()), verifies: true };
     assert_eq!((&d.with, d.console.as_deref(), d.with.verifies()), (&Flasher::Dfu(at), None, true));
     let places: Vec<_> = d.targets.iter().map(|target| target.alternate.clone().expect("a place of DFU's")).collect();
     let place = |setting, address| Alternate { setting, address };

@@ -353,7 +353,7 @@ impl Flasher for Stk500 {
                 }
                 State::Idle | State::Entering | State::Over => {}
             },
-            Input::Begin | Input::Entered | Input::Tick => {}
+            Input::Begin | Input::Entered | Input::Transferred(_) | Input::Tick => {}
         }
     }
 

@@ -576,7 +576,7 @@ impl Flasher for Stm32 {
                 }
             }
             Input::Tick if self.deadline.is_some_and(|deadline| deadline <= now) => self.late(now, out),
-            Input::Begin | Input::Entered | Input::Tick => {}
+            Input::Begin | Input::Entered | Input::Transferred(_) | Input::Tick => {}
         }
     }
 

@@ -514,7 +514,7 @@ impl Flasher for Uboot {
                     out.push(Output::Type([INTERRUPT].to_vec()));
                 }
             }
-            Input::Begin | Input::Entered => {}
+            Input::Begin | Input::Entered | Input::Transferred(_) => {}
         }
     }
 

@@ -360,7 +360,7 @@ impl Flasher for Sender {
                     self.fail(Whose::Wiring, text, out);
                 }
             },
-            Input::Begin | Input::Entered | Input::Bytes(_) | Input::Tick => {}
+            Input::Begin | Input::Entered | Input::Transferred(_) | Input::Bytes(_) | Input::Tick => {}
         }
     }
 

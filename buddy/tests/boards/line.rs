@@ -79,6 +79,7 @@ pub fn carry(machine: &mut dyn Flasher, peer: &mut dyn Peer, fault: Option<Fault
                 }
                 Output::Done(flashed) => return Ended { result: Ok(*flashed), bytes, said },
                 Output::Failed(failure) => return Ended { result: Err(failure.clone()), bytes, said },
+                Output::Transfer(..) => panic!("a line has no transfers"),
                 Output::Progress(_) | Output::Note(_) => {}
             }
             said.push(output);

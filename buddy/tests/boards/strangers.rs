@@ -105,7 +105,7 @@ fn machines() -> Vec<(&'static str, Box<dyn Flasher>)> {
             verifies: true,
             boot: None,
         },
-        target: Target { name: "fw".into(), place: String::new(), address: 0x0410_0000, size: None },
+        target: Target { name: "fw".into(), place: String::new(), address: 0x0410_0000, size: None, alternate: None },
         name: "fw.bin".into(),
     };
     let stm32 = stm32::Settings { baud: 115_200, address: 0x0800_0000, room: None, chip: None, all: false, go: false };

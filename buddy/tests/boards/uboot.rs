@@ -24,7 +24,13 @@ fn settings(write: &[&str], verifies: bool) -> Settings {
             verifies,
             boot: Some("echo begins at {target}".into()),
         },
-        target: bench::Target { name: "fw".into(), place: String::new(), address: PLACE, size: Some(1 << 20) },
+        target: bench::Target {
+            name: "fw".into(),
+            place: String::new(),
+            address: PLACE,
+            size: Some(1 << 20),
+            alternate: None,
+        },
         name: "fw.bin".into(),
     }
 }

@@ -95,10 +95,9 @@ impl BenchReader {
                 "argv" => self.tool(&section),
                 // What is written is read back unless that is not to be; of the other nothing can be.
                 "dfu" => Flasher::Dfu(self.at_usb(&section, board, true)),
-                "fastboot" => Flasher::Fastboot {
-                    at: self.at_usb(&section, board, false),
-                    expects: self.expects(&section),
-                },
+                "fastboot" => {
+                    Flasher::Fastboot { at: self.at_usb(&section, board, false), expects: self.expects(&section) }
+                }
                 _ => Flasher::Uboot(self.uboot(&section)?),
             },
         })

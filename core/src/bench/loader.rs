@@ -45,7 +45,8 @@ impl BenchReader {
                 let expected = format!("the name of a variable, 1 to {VARIABLE_MAX} printable letters");
                 self.reader.wrong_at(name.at, &path, &expected);
             }
-            let printable = |text: &&str| text.len() <= VALUE_MAX && text.bytes().all(|byte| (b' '..0x7f).contains(&byte));
+            let printable =
+                |text: &&str| text.len() <= VALUE_MAX && text.bytes().all(|byte| (b' '..0x7f).contains(&byte));
             match value.as_text().filter(printable) {
                 Some(text) => expects.push((name.value.clone(), text.to_string())),
                 None => self.reader.wrong(value, &path, &format!("text of at most {VALUE_MAX} printable letters")),

@@ -54,6 +54,7 @@ const IMPORTERS: &[(&str, &[&str])] = &[
     ("gpiocdev", &["buddy/src/lines"]),
     ("gpiocdev_uapi", &["buddy/src/lines"]),
     ("rppal", &["buddy/src/lines/rpi"]),
+    ("nusb", &["buddy/src/usb"]),
     ("serialport", &["buddy/src/calls", "buddy/src/serial"]),
     (
         "pico_args",
