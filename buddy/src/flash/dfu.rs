@@ -1,5 +1,5 @@
 //! Image → the memory behind an alternate setting of a loader that speaks DFU (USB's class for that, 1.1), or at an address of one that
-//! knows ST's extension, DfuSe (AN3156 Rev 15, UM0424): loader known, sectors erased, image written, all of it read back.
+//! knows ST's extension, DfuSe (AN3156, UM0424): loader known, sectors erased, image written, all of it read back.
 //!
 //! A block is sent, and the loader is asked for its status until it has taken it; what it says of the time that it needs is kept to, up
 //! to a bound. By itself it is in charge of its one memory, which it erases as it likes. With ST's extension all memory has addresses
@@ -7,12 +7,14 @@
 //! so what goes wrong is said at once and nothing is done twice.
 
 mod layout;
+mod status;
 
 use super::usb::{self, COMES_MS, Interface, LOOK_MS, OPEN_MS, REQUEST_MS, Setup};
 use super::{Failure, Flashed, Flasher, Input, Meter, Output, Phase, Transfer, Trouble, Whose, check_length, shown};
 use layout::Layout;
 use sai_core::bench::{Alternate, Setting};
 use sai_core::limits::Millis;
+use status::{STATUS_BYTES, Status, state};
 
 /// Requests of the class (table 3.2).
 const DETACH: u8 = 0;
@@ -52,19 +54,6 @@ const BUSY_MS: Millis = 120_000;
 const READY_MAX: u32 = 8;
 /// Milliseconds that an application gets to leave for its loader (`wDetachTimeOut`).
 const DETACH_MS: u16 = 1_000;
-
-/// States that a loader can be in (table A.1.1).
-mod state {
-    pub const IDLE: u8 = 2;
-    pub const DOWNLOAD_SYNC: u8 = 3;
-    pub const DOWNLOAD_BUSY: u8 = 4;
-    pub const DOWNLOAD_IDLE: u8 = 5;
-    pub const MANIFEST_SYNC: u8 = 6;
-    pub const MANIFEST: u8 = 7;
-    pub const WAIT_RESET: u8 = 8;
-    pub const UPLOAD_IDLE: u8 = 9;
-    pub const ERROR: u8 = 10;
-}
 
 /// What is wanted.
 #[derive(Clone, Debug)]
@@ -691,57 +680,5 @@ fn functional_of(bytes: &[u8]) -> Option<Functional> {
             Some(Functional { attributes: *attributes, block, version })
         }
         _ => None,
-    }
-}
-
-/// Bytes of an answer to GETSTATUS.
-const STATUS_BYTES: usize = 6;
-
-/// What a loader says of how it is.
-struct Status {
-    status: u8,
-    poll: Millis,
-    state: u8,
-}
-
-impl Status {
-    fn of(bytes: &[u8]) -> Result<Status, String> {
-        match bytes {
-            [status, low, middle, high, state, _] => {
-                let poll = u32::from_le_bytes([*low, *middle, *high, 0]).into();
-                Ok(Status { status: *status, poll, state: *state })
-            }
-            _ => Err(format!("the loader's status is none: {}", shown(bytes))),
-        }
-    }
-
-    /// Table A.1.1, and the states of table A.1.2.
-    fn text(&self) -> String {
-        let status = match self.status {
-            0 => "no error",
-            1 => "the image is not for this device (errTARGET)",
-            2 => "the image is not what it wants (errFILE)",
-            3 => "its memory cannot be written (errWRITE)",
-            4 => "its memory cannot be erased (errERASE)",
-            5 => "its memory is not erased (errCHECK_ERASED)",
-            6 => "its memory cannot be programmed (errPROG)",
-            7 => "its memory does not hold what was written (errVERIFY)",
-            8 => "no memory is there, or it is protected (errADDRESS)",
-            9 => "it has not had all (errNOTDONE)",
-            10 => "what is there cannot run (errFIRMWARE)",
-            11 => "an error of its maker's own (errVENDOR)",
-            12 => "it was reset by the bus (errUSBR)",
-            13 => "it was reset by power (errPOR)",
-            15 => "what was asked was not expected (errSTALLEDPKT)",
-            _ => "an error that it does not know (errUNKNOWN)",
-        };
-        format!("{status}, state {}", self.state)
-    }
-
-    fn whose(&self) -> Whose {
-        match self.status {
-            1 | 2 => Whose::Image,
-            _ => Whose::Board,
-        }
     }
 }

@@ -5,7 +5,7 @@
 
 use sai_core::limits::Millis;
 
-/// Milliseconds for a transfer that is no work for the device: USB gives it 5 s for a request that brings no data (9.2.6.4).
+/// Milliseconds for a transfer that is no work for the device: USB gives it 5 s for any request (9.2.6.1).
 pub const REQUEST_MS: Millis = 5_000;
 /// Milliseconds for a device to be found and opened, beside the time that it takes to come.
 pub const OPEN_MS: Millis = 10_000;

@@ -1,6 +1,6 @@
 //! `flash`, `power` and `health` of a board → how an image gets onto it, what switches it, and how it is found to be well.
 
-use super::loader;
+use super::loader::{self, address};
 use super::reading::{BenchReader, usb_port};
 use super::{
     Board, FLASH_TIMEOUT_S, Flash, Flasher, HEALTH_EVERY_MAX_S, HEALTH_EVERY_S, Health, OFF_MS, Power, Request, Supply,
@@ -354,12 +354,6 @@ fn every(text: &str) -> Result<u64, String> {
 
 fn target(name: &str, place: &str, address: u32) -> Target {
     Target { name: name.to_string(), place: place.to_string(), address, size: None, alternate: None }
-}
-
-pub(super) fn address(text: &str) -> Option<u32> {
-    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"))?;
-    let plain = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-    plain.then(|| u32::from_str_radix(digits, 16).ok()).flatten()
 }
 
 /// Checks the address of something that is asked by plain HTTP.

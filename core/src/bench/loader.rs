@@ -1,6 +1,5 @@
 //! What `flash` says of a loader that is a USB device of its own → which device that is, and its places.
 
-use super::flash::address;
 use super::reading::{BenchReader, product, serial, usb_port};
 use super::{Alternate, AtUsb, Board, Setting};
 use crate::json::shown;
@@ -69,6 +68,13 @@ impl BenchReader {
         };
         self.reader.checked(section, "alt", name).map(|text| setting(&text))
     }
+}
+
+/// A number in hexadecimal digits behind `0x`.
+pub(super) fn address(text: &str) -> Option<u32> {
+    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"))?;
+    let plain = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    plain.then(|| u32::from_str_radix(digits, 16).ok()).flatten()
 }
 
 /// What a place is to a loader that speaks DFU: an address in one of its memories, the first unless another is named, or one of them.

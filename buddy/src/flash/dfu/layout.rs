@@ -1,4 +1,4 @@
-//! The name of an alternate setting of ST's → what memory is behind it, and which of its sectors an image is in (ST's UM0424, 10.3).
+//! The name of an alternate setting of ST's → what memory is behind it, and which of its sectors an image is in (ST's UM0424).
 //!
 //! `@Internal Flash /0x08000000/04*016Kg,01*064Kg,07*128Kg`: how many sectors of which size follow one another, and what can be done
 //! with them. Only what this says is there is erased.
