@@ -1,9 +1,11 @@
 /* Nothing → what Rust's standard library asks of C, in fewer bytes than where it is mostly from, or at all.
  *
  * Programs for boards carry no tables that tell how a stack is unwound, and no names: a backtrace of one has nothing to print,
- * but would bring an unwinder and, with the function that names threads, the C library's printf: 30 KB. A panic says where and
- * why without them, and ends the program. The first names are those of the Itanium C++ ABI, exception handling, level I, and of
- * the Arm EHABI (IHI 0038). */
+ * but would bring an unwinder and, with the function that names threads, the C library's printf: 30 KB. Where a fault of theirs
+ * is, is told by what is included here, or by a panic's text. The first names are those of the Itanium C++ ABI, exception
+ * handling, level I, and of the Arm EHABI (IHI 0038). */
+
+#include <stddef.h>
 
 /* There is no frame to look at. _URC_END_OF_STACK of the ABI. */
 int _Unwind_Backtrace(void) { return 5; }
@@ -37,6 +39,23 @@ NEVER(__aeabi_unwind_cpp_pr2)
  * the C library can name others, for which it prints a path. */
 int prctl(int option, ...);
 int pthread_setname_np(void *thread, const char *name) { return prctl(15, name); }
+
+/* What sorts for the C library: the few addresses of a name. Its own way, for any number of anything, is 6 KB. */
+void qsort(void *all, size_t count, size_t width, int (*compare)(const void *, const void *)) {
+    char *from = all;
+    for (char *next = from + width; count-- > 1; next += width)
+        for (char *at = next; at > from && compare(at - width, at) > 0; at -= width)
+            for (size_t i = 0; i < width; i++) {
+                char byte = at[i];
+                at[i] = at[i - width];
+                at[i - width] = byte;
+            }
+}
+
+/* The version, where a panic has no text. */
+#ifdef FAULTS_OF
+#include "fault.c"
+#endif
 
 #if defined(__arm__) && __ARM_ARCH == 6
 /* Thumb code of ARMv6 cannot change memory in one step by itself, so the compiler calls these for it (the names are those of
