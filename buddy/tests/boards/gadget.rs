@@ -37,6 +37,10 @@ pub trait Gadget: Send {
     }
     /// The bus resets it.
     fn reset(&mut self);
+    /// Whether it waits for the bus to do so.
+    fn waits_for_reset(&self) -> bool {
+        false
+    }
     /// A setting is chosen.
     fn set(&mut self, _setting: u8) {}
     /// Whether it has left the bus by itself; it comes back when it is asked for.
@@ -354,6 +358,10 @@ impl Gadget for Dfu {
             }
             _ => {}
         }
+    }
+
+    fn waits_for_reset(&self) -> bool {
+        self.state == if self.application { 1 } else { 8 }
     }
 
     fn set(&mut self, setting: u8) {

@@ -85,16 +85,32 @@ fn alone(lock: &str, script: &str, arguments: &[&str]) {
     assert!(output.status.success(), "{script}: {said}");
 }
 
+/// What is on a machine beside what all have: an archive of modules and tools, and the build of sai-buddy.
+#[derive(Clone, Copy)]
+enum Beside {
+    /// USB serial adapters.
+    Adapters,
+    /// USB devices that come by the network, and the tools that flash them.
+    Loaders,
+}
+
 /// The files of this test, over Debian's.
-fn system(directory: &Path, init: &str) -> PathBuf {
+fn system(directory: &Path, init: &str, beside: Beside) -> PathBuf {
     alone("emulators.lock", "tests/emulators", &[]);
-    alone("cross.lock", "cross/build", &["-p", "sai-buddy", "aarch64"]);
+    let (built, archive_beside) = match beside {
+        Beside::Adapters => ("cross/aarch64", "usb-serial.cpio.gz"),
+        Beside::Loaders => ("cross/aarch64/usb", "usb-loaders.cpio.gz"),
+    };
+    match beside {
+        Beside::Adapters => alone("cross.lock", "cross/build", &["-p", "sai-buddy", "aarch64"]),
+        Beside::Loaders => alone("cross.lock", "cross/build", &["--usb", "-p", "sai-buddy", "aarch64"]),
+    }
     let target = root().join("target");
     let (tree, archive) = (directory.join("tree"), directory.join("system"));
     fs::create_dir_all(tree.join("usr/bin")).expect("a directory");
     fs::write(tree.join("init"), init).expect("a script");
     fs::set_permissions(tree.join("init"), fs::Permissions::from_mode(0o755)).expect("a script");
-    fs::copy(target.join("cross/aarch64/sai-buddy"), tree.join("usr/bin/sai-buddy")).expect("the program");
+    fs::copy(target.join(built).join("sai-buddy"), tree.join("usr/bin/sai-buddy")).expect("the program");
     // A command of this is run as by a kernel that has the first interface of GPIOs alone.
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/first_interface.S");
     let (object, program) = (directory.join("object"), tree.join("usr/bin/first-interface"));
@@ -106,7 +122,7 @@ fn system(directory: &Path, init: &str) -> PathBuf {
         assert!(command.status().expect("binutils").success(), "{command:?}");
     }
     let mut all = File::create(&archive).expect("a file");
-    for part in ["system.cpio.gz", "usb-serial.cpio.gz"] {
+    for part in ["system.cpio.gz", archive_beside] {
         all.write_all(&fs::read(target.join("emulators/arm64").join(part)).expect("a part")).expect("written");
     }
     let pack = "find . -print | cpio -o -H newc --quiet -R 0:0 | gzip -1 >>\"$1\"";
@@ -131,7 +147,8 @@ impl Guest {
         let one = ["-device", "usb-serial,chardev=adapter,id=one,bus=hub.0,port=2,serial=BENCH7"];
         let uart = format!("socket,id=uart,path={},server=on,wait=off", directory.join("uart").display());
         let uart = ["-chardev", &uart, "-device", "pci-serial,chardev=uart"];
-        let mut guest = Guest::boot(directory, &[&machine[..], &hub, &one, &uart].concat(), ORDERS, "");
+        let mut guest =
+            Guest::boot(directory, &[&machine[..], &hub, &one, &uart].concat(), ORDERS, "", Beside::Adapters);
         guest.serial = connect(&guest.directory.join("adapter"));
         guest.uart = connect(&guest.directory.join("uart"));
         guest.gpio = guest.orders.pl061();
@@ -149,14 +166,42 @@ impl Guest {
         let tree = root().join("target/emulators/arm64/board.dtb").display().to_string();
         // Processors that only wait would take the whole time of one that does something.
         let machine = ["-M", "raspi3b", "-accel", "tcg,thread=single", "-dtb", &tree];
-        let mut guest = Guest::boot(directory, &machine, script, " iomem=relaxed");
+        let mut guest = Guest::boot(directory, &machine, script, " iomem=relaxed", Beside::Adapters);
         guest.order(r#"{"execute":"cont"}"#);
         guest.answer("it boots");
         guest
     }
 
-    fn boot(directory: PathBuf, machine: &[&str], script: &str, more: &str) -> Self {
-        let system = system(&directory, &format!("{INIT}{script}"));
+    /// One that reaches this machine by its network at 10.0.2.2, for USB devices to be plugged in that are here.
+    pub fn loaders(name: &str) -> Self {
+        let machine = ["-M", "virt", "-cpu", "cortex-a53", "-m", "256"];
+        let network = ["-netdev", "user,id=n0", "-device", "virtio-net-device,netdev=n0"];
+        let mut guest = Guest::boot(directory(name), &[&machine[..], &network].concat(), ORDERS, "", Beside::Loaders);
+        guest.order(r#"{"execute":"cont"}"#);
+        guest.answer("it boots");
+        guest.well("while read module; do insmod $module; done </modules/order");
+        guest.until("test -e /sys/class/net/eth0");
+        guest.well("ip link set lo up && ip link set eth0 up && ip addr add 10.0.2.15/24 dev eth0");
+        // Who has connected to a device has the kernel go on with that: its own standard input.
+        guest.well(
+            "printf '#!/bin/sh\\necho \"$1 0 65537 3\" >/sys/devices/platform/vhci_hcd.0/attach\\n' >/bin/plug && chmod +x /bin/plug",
+        );
+        guest
+    }
+
+    /// Plugs in, at the so-manieth port of its bus, the device that listens here, and again whenever that has left.
+    pub fn plug(&mut self, port: u32, listens: u16) {
+        let plugged = format!("/sys/bus/usb/devices/1-{port}");
+        self.well(&format!(
+            ">/tmp/in{port}; (while [ -e /tmp/in{port} ]; do [ -e {plugged} ] || nc 10.0.2.2 {listens} -e /bin/plug {}; sleep 0.2; \
+             done) >/dev/null 2>&1 </dev/null &",
+            port - 1
+        ));
+        self.until(&format!("test -e {plugged}/bConfigurationValue"));
+    }
+
+    fn boot(directory: PathBuf, machine: &[&str], script: &str, more: &str, beside: Beside) -> Self {
+        let system = system(&directory, &format!("{INIT}{script}"), beside);
         let at = |name: &str| directory.join(name).display().to_string();
         let console = format!("socket,id=console,path={},server=on,wait=off", at("console"));
         let child = Command::new("qemu-system-aarch64")
