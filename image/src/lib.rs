@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod arguments;
 pub mod card;
 pub mod digest;
 pub mod fat;

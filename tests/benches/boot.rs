@@ -6,7 +6,7 @@
 use sai_tests::cross::{agent_with_boards, init, root};
 use sai_tests::figures::{heading, median, row};
 use sai_tests::machine::{BOOT, world};
-use sai_tests::pi::{Card, Wire, make_image, moment};
+use sai_tests::pi::{Card, Model, Wire, make_image, moment};
 
 /// Starts that are measured, after the first one.
 const STARTS: usize = 5;
@@ -22,10 +22,11 @@ const PARTS: [(&str, &str); 5] = [
 ];
 
 fn main() {
-    let image = make_image(&agent_with_boards("aarch64"), &init("aarch64"), &root().join("target/image/tried"));
+    let image =
+        make_image(Model::Pi3, &agent_with_boards("aarch64"), &init("aarch64"), &root().join("target/image/tried"));
     let (world, _daemon) = world("boot");
     let _master = world.master();
-    let card = Card::copied(&image, &world.directory.join("card.img"));
+    let card = Card::copied(Model::Pi3, &image, &world.directory.join("card.img"));
     card.put("sai.json", format!("{{ \"join\": \"{}\", \"ntp\": \"10.0.2.2\" }}\n", world.join_line("shed")));
     let mut starts: Vec<Vec<f64>> = Vec::new();
     for _ in 0..=STARTS {

@@ -64,11 +64,11 @@ pub fn program(target: &str, name: &str) -> PathBuf {
     root().join("target/cross").join(target).join(name)
 }
 
-/// An agent for a processor like this one, up to date. Tests run one that they build otherwise.
-pub fn agent_for_servers() -> PathBuf {
+/// The agent of one target, up to date, without what else tests run.
+pub fn agent(target: &str) -> PathBuf {
     let _alone = alone("cross");
-    build(&["-p", "sai-agent", SERVERS]);
-    root().join("target/cross").join(SERVERS).join("sai-agent")
+    build(&["-p", "sai-agent", target]);
+    root().join("target/cross").join(target).join("sai-agent")
 }
 
 /// What `cross/build --boards` makes, below the place of a target.

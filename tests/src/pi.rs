@@ -1,4 +1,4 @@
-//! An image for a Raspberry Pi, as `cross/image` makes it → a card, and an emulated Pi 3 that starts from it as its firmware would.
+//! An image for a Raspberry Pi, as `cross/image` makes it → a card, and an emulated Pi that starts from it as its firmware would.
 //!
 //! The firmware itself runs on the Pi's other processor, which nobody emulates: what it does with an image is done here, by what the
 //! image says (`config.txt`, `cmdline.txt`; see Raspberry Pi's documentation of both).
@@ -23,28 +23,68 @@ const BOOT: &str = "@@1M";
 const DATA: u64 = 128 << 20;
 /// Bytes of a card; QEMU's must be a power of two.
 const CARD: u64 = 512 << 20;
-/// What the firmware of a Pi 3 names its board's description.
-const BOARD: &str = "bcm2837-rpi-3-b.dtb";
-/// A clock that goes on by 2 ns with each instruction, and by itself while all processors wait. By that of a machine which is busy with
-/// other things the kernel's driver of the card gives up waiting, and then stumbles; and a figure would be of this machine.
-const CLOCK: &str = "shift=1";
+/// Where in its memory a Zero has its system: QEMU has its own place for what it is told of, where this machine's kernel finds nothing.
+const SYSTEM_AT: u64 = 32 << 20;
 /// Who multicast DNS is asked at: RFC 6762, and RFC 1112 for what that is on Ethernet.
 const GROUP: ([u8; 6], [u8; 4], u16) = ([1, 0, 0x5e, 0, 0, 251], [224, 0, 0, 251], 5353);
 /// Whom a question comes from on the Pi's network.
 const ASKER: ([u8; 6], [u8; 4]) = ([2, 0, 0, 0, 0, 77], [10, 0, 2, 77]);
 
-/// A file `sai-pi3.update` as `cross/image` makes it, and others that are made of it.
+/// What an image is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Model {
+    /// A Raspberry Pi 3, and others of 64 bits.
+    Pi3,
+    /// A Raspberry Pi Zero or 1.
+    Pi0,
+}
+
+impl Model {
+    /// What `cross/image` calls it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pi3 => "pi3",
+            Self::Pi0 => "pi0",
+        }
+    }
+
+    /// What the firmware names its board's description.
+    const fn board(self) -> &'static str {
+        match self {
+            Self::Pi3 => "bcm2837-rpi-3-b.dtb",
+            Self::Pi0 => "bcm2835-rpi-zero.dtb",
+        }
+    }
+
+    /// A clock that goes on by so many ns with each instruction, 2 and 8, and by itself while all processors wait. By that of a machine
+    /// which is busy with other things the kernel's driver of the card gives up waiting, and then stumbles; and a figure would be of
+    /// this machine.
+    const fn clock(self) -> &'static str {
+        match self {
+            Self::Pi3 => "shift=1",
+            Self::Pi0 => "shift=3",
+        }
+    }
+}
+
+/// A file `sai-MODEL.update` as `cross/image` makes it, and others that are made of it.
 #[derive(Clone, Debug)]
 pub struct Update {
     /// The number of its image.
     pub number: u64,
+    model: Model,
     kernel: Vec<u8>,
     initramfs: Vec<u8>,
 }
 
 impl Update {
-    /// What it is called on a card.
+    /// What it is called on the card of a Pi 3.
     pub const NAME: &str = "sai-pi3.update";
+
+    /// What it is called on a card.
+    pub fn name(&self) -> String {
+        format!("sai-{}.update", self.model.name())
+    }
 
     /// Reads one.
     pub fn read(file: &Path) -> Self {
@@ -57,13 +97,14 @@ impl Update {
             rest.split(|letter: char| !letter.is_ascii_digit()).next().and_then(|text| text.parse().ok()).expect(key)
         };
         let (kernel, initramfs) = behind.split_at(number("bytes", &said) as usize);
-        Self { number: number("number", &said), kernel: kernel.to_vec(), initramfs: initramfs.to_vec() }
+        let model = if said.contains("\"model\": \"pi0\"") { Model::Pi0 } else { Model::Pi3 };
+        Self { number: number("number", &said), model, kernel: kernel.to_vec(), initramfs: initramfs.to_vec() }
     }
 
-    /// One of any bytes.
+    /// One of any bytes, for a Pi 3.
     #[must_use]
     pub fn of(number: u64, kernel: Vec<u8>, initramfs: Vec<u8>) -> Self {
-        Self { number, kernel, initramfs }
+        Self { number, model: Model::Pi3, kernel, initramfs }
     }
 
     /// One whose number is larger.
@@ -96,24 +137,27 @@ impl Update {
             format!("{{\"bytes\": {}, \"sha256\": \"{digest}\"}}", bytes.len())
         };
         let (number, kernel, initramfs) = (self.number, piece(&self.kernel), piece(&self.initramfs));
-        let said =
-            format!("{{\"model\": \"pi3\", \"number\": {number}, \"kernel\": {kernel}, \"initramfs\": {initramfs}}}");
+        let model = self.model.name();
+        let said = format!(
+            "{{\"model\": \"{model}\", \"number\": {number}, \"kernel\": {kernel}, \"initramfs\": {initramfs}}}"
+        );
         [format!("sai-update 1\n{said}\nunsigned\n").as_bytes(), &self.kernel, &self.initramfs].concat()
     }
 }
 
 /// Makes an image with these programs, in this directory.
-pub fn make_image(agent: &Path, init: &Path, output: &Path) -> PathBuf {
+pub fn make_image(model: Model, agent: &Path, init: &Path, output: &Path) -> PathBuf {
     let mut make = Command::new(root().join("cross/image"));
-    make.arg("--agent").arg(agent).arg("--init").arg(init).arg("--output").arg(output).arg("pi3");
+    make.arg("--agent").arg(agent).arg("--init").arg(init).arg("--output").arg(output).arg(model.name());
     prepare(&mut make);
     eprintln!("{}", run(&mut make));
-    output.join("sai-pi3.img")
+    output.join(format!("sai-{}.img", model.name()))
 }
 
 /// A card: an image's copy, and what is put onto it and read from it as any machine would.
 #[derive(Debug)]
 pub struct Card {
+    model: Model,
     file: PathBuf,
 }
 
@@ -122,19 +166,19 @@ impl Card {
     pub fn write(command: &str, image: &Path, file: &Path) -> Self {
         let command = command.replace("sudo ", "").replace("target/image/sai-pi3.img.gz", &image.display().to_string());
         run(Command::new("sh").arg("-c").arg(command.replace("/dev/sdX", &file.display().to_string())));
-        Self::of(file)
+        Self::of(Model::Pi3, file)
     }
 
     /// Writes an image to a card.
-    pub fn copied(image: &Path, file: &Path) -> Self {
+    pub fn copied(model: Model, image: &Path, file: &Path) -> Self {
         fs::copy(image, file).expect("an image");
-        Self::of(file)
+        Self::of(model, file)
     }
 
     /// What was written is smaller than a card.
-    fn of(file: &Path) -> Self {
+    fn of(model: Model, file: &Path) -> Self {
         File::options().write(true).open(file).and_then(|card| card.set_len(CARD)).expect("a card");
-        Self { file: file.to_path_buf() }
+        Self { model, file: file.to_path_buf() }
     }
 
     fn mtools(&self, program: &str) -> Command {
@@ -256,17 +300,31 @@ impl Card {
         let mut command = Command::new("sh");
         // Standard error is what the process reads.
         command.args(["-c", "exec \"$@\" 1>&2", "sh"]);
-        command.args(["qemu-system-aarch64", "-M", "raspi3b", "-icount", CLOCK, "-m", "1G", "-display", "none"]);
-        command.arg("-kernel").arg(unpack(value("kernel=").expect("a kernel"))).arg("-initrd").arg(unpack(initramfs));
+        let (kernel, system) = (unpack(value("kernel=").expect("a kernel")), unpack(initramfs));
         // The emulated watchdog does not count: it bites as soon as it is started.
         let arguments = format!("{} sai.watchdog=off", text(&format!("{prefix}cmdline.txt")).trim());
-        let board = unpack(BOARD);
+        match self.model {
+            Model::Pi3 => {
+                command.args(["qemu-system-aarch64", "-M", "raspi3b", "-m", "1G", "-append", &arguments]);
+                command.arg("-initrd").arg(system);
+                // The first serial line is Bluetooth's, as on the real one.
+                command.args(["-serial", "null"]);
+            }
+            Model::Pi0 => {
+                // QEMU has not the part of the chip that switches its power, and the kernel stumbles over that.
+                let bytes = fs::metadata(&system).expect("a system").len();
+                let arguments =
+                    format!("{arguments} initcall_blacklist=bcm2835_power_driver_init initrd={SYSTEM_AT:#x},{bytes}");
+                command.args(["qemu-system-arm", "-M", "raspi0", "-append", &arguments, "-device"]);
+                command.arg(format!("loader,file={},addr={SYSTEM_AT:#x},force-raw=on", system.display()));
+            }
+        }
+        command.args(["-icount", self.model.clock(), "-display", "none", "-kernel"]).arg(kernel);
+        let board = unpack(self.model.board());
         let described = numbered(&fs::read(&board).expect("a board's description"), serial);
         fs::write(&board, described).expect("a file");
-        command.arg("-dtb").arg(board).arg("-append").arg(arguments);
-        command.arg("-drive").arg(format!("if=sd,format=raw,file={}", self.file.display()));
-        // The first serial line is Bluetooth's, as on the real one.
-        command.args(["-serial", "null", "-serial", "stdio", "-monitor", "none"]);
+        command.arg("-dtb").arg(board).args(["-serial", "stdio", "-monitor", "none", "-drive"]);
+        command.arg(format!("if=sd,format=raw,file={}", self.file.display()));
         command.args(["-netdev", "user,id=n0", "-netdev", "hubport,hubid=0,id=h0,netdev=n0"]);
         command.arg("-netdev").arg(wire.end()).args(["-netdev", "hubport,hubid=0,id=h1,netdev=wire"]);
         command.args(["-netdev", "hubport,hubid=0,id=h2"]).stdout(Stdio::null());

@@ -3,7 +3,7 @@
 //! Nothing here is skipped: where a tool cannot be had, the test says which.
 
 use sai_tests::cross::{
-    MASTER_TARGET, SERVERS, TARGETS, WITH_BOARDS, agent_for_servers, agent_with_boards, allowed, emulate, program, root,
+    MASTER_TARGET, SERVERS, TARGETS, WITH_BOARDS, agent, agent_with_boards, allowed, emulate, program, root,
 };
 use sai_tests::hello;
 use sai_tests::machine::{self, BOOT, Board, boot};
@@ -119,7 +119,7 @@ fn no_program_is_larger_than_allowed() {
     for ((target, name), most) in allowed {
         let file = match &*name {
             WITH_BOARDS if every || target == MASTER_TARGET => agent_with_boards(&target),
-            "sai-agent" if every && target == SERVERS => agent_for_servers(),
+            "sai-agent" if every && target == SERVERS => agent(SERVERS),
             name if name != WITH_BOARDS && target != SERVERS => program(&target, name),
             _ => continue,
         };

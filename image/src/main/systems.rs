@@ -14,6 +14,7 @@ use sai_core::join::UPDATE_KEY_BYTES;
 use sai_core::limits::Millis;
 use sai_core::slots::{Input, Kept, Output, REJOIN_MS, Slots, System};
 use sai_core::update::{HEAD_MOST, Head, MAGIC, Piece, Purpose, TAKEN, head};
+use sai_init::arguments::{self, ALONE, RUNS};
 use sai_init::digest::Digest;
 use sai_init::kept::{self, PLACES, SECTOR};
 use sai_init::signature;
@@ -23,12 +24,8 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The word among the kernel's arguments that says which system it is; the first stage has none.
-const RUNS: &str = "sai.slot=";
 /// Another number of seconds that a new slot has to reach the master.
 const REJOIN: &str = "sai.rejoin=";
-/// What has the first stage run with one processor.
-const ALONE: &str = "nr_cpus=1";
 /// Where the slots are.
 const SLOTS: &str = "/data/slots";
 /// Kernels on the boot partition, as the firmware knows them, and what is unpacked into memory.
@@ -157,11 +154,9 @@ fn unpack(system: System, watchdog: &mut Watchdog) -> io::Result<()> {
     Ok(())
 }
 
-/// Readies another kernel. It has this one's arguments, and all processors.
+/// Readies another kernel.
 fn load(system: System, watchdog: &mut Watchdog) -> io::Result<()> {
-    let arguments = fs::read_to_string("/proc/cmdline")?;
-    let others: Vec<&str> = arguments.split_whitespace().filter(|word| *word != ALONE).collect();
-    let arguments = format!("{} {RUNS}{}", others.join(" "), system.word());
+    let arguments = arguments::next(&fs::read_to_string("/proc/cmdline")?, system);
     let mut load = Command::new("/sbin/kexec");
     // What is loaded was compared with its digest, and a processor without caches would take long to do so once more.
     load.args(["--load", "--no-checks"]).arg(format!("--initrd={}", UNPACKED[1]));

@@ -3,13 +3,14 @@
 //! Each start of an emulated Pi takes its time, so of the ways in which an update can be bad each run tries one; `SAI_ROUNDS=2` has both.
 
 mod cuts;
+mod zero;
 
 use sai_core::update::Purpose;
 use sai_master::update_key::UpdateKey;
 use sai_master::updates;
 use sai_tests::cross::{agent_with_boards, init, root};
 use sai_tests::machine::{BOOT, world};
-use sai_tests::pi::{Card, Update, Wire, make_image, moment};
+use sai_tests::pi::{Card, Model, Update, Wire, make_image, moment};
 use sai_tests::process::{Process, eventually_within};
 use sai_tests::proxy::Proxy;
 use sai_tests::random::rounds;
@@ -44,7 +45,7 @@ fn programs() -> &'static [PathBuf; 2] {
 fn image() -> &'static Path {
     static IMAGE: OnceLock<PathBuf> = OnceLock::new();
     let [agent, init] = programs();
-    IMAGE.get_or_init(|| make_image(agent, init, &root().join("target/image/tried")))
+    IMAGE.get_or_init(|| make_image(Model::Pi3, agent, init, &root().join("target/image/tried")))
 }
 
 /// What the README has people do and write for a card: to make the image, to write it and to let the Pi in, and the card's one file.
@@ -370,7 +371,7 @@ fn the_same_image_is_made_again() {
     // A file system says when it was written to, in steps of two seconds.
     std::thread::sleep(std::time::Duration::from_secs(2));
     let [agent, init] = programs();
-    let second = fs::read(make_image(agent, init, &world.directory)).expect("an image");
+    let second = fs::read(make_image(Model::Pi3, agent, init, &world.directory)).expect("an image");
     let same = first.iter().zip(&second).take_while(|(one, other)| one == other).count();
     assert!(first == second, "{} bytes and {}, the same up to {same}", first.len(), second.len());
 }
