@@ -196,9 +196,10 @@ async fn fragments(
         Shown::Boards => (Scope::Units, "boards".to_string(), 0),
         Shown::Board { agent, board } => {
             // What is shown to one is another's as well, but not that of another board.
-            (Scope::Units, format!("board {agent:?} {board:?}"), 0)
+            (Scope::Units, format!("board {agent}/{board}"), 0)
         }
-        Shown::Events { repository, since } => (Scope::Events, format!("events {repository:?}"), *since),
+        Shown::Events { repository: None, since } => (Scope::Events, "events".to_string(), *since),
+        Shown::Events { repository: Some(one), since } => (Scope::Events, format!("events of {one}"), *since),
         Shown::Job { .. } | Shown::Records { .. } => return Ok(()),
     };
     let make = || -> Render {
