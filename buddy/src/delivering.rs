@@ -4,7 +4,9 @@
 
 #[cfg(not(feature = "usb"))]
 use crate::describing;
+#[cfg(feature = "usb")]
 use crate::flash::dfu::{self, Dfu};
+#[cfg(feature = "usb")]
 use crate::flash::fastboot::{self, Fastboot};
 use crate::flash::stk500::{self, Stk500};
 use crate::flash::stm32::{self, Stm32};
@@ -327,19 +329,28 @@ fn machine(how: &Flash, baud: u32, image: &Image) -> Result<Option<Box<dyn flash
             let settings = uboot::Settings { uboot: uboot.clone(), target: image.target.clone(), name };
             Box::new(Uboot::new(settings, bytes)?)
         }
+        Flasher::Dfu(_) | Flasher::Fastboot { .. } => usb_machine(how, image)?,
+        Flasher::Tool { .. } => return Ok(None),
+    }))
+}
+
+/// What speaks to a loader that is a USB device.
+#[cfg(feature = "usb")]
+fn usb_machine(how: &Flash, image: &Image) -> Result<Box<dyn flash::Flasher>, Failure> {
+    let (room, bytes, go) = (image.target.size, image.bytes.clone(), how.then.is_none());
+    Ok(match &how.with {
         Flasher::Dfu(at) => {
-            let place =
-                image.target.alternate.clone().ok_or_else(|| Failure::bug("a target of DFU without a setting"))?;
-            Box::new(Dfu::new(dfu::Settings { place, room, verify: at.verifies, go: how.then.is_none() }, bytes)?)
+            let place = image.target.alternate.clone();
+            let place = place.ok_or_else(|| Failure::bug("a target of DFU without a setting"))?;
+            Box::new(Dfu::new(dfu::Settings { place, room, verify: at.verifies, go }, bytes)?)
         }
         Flasher::Fastboot { at, expects } => {
             let (partition, expects) = (image.target.place.clone(), expects.clone());
-            let settings =
-                fastboot::Settings { partition, room, expects, verifies: at.verifies, go: how.then.is_none() };
+            let settings = fastboot::Settings { partition, room, expects, verifies: at.verifies, go };
             Box::new(Fastboot::new(settings, bytes)?)
         }
-        Flasher::Tool { .. } => return Ok(None),
-    }))
+        _ => return Err(Failure::bug("a loader that is no USB device")),
+    })
 }
 
 /// Carries a machine out at the device at a USB port: whether the image was found to be there.
@@ -360,7 +371,13 @@ fn through_usb(
     flash(machine, &mut port, limit, tell).map(|flashed| flashed.verified)
 }
 
-/// A file that asks for this is refused where it is read.
+/// A file that asks for this is refused where it is read. So the machines, 25 KB, are not part of what is built without the edge.
+#[cfg(not(feature = "usb"))]
+fn usb_machine(_: &Flash, _: &Image) -> Result<Box<dyn flash::Flasher>, Failure> {
+    Err(Failure::new(Whose::Tool, describing::WITHOUT_USB))
+}
+
+/// See the one above.
 #[cfg(not(feature = "usb"))]
 fn through_usb(
     _: &Visit,

@@ -8,6 +8,7 @@ use sai_tests::boards::program;
 use sai_tests::laptop::{Laptop, Way};
 use sai_tests::process::eventually;
 use sai_tests::repository::run;
+use sai_tests::tty::Tty;
 use sai_tests::world::World;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -253,4 +254,53 @@ fn whatever_happens_while_a_board_is_flashed_is_told_and_leaves_a_board_that_can
         bench.await_standing("free");
     }
     drop((master, agent));
+}
+
+#[test]
+fn a_board_that_cannot_be_read_back_takes_an_image_by_leave_and_a_lease_that_ends_in_the_middle_ends_that() {
+    let bench = Tty::new("unverified");
+    let world = &bench.world;
+    let (file, there) = (world.directory.join("boards-1.json"), world.directory.join("there"));
+    // What the tool does while this file is there takes longer than the lease.
+    let slow = world.directory.join("slow");
+    let text = fs::read_to_string(&file).expect("a bench");
+    let script = format!("test -e {} && sleep 100; cat \"$0\" >{}", slow.display(), there.display());
+    let argv = format!(
+        "\"flash\": {{ \"with\": \"argv\", \"argv\": [\"sh\", \"-c\", {script:?}, \"{{image}}\"] }}, \"power\":"
+    );
+    fs::write(&file, text.replace("\"power\":", &argv)).expect("a bench");
+    let _master = world.master();
+    let _agent = bench.agent();
+    let (ann, bob) = (Laptop::new(world, "ann"), Laptop::new(world, "bob"));
+    ann.log_in(world, "ann", &["builder"], world.port);
+    bob.log_in(world, "bob", &["builder"], world.port);
+    eventually("the board is free", || ann.sai(&["board", "list"]).1.contains("\tfree").then_some(()));
+    let (status, said, told) = ann.sai(&["board", "lease", "tty", "--minutes", "1"]);
+    let job =
+        said.trim().rsplit(' ').next().filter(|_| status == 0).unwrap_or_else(|| panic!("{said}{told}")).to_owned();
+    fs::write(ann.home.join("fw.bin"), "an image").expect("an image");
+    let (status, _, told) = ann.sai(&["board", "flash", "tty", "fw.bin"]);
+    assert!(status == 1 && told.contains("--unverified allows that") && !there.exists(), "{told}");
+    let (status, _, told) = ann.sai(&["board", "flash", "tty", "fw.bin", "--unverified"]);
+    assert!(status == 0 && told.contains("flashed, unverified"), "{told}");
+    assert_eq!(fs::read(&there).expect("it is there"), b"an image");
+
+    // Somebody waits, so that using it makes it no longer.
+    let mut waits = bob.command(&["board", "lease", "tty"]);
+    let waits = waits.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("sai");
+    fs::write(&slow, "").expect("a file");
+    fs::remove_file(&there).expect("what was flashed before");
+    let (status, _, told) = ann.sai(&["board", "flash", "tty", "fw.bin", "--unverified"]);
+    assert!(status == 4 && told.contains("nobody knows what is on the board"), "{status} {told}");
+    let output = waits.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "{output:?}");
+    let ended = String::from_utf8(world.get(&format!("/api/v1/jobs/{job}")).expect("a job")).expect("text");
+    assert!(ended.contains("\"ended_at\":\"") && !there.exists(), "{ended}");
+    // It is the next one's, whole.
+    fs::remove_file(&slow).expect("a file");
+    fs::write(bob.home.join("other.bin"), "another image").expect("an image");
+    let (status, _, told) = bob.sai(&["board", "flash", "tty", "other.bin", "--unverified"]);
+    assert_eq!(status, 0, "{told}");
+    assert_eq!(fs::read(&there).expect("it is there"), b"another image");
+    assert_eq!(bob.sai(&["board", "release", "tty"]).0, 0);
 }
