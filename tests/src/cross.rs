@@ -83,11 +83,8 @@ pub fn agent_with_boards(target: &str) -> PathBuf {
 
 /// The first process of the image for a Raspberry Pi, up to date.
 pub fn init(target: &str) -> PathBuf {
-    static BUILT: OnceLock<()> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let _alone = alone("cross");
-        build(&["-p", "sai-init", target]);
-    });
+    let _alone = alone("cross");
+    build(&["-p", "sai-init", target]);
     root().join("target/cross").join(target).join("sai-init")
 }
 
