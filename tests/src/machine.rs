@@ -164,20 +164,24 @@ pub fn start(directory: &Path, board: Board) -> Process {
             }
         }
         Board::PiZero(memory) => {
-            // QEMU has not the part of the chip that switches its power, and the kernel stumbles over that.
-            let console = format!("{console} mem={memory}M initcall_blacklist=bcm2835_power_driver_init");
-            // It would put the system where a machine with less memory has none.
-            let bytes = fs::metadata(&system).expect("a system").len();
-            let console = format!("{console} initrd={SYSTEM_AT:#x},{bytes}");
-            let at = format!("loader,file={},addr={SYSTEM_AT:#x},force-raw=on", system.display());
-            command.args(["qemu-system-arm", "-M", "raspi0", "-icount", CLOCK, "-device", &at]);
-            command.args(["-device", "usb-net,netdev=n0", "-append", &console]);
+            zero(&mut command, &system, &format!("{console} mem={memory}M"));
+            command.args(["-device", "usb-net,netdev=n0"]);
             command.arg("-dtb").arg(emulated.join("board.dtb"));
         }
     }
     command.args(["-display", "none", "-serial", "stdio", "-monitor", "none", "-no-reboot", "-netdev", "user,id=n0"]);
     command.arg("-kernel").arg(emulated.join("kernel")).stdout(Stdio::null());
     Process::start("the emulated machine", &mut command)
+}
+
+/// What emulates a Raspberry Pi Zero whose kernel has this system and these arguments.
+pub fn zero(command: &mut Command, system: &Path, arguments: &str) {
+    let bytes = fs::metadata(system).expect("a system").len();
+    // QEMU has not the part of the chip that switches its power, and the kernel stumbles over that. And it would put the system where a
+    // machine with less memory has none.
+    let arguments = format!("{arguments} initcall_blacklist=bcm2835_power_driver_init initrd={SYSTEM_AT:#x},{bytes}");
+    let at = format!("loader,file={},addr={SYSTEM_AT:#x},force-raw=on", system.display());
+    command.args(["qemu-system-arm", "-M", "raspi0", "-icount", CLOCK, "-device", &at, "-append", &arguments]);
 }
 
 /// Puts these files into a tree, and the script as `/init`.

@@ -4,6 +4,7 @@
 //! image says (`config.txt`, `cmdline.txt`; see Raspberry Pi's documentation of both).
 
 use crate::cross::{prepare, root};
+use crate::machine::zero;
 use crate::process::Process;
 use crate::repository::run;
 use crate::world::free_port;
@@ -23,8 +24,9 @@ const BOOT: &str = "@@1M";
 const DATA: u64 = 128 << 20;
 /// Bytes of a card; QEMU's must be a power of two.
 const CARD: u64 = 512 << 20;
-/// Where in its memory a Zero has its system: QEMU has its own place for what it is told of, where this machine's kernel finds nothing.
-const SYSTEM_AT: u64 = 32 << 20;
+/// A clock that goes on by 2 ns with each instruction, and by itself while all processors wait. By that of a machine which is busy with
+/// other things the kernel's driver of the card gives up waiting, and then stumbles; and a figure would be of this machine.
+const CLOCK: &str = "shift=1";
 /// Who multicast DNS is asked at: RFC 6762, and RFC 1112 for what that is on Ethernet.
 const GROUP: ([u8; 6], [u8; 4], u16) = ([1, 0, 0x5e, 0, 0, 251], [224, 0, 0, 251], 5353);
 /// Whom a question comes from on the Pi's network.
@@ -55,16 +57,6 @@ impl Model {
             Self::Pi0 => "bcm2835-rpi-zero.dtb",
         }
     }
-
-    /// A clock that goes on by so many ns with each instruction, 2 and 8, and by itself while all processors wait. By that of a machine
-    /// which is busy with other things the kernel's driver of the card gives up waiting, and then stumbles; and a figure would be of
-    /// this machine.
-    const fn clock(self) -> &'static str {
-        match self {
-            Self::Pi3 => "shift=1",
-            Self::Pi0 => "shift=3",
-        }
-    }
 }
 
 /// A file `sai-MODEL.update` as `cross/image` makes it, and others that are made of it.
@@ -78,9 +70,6 @@ pub struct Update {
 }
 
 impl Update {
-    /// What it is called on the card of a Pi 3.
-    pub const NAME: &str = "sai-pi3.update";
-
     /// What it is called on a card.
     pub fn name(&self) -> String {
         format!("sai-{}.update", self.model.name())
@@ -305,21 +294,24 @@ impl Card {
         let arguments = format!("{} sai.watchdog=off", text(&format!("{prefix}cmdline.txt")).trim());
         match self.model {
             Model::Pi3 => {
-                command.args(["qemu-system-aarch64", "-M", "raspi3b", "-m", "1G", "-append", &arguments]);
-                command.arg("-initrd").arg(system);
+                command.args([
+                    "qemu-system-aarch64",
+                    "-M",
+                    "raspi3b",
+                    "-icount",
+                    CLOCK,
+                    "-m",
+                    "1G",
+                    "-append",
+                    &arguments,
+                ]);
+                command.arg("-initrd").arg(&system);
                 // The first serial line is Bluetooth's, as on the real one.
                 command.args(["-serial", "null"]);
             }
-            Model::Pi0 => {
-                // QEMU has not the part of the chip that switches its power, and the kernel stumbles over that.
-                let bytes = fs::metadata(&system).expect("a system").len();
-                let arguments =
-                    format!("{arguments} initcall_blacklist=bcm2835_power_driver_init initrd={SYSTEM_AT:#x},{bytes}");
-                command.args(["qemu-system-arm", "-M", "raspi0", "-append", &arguments, "-device"]);
-                command.arg(format!("loader,file={},addr={SYSTEM_AT:#x},force-raw=on", system.display()));
-            }
+            Model::Pi0 => zero(&mut command, &system, &arguments),
         }
-        command.args(["-icount", self.model.clock(), "-display", "none", "-kernel"]).arg(kernel);
+        command.args(["-display", "none", "-kernel"]).arg(kernel);
         let board = unpack(self.model.board());
         let described = numbered(&fs::read(&board).expect("a board's description"), serial);
         fs::write(&board, described).expect("a file");

@@ -201,12 +201,13 @@ impl Dfu {
 
     /// Looks for the loader again in a while, unless it had its time.
     fn look_again(&mut self, now: Millis, why: &str, out: &mut Vec<Output>) {
-        if now >= self.comes_until {
-            let text = format!("no loader came to the board's USB port within {} s: {why}", COMES_MS / 1000);
-            return self.fail(Whose::Wiring, text, out);
+        match usb::look_again(now, self.comes_until, why) {
+            Ok(at) => {
+                self.state = State::Looking;
+                self.deadline = Some(at);
+            }
+            Err(failure) => self.fail(failure.whose, failure.text, out),
         }
-        self.state = State::Looking;
-        self.deadline = Some(now + LOOK_MS);
     }
 
     fn opened(&mut self, now: Millis, configuration: &[u8], out: &mut Vec<Output>) {

@@ -5,7 +5,7 @@
 //! before it writes any of it, and writes on one command. There is no way to read back: what is there is unverified, unless the loader
 //! is known to check what it writes.
 
-use super::usb::{self, COMES_MS, LOOK_MS, OPEN_MS};
+use super::usb::{self, COMES_MS, OPEN_MS};
 use super::{Failure, Flashed, Flasher, Input, Meter, Output, Phase, Transfer, Trouble, Whose, check_length, shown};
 use sai_core::limits::Millis;
 
@@ -116,12 +116,13 @@ impl Fastboot {
     }
 
     fn look_again(&mut self, now: Millis, why: &str, out: &mut Vec<Output>) {
-        if now >= self.comes_until {
-            let text = format!("no loader came to the board's USB port within {} s: {why}", COMES_MS / 1000);
-            return self.fail(Whose::Wiring, text, out);
+        match usb::look_again(now, self.comes_until, why) {
+            Ok(at) => {
+                self.state = State::Looking;
+                self.deadline = Some(at);
+            }
+            Err(failure) => self.fail(failure.whose, failure.text, out),
         }
-        self.state = State::Looking;
-        self.deadline = Some(now + LOOK_MS);
     }
 
     fn opened(&mut self, now: Millis, configuration: &[u8], out: &mut Vec<Output>) {
@@ -130,9 +131,9 @@ impl Fastboot {
             Err(why) => return self.look_again(now, &why, out),
         };
         let found = interfaces.into_iter().filter(|interface| interface.class == CLASS).find_map(|interface| {
-            let is_from = |bulk: &&usb::Bulk| bulk.address & FROM_DEVICE != 0;
-            let from = interface.bulk.iter().find(is_from)?.address;
-            let to = interface.bulk.iter().find(|bulk| !is_from(bulk))?.address;
+            let is_from = |address: &u8| address & FROM_DEVICE != 0;
+            let from = interface.bulk.iter().copied().find(is_from)?;
+            let to = interface.bulk.iter().copied().find(|address| !is_from(address))?;
             Some((interface.number, interface.setting, from, to))
         });
         let Some((interface, setting, from, to)) = found else {

@@ -3,6 +3,7 @@
 //!
 //! A machine sees nothing of a device but what transfers bring: bytes that anybody may have made up.
 
+use super::{Failure, Whose};
 use sai_core::limits::Millis;
 
 /// Milliseconds for a transfer that is no work for the device: USB gives it 5 s for any request (9.2.6.1).
@@ -91,15 +92,6 @@ impl Trouble {
     }
 }
 
-/// An endpoint for bulk data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bulk {
-    /// Its address, whose highest bit says that it is the device's to send.
-    pub address: u8,
-    /// Bytes of its packets.
-    pub packet: u16,
-}
-
 /// A setting of an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
@@ -111,8 +103,8 @@ pub struct Interface {
     pub class: (u8, u8, u8),
     /// The number of the text that is its name; 0 where it has none.
     pub name: u8,
-    /// Its endpoints for bulk data.
-    pub bulk: Vec<Bulk>,
+    /// Addresses of its endpoints for bulk data, in which the highest bit says that it is the device's to send.
+    pub bulk: Vec<u8>,
     /// Descriptors that no standard of the bus itself knows, each with its length and type.
     pub others: Vec<Vec<u8>>,
 }
@@ -143,11 +135,9 @@ pub fn interfaces(configuration: &[u8]) -> Result<Vec<Interface>, String> {
                 let (bulk, others) = (Vec::new(), Vec::new());
                 found.push(Interface { number: *number, setting: *setting, class, name: *name, bulk, others });
             }
-            (ENDPOINT, [_, _, address, attributes, low, high, ..]) => {
+            (ENDPOINT, [_, _, address, attributes, _, _, _, ..]) => {
                 if let Some(interface) = found.last_mut().filter(|_| attributes & 3 == 2) {
-                    // Two bits above the length say how often, where that is more than once.
-                    let packet = u16::from_le_bytes([*low, *high]) & 0x7ff;
-                    interface.bulk.push(Bulk { address: *address, packet });
+                    interface.bulk.push(*address);
                 }
             }
             (INTERFACE | ENDPOINT, _) => return Err("the descriptors of the device are too short".into()),
@@ -158,6 +148,18 @@ pub fn interfaces(configuration: &[u8]) -> Result<Vec<Interface>, String> {
         [] => Ok(found),
         _ => Err("the descriptors of the device end in the middle of one".into()),
     }
+}
+
+/// When a loader that is not there yet is looked for again.
+///
+/// # Errors
+/// It had its time, and why it is not there.
+pub fn look_again(now: Millis, until: Millis, why: &str) -> Result<Millis, Failure> {
+    if now < until {
+        return Ok(now + LOOK_MS);
+    }
+    let text = format!("no loader came to the board's USB port within {} s: {why}", COMES_MS / 1000);
+    Err(Failure::new(Whose::Wiring, text))
 }
 
 /// The request for a text of the device by its number, in a language; that of number 0 brings the languages.
@@ -206,7 +208,7 @@ mod tests {
     #[test]
     fn descriptors_are_read_whole_or_refused() {
         let found = interfaces(&WHOLE).expect("interfaces");
-        let bulk = [Bulk { address: 0x81, packet: 512 }, Bulk { address: 1, packet: 64 }].to_vec();
+        let bulk = [0x81, 1].to_vec();
         let others = [WHOLE[32..].to_vec()].to_vec();
         let class = (0xff, 0x42, 3);
         assert_eq!(found, [Interface { number: 0, setting: 0, class, name: 7, bulk, others }]);

@@ -72,7 +72,7 @@ fn a_card_outlives_power_cuts_at_any_moment() {
             Under::Start => {}
             Under::Update => {
                 updates += 1;
-                card.put(Update::NAME, first.newer(updates).bytes());
+                card.put(&first.name(), first.newer(updates).bytes());
             }
             Under::Job => {
                 jobs += 1;
@@ -100,7 +100,7 @@ fn a_card_outlives_power_cuts_at_any_moment() {
     }
     // One that nobody cuts short: an image that is as good as what the card was written with stays, and is taken once.
     let update = first.newer(updates + 1);
-    card.put(Update::NAME, update.bytes());
+    card.put(&update.name(), update.bytes());
     let mut machine = start();
     let put = format!("image {} is put into slot", update.number);
     await_sign(&machine, &put);
@@ -112,7 +112,7 @@ fn a_card_outlives_power_cuts_at_any_moment() {
     for sign in [&*put, "is started", "this is slot", STAYS] {
         machine.await_line_for(BOOT, sign);
     }
-    assert!(card.get(Update::NAME).is_some_and(|left| left.starts_with(b"sai-taken  1\n")), "it is taken once");
+    assert!(card.get(&update.name()).is_some_and(|left| left.starts_with(b"sai-taken  1\n")), "it is taken once");
     push(&world);
     jobs += 1;
     for event in 1..=jobs {

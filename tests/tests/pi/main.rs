@@ -205,7 +205,7 @@ const CUT: u64 = 400_000;
 
 /// Has the master give the card an image. Where the master keeps it, signed.
 fn gives(world: &World, update: &Update) -> PathBuf {
-    let file = world.directory.join(Update::NAME);
+    let file = world.directory.join(update.name());
     fs::write(&file, update.bytes()).expect("an image");
     world.command(&["agent", "update", "shed", &file.display().to_string()]);
     let files = fs::read_dir(world.state().join("updates")).expect("images").map(|entry| entry.expect("one").path());
