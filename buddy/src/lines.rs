@@ -7,11 +7,13 @@
 mod cdev_v1;
 mod cdev_v2;
 pub mod fake;
+mod polled;
 #[cfg(feature = "pi")]
 mod rpi;
 
 use crate::ports::Places;
 use gpiocdev::chip::{self, Chip};
+use polled::Polled;
 use sai_core::bench::{self, Bias, Board, Drive, Line, Pin, Use, Wire};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -73,6 +75,11 @@ impl Group {
         lines.fold(0, |bits, (place, line)| bits | (u64::from(level(line) != line.active_low) << place))
     }
 
+    /// Whether its lines are looked at, instead of being asked for edges.
+    pub fn is_polled(&self) -> bool {
+        reading(self).poll_ms > 0
+    }
+
     /// The place of a line in it.
     pub fn place(&self, line: &str) -> Option<usize> {
         self.lines.iter().position(|other| other.name == line)
@@ -93,7 +100,8 @@ pub fn driven(board: &Board) -> Vec<Group> {
 /// Those that are read.
 pub fn read(board: &Board) -> Vec<Group> {
     groups(board, |line| match line.use_as {
-        Use::Input { bias, debounce_us } => Some(format!("in-{bias:?}-{debounce_us}").to_lowercase()),
+        Use::Input { bias, debounce_us, poll_ms: 0 } => Some(format!("in-{bias:?}-{debounce_us}").to_lowercase()),
+        Use::Input { bias, poll_ms, .. } => Some(format!("in-{bias:?}-polled-{poll_ms}").to_lowercase()),
         Use::Output { .. } => None,
     })
 }
@@ -126,16 +134,19 @@ pub trait Lines {
     fn read(&self, group: &Group) -> io::Result<Box<dyn Inputs>>;
 }
 
-/// Lines that are read.
-pub trait Inputs: std::fmt::Debug + Send {
-    /// Files that can be read where edges have come.
-    fn files(&self) -> Vec<BorrowedFd<'_>>;
-
+/// Lines that are looked at.
+pub trait Levels: std::fmt::Debug + Send {
     /// The levels now, as the board means them: a bit for each line of the group.
     ///
     /// # Errors
     /// The chip is gone.
     fn levels(&self) -> io::Result<u64>;
+}
+
+/// Lines that are read, with all that they do.
+pub trait Inputs: Levels {
+    /// Files that can be read where edges have come.
+    fn files(&self) -> Vec<BorrowedFd<'_>>;
 
     /// Appends what has come, and waits for nothing.
     ///
@@ -143,7 +154,8 @@ pub trait Inputs: std::fmt::Debug + Send {
     /// The chip is gone.
     fn take(&mut self, out: &mut Vec<Seen>) -> io::Result<()>;
 
-    /// Whether edges that are lost are counted. Where not, the log says that edges may be lost unseen.
+    /// Whether edges that are lost are counted. Where not, the log says that edges may be lost unseen; that a line is polled, and how
+    /// often, stands there anyway.
     fn counts_losses(&self) -> bool;
 }
 
@@ -359,6 +371,18 @@ impl Kernel {
         io::Error::other(format!("lines of {} cannot be had: {who}", self.path.display()))
     }
 
+    /// Requests lines to be read, by whichever interface the kernel has.
+    fn request(&self, group: &Group, offsets: &[u32]) -> io::Result<Box<dyn Inputs>> {
+        let second = self.has(gpiocdev::AbiVersion::V2);
+        let poll_ms = reading(group).poll_ms;
+        Ok(match (second, poll_ms) {
+            (true, 0) => Box::new(cdev_v2::Edges::request(&self.path, group, offsets)?),
+            (false, 0) => Box::new(cdev_v1::Edges::request(&self.path, group, offsets)?),
+            (true, _) => Box::new(Polled::new(cdev_v2::Edges::request(&self.path, group, offsets)?, poll_ms)?),
+            (false, _) => Box::new(Polled::new(cdev_v1::Read::request(&self.path, group, offsets)?, poll_ms)?),
+        })
+    }
+
     /// Whether the kernel has an interface.
     fn has(&self, version: gpiocdev::AbiVersion) -> bool {
         Chip::from_path(&self.path).is_ok_and(|chip| chip.supports_abi_version(version).is_ok())
@@ -378,23 +402,23 @@ impl Lines for Kernel {
 
     fn read(&self, group: &Group) -> io::Result<Box<dyn Inputs>> {
         let offsets = self.offsets(group)?;
-        let inputs: io::Result<Box<dyn Inputs>> = match self.has(gpiocdev::AbiVersion::V2) {
-            true => {
-                cdev_v2::Edges::request(&self.path, group, &offsets).map(|edges| Box::new(edges) as Box<dyn Inputs>)
-            }
-            false => {
-                cdev_v1::Edges::request(&self.path, group, &offsets).map(|edges| Box::new(edges) as Box<dyn Inputs>)
-            }
-        };
-        inputs.map_err(|error| self.explained(group, error))
+        self.request(group, &offsets).map_err(|error| self.explained(group, error))
     }
 }
 
-/// How lines of a group are read: all of one in the same way.
-fn reading(group: &Group) -> (Bias, u32) {
+/// How lines are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Reading {
+    bias: Bias,
+    debounce_us: u32,
+    poll_ms: u32,
+}
+
+/// How those of a group are: all of one in the same way.
+fn reading(group: &Group) -> Reading {
     match group.lines.first().map(|line| line.use_as) {
-        Some(Use::Input { bias, debounce_us }) => (bias, debounce_us),
-        _ => (Bias::AsIs, 0),
+        Some(Use::Input { bias, debounce_us, poll_ms }) => Reading { bias, debounce_us, poll_ms },
+        _ => Reading { bias: Bias::AsIs, debounce_us: 0, poll_ms: 0 },
     }
 }
 

@@ -175,7 +175,7 @@ fn group(chip: &str, pin: u32, kind: &str, use_as: Use) -> Group {
 
 fn follow(chip: &str, out: u32, into: u32, places: &Places) -> io::Result<Followed> {
     // What is not driven is 0, so that without a wire it does not follow by chance.
-    let reads = Use::Input { bias: Bias::PullDown, debounce_us: 0 };
+    let reads = Use::Input { bias: Bias::PullDown, debounce_us: 0, poll_ms: 0 };
     let drives = Use::Output { safe: false, drive: Drive::PushPull };
     let mut outputs = Outputs::request(group(chip, out, "push-pull", drives), places)?;
     let mut inputs = lines::inputs(&group(chip, into, "in-pulldown-0", reads), places)?;

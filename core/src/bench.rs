@@ -240,6 +240,8 @@ pub enum Use {
         bias: Bias,
         /// Microseconds for which a level must last to count.
         debounce_us: u32,
+        /// Milliseconds between two looks at its level, for a chip that tells nobody of edges; 0 where the chip's edges are taken.
+        poll_ms: u32,
     },
 }
 
@@ -628,6 +630,14 @@ impl Board {
     pub fn read(&self) -> impl Iterator<Item = &Line> {
         let read = |line: &&Line| matches!((&line.use_as, &line.wire), (Use::Input { .. }, Wire::Gpio(..)));
         self.lines.iter().filter(read)
+    }
+
+    /// Those that are looked at from time to time, and milliseconds between two looks.
+    pub fn polled(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.read().filter_map(|line| match line.use_as {
+            Use::Input { poll_ms, .. } if poll_ms > 0 => Some((line.name.as_str(), poll_ms)),
+            _ => None,
+        })
     }
 
     /// The channel of a line in the board's logs: behind its consoles, which are those of their numbers.

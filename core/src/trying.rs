@@ -416,6 +416,12 @@ impl Trying {
             let text = format!("set by register, which keeps no other program from moving them: {lines}");
             self.record(Record::Note(text), out);
         }
+        let polled = self.setup.board.polled().map(|(name, every)| format!("{name} every {every} ms"));
+        let polled = polled.collect::<Vec<_>>().join(", ");
+        if !polled.is_empty() {
+            let text = format!("looked at, which sees no edges between two looks: {polled}");
+            self.record(Record::Note(text), out);
+        }
         if self.setup.unseen {
             let text = "edges of its lines may be lost unseen: the kernel does not count them";
             self.record(Record::Note(text.to_string()), out);

@@ -39,7 +39,7 @@ fn the_shipped_bench_says_what_its_comments_say() {
     assert_eq!((nrst.wire, nrst.active_low), (Wire::Gpio("gpiochip0".to_string(), Pin::Offset(17)), true));
     assert_eq!((nrst.use_as, nrst.unheld), (Use::Output { safe: false, drive: bench::Drive::OpenDrain }, Some(false)));
     let led = nucleo.line("led").unwrap().use_as;
-    assert_eq!(led, Use::Input { bias: bench::Bias::PullDown, debounce_us: 1000 });
+    assert_eq!(led, Use::Input { bias: bench::Bias::PullDown, debounce_us: 1000, poll_ms: 0 });
     let set = |name: &str, level: bool| Step::Set(vec![(name.to_string(), level)]);
     let reset = [set("nrst", true), Step::Wait(50), set("nrst", false)];
     assert_eq!(nucleo.play("reset").unwrap(), reset);
@@ -282,6 +282,18 @@ fn lines_consoles_and_supplies_are_checked_as_they_are_used() {
         (
             r#""lines":{"a":{"line":1,"direction":"in","debounce":"2s"}}"#,
             "52: lines.a.debounce: expected a time of at most 1s",
+        ),
+        (
+            r#""lines":{"a":{"line":1,"direction":"in","poll":"0ms"}}"#,
+            "48: lines.a.poll: expected a time from 1ms to 1s",
+        ),
+        (
+            r#""lines":{"a":{"line":1,"direction":"in","poll":"10ms","debounce":"1ms"}}"#,
+            "48: lines.a.poll: expected no `poll` where there is `debounce`, which is of the chip's own edges",
+        ),
+        (
+            r#""lines":{"a":{"line":1,"safe":0,"poll":"10ms"}}"#,
+            "40: lines.a.poll: expected no `poll` of a line that is driven",
         ),
         (
             r#""lines":{"a":{"line":1,"safe":0,"pwm":"50Hz 10%"}}"#,

@@ -3,10 +3,10 @@
 //! When its buffer of 16 edges of a line is full, the newest are dropped and nothing tells it. All that can be seen is that a line
 //! rose, or fell, twice in a row.
 
-use super::{CONSUMER, Group, Inputs, Seen, driving, reading};
+use super::{CONSUMER, Group, Inputs, Levels, Reading, Seen, driving, reading};
 use crate::calls;
 use crate::serial::{monotonic_ns, realtime_ns};
-use gpio_cdev::{Chip, EventRequestFlags, EventType, LineEventHandle, LineRequestFlags};
+use gpio_cdev::{Chip, EventRequestFlags, EventType, LineEventHandle, LineRequestFlags, MultiLineHandle};
 use gpiocdev_uapi::v1;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sai_core::bench::{Bias, Drive};
@@ -42,6 +42,42 @@ pub(super) fn set(file: BorrowedFd<'_>, levels: u64) -> io::Result<()> {
     v1::set_line_values(&file, &v1::LineValues(values)).map_err(io::Error::other)
 }
 
+/// What lines are asked for with that are read.
+fn read_flags(bias: Bias) -> LineRequestFlags {
+    let pull = match bias {
+        Bias::AsIs => 0,
+        Bias::Disabled => NO_PULL,
+        Bias::PullUp => PULL_UP,
+        Bias::PullDown => PULL_DOWN,
+    };
+    LineRequestFlags::from_bits_retain(LineRequestFlags::INPUT.bits() | pull)
+}
+
+/// Levels of lines, without their edges, all by one file.
+#[derive(Debug)]
+pub(super) struct Read {
+    group: Group,
+    handle: MultiLineHandle,
+}
+
+impl Read {
+    pub(super) fn request(path: &Path, group: &Group, offsets: &[u32]) -> io::Result<Self> {
+        let lines = Chip::new(path).and_then(|mut chip| chip.get_lines(offsets)).map_err(io::Error::other)?;
+        // Levels are asked for of outputs, but one for each line is to be there.
+        let none = vec![0; offsets.len()];
+        let handle = lines.request(read_flags(reading(group).bias), &none, CONSUMER).map_err(io::Error::other)?;
+        Ok(Read { group: group.clone(), handle })
+    }
+}
+
+impl Levels for Read {
+    fn levels(&self) -> io::Result<u64> {
+        let pins = self.handle.get_values().map_err(io::Error::other)?;
+        let lines = pins.iter().zip(&self.group.lines).enumerate();
+        Ok(lines.fold(0, |levels, (place, (pin, line))| levels | u64::from((*pin != 0) != line.active_low) << place))
+    }
+}
+
 /// Edges of lines, each by a file of its own.
 #[derive(Debug)]
 pub(super) struct Edges {
@@ -54,18 +90,12 @@ pub(super) struct Edges {
 
 impl Edges {
     pub(super) fn request(path: &Path, group: &Group, offsets: &[u32]) -> io::Result<Self> {
-        let (bias, debounce_us) = reading(group);
+        let Reading { bias, debounce_us, .. } = reading(group);
         if debounce_us > 0 {
             let text = "this kernel has no `debounce`: it came with the second interface for GPIOs, in Linux 5.10";
             return Err(io::Error::new(io::ErrorKind::Unsupported, text));
         }
-        let pull = match bias {
-            Bias::AsIs => 0,
-            Bias::Disabled => NO_PULL,
-            Bias::PullUp => PULL_UP,
-            Bias::PullDown => PULL_DOWN,
-        };
-        let flags = || LineRequestFlags::from_bits_retain(LineRequestFlags::INPUT.bits() | pull);
+        let flags = || read_flags(bias);
         let mut chip = Chip::new(path).map_err(io::Error::other)?;
         let mut handle =
             |offset: &u32| chip.get_line(*offset)?.events(flags(), EventRequestFlags::BOTH_EDGES, CONSUMER);
@@ -75,11 +105,7 @@ impl Edges {
     }
 }
 
-impl Inputs for Edges {
-    fn files(&self) -> Vec<BorrowedFd<'_>> {
-        self.handles.iter().map(|handle| handle.as_fd()).collect()
-    }
-
+impl Levels for Edges {
     fn levels(&self) -> io::Result<u64> {
         let mut levels = 0;
         for (place, (handle, line)) in self.handles.iter().zip(&self.group.lines).enumerate() {
@@ -87,6 +113,12 @@ impl Inputs for Edges {
             levels |= u64::from(pin != line.active_low) << place;
         }
         Ok(levels)
+    }
+}
+
+impl Inputs for Edges {
+    fn files(&self) -> Vec<BorrowedFd<'_>> {
+        self.handles.iter().map(|handle| handle.as_fd()).collect()
     }
 
     fn take(&mut self, out: &mut Vec<Seen>) -> io::Result<()> {

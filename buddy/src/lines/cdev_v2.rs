@@ -3,7 +3,7 @@
 //!
 //! When its buffer is full the oldest edges are dropped; the numbers of the others go on.
 
-use super::{CONSUMER, Group, Inputs, Seen, driving, reading};
+use super::{CONSUMER, Group, Inputs, Levels, Reading, Seen, driving, reading};
 use gpiocdev::line::{self, EdgeDetection, EdgeKind, Value, Values};
 use gpiocdev::{AbiVersion, Request};
 use gpiocdev_uapi::v2;
@@ -57,7 +57,7 @@ pub(super) struct Edges {
 
 impl Edges {
     pub(super) fn request(path: &Path, group: &Group, offsets: &[u32]) -> io::Result<Self> {
-        let (bias, debounce_us) = reading(group);
+        let Reading { bias, debounce_us, poll_ms } = reading(group);
         let mut builder = Request::builder();
         builder.using_abi_version(AbiVersion::V2).on_chip(path).with_consumer(CONSUMER).with_lines(offsets).as_input();
         match bias {
@@ -66,7 +66,10 @@ impl Edges {
             Bias::PullUp => _ = builder.with_bias(line::Bias::PullUp),
             Bias::PullDown => _ = builder.with_bias(line::Bias::PullDown),
         }
-        builder.with_edge_detection(EdgeDetection::BothEdges);
+        // A chip that tells nobody of edges may refuse to be asked for them.
+        if poll_ms == 0 {
+            builder.with_edge_detection(EdgeDetection::BothEdges);
+        }
         if debounce_us > 0 {
             builder.with_debounce_period(Duration::from_micros(debounce_us.into()));
         }
@@ -77,11 +80,7 @@ impl Edges {
     }
 }
 
-impl Inputs for Edges {
-    fn files(&self) -> Vec<BorrowedFd<'_>> {
-        vec![self.request.as_fd()]
-    }
-
+impl Levels for Edges {
     fn levels(&self) -> io::Result<u64> {
         let mut values = Values::from_offsets(&self.offsets);
         self.request.values(&mut values).map_err(io::Error::other)?;
@@ -91,6 +90,12 @@ impl Inputs for Edges {
             levels |= u64::from(pin != line.active_low) << place;
         }
         Ok(levels)
+    }
+}
+
+impl Inputs for Edges {
+    fn files(&self) -> Vec<BorrowedFd<'_>> {
+        vec![self.request.as_fd()]
     }
 
     fn take(&mut self, out: &mut Vec<Seen>) -> io::Result<()> {

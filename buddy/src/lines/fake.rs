@@ -91,13 +91,15 @@ struct Edges {
     line: Option<usize>,
 }
 
+impl super::Levels for Edges {
+    fn levels(&self) -> io::Result<u64> {
+        Ok(self.levels)
+    }
+}
+
 impl Inputs for Edges {
     fn files(&self) -> Vec<BorrowedFd<'_>> {
         vec![self.pipe.as_fd()]
-    }
-
-    fn levels(&self) -> io::Result<u64> {
-        Ok(self.levels)
     }
 
     fn take(&mut self, out: &mut Vec<Seen>) -> io::Result<()> {

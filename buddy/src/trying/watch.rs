@@ -21,6 +21,7 @@ pub struct Watch {
 #[derive(Debug)]
 struct Group {
     inputs: Box<dyn Inputs>,
+    polled: bool,
     lines: Vec<Line>,
 }
 
@@ -80,7 +81,7 @@ impl Watch {
                 Ok(Line { channel, second: 0, edges: 0, left_out: 0, last: 0 })
             };
             let lines = group.lines.iter().map(|one| line(&one.name)).collect::<io::Result<_>>()?;
-            groups.push(Group { inputs, lines });
+            groups.push(Group { inputs, polled: group.is_polled(), lines });
         }
         Ok(Watch { groups })
     }
@@ -90,9 +91,9 @@ impl Watch {
         self.groups.is_empty()
     }
 
-    /// Whether edges may be lost without anybody knowing.
+    /// Whether edges may be lost without anybody knowing, where the kernel was asked for them.
     pub fn may_lose_unseen(&self) -> bool {
-        self.groups.iter().any(|group| !group.inputs.counts_losses())
+        self.groups.iter().any(|group| !group.polled && !group.inputs.counts_losses())
     }
 
     /// Can be read where edges have come.

@@ -285,14 +285,19 @@ impl Guest {
         self.wire("readl 0x9030000");
     }
 
+    /// Gives a line that the machine reads a level.
+    pub fn drive(&mut self, line: usize, level: bool) {
+        let order = format!("set_irq_in {} unnamed-gpio-in {line} {}", self.gpio, u8::from(level));
+        assert!(self.wire(&order).starts_with("OK"), "{order}");
+    }
+
     /// Lets a line of the PL061 change so often, each time when the kernel is done with the last: it goes high first.
     ///
     /// What asks for the level has a high priority, and what gives back what is typed has none, so that by then it has asked.
     pub fn toggle(&mut self, line: usize, times: u64) {
         self.well("stty -F /dev/ttyAMA0 echo");
         for time in 0..times {
-            let order = format!("set_irq_in {} unnamed-gpio-in {line} {}", self.gpio, (time + 1) % 2);
-            assert!(self.wire(&order).starts_with("OK"), "{order}");
+            self.drive(line, time % 2 == 0);
             let began = Instant::now();
             while self.wire(&format!("readl {CHANGED}")).trim_start_matches("OK 0x").trim_end().contains(|c| c != '0') {
                 assert!(began.elapsed() < LONG, "the kernel is not told of line {line}");

@@ -256,6 +256,39 @@ fn unseen(guest: &mut Guest) {
     assert!(met.is_sorted_by_key(|(_, _, ns)| *ns), "{met:?}");
 }
 
+/// A line that is looked at, by either interface: what it does between two looks is not seen, and the log says so at first.
+fn polled(guest: &mut Guest) {
+    for shim in ["", "first-interface "] {
+        bench(guest, "", r#", "sequences": { "reset": ["nrst 1", "wait 20ms", "nrst 0"] }"#);
+        guest.well(r#"sed -i 's/"direction": "in"/&, "poll": "50ms"/' /tmp/b.json"#);
+        let test = format!("{shim}/usr/bin/sai-buddy /tmp/b.json test b /tmp/.sai.json fw --record /tmp/log");
+        guest.well(&format!("{test} >/tmp/said 2>&1 & process=$!"));
+        guest.until("grep -q '# test' /tmp/said");
+        for (count, level) in [(1, true), (2, false)] {
+            guest.drive(LED, level);
+            await_edges(guest, count);
+        }
+        guest.well("kill -STOP $process");
+        guest.drive(LED, true);
+        guest.drive(LED, false);
+        guest.well("kill -CONT $process");
+        guest.well("sleep 0.2");
+        guest.drive(LED, true);
+        await_edges(guest, 3);
+        guest.serial.write_all(b"DONE\r\n").expect("the adapter");
+        let (status, _) = guest.run("wait $process");
+        let said = guest.well("cat /tmp/said");
+        assert!(status == 0 && said.ends_with("ok 1 - verdict: passed\n1..1\n"), "{status}: {said}");
+        let log = guest.file("/tmp/log");
+        let (met, lost) = edges_of(&log);
+        let seen: Vec<(u64, bool)> = met.iter().map(|(number, level, _)| (*number, *level)).collect();
+        assert_eq!((seen, lost), (vec![(1, true), (2, false), (3, true)], Vec::new()), "{said}");
+        let told = b"looked at, which sees no edges between two looks: led every 50 ms";
+        assert!(log.windows(told.len()).any(|part| part == told) && !says_unseen(&log), "{said}");
+        guest.drive(LED, false);
+    }
+}
+
 /// A UART of the machine's own, a 16550A: breaks and overruns, as its driver counts them.
 fn counted(guest: &mut Guest) {
     guest.write(
@@ -378,6 +411,7 @@ fn resets_parity_edges_and_plugs_are_what_the_hardware_beyond_sees() {
     stm32(&mut guest);
     edges(&mut guest);
     unseen(&mut guest);
+    polled(&mut guest);
     counted(&mut guest);
     unplugged(&mut guest);
     idle(&mut guest);

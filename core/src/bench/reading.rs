@@ -277,6 +277,7 @@ impl BenchReader {
             "function",
             "bias",
             "debounce",
+            "poll",
         ];
         for (name, section) in self.reader.objects(section, "lines", &known) {
             let path = format!("boards.{}.lines.{}", shown(&board.name), shown(&name.value));
@@ -295,11 +296,11 @@ impl BenchReader {
                 self.reader.report(&section, "direction", "\"out\": only a GPIO is read");
             }
             let fitting: &[&str] = match (input, gpio) {
-                (true, _) => &["bias", "debounce"],
+                (true, _) => &["bias", "debounce", "poll"],
                 (false, true) => &["safe", "drive", "pwm", "function"],
                 (false, false) => &["safe"],
             };
-            for key in ["bias", "debounce", "safe", "drive", "pwm", "function", "chip"] {
+            for key in ["bias", "debounce", "poll", "safe", "drive", "pwm", "function", "chip"] {
                 let fits = fitting.contains(&key) || (key == "chip" && gpio);
                 if !fits && section.get(key).is_some() {
                     let kind = if !gpio {
@@ -341,7 +342,19 @@ impl BenchReader {
         if debounce > 1000 {
             self.reader.report(section, "debounce", "a time of at most 1s");
         }
-        Use::Input { bias, debounce_us: debounce.min(1000) as u32 * 1000 }
+        let poll = self.time(section, "poll").unwrap_or(0);
+        // More often is more than a small board has time for, and less often tells little.
+        if section.get("poll").is_some() && !(1..=1000).contains(&poll) {
+            self.reader.report(section, "poll", "a time from 1ms to 1s");
+        }
+        if poll > 0 && debounce > 0 {
+            self.reader.report(
+                section,
+                "poll",
+                "no `poll` where there is `debounce`, which is of the chip's own edges",
+            );
+        }
+        Use::Input { bias, debounce_us: debounce.min(1000) as u32 * 1000, poll_ms: poll.min(1000) as u32 }
     }
 
     fn output(&mut self, section: &Section<'_>, safe: bool) -> Use {
