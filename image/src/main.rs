@@ -54,7 +54,7 @@ const STATE: &str = "/data/agent";
 const AGENT: &str = "/run/agent.json";
 /// Where the self-test puts its report, before that is copied to the card.
 const REPORT: &str = "/run/sai-selftest.txt";
-/// Owners and the guard have their sockets here.
+/// Owners and the guard have their sockets here. They make it, so that nobody else may enter.
 const BOARDS_RUN: &str = "/run/sai-buddy";
 
 fn main() -> ExitCode {
@@ -141,10 +141,8 @@ fn set_up(settings: &Settings, hostname: &str, line: Option<&JoinLine>) {
     if let Some(resolver) = files::resolver(addressings.into_iter().flatten()) {
         write("/etc/resolv.conf", &resolver, 0o644);
     }
-    for directory in [STATE, BOARDS_RUN] {
-        if let Err(error) = fs::create_dir_all(directory) {
-            tell(&format!("{directory}: {error}"));
-        }
+    if let Err(error) = fs::create_dir_all(STATE) {
+        tell(&format!("{STATE}: {error}"));
     }
     // Those who run steps get to their own directories in it, and see no others.
     let _ = fs::set_permissions(STATE, fs::Permissions::from_mode(0o711));

@@ -13,6 +13,7 @@ pub mod hello;
 pub mod laptop;
 pub mod log;
 pub mod machine;
+pub mod mission;
 pub mod network;
 pub mod peer;
 pub mod pi;

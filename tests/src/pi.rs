@@ -272,6 +272,19 @@ impl Card {
         Process::start("the emulated Pi", &mut command)
     }
 
+    /// Starts one whose adapter for a serial line is connected to a board, and stopped until its pins have been looked at: `tty` in its
+    /// directory is that board's console, `orders` and `pins` are sockets of its own.
+    pub fn start_wired(&self, directory: &Path, serial: &str, wire: &Wire) -> Process {
+        let mut command = self.machine(directory, serial, wire);
+        let at = |name: &str| directory.join(name).display().to_string();
+        let socket = |name: &str| format!("unix:{},server=on,wait=off", at(name));
+        command.args(["-device", "usb-hub,port=1", "-device", "usb-net,netdev=h2,port=1.1", "-chardev"]);
+        command.arg(format!("serial,path={},id=board1", at("tty")));
+        command.args(["-device", "usb-serial,chardev=board1,port=1.2,serial=BOARD1,always-plugged=on", "-S"]);
+        command.args(["-qmp", &socket("orders"), "-qtest", &socket("pins"), "-qtest-log", "none"]);
+        Process::start("the emulated Pi", &mut command)
+    }
+
     /// All of it but what hangs at its USB.
     fn machine(&self, directory: &Path, serial: &str, wire: &Wire) -> Command {
         fs::create_dir_all(directory).expect("a directory");

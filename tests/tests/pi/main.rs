@@ -3,6 +3,7 @@
 //! Each start of an emulated Pi takes its time, so of the ways in which an update can be bad each run tries one; `SAI_ROUNDS=2` has both.
 
 mod cuts;
+mod mission;
 mod zero;
 
 use sai_core::update::Purpose;
