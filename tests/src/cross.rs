@@ -81,11 +81,25 @@ pub fn agent_with_boards(target: &str) -> PathBuf {
     root().join("target/cross").join(target).join(WITH_BOARDS)
 }
 
+/// The agent that an image for a Raspberry Pi has, up to date: with boards, and with jobs in containers.
+pub fn agent_for_image(target: &str) -> PathBuf {
+    let _alone = alone("cross");
+    build(&["--containers", "--boards", "-p", "sai-agent", target]);
+    root().join("target/cross").join(target).join("containers").join(WITH_BOARDS)
+}
+
 /// The first process of the image for a Raspberry Pi, up to date.
 pub fn init(target: &str) -> PathBuf {
     let _alone = alone("cross");
     build(&["-p", "sai-init", target]);
     root().join("target/cross").join(target).join("sai-init")
+}
+
+/// The program with a fault that can be asked for, up to date.
+pub fn faulty(target: &str) -> PathBuf {
+    let _alone = alone("cross");
+    build(&["-p", "sai-faulty", target]);
+    root().join("target/cross").join(target).join("sai-faulty")
 }
 
 fn build(arguments: &[&str]) {

@@ -102,8 +102,10 @@ fn root() -> PathBuf {
 fn sources() -> Vec<Source> {
     let root = root();
     let mut sources = Vec::new();
-    let mut waiting: Vec<PathBuf> =
-        ["core", "agent", "buddy", "sai", "image", "master", "tests"].iter().map(|name| root.join(name)).collect();
+    let mut waiting: Vec<PathBuf> = ["core", "agent", "buddy", "sai", "image", "master", "cross", "tests"]
+        .iter()
+        .map(|name| root.join(name))
+        .collect();
     while let Some(directory) = waiting.pop() {
         for entry in fs::read_dir(directory).expect("a directory").flatten() {
             let path = entry.path();
