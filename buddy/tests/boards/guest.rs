@@ -85,6 +85,11 @@ fn alone(lock: &str, script: &str, arguments: &[&str]) {
     assert!(output.status.success(), "{script}: {said}");
 }
 
+/// What QEMU is told of the other end of the machine's own UART.
+fn uart(directory: &Path) -> String {
+    format!("socket,id=uart,path={},server=on,wait=off", directory.join("uart").display())
+}
+
 /// What is on a machine beside what all have: an archive of modules and tools, and the build of sai-buddy.
 #[derive(Clone, Copy)]
 enum Beside {
@@ -145,7 +150,7 @@ impl Guest {
         let machine = ["-M", "virt", "-cpu", "cortex-a53", "-m", "256"];
         let hub = ["-chardev", &adapter, "-device", "qemu-xhci,id=hub", "-trace", "usb_serial*"];
         let one = ["-device", "usb-serial,chardev=adapter,id=one,bus=hub.0,port=2,serial=BENCH7"];
-        let uart = format!("socket,id=uart,path={},server=on,wait=off", directory.join("uart").display());
+        let uart = uart(&directory);
         let uart = ["-chardev", &uart, "-device", "pci-serial,chardev=uart"];
         let mut guest =
             Guest::boot(directory, &[&machine[..], &hub, &one, &uart].concat(), ORDERS, "", Beside::Adapters);
@@ -176,7 +181,11 @@ impl Guest {
     pub fn loaders(name: &str) -> Self {
         let machine = ["-M", "virt", "-cpu", "cortex-a53", "-m", "256"];
         let network = ["-netdev", "user,id=n0", "-device", "virtio-net-device,netdev=n0"];
-        let mut guest = Guest::boot(directory(name), &[&machine[..], &network].concat(), ORDERS, "", Beside::Loaders);
+        let directory = directory(name);
+        let uart = uart(&directory);
+        let uart = ["-chardev", &uart, "-device", "pci-serial,chardev=uart"];
+        let mut guest = Guest::boot(directory, &[&machine[..], &network, &uart].concat(), ORDERS, "", Beside::Loaders);
+        guest.uart = connect(&guest.directory.join("uart"));
         guest.order(r#"{"execute":"cont"}"#);
         guest.answer("it boots");
         guest.well("while read module; do insmod $module; done </modules/order");

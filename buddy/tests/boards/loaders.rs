@@ -4,6 +4,7 @@
 use crate::gadget::{CAN_DOWNLOAD, CAN_UPLOAD, Dfu, Fastboot, SECTOR, TOLERANT, WILL_DETACH};
 use crate::guest::Guest;
 use crate::usbip::Plug;
+use std::io::{Read as _, Write as _};
 
 /// Bytes of the image: several blocks, and a part of one.
 const LENGTH: usize = 9_001;
@@ -11,7 +12,7 @@ const LENGTH: usize = 9_001;
 const BENCH: &str = r#"{ "boards": {
     "plain": { "type": "t", "flash": { "with": "dfu", "usb": "1-1", "product": "0483:df11", "targets": { "app": "firmware" } } },
     "leaves": { "type": "t", "flash": { "with": "dfu", "usb": "1-2", "serial": "S1", "targets": { "app": "0" } } },
-    "st": { "type": "t", "flash": { "with": "dfu", "usb": "1-3", "targets": { "app": { "at": "0x08001000", "alt": "Internal Flash" } } } },
+    "st": { "type": "t", "consoles": { "main": { "path": "/dev/ttyS0" } }, "flash": { "with": "dfu", "usb": "1-3", "targets": { "app": { "at": "0x08001000", "alt": "Internal Flash" } } } },
     "fast": { "type": "t", "flash": { "with": "fastboot", "usb": "1-4", "serial": "F1", "expects": { "product": "panda" },
         "targets": { "kernel": "boot" } } },
     "other": { "type": "t", "flash": { "with": "dfu", "usb": "1-5", "product": "0483:df12" } } } }"#;
@@ -21,6 +22,31 @@ const BENCH: &str = r#"{ "boards": {
 fn detached(port: u32) -> String {
     let protocol = format!("/sys/bus/usb/devices/1-{port}/1-{port}:1.0/bInterfaceProtocol");
     format!("dfu-util -p 1-{port} -e; until grep -q 02 {protocol}; do sleep 0.1; done 2>/dev/null")
+}
+
+/// What a job asks for of a board whose loader is a USB device: it is flashed, and what it says then is judged.
+const SAIFILE: &str = r#"{ "schema": "sai-1", "platforms": { "linux": { "build": "make" } }, "configurations": { "fw": {
+    "artifacts": "image", "board": { "type": "t", "flash": "image", "test": [{ "expect": "^ready", "within": "100s" }, { "send": "go\n" }],
+    "results": "tap", "pass": "^DONE", "silent": "100s", "timeout": "200s" } } } }"#;
+
+/// A whole trial at it.
+fn judged(guest: &mut Guest) {
+    guest.write("/tmp/.sai.json", SAIFILE);
+    guest.well("sai-buddy /tmp/b.json test st /tmp/.sai.json fw >/tmp/said 2>&1 & process=$!");
+    guest.until("grep -q '# test' /tmp/said");
+    guest.uart.write_all(b"ready\r\n").expect("the UART");
+    let (mut asked, mut byte) = (Vec::new(), [0]);
+    while !asked.ends_with(b"go\n") {
+        guest.uart.read_exact(&mut byte).expect("what the board is told");
+        asked.extend(byte);
+    }
+    guest.uart.write_all(b"TAP version 13\r\n1..1\r\nok 1 - led\r\nDONE\r\n").expect("the UART");
+    let (status, _) = guest.run("wait $process");
+    let said = guest.well("cat /tmp/said");
+    assert!(
+        status == 0 && said.contains("ok 1 - led") && said.ends_with("verdict: passed\n1..2\n"),
+        "{status}: {said}"
+    );
 }
 
 #[test]
@@ -72,6 +98,10 @@ fn loaders_at_usb_are_flashed_by_what_is_built_in_as_by_the_tools_for_them() {
         flash("fast", "fastboot -s F1 flash boot /tmp/image && fastboot -s F1 reboot", "flashed, unverified\n");
         fast.with(|loader| assert!(loader.partitions["boot"] == image && std::mem::take(&mut loader.rebooted)));
     }
+
+    st.with(|loader| loader.memory.fill(0));
+    judged(&mut guest);
+    st.with(|loader| assert!(loader.memory[st_place] == image && loader.left));
 
     let (status, said) = guest.run("sai-buddy /tmp/b.json flash fast /tmp/image");
     assert!(status == 1 && said.contains("--unverified allows that"), "{said}");
