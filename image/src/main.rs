@@ -11,6 +11,8 @@ mod boot;
 mod clock;
 #[path = "main/data.rs"]
 mod data;
+#[path = "main/images.rs"]
+mod images;
 #[path = "main/machine.rs"]
 mod machine;
 #[path = "main/name.rs"]
@@ -70,11 +72,17 @@ fn main() -> ExitCode {
         {
             return name::serve(names);
         }
+        if let Some((word, all)) = words.split_first()
+            && word == images::WORD
+        {
+            return images::make(all);
+        }
         tell(
             "this is the first process of Sai's image for a Raspberry Pi; cross/image makes that, and docs/pi.md says how it is used",
         );
         return ExitCode::from(2);
     }
+    machine::move_root();
     machine::mount_all();
     let runs = systems::running();
     tell(if runs.is_some() { "starting" } else { "looking for the system that is to be started" });
@@ -193,6 +201,9 @@ fn run(
     if !settings.ntp.is_empty() {
         inputs.push(Input::Wanted(Service::Time));
     }
+    if joined.is_some() && !images::missing(settings).is_empty() {
+        inputs.push(Input::Wanted(Service::Images));
+    }
     if settings.selftest.is_some() {
         inputs.push(Input::Wanted(Service::SelfTest));
     }
@@ -207,7 +218,7 @@ fn run(
         for output in out {
             match output {
                 Output::Start(service) => {
-                    match programs.start(&service, &command(&service, settings, hostname, &network)) {
+                    match programs.start(&service, &command(&service, settings, hostname, &network, &boot)) {
                         Ok(()) => tell(&format!("{service} is started")),
                         Err(error) => {
                             tell(&format!("{service} cannot be started: {error}"));
@@ -219,7 +230,8 @@ fn run(
                     let how = status.map_or("by a signal".to_owned(), |status| format!("with status {status}"));
                     tell(&format!("{service} has ended {how}, and is started again in {pause} ms"));
                 }
-                Output::Over(_) => boot.put_report(),
+                Output::Over(Service::SelfTest) => boot.put_report(),
+                Output::Over(_) => {}
             }
         }
         watchdog.feed();
@@ -243,9 +255,14 @@ fn millis() -> u64 {
 }
 
 /// The words that start a program.
-fn command(service: &Service, settings: &Settings, hostname: &str, network: &Network) -> Vec<String> {
+fn command(service: &Service, settings: &Settings, hostname: &str, network: &Network, boot: &Boot) -> Vec<String> {
     let selftest = files::selftest(settings.selftest.as_ref(), REPORT);
+    let images = images::missing(settings);
     let words: Vec<&str> = match service {
+        Service::Images => {
+            let all = images.iter().flat_map(|(platform, file)| [platform.as_str(), file]);
+            ["/init", images::WORD, AGENT, boot.card].into_iter().chain(all).collect()
+        }
         Service::Guard => vec!["/bin/sai-agent", "guard", "--run", BOARDS_RUN],
         Service::Agent => vec!["/bin/sai-agent", "--config", AGENT],
         Service::Name => vec!["/init", name::WORD, hostname],

@@ -37,12 +37,14 @@ pub enum Service {
     Wireless(String),
     /// Tries the hardware, once.
     SelfTest,
+    /// Makes the images that jobs run in, once.
+    Images,
 }
 
 impl Service {
     /// Whether it comes to an end by itself, and is not started again then.
     fn is_once(&self) -> bool {
-        matches!(self, Self::SelfTest)
+        matches!(self, Self::SelfTest | Self::Images)
     }
 }
 
@@ -56,6 +58,7 @@ impl std::fmt::Display for Service {
             Self::Address(interface) => write!(out, "dhcp {interface}"),
             Self::Wireless(interface) => write!(out, "wifi {interface}"),
             Self::SelfTest => out.write_str("selftest"),
+            Self::Images => out.write_str("images"),
         }
     }
 }

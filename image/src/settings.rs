@@ -13,7 +13,8 @@ pub const MOVED: &str = "moved";
 pub const FILE: &str = "sai.json";
 
 /// Keys of the file.
-const KEYS: [&str; 9] = ["join", "hostname", "ethernet", "wifi", "hosts", "ntp", "platforms", "slots", "selftest"];
+const KEYS: [&str; 10] =
+    ["join", "hostname", "ethernet", "wifi", "hosts", "ntp", "platforms", "slots", "images", "selftest"];
 /// Keys of a network with a fixed address.
 const FIXED: [&str; 3] = ["address", "gateway", "dns"];
 /// Keys of a wireless network.
@@ -28,6 +29,10 @@ pub const HOSTNAME_MOST: usize = 63;
 const SSID_MOST: usize = 32;
 /// Characters of a passphrase: IEEE 802.11. What is one longer is the key itself, in hexadecimal digits.
 const PASSPHRASE: std::ops::RangeInclusive<usize> = 8..=63;
+/// Images at most: a card has no room for more.
+const IMAGES_MOST: usize = 8;
+/// Bytes of a file's name at most: VFAT has 255 characters.
+const FILE_NAME_MOST: usize = 255;
 /// Name servers that are asked: resolv.conf(5) takes no more.
 const DNS_MOST: usize = 3;
 /// Names with addresses of their own at most.
@@ -115,6 +120,8 @@ pub struct Settings {
     pub platforms: Option<Vec<String>>,
     /// Jobs at once.
     pub slots: Option<u32>,
+    /// Platforms whose jobs run in a root file system of their own, and the archive of each on the boot partition.
+    pub images: Vec<(String, String)>,
     /// The self-test, if there is to be one.
     pub selftest: Option<SelfTest>,
 }
@@ -150,10 +157,11 @@ pub fn read(bytes: &[u8]) -> Result<Settings, Vec<String>> {
         reader.report(&root, "platforms", &format!("at most {PLATFORMS} platforms"));
     }
     let slots = reader.count(&root, "slots", 1..=u64::from(SLOTS)).and_then(|slots| u32::try_from(slots).ok());
+    let images = images(&mut reader, &root);
     let selftest = reader.object(&root, "selftest", &SELFTEST).map(|section| selftest(&mut reader, &section));
     reader.finish(FILE)?;
     let Some(join) = join else { return Err(vec![format!("{FILE}:1:1: expected a key join")]) };
-    Ok(Settings { join, hostname, ethernet, wifi, hosts, ntp, platforms, slots, selftest })
+    Ok(Settings { join, hostname, ethernet, wifi, hosts, ntp, platforms, slots, images, selftest })
 }
 
 /// Who is asked for the time where the file names nobody.
@@ -197,6 +205,28 @@ fn hosts(reader: &mut Reader, root: &Section<'_>) -> Vec<(String, IpAddr)> {
     }
     hosts
 }
+
+fn images(reader: &mut Reader, root: &Section<'_>) -> Vec<(String, String)> {
+    let mut images = Vec::new();
+    for (name, value, path) in reader.entries(root, "images", "an object of archives by platforms") {
+        let plain = |file: &&str| {
+            let known = file.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.+".contains(&byte));
+            known && !file.starts_with(['.', '-']) && (1..=FILE_NAME_MOST).contains(&file.len())
+        };
+        match (platform::check_name(&name.value), value.as_text().filter(plain)) {
+            (Ok(()), Some(file)) => images.push((name.value.clone(), file.to_owned())),
+            (Ok(()), None) => reader.wrong(value, &path, ARCHIVE),
+            (Err(expected), _) => reader.wrong_at(name.at, &path, &expected),
+        }
+    }
+    if images.len() > IMAGES_MOST {
+        reader.report(root, "images", &format!("at most {IMAGES_MOST} images"));
+    }
+    images
+}
+
+/// What the file of an image must look like.
+const ARCHIVE: &str = "the name of a tar archive beside this file, of letters, digits and `-_.+`, as debian-12.tar.xz";
 
 /// The address of an interface, by the keys of its section.
 fn addressing(reader: &mut Reader, section: &Section<'_>) -> Addressing {
@@ -321,6 +351,26 @@ mod tests {
             "{errors:#?}"
         );
         assert_eq!(errors[0], "sai.json:1:1: expected a key join");
+    }
+
+    #[test]
+    fn images_are_archives_beside_the_file() {
+        let read = |images: &str| read(format!("{{\"join\": \"{LINE}\", \"images\": {images}}}").as_bytes());
+        let images = read("{\"linux-debian-12/aarch64\": \"debian-12.tar.xz\"}").expect("settings").images;
+        assert_eq!(images, [("linux-debian-12/aarch64".to_owned(), "debian-12.tar.xz".to_owned())]);
+        for (images, wrong) in [
+            ("{\"a//b\": \"x.tar\"}", "images.a//b: expected"),
+            ("{\"linux-a\": \"../x.tar\"}", "images.linux-a: expected the name of a tar archive beside this file"),
+            ("{\"linux-a\": \"-x.tar\"}", "images.linux-a: expected the name of a tar archive beside this file"),
+            ("{\"linux-a\": 1}", "images.linux-a: expected the name of a tar archive beside this file"),
+            ("[]", "images: expected an object of archives by platforms"),
+        ] {
+            let errors = read(images).expect_err(images);
+            assert!(errors.len() == 1 && errors[0].contains(wrong), "{images}: {errors:?}");
+        }
+        let many: Vec<String> = (0..=IMAGES_MOST).map(|number| format!("\"linux-{number}\": \"x\"")).collect();
+        let errors = read(&format!("{{{}}}", many.join(", "))).expect_err("too many");
+        assert!(errors[0].contains("at most 8 images"), "{errors:?}");
     }
 
     #[test]

@@ -86,8 +86,16 @@ pub fn partition(card: &str) -> String {
 /// # Errors
 /// It cannot be.
 pub fn mount_boot(card: &str) -> io::Result<()> {
-    fs::create_dir_all(PLACE)?;
-    Ok(mount(partition(card), PLACE, "vfat", FLAGS | MountFlags::RDONLY, c"umask=077,iocharset=ascii")?)
+    mount_boot_at(card, PLACE)
+}
+
+/// The same elsewhere, for who needs it for longer.
+///
+/// # Errors
+/// It cannot be.
+pub fn mount_boot_at(card: &str, place: &str) -> io::Result<()> {
+    fs::create_dir_all(place)?;
+    Ok(mount(partition(card), place, "vfat", FLAGS | MountFlags::RDONLY, c"umask=077,iocharset=ascii")?)
 }
 
 /// What is in a file, and no more of it than is needed to tell that it is too large.

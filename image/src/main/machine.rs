@@ -3,7 +3,7 @@
 use crate::tell::tell;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::Mode;
-use rustix::mount::{MountFlags, mount};
+use rustix::mount::{MountFlags, mount, mount_bind, mount_move};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::system::{RebootCommand, reboot};
 use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
@@ -27,6 +27,9 @@ const MOUNTS: [(&str, &str, MountFlags, &CStr); 7] = [
 const NOTHING_RUNS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
 const QUIET: MountFlags = NOTHING_RUNS.union(MountFlags::NOEXEC);
 
+/// Where the root is for a moment.
+const NEW_ROOT: &str = "/mnt";
+
 /// The modules by which a card is found, one a line, each after what it needs.
 pub const FIRST_MODULES: &str = "/modules/first";
 /// All others of this image.
@@ -37,6 +40,22 @@ const MADE: &str = "/etc/sai-image-time";
 const MODEL: &str = "/etc/sai-model";
 /// Its time of change is that of the last time this machine knew the time.
 const CLOCK: &str = "/data/clock";
+
+/// Makes the root a mount that has another below it: the kernel moves none away that has not, which is the first thing that whoever
+/// makes a container does (pivot_root(2)).
+pub fn move_root() {
+    let moved = || -> io::Result<()> {
+        fs::create_dir_all(NEW_ROOT)?;
+        mount_bind("/", NEW_ROOT)?;
+        std::env::set_current_dir(NEW_ROOT)?;
+        mount_move(".", "/")?;
+        rustix::process::chroot(".")?;
+        std::env::set_current_dir("/")
+    };
+    if let Err(error) = moved() {
+        tell(&format!("the root cannot be moved: {error}"));
+    }
+}
 
 /// Mounts what is no card's, and gives busybox its names.
 pub fn mount_all() {

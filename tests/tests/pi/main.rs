@@ -2,14 +2,17 @@
 //!
 //! Each start of an emulated Pi takes its time, so of the ways in which an update can be bad each run tries one; `SAI_ROUNDS=2` has both.
 
+mod contained;
 mod cuts;
 mod mission;
+#[path = "../../../agent/tests/roots/mod.rs"]
+mod roots;
 mod zero;
 
 use sai_core::update::Purpose;
 use sai_master::update_key::UpdateKey;
 use sai_master::updates;
-use sai_tests::cross::{agent_with_boards, init, root};
+use sai_tests::cross::{agent_for_image, init, root};
 use sai_tests::machine::{BOOT, world};
 use sai_tests::pi::{Card, Model, Update, Wire, make_image, moment};
 use sai_tests::process::{Process, eventually_within};
@@ -39,7 +42,7 @@ fn holds(bytes: &[u8], text: &str) -> bool {
 /// Agent and first process of the image.
 fn programs() -> &'static [PathBuf; 2] {
     static PROGRAMS: OnceLock<[PathBuf; 2]> = OnceLock::new();
-    PROGRAMS.get_or_init(|| [agent_with_boards("aarch64"), init("aarch64")])
+    PROGRAMS.get_or_init(|| [agent_for_image("aarch64"), init("aarch64")])
 }
 
 /// The image, made once for all that want it.
@@ -92,10 +95,12 @@ fn a_card_with_a_join_line_makes_a_pi_that_builds() {
     let card = written(image, &world.directory.join("card.img"));
     mistakes_are_told(&world, &card, &line);
     let wire = Wire::default();
+    card.put(contained::ARCHIVE, contained::archive(&world.directory));
     let mut machine = joined(&world, &card, &line, &wire);
     assert_eq!(eventually_within(BOOT, "its name is known", || wire.ask("SHED")), Ipv4Addr::new(10, 0, 2, 15));
     assert_eq!(wire.ask("barn"), None, "that is nobody's name");
     builds(&world);
+    contained::builds(&world);
     machine.kill();
     // Where its card was copied to it is another one, which needs a line of its own.
     let [_, _, add, file] = readme();
@@ -138,7 +143,9 @@ fn joined(world: &World, card: &Card, line: &str, wire: &Wire) -> Process {
         "sai.json",
         format!(
             "{{\n  \"join\": \"{line}\", # the one secret\n  \"hosts\": {{ \"localhost\": \"10.0.2.2\" }}, \"ntp\": \"10.0.2.2\",\n  \
-             \"platforms\": \"linux-pi/aarch64\", \"slots\": 1\n}}\n"
+             \"platforms\": \"linux-pi/aarch64\", \"slots\": 1, \"images\": {{ \"{}\": \"{}\" }}\n}}\n",
+            contained::PLATFORM,
+            contained::ARCHIVE
         ),
     );
     let machine = card.start(&world.directory.join("shed"), SERIAL, wire);

@@ -2,10 +2,7 @@
 //! processor, and an emulated Pi that was started from a card of ours, has the board, flashes it over USB serial, resets it by a GPIO and
 //! looks at its line; then the page. The pictures are in `target/mission`.
 
-#[path = "../../../agent/tests/roots/mod.rs"]
-mod roots;
-
-use super::{SERIAL, at_once, image, written};
+use super::{SERIAL, at_once, image, roots, written};
 use sai_tests::boards::at_board;
 use sai_tests::machine::BOOT;
 use sai_tests::mission::{LOADS, Mission, VARIABLES, boards};

@@ -130,6 +130,12 @@ pub fn variables() -> [(&'static str, OsString); 3] {
 const JOIN: &str =
     "while [ \"$1\" != -- ]; do\n    echo 0 >\"$1/cgroup.procs\" || exit 125\n    shift\ndone\nshift\nexec \"$@\"";
 
+/// What becomes another user, util-linux's: by its path, since a shell of busybox would take the one that it has itself, which cannot.
+fn setpriv() -> OsString {
+    let path = std::env::var_os("PATH").unwrap_or_else(|| PATH.into());
+    crate::describe::find("setpriv", &path).map_or_else(|| "setpriv".into(), PathBuf::into_os_string)
+}
+
 /// The command line of a command that joins cgroups first and then becomes another user, if it is to.
 pub fn joining(groups: &[PathBuf], user: Option<(u32, u32)>, words: Vec<String>) -> Vec<OsString> {
     let mut all: Vec<OsString> = ["/bin/sh", "-c", JOIN, "sh"].map(OsString::from).to_vec();
@@ -137,7 +143,8 @@ pub fn joining(groups: &[PathBuf], user: Option<(u32, u32)>, words: Vec<String>)
     all.push("--".into());
     if let Some((user, group)) = user {
         let [user, group] = [format!("--reuid={user}"), format!("--regid={group}")];
-        all.extend(["setpriv", &user, &group, "--clear-groups", "--"].map(OsString::from));
+        all.push(setpriv());
+        all.extend([&user, &group, "--clear-groups", "--"].map(OsString::from));
     }
     all.extend(words.into_iter().map(OsString::from));
     all
@@ -160,7 +167,7 @@ mod tests {
         let all = joining(&groups, Some((7, 8)), words());
         assert!(
             all.ends_with(
-                &["setpriv", "--reuid=7", "--regid=8", "--clear-groups", "--"]
+                &["--reuid=7", "--regid=8", "--clear-groups", "--"]
                     .iter()
                     .map(OsString::from)
                     .chain(words().into_iter().map(OsString::from))
@@ -168,6 +175,8 @@ mod tests {
             ),
             "{all:?}"
         );
+        assert_eq!(all.get(4 + groups.len() + 1), Some(&setpriv()), "{all:?}");
+        assert!(std::path::Path::new(&setpriv()).is_absolute(), "util-linux is essential on Debian");
         let all = joining(&groups, None, words());
         let output = std::process::Command::new(&all[0]).args(&all[1..]).output().unwrap();
         assert_eq!(String::from_utf8(output.stdout).unwrap(), "--,x y,$z,");
