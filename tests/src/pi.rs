@@ -37,6 +37,8 @@ const ASKER: ([u8; 6], [u8; 4]) = ([2, 0, 0, 0, 0, 77], [10, 0, 2, 77]);
 pub enum Model {
     /// A Raspberry Pi 3, and others of 64 bits.
     Pi3,
+    /// A Raspberry Pi 2.
+    Pi2,
     /// A Raspberry Pi Zero or 1.
     Pi0,
 }
@@ -46,6 +48,7 @@ impl Model {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Pi3 => "pi3",
+            Self::Pi2 => "pi2",
             Self::Pi0 => "pi0",
         }
     }
@@ -54,6 +57,7 @@ impl Model {
     const fn board(self) -> &'static str {
         match self {
             Self::Pi3 => "bcm2837-rpi-3-b.dtb",
+            Self::Pi2 => "bcm2836-rpi-2-b.dtb",
             Self::Pi0 => "bcm2835-rpi-zero.dtb",
         }
     }
@@ -86,7 +90,8 @@ impl Update {
             rest.split(|letter: char| !letter.is_ascii_digit()).next().and_then(|text| text.parse().ok()).expect(key)
         };
         let (kernel, initramfs) = behind.split_at(number("bytes", &said) as usize);
-        let model = if said.contains("\"model\": \"pi0\"") { Model::Pi0 } else { Model::Pi3 };
+        let said_of = |model: &Model| said.contains(&format!("\"model\": \"{}\"", model.name()));
+        let model = [Model::Pi3, Model::Pi2, Model::Pi0].into_iter().find(said_of).expect("a model");
         Self { number: number("number", &said), model, kernel: kernel.to_vec(), initramfs: initramfs.to_vec() }
     }
 
@@ -307,22 +312,15 @@ impl Card {
         let arguments = format!("{} sai.watchdog=off", text(&format!("{prefix}cmdline.txt")).trim());
         match self.model {
             Model::Pi3 => {
-                command.args([
-                    "qemu-system-aarch64",
-                    "-M",
-                    "raspi3b",
-                    "-icount",
-                    CLOCK,
-                    "-m",
-                    "1G",
-                    "-append",
-                    &arguments,
-                ]);
-                command.arg("-initrd").arg(&system);
+                command.args(["qemu-system-aarch64", "-M", "raspi3b"]);
                 // The first serial line is Bluetooth's, as on the real one.
                 command.args(["-serial", "null"]);
             }
+            Model::Pi2 => drop(command.args(["qemu-system-arm", "-M", "raspi2b"])),
             Model::Pi0 => zero(&mut command, &system, &arguments),
+        }
+        if self.model != Model::Pi0 {
+            command.args(["-icount", CLOCK, "-m", "1G", "-append", &arguments]).arg("-initrd").arg(&system);
         }
         command.args(["-display", "none", "-kernel"]).arg(kernel);
         let board = unpack(self.model.board());

@@ -29,11 +29,14 @@ const REJOIN: &str = "sai.rejoin=";
 /// Where the slots are.
 const SLOTS: &str = "/data/slots";
 /// Kernels on the boot partition, as the firmware knows them, and what is unpacked into memory.
-const KERNELS: [&str; 2] = ["a/kernel8.img", "a/kernel.img"];
+const KERNELS: [&str; 3] = ["a/kernel8.img", "a/kernel7.img", "a/kernel.img"];
 /// See `KERNELS`.
 const INITRAMFS: &str = "a/initramfs.zst";
 /// Where kernel and the rest of a slot are for the moment of a start.
 const UNPACKED: [&str; 2] = ["/tmp/kernel", "/tmp/initramfs"];
+/// Memory that kexec leaves to a 32-bit kernel, which unpacks itself there; the system begins behind it. Debian's kernel for many boards
+/// begins 2 MiB further on than kexec knows, so that what it takes, 27 MiB, would reach into the system.
+const KERNEL_SPACE: &str = "--image-size=50331648";
 /// Bytes that are copied at once.
 const PART: usize = 64 << 10;
 /// Bytes after which what was written is flushed, so that the watchdog does not starve meanwhile: a slow card writes 2 MiB a second.
@@ -160,6 +163,9 @@ fn load(system: System, watchdog: &mut Watchdog) -> io::Result<()> {
     let mut load = Command::new("/sbin/kexec");
     // What is loaded was compared with its digest, and a processor without caches would take long to do so once more.
     load.args(["--load", "--no-checks"]).arg(format!("--initrd={}", UNPACKED[1]));
+    if cfg!(target_arch = "arm") {
+        load.arg(KERNEL_SPACE);
+    }
     let status = watchdog.during(load.arg(format!("--command-line={arguments}")).arg(UNPACKED[0]))?;
     if status.success() { Ok(()) } else { Err(io::Error::other(format!("kexec has ended with {status}"))) }
 }

@@ -7,6 +7,7 @@ mod cuts;
 mod mission;
 #[path = "../../../agent/tests/roots/mod.rs"]
 mod roots;
+mod two;
 mod zero;
 
 use sai_core::update::Purpose;
