@@ -56,6 +56,12 @@ pub fn selftest(wanted: Option<&SelfTest>, output: &str) -> Vec<String> {
     words
 }
 
+/// Keys that may log in, one a line: `authorized_keys` of sshd(8), which dropbear reads, too.
+pub fn authorized(settings: &Settings) -> Option<String> {
+    let lines: String = settings.shell.iter().map(|key| format!("{key}\n")).collect();
+    (!lines.is_empty()).then_some(lines)
+}
+
 /// What the machine is called. An agent's name may have letters that a host's has not.
 pub fn hostname(settings: &Settings, line: Option<&JoinLine>) -> String {
     let of_agent = |line: &JoinLine| {
@@ -161,6 +167,15 @@ mod tests {
         let wanted = SelfTest { gpio: Some((17, 27)), serial: Some("/dev/ttyUSB0".to_owned()), unplug: true };
         let words = selftest(Some(&wanted), "/run/x").join(" ");
         assert!(words.ends_with("--gpio 17,27 --serial /dev/ttyUSB0 --unplug"), "{words}");
+    }
+
+    #[test]
+    fn keys_are_a_line_each_and_nothing_where_nobody_may_log_in() {
+        let read = |more: &str| read(format!("{{ \"join\": \"{LINE}system\"{more} }}").as_bytes()).expect("settings");
+        let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOd7E2jHbvaZX8BgMUMwkvNzpewTB0AvTjZFwPryjPiq";
+        let two = read(&format!(", \"shell\": [\"{key} somebody\", \"{key}\"]"));
+        assert_eq!(authorized(&two), Some(format!("{key}\n{key}\n")));
+        assert_eq!(authorized(&read("")), None);
     }
 
     #[test]

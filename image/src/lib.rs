@@ -10,6 +10,7 @@ pub mod digest;
 pub mod fat;
 pub mod files;
 pub mod kept;
+pub mod keys;
 pub mod mdns;
 pub mod secrets;
 pub mod services;

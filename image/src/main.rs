@@ -1,7 +1,8 @@
 //! A machine that has just started → one with its data, its network and its agent, for as long as it is on: the image's first process.
 //!
 //! It reads what its owner wrote to the card, sets the machine up by that, starts what `services` says and feeds the watchdog. It
-//! outlives all that it starts, and opens no port; of its own processes one answers to its name, by UDP.
+//! outlives all that it starts, and opens no port; of its own processes one answers to its name, by UDP, and one becomes a server of
+//! shells where the settings name keys for it.
 
 #![forbid(unsafe_code)]
 
@@ -21,6 +22,8 @@ mod name;
 mod network;
 #[path = "main/programs.rs"]
 mod programs;
+#[path = "main/shell.rs"]
+mod shell;
 #[path = "main/sweep.rs"]
 mod sweep;
 #[path = "main/systems.rs"]
@@ -76,6 +79,9 @@ fn main() -> ExitCode {
             && word == images::WORD
         {
             return images::make(all);
+        }
+        if words == [shell::WORD] {
+            return shell::serve();
         }
         tell(
             "this is the first process of Sai's image for a Raspberry Pi; cross/image makes that, and docs/pi.md says how it is used",
@@ -149,6 +155,10 @@ fn set_up(settings: &Settings, hostname: &str, line: Option<&JoinLine>) {
     if let Some(resolver) = files::resolver(addressings.into_iter().flatten()) {
         write("/etc/resolv.conf", &resolver, 0o644);
     }
+    if let Some(keys) = files::authorized(settings) {
+        machine::private(shell::AUTHORIZED_IN);
+        write(shell::AUTHORIZED, &keys, 0o600);
+    }
     if let Err(error) = fs::create_dir_all(STATE) {
         tell(&format!("{STATE}: {error}"));
     }
@@ -206,6 +216,9 @@ fn run(
     }
     if settings.selftest.is_some() {
         inputs.push(Input::Wanted(Service::SelfTest));
+    }
+    if !settings.shell.is_empty() {
+        inputs.push(Input::Wanted(Service::Shell));
     }
     let mut kept = machine::since_start();
     loop {
@@ -266,6 +279,7 @@ fn command(service: &Service, settings: &Settings, hostname: &str, network: &Net
         Service::Guard => vec!["/bin/sai-agent", "guard", "--run", BOARDS_RUN],
         Service::Agent => vec!["/bin/sai-agent", "--config", AGENT],
         Service::Name => vec!["/init", name::WORD, hostname],
+        Service::Shell => vec!["/init", shell::WORD],
         Service::Time => {
             let servers = settings.ntp.iter().map(String::as_str);
             ["/init", clock::WORD].into_iter().chain(servers).collect()

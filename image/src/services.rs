@@ -39,6 +39,8 @@ pub enum Service {
     SelfTest,
     /// Makes the images that jobs run in, once.
     Images,
+    /// Lets those in whose keys the settings name.
+    Shell,
 }
 
 impl Service {
@@ -59,6 +61,7 @@ impl std::fmt::Display for Service {
             Self::Wireless(interface) => write!(out, "wifi {interface}"),
             Self::SelfTest => out.write_str("selftest"),
             Self::Images => out.write_str("images"),
+            Self::Shell => out.write_str("shell"),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Text of `sai.json` on a card → what its owner wants of this machine, or all that is wrong with it, each by line and column.
 
+use crate::keys::PublicKey;
 use sai_core::join::{JoinLine, check_host};
 use sai_core::limits::{PLATFORMS, SLOTS};
 use sai_core::platform;
@@ -13,8 +14,8 @@ pub const MOVED: &str = "moved";
 pub const FILE: &str = "sai.json";
 
 /// Keys of the file.
-const KEYS: [&str; 10] =
-    ["join", "hostname", "ethernet", "wifi", "hosts", "ntp", "platforms", "slots", "images", "selftest"];
+const KEYS: [&str; 11] =
+    ["join", "hostname", "ethernet", "wifi", "hosts", "ntp", "platforms", "slots", "images", "selftest", "shell"];
 /// Keys of a network with a fixed address.
 const FIXED: [&str; 3] = ["address", "gateway", "dns"];
 /// Keys of a wireless network.
@@ -39,6 +40,8 @@ const DNS_MOST: usize = 3;
 const HOSTS_MOST: usize = 32;
 /// Time servers at most: more are of no use.
 const NTP_MOST: usize = 4;
+/// Keys that may log in at most: those of a few people, each of which somebody has looked at.
+const SHELL_MOST: usize = 8;
 
 /// A secret that stands in the file, or of which the file says that it was moved from there before.
 #[derive(Clone, PartialEq, Eq)]
@@ -124,6 +127,8 @@ pub struct Settings {
     pub images: Vec<(String, String)>,
     /// The self-test, if there is to be one.
     pub selftest: Option<SelfTest>,
+    /// Whose keys may log in. Where there are none nobody can, and nothing listens.
+    pub shell: Vec<PublicKey>,
 }
 
 /// The settings that a file has.
@@ -159,9 +164,10 @@ pub fn read(bytes: &[u8]) -> Result<Settings, Vec<String>> {
     let slots = reader.count(&root, "slots", 1..=u64::from(SLOTS)).and_then(|slots| u32::try_from(slots).ok());
     let images = images(&mut reader, &root);
     let selftest = reader.object(&root, "selftest", &SELFTEST).map(|section| selftest(&mut reader, &section));
+    let shell = shell(&mut reader, &root);
     reader.finish(FILE)?;
     let Some(join) = join else { return Err(vec![format!("{FILE}:1:1: expected a key join")]) };
-    Ok(Settings { join, hostname, ethernet, wifi, hosts, ntp, platforms, slots, images, selftest })
+    Ok(Settings { join, hostname, ethernet, wifi, hosts, ntp, platforms, slots, images, selftest, shell })
 }
 
 /// Who is asked for the time where the file names nobody.
@@ -248,6 +254,15 @@ fn addressing(reader: &mut Reader, section: &Section<'_>) -> Addressing {
     Addressing::Fixed { address, prefix, gateway: gateway.and_then(|text| text.parse().ok()), dns }
 }
 
+/// Keys of people, each of which is one that the server knows.
+fn shell(reader: &mut Reader, root: &Section<'_>) -> Vec<PublicKey> {
+    let keys = reader.checked_texts(root, "shell", |text| text.parse::<PublicKey>().map(|_| ()));
+    if keys.as_ref().is_some_and(|keys| !(1..=SHELL_MOST).contains(&keys.len())) {
+        reader.report(root, "shell", &format!("1 to {SHELL_MOST} public keys, or no such key"));
+    }
+    keys.unwrap_or_default().iter().filter_map(|text| text.parse().ok()).collect()
+}
+
 fn selftest(reader: &mut Reader, section: &Section<'_>) -> SelfTest {
     let gpio = reader.checked(section, "gpio", |text| check(ends(text).is_some(), PINS));
     let serial = reader.checked(section, "serial", |text| {
@@ -319,13 +334,14 @@ mod tests {
         for key in KEYS.iter().chain(&WIFI).chain(&SELFTEST) {
             assert!(text.contains(&format!("\"{key}\":")), "configs/sai-pi.json does not show {key}");
         }
+        assert_eq!(settings.shell, [], "who copies the example has no door that they do not know of");
     }
 
     #[test]
     fn every_mistake_is_named_by_its_place() {
         let text = "{\n  \"hostname\": \"-shed\",\n  \"ethernet\": { \"gateway\": \"192.0.2.1\", \"dns\": \"x\" },\n  \
             \"wifi\": { \"ssid\": \"\", \"passphrase\": \"short\", \"country\": \"de\", \"address\": \"192.0.2.7\" },\n  \
-            \"slots\": 0, \"platforms\": \"a//b\", \"ntp\": [\"a b\"], \"hosts\": {\"a\": \"b\", \"a b\": \"::1\"}, \"shell\": true\n}";
+            \"slots\": 0, \"platforms\": \"a//b\", \"ntp\": [\"a b\"], \"hosts\": {\"a\": \"b\", \"a b\": \"::1\"}, \"sudo\": true\n}";
         let errors = read(text.as_bytes()).expect_err("nothing is right");
         let places: Vec<&str> =
             errors.iter().map(|error| error.split(": expected").next().unwrap_or_default()).collect();
@@ -346,7 +362,7 @@ mod tests {
                 "sai.json:5:44: ntp",
                 "sai.json:5:67: hosts.a",
                 "sai.json:5:72: hosts.a b",
-                "sai.json:5:87: shell",
+                "sai.json:5:87: sudo",
             ],
             "{errors:#?}"
         );
@@ -423,6 +439,33 @@ mod tests {
             ["\"gpio\": \"17\"", "\"gpio\": \"17,17\"", "\"gpio\": \"a,b\"", "\"serial\": \"ttyUSB0\"", "\"unplug\": 1"]
         {
             assert!(read(&format!("{{{wrong}}}")).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_shell_is_asked_for_with_keys() {
+        let read = |shell: &str| read(format!("{{\"join\": \"{LINE}\",\n \"shell\": {shell}}}").as_bytes());
+        let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOd7E2jHbvaZX8BgMUMwkvNzpewTB0AvTjZFwPryjPiq";
+        let keys =
+            |shell: &str| -> Vec<String> { read(shell).expect(shell).shell.iter().map(ToString::to_string).collect() };
+        assert_eq!(keys(&format!("\"{key} somebody\"")), [key]);
+        assert_eq!(keys(&format!("[\"{key}\", \"{key} else\"]")), [key, key]);
+        let many = |count: usize| format!("[{}]", vec![format!("\"{key}\""); count].join(", "));
+        assert_eq!(keys(&many(SHELL_MOST)).len(), SHELL_MOST);
+        for (wrong, place) in [
+            ("true", "2:11"),
+            ("\"\"", "2:11"),
+            ("[]", "2:11"),
+            (&*many(SHELL_MOST + 1), "2:11"),
+            ("[1]", "2:11"),
+            (&*format!("[\"{key}\", \"no-pty {key}\"]"), "2:96"),
+            (&*format!("\"{key}\\n{key}\""), "2:11"),
+        ] {
+            let errors = read(wrong).expect_err(wrong);
+            assert!(
+                errors.len() == 1 && errors[0].starts_with(&format!("sai.json:{place}: shell: expected")),
+                "{errors:?}"
+            );
         }
     }
 

@@ -328,7 +328,9 @@ impl Card {
         fs::write(&board, described).expect("a file");
         command.arg("-dtb").arg(board).args(["-serial", "stdio", "-monitor", "none", "-drive"]);
         command.arg(format!("if=sd,format=raw,file={}", self.file.display()));
-        command.args(["-netdev", "user,id=n0", "-netdev", "hubport,hubid=0,id=h0,netdev=n0"]);
+        // To the address that the emulated network gives first.
+        let forward = format!("user,id=n0,hostfwd=tcp:127.0.0.1:{}-:22", wire.shell);
+        command.args(["-netdev", &forward, "-netdev", "hubport,hubid=0,id=h0,netdev=n0"]);
         command.arg("-netdev").arg(wire.end()).args(["-netdev", "hubport,hubid=0,id=h1,netdev=wire"]);
         command.args(["-netdev", "hubport,hubid=0,id=h2"]).stdout(Stdio::null());
         command
@@ -371,6 +373,8 @@ fn numbered(description: &[u8], serial: &str) -> Vec<u8> {
 pub struct Wire {
     socket: UdpSocket,
     port: u16,
+    /// A port of this machine's loopback that leads to the Pi's port of shells.
+    pub shell: u16,
 }
 
 impl Default for Wire {
@@ -380,7 +384,7 @@ impl Default for Wire {
         let port = theirs.local_addr().expect("an address").port();
         ours.connect(("127.0.0.1", port)).expect("an address");
         ours.set_read_timeout(Some(Duration::from_millis(200))).expect("a socket");
-        Self { socket: ours, port }
+        Self { socket: ours, port, shell: free_port() }
     }
 }
 

@@ -7,6 +7,7 @@ mod cuts;
 mod mission;
 #[path = "../../../agent/tests/roots/mod.rs"]
 mod roots;
+mod shell;
 mod two;
 mod zero;
 
@@ -83,6 +84,7 @@ fn a_card_with_a_join_line_makes_a_pi_that_builds() {
     let bill = fs::read_to_string(image.with_extension("cdx.json")).expect("a bill of materials");
     for part in [
         "pkg:deb/debian/git@",
+        "pkg:deb/debian/dropbear-bin@",
         "pkg:deb/debian/raspi-firmware@",
         "pkg:cargo/ring@",
         "pkg:cargo/sai-init@",
@@ -97,7 +99,9 @@ fn a_card_with_a_join_line_makes_a_pi_that_builds() {
     mistakes_are_told(&world, &card, &line);
     let wire = Wire::default();
     card.put(contained::ARCHIVE, contained::archive(&world.directory));
-    let mut machine = joined(&world, &card, &line, &wire);
+    let owner = shell::Person::new(&world.directory, "owner");
+    let mut machine = joined(&world, &card, &line, &wire, &owner.public());
+    shell::lets_in(&machine, &wire, &world.directory, &owner);
     assert_eq!(eventually_within(BOOT, "its name is known", || wire.ask("SHED")), Ipv4Addr::new(10, 0, 2, 15));
     assert_eq!(wire.ask("barn"), None, "that is nobody's name");
     builds(&world);
@@ -108,11 +112,14 @@ fn a_card_with_a_join_line_makes_a_pi_that_builds() {
     assert_eq!(add, "sudo sai-master agent add shed", "what gave the first line");
     card.put("sai.json", file.replace("LINE", &world.join_line("barn")));
     at_once(&card);
-    let other = card.start(&world.directory.join("other"), "10000000deadbee0", &Wire::default());
+    let wire = Wire::default();
+    let other = card.start(&world.directory.join("other"), "10000000deadbee0", &wire);
     other.await_line_for(BOOT, "has drawn an identity of its own");
     eventually_within(BOOT, "the other one has joined", || {
         world.agents().into_iter().find(|agent| agent.name == "barn" && agent.state == "idle")
     });
+    // Its file names no key any more.
+    shell::lets_nobody_in(&other, &wire);
 }
 
 /// Has the factory's system started without a look at the others, which halves the time of a start.
@@ -139,12 +146,12 @@ fn mistakes_are_told(world: &World, card: &Card, line: &str) {
 }
 
 /// The machine, which has joined; the card tells nobody any more by what.
-fn joined(world: &World, card: &Card, line: &str, wire: &Wire) -> Process {
+fn joined(world: &World, card: &Card, line: &str, wire: &Wire, key: &str) -> Process {
     card.put(
         "sai.json",
         format!(
             "{{\n  \"join\": \"{line}\", # the one secret\n  \"hosts\": {{ \"localhost\": \"10.0.2.2\" }}, \"ntp\": \"10.0.2.2\",\n  \
-             \"platforms\": \"linux-pi/aarch64\", \"slots\": 1, \"images\": {{ \"{}\": \"{}\" }}\n}}\n",
+             \"platforms\": \"linux-pi/aarch64\", \"slots\": 1, \"images\": {{ \"{}\": \"{}\" }}, \"shell\": \"{key}\"\n}}\n",
             contained::PLATFORM,
             contained::ARCHIVE
         ),
@@ -185,6 +192,8 @@ fn builds(world: &World) {
     let steps = [
         "cat /sys/class/gpio/gpiochip*/label; ls /dev/gpiochip0",
         "id -un; git --version; git log --oneline | wc -l; hostname; date +%Y",
+        shell::STEP,
+        shell::LISTENING,
         "awk -f count.awk tests/two.txt | sort >counted; diff tests/two.expected counted && echo counted well",
     ];
     let build = miniserde::json::to_string(&steps.map(str::to_owned).to_vec());
@@ -195,9 +204,12 @@ fn builds(world: &World) {
     let event = world.ended_within(BOOT, 1);
     let log = String::from_utf8_lossy(&world.log(1)).into_owned();
     assert_eq!(event.jobs[0].state, "passed", "{event:?}: {log}");
-    for part in ["pinctrl-bcm2835", "/dev/gpiochip0", "\nsai\n", "git version", "\nshed\n", "counted well"] {
+    for part in
+        ["pinctrl-bcm2835", "/dev/gpiochip0", "\nsai\n", "git version", "\nshed\n", "refused 42", "counted well"]
+    {
         assert!(log.contains(part), "no {part:?} in {log}");
     }
+    assert_eq!(shell::listening(&log).into_iter().collect::<Vec<_>>(), [22], "{log}");
     let year = log.lines().find_map(|line| line.parse().ok().filter(|year: &u32| *year > 1000));
     assert!(year.is_some_and(|year| year >= 2024), "a machine without a clock is in {year:?}: {log}");
     assert_eq!(event.jobs[0].artifacts.len(), 1, "{event:?}");
@@ -332,8 +344,13 @@ fn an_update_over_the_air_is_tried_once_and_left_where_it_does_not_come_back() {
     assert!(!said.iter().any(|line| line.contains("data partition of") || line.contains("dhcp")), "{said:#?}");
     // It has the address that its file says now, and builds.
     assert_eq!(eventually_within(BOOT, "its name is known", || wire.ask("barn")), Ipv4Addr::new(10, 0, 2, 40));
-    world.repository.push_saifile("{\"schema\": \"sai-1\", \"platforms\": {\"linux-pi/aarch64\": {\"build\": \"echo again\"}}, \"configurations\": {\"default\": {}}}");
+    world.repository.push_saifile(&format!(
+        "{{\"schema\": \"sai-1\", \"platforms\": {{\"linux-pi/aarch64\": {{\"build\": \"{}\"}}}}, \"configurations\": {{\"default\": {{}}}}}}",
+        shell::LISTENING
+    ));
     assert_eq!(world.ended_within(BOOT, 1).jobs[0].state, "passed");
+    let log = String::from_utf8_lossy(&world.log(1)).into_owned();
+    assert!(shell::listening(&log).is_empty(), "its file names no key: {log}");
 
     reports(&card);
 
