@@ -15,6 +15,8 @@ use core::ops::RangeInclusive;
 #[derive(Debug, Default)]
 pub struct Reader {
     errors: Vec<At>,
+    /// Whether keys that nobody knows are passed over.
+    skips: bool,
 }
 
 /// An object of the file and where it is, as `listen` or `repositories.NAME`.
@@ -60,6 +62,11 @@ impl Reader {
         Self::default()
     }
 
+    /// One that passes over keys that it does not know, of a file that may have been written for a later version.
+    pub fn skipping() -> Self {
+        Self { skips: true, ..Self::default() }
+    }
+
     /// The whole file, an object with no other keys than these.
     pub fn root<'a>(&mut self, value: &'a Value, known: &[&str]) -> Section<'a> {
         self.section(value, String::new(), known)
@@ -71,7 +78,8 @@ impl Reader {
         if value.as_object().is_none() {
             self.wrong(value, &section.path, "an object");
         }
-        for key in value.unknown_keys(known) {
+        let unknown = value.unknown_keys(known).take_while(|_| !self.skips);
+        for key in unknown.collect::<Vec<_>>() {
             let expected = format!("one of {}", known.join(", "));
             self.errors.push(key.at.expected(expected).about(&section.path_of(&json::shown(&key.value))));
         }

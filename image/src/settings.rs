@@ -136,8 +136,20 @@ pub struct Settings {
 /// # Errors
 /// Lines of `sai.json:LINE:COLUMN: KEY: expected …`, in file order. None of them holds a secret.
 pub fn read(bytes: &[u8]) -> Result<Settings, Vec<String>> {
+    read_by(Reader::new(), bytes)
+}
+
+/// The same without the keys that are not known here: what a later image has set the machine up by, an earlier one on the same card must
+/// be able to go on with.
+///
+/// # Errors
+/// The others.
+pub fn read_known(bytes: &[u8]) -> Result<Settings, Vec<String>> {
+    read_by(Reader::skipping(), bytes)
+}
+
+fn read_by(mut reader: Reader, bytes: &[u8]) -> Result<Settings, Vec<String>> {
     let tree = settings::parse(FILE, bytes).map_err(|error| vec![error])?;
-    let mut reader = Reader::new();
     let root = reader.root(&tree, &KEYS);
     // A line that was saved by an editor may have spaces around it, as `join` reads it.
     let join = reader.needed(&root, "join", |text| {
@@ -367,6 +379,22 @@ mod tests {
             "{errors:#?}"
         );
         assert_eq!(errors[0], "sai.json:1:1: expected a key join");
+    }
+
+    #[test]
+    fn what_a_later_version_knows_is_told_and_keeps_nobody_from_the_rest() {
+        let text = format!(
+            "{{\"join\": \"{LINE}\", \"later\": [1], \"hostname\": \"shed\", \"ethernet\": {{\"later\": 1, \"address\": \"192.0.2.7/24\"}}}}"
+        );
+        let wrong = read(text.as_bytes()).expect_err("two keys that are not known");
+        assert!(wrong.len() == 2 && wrong.iter().all(|line| line.contains("later: expected one of")), "{wrong:?}");
+        let known = read_known(text.as_bytes()).expect("settings");
+        assert_eq!(known.hostname.as_deref(), Some("shed"));
+        assert!(matches!(known.ethernet, Addressing::Fixed { prefix: 24, .. }), "{known:?}");
+        assert!(
+            read_known(text.replace("shed\", \"eth", "-\", \"eth").as_bytes()).is_err(),
+            "what is known must be right"
+        );
     }
 
     #[test]

@@ -116,7 +116,9 @@ pub fn settle(card: &str, found: Found, lasting: bool) -> Option<(Settings, Secr
     }
     let mut errors = Vec::new();
     let text = found.settings.map_err(|error| errors.push(format!("{FILE}: {error}"))).ok();
-    let new = text.as_deref().and_then(|text| settings::read(text).map_err(|wrong| errors.extend(wrong)).ok());
+    let new = text.as_deref().and_then(|text| {
+        settings::read(text).map_err(|wrong| errors.extend(wrong)).or_else(|()| settings::read_known(text)).ok()
+    });
     let boards = found.boards.map(|text| text.map_err(|error| vec![format!("{BOARDS}: {error}")]));
     let boards = boards.map(|text| text.and_then(|text| bench::read(BOARDS, &text).map(|bench| (text, bench))));
     match boards {
@@ -144,7 +146,7 @@ pub fn settle(card: &str, found: Found, lasting: bool) -> Option<(Settings, Secr
     report(&errors);
     let _ = unmount(PLACE, UnmountFlags::empty());
     let settings = new.or_else(|| {
-        let settings = contents(&kept(FILE)).ok().and_then(|text| settings::read(&text).ok())?;
+        let settings = contents(&kept(FILE)).ok().and_then(|text| settings::read_known(&text).ok())?;
         tell("going on with the settings that were good the last time");
         Some(settings)
     })?;
