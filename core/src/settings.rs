@@ -78,7 +78,7 @@ impl Reader {
         if value.as_object().is_none() {
             self.wrong(value, &section.path, "an object");
         }
-        let unknown = value.unknown_keys(known).take_while(|_| !self.skips);
+        let unknown = value.unknown_keys(known).filter(|_| !self.skips);
         for key in unknown.collect::<Vec<_>>() {
             let expected = format!("one of {}", known.join(", "));
             self.errors.push(key.at.expected(expected).about(&section.path_of(&json::shown(&key.value))));
