@@ -13,11 +13,21 @@ pub const WORD: &str = "images";
 /// Where the agent has its images: what its configuration says of nothing else.
 const IMAGES: &str = "/data/agent/images";
 
+/// Where the boot partition is while images are made; others use it as well.
+const PLACE: &str = "/run/archives";
+/// What an image has in its directory, one of these at least, and no platform's name has as a part.
+const PARTS: [&str; 2] = ["base", "layers"];
+
 /// Those of the settings that the card has not yet, each with its archive. An image that is there stays as it is, with its archive or
 /// without.
 pub fn missing(settings: &Settings) -> Vec<(String, String)> {
-    let is_missing = |(platform, _): &&(String, String)| !Path::new(IMAGES).join(platform).exists();
-    settings.images.iter().filter(is_missing).cloned().collect()
+    missing_in(Path::new(IMAGES), settings)
+}
+
+fn missing_in(images: &Path, settings: &Settings) -> Vec<(String, String)> {
+    // A platform's directory may be there for the sake of another one whose name goes on behind it.
+    let is_there = |platform: &str| PARTS.iter().any(|part| images.join(platform).join(part).exists());
+    settings.images.iter().filter(|(platform, _)| !is_there(platform)).cloned().collect()
 }
 
 /// Makes images one after the other: of the agent's configuration, of the card, and for each image its platform and its archive.
@@ -47,5 +57,19 @@ pub fn make(words: &[OsString]) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Where the boot partition is meanwhile; others use it as well.
-const PLACE: &str = "/run/archives";
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_there_by_itself_and_not_by_another_whose_name_goes_on() {
+        let images = std::env::temp_dir().join(format!("sai-images-of-a-card-{}", std::process::id()));
+        std::fs::create_dir_all(images.join("linux-a/any/gcc/base")).expect("an image");
+        let text = "{\"join\": \"moved\", \"images\": {\"linux-a/any\": \"x\", \"linux-a/any/gcc\": \"y\", \"linux-b\": \"z\"}}";
+        let settings = sai_init::settings::read(text.as_bytes()).expect("settings");
+        let missing = missing_in(&images, &settings);
+        std::fs::remove_dir_all(&images).expect("removed");
+        let names: Vec<&str> = missing.iter().map(|(platform, _)| platform.as_str()).collect();
+        assert_eq!(names, ["linux-a/any", "linux-b"]);
+    }
+}
