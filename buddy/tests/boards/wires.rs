@@ -28,6 +28,9 @@ const LED: usize = 5;
 /// What guard and owners of two boards that are idle may take together, in KiB: an agent has the rest of 4 MiB.
 const IDLE_KIB: u64 = 2_048;
 
+/// How a trial ends that the board has passed.
+const VERDICT: &str = "ok 1 - verdict: passed\n1..1\n";
+
 const STATUS: &str = "sai-buddy /tmp/b.json status b --json";
 
 /// A board at the USB port where the adapter is, and at lines.
@@ -168,12 +171,7 @@ fn edges(guest: &mut Guest) {
     guest.well("kill -STOP $process");
     guest.toggle(LED, KEPT + 32);
     guest.well("kill -CONT $process");
-    guest.serial.write_all(b"DONE\r\n").expect("the adapter");
-    let (status, _) = guest.run("wait $process");
-    let said = guest.well("cat /tmp/said");
-    let verdict = "ok 1 - verdict: passed\n1..1\n";
-    assert!(status == 0 && said.ends_with(verdict), "{status}: {said}");
-    let log = guest.file("/tmp/log");
+    let (said, log) = passed(guest);
     let (met, lost) = edges_of(&log);
     assert_eq!(lost, [(40, Some(32))], "{met:?}");
     assert!(!says_unseen(&log), "{said}");
@@ -189,7 +187,7 @@ fn edges(guest: &mut Guest) {
     let whole: Vec<bool> = (0..=40 + KEPT).map(|number| number % 2 == 1).collect();
     assert_eq!(levels, whole);
     let again = format!("{} --again /tmp/log | grep -v '^#'", test.replace(" --record /tmp/log", ""));
-    assert_eq!(guest.well(&again), verdict);
+    assert_eq!(guest.well(&again), VERDICT);
 }
 
 /// What a log has of edges: number and moment of each, and where so many were lost.
@@ -225,6 +223,15 @@ fn await_edges(guest: &mut Guest, count: usize) {
     }
 }
 
+/// The board says what the trial waits for, and has passed: what was said of it, and its log.
+fn passed(guest: &mut Guest) -> (String, Vec<u8>) {
+    guest.serial.write_all(b"DONE\r\n").expect("the adapter");
+    let (status, _) = guest.run("wait $process");
+    let said = guest.well("cat /tmp/said");
+    assert!(status == 0 && said.ends_with(VERDICT), "{status}: {said}");
+    (said, guest.file("/tmp/log"))
+}
+
 /// The same where the kernel has the first interface alone: it drops the newest, and nothing tells it but the log's first words.
 fn unseen(guest: &mut Guest) {
     bench(guest, "", r#", "sequences": { "reset": ["nrst 1", "wait 20ms", "nrst 0"] }"#);
@@ -242,11 +249,7 @@ fn unseen(guest: &mut Guest) {
     guest.well("kill -CONT $process");
     await_edges(guest, 10 + KEPT_FIRST as usize);
     guest.toggle(LED, 2);
-    guest.serial.write_all(b"DONE\r\n").expect("the adapter");
-    let (status, _) = guest.run("wait $process");
-    let said = guest.well("cat /tmp/said");
-    assert!(status == 0 && said.ends_with("ok 1 - verdict: passed\n1..1\n"), "{status}: {said}");
-    let log = guest.file("/tmp/log");
+    let (said, log) = passed(guest);
     let (met, lost) = edges_of(&log);
     assert!(says_unseen(&log), "{said}");
     // Of 44 edges.
@@ -275,11 +278,7 @@ fn polled(guest: &mut Guest) {
         guest.well("sleep 0.2");
         guest.drive(LED, true);
         await_edges(guest, 3);
-        guest.serial.write_all(b"DONE\r\n").expect("the adapter");
-        let (status, _) = guest.run("wait $process");
-        let said = guest.well("cat /tmp/said");
-        assert!(status == 0 && said.ends_with("ok 1 - verdict: passed\n1..1\n"), "{status}: {said}");
-        let log = guest.file("/tmp/log");
+        let (said, log) = passed(guest);
         let (met, lost) = edges_of(&log);
         let seen: Vec<(u64, bool)> = met.iter().map(|(number, level, _)| (*number, *level)).collect();
         assert_eq!((seen, lost), (vec![(1, true), (2, false), (3, true)], Vec::new()), "{said}");
