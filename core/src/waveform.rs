@@ -28,6 +28,9 @@ const SLOTS: usize = 300;
 pub const ROWS: usize = 32;
 /// Edges that are told one by one, each with its moment: more are seen better than read.
 pub const TOLD: usize = 60;
+/// Lines of output in a column whose moments are kept each; of more the last is kept in the place of the one before. A board and who
+/// judges it say some lines within a millisecond, with edges between them.
+const BEGUN: usize = 4;
 /// Characters of a name or a text that are drawn.
 const TEXT: usize = 160;
 
@@ -207,7 +210,7 @@ pub struct Drawing {
     pub told: Vec<Told>,
     /// All its edges.
     pub edges: u64,
-    /// From which moment on which line of output is the last that began, in order.
+    /// From which moment on which line of output is the last that began, in order: exact, unless many begin in one column.
     pub lines: Vec<(u64, u64)>,
 }
 
@@ -264,9 +267,9 @@ pub struct Plot {
     marks: Map<(bool, usize), Event>,
     told: Vec<Told>,
     edges: u64,
-    /// The last line of output that began before the window, and in each column.
+    /// The last line of output that began before the window, and those of each column with their moments.
     before: u64,
-    begun: Vec<u64>,
+    begun: Vec<Vec<(u64, u64)>>,
 }
 
 impl Plot {
@@ -286,7 +289,7 @@ impl Plot {
             told: Vec::new(),
             edges: 0,
             before: 0,
-            begun: vec![0; columns],
+            begun: vec![Vec::new(); columns],
         }
     }
 
@@ -302,7 +305,12 @@ impl Plot {
         if !begun.is_empty() {
             let line = begun.end - 1;
             match self.column(here).and_then(|column| self.begun.get_mut(column)) {
-                Some(known) => *known = line.max(*known),
+                Some(known) => {
+                    if known.len() == BEGUN || known.last().is_some_and(|(at, _)| *at == here) {
+                        known.pop();
+                    }
+                    known.push((here, line));
+                }
                 None if here < self.window.from => self.before = self.before.max(line),
                 None => {}
             }
@@ -411,7 +419,6 @@ impl Plot {
     }
 
     fn edge(&mut self, at: u64, edge: Edge) {
-        let line = self.lines.count();
         let (window, columns) = (self.window, self.columns);
         let Some(index) = self.rows.iter().position(|row| row.channel == edge.channel && row.is_line) else { return };
         let Some(row) = self.rows.get_mut(index) else { return };
@@ -440,13 +447,13 @@ impl Plot {
             column.last = row.state;
         }
         if self.told.len() < TOLD {
-            self.told.push(Told { at, row: index, level: edge.level, line });
+            self.told.push(Told { at, row: index, level: edge.level, line: 0 });
         }
     }
 
     /// Nothing follows.
     pub fn finish(mut self) -> Drawing {
-        let (window, columns, end) = (self.window, self.columns, self.end);
+        let (window, end) = (self.window, self.end);
         for row in self.rows.iter_mut().filter(|row| row.is_line) {
             match row.missing.take() {
                 Some(from) => {
@@ -460,7 +467,16 @@ impl Plot {
         let mut order: Vec<usize> = (0..self.rows.len()).collect();
         order.sort_by_key(|index| self.rows.get(*index).is_some_and(|row| !row.is_line));
         let place = |row: usize| order.iter().position(|index| *index == row).unwrap_or(row);
-        let mut told: Vec<Told> = self.told.into_iter().map(|told| Told { row: place(told.row), ..told }).collect();
+        let mut lines = vec![(window.from, self.before)];
+        for (at, line) in self.begun.iter().flatten() {
+            if lines.last().is_some_and(|(after, before)| at >= after && line > before) {
+                lines.push((*at, *line));
+            }
+        }
+        // An edge is recorded when it was told of, which may be after what was said later.
+        let line = |at: u64| lines.iter().rev().find(|(from, _)| *from <= at).map_or(0, |(_, line)| *line);
+        let told = self.told.into_iter().map(|told| Told { row: place(told.row), line: line(told.at), ..told });
+        let mut told: Vec<Told> = told.collect();
         told.sort_by_key(|told| told.at);
         let rows = order.iter().filter_map(|index| self.rows.get(*index)).map(|row| row.drawn(window)).collect();
         let (mut marks, mut cases) = (Vec::new(), Vec::new());
@@ -469,12 +485,6 @@ impl Plot {
         }
         marks.sort_by_key(|event| event.at);
         cases.sort_by_key(|event| event.at);
-        let mut lines = vec![(window.from, self.before)];
-        for (column, line) in self.begun.iter().enumerate() {
-            if lines.last().is_some_and(|(_, before)| line > before) {
-                lines.push((window.moment(column as u64, columns as u64), *line));
-            }
-        }
         let (left_out, edges) = (self.left_out, self.edges);
         Drawing { window, end, rows, left_out, marks, cases, told, edges, lines }
     }

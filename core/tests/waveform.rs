@@ -203,13 +203,36 @@ fn marks_cases_and_consoles_are_on_the_same_axis_with_the_lines_of_the_log() {
     let [case] = &drawing.cases[..] else { panic!("{:?}", drawing.cases) };
     assert_eq!((case.kind, case.text.as_str(), case.more, case.line), (Kind::Failed, "failed counts", 2, 4));
     // From a moment to the line of the log, and back.
-    assert_eq!(drawing.lines, [(0, 0), (20 * MS, 2), (21 * MS, 3), (30 * MS, 4), (49 * MS, 5)]);
+    assert_eq!(drawing.lines, [(0, 0), (20 * MS, 2), (21 * MS, 3), (30 * MS, 4), (50 * MS, 5)]);
     assert_eq!(drawing.told[0].line, 4);
     for (line, ms) in [(1, 20), (2, 20), (3, 21), (4, 30), (5, 50)] {
         assert_eq!(log.extent(Some(line)).moment, Some(ms * MS), "{line}");
     }
     assert_eq!(log.extent(Some(6)).moment, None);
     assert!(log.extent(None).has_lines && !Log::new(&["serial:main"]).extent(None).has_lines);
+}
+
+#[test]
+fn an_edge_is_told_with_the_line_that_was_there_when_it_came_however_narrow_a_column_is() {
+    let mut log = Log::new(&["serial:main", "line:led"]);
+    // All within one column, and told of afterwards.
+    for (micros, said) in [(100_000, "one\n"), (100_100, "two\n"), (100_200, "three\n")] {
+        log.record(micros, &Record::Data(3, said.into()));
+    }
+    log.edge(4, 100_050_000, true, 1);
+    log.edge(4, 100_150_000, false, 2);
+    for index in 0..20 {
+        log.record(200_000 + index, &Record::Data(3, b"more\n".to_vec()));
+    }
+    log.edge(4, 201_000_000, true, 3);
+    log.record(9_000_000, &Record::Data(3, b"end\n".to_vec()));
+    let drawing = log.drawn(None, COLUMNS);
+    let told: Vec<_> = drawing.told.iter().map(|told| told.line).collect();
+    assert_eq!(told, [1, 2, 23]);
+    let begun = |line: u64| drawing.lines.iter().find(|(_, known)| *known == line).map(|(at, _)| at / 1000);
+    assert_eq!([1, 2, 3, 24].map(begun), [Some(100_000), Some(100_100), Some(100_200), Some(9_000_000)]);
+    // However many there are, what is drawn is not more.
+    assert_eq!(drawing.lines.len(), 9);
 }
 
 #[test]
