@@ -6,7 +6,7 @@ use crate::boards::{at_board, standing, verdict};
 use crate::browser::Browser;
 use crate::cross::root;
 use crate::machine::BOOT;
-use crate::process::eventually_within;
+use crate::process::{Process, eventually_within};
 use crate::wired::{Pins, Wired};
 use crate::world::{Event, World};
 use miniserde::Deserialize;
@@ -15,7 +15,7 @@ use sai_core::job::Fault;
 use sai_core::record::{Decoder, Item, Record};
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What the board's U-Boot does when nobody stops it.
 pub const VARIABLES: &[&str] = &["bootdelay=2", "bootcmd=booti 0x04100000 - ${fdtcontroladdr}"];
@@ -129,6 +129,30 @@ fn said_at(parts: &[(u64, String)], text: &str) -> u64 {
     parts.iter().find(holds_end).expect("a part").0
 }
 
+/// What became of the line and the console in a log, since the board is judged: what was there before was an older program's.
+fn axis(log: &[u8]) -> Axis {
+    let (mut edges, mut lines, mut origin, mut main, mut judged) = (Vec::new(), Vec::new(), None, None, false);
+    let taken = Decoder::new().push(log, |item| match (&item, Entry::of(&item)) {
+        (Item::Record(_, Record::Channel(channel, start)), _) if start.name == "serial:main" => {
+            main = Some(*channel);
+        }
+        (Item::Later { micros, .. }, Some(Entry::Clock(clock))) => {
+            origin.get_or_insert(clock.monotonic_ns - micros * 1000);
+        }
+        (_, Some(Entry::Mark(mark))) => judged |= mark.judged == Some(true),
+        (Item::Data { channel, micros, bytes }, _) if judged && Some(*channel) == main => {
+            lines.push((*micros, String::from_utf8_lossy(bytes).into_owned()));
+        }
+        (_, Some(Entry::Edges(met))) if judged => {
+            let origin = origin.expect("a clock before the first edge");
+            edges.extend(met.iter().map(|edge| ((edge.ns - origin) / 1000, edge.level)));
+        }
+        _ => {}
+    });
+    taken.expect("a log");
+    (edges, lines)
+}
+
 impl Mission<'_> {
     /// Pushes the programs: the job of the one that is cut, whose turn at the board is when the others have ended.
     pub fn push(&self) -> u64 {
@@ -174,6 +198,30 @@ impl Mission<'_> {
         });
     }
 
+    /// Waits until an attempt's program has begun. That it was said is not enough: so was it by the program before, where the machine was
+    /// late for the loader's countdown.
+    fn await_judged(&self, job: u64, attempt: u32) {
+        eventually_within(BOOT, &format!("attempt {attempt} is judged"), || {
+            std::thread::sleep(LOOK);
+            let (_, lines) = axis(&self.world.get(&format!("/job/{job}/{attempt}/records"))?);
+            let said: String = lines.into_iter().map(|(_, part)| part).collect();
+            said.contains(BEGUN).then_some(())
+        });
+    }
+
+    /// Waits until the machine has done with an attempt.
+    fn await_done(&self, machine: &Process, job: u64, attempt: u32) {
+        let line = format!("job {job}-{attempt} is done");
+        let until = Instant::now() + BOOT;
+        while !machine.said().iter().any(|said| said.contains(&line)) {
+            if Instant::now() > until {
+                let log = self.world.page(&format!("/job/{job}/{attempt}/timeline.json"));
+                panic!("{line:?} is not said by {}: {log}", machine.said().join("\n"));
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
     /// Waits until an attempt has ended through trouble of ours: why, which is one of these.
     pub fn await_infra(&self, job: u64, attempt: u32, says: &[&str]) -> String {
         eventually_within(BOOT, &format!("attempt {attempt} ends"), || {
@@ -190,33 +238,9 @@ impl Mission<'_> {
         })
     }
 
-    /// What became of the line and the console in a job's last attempt, from the reset on.
+    /// What became of the line and the console in a job's last attempt, since the board is judged.
     fn axis(&self, job: u64) -> Axis {
-        let bytes = self.world.get(&format!("/job/{job}/records")).expect("a log");
-        let (mut edges, mut lines, mut origin, mut main) = (Vec::new(), Vec::new(), None, None);
-        let taken = Decoder::new().push(&bytes, |item| match (&item, Entry::of(&item)) {
-            (Item::Record(_, Record::Channel(channel, start)), _) if start.name == "serial:main" => {
-                main = Some(*channel);
-            }
-            (Item::Data { channel, micros, bytes }, _) if Some(*channel) == main => {
-                lines.push((*micros, String::from_utf8_lossy(bytes).into_owned()));
-            }
-            (Item::Later { micros, .. }, Some(Entry::Clock(clock))) => {
-                origin.get_or_insert(clock.monotonic_ns - micros * 1000);
-            }
-            // What was there before was an older program's.
-            (_, Some(Entry::Mark(mark))) if mark.judged == Some(true) => {
-                edges.clear();
-                lines.clear();
-            }
-            (_, Some(Entry::Edges(met))) => {
-                let origin = origin.expect("a clock before the first edge");
-                edges.extend(met.iter().map(|edge| ((edge.ns - origin) / 1000, edge.level)));
-            }
-            _ => {}
-        });
-        taken.expect("a log");
-        (edges, lines)
+        axis(&self.world.get(&format!("/job/{job}/records")).expect("a log"))
     }
 
     /// Each verdict is the one that the program earns, and what was seen of the line is between what was said before and after.
@@ -244,9 +268,10 @@ impl Mission<'_> {
                 let moments = [said_at(&lines, "uart"), edges[0].0, edges[1].0, said_at(&lines, "- line")];
                 assert!(moments.is_sorted(), "{case}: {moments:?}: {log}");
             }
-            // Nothing of what its loader says first is missing, when it is reset to be flashed, and to run.
+            // Nothing of what its loader says first is missing, when it is reset to be flashed, and to run. Where the machine has no
+            // processor for two seconds it is late for a countdown, and resets once more to be flashed.
             let console = self.console(job.id, 1);
-            assert_eq!(console.matches(BANNER).count(), 2, "{case}: {console}");
+            assert!(console.matches(BANNER).count() >= 2, "{case}: {console}");
         }
     }
 
@@ -324,9 +349,9 @@ impl Mission<'_> {
         // An attempt that had begun seconds ago may not be on the machine's disk yet.
         let says = ["the machine went down while the job ran", &format!("{} came back without it", self.buddy)];
         let cause = self.await_infra(job, attempt, &says);
-        self.await_said(job, attempt + 1, BEGUN);
+        self.await_judged(job, attempt + 1);
         wired.touch(true);
-        wired.machine.await_line_for(BOOT, &format!("job {job}-{} is done", attempt + 1));
+        self.await_done(&wired.machine, job, attempt + 1);
         let event = self.world.ended_within(BOOT, 1);
         let job = at_board(&event, "cut");
         let log = self.world.log(job.id);
