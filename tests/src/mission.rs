@@ -8,7 +8,7 @@ use crate::cross::root;
 use crate::machine::BOOT;
 use crate::process::{Process, eventually_within};
 use crate::wired::{Pins, Wired};
-use crate::world::{Event, World};
+use crate::world::{Event, Job, World};
 use miniserde::Deserialize;
 use sai_core::axis::Entry;
 use sai_core::job::Fault;
@@ -201,12 +201,21 @@ impl Mission<'_> {
     /// Waits until an attempt's program has begun. That it was said is not enough: so was it by the program before, where the machine was
     /// late for the loader's countdown.
     fn await_judged(&self, job: u64, attempt: u32) {
-        eventually_within(BOOT, &format!("attempt {attempt} is judged"), || {
+        let until = Instant::now() + BOOT;
+        loop {
             std::thread::sleep(LOOK);
-            let (_, lines) = axis(&self.world.get(&format!("/job/{job}/{attempt}/records"))?);
-            let said: String = lines.into_iter().map(|(_, part)| part).collect();
-            said.contains(BEGUN).then_some(())
-        });
+            let records = self.world.get(&format!("/job/{job}/{attempt}/records")).unwrap_or_default();
+            let said: String = axis(&records).1.into_iter().map(|(_, part)| part).collect();
+            if said.contains(BEGUN) {
+                return;
+            }
+            let Some(event) = self.world.event(1) else { continue };
+            let over = |other: &Job| other.id == job && (other.ended() || other.attempt > attempt);
+            if Instant::now() > until || event.jobs.iter().any(over) {
+                let log = self.world.page(&format!("/job/{job}/{attempt}/timeline.json"));
+                panic!("attempt {attempt} is not judged: {:?}: {log}", event.jobs);
+            }
+        }
     }
 
     /// Waits until the machine has done with an attempt.
