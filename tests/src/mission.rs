@@ -8,7 +8,7 @@ use crate::cross::root;
 use crate::machine::BOOT;
 use crate::process::{Process, eventually_within};
 use crate::wired::{Pins, Wired};
-use crate::world::{Event, Job, World};
+use crate::world::{Event, World};
 use miniserde::Deserialize;
 use sai_core::axis::Entry;
 use sai_core::job::Fault;
@@ -198,22 +198,24 @@ impl Mission<'_> {
         });
     }
 
-    /// Waits until an attempt's program has begun. That it was said is not enough: so was it by the program before, where the machine was
-    /// late for the loader's countdown.
-    fn await_judged(&self, job: u64, attempt: u32) {
+    /// Waits until the program of an attempt, or of one after it, has begun: which attempt. That it was said is not enough: so was it by the
+    /// program before, where the machine was late for the loader's countdown. One that is late again and again cannot flash, which is
+    /// trouble of ours, and another attempt.
+    fn await_judged(&self, job: u64, attempt: u32) -> u32 {
         let until = Instant::now() + BOOT;
         loop {
             std::thread::sleep(LOOK);
+            let Some(event) = self.world.event(1) else { continue };
+            let Some(now) = event.jobs.iter().find(|other| other.id == job) else { continue };
+            let attempt = now.attempt.max(attempt);
             let records = self.world.get(&format!("/job/{job}/{attempt}/records")).unwrap_or_default();
             let said: String = axis(&records).1.into_iter().map(|(_, part)| part).collect();
             if said.contains(BEGUN) {
-                return;
+                return attempt;
             }
-            let Some(event) = self.world.event(1) else { continue };
-            let over = |other: &Job| other.id == job && (other.ended() || other.attempt > attempt);
-            if Instant::now() > until || event.jobs.iter().any(over) {
+            if Instant::now() > until || now.ended() {
                 let log = self.world.page(&format!("/job/{job}/{attempt}/timeline.json"));
-                panic!("attempt {attempt} is not judged: {:?}: {log}", event.jobs);
+                panic!("attempt {attempt} is not judged: {now:?}: {log}");
             }
         }
     }
@@ -358,13 +360,13 @@ impl Mission<'_> {
         // An attempt that had begun seconds ago may not be on the machine's disk yet.
         let says = ["the machine went down while the job ran", &format!("{} came back without it", self.buddy)];
         let cause = self.await_infra(job, attempt, &says);
-        self.await_judged(job, attempt + 1);
+        let attempt = self.await_judged(job, attempt + 1);
         wired.touch(true);
-        self.await_done(&wired.machine, job, attempt + 1);
+        self.await_done(&wired.machine, job, attempt);
         let event = self.world.ended_within(BOOT, 1);
         let job = at_board(&event, "cut");
         let log = self.world.log(job.id);
-        assert_eq!((job.state.as_str(), job.attempt), ("passed", attempt + 1), "{}", String::from_utf8_lossy(&log));
+        assert_eq!((job.state.as_str(), job.attempt), ("passed", attempt), "{}", String::from_utf8_lossy(&log));
         self.await_standing("free");
         cause
     }
