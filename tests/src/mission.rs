@@ -205,15 +205,19 @@ impl Mission<'_> {
         let until = Instant::now() + BOOT;
         loop {
             std::thread::sleep(LOOK);
-            let Some(event) = self.world.event(1) else { continue };
-            let Some(now) = event.jobs.iter().find(|other| other.id == job) else { continue };
+            let late = Instant::now() > until;
+            let job_now = self.world.event(1).and_then(|event| event.jobs.into_iter().find(|other| other.id == job));
+            let Some(now) = job_now else {
+                assert!(!late, "job {job} is not told of");
+                continue;
+            };
             let attempt = now.attempt.max(attempt);
             let records = self.world.get(&format!("/job/{job}/{attempt}/records")).unwrap_or_default();
             let said: String = axis(&records).1.into_iter().map(|(_, part)| part).collect();
             if said.contains(BEGUN) {
                 return attempt;
             }
-            if Instant::now() > until || now.ended() {
+            if late || now.ended() {
                 let log = self.world.page(&format!("/job/{job}/{attempt}/timeline.json"));
                 panic!("attempt {attempt} is not judged: {now:?}: {log}");
             }
