@@ -13,13 +13,16 @@ use crate::digest::sha256;
 use crate::x509;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use rustls::crypto::ring::cipher_suite::{TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384};
 use rustls::crypto::{CryptoProvider, GetRandomFailed, KeyProvider, SecureRandom, WebPkiSupportedAlgorithms, ring};
 use rustls::pki_types::{
     CertificateDer, PrivateKeyDer, ServerName, SignatureVerificationAlgorithm, SubjectPublicKeyInfoDer, UnixTime,
 };
 use rustls::server::ParsedCertificate;
 use rustls::sign::SigningKey;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme, SupportedCipherSuite,
+};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -171,13 +174,22 @@ fn system_roots() -> Result<RootCertStore, TrustError> {
 /// What an agent's TLS is done by: ring, but for the curves X25519, P-256 and P-521.
 fn provider() -> CryptoProvider {
     CryptoProvider {
-        cipher_suites: ring::ALL_CIPHER_SUITES.to_vec(),
+        cipher_suites: SUITES.to_vec(),
         kx_groups: vec![curves::X25519, curves::SECP256R1, ring::kx_group::SECP384R1],
         signature_verification_algorithms: WebPkiSupportedAlgorithms { all: ALL, mapping: MAPPING },
         secure_random: &System,
         key_provider: &NoKeys,
     }
 }
+
+/// What a connection is enciphered by. ChaCha20 is for processors without instructions for AES, and of those that are x86-64 few are
+/// younger than 2010: there it would be 46 KB for nobody, since AES-128-GCM is what every peer has (RFC 8446 §9.1).
+static SUITES: &[SupportedCipherSuite] = &[
+    TLS13_AES_256_GCM_SHA384,
+    TLS13_AES_128_GCM_SHA256,
+    #[cfg(not(target_arch = "x86_64"))]
+    ring::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+];
 
 /// What certificates may be signed by: all that the library would have by itself, and P-521.
 static ALL: &[&dyn SignatureVerificationAlgorithm] = &[

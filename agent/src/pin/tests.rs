@@ -7,7 +7,7 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, Signer, SigningKey};
-use rustls::{ClientConnection, ServerConfig, ServerConnection, SignatureAlgorithm};
+use rustls::{CipherSuite, ClientConnection, ServerConfig, ServerConnection, SignatureAlgorithm};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -247,7 +247,13 @@ fn nothing_that_the_library_verifies_is_missing() {
     assert_eq!(schemes(&ours), [&[SignatureScheme::ECDSA_NISTP521_SHA512][..], &schemes(&theirs)].concat());
     let groups = |provider: &CryptoProvider| provider.kx_groups.iter().map(|group| group.name()).collect::<Vec<_>>();
     assert_eq!(groups(&ours), groups(&theirs));
-    assert_eq!(ours.cipher_suites, theirs.cipher_suites);
+    // But for what only processors without AES need.
+    let needed = |suite: &SupportedCipherSuite| {
+        cfg!(not(target_arch = "x86_64")) || suite.suite() != CipherSuite::TLS13_CHACHA20_POLY1305_SHA256
+    };
+    let theirs: Vec<_> =
+        theirs.cipher_suites.into_iter().filter(|suite| suite.tls13().is_some() && needed(suite)).collect();
+    assert_eq!(ours.cipher_suites, theirs);
 }
 
 #[test]
