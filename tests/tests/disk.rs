@@ -6,6 +6,7 @@
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use sai_buddy::visit::{Begins, Visit, Whose};
 use sai_core::axis::Entry;
+use sai_core::backlog::REST_BYTES;
 use sai_core::job::{JobKey, Outcome, Verdict};
 use sai_core::record::{ChannelStart, Decoder, Record, encode};
 use sai_core::wire::MasterMessage;
@@ -521,7 +522,8 @@ fn lost(talker: &Talker, job: u64, said: &AtomicUsize) -> Verdict {
     taken.expect("a log");
     let [loss] = &lost[..] else { panic!("one loss: {lost:?}") };
     assert_eq!((loss.offset, loss.why.as_str()), (kept.len() as u64, NO_ROOM));
-    assert!(kept.len() > 1 << 20, "{} bytes were kept", kept.len());
+    // What the bound counts are records: of a board that is heard in small pieces a good part is not the board's own bytes.
+    assert!(raw.len() as u64 > REST_BYTES, "{} bytes were kept", raw.len());
     assert_eq!(in_order(&kept), Ok(()));
     let came = loss.offset + loss.lost.expect("a number");
     let told = said.load(Ordering::Relaxed) - before;
