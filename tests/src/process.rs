@@ -70,6 +70,13 @@ impl Process {
         }
     }
 
+    /// Waits for a line that contains `text`, wherever it is among all since the start, and returns it: of two that are said by parts which
+    /// know nothing of one another either may be the first.
+    pub fn await_said_for(&self, patience: Duration, text: &str) -> String {
+        let what = format!("{} says {text:?}", self.name);
+        eventually_within(patience, &what, || self.said().into_iter().find(|line| line.contains(text)))
+    }
+
     /// All it has said so far.
     pub fn said(&self) -> Vec<String> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()

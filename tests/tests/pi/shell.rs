@@ -71,7 +71,8 @@ impl Person {
 
 /// Whose key the file names gets in, sees by what the machine is known, and nobody else gets in by anything.
 pub fn lets_in(machine: &Process, wire: &Wire, directory: &Path, owner: &Person) {
-    let told = machine.await_line_for(BOOT, "the host key is SHA256:");
+    // It may have been there before the agent was, whose line was waited for.
+    let told = machine.await_said_for(BOOT, "the host key is SHA256:");
     let fingerprint = told.rsplit(' ').next().expect("a fingerprint").trim();
     // Whoever comes first shows nothing but a public key, so this is the moment to compare.
     let stranger = Person::new(directory, "stranger");
