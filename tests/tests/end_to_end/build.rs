@@ -1,7 +1,7 @@
 //! A push becomes jobs on agents: who builds what, with what around it, and what is kept of it.
 
 use crate::PLATFORM;
-use sai_tests::process::eventually;
+use sai_tests::process::{PATIENCE, eventually};
 use sai_tests::repository::{run, saifile};
 use sai_tests::world::World;
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,7 +31,7 @@ fn three_agents_share_a_push_and_the_one_inside_offers_the_host() {
     let mut world = World::new("share");
     world.set("builtin", "{\"slots\": 2}");
     let master = world.master();
-    master.await_line("built-in: connected as built-in");
+    master.await_said_for(PATIENCE, "built-in: connected as built-in");
     let _one = world.agent("one", &[PLATFORM], 2);
     let _two = world.agent("two", &["linux-other-2/x86_64/gcc"], 2);
     // Each job waits until six of them have begun: that takes all the slots of all three.
