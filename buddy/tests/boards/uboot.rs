@@ -9,6 +9,7 @@ use sai_buddy::flash::{Failure, Flashed, Output, Whose};
 use sai_buddy::flashing::{Event, Port, flash};
 use sai_core::bench;
 use sai_core::pattern::Pattern;
+use std::fs::File;
 use std::io;
 use std::time::Duration;
 
@@ -69,13 +70,13 @@ impl Port for Noisy<'_> {
 
 fn run(
     board: &mut Board,
+    tty: &File,
     settings: Settings,
     image: &[u8],
     noise: (Vec<usize>, Vec<usize>),
 ) -> (Result<Flashed, Failure>, Vec<Output>) {
     let mut machine = Uboot::new(settings, image.to_vec()).expect("an image that may be one");
-    let tty = open(&board.tty());
-    let port = FilePort::new(tty, || board.reset());
+    let port = FilePort::new(tty.try_clone().expect("a copy"), || board.reset());
     let mut port = Noisy { port, sent: 0, flip: noise.0, lose: noise.1 };
     let mut said = Vec::new();
     let result = flash(&mut machine, &mut port, Duration::from_secs(60), &mut |output| {
@@ -89,21 +90,23 @@ fn run(
 #[test]
 fn an_image_gets_into_the_nor_flash_of_a_real_u_boot() {
     let mut board = Board::new("nor", &[]);
+    // As an owner has it: open from one flash to the next.
+    let tty = open(&board.tty());
     let image = image(5000);
     // Changed and lost on the way: in the header, in the first block of data and in the third.
     let noise = ([40, 700].to_vec(), [2500].to_vec());
-    let (result, said) = run(&mut board, settings(TO_NOR, true), &image, noise);
+    let (result, said) = run(&mut board, &tty, settings(TO_NOR, true), &image, noise);
     let flashed = result.unwrap_or_else(|failure| panic!("{failure:?}\n{said:?}"));
     assert!(flashed.verified);
     assert!(board.holds(PLACE, 5000) == image);
     // A command that fails is told of.
     let bad = ["protect off {target} +{size}", "cp.b {load} {target}"];
-    let (result, _) = run(&mut board, settings(&bad, true), &image[..100], (Vec::new(), Vec::new()));
+    let (result, _) = run(&mut board, &tty, settings(&bad, true), &image[..100], (Vec::new(), Vec::new()));
     let failure = result.expect_err("a command without its last argument");
     assert!(failure.whose == Whose::Board && failure.text.contains("cp.b 41000000 4100000"), "{failure:?}");
     // Written to the wrong place: what is at the right one differs, and that is found.
     let wrong = ["protect off 4180000 +{size}", "erase 4180000 +{size}", "cp.b {load} 4180000 {size}"];
-    let (result, _) = run(&mut board, settings(&wrong, true), &image[100..200], (Vec::new(), Vec::new()));
+    let (result, _) = run(&mut board, &tty, settings(&wrong, true), &image[100..200], (Vec::new(), Vec::new()));
     let failure = result.expect_err("it is somewhere else");
     assert!(failure.whose == Whose::Board && failure.text.contains("differs"), "{failure:?}");
     assert!(board.holds(PLACE, 5000) == image);
