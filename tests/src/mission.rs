@@ -72,10 +72,11 @@ pub fn boards(chip: &str, pins: Pins, usb: &str, result: &str) -> String {
 fn saifile(platform: &str) -> String {
     let build = "printf \"$(cat ${case}.says)\" \"$SAI_COMMIT\" >text && aarch64-linux-gnu-as -o fw.o fw.S && \
                  aarch64-linux-gnu-objcopy -O binary fw.o fw.img";
+    // Edges in one of the page's 1 200 columns are one block, without a moment for each.
     let paced = |within: &str| {
         format!(
             r#"{{ "send": "a" }}, {{ "edge": "result", "to": 1, "within": "{within}" }},
-                {{ "send": "b" }}, {{ "edge": "result", "to": 0, "within": "{within}" }}, {{ "send": "c" }}"#
+                {{ "wait": "200ms" }}, {{ "send": "b" }}, {{ "edge": "result", "to": 0, "within": "{within}" }}, {{ "send": "c" }}"#
         )
     };
     let one = |(case, _): &(&str, &str)| {
