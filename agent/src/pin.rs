@@ -183,7 +183,7 @@ fn provider() -> CryptoProvider {
 }
 
 /// What a connection is enciphered by. ChaCha20 is for processors without instructions for AES, and of those that are x86-64 few are
-/// younger than 2010: there it would be 46 KB for nobody, since AES-128-GCM is what every peer has (RFC 8446 §9.1).
+/// younger than 2010: there it would be 50 KB for nobody, since AES-128-GCM is what every peer has (RFC 8446 §9.1).
 static SUITES: &[SupportedCipherSuite] = &[
     TLS13_AES_256_GCM_SHA384,
     TLS13_AES_128_GCM_SHA256,
