@@ -4,6 +4,7 @@ use crate::arm::{Board, PLACE};
 use crate::console::{Console, PLACE as CONSOLE_PLACE};
 use crate::line::{carry, faults, image};
 use crate::pty::{FilePort, open};
+use rustix::termios::{QueueSelector, tcflush};
 use sai_buddy::flash::uboot::{Settings, Uboot};
 use sai_buddy::flash::{Failure, Flashed, Output, Whose};
 use sai_buddy::flashing::{Event, Port, flash};
@@ -76,7 +77,12 @@ fn run(
     noise: (Vec<usize>, Vec<usize>),
 ) -> (Result<Flashed, Failure>, Vec<Output>) {
     let mut machine = Uboot::new(settings, image.to_vec()).expect("an image that may be one");
-    let port = FilePort::new(tty.try_clone().expect("a copy"), || board.reset());
+    let reset = || {
+        board.reset();
+        // A prompt of before would be taken for one of the board that starts, and what is typed then stays in its UART.
+        tcflush(tty, QueueSelector::IFlush).expect("a tty");
+    };
+    let port = FilePort::new(tty.try_clone().expect("a copy"), reset);
     let mut port = Noisy { port, sent: 0, flip: noise.0, lose: noise.1 };
     let mut said = Vec::new();
     let result = flash(&mut machine, &mut port, Duration::from_secs(60), &mut |output| {
