@@ -29,6 +29,10 @@ use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+/// Bytes of a board that may have waited in its tty while it was reset: more than a pty and its reader hold. What comes after so
+/// many is of a board that never stops talking.
+const BEFORE_BYTES: usize = 64 << 10;
+
 /// An image, and where it belongs.
 #[derive(Clone, Debug)]
 pub struct Image {
@@ -73,8 +77,9 @@ struct Through<'a> {
     visit: &'a Visit,
     tty: File,
     mode: Option<&'a str>,
-    /// Whether it is entered without anything being moved.
-    entered: bool,
+    /// Whether it is where it was wanted, and how many bytes that are there already are told before that: the owner's word and
+    /// the board's bytes come on two ways, and what the board said before its reset is to be told before the reset.
+    entered: Option<usize>,
     pace: Duration,
     /// When there is no more time.
     ends: Instant,
@@ -100,15 +105,28 @@ impl Through<'_> {
 
 impl Port for Through<'_> {
     fn wait(&mut self, buffer: &mut [u8], within: Duration) -> io::Result<Event> {
-        if std::mem::take(&mut self.entered) {
-            return Ok(Event::Entered);
-        }
         let began = Instant::now();
         loop {
+            if let Some(left) = self.entered {
+                let most = left.min(buffer.len());
+                match buffer.get_mut(..most).map_or(Ok(0), |part| self.tty.read(part)) {
+                    Ok(count) if count > 0 => {
+                        self.entered = Some(left - count);
+                        self.taken += count as u64;
+                        return Ok(Event::Bytes(count));
+                    }
+                    Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                    Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
+                    _ => {
+                        self.entered = None;
+                        return Ok(Event::Entered);
+                    }
+                }
+            }
             match self.visit.hear(Duration::ZERO)? {
                 Some((Heard::Told(told), _)) => match (told.t.as_str(), told.to.as_deref()) {
                     ("refused" | "failed", _) => return Err(io::Error::other(told.why.unwrap_or_default())),
-                    ("granted", Some("mode")) => return Ok(Event::Entered),
+                    ("granted", Some("mode")) => self.entered = Some(BEFORE_BYTES),
                     _ => {}
                 },
                 Some(_) => {}
@@ -168,7 +186,7 @@ impl Port for Through<'_> {
         match self.mode {
             Some(mode) => self.visit.ask(&Asked { name: Some(mode.into()), ..Asked::new("mode") }),
             None => {
-                self.entered = true;
+                self.entered = Some(0);
                 Ok(())
             }
         }
@@ -271,7 +289,7 @@ pub fn bring(
                 let pace = Duration::from_millis(console.map_or(0, |console: &Console| console.pace_ms));
                 fcntl_setfl(&tty, OFlags::RDWR | OFlags::NONBLOCK).map_err(|error| gone(error.into()))?;
                 let (tty, mode, ends) = (File::from(tty), how.mode.as_deref(), Instant::now() + left);
-                let mut port = Through { visit, tty, mode, entered: false, pace, ends, taken: 0 };
+                let mut port = Through { visit, tty, mode, entered: None, pace, ends, taken: 0 };
                 let flashed =
                     flash(machine.as_mut(), &mut port, left, &mut |output| tell(&image, Said::Loader(output)))
                         .map_err(|failure| why(visit, console, failure));

@@ -62,10 +62,12 @@ pub struct Settings {
 enum State {
     /// Not begun.
     Idle,
-    /// The board starts.
-    Starting,
+    /// The board is brought to its start, and starts. Once it has been `Entered`, a prompt is one of this start: until then the
+    /// console may still show the one of before, and what is typed there is lost in the reset. A countdown counts at once, since
+    /// a way that ends with a wait can be longer than it is.
+    Starting { entered: bool },
     /// The countdown was seen.
-    Stopping { until: Millis },
+    Stopping { until: Millis, entered: bool },
     /// The shell is asked whether it listens.
     Probing { tries: u32 },
     /// The transfer was asked for.
@@ -161,12 +163,12 @@ impl Uboot {
 
     fn enter(&mut self, now: Millis, out: &mut Vec<Output>) {
         self.entries += 1;
-        self.state = State::Starting;
+        self.state = State::Starting { entered: false };
         self.window.clear();
         self.typed = None;
         self.heard = false;
         self.deadline = Some(now + COUNTDOWN_MS);
-        self.nudge = Some(now + NUDGE_MS);
+        self.nudge = None;
         out.push(Output::Enter);
     }
 
@@ -280,16 +282,17 @@ impl Uboot {
         let found = self.settings.uboot.prompt.find(&View::of(line), 0);
         let prompted = found.is_some_and(|found| found.end == line.len());
         match self.state {
-            State::Starting if prompted => self.probe(now, 1, out),
-            State::Starting => {
-                self.nudge = Some(now + NUDGE_MS);
+            State::Starting { entered: true } | State::Stopping { entered: true, .. } if prompted => {
+                self.probe(now, 1, out)
+            }
+            State::Starting { entered } => {
+                self.nudge = entered.then_some(now + NUDGE_MS);
                 if self.settings.uboot.countdown.find(&view, 0).is_some() {
                     self.stop(out, false);
-                    self.state = State::Stopping { until: now + PROMPT_MS };
+                    self.state = State::Stopping { until: now + PROMPT_MS, entered };
                     self.deadline = Some(now + STOP_AGAIN_MS);
                 }
             }
-            State::Stopping { .. } if prompted => self.probe(now, 1, out),
             State::Asking => match self.ready.find(&view, 0) {
                 Some(found) => {
                     let rest = self.window.split_off(found.end);
@@ -442,8 +445,8 @@ impl Uboot {
             return self.fail(Failure::new(Whose::Wiring, text), out);
         }
         match self.state {
-            State::Starting if self.entries < ENTRIES_MAX => self.enter(now, out),
-            State::Starting => {
+            State::Starting { .. } if self.entries < ENTRIES_MAX => self.enter(now, out),
+            State::Starting { .. } => {
                 let failure = if self.heard {
                     Failure::new(
                         Whose::Board,
@@ -454,7 +457,7 @@ impl Uboot {
                 };
                 self.fail(failure, out);
             }
-            State::Stopping { until } if now < until => {
+            State::Stopping { until, .. } if now < until => {
                 self.stop(out, true);
                 self.deadline = Some(now + STOP_AGAIN_MS);
             }
@@ -502,8 +505,19 @@ impl Flasher for Uboot {
     fn handle(&mut self, now: Millis, input: Input<'_>, out: &mut Vec<Output>) {
         match input {
             Input::Begin if self.state == State::Idle => self.enter(now, out),
-            // How long the way there takes is the bench's.
-            Input::Entered if self.state == State::Starting => self.deadline = Some(now + COUNTDOWN_MS),
+            Input::Entered => match self.state {
+                // How long the way there takes is the bench's.
+                State::Starting { entered: false } => {
+                    self.state = State::Starting { entered: true };
+                    self.deadline = Some(now + COUNTDOWN_MS);
+                    self.nudge = Some(now + NUDGE_MS);
+                }
+                // Stopping goes on, and gives a new prompt.
+                State::Stopping { entered: false, .. } => {
+                    self.state = State::Stopping { until: now + PROMPT_MS, entered: true };
+                }
+                _ => {}
+            },
             Input::Bytes(bytes) => self.bytes(now, bytes, out),
             Input::Tick => {
                 if self.deadline.is_some_and(|deadline| deadline <= now) {
@@ -514,7 +528,7 @@ impl Flasher for Uboot {
                     out.push(Output::Type([INTERRUPT].to_vec()));
                 }
             }
-            Input::Begin | Input::Entered | Input::Transferred(_) => {}
+            Input::Begin | Input::Transferred(_) => {}
         }
     }
 

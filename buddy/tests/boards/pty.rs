@@ -64,7 +64,10 @@ impl<'a> FilePort<'a> {
 
 impl Port for FilePort<'_> {
     fn wait(&mut self, buffer: &mut [u8], within: Duration) -> io::Result<Event> {
-        if std::mem::take(&mut self.entered) {
+        // What was said before the way in is told before its end, as an owner's port does.
+        let at_once = self.entered && !ready(&self.file, Duration::ZERO);
+        if at_once {
+            self.entered = false;
             return Ok(Event::Entered);
         }
         if !ready(&self.file, within) {

@@ -4,13 +4,11 @@ use crate::arm::{Board, PLACE};
 use crate::console::{Console, PLACE as CONSOLE_PLACE};
 use crate::line::{carry, faults, image};
 use crate::pty::{FilePort, open};
-use rustix::termios::{QueueSelector, tcflush};
 use sai_buddy::flash::uboot::{Settings, Uboot};
-use sai_buddy::flash::{Failure, Flashed, Output, Whose};
+use sai_buddy::flash::{Failure, Flashed, Flasher, Input, Output, Whose};
 use sai_buddy::flashing::{Event, Port, flash};
 use sai_core::bench;
 use sai_core::pattern::Pattern;
-use std::fs::File;
 use std::io;
 use std::time::Duration;
 
@@ -71,18 +69,13 @@ impl Port for Noisy<'_> {
 
 fn run(
     board: &mut Board,
-    tty: &File,
     settings: Settings,
     image: &[u8],
     noise: (Vec<usize>, Vec<usize>),
 ) -> (Result<Flashed, Failure>, Vec<Output>) {
     let mut machine = Uboot::new(settings, image.to_vec()).expect("an image that may be one");
-    let reset = || {
-        board.reset();
-        // A prompt of before would be taken for one of the board that starts, and what is typed then stays in its UART.
-        tcflush(tty, QueueSelector::IFlush).expect("a tty");
-    };
-    let port = FilePort::new(tty.try_clone().expect("a copy"), reset);
+    let tty = open(&board.tty());
+    let port = FilePort::new(tty, || board.reset());
     let mut port = Noisy { port, sent: 0, flip: noise.0, lose: noise.1 };
     let mut said = Vec::new();
     let result = flash(&mut machine, &mut port, Duration::from_secs(60), &mut |output| {
@@ -96,26 +89,62 @@ fn run(
 #[test]
 fn an_image_gets_into_the_nor_flash_of_a_real_u_boot() {
     let mut board = Board::new("nor", &[]);
-    // As an owner has it: open from one flash to the next.
-    let tty = open(&board.tty());
     let image = image(5000);
     // Changed and lost on the way: in the header, in the first block of data and in the third.
     let noise = ([40, 700].to_vec(), [2500].to_vec());
-    let (result, said) = run(&mut board, &tty, settings(TO_NOR, true), &image, noise);
+    let (result, said) = run(&mut board, settings(TO_NOR, true), &image, noise);
     let flashed = result.unwrap_or_else(|failure| panic!("{failure:?}\n{said:?}"));
     assert!(flashed.verified);
     assert!(board.holds(PLACE, 5000) == image);
     // A command that fails is told of.
     let bad = ["protect off {target} +{size}", "cp.b {load} {target}"];
-    let (result, _) = run(&mut board, &tty, settings(&bad, true), &image[..100], (Vec::new(), Vec::new()));
+    let (result, _) = run(&mut board, settings(&bad, true), &image[..100], (Vec::new(), Vec::new()));
     let failure = result.expect_err("a command without its last argument");
     assert!(failure.whose == Whose::Board && failure.text.contains("cp.b 41000000 4100000"), "{failure:?}");
     // Written to the wrong place: what is at the right one differs, and that is found.
     let wrong = ["protect off 4180000 +{size}", "erase 4180000 +{size}", "cp.b {load} 4180000 {size}"];
-    let (result, _) = run(&mut board, &tty, settings(&wrong, true), &image[100..200], (Vec::new(), Vec::new()));
+    let (result, _) = run(&mut board, settings(&wrong, true), &image[100..200], (Vec::new(), Vec::new()));
     let failure = result.expect_err("it is somewhere else");
     assert!(failure.whose == Whose::Board && failure.text.contains("differs"), "{failure:?}");
     assert!(board.holds(PLACE, 5000) == image);
+}
+
+#[test]
+fn a_prompt_of_before_the_reset_is_not_typed_at() {
+    let mut machine = Uboot::new(settings(TO_NOR, true), image(100)).expect("an image that may be one");
+    let mut out = Vec::new();
+    let typed = |out: &mut Vec<Output>| {
+        let all = out.drain(..).filter_map(|output| if let Output::Type(bytes) = output { Some(bytes) } else { None });
+        String::from_utf8_lossy(&all.collect::<Vec<_>>().concat()).into_owned()
+    };
+    machine.handle(0, Input::Begin, &mut out);
+    machine.handle(10, Input::Bytes(b"\r\n=> "), &mut out);
+    machine.handle(5_000, Input::Tick, &mut out);
+    assert_eq!(typed(&mut out), "");
+    // The way there is at its end; what the board said before may be its prompt still, which it says again when it is asked.
+    machine.handle(6_000, Input::Entered, &mut out);
+    machine.handle(9_000, Input::Tick, &mut out);
+    assert_eq!(typed(&mut out), "\x03");
+    machine.handle(9_001, Input::Bytes(b"<INTERRUPT>\r\n=> "), &mut out);
+    assert_eq!(typed(&mut out), "true;echo sai$?");
+}
+
+/// A way in that ends with a wait may be longer than the countdown, and the reset may come in the middle of another one.
+#[test]
+fn a_countdown_is_stopped_before_the_way_in_is_at_its_end() {
+    let mut machine = Uboot::new(settings(TO_NOR, true), image(100)).expect("an image that may be one");
+    let mut out = Vec::new();
+    machine.handle(0, Input::Begin, &mut out);
+    machine.handle(10, Input::Bytes(b"Hit any key to stop autoboot:  2 "), &mut out);
+    assert!(out.contains(&Output::Type(b" ".to_vec())), "{out:?}");
+    out.clear();
+    machine.handle(20, Input::Bytes(b"\x08\x08\x08 0 \r\n=> "), &mut out);
+    assert_eq!(out, []);
+    machine.handle(30, Input::Entered, &mut out);
+    machine.handle(260, Input::Tick, &mut out);
+    assert_eq!(out, [Output::Type(b" \x03".to_vec())]);
+    machine.handle(270, Input::Bytes(b"\r\nU-Boot\r\n=> <INTERRUPT>\r\n=> "), &mut out);
+    assert_eq!(out.last(), Some(&Output::Type(b"true;echo sai$?".to_vec())));
 }
 
 /// What is said to the board that is none but a console.
