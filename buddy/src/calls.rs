@@ -3,7 +3,7 @@
 
 use rustix::ioctl::{Getter, NoArg, Setter, ioctl};
 use serialport::TTYPort;
-use std::ffi::c_int;
+use std::ffi::{c_int, c_uint, c_ulong};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd as _, IntoRawFd as _, OwnedFd};
 
@@ -85,6 +85,53 @@ pub fn set_lines(tty: BorrowedFd<'_>, dtr: Option<bool>, rts: Option<bool>) -> i
     }
     // SAFETY: TIOCMSET reads one int, and writes nothing.
     unsafe { ioctl(tty, Setter::<0x5418, c_int>::new(bits)) }?;
+    Ok(())
+}
+
+/// `struct serial_struct`, with the padding that C gives it.
+#[repr(C)]
+struct Settings {
+    /// Its type, line, port and interrupt.
+    place: [c_int; 4],
+    flags: c_int,
+    /// FIFO, divisor and base of the baud rate.
+    rate: [c_int; 3],
+    close_delay: u16,
+    io_type: [u8; 2],
+    hub6: c_int,
+    closing_wait: [u16; 2],
+    memory: usize,
+    register_shift: u16,
+    port_high: c_uint,
+    map_base: c_ulong,
+}
+
+/// `ASYNC_LOW_LATENCY`.
+const LOW_LATENCY: c_int = 1 << 13;
+
+fn serial_settings(tty: BorrowedFd<'_>) -> io::Result<Settings> {
+    // SAFETY: TIOCGSERIAL fills this structure, and reads nothing.
+    Ok(unsafe { ioctl(tty, Getter::<0x541e, Settings>::new()) }?)
+}
+
+/// Whether a tty's driver gives each byte at once: `TIOCGSERIAL`.
+///
+/// # Errors
+/// `ENOTTY` where a driver has no such setting.
+pub fn has_low_latency(tty: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(serial_settings(tty)?.flags & LOW_LATENCY != 0)
+}
+
+/// Has a tty's driver give each byte at once, instead of after 16 ms where an FTDI waits for more of them: `TIOCSSERIAL`. Nothing else
+/// is changed, and whoever may open a tty may do this.
+///
+/// # Errors
+/// `ENOTTY` where a driver has no such setting.
+pub fn set_low_latency(tty: BorrowedFd<'_>) -> io::Result<()> {
+    let mut settings = serial_settings(tty)?;
+    settings.flags |= LOW_LATENCY;
+    // SAFETY: TIOCSSERIAL reads this structure, and writes nothing.
+    unsafe { ioctl(tty, Setter::<0x541f, Settings>::new(settings)) }?;
     Ok(())
 }
 

@@ -18,7 +18,7 @@ use crate::stop;
 use crate::tool;
 #[cfg(feature = "usb")]
 use crate::usb;
-use crate::visit::Visit;
+use crate::visit::{Passed, Visit};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_setfl};
 use sai_core::bench::{AtUsb, Board, Console, Flash, Flasher, Target};
@@ -306,7 +306,12 @@ pub fn bring(
                 said = None;
                 if let Some(mode) = &how.mode {
                     let asked = Asked { name: Some(mode.clone()), ..Asked::new("mode") };
-                    visit.moves(&asked, &mut |_| {}).map_err(gone)?;
+                    let moved = visit.moves(&asked, &mut |passed| {
+                        if let Passed::Note(note) = passed {
+                            tell(&image, Said::Loader(&Output::Note(note.to_string())));
+                        }
+                    });
+                    moved.map_err(gone)?;
                 }
                 let words = words(how, baud, &image);
                 let mut says = |bytes: &[u8]| tell(&image, Said::Tool(bytes));

@@ -58,6 +58,8 @@ pub struct Told {
     pub sent: Option<u64>,
     /// In the answer to `tool-ended`: bytes that the tool did not read.
     pub unread: Option<u64>,
+    /// In the last answer to what moves lines: what could not be done of it, and stands in the way of nothing.
+    pub note: Option<String>,
     /// In `reached`: a mode that the board has passed through, or is in.
     pub mode: Option<String>,
     /// In `status`.

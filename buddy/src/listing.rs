@@ -57,6 +57,10 @@ struct LineListed {
     name: String,
     at: String,
     input: bool,
+    /// The level in which nothing happens to the board; absent where it is read.
+    safe: Option<u8>,
+    /// The level where nobody holds it, where that is said.
+    unheld: Option<u8>,
 }
 
 fn tty(tty: &Tty) -> String {
@@ -128,6 +132,11 @@ fn listed(board: &Board, whose: &Whose, places: &Places) -> BoardListed {
                 name: line.name.clone(),
                 at: wire(&line.wire),
                 input: matches!(line.use_as, Use::Input { .. }),
+                safe: match line.use_as {
+                    Use::Output { safe, .. } => Some(safe.into()),
+                    Use::Input { .. } => None,
+                },
+                unheld: line.unheld.map(u8::from),
             })
             .collect(),
         sequences: board.sequences.keys().cloned().collect(),
@@ -200,8 +209,10 @@ pub fn table(bench: &Bench, whose: &Whose, places: &Places) -> String {
             row("console", vec![format!("{} at {}, {} baud", console.name, console.at, console.baud)]);
         }
         for line in &board.lines {
-            let way = if line.input { "read" } else { "driven" };
-            row("line", vec![format!("{} at {}, {way}", line.name, line.at)]);
+            let way = line.safe.map_or("read".to_string(), |safe| format!("driven, safe at {safe}"));
+            let mut words = vec![format!("{} at {}, {way}", line.name, line.at)];
+            words.extend(line.unheld.map(|level| format!("{level} where nobody holds it")));
+            row("line", words);
         }
         row("sequences", board.sequences);
         row("modes", board.modes);

@@ -12,7 +12,7 @@ mod station;
 
 use self::clients::Seat;
 use self::handing::{Driven, Known, Told as Handed};
-use self::holding::{is_where, lines_thing, opened, requested, take_back, tty_thing};
+use self::holding::{held_port, is_where, make_safe, opened, ports, requested, take_back};
 use self::moving::Moving;
 use self::station::{Says, Station};
 use crate::describing;
@@ -21,7 +21,7 @@ use crate::frames::{self, Asked, Status, Told};
 use crate::going_on;
 use crate::guard::{self, Said};
 use crate::history::History;
-use crate::keeping::Thing;
+use crate::levels;
 use crate::lines::{self, Outputs};
 use crate::link::{Link, Listener};
 use crate::ports::{Places, find};
@@ -112,7 +112,8 @@ impl Owner {
         // What the bench no longer has, or calls otherwise, is let go before it is opened again.
         let is_known = |name: &String| {
             let consoles = setup.board.consoles.iter().any(|console| console.name == *name);
-            consoles || driven.iter().any(|group| group.held_as() == *name)
+            let port = ports(&setup.board).any(|(port, _)| held_port(port) == *name);
+            consoles || port || driven.iter().any(|group| group.held_as() == *name)
         };
         let mut gone: Vec<String> = given.keys().filter(|name| !is_known(name)).cloned().collect();
         for console in &setup.board.consoles {
@@ -128,10 +129,12 @@ impl Owner {
         for console in &setup.board.consoles {
             let named = |error: io::Error| io::Error::new(error.kind(), format!("console {}: {error}", console.name));
             let serial = match given.remove(&console.name) {
-                Some((_, tty)) => Serial::go_on(console, &setup.places, Some(tty), 0),
+                // A guard of before this version knew of no BREAK, and what is safe may be otherwise by now.
+                Some((_, tty)) => make_safe(&setup.board, console, tty.as_fd(), levels::ALL)
+                    .and_then(|()| Serial::go_on(console, &setup.places, Some(tty), 0)),
                 None => match find(console, &setup.places).map_err(io::Error::other) {
                     Ok(None) => Serial::go_on(console, &setup.places, None, 0),
-                    Ok(Some(_)) => opened(console, &setup.places),
+                    Ok(Some(_)) => opened(&setup.board, console, &setup.places),
                     Err(error) => Err(error),
                 },
             };
@@ -154,6 +157,7 @@ impl Owner {
         let mut owner = Owner::of(setup, program, listener, stations, Desk::default());
         owner.lines = held;
         owner.guard = Some(guard);
+        owner.make_ports_safe();
         owner.leave_all();
         Ok(owner)
     }
@@ -305,34 +309,6 @@ impl Owner {
         }
     }
 
-    /// Tells the guard that a console has another tty now, or none.
-    fn tty_changed(&mut self, index: usize) {
-        let Some(station) = self.stations.get(index) else { return };
-        let name = station.console.name.clone();
-        match station.serial.tty() {
-            Ok(tty) => {
-                let thing = tty_thing(&self.setup.board, &station.console);
-                self.say_to_guard(&Said { things: Some(vec![thing]), ..Said::new("leaves") }, &[tty.as_fd()]);
-            }
-            Err(_) => self.say_to_guard(&Said { names: Some(vec![name]), ..Said::new("lets-go") }, &[]),
-        }
-    }
-
-    /// Leaves a copy of all that is open with the guard.
-    fn leave_all(&mut self) {
-        let held = self.stations.iter().filter_map(|station| Some((&station.console, station.serial.tty().ok()?)));
-        let held: Vec<_> = held.map(|(console, tty)| (tty_thing(&self.setup.board, console), tty)).collect();
-        let mut files: Vec<BorrowedFd<'_>> = held.iter().map(|(_, tty)| tty.as_fd()).collect();
-        files.extend(self.lines.iter().map(Outputs::file));
-        let mut things: Vec<Thing> = held.iter().map(|(thing, _)| thing.clone()).collect();
-        things.extend(self.lines.iter().map(lines_thing));
-        if let Some(guard) = &self.guard
-            && (Said { things: Some(things), ..Said::new("leaves") }).send(guard, &files).is_err()
-        {
-            self.guard = None;
-        }
-    }
-
     fn say_to_guard(&mut self, said: &Said, files: &[BorrowedFd<'_>]) {
         if let Some(guard) = &self.guard
             && said.send(guard, files).is_err()
@@ -418,11 +394,10 @@ impl Owner {
             }
             desk::Output::Update(client) => self.update(client),
             desk::Output::Stop(client) => {
-                for lines in &mut self.lines {
-                    let _ = lines.make_safe();
-                }
+                self.make_all_safe();
+                let ports: Vec<String> = ports(&self.setup.board).map(|(port, _)| held_port(port)).collect();
                 let ttys = self.stations.iter().map(|station| station.console.name.clone());
-                let names = ttys.chain(self.lines.iter().map(|lines| lines.group().held_as())).collect();
+                let names = ttys.chain(ports).chain(self.lines.iter().map(|lines| lines.group().held_as())).collect();
                 self.say_to_guard(&Said { names: Some(names), ..Said::new("lets-go") }, &[]);
                 self.answer(client, &Told::new("granted", to), None);
                 // Whoever listens would start another one in its place.

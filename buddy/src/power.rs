@@ -2,11 +2,13 @@
 
 use crate::ports::Places;
 use httparse::{EMPTY_HEADER, Response, Status};
+use rustix::io::{pread, pwrite};
 use rustix::process::{Pid, Signal, kill_process_group};
 use sai_core::bench::{Request, Supply};
-use std::fs;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -22,6 +24,8 @@ const REQUEST: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(5);
 /// Bytes that are kept of what a command says, and read of the head of an answer.
 const SAID_BYTES: u64 = 4096;
+/// Bytes of a switch's answer: a digit and the end of its line.
+const SWITCH_BYTES: usize = 8;
 /// Header fields of an answer.
 const FIELDS_MAX: usize = 64;
 
@@ -50,14 +54,37 @@ pub fn switch(
 /// # Errors
 /// There is no such port; the kernel has no switch for it (Linux 6.0 was the first), or we may not use it.
 pub fn usb_port(port: &str, on: bool, places: &Places) -> io::Result<()> {
+    let (place, switch) = usb_switch(port, places)?;
+    set_switch(switch.as_fd(), on)
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", place.display())))
+}
+
+/// Opens the switch of a port of a hub, for whoever is to use it even where the one that opened it is gone.
+///
+/// # Errors
+/// There is no such port; the kernel has no switch for it, or we may not use it.
+pub fn usb_switch(port: &str, places: &Places) -> io::Result<(PathBuf, File)> {
     let place = switch_of(port, places)?;
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", place.display()));
-    fs::write(&place, if on { "0" } else { "1" }).map_err(named)?;
-    let now = fs::read_to_string(&place).map_err(named)?;
-    if (now.trim() == "0") == on {
+    let switch = OpenOptions::new().read(true).write(true).open(&place).map_err(named)?;
+    // A file of sysfs that was never read is taken by poll for one that has changed, and so for one that is gone.
+    pread(&switch, &mut [0; SWITCH_BYTES], 0).map_err(|error| named(error.into()))?;
+    Ok((place, switch))
+}
+
+/// Gives the port of such a switch its voltage, or takes it away.
+///
+/// # Errors
+/// The hub is gone, or does not do so.
+pub fn set_switch(switch: BorrowedFd<'_>, on: bool) -> io::Result<()> {
+    pwrite(switch, if on { b"0" } else { b"1" }, 0)?;
+    let mut now = [0; SWITCH_BYTES];
+    let length = pread(switch, &mut now, 0)?;
+    let now = String::from_utf8_lossy(now.get(..length).unwrap_or_default()).trim().to_string();
+    if (now == "0") == on {
         return Ok(());
     }
-    Err(io::Error::other(format!("{} stays {}", place.display(), now.trim())))
+    Err(io::Error::other(format!("it stays {now}")))
 }
 
 /// The file that switches a port: `usb1-port2/disable` in the hub's interface.

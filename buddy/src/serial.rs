@@ -254,7 +254,7 @@ fn open_tty(path: &Path, console: &Console) -> io::Result<File> {
     }
     let flags = fcntl_getfl(&tty)?;
     fcntl_setfl(&tty, flags | OFlags::NONBLOCK)?;
-    low_latency(path);
+    low_latency(tty.as_fd(), path);
     Ok(File::from(tty))
 }
 
@@ -309,10 +309,12 @@ fn format(settings: &bench::Settings) -> ControlModes {
     modes
 }
 
-/// Lets an adapter of FTDI's tell each byte after a millisecond instead of sixteen, where there is such a setting and we may.
-fn low_latency(path: &Path) {
-    let name = path.file_name().unwrap_or_default();
-    let _ = std::fs::write(Path::new("/sys/bus/usb-serial/devices").join(name).join("latency_timer"), "1");
+/// Has each byte told at once, where a driver has such a setting. One that cannot be asked for it may have a file for it.
+fn low_latency(tty: BorrowedFd<'_>, path: &Path) {
+    if calls::set_low_latency(tty).is_err() {
+        let name = path.file_name().unwrap_or_default();
+        let _ = std::fs::write(Path::new("/sys/bus/usb-serial/devices").join(name).join("latency_timer"), "1");
+    }
 }
 
 /// The thread: reads while the tty is there, which is what `before` says, and looks for it while it is not.

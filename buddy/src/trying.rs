@@ -381,6 +381,7 @@ impl<'a, 'b> Sitting<'a, 'b> {
                 }
                 Input::Flashed(flashed)
             }
+            Report::Noted(note) => Input::Note(note),
             Report::Moved(moved) => Input::Moved(text(moved)),
             Report::Sent(sent) => Input::Sent(text(sent)),
         });

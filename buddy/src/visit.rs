@@ -32,6 +32,15 @@ const LOOK: Duration = Duration::from_millis(5);
 /// Bytes of what one that did not begin has said.
 const SAID_BYTES: u64 = 4096;
 
+/// What is told on the way of what is moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passed<'a> {
+    /// A mode that the board has passed through, or is in.
+    Mode(&'a str),
+    /// What could not be done, and keeps nothing else from being done.
+    Note(&'a str),
+}
+
 /// Which board is meant.
 #[derive(Clone, Debug)]
 pub struct Whose {
@@ -276,11 +285,11 @@ impl Visit {
     }
 
     /// Has lines or power moved, and waits until they are: an owner that lives always comes to the end of it. Each mode that is reached
-    /// on the way is told.
+    /// on the way is told, and what could not be done without its mattering.
     ///
     /// # Errors
     /// Why it was refused, or a step could not be done; that the owner is gone.
-    pub fn moves(&self, asked: &Asked, reached: &mut dyn FnMut(&str)) -> io::Result<()> {
+    pub fn moves(&self, asked: &Asked, passes: &mut dyn FnMut(Passed<'_>)) -> io::Result<()> {
         self.ask(asked)?;
         let mut stopped: Option<Instant> = None;
         loop {
@@ -303,8 +312,11 @@ impl Visit {
                 _ if told.to.as_deref() != Some(asked.t.as_str()) && told.t != "refused" => {}
                 "refused" => return Err(io::Error::new(ErrorKind::ResourceBusy, told.why.unwrap_or_default())),
                 "failed" => return Err(io::Error::other(told.why.unwrap_or_default())),
-                "reached" => reached(told.mode.as_deref().unwrap_or_default()),
-                _ => return Ok(()),
+                "reached" => passes(Passed::Mode(told.mode.as_deref().unwrap_or_default())),
+                _ => {
+                    told.note.iter().for_each(|note| passes(Passed::Note(note)));
+                    return Ok(());
+                }
             }
         }
     }

@@ -43,6 +43,8 @@ pub struct ConsoleStatus {
     pub there: bool,
     /// What keeps it from being used.
     pub trouble: Option<String>,
+    /// Whether its driver gives each byte at once; absent where it has no such setting.
+    pub low_latency: Option<bool>,
 }
 
 /// What happens.
@@ -195,7 +197,7 @@ mod tests {
 
     fn status(of: &Board, writer: Option<&str>, mode: Option<&str>, there: bool) -> Status {
         let trouble = (!there).then(|| "unplugged".to_string());
-        let consoles = alloc::vec![ConsoleStatus { name: "main".into(), offset: 0, there, trouble }];
+        let consoles = alloc::vec![ConsoleStatus { name: "main".into(), there, trouble, low_latency: None, offset: 0 }];
         Status {
             board: "b".into(),
             process: 1,

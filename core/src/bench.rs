@@ -8,10 +8,12 @@ mod flash;
 mod loader;
 mod reading;
 mod registers;
+mod resting;
 mod steps;
 mod wiring;
 
 pub use self::reading::read;
+pub use self::resting::Signals;
 pub use self::steps::milliseconds;
 
 use crate::limits::{CHANNELS, Millis};
@@ -120,9 +122,9 @@ pub struct Console {
     pub product: Option<String>,
     /// How it is set up.
     pub settings: Settings,
-    /// The level of DTR while it is open; `None` leaves what the driver does.
+    /// The level of DTR when it is opened, which is that of a line that it is; `None` leaves what the driver does.
     pub dtr: Option<bool>,
-    /// The level of RTS while it is open.
+    /// The same of RTS.
     pub rts: Option<bool>,
     /// Milliseconds between two bytes that are sent, for boards that lose bytes otherwise.
     pub pace_ms: Millis,
@@ -612,15 +614,15 @@ impl Board {
             };
             let found = self.console(console)?;
             let idle = match signal {
-                Signal::Dtr => found.dtr,
-                Signal::Rts => found.rts,
-                Signal::Break => None,
+                Signal::Dtr => found.dtr.unwrap_or(true),
+                Signal::Rts => found.rts.unwrap_or(true),
+                Signal::Break => false,
             };
             Some(Line {
                 name: name.to_string(),
                 wire: Wire::Signal(console.to_string(), signal),
                 active_low: false,
-                use_as: Use::Output { safe: idle.unwrap_or(false), drive: Drive::PushPull },
+                use_as: Use::Output { safe: idle, drive: Drive::PushPull },
                 unheld: None,
             })
         })

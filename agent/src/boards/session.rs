@@ -439,6 +439,7 @@ impl Lent<'_> {
             Report::Printed(bytes) => Input::Printed(bytes),
             Report::PrintedMore(lost) => Input::PrintedMore(lost),
             Report::Flashed(flashed) => Input::Flashed(flashed),
+            Report::Noted(note) => Input::Note(note),
             Report::Moved(moved) => Input::Moved(text(moved)),
             Report::Sent(sent) => Input::Sent(text(sent)),
         });

@@ -5,7 +5,8 @@ use sai_buddy::frames::{Asked, Status};
 use sai_buddy::guard::{self, Said};
 use sai_buddy::link::{self, Link};
 use sai_buddy::ports::Places;
-use sai_buddy::visit::{Begins, Visit, Whose};
+use sai_buddy::telling::tell;
+use sai_buddy::visit::{Begins, Passed, Visit, Whose};
 use sai_buddy::{console, describing, going_on, owner, record, tool};
 use sai_core::bench::milliseconds;
 use std::ffi::OsString;
@@ -223,10 +224,10 @@ impl Given {
                 let asked = Asked { name: console, ..Asked::new(name) };
                 let mut printed = Ok(0);
                 // What cannot be told keeps nothing from being done.
-                let moved = visit.moves(&asked, &mut |mode| {
-                    if printed.is_ok() {
-                        printed = print(&reached(mode, self.json));
-                    }
+                let moved = visit.moves(&asked, &mut |passed| match passed {
+                    Passed::Mode(mode) if printed.is_ok() => printed = print(&reached(mode, self.json)),
+                    Passed::Mode(_) => {}
+                    Passed::Note(note) => tell(note),
                 });
                 moved.map_err(|error| (1, format!("board {board}: {error}")))?;
                 printed
@@ -236,8 +237,24 @@ impl Given {
                 let status = told.status.ok_or_else(|| (1, "the owner says nothing".to_string()))?;
                 print(&if self.json { miniserde::json::to_string(&status) + "\n" } else { table(&status) })
             }
-            other => there()?.answer(&Asked::new(other)).map(|_| 0).map_err(trouble),
+            other => {
+                there()?.answer(&Asked::new(other)).map_err(trouble)?;
+                if other == "stop" {
+                    found.unsafe_unheld().for_each(|(line, level)| tell(&let_go(line, level)));
+                }
+                Ok(0)
+            }
         }
+    }
+}
+
+/// What becomes of a line that its owner has let go at its safe level.
+fn let_go(line: &str, level: Option<bool>) -> String {
+    match level {
+        Some(level) => {
+            format!("nobody holds line {line} any more: it is at {} then, which is not its safe level", u8::from(level))
+        }
+        None => format!("nobody holds line {line} any more: \"unheld\" does not say which level it has then"),
     }
 }
 

@@ -10,6 +10,7 @@ use crate::frames::{Asked, Told};
 use crate::sequence::{Input, Output, Sequence};
 use crate::serial::monotonic_ns;
 use crate::{calls, power};
+use rustix::io::Errno;
 use sai_core::bench::{Board, OFF_MS, Signal, Step, Supply, Switch, Use, Wire};
 use sai_core::limits::Millis;
 use std::io;
@@ -40,6 +41,8 @@ pub struct Moving {
     switching: Option<Switching>,
     /// What has kept a step from being done.
     why: Option<String>,
+    /// What could not be done, and is no reason to do no more.
+    note: Option<String>,
 }
 
 /// A thread that switches a supply: commands and requests take their time, and consoles do not wait for them.
@@ -108,11 +111,17 @@ pub fn way(board: &Board, asked: &Asked) -> Result<Way, String> {
     }
 }
 
+/// Whether a driver says that it has no BREAK, or the adapter that it has none: ttyACM without that capability, by kernel.
+fn knows_no_break(error: &io::Error) -> bool {
+    let known = [Errno::NOTTY, Errno::OPNOTSUPP, Errno::PIPE, Errno::INVAL];
+    known.iter().any(|known| error.raw_os_error() == Some(known.raw_os_error()))
+}
+
 impl Owner {
     /// Begins to move what a client was granted.
     pub(super) fn begin_moving(&mut self, client: Client, way: Option<Way>, mode: Option<String>) {
         let Some(way) = way else { return self.happens(desk::Input::Moved(None)) };
-        self.moving = Some(Moving { client, way, mode, switching: None, why: None });
+        self.moving = Some(Moving { client, way, mode, switching: None, why: None, note: None });
         self.move_on(Input::Begin);
     }
 
@@ -175,7 +184,7 @@ impl Owner {
     fn moved(&mut self) {
         let Some(moving) = self.moving.take() else { return };
         let (told, mode) = match moving.why {
-            None => (Told::new("granted", moving.way.word), moving.mode),
+            None => (Told { note: moving.note, ..Told::new("granted", moving.way.word) }, moving.mode),
             // Lines stay where the last step that was done has left them.
             why => (Told { why, ..Told::new("failed", moving.way.word) }, None),
         };
@@ -189,6 +198,7 @@ impl Owner {
             let name = &lines.group().name.clone();
             lines.set(levels).map_err(|error| io::Error::new(error.kind(), format!("lines {name}: {error}")))?;
         }
+        let mut note = None;
         for station in &self.stations {
             let console = &station.console.name;
             let (mut dtr, mut rts, mut sent) = (None, None, None);
@@ -211,13 +221,24 @@ impl Owner {
                 station.serial.set_lines(dtr, rts).map_err(named)?;
             }
             if let Some(on) = sent {
-                station.serial.tty().and_then(|tty| calls::set_break(tty.as_fd(), on)).map_err(named)?;
+                match station.serial.tty().and_then(|tty| calls::set_break(tty.as_fd(), on)) {
+                    // A reset that could be had without it is better than none.
+                    Err(error) if knows_no_break(&error) => {
+                        note = Some(format!("console {console}: its adapter sends no BREAK ({error})"));
+                    }
+                    other => other.map_err(named)?,
+                }
             }
+        }
+        if let (Some(note), Some(moving)) = (note, &mut self.moving) {
+            moving.note.get_or_insert(note);
         }
         for (name, level) in levels {
             if let Some(line) = self.setup.board.line(name)
                 && let Wire::UsbPort(port) = &line.wire
             {
+                // Its hub may have been plugged in since the board has its owner.
+                self.leave_port(port);
                 power::usb_port(port, *level != line.active_low, &self.setup.places)?;
             }
         }

@@ -1,6 +1,7 @@
 //! One console of a board, in its owner: what comes goes into its history, what is sent goes out in its pace, and a tool has a pty
 //! in its place for a while.
 
+use crate::calls;
 use crate::frames;
 use crate::history::History;
 use crate::pacing::{self, Pacing};
@@ -14,7 +15,7 @@ use sai_core::console::{Entry, Piece};
 use sai_core::limits::Millis;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -271,6 +272,7 @@ impl Station {
             offset: self.history.end(),
             there: self.serial.tty().is_ok(),
             trouble: self.serial.trouble(),
+            low_latency: self.serial.tty().and_then(|tty| calls::has_low_latency(tty.as_fd())).ok(),
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::delivering::{self, Image, Said};
 use crate::flash::{self, Failure};
 use crate::frames::{Asked, Heard, SEND_BYTES, latin};
 use crate::stop::{self, Stop};
-use crate::visit::{Visit, Whose};
+use crate::visit::{Passed, Visit, Whose};
 use rustix::event::{PollFd, PollFlags, poll};
 use sai_core::bench::{Board, Flash};
 use sai_core::trying::{Delivered, Way};
@@ -45,6 +45,8 @@ pub enum Report {
     PrintedMore(u64),
     /// The images are there, or are not.
     Flashed(Result<Delivered, Failure>),
+    /// What could not be done of it, and keeps nothing else from being done.
+    Noted(String),
     /// Lines were moved.
     Moved(io::Result<()>),
     /// Bytes went out.
@@ -182,7 +184,11 @@ fn carry_out(visit: &Visit, board: &Board, writer: &str, order: Order, report: &
         Order::Move(way) => {
             let (word, name) = way.words();
             let asked = Asked { name: Some(name.to_string()), ..Asked::new(word) };
-            Report::Moved(visit.moves(&asked, &mut |_| {}))
+            Report::Moved(visit.moves(&asked, &mut |passed| {
+                if let Passed::Note(note) = passed {
+                    report(Report::Noted(note.to_string()));
+                }
+            }))
         }
         Order::Send(console, bytes) => Report::Sent(send(visit, &console, &bytes)),
     });

@@ -116,15 +116,18 @@ fn system(directory: &Path, init: &str, beside: Beside) -> PathBuf {
     fs::write(tree.join("init"), init).expect("a script");
     fs::set_permissions(tree.join("init"), fs::Permissions::from_mode(0o755)).expect("a script");
     fs::copy(target.join(built).join("sai-buddy"), tree.join("usr/bin/sai-buddy")).expect("the program");
-    // A command of this is run as by a kernel that has the first interface of GPIOs alone.
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/first_interface.S");
-    let (object, program) = (directory.join("object"), tree.join("usr/bin/first-interface"));
-    let mut link = Command::new("aarch64-linux-gnu-ld");
-    for command in [
-        Command::new("aarch64-linux-gnu-as").arg(source).arg("-o").arg(&object),
-        link.arg(&object).arg("-o").arg(program),
-    ] {
-        assert!(command.status().expect("binutils").success(), "{command:?}");
+    // A command of these is run as by a kernel that has one interface of GPIOs alone.
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/one_interface.S");
+    let object = directory.join("object");
+    for (name, symbols) in [("first-interface", &[][..]), ("second-interface", &["--defsym", "SECOND=1"])] {
+        let mut assemble = Command::new("aarch64-linux-gnu-as");
+        let mut link = Command::new("aarch64-linux-gnu-ld");
+        for command in [
+            assemble.args(symbols).arg(&source).arg("-o").arg(&object),
+            link.arg(&object).arg("-o").arg(tree.join("usr/bin").join(name)),
+        ] {
+            assert!(command.status().expect("binutils").success(), "{command:?}");
+        }
     }
     let mut all = File::create(&archive).expect("a file");
     for part in ["system.cpio.gz", archive_beside] {

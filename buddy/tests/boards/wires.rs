@@ -366,6 +366,90 @@ fn unplugged(guest: &mut Guest) {
     guest.until("grep three /tmp/heard");
 }
 
+/// Orders of DTR (1) and RTS (2), each with both, and of BREAK (4, with nothing beside it), in FTDI's requests.
+fn signals(told: &str) -> Vec<u32> {
+    let value = |line: &str, request: &str| {
+        let (_, value) = line.split_once(&format!("control {request}, value 0x"))?;
+        u32::from_str_radix(value, 16).ok()
+    };
+    let orders = told.lines().filter_map(|line| match value(line, "0x4001") {
+        Some(lines) => Some(lines & 3),
+        // Bit 14 of what says how characters look.
+        None => value(line, "0x4004").map(|format| format >> 12 & 4),
+    });
+    orders.collect()
+}
+
+/// Processes of sai-buddy whose command line has this word.
+fn processes(guest: &mut Guest, word: &str) -> String {
+    let all = "for p in $(pidof sai-buddy); do tr '\\0' ' ' </proc/$p/cmdline | grep -q";
+    guest.well(&format!("{all} ' {word} ' && echo -n \" $p\"; done; true"))
+}
+
+/// Owner and guard are killed while all that a board has is where something happens to it: by either interface of the kernel's GPIOs.
+fn killed(guest: &mut Guest) {
+    let switch = "cat /sys/bus/usb/devices/1-0:1.0/usb1-port3/disable";
+    for (shim, file) in [("first-interface /usr/bin/", "gpio-linehandle"), ("second-interface /usr/bin/", "gpio-line")]
+    {
+        bench(guest, "", r#", "sequences": { "hold": ["boot0 1, nrst 1, en 1, main.rts 0, halt 1, vbus 0"] }"#);
+        let more =
+            r#""en": { "dtr": "main", "safe": 0 }, "halt": { "break": "main" }, "vbus": { "usb_port": "1-3" }, "#;
+        guest.well(&format!("sed -i 's/\"led\": {{/{more}&/' /tmp/b.json"));
+        let (_, from) = guest.told(0);
+        guest.well(&format!("{shim}sai-buddy /tmp/b.json record b --for 10ms"));
+        guest.until(&format!("{STATUS} | grep 'there.:true' | grep 'guarded.:true' | grep 'low_latency.:true'"));
+        // Nothing is said of RTS but that a step moves it, so that it rests as the kernel has it of a tty that is opened.
+        let (told, _) = guest.told(from);
+        assert!(signals(&told).ends_with(&[2, 0]), "{shim}opened: {told}");
+        let hold = |guest: &mut Guest| {
+            guest.look();
+            guest.moved.clear();
+            let (_, from) = guest.told(0);
+            guest.well("sai-buddy /tmp/b.json play b hold");
+            guest.look();
+            assert_eq!(guest.moved, [(BOOT0, true), (NRST, false)]);
+            let (told, from) = guest.told(from);
+            assert!(signals(&told).ends_with(&[1, 4]), "{shim}held: {told}");
+            assert_eq!(guest.well(switch), "1\n");
+            guest.moved.clear();
+            from
+        };
+        let from = hold(guest);
+        let guard = processes(guest, "guard");
+        let held = guest.well(&format!("ls -l /proc/{}/fd", guard.trim()));
+        assert!(held.contains(&format!("anon_inode:{file}\n")), "{held}");
+        let owner = processes(guest, "owner");
+        guest.well(&format!("kill -9{owner}"));
+        // There is no owner before somebody wants something of the board: it is the guard's doing.
+        guest.until(&format!("{switch} | grep 0"));
+        let (told, from) = guest.told(from);
+        assert_eq!(signals(&told), [2, 0], "{shim}killed: {told}");
+        guest.look();
+        assert_eq!(guest.moved, [(BOOT0, false), (NRST, true)]);
+        // The next one moves nothing, and goes on with the same.
+        guest.well(&format!("{shim}sai-buddy /tmp/b.json record b --for 10ms"));
+        let (told, _) = guest.told(from);
+        assert!(signals(&told).chunks(2).all(|orders| orders == [2, 0]), "{shim}taken back: {told}");
+        let from = hold(guest);
+        let all = processes(guest, "guard") + &processes(guest, "owner");
+        guest.well(&format!("kill -9{all}"));
+        guest.until("! pidof sai-buddy");
+        assert_eq!(guest.well(switch), "1\n");
+        // Nobody has held anything, and whoever comes now sets it right.
+        guest.well(&format!("{shim}sai-buddy /tmp/b.json record b --for 10ms"));
+        guest.until(&format!("{switch} | grep 0"));
+        let (told, _) = guest.told(from);
+        assert!(signals(&told).ends_with(&[2, 0]), "{shim}begun anew: {told}");
+        guest.look();
+        assert_eq!(guest.moved, [(BOOT0, false), (NRST, true)]);
+        let said = guest.well("sai-buddy /tmp/b.json stop b 2>&1");
+        assert!(said.contains("nobody holds line boot0 any more: \"unheld\" does not say"), "{said}");
+        guest.until("! sai-buddy /tmp/b.json status b");
+        let guard = processes(guest, "guard");
+        guest.well(&format!("kill -9{guard}"));
+    }
+}
+
 /// Two boards of which nothing is wanted: what owners and guard take of the memory, and what they do.
 fn idle(guest: &mut Guest) {
     guest.order(
@@ -408,6 +492,7 @@ fn resets_parity_edges_and_plugs_are_what_the_hardware_beyond_sees() {
     resets(&mut guest);
     formats(&mut guest);
     stm32(&mut guest);
+    killed(&mut guest);
     edges(&mut guest);
     unseen(&mut guest);
     polled(&mut guest);

@@ -145,6 +145,10 @@ impl BenchReader {
         let mut wired = Vec::new();
         self.consoles(section, &mut board, &mut wired);
         self.lines(section, &mut board);
+        for place in 0..board.consoles.len() {
+            let signals = board.said_signals(&board.consoles[place].name);
+            (board.consoles[place].dtr, board.consoles[place].rts) = (signals.dtr, signals.rts);
+        }
         if let Some(outer) = outer {
             self.chip = outer;
         }
@@ -314,18 +318,16 @@ impl BenchReader {
                 }
             }
             let safe = self.level(&section, "safe");
+            let active_low = self.reader.boolean(&section, "active_low").unwrap_or(false);
+            // A USB port has its voltage where nobody has taken it away.
+            let resting = matches!(wire, Wire::UsbPort(_)) && !active_low;
             if !input && gpio && safe.is_none() && section.get("safe").is_none() {
                 self.reader.lacking(&section, "a key safe: the level, 0 or 1, in which nothing happens to the board");
             }
-            let use_as = if input { self.input(&section) } else { self.output(&section, safe.unwrap_or(false)) };
+            let use_as = if input { self.input(&section) } else { self.output(&section, safe.unwrap_or(resting)) };
             self.registers(&section, &wire, use_as);
-            let line = Line {
-                name: name.value.clone(),
-                wire,
-                active_low: self.reader.boolean(&section, "active_low").unwrap_or(false),
-                use_as,
-                unheld: self.level(&section, "unheld"),
-            };
+            let line =
+                Line { name: name.value.clone(), wire, active_low, use_as, unheld: self.level(&section, "unheld") };
             board.lines.push(line);
         }
     }
