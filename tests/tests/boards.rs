@@ -12,6 +12,7 @@ use sai_tests::tty::Tty;
 use sai_tests::world::World;
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 /// What a step does at a board that has the program already.
@@ -148,6 +149,31 @@ fn boards_are_offered_only_where_steps_cannot_reach_them() {
     let agents: Vec<_> = event.jobs.iter().map(|job| (job.configuration.as_str(), job.agent.as_deref())).collect();
     assert_eq!(agents, [("PASS", Some("c")), ("PASS/board", Some("b"))]);
     assert_ne!(standing(&bench.world, "c/uno-1"), "free");
+    // Whoever wants to reach the board past its owner cannot, even where everybody may open the tty.
+    fs::set_permissions(&bench.boards[0].tty, fs::Permissions::from_mode(0o666)).expect("a tty");
+    let owner = i32::try_from(status(&bench, "uno-1").process).expect("a process");
+    // The other agent has a guard of its own.
+    let processes = [vec![owner], bench.processes("guard")].concat();
+    assert_eq!(processes.len(), 3, "{processes:?}");
+    let victims: Vec<String> = processes.iter().map(ToString::to_string).collect();
+    let build = format!(
+        "for victim in {}; do kill -9 $victim || echo spared; done; (: <>{}) || echo shut; ls {} || echo hidden",
+        victims.join(" "),
+        bench.links[0].display(),
+        bench.sockets().display()
+    );
+    let saifile = format!(
+        r#"{{ "schema": "sai-1", "platforms": {{ "linux": {{ "build": "{build}" }} }}, "configurations": {{ "reach": {{}} }} }}"#
+    );
+    bench.world.repository.push_saifile(&saifile);
+    let event = bench.world.ended(2);
+    let log = String::from_utf8_lossy(&bench.world.log(event.jobs[0].id)).into_owned();
+    let said = |words: &str| log.lines().filter(|line| line.contains(words)).count();
+    assert_eq!((said("spared"), said("not permitted"), said("shut"), said("hidden")), (3, 3, 1, 1), "{log}");
+    assert!(log.contains("Device or resource busy"), "{log}");
+    assert_eq!(status(&bench, "uno-1").process, owner as u32);
+    assert_eq!(bench.processes("guard"), processes[1..]);
+    assert_eq!(standing(&bench.world, "b/uno-1"), "free");
     drop(builder);
     let mut text = fs::read_to_string(bench.world.directory.join("boards.json")).expect("a bench");
     text = text.replace("\"modes\"", "\"mods\"");
