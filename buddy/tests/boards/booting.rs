@@ -3,6 +3,9 @@
 
 use crate::arm::{Board, PLACE, program, stm32_program};
 use crate::rig::{LONG, Rig};
+use sai_buddy::frames::{Asked, Heard};
+use sai_buddy::visit::{Begins, Visit, Whose};
+use sai_core::console::{Entry, Piece};
 use std::fs;
 use std::process::Stdio;
 use std::thread;
@@ -148,6 +151,33 @@ fn a_flash_that_cannot_be_written_and_a_console_that_is_cut_are_no_fault_of_the_
     assert!(found == Some(3) && said.contains("verdict: infra: "), "{found:?} {said}");
 }
 
+/// A board is started so often, each time as soon as it has said all, and each time every byte of that is there from the first on.
+fn heard_whole(rig: &Rig, text: &[u8]) {
+    const RESETS: usize = 50;
+    let (file, directory) = (rig.file().into(), rig.sockets());
+    let visit = Visit::new(&Whose { file, board: "b".into(), directory, begins: Begins::Never }).expect("an owner");
+    visit.answer(&Asked { name: Some("job".into()), ..Asked::new("claim") }).expect("granted");
+    visit.answer(&Asked::new("listen")).expect("granted");
+    let (mut heard, mut end) = (Vec::new(), None);
+    for number in 0..RESETS {
+        visit.ask(&Asked { name: Some("on".into()), ..Asked::new("power") }).expect("asked");
+        let mut granted = false;
+        while heard.len() < text.len() || !granted {
+            match visit.hear(LONG).expect("an owner") {
+                Some((Heard::Told(told), _)) => granted |= told.t == "granted",
+                Some((Heard::Entry(_, Entry::Came(Piece::Bytes { offset, bytes, .. })), _)) => {
+                    assert_eq!(*end.get_or_insert(offset), offset, "bytes are missing at reset {number}");
+                    end = Some(offset + bytes.len() as u64);
+                    heard.extend(bytes);
+                }
+                other => panic!("reset {number}: {other:?} behind {:?}", String::from_utf8_lossy(&heard)),
+            }
+        }
+        assert_eq!(String::from_utf8_lossy(&heard), String::from_utf8_lossy(text), "reset {number}");
+        heard.clear();
+    }
+}
+
 #[test]
 fn a_microcontroller_is_flashed_by_a_debugger_and_judged() {
     let mut bench = Bench::debugged("debugger");
@@ -161,6 +191,7 @@ fn a_microcontroller_is_flashed_by_a_debugger_and_judged() {
         assert!(said.contains("# | Loading section .text"), "{said}");
         let log = fs::read(bench.rig.top.join("log")).expect("a log");
         assert!(log.windows(15).any(|text| text == b"Loading section"));
+        heard_whole(&bench.rig, text.as_bytes());
     }
     // What is none for a debugger is told by it, and what is on the board is not judged.
     let (found, said) = bench.tries("app", b"no program", &mut |_, _| ());
