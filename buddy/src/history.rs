@@ -57,9 +57,11 @@ impl History {
         self.held += entry.held();
         if let (
             false,
-            Some(Entry::Came(Piece::Bytes { ns: began, bytes: before, .. })),
-            Entry::Came(Piece::Bytes { ns, bytes, .. }),
+            Some(Entry::Came(Piece::Bytes { offset: begin, ns: began, bytes: before })),
+            Entry::Came(Piece::Bytes { offset, ns, bytes }),
         ) = (read, self.entries.back_mut(), &entry)
+            // What another version has between them is not here.
+            && *begin + before.len() as u64 == *offset
             && before.len() + bytes.len() <= PIECE_BYTES
             && ns.saturating_sub(*began) < TOGETHER_NS
         {

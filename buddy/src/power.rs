@@ -77,7 +77,7 @@ pub fn usb_switch(port: &str, places: &Places) -> io::Result<(PathBuf, File)> {
 /// # Errors
 /// The hub is gone, or does not do so.
 pub fn set_switch(switch: BorrowedFd<'_>, on: bool) -> io::Result<()> {
-    pwrite(switch, if on { b"0" } else { b"1" }, 0)?;
+    pwrite(switch, if on { b"0\n" } else { b"1\n" }, 0)?;
     let mut now = [0; SWITCH_BYTES];
     let length = pread(switch, &mut now, 0)?;
     let now = String::from_utf8_lossy(now.get(..length).unwrap_or_default()).trim().to_string();
@@ -220,7 +220,7 @@ mod tests {
             fs::create_dir_all(devices.join(place)).expect("a directory");
             let file = devices.join(place).join("disable");
             fs::write(&file, "0\n").expect("written");
-            for (on, held) in [(false, "1"), (true, "0")] {
+            for (on, held) in [(false, "1\n"), (true, "0\n")] {
                 switch(&Supply::UsbPort(port.into()), on, &places, &mut no_line).expect("switched");
                 assert_eq!(fs::read_to_string(&file).expect("read"), held);
             }

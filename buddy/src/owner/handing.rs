@@ -69,7 +69,7 @@ pub fn encode(known: &Known, histories: &[&History]) -> Vec<u8> {
     bytes
 }
 
-/// All of it from bytes: what is known, and the entries of each console.
+/// All of it from bytes: what is known, and the entries of each console. What the version that made them knew besides is passed over.
 ///
 /// # Errors
 /// It is not what `encode` made.
@@ -87,8 +87,8 @@ pub fn decode(mut bytes: &[u8]) -> io::Result<(Known, Vec<Vec<Entry>>)> {
     for console in &known.consoles {
         let mut entries = Vec::new();
         for _ in 0..console.entries {
-            let (_, entry) = next().and_then(frames::decode).ok_or_else(strange)?;
-            entries.push(entry);
+            // One of a kind that came after this version is missing from what is kept, and nothing else is.
+            entries.extend(frames::decode(next().ok_or_else(strange)?).map(|(_, entry)| entry));
         }
         consoles.push(entries);
     }
@@ -121,5 +121,25 @@ mod tests {
         for length in 0..bytes.len() {
             assert!(decode(&bytes[..length]).is_err(), "{length}");
         }
+    }
+
+    #[test]
+    fn an_older_version_is_gone_on_from_and_of_a_later_one_what_is_known() {
+        let part = |bytes: &[u8]| [&(bytes.len() as u32).to_le_bytes()[..], bytes].concat();
+        // As it was before there were ways and lines.
+        let older = r#"{"mode":null,"guard":false,"consoles":[{"name":"main","offset":9,"tty":true,"entries":0}]}"#;
+        let (known, entries) = decode(&part(older.as_bytes())).expect("an older one");
+        assert_eq!((known.consoles[0].offset, known.way, known.lines), (9, None, None));
+        assert_eq!(entries, [Vec::new()]);
+        let later = r#"{"mode":"run","weather":{"wind":[1]},"guard":true,"consoles":[{"name":"main","offset":12,"tty":false,"entries":3,"colour":"red"}],
+            "lines":[{"name":"l","what":"gpio-v9","levels":1,"held":true}]}"#;
+        let bytes = |offset, text: &[u8]| Entry::Came(Piece::Bytes { offset, ns: 1, bytes: text.to_vec() });
+        let (first, last) = (bytes(5, b"ab"), bytes(9, b"cde"));
+        let mut unknown = frames::encode(0, &bytes(7, b"??"));
+        unknown[1] = 200;
+        let parts = [later.as_bytes(), &frames::encode(0, &first), &unknown, &frames::encode(0, &last)];
+        let (known, entries) = decode(&parts.map(part).concat()).expect("a later one");
+        assert_eq!(known.lines.expect("lines")[0].what, "gpio-v9");
+        assert_eq!(entries, [[first, last]]);
     }
 }
