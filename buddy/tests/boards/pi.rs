@@ -18,6 +18,7 @@ const ALT0: u32 = 4;
 /// Lines of the bench.
 const UART: u32 = 14;
 const NRST: u32 = 17;
+const RELAY: u32 = 12;
 const FAN: u32 = 18;
 
 fn function(guest: &mut Guest, line: u32) -> u32 {
@@ -42,7 +43,9 @@ fn script() -> String {
         r#"{{ "chip": "pi", "boards": {{ "b": {{ "type": "t", "lines": {{
             "nrst": {{ "line": {NRST}, "active_low": true, "safe": 0 }}, "uart": {{ "line": {UART}, "safe": 0, "function": "alt0" }},
             "fan": {{ "line": {FAN}, "safe": 0, "pwm": "20Hz 50%" }}, "key": {{ "line": 4, "direction": "in", "bias": "pull-up" }} }},
-        "sequences": {{ "on": ["nrst 1, uart 1, fan 1"], "off": ["nrst 0, uart 0, fan 0"] }} }} }} }}"#
+        "sequences": {{ "on": ["nrst 1, uart 1, fan 1"], "off": ["nrst 0, uart 0, fan 0"] }} }},
+        "k": {{ "type": "t", "lines": {{ "relay": {{ "chip": "pinctrl-bcm2835", "line": "GPIO12", "safe": 1 }} }},
+        "sequences": {{ "off": ["relay 0"] }} }} }} }}"#
     );
     format!(
         r#"
@@ -56,6 +59,7 @@ step() {{
     devmem {CLEAR:#x} 32 $((1 << {GO}))
 }}
 true; step
+buddy play k off; step
 buddy play b off; step
 buddy play b on; step
 buddy update b && until buddy status b --json | grep -q 'guarded.:true'; do sleep 0.1; done; step
@@ -81,6 +85,9 @@ fn a_raspberry_pis_own_lines_have_levels_functions_and_pulses() {
             && level(guest, NRST)
             && !level(guest, FAN)
     };
+    // One that the kernel knows by the name that its tree has for it, of a chip that is known by its label.
+    next(&mut guest, "play off of a line by its name");
+    assert!(function(&mut guest, RELAY) == OUTPUT && !level(&mut guest, RELAY));
     next(&mut guest, "play off");
     assert!(safe(&mut guest), "{:#x} {:#x}", guest.register(FUNCTIONS), guest.register(LEVELS));
     let pulses = |guest: &mut Guest| {

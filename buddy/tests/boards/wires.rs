@@ -20,6 +20,9 @@ const KEPT: u64 = 1024;
 const KEPT_FIRST: u64 = 16;
 /// Nanoseconds between two edges at least that are to be told apart by samples: of fewer there would be too many of these.
 const MICROSECOND_NS: u64 = 1_000;
+/// Nanoseconds for which a line has its level at least between two edges of which it is said that they are 200 ms long: the kernel's
+/// timer counts from when it has heard of the first of them.
+const SETTLED_NS: u64 = 100_000_000;
 /// Lines of the PL061.
 const BOOT0: usize = 1;
 const NRST: usize = 2;
@@ -126,6 +129,55 @@ fn formats(guest: &mut Guest) {
     bench(guest, r#", "bits": 6"#, "");
     let (status, said) = guest.run("sai-buddy /tmp/b.json record b --for 10ms");
     assert!(status == 1 && said.contains("takes no such settings: it has 115200 baud, 8 bits, no parity"), "{said}");
+}
+
+/// Formats that a UART of the machine's own has, and a console that is called by its adapter's name.
+fn at_names(guest: &mut Guest) {
+    let text =
+        |tty: &str| format!(r#"{{ "boards": {{ "u": {{ "type": "t", "consoles": {{ "main": {{ {tty} }} }} }} }} }}"#);
+    for (keys, words) in [
+        (r#""bits": 5, "stop": 2"#, &["cs5", "cstopb", "-ixon"][..]),
+        (r#""bits": 6, "parity": "odd", "flow": "software""#, &["cs6", "parodd", "ixon", "ixoff"]),
+    ] {
+        guest.write("/tmp/u.json", &text(&format!(r#""path": "/dev/ttyS0", {keys}"#)));
+        guest.well("sai-buddy /tmp/u.json record u --for 10ms");
+        let settings = guest.well("stty -F /dev/ttyS0 -a");
+        let has = |word: &&str| settings.split_whitespace().any(|other| other.trim_end_matches(';') == *word);
+        assert!(words.iter().all(has), "{keys}: {settings}");
+        guest.well("sai-buddy /tmp/u.json stop u");
+        guest.until("! sai-buddy /tmp/u.json status u");
+    }
+    // There is no udev here, which makes these links.
+    guest.well("mkdir -p /dev/serial/by-id && ln -s ../../ttyUSB0 /dev/serial/by-id/usb-BENCH7-port0");
+    guest.write("/tmp/u.json", &text(r#""by_id": "usb-BENCH7-port0""#));
+    guest.well("sai-buddy /tmp/b.json stop b; sai-buddy /tmp/u.json record u --kept >/tmp/named & named=$!");
+    guest.until("sai-buddy /tmp/u.json status u --json | grep 'there.:true'");
+    guest.serial.write_all(b"by its name").expect("the adapter");
+    guest.until("grep 'by its name' /tmp/named");
+    guest.well("kill $named; sai-buddy /tmp/u.json stop u");
+    guest.until("! sai-buddy /tmp/u.json status u");
+}
+
+/// Lines that are driven one way alone, by either interface: where they are not, they are inputs.
+fn driven_one_way(guest: &mut Guest) {
+    /// Data, with the lines as an address, and directions (Arm's DDI 0190: `GPIODATA`, `GPIODIR`).
+    const DATA: u64 = 0x0903_03fc;
+    const DIRECTIONS: u64 = 0x0903_0400;
+    const DRAIN: u32 = 1 << 3;
+    const SOURCE: u32 = 1 << 4;
+    for shim in ["first-interface", "second-interface"] {
+        bench(guest, "", r#", "sequences": { "low": ["drain 0, source 0"], "high": ["drain 1, source 1"] }"#);
+        let more = r#""drain": { "line": 3, "safe": 1, "drive": "open-drain" }, "source": { "line": 4, "safe": 0, "drive": "open-source" }, "#;
+        guest.well(&format!("sed -i 's/\"led\": {{/{more}&/' /tmp/b.json"));
+        guest.well(&format!("{shim} /usr/bin/sai-buddy /tmp/b.json play b low"));
+        let found = |guest: &mut Guest| {
+            let (data, directions) = (guest.register(DATA), guest.register(DIRECTIONS));
+            [DRAIN, SOURCE].map(|line| (directions & line != 0).then_some(data & line != 0))
+        };
+        assert_eq!(found(guest), [Some(false), None], "{shim}");
+        guest.well("sai-buddy /tmp/b.json play b high");
+        assert_eq!(found(guest), [None, Some(true)], "{shim}");
+    }
 }
 
 /// The levels of the one line of a log, as sigrok-cli has them of samples so many nanoseconds apart.
@@ -257,6 +309,32 @@ fn unseen(guest: &mut Guest) {
     assert_eq!((numbers, lost), ((1..=10 + KEPT_FIRST + 2).collect(), Vec::new()));
     assert!(met.iter().all(|(number, level, _)| *level == (number % 2 == 1)), "{met:?}");
     assert!(met.is_sorted_by_key(|(_, _, ns)| *ns), "{met:?}");
+}
+
+/// A line that counts when it has kept its level for a while.
+fn settled(guest: &mut Guest) {
+    bench(guest, "", r#", "sequences": { "reset": ["nrst 1", "wait 20ms", "nrst 0"] }"#);
+    guest.well(r#"sed -i 's/"direction": "in"/&, "debounce": "200ms", "bias": "pull-down"/' /tmp/b.json"#);
+    let test = "sai-buddy /tmp/b.json test b /tmp/.sai.json fw --record /tmp/log";
+    guest.well(&format!("{test} >/tmp/said 2>&1 & process=$!"));
+    guest.until("grep -q '# test' /tmp/said");
+    // It bounces, each time for less than that by far, and stays where it is then.
+    for (count, level) in [(1, true), (2, false)] {
+        for _ in 0..10 {
+            guest.drive(LED, level);
+            guest.drive(LED, !level);
+        }
+        guest.drive(LED, level);
+        await_edges(guest, count);
+    }
+    let (said, log) = passed(guest);
+    let (met, lost) = edges_of(&log);
+    // Where the emulated machine stands still in between, a bounce may have lasted.
+    assert!(met.windows(2).all(|pair| pair[1].1 != pair[0].1 && pair[1].2 - pair[0].2 >= SETTLED_NS), "{met:?}");
+    assert!(
+        met.first().is_some_and(|(_, level, _)| *level) && met.len() % 2 == 0 && lost.is_empty(),
+        "{met:?}: {said}"
+    );
 }
 
 /// A line that is looked at, by either interface: what it does between two looks is not seen, and the log says so at first.
@@ -492,9 +570,12 @@ fn resets_parity_edges_and_plugs_are_what_the_hardware_beyond_sees() {
     resets(&mut guest);
     formats(&mut guest);
     stm32(&mut guest);
+    at_names(&mut guest);
+    driven_one_way(&mut guest);
     killed(&mut guest);
     edges(&mut guest);
     unseen(&mut guest);
+    settled(&mut guest);
     polled(&mut guest);
     counted(&mut guest);
     unplugged(&mut guest);
