@@ -35,6 +35,8 @@ pub struct Asked {
     pub baud: Option<u32>,
     /// In `tool`: whether parity is even, whatever the console's is; a pty keeps none, so that no tool can say it there.
     pub even: Option<bool>,
+    /// In `tool`: false where it does not speak by the console, which a board may not even have.
+    pub tty: Option<bool>,
     /// In `send`: bytes, each the character of its number.
     pub text: Option<String>,
 }

@@ -412,7 +412,9 @@ impl Owner {
     }
 
     fn open_tool(&mut self, client: Client) {
-        let index = self.clients.get(&client).and_then(|seat| seat.tool_console).unwrap_or(0);
+        let Some(index) = self.clients.get(&client).and_then(|seat| seat.tool_console) else {
+            return self.answer(client, &Told::new("granted", "tool"), None);
+        };
         let settings = self.clients.get(&client).map(|seat| seat.tool_settings).unwrap_or_default();
         let writer = (self.writer.0.as_str(), self.writer.1);
         let opened = match self.stations.get_mut(index) {

@@ -64,10 +64,17 @@ pub fn run_held(
     limit: Duration,
     says: Option<&mut Says<'_>>,
 ) -> io::Result<Ended> {
-    let (told, _tty) = visit.answer(&Asked { console: console.map(Into::into), ..Asked::new("tool") })?;
-    // An owner may be another user's, who is not to say which file a tool of ours opens.
-    let path = told.path.filter(|path| is_pty(path)).ok_or_else(|| io::Error::other("the owner gives no pty"))?;
-    let words: Vec<OsString> = argv.iter().map(|word| with_tty(word, &path)).collect();
+    // One that names no tty reaches the board on another way.
+    let speaks = argv.iter().any(|word| word.as_bytes().windows(TTY.len()).any(|part| part == TTY));
+    let asked = Asked { console: console.map(Into::into), tty: Some(speaks), ..Asked::new("tool") };
+    let (told, _tty) = visit.answer(&asked)?;
+    let words: Vec<OsString> = if speaks {
+        // An owner may be another user's, who is not to say which file a tool of ours opens.
+        let path = told.path.filter(|path| is_pty(path)).ok_or_else(|| io::Error::other("the owner gives no pty"))?;
+        argv.iter().map(|word| with_tty(word, &path)).collect()
+    } else {
+        argv.to_vec()
+    };
     let status = run_whole(&words, limit, says, visit.stop());
     // Where it was broken off the owner sees that by our end, and does not take the board's mode for known.
     visit.stop().check()?;

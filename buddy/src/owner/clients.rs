@@ -239,7 +239,7 @@ impl Owner {
             "send" => self.send(client, console, &asked),
             "tool" => {
                 if let Some(seat) = self.clients.get_mut(&client) {
-                    seat.tool_console = Some(console);
+                    seat.tool_console = asked.tty.unwrap_or(true).then_some(console);
                     seat.tool_settings = (asked.baud, asked.even.unwrap_or(false));
                 }
                 self.happens(Input::Tool(client));

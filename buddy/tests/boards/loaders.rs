@@ -15,6 +15,9 @@ const BENCH: &str = r#"{ "boards": {
     "st": { "type": "t", "consoles": { "main": { "path": "/dev/ttyS0" } }, "flash": { "with": "dfu", "usb": "1-3", "targets": { "app": { "at": "0x08001000", "alt": "Internal Flash" } } } },
     "fast": { "type": "t", "flash": { "with": "fastboot", "usb": "1-4", "serial": "F1", "expects": { "product": "panda" },
         "targets": { "kernel": "boot" } } },
+    "by-dfu-util": { "type": "t", "flash": { "with": "argv", "argv": ["dfu-util", "-p", "1-3", "-a", "0", "-s", "0x08001000:leave", "-D", "{image}"] } },
+    "by-fastboot": { "type": "t", "flash": { "with": "argv", "argv": ["fastboot", "-s", "F1", "flash", "boot", "{image}"] } },
+    "by-mistake": { "type": "t", "flash": { "with": "argv", "argv": ["dfu-util", "-p", "1-9", "-a", "0", "-D", "{image}"] } },
     "other": { "type": "t", "flash": { "with": "dfu", "usb": "1-5", "product": "0483:df12" } } } }"#;
 
 /// What has dfu-util tell a program to leave for its loader, and waits for that: libusb hears of what is plugged in by udev alone, which
@@ -98,6 +101,20 @@ fn loaders_at_usb_are_flashed_by_what_is_built_in_as_by_the_tools_for_them() {
         flash("fast", "fastboot -s F1 flash boot /tmp/image && fastboot -s F1 reboot", "flashed, unverified\n");
         fast.with(|loader| assert!(loader.partitions["boot"] == image && std::mem::take(&mut loader.rebooted)));
     }
+
+    // The tools as a bench names them, by their owner, with what they print.
+    st.with(|loader| loader.memory.fill(0));
+    fast.with(|loader| loader.partitions.insert("boot".into(), Vec::new()));
+    for (board, port, prints) in [("by-dfu-util", 3, "Download\t"), ("by-fastboot", 4, "Writing 'boot'")] {
+        // It has left for what it was given before, and the tools do not wait for it.
+        guest.until(&format!("cat /sys/bus/usb/devices/1-{port}/1-{port}:1.0/bInterfaceNumber"));
+        let said = guest.well(&format!("sai-buddy /tmp/b.json flash {board} /tmp/image --unverified 2>&1"));
+        assert!(said.contains(prints) && said.ends_with("flashed, unverified\n"), "{board}: {said}");
+    }
+    st.with(|loader| assert!(loader.memory[st_place.clone()] == image && loader.left));
+    fast.with(|loader| assert!(loader.partitions["boot"] == image));
+    let (status, said) = guest.run("sai-buddy /tmp/b.json flash by-mistake /tmp/image --unverified 2>&1");
+    assert!(status == 1 && said.contains("the tool ended with exit status: 74"), "{status}: {said}");
 
     st.with(|loader| loader.memory.fill(0));
     judged(&mut guest);
