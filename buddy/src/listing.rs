@@ -97,7 +97,7 @@ fn supply(supply: &Supply) -> String {
         Supply::UsbPort(port) => format!("USB port {port}"),
         Supply::Line(line) => format!("line {line}"),
         Supply::Commands { on, .. } => on.first().cloned().unwrap_or_default(),
-        Supply::Http { on, .. } => on.url.clone(),
+        Supply::Http { on, .. } => on.shown(),
     }
 }
 

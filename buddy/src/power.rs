@@ -24,6 +24,8 @@ const REQUEST: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(5);
 /// Bytes that are kept of what a command says, and read of the head of an answer.
 const SAID_BYTES: u64 = 4096;
+/// Letters of an answer in an error.
+const SAID_LETTERS: usize = 160;
 /// Bytes of a switch's answer: a digit and the end of its line.
 const SWITCH_BYTES: usize = 8;
 /// Header fields of an answer.
@@ -146,16 +148,24 @@ fn command(argv: &[String], limit: Duration) -> io::Result<()> {
     }
 }
 
-/// Asks by HTTP, and wants an answer of the kind 2xx within `limit`.
+/// Asks by HTTP, and wants an answer of the kind 2xx within `limit`, with that in it which is asked for.
 fn ask(request: &Request, limit: Duration) -> io::Result<()> {
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", request.url));
-    status(request, limit).map_err(named).and_then(|code| match code {
-        200..=299 => Ok(()),
-        _ => Err(named(io::Error::other(format!("answered with status {code}")))),
-    })
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", request.shown()));
+    let (code, said) = answer(request, limit).map_err(named)?;
+    if !(200..=299).contains(&code) {
+        return Err(named(io::Error::other(format!("answered with status {code}"))));
+    }
+    match request.answer {
+        Some(wanted) if !said.contains(wanted) => {
+            let some: String = said.trim().chars().take(SAID_LETTERS).collect();
+            Err(named(io::Error::other(format!("answered {some:?}"))))
+        }
+        _ => Ok(()),
+    }
 }
 
-fn status(request: &Request, limit: Duration) -> io::Result<u16> {
+/// The status of an answer, and of its body so much as is looked at.
+fn answer(request: &Request, limit: Duration) -> io::Result<(u16, String)> {
     let began = Instant::now();
     let left = || match limit.saturating_sub(began.elapsed()) {
         Duration::ZERO => Err(io::Error::new(ErrorKind::TimedOut, format!("no answer in {} seconds", limit.as_secs()))),
@@ -178,6 +188,7 @@ fn status(request: &Request, limit: Duration) -> io::Result<u16> {
     let head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{length}\r\n");
     stream.write_all(head.as_bytes())?;
     let mut answer = Vec::new();
+    let mut ended = false;
     loop {
         stream.set_read_timeout(Some(left()?))?;
         let mut buffer = [0; 512];
@@ -189,9 +200,16 @@ fn status(request: &Request, limit: Duration) -> io::Result<u16> {
         let mut fields = [EMPTY_HEADER; FIELDS_MAX];
         let mut response = Response::new(&mut fields);
         let parsed = response.parse(&answer).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
+        ended |= count == 0;
         match (parsed, response.code) {
-            (Status::Complete(_), Some(code)) => return Ok(code),
-            _ if count == 0 || answer.len() as u64 > SAID_BYTES => {
+            (Status::Complete(head), Some(code)) => {
+                let said = String::from_utf8_lossy(answer.get(head..).unwrap_or_default()).into_owned();
+                let enough = ended || answer.len() as u64 > SAID_BYTES;
+                if enough || request.answer.is_none_or(|wanted| said.contains(wanted)) {
+                    return Ok((code, said));
+                }
+            }
+            _ if ended || answer.len() as u64 > SAID_BYTES => {
                 return Err(io::Error::new(ErrorKind::InvalidData, "no answer of HTTP"));
             }
             _ => {}
@@ -261,7 +279,7 @@ mod tests {
                     String::from_utf8_lossy(&bytes[..count]).into_owned()
                 });
                 let url = format!("http://{host}/cm?cmnd=Power%20On");
-                let result = ask(&Request { post, url }, limit);
+                let result = ask(&Request { post, url, answer: None }, limit);
                 // On a machine that stood still it may have had no time to come; nobody else is to be waited for then.
                 if limit < REQUEST {
                     let _ = TcpStream::connect(&host);
@@ -288,6 +306,6 @@ mod tests {
         assert!(result.is_err_and(|error| error.contains("no answer in")));
         drop(listener);
         let url = format!("http://{host}/");
-        ask(&Request { post: false, url }, REQUEST).expect_err("nobody is there");
+        ask(&Request { post: false, url, answer: None }, REQUEST).expect_err("nobody is there");
     }
 }

@@ -492,6 +492,18 @@ pub struct Request {
     pub post: bool,
     /// `http://HOST[:PORT]/…`.
     pub url: String,
+    /// What the answer must have in it, beside a status that says that it is one.
+    pub answer: Option<&'static str>,
+}
+
+impl Request {
+    /// The address for people: without what is asked there, which may have a password in it.
+    pub fn shown(&self) -> String {
+        match self.url.split_once('?') {
+            Some((place, _)) => format!("{place}?***"),
+            None => self.url.clone(),
+        }
+    }
 }
 
 /// How it is found out whether a board is well.

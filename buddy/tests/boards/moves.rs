@@ -4,9 +4,12 @@
 use crate::pty::Pty;
 use crate::rig::{Rig, until};
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::thread;
 
 /// A board with two lines, a console, and a power supply that is switched by commands.
 struct Moved {
@@ -149,6 +152,103 @@ fn consoles_go_on_while_a_supply_is_switched() {
     until("the console has it", || moved.rig.status().contains("\"offset\":9"));
     assert!(client.wait().expect("it ends").success());
     assert_eq!(moved.supply(), "on\n");
+}
+
+/// A socket in the network that is switched by HTTP: what it was asked, and how it stands.
+struct Socket {
+    address: String,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Socket {
+    /// One that answers each request so, by its first line.
+    fn new(answers: fn(&str) -> String) -> Socket {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("its address").to_string();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let all = Arc::clone(&asked);
+        thread::spawn(move || {
+            for mut stream in listener.incoming().map_while(Result::ok) {
+                let mut head = Vec::new();
+                let mut buffer = [0; 512];
+                while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+                    match stream.read(&mut buffer) {
+                        Ok(count) if count > 0 => head.extend(&buffer[..count]),
+                        _ => break,
+                    }
+                }
+                let head = String::from_utf8_lossy(&head).into_owned();
+                let line = head.lines().next().unwrap_or_default().trim_end_matches(" HTTP/1.1").to_string();
+                let answer = answers(&line);
+                all.lock().expect("a list").push(line);
+                // Its head and its body come in two pieces, as of a small machine.
+                let (head, body) = answer.split_once("|").unwrap_or((&answer, ""));
+                let _ = stream.write_all(format!("{head}\r\nConnection: close\r\n\r\n").as_bytes());
+                let _ = stream.write_all(body.as_bytes());
+            }
+        });
+        Socket { address, asked }
+    }
+
+    fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut self.asked.lock().expect("a list"))
+    }
+}
+
+#[test]
+fn a_socket_in_the_network_is_switched_by_what_it_understands_and_believed_by_what_it_answers() {
+    let tasmota = Socket::new(|line| {
+        let body = match line {
+            "GET /cm?cmnd=Power%20On" => r#"{"POWER":"ON"}"#,
+            "GET /cm?cmnd=Power%20Off" => r#"{"POWER1":"OFF"}"#,
+            _ => r#"{"Command":"Unknown"}"#,
+        };
+        format!("HTTP/1.1 200 OK|{body}")
+    });
+    let plain = Socket::new(|line| match line.starts_with("POST") {
+        true => "HTTP/1.1 204 No Content\r\nContent-Length: 0".to_string(),
+        false => "HTTP/1.1 200 OK|done".to_string(),
+    });
+    // One that wants a password says so as if nothing were wrong, and another one by its status.
+    let locked =
+        Socket::new(|_| r#"HTTP/1.1 200 OK|{"WARNING":"Need user=<username>&password=<password>"}"#.to_string());
+    let closed = Socket::new(|_| "HTTP/1.1 401 Unauthorized".to_string());
+    let nobody = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address");
+    let (on, off) = ("GET /cm?cmnd=Power%20On", "GET /cm?cmnd=Power%20Off");
+    let (post, get) = ("POST /relay/1?key=hush&to=on", "GET /relay/1?key=hush&to=off");
+    for (number, power, socket, [on, off]) in [
+        (1, format!(r#""tasmota": "http://{}/""#, tasmota.address), &tasmota, [on, off]),
+        (
+            2,
+            format!(r#""on": "POST http://{0}{1}", "off": "http://{0}{2}""#, plain.address, &post[5..], &get[4..]),
+            &plain,
+            [post, get],
+        ),
+    ] {
+        let pty = Pty::new();
+        let more = format!(r#", "power": {{ {power}, "off_time": "100ms" }}"#);
+        let rig = Rig::at(&format!("socket-{number}"), &[&pty.path], "\"baud\": 115200", &more);
+        for (word, expected) in [("on", &[on][..]), ("off", &[off]), ("cycle", &[off, on])] {
+            rig.well(&[&rig.file(), "power", "b", word]);
+            assert_eq!(socket.asked(), expected, "{power} {word}");
+        }
+        let listed = rig.well(&[&rig.file(), "list"]);
+        assert!(listed.contains("?***") && !listed.contains("hush"), "{listed}");
+    }
+    let refused = nobody.to_string();
+    for (number, address, why) in [
+        (1, &locked.address, "answered \"{\\\"WARNING\\\":\\\"Need user"),
+        (2, &closed.address, "answered with status 401"),
+        (3, &refused, "Connection refused"),
+    ] {
+        let pty = Pty::new();
+        let more = format!(r#", "modes": {{ "off": ["power off"] }}, "power": {{ "tasmota": "http://{address}" }}"#);
+        let rig = Rig::at(&format!("locked-{number}"), &[&pty.path], "\"baud\": 115200", &more);
+        let output = rig.run(&[&rig.file(), "mode", "b", "off"], &[]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(1) && said.contains(&format!("/cm?***: {why}")), "{said}");
+        assert!(!rig.status().contains("\"mode\":\"off\""), "{}", rig.status());
+    }
 }
 
 #[test]

@@ -284,8 +284,13 @@ impl BenchReader {
             "tasmota" => {
                 let base = self.reader.checked(&section, key, url)?;
                 let base = base.trim_end_matches('/');
-                let request = |word: &str| Request { post: false, url: format!("{base}/cm?cmnd=Power%20{word}") };
-                Supply::Http { on: request("On"), off: request("Off") }
+                // It answers what it did not understand, or what wants a password, with a status that is none of an error.
+                let request = |word: &str, answer| Request {
+                    post: false,
+                    url: format!("{base}/cm?cmnd=Power%20{word}"),
+                    answer: Some(answer),
+                };
+                Supply::Http { on: request("On", "\":\"ON\""), off: request("Off", "\":\"OFF\"") }
             }
             _ if section.get(key).is_some_and(|value| value.as_array().is_some()) => {
                 Supply::Commands { on: self.words(&section, "on", &[]), off: self.words(&section, "off", &[]) }
@@ -298,7 +303,7 @@ impl BenchReader {
     fn request(&mut self, section: &Section<'_>, key: &str) -> Option<Request> {
         let text = self.reader.checked(section, key, |text| url(text.strip_prefix("POST ").unwrap_or(text)))?;
         let posted = text.strip_prefix("POST ");
-        Some(Request { post: posted.is_some(), url: posted.unwrap_or(&text).to_string() })
+        Some(Request { post: posted.is_some(), url: posted.unwrap_or(&text).to_string(), answer: None })
     }
 
     pub(super) fn health(&mut self, section: &Section<'_>, board: &Board) -> Option<Health> {
