@@ -445,6 +445,8 @@ pub struct Uboot {
     pub prompt: Pattern,
     /// Where in memory images are received.
     pub load: u32,
+    /// Whether they are received by XMODEM, for a loader that was built without YMODEM; their ends are padded in memory then.
+    pub xmodem: bool,
     /// Commands that bring what was received to its place.
     pub write: Vec<String>,
     /// Whether its checksum is taken of the place (where that is memory it can read), or of what was received alone.

@@ -1,4 +1,4 @@
-//! A console with U-Boot → an image in the board's memory: the countdown stopped, the image sent by YMODEM, its checksum taken,
+//! A console with U-Boot → an image in the board's memory: the countdown stopped, the image sent by YMODEM or XMODEM, its sum taken,
 //! written by the commands that the bench names, and its checksum taken again (U-Boot's documentation, "Shell commands").
 //!
 //! What is typed comes back as an echo: no command is given before all of it has come back, since a line that loses a digit would
@@ -122,7 +122,11 @@ impl Uboot {
         check_length(image.len() as u64, settings.target.size)?;
         let pattern = |text: &str| Pattern::new(text).map_err(|error| Failure::new(Whose::Tool, error));
         let machine = Uboot {
-            ready: pattern(r"Ready for binary \(ymodem\)[^\r\n]*\r?\n")?,
+            ready: pattern(if settings.uboot.xmodem {
+                r"Ready for binary \(xmodem\)[^\r\n]*\r?\n"
+            } else {
+                r"Ready for binary \(ymodem\)[^\r\n]*\r?\n"
+            })?,
             answered: pattern(&format!("{ANSWER}(?P<status>[0-9]+)\r?\n"))?,
             sum: crc32(&image),
             image,
@@ -205,12 +209,15 @@ impl Uboot {
 
     fn load(&mut self, now: Millis, out: &mut Vec<Output>) {
         self.loads += 1;
-        let kind = Kind::Ymodem { name: self.settings.name.clone() };
+        let (kind, command) = match self.settings.uboot.xmodem {
+            true => (Kind::Xmodem, "loadx {load}"),
+            false => (Kind::Ymodem { name: self.settings.name.clone() }, "loady {load}"),
+        };
         match Sender::new(kind, self.image.clone()) {
             Ok(sender) => self.sender = Some(sender),
             Err(failure) => return self.fail(failure, out),
         }
-        self.type_line(now, "loady {load}", READY_MS, State::Asking, out);
+        self.type_line(now, command, READY_MS, State::Asking, out);
     }
 
     fn write(&mut self, now: Millis, command: usize, out: &mut Vec<Output>) {
@@ -303,7 +310,11 @@ impl Uboot {
                 }
                 None => {
                     if let Some(status) = self.status(&view) {
-                        let text = format!("this U-Boot takes no image by loady: {status}: {}", self.said());
+                        let text = format!(
+                            "this U-Boot takes no image by {}: {status}: {}",
+                            if self.settings.uboot.xmodem { "loadx" } else { "loady" },
+                            self.said()
+                        );
                         self.fail(Failure::new(Whose::Board, text), out);
                     }
                 }

@@ -43,9 +43,12 @@ impl Console {
             |at: usize| words.get(at).and_then(|word| usize::from_str_radix(word.trim_start_matches('+'), 16).ok());
         Some(match words.as_slice() {
             ["true"] => true,
-            ["loady", _] => {
-                out.extend(b"## Ready for binary (ymodem) download to 0x41000000 at 115200 bps...\r\n");
-                let mut receiver = Receiver::new(false);
+            [load @ ("loadx" | "loady"), _] => {
+                let xmodem = *load == "loadx";
+                let protocol = if xmodem { "xmodem" } else { "ymodem" };
+                let ready = format!("## Ready for binary ({protocol}) download to 0x41000000 at 115200 bps...\r\n");
+                out.extend(ready.into_bytes());
+                let mut receiver = Receiver::new(xmodem);
                 receiver.enter(now, out);
                 self.receiver = Some(receiver);
                 return None;
@@ -163,7 +166,7 @@ impl Peer for Console {
 impl Console {
     fn received(&mut self, out: &mut Vec<u8>) {
         let Some(receiver) = self.receiver.take_if(|receiver| receiver.complete || receiver.aborted) else { return };
-        let length = receiver.length.unwrap_or(0).min(self.ram.len()).min(receiver.data.len());
+        let length = receiver.length.unwrap_or(receiver.data.len()).min(self.ram.len()).min(receiver.data.len());
         self.ram[..length].copy_from_slice(&receiver.data[..length]);
         out.extend(format!("## Total Size      = 0x{length:08x}\r\n").into_bytes());
         let rest = String::from_utf8_lossy(&std::mem::take(&mut self.line)).into_owned();

@@ -100,6 +100,7 @@ fn machines() -> Vec<(&'static str, Box<dyn Flasher>)> {
             countdown: pattern("stop autoboot"),
             stop: " ".into(),
             prompt: pattern("^=> $"),
+            xmodem: false,
             load: 0x4100_0000,
             write: vec!["erase {target} +{size}".into(), "cp.b {load} {target} {size}".into()],
             verifies: true,

@@ -44,7 +44,7 @@ impl BenchReader {
         let with = FLASHERS[self.reader.word(&section, "with", &FLASHERS)?];
         let own: &[&str] = match with {
             "argv" => &["argv", "verifies"],
-            "ymodem-uboot" => &["countdown", "stop", "prompt", "load", "write", "verifies", "boot"],
+            "ymodem-uboot" => &["countdown", "stop", "prompt", "protocol", "load", "write", "verifies", "boot"],
             "dfu" => &["usb", "product", "serial", "verifies"],
             "fastboot" => &["usb", "product", "serial", "verifies", "expects"],
             _ => &[],
@@ -251,6 +251,7 @@ impl BenchReader {
             stop: self.reader.text(section, "stop").unwrap_or_else(|| " ".to_string()),
             prompt: self.pattern(section, "prompt").or_else(|| Pattern::new("^=> $").ok())?,
             load: self.hexadecimal(section, "load", u32::MAX).unwrap_or(0),
+            xmodem: self.reader.word(section, "protocol", &["ymodem", "xmodem"]) == Some(1),
             write: write.unwrap_or_default().into_iter().map(|(_, text)| text).collect(),
             verifies: self.reader.boolean(section, "verifies").unwrap_or(true),
             boot: self.reader.text(section, "boot"),
