@@ -5,8 +5,9 @@ use crate::line::{Peer, image};
 use crate::pty::{Pty, Served};
 use crate::rig::Rig;
 use crate::tools::pypi;
+use rustix::termios::tcgetattr;
 use sai_core::limits::Millis;
-use std::fs;
+use std::fs::{self, File};
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
@@ -33,6 +34,12 @@ pub struct Esp {
     pub overwritten: usize,
     /// Blocks whose sum was wrong.
     pub damaged: usize,
+    /// The line that the chip is at, whose other end has a speed.
+    line: File,
+    /// Bits a second at which it talks.
+    pub baud: u32,
+    /// Requests that came at another speed, of which a chip would have heard nothing.
+    pub unheard: usize,
 }
 
 fn number(bytes: &[u8], index: usize) -> u32 {
@@ -41,10 +48,12 @@ fn number(bytes: &[u8], index: usize) -> u32 {
 }
 
 impl Esp {
-    pub fn new(chip: u32) -> Self {
+    pub fn new(chip: u32, line: File) -> Self {
         // An older program is there.
         let flash = vec![0x5a; 4 << 20];
-        Esp { chip, frame: None, escaped: false, flash, place: 0, erased: 0, overwritten: 0, damaged: 0 }
+        let (frame, escaped, place) = (None, false, 0);
+        let (erased, overwritten, damaged, unheard) = (0, 0, 0, 0);
+        Esp { chip, frame, escaped, flash, place, erased, overwritten, damaged, line, baud: 115_200, unheard }
     }
 
     fn register(&self, address: u32) -> u32 {
@@ -54,12 +63,19 @@ impl Esp {
             0x3ff4_0014 => 347,
             // What the flash says that it is: 4 MiB.
             0x3ff4_2080 => 0x16_4020,
+            // What the ROM takes the crystal for when it sets a speed, 40 MHz: a count, in units of a clock that a fuse knows.
+            0x3ff5_f06c => 800 << 7,
+            0x3ff5_a010 => 128,
             _ => 0,
         }
     }
 
     fn request(&mut self, frame: &[u8], out: &mut Vec<u8>) {
         let Some((&[0, command, ..], _)) = frame.split_first_chunk::<2>() else { return };
+        if tcgetattr(&self.line).expect("a line").output_speed() != self.baud {
+            self.unheard += 1;
+            return;
+        }
         let (sum, data) = (number(frame, 1), frame.get(8..).unwrap_or_default());
         let (mut value, mut says, mut error) = (0x2012_0707, Vec::new(), 0);
         match command {
@@ -93,6 +109,8 @@ impl Esp {
                 let (place, size) = (number(data, 0) as usize, number(data, 1) as usize);
                 says = md5(&self.flash[place..place + size]).into_bytes();
             }
+            // It answers as it was asked, and talks at the new speed from then on.
+            0x0f => self.baud = number(data, 0),
             // Writing a register, where the flash is, how it is laid out, the end.
             0x09 | 0x0d | 0x0b | 0x04 => {}
             _ => error = 5,
@@ -157,11 +175,12 @@ fn pypis_esptool_flashes_through_the_owner_and_another_chip_keeps_what_it_has() 
     let bytes = image(70_000);
     for (chip, status) in [(ESP32, 0), (ESP32_S2, 1)] {
         let pty = Pty::new();
-        let served = Served::new(Esp::new(chip), pty.master.try_clone().expect("a copy"));
+        let line = || pty.master.try_clone().expect("a copy");
+        let served = Served::new(Esp::new(chip, line()), line());
         // The lines that reset one are its owner's, and a pty has none; `wires` sees them move.
         let more = r#", "modes": { "loader": { "do": ["wait 1ms"] }, "run": { "do": ["wait 1ms"] } },
             "flash": { "with": "argv", "console": "c0", "mode": "loader", "then": "run", "verifies": true, "timeout": "100s",
-                "argv": ["python3", "-m", "esptool", "--chip", "esp32", "--port", "{tty}", "--baud", "{baud}", "--before", "no_reset",
+                "argv": ["python3", "-m", "esptool", "--chip", "esp32", "--port", "{tty}", "--baud", "460800", "--before", "no_reset",
                     "--after", "no_reset", "--no-stub", "write_flash", "{target}", "{image}"],
                 "targets": { "app": "0x10000" } }"#;
         let rig = Rig::at(&format!("esp-{chip:x}"), &[&pty.path], "\"baud\": 115200", more);
@@ -176,6 +195,9 @@ fn pypis_esptool_flashes_through_the_owner_and_another_chip_keeps_what_it_has() 
             assert!(said.contains("Hash of data verified"), "{said}");
             assert!(esp.flash[0x10000..0x10000 + bytes.len()] == bytes, "it has something else");
             assert_eq!((esp.erased, esp.overwritten, esp.damaged), (18, 0, 0));
+            // The owner follows the speed that the tool has set, and is the board's own again when it has ended.
+            assert_eq!((esp.baud, esp.unheard), (460_800, 0), "{said}");
+            assert_eq!(tcgetattr(&pty.master).expect("a line").output_speed(), 115_200);
             assert!(rig.status().contains("\"mode\":\"run\""), "{}", rig.status());
         } else {
             assert!(said.contains("board: the tool ended with "), "{said}");
