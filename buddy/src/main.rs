@@ -4,6 +4,8 @@
 
 #[path = "main/check.rs"]
 mod check;
+#[path = "main/colours.rs"]
+mod colours;
 #[path = "main/commands.rs"]
 mod commands;
 #[path = "main/flash.rs"]
@@ -15,9 +17,10 @@ mod percent;
 #[path = "main/test.rs"]
 mod test;
 
+use self::colours::{Colours, Meaning};
 use self::help::{HELP, USAGE};
 use sai_buddy::ports::Places;
-use sai_buddy::telling::tell;
+use sai_buddy::telling::tell_as;
 use sai_buddy::visit::{Begins, Whose};
 use sai_buddy::{describing, listing};
 use sai_core::bench::Bench;
@@ -32,7 +35,8 @@ fn main() -> ExitCode {
     match run(std::env::args_os().skip(1).collect()) {
         Ok(status) => ExitCode::from(status),
         Err((status, text)) => {
-            tell(&text);
+            let colours = Colours::of(&io::stderr());
+            tell_as(&text, &|text| colours.show(Meaning::Bad, text));
             ExitCode::from(status)
         }
     }
@@ -74,8 +78,10 @@ fn run(mut words: Vec<OsString>) -> Result<u8, Failure> {
                     directory: given.directory(),
                     begins: Begins::Ourselves,
                 };
-                let list = if given.json { listing::json } else { listing::table };
-                print(&list(&bench, &whose, &Places::default()))
+                if given.json {
+                    return print(&listing::json(&bench, &whose, &Places::default()));
+                }
+                print(&titled(&listing::table(&bench, &whose, &Places::default())))
             }
             ("check", _) => Err(usage("`check` expects one BOARD, or none")),
             ("list", _) => Err(usage("`list` takes no more words")),
@@ -96,6 +102,16 @@ fn run(mut words: Vec<OsString>) -> Result<u8, Failure> {
 /// The bench that a file describes.
 fn read(file: &OsString) -> Result<Bench, Failure> {
     describing::read(file).map_err(|errors| (1, errors.join("\n  ")))
+}
+
+/// A table for people, in which a line that begins something has a colour of its own.
+fn titled(table: &str) -> String {
+    let colours = Colours::of(&io::stdout());
+    let line = |line: &str| match line.starts_with(' ') {
+        true => format!("{line}\n"),
+        false => colours.show(Meaning::Title, line) + "\n",
+    };
+    table.lines().map(line).collect()
 }
 
 /// Prints what was asked for. A reader that has gone wanted no more of it.

@@ -5,7 +5,12 @@ use std::io::{self, Write as _};
 
 /// Tells a line. There is nobody to tell that nobody can be told.
 pub fn tell(text: &str) {
-    let text = format!("sai-buddy: {}\n", escape::lines(text.trim_end()));
+    tell_as(text, &str::to_string);
+}
+
+/// The same, as it is shown to whoever reads it.
+pub fn tell_as(text: &str, show: &dyn Fn(&str) -> String) {
+    let text = show(&format!("sai-buddy: {}", escape::lines(text.trim_end()))) + "\n";
     let _ = io::stderr().write_all(text.as_bytes());
 }
 

@@ -1,17 +1,19 @@
 //! A board of a bench, and a person beside it → what is wired otherwise than the bench says, and the bench's file with what was found.
 //!
 //! Each cable is pulled once by the person, each line and supply is moved once by us, and it is told what that did: which USB device
-//! left, and which console went quiet, on this board or on another one that has an owner.
+//! left, and which console went quiet, on this board or on another one that has an owner; which lines that are read have changed.
 
 use crate::frames::{Asked, Heard as Frame};
 use crate::listening::{Event, Listening};
 use crate::ports::{Adapter, Places, adapters};
 use crate::serial::monotonic_ns;
+use crate::trying::watch::Watch;
 use crate::visit::{Visit, Whose};
+use sai_core::axis;
 use sai_core::bench::{Bench, Board, Console, Line, Supply, Tty, Use};
 use sai_core::console::{Entry, Piece};
 use sai_core::json::{self, Value};
-use sai_core::ordered::Set;
+use sai_core::ordered::{Map, Set};
 use std::fs;
 use std::io::{self, ErrorKind, Write as _};
 use std::path::Path;
@@ -159,7 +161,7 @@ pub fn wires(
     }
     let visit = Visit::begin(whose)?;
     visit.answer(&Asked { name: Some("check".into()), ..Asked::new("claim") })?;
-    let mut ears = Ears::new(whose, bench, board)?;
+    let mut ears = Ears::new(whose, bench, board, places)?;
     for line in lines {
         let name = &line.name;
         let about =
@@ -209,9 +211,11 @@ fn cable(person: &mut dyn Person, console: &Console, places: &Places, walked: &m
     Ok(())
 }
 
-/// Who listens to the consoles of the board, and of others that have an owner.
+/// Who listens to the consoles of the board, and of others that have an owner, and looks at the lines of the board that are read.
 struct Ears {
     all: Vec<(String, Listening)>,
+    watch: Watch,
+    board: Board,
 }
 
 /// What a console had.
@@ -224,7 +228,7 @@ struct Heard {
 }
 
 impl Ears {
-    fn new(whose: &Whose, bench: &Bench, board: &Board) -> io::Result<Ears> {
+    fn new(whose: &Whose, bench: &Bench, board: &Board, places: &Places) -> io::Result<Ears> {
         let mut all = vec![(board.name.clone(), Listening::new(whose.clone(), None, false)?)];
         for other in bench.boards.iter().filter(|other| other.name != board.name) {
             let whose = Whose { board: other.name.clone(), ..whose.clone() };
@@ -235,7 +239,26 @@ impl Ears {
                 all.push((other.name.clone(), listening));
             }
         }
-        Ok(Ears { all })
+        Ok(Ears { all, watch: Watch::new(board, places)?, board: board.clone() })
+    }
+
+    /// Takes what the lines did since the last time: the name of each that has changed, how often, and its level at the end.
+    fn seen(&mut self) -> io::Result<Vec<(String, u64, bool)>> {
+        let mut entries = Vec::new();
+        self.watch.take(&mut entries)?;
+        let mut seen: Map<u8, (u64, bool)> = Map::new();
+        for (_, entry) in entries {
+            let axis::Entry::Edges(edges) = entry else { continue };
+            for edge in edges {
+                let (count, level) = seen.get_or_default(edge.channel);
+                *count += 1;
+                *level = edge.level;
+            }
+        }
+        let named =
+            self.board.lines.iter().filter_map(|line| Some((line.name.clone(), self.board.channel(&line.name)?)));
+        let named = named.filter_map(|(name, channel)| seen.get(&channel).map(|(count, level)| (name, *count, *level)));
+        Ok(named.collect())
     }
 
     /// Takes what came since the last time, as it was before, between and after two moments, in nanoseconds.
@@ -336,6 +359,7 @@ fn act_and_tell(
     // What came while the person thought about it is of no use.
     ears.heard(0, 0)?;
     thread::sleep(LISTENS);
+    ears.seen()?;
     let before = adapters(places);
     let stop = AtomicBool::new(false);
     let (result, left) = thread::scope(|scope| {
@@ -375,8 +399,14 @@ fn act_and_tell(
         nothing = false;
         person.tell(&said);
     }
+    for (line, count, level) in ears.seen()? {
+        nothing = false;
+        let times = if count == 1 { "once".to_string() } else { format!("{count} times") };
+        person.tell(&format!("line {line} changed {times}, and is {} now", u8::from(level)));
+    }
     if nothing {
-        person.tell("no console went quiet or began to speak, and no USB device left");
+        let lines = if ears.watch.is_empty() { "" } else { ", no line changed" };
+        person.tell(&format!("no console went quiet or began to speak{lines}, and no USB device left"));
     }
     Ok(true)
 }

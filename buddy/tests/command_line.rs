@@ -82,6 +82,10 @@ fn what_is_wrong_is_told_by_place_and_status() {
         assert_eq!(places[1], ":3:10: boards.b: expected a key type");
         assert!(!said.contains('\u{1b}'));
     }
+    let output = buddy(&[&file, "check", "--json"]);
+    let said = text(&output.stdout);
+    assert!(output.status.code() == Some(1) && output.stderr.is_empty() && said.lines().count() == 1, "{said}");
+    assert!(said.contains(&format!("\"wrong\":[\"{file}:2:35: ")) && said.contains("expected a key type\"]"), "{said}");
     // Larger than any that is read, and none at all.
     let large = directory.join("large.json");
     std::fs::write(&large, vec![b' '; 2 << 20]).expect("written");
@@ -102,7 +106,7 @@ fn a_wrong_command_line_is_told_apart() {
         &[][..],
         &["x"],
         &["x", "dance"],
-        &["x", "check", "--json"],
+        &["x", "check", "--yaml"],
         &["x", "check", "y", "z"],
         &["x", "list", "--yaml"],
     ] {

@@ -1,6 +1,8 @@
 //! A bench, and a person at a terminal → whether it is described well, and whether it is wired so.
 
+use crate::colours::{Colours, Meaning};
 use crate::commands::{Given, trouble};
+use crate::help::USAGE;
 use crate::{Failure, print, read, usage};
 use sai_buddy::frames::Asked;
 use sai_buddy::listing;
@@ -17,18 +19,58 @@ use std::path::{Path, PathBuf};
 /// Longest answer, in bytes.
 const ANSWER_BYTES: u64 = 4096;
 
-/// Whoever sits at the terminal.
-struct Terminal;
+/// A line for programs: what is not said is null.
+#[derive(Default, miniserde::Serialize)]
+struct Line<'a> {
+    /// What somebody should know.
+    tell: Option<&'a str>,
+    /// What somebody is to do, or to say: a line on standard input is the answer.
+    ask: Option<&'a str>,
+    /// At the end: how many boards and rigs a file has, of which no board was named.
+    boards: Option<usize>,
+    rigs: Option<usize>,
+    /// At the end: the board, how much was found as the file says, and consoles whose port is another one now in it.
+    board: Option<&'a str>,
+    well: Option<usize>,
+    moved: Option<Vec<Moved>>,
+    /// At the end: what is wrong, in sentences.
+    wrong: Option<Vec<String>>,
+}
 
-impl Person for Terminal {
+/// A console that hangs at another port than the file said.
+#[derive(miniserde::Serialize)]
+struct Moved {
+    console: String,
+    port: String,
+}
+
+impl Line<'_> {
+    fn print(&self) -> Result<u8, Failure> {
+        print(&(miniserde::json::to_string(self) + "\n"))
+    }
+}
+
+/// Whoever sits at the terminal, or a program in that place.
+struct Reader {
+    json: bool,
+}
+
+impl Person for Reader {
     fn tell(&mut self, text: &str) {
         // That nobody reads it is found when an answer is wanted.
-        let _ = print(&(escape::line(text) + "\n"));
+        let _ = match self.json {
+            true => Line { tell: Some(text), ..Line::default() }.print(),
+            false => print(&(escape::line(text) + "\n")),
+        };
     }
 
     fn ask(&mut self, text: &str) -> io::Result<String> {
         let mut out = io::stdout().lock();
-        out.write_all(escape::line(text).as_bytes()).and_then(|()| out.write_all(b" ")).and_then(|()| out.flush())?;
+        let text = match self.json {
+            true => miniserde::json::to_string(&Line { ask: Some(text), ..Line::default() }) + "\n",
+            false => Colours::of(&out).show(Meaning::Title, &escape::line(text)) + " ",
+        };
+        out.write_all(text.as_bytes()).and_then(|()| out.flush())?;
         let mut answer = String::new();
         match io::Read::take(io::stdin().lock(), ANSWER_BYTES).read_line(&mut answer)? {
             0 => Err(io::Error::new(ErrorKind::UnexpectedEof, "nobody answers any more")),
@@ -40,15 +82,31 @@ impl Person for Terminal {
 impl Given {
     /// Checks a file, or walks a person through the wiring of one of its boards, which is begun where there is no file.
     pub fn check(self, file: &OsString, board: Option<&OsString>) -> Result<u8, Failure> {
-        let options: &[&str] = if board.is_some() { &["--run"] } else { &[] };
+        let options: &[&str] = if board.is_some() { &["--run", "--json"] } else { &["--json"] };
         self.has_only("check", options)?;
-        let shown = escape::line(&file.to_string_lossy());
-        let Some(board) = board else {
-            let bench = read(file)?;
-            return print(&format!("{shown}: {}\n", listing::count(&bench)));
+        let json = self.json;
+        let checked = match board {
+            Some(board) => self.walk(file, board),
+            None => read(file).and_then(|bench| match json {
+                true => {
+                    Line { boards: Some(bench.boards.len()), rigs: Some(bench.rigs.len()), ..Line::default() }.print()
+                }
+                false => print(&format!("{}: {}\n", escape::line(&file.to_string_lossy()), listing::count(&bench))),
+            }),
         };
+        match checked {
+            Err((status, text)) if json && status != USAGE => {
+                let wrong = Some(text.lines().map(|line| line.trim_start().to_string()).collect());
+                Line { wrong, ..Line::default() }.print().map(|_| status)
+            }
+            other => other,
+        }
+    }
+
+    fn walk(self, file: &OsString, board: &OsString) -> Result<u8, Failure> {
+        let shown = escape::line(&file.to_string_lossy());
         let name = board.to_string_lossy().into_owned();
-        let (person, places) = (&mut Terminal, Places::default());
+        let (person, places) = (&mut Reader { json: self.json }, Places::default());
         if fs::metadata(file).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
             begin(person, file, &name, &places)?;
         }
@@ -85,8 +143,15 @@ impl Given {
             }
         }
         walking::wires(person, &whose, &bench, &find(&bench)?, &places, &mut walked).map_err(trouble)?;
+        if self.json {
+            let moved = walked.moved.into_iter().map(|(console, port)| Moved { console, port }).collect();
+            let status = u8::from(!walked.wrong.is_empty());
+            let (board, well, moved, wrong) = (Some(&*name), Some(walked.well), Some(moved), Some(walked.wrong));
+            return Line { board, well, moved, wrong, ..Line::default() }.print().map(|_| status);
+        }
         if walked.wrong.is_empty() {
-            return print(&format!("board {name} is wired as {shown} says: {} things were looked at\n", walked.well));
+            let text = format!("board {name} is wired as {shown} says: {} things were looked at", walked.well);
+            return print(&(Colours::of(&io::stdout()).show(Meaning::Good, &text) + "\n"));
         }
         Err((1, format!("board {name} is not wired as {shown} says:\n  {}", walked.wrong.join("\n  "))))
     }

@@ -1,6 +1,6 @@
 //! Options and words → a guard, an owner, or what somebody wants of one.
 
-use crate::{Failure, print, read, usage};
+use crate::{Failure, print, read, titled, usage};
 use sai_buddy::frames::{Asked, Status};
 use sai_buddy::guard::{self, Said};
 use sai_buddy::link::{self, Link};
@@ -235,7 +235,7 @@ impl Given {
             "status" => {
                 let (told, _) = there()?.answer(&Asked::new("status")).map_err(trouble)?;
                 let status = told.status.ok_or_else(|| (1, "the owner says nothing".to_string()))?;
-                print(&if self.json { miniserde::json::to_string(&status) + "\n" } else { table(&status) })
+                print(&if self.json { miniserde::json::to_string(&status) + "\n" } else { titled(&table(&status)) })
             }
             other => {
                 there()?.answer(&Asked::new(other)).map_err(trouble)?;

@@ -1,5 +1,6 @@
 //! A board and images → the images on the board, with how far it is, and an exit status that says whether.
 
+use crate::colours::{Colours, Meaning};
 use crate::commands::{Given, trouble};
 use crate::percent::Percent;
 use crate::{Failure, print, read, usage};
@@ -100,11 +101,12 @@ impl Given {
         });
         let _ = print(&percent.close());
         let verified = verified.map_err(failed)?;
+        let colours = Colours::of(&io::stdout());
         let line = Line { verified: Some(verified), ..Line::default() };
         print(&match (self.json, verified) {
             (true, _) => miniserde::json::to_string(&line) + "\n",
-            (false, true) => "flashed and verified\n".to_string(),
-            (false, false) => "flashed, unverified\n".to_string(),
+            (false, true) => colours.show(Meaning::Good, "flashed and verified") + "\n",
+            (false, false) => colours.show(Meaning::Doubtful, "flashed, unverified") + "\n",
         })?;
         if verified || self.unverified { Ok(0) } else { Err((1, "what is on the board was not verified".into())) }
     }

@@ -3,7 +3,7 @@
 pub const HELP: &str = "\
 Looks after the boards that hang off this machine, as a boards.json describes them.
 
-usage: sai-buddy FILE check [BOARD]
+usage: sai-buddy FILE check [BOARD] [--json]
        sai-buddy FILE list [--json]
        sai-buddy FILE console BOARD [CONSOLE] [--json]
        sai-buddy FILE record BOARD [CONSOLE] [--kept] [--for TIME] [--json]
@@ -18,7 +18,8 @@ usage: sai-buddy FILE check [BOARD]
        sai-buddy guard [--update]
 
   check    say what is wrong with FILE, by line and column; with BOARD, go through its wiring with you: which USB device leaves
-           and which console goes quiet as cables are pulled and lines moved. Writes FILE where it says otherwise, or begins it
+           and which console goes quiet as cables are pulled and lines moved. Writes FILE where it says otherwise, or begins it; with --json a program answers, a line
+           for each \"ask\"
   list     name its boards and rigs: type, consoles, how each is flashed and powered, its modes and sequences; which ttys are
            there, who owns and who uses each
   console  type to a console and see what it says; Ctrl-] leaves, the recording goes on
@@ -43,7 +44,7 @@ usage: sai-buddy FILE check [BOARD]
   --kept         begin with what the owner has kept
   --record LOG   keep all that happens at the board in LOG
   --again LOG    judge LOG, which was kept so, and leave the board alone
-  --json         for programs: one object a line
+  --json         for programs: one object a line. Colours are for terminals alone, and for none where NO_COLOR is set
   --help         this text
   --version      the version
 

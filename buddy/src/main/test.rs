@@ -1,5 +1,6 @@
 //! A board, a saifile and one of its configurations → the board flashed and judged as the configuration's `board` says, told as TAP.
 
+use crate::colours::{Colours, Meaning};
 use crate::commands::{Given, trouble};
 use crate::percent::Percent;
 use crate::{Failure, print, read};
@@ -53,7 +54,7 @@ struct Line<'a> {
 /// Who is told, and how.
 struct Teller {
     json: bool,
-    colours: bool,
+    colours: Colours,
     points: u64,
     percent: Percent,
     /// The channel of a tool, and what it has printed of a line.
@@ -67,29 +68,25 @@ struct Teller {
 
 impl Teller {
     fn new(json: bool, judged: u8, tool: u8) -> Self {
-        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let colours = Colours::of(&io::stdout());
         let terminal = !json && io::stdout().is_terminal();
         let (percent, printed, last) = (Percent::new(terminal), Vec::new(), Vec::new());
-        Teller { json, colours: terminal && !plain, points: 0, percent, tool, printed, judged, begun: false, last }
+        Teller { json, colours, points: 0, percent, tool, printed, judged, begun: false, last }
     }
 
     /// Says a line. That nobody reads it keeps nothing from being tried.
-    fn say(&mut self, line: &Line<'_>, text: &str, colour: u8) {
-        let text = self.percent.close() + &escape::line(text);
-        let _ = print(&match (self.json, self.colours && colour > 0) {
-            (true, _) => miniserde::json::to_string(line) + "\n",
-            (false, true) => format!("\x1b[{colour}m{text}\x1b[0m\n"),
-            (false, false) => text + "\n",
-        });
+    fn say(&mut self, line: &Line<'_>, text: &str, meaning: Meaning) {
+        let text = self.percent.close() + &self.colours.show(meaning, &escape::line(text));
+        let _ = print(&if self.json { miniserde::json::to_string(line) + "\n" } else { text + "\n" });
     }
 
     /// A test point. In a description `#` begins something else.
     fn point(&mut self, line: &Line<'_>, well: bool, what: &str, skipped: bool) {
         self.points += 1;
-        let (word, colour) = if well { ("ok", 32) } else { ("not ok", 31) };
+        let (word, meaning) = if well { ("ok", Meaning::Good) } else { ("not ok", Meaning::Bad) };
         let what = what.replace('#', "\\#");
-        let (skip, colour) = if skipped { (" # SKIP", 33) } else { ("", colour) };
-        self.say(line, &format!("{word} {} - {what}{skip}", self.points), colour);
+        let (skip, meaning) = if skipped { (" # SKIP", Meaning::Doubtful) } else { ("", meaning) };
+        self.say(line, &format!("{word} {} - {what}{skip}", self.points), meaning);
     }
 
     fn take(&mut self, written: &Written) {
@@ -102,16 +99,20 @@ impl Teller {
             Written::Record(Record::Data(channel, bytes)) if *channel == self.tool => self.prints(bytes),
             Written::Record(Record::StepEnd(_)) => self.prints(b"\n"),
             Written::Record(Record::StepStart(start)) => {
-                self.say(&Line { step: Some(&start.text), ..Line::default() }, &format!("# {}", start.text), 0);
+                self.say(
+                    &Line { step: Some(&start.text), ..Line::default() },
+                    &format!("# {}", start.text),
+                    Meaning::Plain,
+                );
             }
             Written::Record(Record::Note(note)) => {
-                self.say(&Line { note: Some(note), ..Line::default() }, &format!("# {note}"), 0);
+                self.say(&Line { note: Some(note), ..Line::default() }, &format!("# {note}"), Meaning::Plain);
             }
             Written::Entry(Entry::Progress(progress)) => {
                 let (phase, done, of) = (progress.phase.as_str(), progress.done, progress.of);
                 if self.json {
                     let line = Line { phase: Some(phase), done: Some(done), of: Some(of), ..Line::default() };
-                    self.say(&line, "", 0);
+                    self.say(&line, "", Meaning::Plain);
                 } else {
                     let _ = print(&self.percent.take("# ", phase, done, of));
                 }
@@ -137,7 +138,7 @@ impl Teller {
             let line = std::mem::take(&mut self.printed);
             let text: String = String::from_utf8_lossy(&line).trim_end().chars().take(LAST_LETTERS).collect();
             if !text.is_empty() {
-                self.say(&Line { tool: Some(&text), ..Line::default() }, &format!("# | {text}"), 2);
+                self.say(&Line { tool: Some(&text), ..Line::default() }, &format!("# | {text}"), Meaning::Quoted);
             }
         }
     }
@@ -165,7 +166,7 @@ impl Teller {
             let last = String::from_utf8_lossy(&self.last).replace('\r', "");
             for line in last.lines().filter(|line| !line.is_empty()) {
                 let some: String = line.chars().take(LAST_LETTERS).collect();
-                self.say(&Line::default(), &format!("# | {some}"), 2);
+                self.say(&Line::default(), &format!("# | {some}"), Meaning::Quoted);
             }
         }
         let line = Line { verdict: Some(found.word), fault: Some(fault), cause: Some(&found.cause), ..Line::default() };

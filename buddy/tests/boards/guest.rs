@@ -29,7 +29,7 @@ mount -t devtmpfs dev /dev
 mkdir -p /dev/pts /dev/shm /run
 mount -t devpts devpts /dev/pts
 mount -t tmpfs tmp /tmp
-export PATH=/bin:/usr/bin
+export PATH=/bin:/usr/bin NO_COLOR=1
 while read module; do insmod $module; done </modules/usb-order
 stty raw -echo
 printf '\\n@0@\\n'

@@ -94,8 +94,15 @@ fn stm32(guest: &mut Guest) {
     let image = guest.file("/tmp/image");
     let (_, from) = guest.told(0);
     guest.moved.clear();
-    let said = guest.well("sai-buddy /tmp/b.json flash b /tmp/image");
-    assert!(said.ends_with("flashed and verified\n"), "{said}");
+    // The machine's console is a terminal, and colours are for those.
+    let said = guest.well("NO_COLOR= sai-buddy /tmp/b.json flash b /tmp/image");
+    assert!(said.ends_with("\u{1b}[32mflashed and verified\u{1b}[0m\n"), "{said}");
+    let said = guest.well("NO_COLOR= sai-buddy /tmp/b.json list");
+    assert!(said.starts_with("\u{1b}[1mb: t\u{1b}[0m\n"), "{said}");
+    let (_, said) = guest.run("NO_COLOR= sai-buddy /tmp/b.json play b none");
+    assert!(said.starts_with("\u{1b}[31msai-buddy: board b has no sequence \"none\""), "{said}");
+    let said = guest.well("sai-buddy /tmp/b.json list; NO_COLOR= sai-buddy /tmp/b.json list | cat");
+    assert!(!said.contains('\u{1b}'), "{said}");
     let rom = served.end();
     assert!(rom.flash[..image.len()] == image && rom.overwritten == 0);
     // BOOT0 stands before the reset is let go, both times.
@@ -240,6 +247,8 @@ fn edges(guest: &mut Guest) {
     assert_eq!(levels, whole);
     let again = format!("{} --again /tmp/log | grep -v '^#'", test.replace(" --record /tmp/log", ""));
     assert_eq!(guest.well(&again), VERDICT);
+    let said = guest.well(&format!("NO_COLOR= {}", again.split(" | ").next().unwrap_or_default()));
+    assert!(said.contains("\u{1b}[32mok 1 - verdict: passed\u{1b}[0m\n"), "{said}");
 }
 
 /// What a log has of edges: number and moment of each, and where so many were lost.
@@ -394,6 +403,60 @@ fn counted(guest: &mut Guest) {
     assert!(overruns.len() == 1 && unknown, "{told}");
     assert!(guest.well("cat /proc/tty/driver/serial").contains("brk:3 oe:1"), "{told}");
     guest.well("kill $counted; sai-buddy /tmp/u.json stop u");
+}
+
+/// A program goes through the wiring in a person's place, and the test has the hands: cables, a light at a line, a port's power.
+fn walked(guest: &mut Guest) {
+    bench(guest, "", "");
+    guest.well("mkfifo /tmp/answers && exec 9<>/tmp/answers");
+    guest.well("sai-buddy /tmp/b.json check b --json </tmp/answers >/tmp/walk 2>&1 & walk=$!");
+    let asked = |guest: &mut Guest, question: &str| {
+        guest.until(&format!("tail -n 1 /tmp/walk | grep '\"ask\":\"{question}'"));
+    };
+    let answer = |guest: &mut Guest, text: &str| drop(guest.well(&format!("echo {text} >&9")));
+    asked(guest, "pull the USB cable of console main");
+    guest.order(r#"{"execute":"device_del","arguments":{"id":"one"}}"#);
+    guest.until("! test -e /dev/ttyUSB0");
+    answer(guest, "");
+    asked(guest, "plug it in again where it was");
+    guest.order(
+        r#"{"execute":"device_add","arguments":{"driver":"usb-serial","id":"one","chardev":"adapter","bus":"hub.0","port":"2","serial":"BENCH7"}}"#,
+    );
+    guest.until("test -e /dev/ttyUSB0");
+    answer(guest, "");
+    asked(guest, "line boot0: press Enter");
+    guest.look();
+    guest.moved.clear();
+    answer(guest, "");
+    for level in [true, false] {
+        let began = Instant::now();
+        while !guest.moved.contains(&(BOOT0, level)) {
+            assert!(began.elapsed() < LONG, "{:?}", guest.moved);
+            guest.look();
+        }
+        guest.drive(LED, level);
+    }
+    asked(guest, "is that what line boot0 is to do");
+    answer(guest, "y");
+    asked(guest, "line nrst: press Enter");
+    answer(guest, "");
+    asked(guest, "is that what line nrst is to do");
+    answer(guest, "n");
+    asked(guest, "power: press Enter");
+    answer(guest, "");
+    asked(guest, "is that what power is to do");
+    answer(guest, "y");
+    let (status, _) = guest.run("wait $walk");
+    let said = guest.well("cat /tmp/walk");
+    assert_eq!(status, 1, "{said}");
+    let tells = |text: &str| said.lines().filter(|line| line.contains(&format!("\"tell\":\"{text}"))).count();
+    // As its cable was pulled, and as its power was.
+    assert_eq!(tells("USB port 1-2 (0403:6001, serial number BENCH7: ttyUSB0) left"), 2, "{said}");
+    assert_eq!(tells("line led changed 2 times, and is 0 now"), 1, "{said}");
+    assert_eq!(tells("no console went quiet or began to speak, no line changed, and no USB device left"), 1, "{said}");
+    let end = r#""board":"b","well":3,"moved":[],"wrong":["line nrst does not do what it should"]"#;
+    assert!(said.trim_end().ends_with(&format!("{end}}}")), "{said}");
+    guest.well("exec 9>&-");
 }
 
 /// The adapter is unplugged, something else takes its name, and it comes back.
@@ -578,6 +641,7 @@ fn resets_parity_edges_and_plugs_are_what_the_hardware_beyond_sees() {
     settled(&mut guest);
     polled(&mut guest);
     counted(&mut guest);
+    walked(&mut guest);
     unplugged(&mut guest);
     idle(&mut guest);
 }
