@@ -5,6 +5,7 @@
 //! The same holds for DTR, RTS and BREAK, where 1 is asserted.
 
 mod flash;
+mod lacking;
 mod loader;
 mod reading;
 mod registers;

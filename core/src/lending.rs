@@ -422,10 +422,10 @@ impl Lending {
                 out.push(Output::Get(asker));
             }
             Word::Move(Way::Play(play)) if self.board.play(&play).is_none() => {
-                return Err(format!("board {name} has no sequence {play:?}"));
+                return Err(self.board.lacks_sequence(&play));
             }
             Word::Move(Way::Mode(mode)) if !self.board.modes.contains_key(&mode) => {
-                return Err(format!("board {name} has no mode {mode:?}"));
+                return Err(self.board.lacks_mode(&mode));
             }
             Word::Move(Way::Power(_)) if self.board.power.is_none() => {
                 return Err(format!("board {name} has no \"power\" in its bench"));

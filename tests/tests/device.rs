@@ -6,13 +6,16 @@ mod roots;
 
 use rustix::fs::{major, minor, stat};
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use sai_agent::idmap;
 use sai_tests::bench::Bench;
-use sai_tests::boards::{program, verdict};
+use sai_tests::boards::{program, standing, verdict};
 use sai_tests::process::{eventually, program as program_path};
 use sai_tests::repository::run;
+use sai_tests::tty::{self, Tty};
 use sai_tests::world::World;
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::Command;
 
@@ -128,6 +131,98 @@ fn a_build_gets_a_board_flashes_it_and_talks_to_it_and_all_of_that_is_in_the_log
     let (event, job) = pushed(&bench.world, "", &other, "for steps of jobs at an agent that offers boards");
     assert_eq!(bench.world.ended(event).jobs[0].state, "passed", "{}", text(&bench.world, job));
     drop(agent);
+}
+
+/// What a step does with a board of two consoles: all words but the one that flashes it, and what they say that cannot be.
+const WORDS: &str = r#"test "$SAI_DEVICE_CONSOLES" = 'main aux'
+sai-agent device play reset
+sai-agent device mode off
+sai-agent device power on
+sai-agent device power cycle
+sai-agent device send 'ping!
+'
+sai-agent device expect 'main has (?P<what>ping.)$' --within 30s
+sai-agent device send 'pong
+' --console aux
+sai-agent device expect 'aux has pong' --console aux --within 30s
+printf 'by the first tty
+' > $SAI_DEVICE_TTY0
+sai-agent device expect 'main has by the first tty' --within 30s
+printf 'by the second tty
+' > $SAI_DEVICE_TTY1
+sai-agent device expect 'aux has by the second tty' --console aux --within 30s
+(echo typed; sleep 2) | sai-agent device console --console aux --within 10s | (read -r line; echo "it says: $line"; cat >/dev/null)
+no() { status=$1; shift; ended=0; sai-agent device "$@" 2>said || ended=$?; cat said; test $ended = $status; }
+no 1 play none
+no 1 mode none
+no 1 power halfway
+no 1 send x --console none
+no 1 expect 'never' --within 100ms
+no 1 expect '(' --within 100ms
+no 2 send 'x\q'
+no 2 dance
+no 125 tty -- true
+"#;
+
+/// A console that says of each line that it has had that.
+fn echoes(name: &'static str, mut tty: fs::File) {
+    std::thread::spawn(move || {
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while let Ok(count @ 1..) = tty.read(&mut byte) {
+            line.extend(&byte[..count]);
+            if byte[0] == b'\n' {
+                let text = String::from_utf8_lossy(&line).trim().to_string();
+                let _ = tty.write_all(format!("{name} has {text}\r\n").as_bytes());
+                line.clear();
+            }
+        }
+    });
+}
+
+#[test]
+fn a_step_moves_a_board_and_speaks_by_each_of_its_consoles() {
+    let bench = Tty::new("words");
+    let (aux, path) = tty::pty();
+    let mut raw = tcgetattr(&aux).expect("its settings");
+    raw.make_raw();
+    tcsetattr(&aux, OptionalActions::Now, &raw).expect("raw");
+    let file = bench.world.directory.join("boards-1.json");
+    let described = fs::read_to_string(&file).expect("a bench");
+    let more = format!("\"baud\": 115200 }}, \"aux\": {{ \"path\": {path:?} }}");
+    let described = described.replace("\"baud\": 115200 }", &more);
+    fs::write(&file, described.replace("\"sequences\"", "\"modes\": { \"off\": [\"power off\"] }, \"sequences\""))
+        .expect("a bench");
+    echoes("main", bench.boards[0].try_clone().expect("a copy"));
+    echoes("aux", aux.try_clone().expect("a copy"));
+    let _master = bench.world.master();
+    let _agent = bench.agent();
+    eventually("the board is free", || (standing(&bench.world, "a/tty-1") == "free").then_some(()));
+    bench.world.repository.write("words.sh", WORDS);
+    push_steps(&bench.world, "linux", &[("fw", "", "sai-agent device tty -- sh -e words.sh")]);
+    let (event, other) = (bench.world.ended(1), bench.world.ended(2));
+    let log = text(&bench.world, event.jobs[0].id);
+    let whole = format!("{log}\n{}", text(&bench.world, other.jobs[0].id));
+    assert_eq!((event.jobs[0].state.as_str(), other.jobs[0].state.as_str()), ("passed", "passed"), "{whole}");
+    for said in [
+        "main has ping!",
+        "it says: aux has typed",
+        "board tty-1 has no sequence \"none\": expected one of reset",
+        "board tty-1 has no mode \"none\": expected one of off",
+        "expected `dance -- COMMAND`, or one of flash",
+        "a command that has one may not ask for another",
+    ] {
+        assert!(log.contains(said), "{said}: {log}");
+    }
+    let supply = fs::read_to_string(bench.world.directory.join("supply")).expect("what it was told");
+    // It is brought into a mode before it is given, and when it is given back.
+    assert_eq!(supply, "off\n".to_string() + "off\non\noff\non\n" + "off\n");
+    // Both are in the log of the session, each by its name.
+    for (name, said) in [("main", "main has by the first tty"), ("aux", "aux has by the second tty")] {
+        let console = bench.world.get(&format!("/job/{}/console/{name}", other.jobs[0].id)).expect("a console");
+        assert!(String::from_utf8_lossy(&console).contains(said), "{name}");
+    }
+    drop(aux);
 }
 
 /// How whoever has the board comes to its end.

@@ -175,8 +175,7 @@ impl Given {
         } else if let Some(name) = &console
             && found.console(name).is_none()
         {
-            let names: Vec<&str> = found.consoles.iter().map(|console| console.name.as_str()).collect();
-            return Err((1, format!("board {board} has no console {name:?}: expected one of {}", names.join(", "))));
+            return Err((1, found.lacks_console(name)));
         }
         // Whoever is started by it may be anywhere.
         let file = std::path::absolute(file).map_err(trouble)?.into_os_string();

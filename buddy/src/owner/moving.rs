@@ -65,12 +65,6 @@ impl Moving {
     }
 }
 
-/// The names of a board's sequences or modes, for an error.
-fn expected<'a>(names: impl Iterator<Item = &'a String>) -> String {
-    let names: Vec<&str> = names.map(String::as_str).collect();
-    if names.is_empty() { "it has none".into() } else { format!("expected one of {}", names.join(", ")) }
-}
-
 /// What a request of one of the words `play`, `mode`, `power` and `pulse` asks of a board.
 ///
 /// # Errors
@@ -80,9 +74,7 @@ pub fn way(board: &Board, asked: &Asked) -> Result<Way, String> {
     let name = asked.name.as_deref().unwrap_or_default();
     match asked.t.as_str() {
         "mode" => {
-            let way = board.way_to(name).ok_or_else(|| {
-                format!("board {} has no mode {name:?}: {}", board.name, expected(board.modes.keys()))
-            })?;
+            let way = board.way_to(name).ok_or_else(|| board.lacks_mode(name))?;
             Ok(Way { word: "mode", sequence: Sequence::way(&way, off_ms) })
         }
         "power" => {
@@ -103,9 +95,7 @@ pub fn way(board: &Board, asked: &Asked) -> Result<Way, String> {
             Ok(Way { word: "pulse", sequence: Sequence::new(&[set(!safe), Step::Wait(PULSE_MS), set(safe)], off_ms) })
         }
         _ => {
-            let steps = board.play(name).ok_or_else(|| {
-                format!("board {} has no sequence {name:?}: {}", board.name, expected(board.sequences.keys()))
-            })?;
+            let steps = board.play(name).ok_or_else(|| board.lacks_sequence(name))?;
             Ok(Way { word: "play", sequence: Sequence::new(&steps, off_ms) })
         }
     }

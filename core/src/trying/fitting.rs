@@ -24,12 +24,12 @@ pub fn fits(trial: &Trial, board: &Board) -> Result<(), String> {
         _ => None,
     });
     if let Some(console) = trial.console.iter().chain(steps).find(|console| board.console(console).is_none()) {
-        return Err(format!("board {name} has no console {console:?}"));
+        return Err(board.lacks_console(console));
     }
     for step in &trial.steps {
         match step {
             Step::Play(sequence) if board.play(sequence).is_none() => {
-                return Err(format!("board {name} has no sequence {sequence:?}"));
+                return Err(board.lacks_sequence(sequence));
             }
             Step::Edge { line, .. } if !board.read().any(|read| read.name == *line) => {
                 return Err(format!("board {name} has no line {line:?} that is read"));
