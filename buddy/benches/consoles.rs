@@ -1,7 +1,9 @@
-//! Two consoles at 300 kB/s each beside two busy loops, with a reader that stands still for two seconds: how many bytes a UART would
-//! have lost. `cargo bench -p sai-buddy --bench consoles -- 60` takes that many seconds.
-#![allow(dead_code, reason = "the tests' ptys and benches have more than is measured")]
+//! Two consoles at 300 kB/s each beside two busy loops, with whoever writes it down standing still for two seconds: how many bytes a UART
+//! would have lost. `cargo bench -p sai-buddy --bench consoles -- 60` takes that many seconds.
+#![allow(dead_code, unused_imports, reason = "the tests' ptys and benches have more than is measured")]
 
+#[path = "../../tests/src/figures.rs"]
+mod figures;
 #[path = "../tests/boards/line.rs"]
 mod line;
 #[path = "../tests/boards/pty.rs"]
@@ -9,6 +11,7 @@ mod pty;
 #[path = "../tests/boards/rig.rs"]
 mod rig;
 
+use figures::{heading, row};
 use rig::Rig;
 use rustix::fs::{OFlags, fcntl_setfl};
 use sai_buddy::frames::{Asked, Heard};
@@ -16,6 +19,7 @@ use sai_buddy::serial::monotonic_ns;
 use sai_buddy::visit::{Begins, Visit, Whose};
 use sai_core::console::{Entry, Piece};
 use std::fs::{self, File};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -65,7 +69,7 @@ fn stat(process: i32) -> (u64, i64) {
     ((number(11) + number(12)) as u64, number(16))
 }
 
-fn main() {
+fn main() -> ExitCode {
     let seconds = std::env::args().filter_map(|word| word.parse().ok()).next().unwrap_or(SECONDS);
     let time = Duration::from_secs(seconds);
     let mut rig = Rig::new("consoles", 2, "\"baud\": 3000000");
@@ -136,4 +140,16 @@ fn main() {
         worst as f64 / 1e6,
         (after - before) as f64 / seconds as f64,
     );
+    heading("Two consoles beside two busy loops");
+    let of = format!("{written} B");
+    row("bytes lost by us", "0 B", &of, ((lost + sum(false)) as f64, " B"), Some(0.0));
+    row(
+        "bytes recorded, of those that came",
+        &of,
+        &format!("{kept} B"),
+        ((written - kept) as f64, " B lack"),
+        Some(0.0),
+    );
+    row("longest gap between two reads", "50 ms held", "", (worst as f64 / 1e6, " ms"), None);
+    figures::ended()
 }

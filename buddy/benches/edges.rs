@@ -3,13 +3,16 @@
 //! The machine is emulated, so that the figures are of it and of no board; the kernel, its PL061 and the program are the real ones.
 //! When the edge was is its stamp, CLOCK_MONOTONIC; when its record was written is what the kernel's tracer says of `write`, by the same
 //! clock.
-#![allow(dead_code, reason = "the tests' machine does more than is measured")]
+#![allow(dead_code, unused_imports, reason = "the tests' machine does more than is measured")]
 
+#[path = "../../tests/src/figures.rs"]
+mod figures;
 #[path = "../tests/boards/guest.rs"]
 mod guest;
 #[path = "../../tests/src/qemu.rs"]
 mod qemu;
 
+use figures::{heading, row};
 use guest::Guest;
 use sai_core::axis::Entry;
 use sai_core::record::{Decoder, Item};
@@ -98,10 +101,8 @@ fn main() {
         .collect();
     took.sort_unstable();
     assert!(took.len() as u64 >= EDGES * 9 / 10, "{} of {EDGES} edges are in the log and the trace", took.len());
-    println!(
-        "edge at the kernel → record in the log: median {:.2} ms, worst {:.2} ms ({} edges, CLOCK_MONOTONIC, an emulated Cortex-A53)",
-        took[took.len() / 2] as f64 / 1000.0,
-        took[took.len() - 1] as f64 / 1000.0,
-        took.len()
-    );
+    heading("An edge at the kernel to its record in a log, on an emulated Cortex-A53");
+    let of = format!("{} edges", took.len());
+    row("median", "", &of, (took[took.len() / 2] as f64 / 1000.0, " ms"), None);
+    row("worst", "", &of, (took[took.len() - 1] as f64 / 1000.0, " ms"), None);
 }

@@ -1,6 +1,8 @@
 //! How fast images go by YMODEM, beside `sb`, and onto an STM32, beside stm32flash: `cargo bench -p sai-buddy`.
-#![allow(dead_code, reason = "the tests' ptys and peers have more than is measured")]
+#![allow(dead_code, unused_imports, reason = "the tests' ptys and peers have more than is measured")]
 
+#[path = "../../tests/src/figures.rs"]
+mod figures;
 #[path = "../tests/boards/line.rs"]
 mod line;
 #[path = "../tests/boards/pty.rs"]
@@ -8,6 +10,7 @@ mod pty;
 #[path = "../tests/boards/rom.rs"]
 mod rom;
 
+use figures::{heading, ms, row};
 use line::image;
 use pty::{FilePort, Pty, Served, open, ready};
 use sai_buddy::flash::stm32::{Settings, Stm32};
@@ -16,7 +19,7 @@ use sai_buddy::flashing::flash;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 const RUNS: usize = 5;
@@ -27,7 +30,8 @@ const EOT: [u8; 1] = [0x04];
 /// What a block of 1024 bytes begins with.
 const STX: u8 = 0x02;
 
-fn main() {
+fn main() -> ExitCode {
+    heading("Images onto boards");
     let directory = std::env::temp_dir().join(format!("sai-bench-flash-{}", std::process::id()));
     fs::create_dir_all(&directory).expect("a directory");
     let megabyte = image(1 << 20);
@@ -35,13 +39,15 @@ fn main() {
     fs::write(&file, &megabyte).expect("a file");
     let ours = median(|| data_phase(&directory, &file, Some(&megabyte)));
     let theirs = median(|| data_phase(&directory, &file, None));
-    told("YMODEM, 1 MiB, data phase to rb", "sb", ours, theirs);
+    // At least 0.95 times the speed of `sb`.
+    told("YMODEM, 1 MiB, data phase to rb; sb", ours, theirs, 1.05);
     let image = image(40_000);
     fs::write(&file, &image).expect("a file");
     let ours = median(|| stm32(&image));
     let theirs = median(|| stm32flash(&file));
-    told("STM32, 40 000 bytes, written and read back", "stm32flash", ours, theirs);
+    told("STM32, 40 000 bytes, read back; stm32flash", ours, theirs, 1.2);
     fs::remove_dir_all(&directory).expect("removed");
+    figures::ended()
 }
 
 fn median(mut run: impl FnMut() -> Duration) -> Duration {
@@ -50,9 +56,10 @@ fn median(mut run: impl FnMut() -> Duration) -> Duration {
     times[RUNS / 2]
 }
 
-fn told(what: &str, other: &str, ours: Duration, theirs: Duration) {
-    let ratio = theirs.as_secs_f64() / ours.as_secs_f64();
-    println!("{what}: {ours:.1?}, {other} {theirs:.1?}, {ratio:.2} times its speed (median of {RUNS})");
+/// Medians of ours and of a stock tool's, the floor.
+fn told(what: &str, ours: Duration, theirs: Duration, goal: f64) {
+    let (ours, theirs) = (ours.as_secs_f64(), theirs.as_secs_f64());
+    row(what, &ms(theirs), &ms(ours), (ours / theirs, " x"), Some(goal));
 }
 
 fn tool(program: &str, arguments: &[&str], directory: &Path, pty: &Pty) -> Child {

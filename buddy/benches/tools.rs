@@ -4,6 +4,8 @@
 
 #[path = "../tests/boards/avr.rs"]
 mod avr;
+#[path = "../../tests/src/figures.rs"]
+mod figures;
 #[path = "../tests/boards/line.rs"]
 mod line;
 #[path = "../tests/boards/pty.rs"]
@@ -14,12 +16,13 @@ mod rig;
 mod rom;
 
 use avr::{Board, program};
+use figures::{heading, ms, row};
 use line::image;
 use pty::{Pty, Served};
 use rig::Rig;
 use rom::Rom;
 use std::fs;
-use std::process::{Command, Output};
+use std::process::{Command, ExitCode, Output};
 use std::time::{Duration, Instant};
 
 const RUNS: usize = 5;
@@ -50,14 +53,9 @@ fn timed(command: &mut Command) -> Duration {
 
 fn told(tool: &str, direct: Vec<Duration>, through: Vec<Duration>) {
     let (direct, through) = (median(direct), median(through));
-    let allowed = direct * 3 / 2 + BESIDE;
-    println!(
-        "{tool}: direct {direct:.1?}, through the owner {through:.1?}, {:.2} times as long; 1.5 times and {} ms are {allowed:.1?}: {} \
-         (median of {RUNS})",
-        through.as_secs_f64() / direct.as_secs_f64(),
-        BESIDE.as_millis(),
-        if through <= allowed { "within" } else { "MISSED" },
-    );
+    let beside = through.saturating_sub(BESIDE);
+    let (direct, through) = (direct.as_secs_f64(), through.as_secs_f64());
+    row(tool, &ms(direct), &ms(through), (beside.as_secs_f64() / direct, " x"), Some(1.5));
 }
 
 /// The words of a tool behind `sai-buddy tool`.
@@ -74,7 +72,8 @@ fn direct(words: &[&str], tty: &str) -> Command {
     command
 }
 
-fn main() {
+fn main() -> ExitCode {
+    heading("Stock tools, at a loader and through the owner of a board");
     let mut rig = Rig::new("bench-tools", 1, "\"baud\": 115200");
     rig.start_owner();
     let file = rig.top.join("image.bin");
@@ -91,7 +90,7 @@ fn main() {
         throughs.push(timed(&mut through(&rig, &words)));
         served.end();
     }
-    told("stm32flash, 40 000 bytes, written and read back", directs, throughs);
+    told("stm32flash, 40 000 bytes, beside 200 ms", directs, throughs);
     drop(rig);
 
     let mut board = Board::new("bench-tools");
@@ -109,5 +108,6 @@ fn main() {
         board.order("reset");
         throughs.push(timed(&mut through(&rig, &words)));
     }
-    told("avrdude, 8 000 bytes, written and read back", directs, throughs);
+    told("avrdude, 8 000 bytes, beside 200 ms", directs, throughs);
+    figures::ended()
 }

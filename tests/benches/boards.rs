@@ -7,20 +7,25 @@ use async_tungstenite::tungstenite::client::IntoClientRequest as _;
 use futures_rustls::TlsConnector;
 use sai_agent::config::Config;
 use sai_agent::pin;
+use sai_core::axis::Entry;
 use sai_core::join::JoinLine;
 use sai_core::record::{Decoder, Item};
-use sai_tests::figures::{heading, median, ms, row};
+use sai_tests::figures::{self, heading, median, ms, row};
 use sai_tests::process::eventually;
 use sai_tests::tty::Tty;
 use smol::stream::StreamExt as _;
 use std::fs;
 use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Leases, one after the other.
 const LEASES: usize = 15;
+/// Edges, one after the other.
+const EDGES: usize = 200;
 /// Who looks.
 const BROWSERS: usize = 20;
 /// Bytes a second of a console of 3 Mbaud: ten bits each.
@@ -85,8 +90,40 @@ fn speaks(bench: &Tty) -> f64 {
     spent(bench) - before
 }
 
-fn main() {
+/// Bytes of a job's log that its agent holds, in the segments of all that run.
+fn spooled(bench: &Tty) -> u64 {
+    let jobs = bench.world.job_directories(&bench.world.agent_state("a")).into_iter();
+    let segments = jobs.filter_map(|job| fs::read_dir(job.join("spool")).ok()).flatten().flatten();
+    segments.filter_map(|segment| Some(segment.metadata().ok()?.len())).sum()
+}
+
+/// Milliseconds from when a line changes to when more of a log is in its agent's spool, in order. There is no kernel in it that has seen
+/// the edge: `cargo bench -p sai-buddy --bench edges` is of that part.
+fn edges(bench: &Tty, pipe: &Path) -> Vec<f64> {
+    let mut pipe = fs::OpenOptions::new().write(true).open(pipe).expect("the pipe of a line");
+    let mut took = Vec::new();
+    for number in 0..EDGES {
+        std::thread::sleep(Duration::from_millis(5));
+        let (before, began) = (spooled(bench), Instant::now());
+        pipe.write_all(if number % 2 == 0 { b"a1" } else { b"a0" }).expect("an edge");
+        while spooled(bench) == before {
+            assert!(began.elapsed() < LOOKS, "edge {number} is not recorded");
+        }
+        took.push(began.elapsed().as_secs_f64() * 1e3);
+    }
+    took.sort_by(f64::total_cmp);
+    took
+}
+
+fn main() -> ExitCode {
     let bench = Tty::new("bench-boards");
+    let name = bench.world.directory.file_name().expect("a name").to_string_lossy().into_owned();
+    let file = bench.world.directory.join("boards-1.json");
+    let text = fs::read_to_string(&file).expect("a bench");
+    let line = format!(
+        "\"lines\": {{ \"led\": {{ \"chip\": \"levels:{name}\", \"line\": 1, \"direction\": \"in\" }} }}, \"sequences\""
+    );
+    fs::write(&file, text.replace("\"sequences\"", &line)).expect("a bench");
     let world = &bench.world;
     let _master = world.master();
     let _agent = bench.agent();
@@ -131,6 +168,24 @@ fn main() {
     let runner = executor.clone();
     std::thread::spawn(move || smol::block_on(runner.run(std::future::pending::<()>())));
     let came = Arc::new(AtomicUsize::new(0));
+    let pipe = Path::new("/dev/shm").join(format!("{name}.in"));
+    let took = edges(&bench, &pipe);
+    let of = format!("{EDGES} edges");
+    row("an edge of a line to the spool, median", "", &of, (median(&took), " ms"), None);
+    row("an edge of a line to the spool, worst", "", &of, (took[EDGES - 1], " ms"), None);
+    let recorded = eventually("all of them are in the log", || {
+        let mut count = 0;
+        let read = Decoder::new().push(&log(job)?.1, |item| {
+            if let Item::Later { kind, channel, payload, .. } = item
+                && let Some(Entry::Edges(edges)) = Entry::decode(kind, channel, payload)
+            {
+                count += edges.len();
+            }
+        });
+        read.ok().filter(|_| count >= EDGES).map(|_| count)
+    });
+    assert_eq!(recorded, EDGES);
+    fs::remove_file(&pipe).expect("removed");
     let mut alone = vec![speaks(&bench)];
     let lookers: Vec<_> = (0..BROWSERS)
         .map(|_| executor.spawn(look(tls.clone(), address.clone(), token.clone(), world.port, came.clone())))
@@ -143,4 +198,5 @@ fn main() {
     let floor = median(&alone);
     let figure = watched / floor;
     row("what a console takes of its agent, watched", &ms(floor), &ms(watched), (figure, " x"), Some(1.1));
+    figures::ended()
 }

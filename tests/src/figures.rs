@@ -3,7 +3,12 @@
 //! A floor is the least that the same work costs on this machine, measured in the same run and in turn with ours, so that
 //! a busy machine slows both.
 
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Whether a goal was missed.
+static MISSED: AtomicBool = AtomicBool::new(false);
 
 /// Unix time in seconds, as `$EPOCHREALTIME` of bash has it.
 pub fn epoch() -> f64 {
@@ -48,10 +53,18 @@ pub fn row(what: &str, floor: &str, ours: &str, figure: (f64, &str), goal: Optio
     let digits = if value.abs() < 10.0 { 2 } else { 1 };
     let shown = format!("{value:.digits$}{unit}");
     let (goal, verdict) = match goal {
-        Some(goal) => (format!("<= {goal}{unit}"), if value <= goal { "ok" } else { "MISSED" }),
+        Some(goal) => {
+            MISSED.fetch_or(value > goal, Ordering::Relaxed);
+            (format!("<= {goal}{unit}"), if value <= goal { "ok" } else { "MISSED" })
+        }
         None => (String::new(), ""),
     };
     println!("{what:44} {floor:>12} {ours:>12} {shown:>12} {goal:>12}  {verdict}");
+}
+
+/// What a program ends with whose rows have been printed: 1 where a goal was missed.
+pub fn ended() -> ExitCode {
+    ExitCode::from(u8::from(MISSED.load(Ordering::Relaxed)))
 }
 
 /// Seconds as milliseconds with their unit.
