@@ -2,6 +2,7 @@
 
 use sai_core::axis::{Case, CaseResult};
 use sai_core::results::{CASES_MAX, Format, Results, Summary};
+use std::process::{Command, Stdio};
 
 const TAP: &str = concat!(
     "TAP version 13\r\n1..5\r\nok 1 - boot\r\nnot ok 2 - adc\r\n  ---\r\n  got: 3\r\n  ...\r\n    ok 1 - inner\r\n    1..1\r\nok 3 - nested\r\nok 4 # SKIP no card\r\nnot ok 5 - known # TO",
@@ -87,6 +88,39 @@ fn each_format_tells_its_cases_and_its_end() {
     }
     assert_eq!(read(Format::Unity, UNITY.as_bytes()).0[1].text.as_deref(), Some("Expected 1 Was 0"));
     assert_eq!(read(Format::Tap, TAP.as_bytes()).0[3].text.as_deref(), Some("SKIP no card"));
+}
+
+/// What a program prints that is run in a directory of its own, made by this script of what is in it.
+fn printed(name: &str, file: &str, text: &str, script: &str) -> Vec<u8> {
+    let directory = std::env::temp_dir().join(format!("sai-results-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("a directory");
+    std::fs::write(directory.join(file), text).expect("written");
+    let mut command = Command::new("sh");
+    let output = command.args(["-c", script]).current_dir(&directory).stdin(Stdio::null()).output().expect("sh");
+    std::fs::remove_dir_all(directory).expect("removed");
+    assert!(!output.stdout.is_empty(), "{output:?}");
+    output.stdout
+}
+
+/// The texts above are as these programs print; two of them are there on each machine that builds this.
+#[test]
+fn what_libtest_and_test_more_print_here_is_read() {
+    const RUST: &str =
+        "#[cfg(test)] mod adc { #[test] fn zero() {} #[test] fn full() { println!(\"not ok\"); assert_eq!(1, 2) } }
+        #[test] #[ignore = \"too slow\"] fn slow() {} #[test] #[should_panic] fn noisy() { panic!() }";
+    for threads in ["1", "4"] {
+        let script = format!("rustc --test -o it it.rs && ./it --test-threads {threads}");
+        let (mut cases, summary) = read(Format::Libtest, &printed("libtest", "it.rs", RUST, &script));
+        cases.sort_by(|one, other| one.name.cmp(&other.name));
+        assert_eq!(short(&cases), "F adc::full, P adc::zero, P noisy - should panic, s slow");
+        assert!(summary.complete() && summary.bad(), "{summary:?}");
+    }
+    const PERL: &str = "use Test::More tests => 5; ok(1, 'boot'); is(3, 4, 'adc'); subtest inner => sub { plan tests => 1; ok(1, 'deep') };
+        SKIP: { skip 'no card', 1; ok(0, 'card') } LATER: { local $LATER = 'later'; ok(0, 'known') }";
+    let perl = PERL.replace("LATER", concat!("TO", "DO"));
+    let (cases, summary) = read(Format::Tap, &printed("tap", "it.t", &perl, "perl it.t 2>/dev/null"));
+    assert_eq!(short(&cases), "P boot, F adc, P inner, s 4, s known");
+    assert!(summary.complete() && summary.bad(), "{summary:?}");
 }
 
 #[test]
