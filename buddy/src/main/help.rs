@@ -26,7 +26,7 @@ usage: sai-buddy FILE check [BOARD] [--json]
   record   print what consoles say; with --kept, what they said before too, as far as it was kept
   tool     run COMMAND, which finds a tty for the console where it says {tty}: avrdude, stm32flash, esptool, ...
   flash    bring images to their places, the first one's where no TARGET is said, and see that they are there; boards whose loader
-           is a USB device (\"dfu\", \"fastboot\") by a build with --usb alone
+           is a USB device (\"dfu\", \"fastboot\") by a build with that feature
   test     flash and judge the board as CONFIGURATION of SAIFILE says under \"board\", images beside SAIFILE; prints TAP
   play     move lines and power as a sequence of the board says; what mode it is in is not known then
   mode     bring the board into MODE, by way of those that it leads through
