@@ -8,7 +8,7 @@ use crate::telling::tell;
 use crate::visit::{Whose, gone};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
-use sai_core::console::{Entry, Piece};
+use sai_core::console::{Entry, Piece, away_ms};
 use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::time::Duration;
@@ -55,6 +55,8 @@ struct State {
     /// Bytes that were given to the owner and of which it has not said that they went out.
     on_the_way: usize,
     raw: bool,
+    /// Since when the console's tty is gone, in nanoseconds.
+    gone: Option<u64>,
 }
 
 /// Shows a console until it is left, or standard input ends where that is no terminal.
@@ -71,7 +73,7 @@ pub fn run(wanted: Wanted) -> io::Result<()> {
     } else {
         None
     };
-    let mut state = State { console, json: wanted.json, writes: true, on_the_way: 0, raw: _raw.is_some() };
+    let mut state = State { console, json: wanted.json, writes: true, on_the_way: 0, raw: _raw.is_some(), gone: None };
     claim(&listening)?;
     let mut open = true;
     loop {
@@ -184,13 +186,14 @@ impl State {
         tell(&format!("{text}{}", if self.raw { "\r" } else { "" }));
     }
 
-    fn show(&self, entry: &Entry) -> io::Result<bool> {
+    fn show(&mut self, entry: &Entry) -> io::Result<bool> {
+        let away_ms = away_ms(&mut self.gone, entry);
         let mut out = io::stdout().lock();
         let written = match entry {
-            _ if self.json => out.write_all(showing::json(&self.console, entry).as_bytes()),
+            _ if self.json => out.write_all(showing::json(&self.console, entry, away_ms).as_bytes()),
             Entry::Came(Piece::Bytes { bytes, .. }) => out.write_all(bytes),
             other => {
-                if let Some(text) = showing::notice(&self.console, other) {
+                if let Some(text) = showing::notice(&self.console, other, away_ms) {
                     self.notice(&text);
                 }
                 Ok(())

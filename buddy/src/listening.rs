@@ -2,8 +2,9 @@
 //! missing as a number.
 
 use crate::frames::{Asked, Heard, Status, Told};
+use crate::serial::monotonic_ns;
 use crate::visit::{Visit, Whose, gone};
-use sai_core::console::{Entry, Piece, Why};
+use sai_core::console::{Entry, Piece, Why, away_ms};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::thread;
@@ -13,6 +14,10 @@ use std::time::{Duration, Instant};
 const REPLACED: Duration = Duration::from_secs(30);
 /// Time between two looks for the one that replaces it.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// Entries without bytes that are remembered of each console since its last byte. More of them, with no byte between, are heard twice where
+/// the owner is updated then.
+const REMEMBERED: usize = 4096;
 
 /// What a listener hears.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +42,14 @@ pub struct Listening {
     /// Bytes of each channel that were heard, with those that are known to be missing.
     heard: Vec<u64>,
     last_ns: u64,
+    /// What of each has no byte and was heard behind its last one: an owner that goes on knows the bytes that we have, and tells this again.
+    behind: Vec<Vec<Entry>>,
+    /// What has no byte and is older than this was before we listened, in nanoseconds; 0 where all that is kept was wanted.
+    since_ns: u64,
+    /// Since when the tty of each is gone, in nanoseconds, as far as it was heard.
+    gone: Vec<Option<u64>>,
+    /// Whether it was told of each that its tty is back, and its owner may tell so, too.
+    told_back: Vec<bool>,
     waiting: Vec<Event>,
 }
 
@@ -53,12 +66,29 @@ impl Listening {
     /// The board has no owner that begins, or no such console.
     pub fn new(whose: Whose, console: Option<String>, kept: bool) -> io::Result<Listening> {
         let visit = Visit::begin(&whose)?;
+        let since_ns = if kept { 0 } else { monotonic_ns() };
         let Status { consoles, bench, .. } = visit.status()?;
         visit.ask(&Asked { console: console.clone(), kept: Some(kept), ..Asked::new("listen") })?;
         let began: Vec<u64> = consoles.iter().map(|console| console.offset).collect();
         let heard = if kept { vec![0; began.len()] } else { began.clone() };
+        let (gone, told_back) = (vec![None; began.len()], vec![false; began.len()]);
         let names = consoles.into_iter().map(|console| console.name).collect();
-        Ok(Listening { whose, console, visit, names, bench, began, heard, last_ns: 0, waiting: Vec::new() })
+        let behind = vec![Vec::new(); began.len()];
+        Ok(Listening {
+            whose,
+            console,
+            visit,
+            names,
+            bench,
+            began,
+            heard,
+            last_ns: 0,
+            behind,
+            since_ns,
+            gone,
+            told_back,
+            waiting: Vec::new(),
+        })
     }
 
     /// The names of all consoles, in the order of their numbers.
@@ -96,6 +126,9 @@ impl Listening {
             }
             Ok(Some((Heard::Told(told), _))) => Ok(Some(Event::Told(told))),
             Ok(Some((Heard::Entry(console, entry), _))) => {
+                if self.was_heard(console, &entry) || self.is_told(console, &entry) {
+                    return self.next(Duration::ZERO);
+                }
                 if let Some(heard) = self.heard.get_mut(usize::from(console)) {
                     *heard = entry.end();
                 }
@@ -107,6 +140,43 @@ impl Listening {
                 Ok(Some(Event::Replaced))
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// Whether it was heard before, by the owner that was updated since. What is heard now is kept in mind.
+    fn was_heard(&mut self, console: u8, entry: &Entry) -> bool {
+        let Some(behind) = self.behind.get_mut(usize::from(console)) else { return false };
+        if entry.end() > entry.offset() {
+            behind.clear();
+            return false;
+        }
+        let mut entry = entry.clone();
+        if let Entry::Sent { bytes, .. } = &mut entry {
+            *bytes = None;
+        }
+        if entry.ns() < self.since_ns || behind.contains(&entry) {
+            return true;
+        }
+        if behind.len() < REMEMBERED {
+            behind.push(entry);
+        }
+        false
+    }
+
+    /// Whether this says that a tty is back, and it was told before. What becomes of the tty is kept in mind.
+    fn is_told(&mut self, console: u8, entry: &Entry) -> bool {
+        let index = usize::from(console);
+        if let Some(gone) = self.gone.get_mut(index) {
+            away_ms(gone, entry);
+        }
+        let Some(told) = self.told_back.get_mut(index) else { return false };
+        match entry {
+            Entry::Came(Piece::Back { .. }) => std::mem::take(told),
+            Entry::Came(Piece::Unplugged { .. }) => {
+                *told = false;
+                false
+            }
+            _ => false,
         }
     }
 
@@ -136,6 +206,7 @@ impl Listening {
             (self.visit, self.bench) = (visit, status.bench);
             return Ok(());
         }
+        let there: Vec<bool> = status.consoles.iter().map(|console| console.there).collect();
         let names: Vec<String> = status.consoles.into_iter().map(|console| console.name).collect();
         let console = self.console.clone();
         visit.ask(&Asked { console, kept: Some(true), ..Asked::new("listen") })?;
@@ -145,6 +216,17 @@ impl Listening {
             if self.console.is_none() || self.console.as_ref() == named {
                 let lost = Piece::Lost { offset: *offset, ns: self.last_ns, lost: None, why: Why::Died };
                 self.waiting.push(Event::Entry(number, Entry::Came(lost)));
+            }
+        }
+        self.behind = vec![Vec::new(); names.len()];
+        // A tty that came back while nobody owned it was there when this one began, which says nothing of it.
+        self.gone.resize(names.len(), None);
+        self.told_back = vec![false; names.len()];
+        for (number, (gone, there)) in (0..).zip(self.gone.iter_mut().zip(there)) {
+            if there && gone.take().is_some() {
+                let back = Piece::Back { offset: 0, ns: monotonic_ns(), tty: String::new() };
+                self.waiting.push(Event::Entry(number, Entry::Came(back)));
+                self.told_back[usize::from(number)] = true;
             }
         }
         self.heard = vec![0; names.len()];

@@ -4,7 +4,7 @@ use crate::listening::{Event, Listening};
 use crate::showing;
 use crate::telling::tell;
 use crate::visit::Whose;
-use sai_core::console::{Entry, Piece};
+use sai_core::console::{Entry, Piece, away_ms};
 use sai_core::escape;
 use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
@@ -45,6 +45,7 @@ pub fn run(wanted: Wanted) -> io::Result<Ended> {
     let mut out = io::stdout().lock();
     let terminal = out.is_terminal();
     let mut ended = Ended::Whole;
+    let mut gone = vec![None; names.len()];
     loop {
         let left = wanted.time.map_or(Duration::MAX, |time| time.saturating_sub(began.elapsed()));
         if left.is_zero() {
@@ -52,13 +53,14 @@ pub fn run(wanted: Wanted) -> io::Result<Ended> {
         }
         let Some(Event::Entry(number, entry)) = listening.next(left.min(Duration::from_secs(3600)))? else { continue };
         let name = names.get(usize::from(number)).map_or("", String::as_str);
+        let away_ms = gone.get_mut(usize::from(number)).and_then(|gone| away_ms(gone, &entry));
         if showing::is_loss(&entry) {
             ended = Ended::WithLoss;
         }
         let written = if wanted.json {
-            out.write_all(showing::json(name, &entry).as_bytes())
+            out.write_all(showing::json(name, &entry, away_ms).as_bytes())
         } else {
-            if let Some(text) = showing::notice(name, &entry) {
+            if let Some(text) = showing::notice(name, &entry, away_ms) {
                 tell(&text);
             }
             match &entry {

@@ -84,7 +84,8 @@ impl Serial {
         Self::begin(console, places, Some(open_tty(&path, console)?), identity, 0)
     }
 
-    /// Listens from now on at a tty that somebody else opened, whose channel had so many bytes; or looks for it where there is none.
+    /// Listens from now on at a tty that somebody else opened, whose channel had so many bytes; or looks for it where there is none, which
+    /// brought bytes before and is gone since, or was never there.
     ///
     /// # Errors
     /// It takes no such settings; the system has no more threads.
@@ -325,7 +326,7 @@ fn listen(
     console: &Console,
     places: &Places,
 ) {
-    let mut was_there = tty.is_some();
+    let mut was_there = tty.is_some() || shared.lock().ring.offset() > 0;
     loop {
         if let Some(open) = tty.take() {
             if read_all(shared, &open) {

@@ -2,7 +2,7 @@
 
 use crate::frames::latin;
 use miniserde::{Serialize, json};
-use sai_core::console::{Entry, Piece};
+use sai_core::console::{self, Entry, Piece};
 
 /// One entry, as programs read it: what is not said is absent.
 #[derive(Serialize)]
@@ -18,12 +18,14 @@ struct Line<'a> {
     lost: Option<u64>,
     why: Option<&'a str>,
     tty: Option<&'a str>,
+    /// Milliseconds for which a tty that is back was gone, where that was heard.
+    away_ms: Option<u64>,
     writer: Option<&'a str>,
     length: Option<u64>,
 }
 
-/// An entry of a console as a line of JSON.
-pub fn json(console: &str, entry: &Entry) -> String {
+/// An entry of a console as a line of JSON; `away_ms` is what [`console::away_ms`] has made of it.
+pub fn json(console: &str, entry: &Entry, away_ms: Option<u64>) -> String {
     let mut line = Line {
         console,
         what: "",
@@ -33,6 +35,7 @@ pub fn json(console: &str, entry: &Entry) -> String {
         lost: None,
         why: None,
         tty: None,
+        away_ms,
         writer: None,
         length: None,
     };
@@ -51,8 +54,8 @@ pub fn json(console: &str, entry: &Entry) -> String {
     json::to_string(&line) + "\n"
 }
 
-/// What people are told beside the bytes.
-pub fn notice(console: &str, entry: &Entry) -> Option<String> {
+/// What people are told beside the bytes; `away_ms` is what [`console::away_ms`] has made of it.
+pub fn notice(console: &str, entry: &Entry, away_ms: Option<u64>) -> Option<String> {
     let place = format!("console {console}, byte {}", entry.offset());
     match entry {
         Entry::Came(Piece::Bytes { .. }) | Entry::Sent { .. } => None,
@@ -63,8 +66,14 @@ pub fn notice(console: &str, entry: &Entry) -> Option<String> {
             Some(format!("{place}: {lost} {} ({})", plural(*lost), why.word()))
         }
         Entry::Came(Piece::Unplugged { .. }) => Some(format!("{place}: unplugged")),
-        Entry::Came(Piece::Back { tty, .. }) => Some(format!("{place}: back as {tty}")),
+        Entry::Came(Piece::Back { tty, .. }) => Some(format!("{place}: {}", back(tty, away_ms))),
     }
+}
+
+/// A tty is back.
+fn back(tty: &str, away_ms: Option<u64>) -> String {
+    let named = if tty.is_empty() { "back, " } else { "back as " };
+    format!("{named}{}", console::back(tty, away_ms))
 }
 
 fn plural(lost: u64) -> &'static str {

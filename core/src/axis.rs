@@ -8,7 +8,7 @@
 //! | 64 `Clock` | JSON: `monotonic_ns`, `boottime_ns`, `realtime_ns`, read together at the start, each minute and at the end |
 //! | 65 `Edges` | 16 bytes an edge, little endian: `ns` u64 (monotonic), `sequence` u32, channel u8, level u8, two zero bytes |
 //! | 66 `Loss` | JSON: `offset`, `lost` (absent where nobody can know), `why`; of the header's channel |
-//! | 67 `Mark` | JSON: `what` (a word), `name`, `text`, `offsets`, `judged` |
+//! | 67 `Mark` | JSON: `what` (a word), `name`, `text`, `offsets`, `judged`, `away_ms` (of `Back`, where it was seen to go) |
 //! | 68 `Sent` | JSON: `writer`, `length`, `bytes` (absent where a person typed; each byte the character of its number) |
 //! | 69 `Progress` | JSON: `phase`, `done`, `of` |
 //! | 70 `Case` | JSON: `name`, `result` (a word), `at`, `text` |
@@ -138,6 +138,9 @@ pub struct Mark {
     pub offsets: Option<Map<String, u64>>,
     /// Whether the board is judged by what comes from here on.
     pub judged: Option<bool>,
+    /// Of a tty that is back: milliseconds for which it was gone, by the clock of all stamps. `None` where nobody saw it go, and from
+    /// older agents.
+    pub away_ms: Option<u64>,
 }
 
 /// Bytes went out.

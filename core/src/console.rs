@@ -1,5 +1,6 @@
 //! What a console had, and what was sent to it → the same, each at its place among the bytes of its channel and at its moment.
 
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -39,7 +40,7 @@ pub enum Piece {
         offset: u64,
         /// CLOCK_MONOTONIC, in nanoseconds.
         ns: u64,
-        /// Its name now.
+        /// Its name now; empty where only its owner knew.
         tty: String,
     },
 }
@@ -75,6 +76,28 @@ impl Why {
             Why::Away => "away",
             Why::Died => "died",
         }
+    }
+}
+
+/// Keeps since when a tty is gone, in nanoseconds; for how many milliseconds it was, where this says that it is back. Both moments are of
+/// one clock, whichever owner has told of them, so that the one that goes on after another need not know of the first.
+pub fn away_ms(gone: &mut Option<u64>, entry: &Entry) -> Option<u64> {
+    match entry {
+        Entry::Came(Piece::Unplugged { ns, .. }) => {
+            *gone = Some(*ns);
+            None
+        }
+        Entry::Came(Piece::Back { ns, .. }) => gone.take().map(|since| ns.saturating_sub(since) / 1_000_000),
+        _ => None,
+    }
+}
+
+/// What people are told of a tty that is back: its name now, where that is known, and for how long it was gone, where somebody saw it go.
+pub fn back(tty: &str, away_ms: Option<u64>) -> String {
+    match (tty, away_ms) {
+        (tty, None) => String::from(tty),
+        ("", Some(ms)) => format!("gone for {ms} ms"),
+        (tty, Some(ms)) => format!("{tty}, gone for {ms} ms"),
     }
 }
 

@@ -136,6 +136,8 @@ struct Heard {
     /// Bytes of it in this log, and of those that a tool has sent.
     count: u64,
     of_tools: u64,
+    /// Since when its tty is gone, in nanoseconds.
+    gone: Option<u64>,
     listeners: Set<Asker>,
 }
 
@@ -645,6 +647,7 @@ impl Lending {
         };
         heard.end = end;
         let name = Some(heard.name.clone());
+        let away_ms = console::away_ms(&mut heard.gone, &entry);
         match entry {
             console::Entry::Came(Piece::Bytes { bytes, .. }) => {
                 heard.count = heard.count.saturating_add(bytes.len() as u64);
@@ -673,7 +676,8 @@ impl Lending {
                 self.mark(ns, Mark { name, ..plain(What::Unplugged) }, out);
             }
             console::Entry::Came(Piece::Back { tty, .. }) => {
-                self.mark(ns, Mark { name, text: Some(tty), ..plain(What::Back) }, out);
+                let text = Some(console::back(&tty, away_ms));
+                self.mark(ns, Mark { name, text, away_ms, ..plain(What::Back) }, out);
             }
             console::Entry::Sent { writer, length, bytes, .. } => {
                 let tool = writer == "tool";
@@ -694,5 +698,5 @@ fn verdict(outcome: Outcome, fault: Fault, cause: String) -> Verdict {
 }
 
 fn plain(what: What) -> Mark {
-    Mark { what, name: None, text: None, offsets: None, judged: None }
+    Mark { what, name: None, text: None, offsets: None, judged: None, away_ms: None }
 }

@@ -240,6 +240,8 @@ pub struct Trying {
     offsets: Vec<u64>,
     /// Bytes of tools that each has in the log.
     of_tools: Vec<u64>,
+    /// Since when each is gone, in nanoseconds.
+    gone: Vec<Option<u64>>,
     /// Bytes that a tool has printed.
     of_printer: u64,
     /// Bytes of each console in this log that came before it began, where there are any.
@@ -278,6 +280,7 @@ impl Trying {
             held: VecDeque::new(),
             offsets: vec![0; consoles],
             of_tools: vec![0; consoles],
+            gone: vec![None; consoles],
             of_printer: 0,
             of_before: vec![None; consoles],
             found: None,
@@ -304,6 +307,7 @@ impl Trying {
     /// Takes one input; what is to be done is appended to `out`.
     pub fn handle(&mut self, now: Clock, input: Input, out: &mut Vec<Output>) {
         self.now = now;
+        self.recount(&input);
         match (self.stage, input) {
             // What was under way at the end may still be answered.
             (Stage::Over, _) => return,
@@ -618,6 +622,7 @@ impl Trying {
         let index = usize::from(console);
         let name = self.setup.board.consoles.get(index).map(|console| console.name.clone());
         let end = entry.end();
+        let away_ms = self.gone.get_mut(index).and_then(|gone| console::away_ms(gone, &entry));
         match entry {
             console::Entry::Came(Piece::Bytes { offset, bytes, .. }) => match self.begins {
                 Some((of, begins)) if of == console && begins < end => {
@@ -647,7 +652,8 @@ impl Trying {
                 self.mark(ns, Mark { name, ..plain(What::Unplugged) }, out);
             }
             console::Entry::Came(Piece::Back { tty, .. }) => {
-                self.mark(ns, Mark { name, text: Some(tty), ..plain(What::Back) }, out);
+                let text = Some(console::back(&tty, away_ms));
+                self.mark(ns, Mark { name, text, away_ms, ..plain(What::Back) }, out);
             }
             console::Entry::Sent { writer, length, bytes, .. } => {
                 let sent = match bytes {
@@ -716,5 +722,5 @@ impl Trying {
 }
 
 fn plain(what: What) -> Mark {
-    Mark { what, name: None, text: None, offsets: None, judged: None }
+    Mark { what, name: None, text: None, offsets: None, judged: None, away_ms: None }
 }

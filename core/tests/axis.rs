@@ -9,7 +9,7 @@ use sai_core::record::{ChannelStart, Decoder, Item, Record, encode};
 use sai_core::words::Word;
 
 fn mark(what: What) -> Mark {
-    Mark { what, name: None, text: None, offsets: None, judged: None }
+    Mark { what, name: None, text: None, offsets: None, judged: None, away_ms: None }
 }
 
 /// One of everything, at the edges of what it can hold.

@@ -102,11 +102,11 @@ impl Board {
 
     fn mark(&mut self, what: What, name: &str) {
         let name = Some(name.to_string());
-        self.entry(Entry::Mark(Mark { what, name, text: None, offsets: None, judged: None }));
+        self.entry(Entry::Mark(Mark { what, name, text: None, offsets: None, judged: None, away_ms: None }));
     }
 
     fn reset(&mut self) -> &mut Self {
-        let mark = Mark { what: What::Reset, name: None, text: None, offsets: None, judged: Some(true) };
+        let mark = Mark { what: What::Reset, name: None, text: None, offsets: None, judged: Some(true), away_ms: None };
         self.entry(Entry::Mark(mark));
         self
     }

@@ -1,6 +1,6 @@
 //! A board that a build's step has: what it asks, what the board says, and how that ends.
 
-use sai_core::axis::Clock;
+use sai_core::axis::{self, Clock, What};
 use sai_core::bench;
 use sai_core::console::{Entry, Piece};
 use sai_core::job::{Fault, Outcome, Verdict};
@@ -64,6 +64,25 @@ fn done(asker: u64, found: &str) -> Output {
 
 fn verdict(out: &[Output]) -> Option<Verdict> {
     out.iter().find_map(|output| if let Output::End(verdict) = output { verdict.clone() } else { None })
+}
+
+#[test]
+fn a_tty_that_is_back_says_how_long_it_was_gone() {
+    let mut desk = Desk::new(BENCH);
+    let mut out = Vec::new();
+    for piece in [
+        Piece::Unplugged { offset: 1_000, ns: SECOND },
+        Piece::Back { offset: 1_000, ns: 3 * SECOND + 1_999_999, tty: "/dev/ttyUSB1".into() },
+    ] {
+        let now = Clock { monotonic_ns: desk.now, boottime_ns: desk.now, realtime_ns: 0 };
+        desk.lending.handle(now, Input::Had(0, Entry::Came(piece)), &mut out);
+    }
+    let told = out.into_iter().filter_map(|output| match output {
+        Output::Write(_, Written::Entry(axis::Entry::Mark(mark))) => Some((mark.what, mark.text, mark.away_ms)),
+        _ => None,
+    });
+    let back = Some("/dev/ttyUSB1, gone for 2001 ms".to_string());
+    assert_eq!(told.collect::<Vec<_>>(), [(What::Unplugged, None, None), (What::Back, back, Some(2_001))]);
 }
 
 #[test]

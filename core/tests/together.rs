@@ -38,7 +38,7 @@ fn each_boards_part_of_a_log_is_what_it_would_be_alone() {
     let channel = |number, name: &str| record(Record::Channel(number, ChannelStart { name: name.to_string() }));
     let edge = Edge { channel: 2, level: true, ns: 7, sequence: 1 };
     let loss = Loss { offset: 3, lost: Some(2), why: "full".to_string() };
-    let mark = Mark { what: What::Reset, name: None, text: None, offsets: None, judged: Some(true) };
+    let mark = Mark { what: What::Reset, name: None, text: None, offsets: None, judged: Some(true), away_ms: None };
     let of = |part: usize| {
         let mut all = vec![channel(0, "serial:main")];
         if part == 0 {

@@ -230,6 +230,54 @@ fn what_a_board_had_before_is_kept_apart_byte_for_byte() {
     );
 }
 
+/// Marks of ttys that went and came back: text, and how long they were gone.
+fn gone(out: &[Output]) -> Vec<(What, Option<String>, Option<u64>)> {
+    let marks = out.iter().filter_map(|output| match output {
+        Output::Write(_, Written::Entry(Entry::Mark(mark))) => Some(mark),
+        _ => None,
+    });
+    let marks = marks.filter(|mark| matches!(mark.what, What::Unplugged | What::Back));
+    marks.map(|mark| (mark.what, mark.text.clone(), mark.away_ms)).collect()
+}
+
+#[test]
+fn a_tty_that_is_back_was_gone_for_so_long_whichever_owner_saw_it_go() {
+    let [(_, reset), ..] = boards();
+    let mut desk = Desk::new(Setup { before: vec![110, 0], ..setup(reset) });
+    desk.give(Input::Moment(BEGAN_NS + 1));
+    desk.give(Input::Moved(Ok(())));
+    let unplugged = |offset, ns| Input::Had(0, console::Entry::Came(Piece::Unplugged { offset, ns: BEGAN_NS + ns }));
+    let back = |offset, ns| {
+        Input::Had(0, console::Entry::Came(Piece::Back { offset, ns: BEGAN_NS + ns, tty: "/dev/ttyUSB1".into() }))
+    };
+    desk.said(110, "fw 1\n");
+    desk.give(unplugged(115, 10 * MS));
+    desk.give(back(115, 1_244 * MS + MS / 2));
+    // The other console has not been away.
+    let other = Piece::Back { offset: 0, ns: BEGAN_NS + 2_000 * MS, tty: "/dev/b".into() };
+    desk.give(Input::Had(1, console::Entry::Came(other)));
+    desk.give(unplugged(115, 3_000 * MS));
+    // Its owner dies, and the next one counts from nothing.
+    desk.give(Input::Replaced);
+    let lost = Piece::Lost { offset: 115, ns: BEGAN_NS + 3_000 * MS, lost: None, why: Why::Died };
+    desk.give(Input::Had(0, console::Entry::Came(lost)));
+    desk.give(back(0, 5_000 * MS));
+    desk.said(0, "login: ");
+    let told = |text: &str| Some(text.to_string());
+    let expected = [
+        (What::Unplugged, None, None),
+        (What::Back, told("/dev/ttyUSB1, gone for 1234 ms"), Some(1_234)),
+        (What::Back, told("/dev/b"), None),
+        (What::Unplugged, None, None),
+        (What::Back, told("/dev/ttyUSB1, gone for 2000 ms"), Some(2_000)),
+    ];
+    assert_eq!(gone(&desk.out), expected);
+    assert_eq!(desk.told()[1..], ["judged", "0: fw 1\n", "0: login: "].map(String::from));
+    let losses =
+        |output: &&Output| matches!(output, Output::Write(_, Written::Entry(Entry::Loss(0, loss))) if loss.offset == 5);
+    assert_eq!(desk.out.iter().filter(losses).count(), 1);
+}
+
 #[test]
 fn what_a_tool_prints_is_in_the_log_of_its_board() {
     let [_, (_, then), _, (_, tool)] = boards();

@@ -179,7 +179,14 @@ fn a_hundred_thousand_edges_are_a_bounded_drawing() {
 fn marks_cases_and_consoles_are_on_the_same_axis_with_the_lines_of_the_log() {
     let mut log = Log::new(&["serial:main", "line:led", "stdout"]);
     log.record(1000, &Record::StepStart(StepStart { step: 2, text: "test\nmore".to_string() }));
-    let mark = Mark { what: What::Reset, name: Some("<b>".to_string()), text: None, offsets: None, judged: Some(true) };
+    let mark = Mark {
+        what: What::Reset,
+        name: Some("<b>".to_string()),
+        text: None,
+        offsets: None,
+        judged: Some(true),
+        away_ms: None,
+    };
     log.happens(10_000, Entry::Mark(mark));
     log.record(20_000, &Record::Data(3, b"boot\nrea".to_vec()));
     log.record(21_000, &Record::Data(5, b"aside\n".to_vec()));

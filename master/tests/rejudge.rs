@@ -38,7 +38,7 @@ fn log(identity: &str, lost: Option<u64>) -> Vec<u8> {
         encode(&Record::Channel(channel, ChannelStart { name: name.to_string() }), 0, &mut log);
     }
     Entry::Clock(Clock { monotonic_ns: 1, boottime_ns: 1, realtime_ns: 1 }).encode(0, &mut log);
-    let mark = Mark { what: What::Reset, name: None, text: None, offsets: None, judged: Some(true) };
+    let mark = Mark { what: What::Reset, name: None, text: None, offsets: None, judged: Some(true), away_ms: None };
     Entry::Mark(mark).encode(1000, &mut log);
     let print = |micros: u64, text: &str, log: &mut Vec<u8>| {
         encode(&Record::Data(3, text.as_bytes().to_vec()), micros, log);

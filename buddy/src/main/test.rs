@@ -122,6 +122,13 @@ impl Teller {
                 self.begun = true;
                 self.last.clear();
             }
+            Written::Entry(Entry::Mark(mark @ Mark { what: What::Unplugged | What::Back, .. })) => {
+                let name = mark.name.as_deref().unwrap_or_default();
+                let more = mark.text.as_deref().unwrap_or_default();
+                let how = if mark.what == What::Back { "back: " } else { "unplugged" };
+                let note = format!("console {name} is {how}{more}");
+                self.say(&Line { note: Some(&note), ..Line::default() }, &format!("# {note}"), Meaning::Plain);
+            }
             Written::Record(_) | Written::Entry(_) => {}
         }
     }

@@ -127,6 +127,12 @@ impl Rig {
         kill(self.guard.take());
     }
 
+    /// Has the owner stand still until it is killed.
+    pub fn stop_owner(&self) {
+        let process = self.owner.as_ref().and_then(|owner| Pid::from_raw(owner.id() as i32)).expect("an owner");
+        kill_process(process, Signal::STOP).expect("it stands still");
+    }
+
     pub fn kill_owner(&mut self) {
         kill(self.owner.take());
     }

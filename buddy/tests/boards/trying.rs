@@ -3,12 +3,15 @@
 
 use crate::avr::Board;
 use crate::pty::{Pty, Served};
-use crate::rig::{LONG, Rig};
+use crate::rig::{LONG, Rig, until};
 use crate::rom::Rom;
 use sai_buddy::frames::{Asked, Heard};
 use sai_buddy::visit::{Begins, Visit, Whose};
+use sai_core::axis::{self, What};
+use sai_core::record::{Decoder, Item};
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -180,6 +183,95 @@ fn a_console_that_is_cut_is_nobodys_failure_but_ours() {
     });
     assert!(cut && found == Some(3) && text.contains("verdict: infra: "), "{found:?} {text}");
     assert!(text.contains("console c0 was unplugged"), "{text}");
+}
+
+/// What becomes of a board's owner while one of its ttys is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Meanwhile {
+    Stays,
+    /// It goes on as another program, and finds the tty.
+    Updates,
+    /// It dies; the tty is back before another one begins.
+    Dies,
+}
+
+/// How long a console was gone, by its marks' stamps and as the last of them says, and its text; and where bytes may be missing.
+fn away(log: &[u8]) -> (u64, Option<u64>, String, Vec<(u64, String)>) {
+    let (mut gone, mut back, mut missing) = (Vec::new(), Vec::new(), Vec::new());
+    let decoded = Decoder::new().push(log, |item| {
+        let Item::Later { micros, .. } = &item else { return };
+        match axis::Entry::of(&item) {
+            Some(axis::Entry::Mark(mark)) if mark.what == What::Unplugged => gone.push(*micros),
+            Some(axis::Entry::Mark(mark)) if mark.what == What::Back => {
+                back.push((*micros, mark.away_ms, mark.text.unwrap_or_default()));
+            }
+            Some(axis::Entry::Loss(0, loss)) => missing.push((loss.offset, loss.why)),
+            _ => {}
+        }
+    });
+    decoded.expect("a log");
+    let ([gone], [(back, away_ms, text)]) = (&gone[..], &back[..]) else { panic!("{gone:?} and {back:?}") };
+    (back - gone, *away_ms, text.clone(), missing)
+}
+
+#[test]
+fn a_console_that_comes_back_within_a_trial_has_a_gap_with_its_length_and_the_trial_goes_on() {
+    for meanwhile in [Meanwhile::Stays, Meanwhile::Updates, Meanwhile::Dies] {
+        let mut pty = Pty::new();
+        let more = r#", "sequences": { "reset": ["wait 1ms"] }"#;
+        let mut rig = Rig::at(&format!("try-away-{meanwhile:?}"), &[&pty.path], "\"baud\": 115200", more);
+        rig.start_owner();
+        // What came before the trial is counted by the first owner alone.
+        pty.master.write_all(b"before the trial").expect("written");
+        until("it is read", || rig.status().contains("\"offset\":16"));
+        let text = r#"{ "schema": "sai-1", "platforms": { "linux": { "build": "make" } }, "configurations": { "fw": { "board": {
+            "type": "t", "test": [{ "expect": "one", "within": "100s" }, { "expect": "two", "within": "100s" }],
+            "silent": "100s", "timeout": "100s" } } } }"#;
+        fs::write(rig.top.join(".sai.json"), text).expect("written");
+        let (file, saifile, log) = (rig.file(), rig.top.join(".sai.json"), rig.top.join("log"));
+        let (saifile, path) = (saifile.display().to_string(), log.display().to_string());
+        let words = [file.as_str(), "test", "b", &saifile, "fw"];
+        let said = rig.top.join("said");
+        let out = fs::File::create(&said).expect("a file");
+        let mut child = rig.command(&words, &["--record", &path]).stdout(out).spawn().expect("it runs");
+        let says = |text: &str| fs::read_to_string(&said).expect("what it says").contains(text);
+        until("it is judged", || fs::read(&log).is_ok_and(|log| log.windows(6).any(|part| part == b"judged")));
+        pty.master.write_all(b"one\r\n").expect("written");
+        until("it is heard", || fs::read(&log).expect("the log").windows(3).any(|part| part == b"one"));
+        fs::remove_file(rig.link(0)).expect("removed");
+        drop(pty);
+        until("it is gone", || says("# console c0 is unplugged\n"));
+        let mut back = Pty::new();
+        match meanwhile {
+            Meanwhile::Stays => {}
+            Meanwhile::Updates => drop(rig.well(&[&file, "update", "b"])),
+            // It finds nothing any more.
+            Meanwhile::Dies => rig.stop_owner(),
+        }
+        symlink(&back.path, rig.link(0)).expect("a link");
+        if meanwhile == Meanwhile::Dies {
+            // Who tries the board begins the next one.
+            rig.kill_owner();
+        }
+        until("it is back", || says("# console c0 is back: "));
+        // Of the line in which something is missing nobody knows what it was.
+        back.master.write_all(b"rest\r\ntwo\r\n").expect("written");
+        let status = child.wait().expect("it ends").code();
+        let text = fs::read_to_string(&said).expect("what it says");
+        assert!(status == Some(0) && text.ends_with("ok 1 - verdict: passed\n1..1\n"), "{meanwhile:?}: {text}");
+        assert_eq!(again(&rig, &words, &path), (status, points(&text)), "{meanwhile:?}: {text}");
+        let (micros, away_ms, shown, missing) = away(&fs::read(&log).expect("the log"));
+        // The stamps of records are whole microseconds since the log began.
+        let apart = micros.abs_diff(away_ms.expect("its length") * 1000);
+        assert!(apart <= 1001, "{meanwhile:?}: {micros} µs are told as {away_ms:?} ms");
+        let length = format!("gone for {} ms", away_ms.unwrap_or_default());
+        assert!(shown.ends_with(&length) && text.contains(&format!("# console c0 is back: {shown}\n")), "{text}");
+        // What the next owner has opened is there from its beginning on, under whatever name.
+        let named = if meanwhile == Meanwhile::Dies { length } else { format!("{}, {length}", back.path) };
+        assert_eq!(shown, named, "{meanwhile:?}");
+        let why = if meanwhile == Meanwhile::Dies { "died" } else { "away" };
+        assert_eq!(missing, [(5, why.to_string())], "{meanwhile:?}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use crate::guest::{Guest, LONG};
 use crate::pty::Served;
 use crate::rom::Rom;
-use sai_core::axis::Entry;
+use sai_core::axis::{Entry, What};
 use sai_core::record::{Decoder, Item, Record};
 use sai_core::vcd::Dump;
 use std::fs::File;
@@ -493,16 +493,21 @@ fn unplugged(guest: &mut Guest) {
     };
     assert!(told.contains("\"/dev/ttyUSB1\"") && moment("back") > moment("unplugged"), "{told}");
     assert!(told.contains("\"why\":\"away\""), "{told}");
+    let ms = (moment("back") - moment("unplugged")) / 1_000_000;
+    assert!(told.contains(&format!("\"tty\":\"/dev/ttyUSB1\",\"away_ms\":{ms},")), "{told}");
+    let heard = guest.well("cat /tmp/heard");
+    assert!(heard.contains(&format!("back as /dev/ttyUSB1, gone for {ms} ms\n")), "{heard}");
+    away(guest, &add("one", "adapter", "2", "BENCH7"));
     // Its port loses its power, and has it again. The emulated controller sees who is there then where nobody else is.
     guest.order(r#"{"execute":"device_del","arguments":{"id":"two"}}"#);
     guest.until("! test -e /dev/ttyUSB0");
     let switch = "cat /sys/bus/usb/devices/1-0:1.0/usb1-port2/disable";
     guest.well("sai-buddy /tmp/b.json power b off");
     assert_eq!(guest.well(switch), "1\n");
-    guest.until("test $(grep -c '\"unplugged\"' /tmp/record) = 2");
+    guest.until("test $(grep -c '\"unplugged\"' /tmp/record) = 3");
     guest.well("sai-buddy /tmp/b.json power b on");
     assert_eq!(guest.well(switch), "0\n");
-    guest.until("test $(grep -c '\"back\"' /tmp/record) = 2");
+    guest.until("test $(grep -c '\"back\"' /tmp/record) = 3");
     guest.serial.write_all(b"three").expect("the adapter");
     guest.until("grep three /tmp/heard");
 }
@@ -589,6 +594,46 @@ fn killed(guest: &mut Guest) {
         let guard = processes(guest, "guard");
         guest.well(&format!("kill -9{guard}"));
     }
+
+/// The same in the middle of a trial, which goes on: its log has the gap and its length.
+fn away(guest: &mut Guest, add: &str) {
+    guest.well(r#"sed -i 's/"power"/"sequences": { "reset": ["nrst 1", "nrst 0"] }, &/' /tmp/b.json; sai-buddy /tmp/b.json update b"#);
+    guest.well(
+        "rm /tmp/log; sai-buddy /tmp/b.json test b /tmp/.sai.json fw --record /tmp/log >/tmp/said 2>&1 & process=$!",
+    );
+    guest.until("grep '\"judged\":true' /tmp/log");
+    guest.order(r#"{"execute":"device_del","arguments":{"id":"one"}}"#);
+    guest.until("grep '# console main is unplugged' /tmp/said");
+    // The emulated adapter lets go of its line a little after the machine has seen it go.
+    let (began, asks) = (Instant::now(), r#"{"execute":"query-chardev"}"#);
+    let lets_go = |answer: String| {
+        answer.split('{').any(|one| one.contains("\"adapter\"") && one.contains("\"frontend-open\": false"))
+    };
+    while !lets_go(guest.order(asks)) {
+        assert!(began.elapsed() < LONG, "the adapter keeps its line");
+    }
+    guest.order(add);
+    guest.until("grep '# console main is back: /dev/ttyUSB' /tmp/said");
+    // Of the line in which something is missing nobody knows what it was.
+    guest.serial.write_all(b"rest\r\n").expect("the adapter");
+    let (said, log) = passed(guest);
+    let (mut marks, mut missing) = (Vec::new(), Vec::new());
+    let taken = Decoder::new().push(&log, |item| {
+        let Item::Later { micros, .. } = &item else { return };
+        match Entry::of(&item) {
+            Some(Entry::Mark(mark)) if matches!(mark.what, What::Unplugged | What::Back) => {
+                marks.push((*micros, mark.away_ms));
+            }
+            Some(Entry::Loss(0, loss)) => missing.push((loss.lost, loss.why)),
+            _ => {}
+        }
+    });
+    taken.expect("a log");
+    let [(gone, None), (back, Some(ms))] = marks[..] else { panic!("{marks:?}: {said}") };
+    // Both moments are whole microseconds since the log began.
+    assert!((back - gone).abs_diff(ms * 1000) <= 1001, "{marks:?}");
+    assert!(said.contains(&format!(", gone for {ms} ms\n")), "{said}");
+    assert_eq!(missing, [(None, "away".to_string())]);
 }
 
 /// Two boards of which nothing is wanted: what owners and guard take of the memory, and what they do.

@@ -1,6 +1,6 @@
 //! What is in the log of a board and is not judged: what its consoles had before, and what a tool prints → records of channels of their own.
 
-use super::{Output, Trying, Written};
+use super::{Input, Output, Trying, Written};
 use crate::axis::{Entry, Loss};
 use crate::console::{self, Piece, Why};
 use crate::limits::RECORD_BYTES;
@@ -14,10 +14,20 @@ impl Trying {
         self.setup.before.get(usize::from(console)).copied().unwrap_or(0)
     }
 
+    /// An owner that takes the place of one that died counts from nothing: what it has of a console is none of what came before.
+    pub(super) fn recount(&mut self, input: &Input) {
+        if let Input::Had(console, console::Entry::Came(Piece::Lost { why: Why::Died, .. })) = input
+            && let Some(before) = self.setup.before.get_mut(usize::from(*console))
+        {
+            *before = 0;
+        }
+    }
+
     /// Whether a console had this, or some of it, before it began.
     pub(super) fn is_before(&self, console: u8, entry: &console::Entry) -> bool {
         let before = self.before(console);
-        entry.offset() < before || (entry.end() <= before && entry.ns() < self.setup.began_ns)
+        let died = matches!(entry, console::Entry::Came(Piece::Lost { why: Why::Died, .. }));
+        !died && (entry.offset() < before || (entry.end() <= before && entry.ns() < self.setup.began_ns))
     }
 
     /// What a console had between two jobs, which says nothing of this one: its bytes, and where some are missing. What is none of that
@@ -29,6 +39,9 @@ impl Trying {
         out: &mut Vec<Output>,
     ) -> Option<console::Entry> {
         let (ns, end) = (entry.ns(), self.before(console));
+        if let Some(gone) = self.gone.get_mut(usize::from(console)) {
+            console::away_ms(gone, &entry);
+        }
         match entry {
             console::Entry::Came(Piece::Bytes { offset, ns, mut bytes }) => {
                 // What comes while nobody listens yet is put behind what was there.

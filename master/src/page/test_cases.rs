@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn what_a_board_printed_before_its_reset_is_none_of_its_cases() {
-        let mark = Mark { what: What::Reset, name: None, text: None, offsets: None, judged: Some(true) };
+        let mark = Mark { what: What::Reset, name: None, text: None, offsets: None, judged: Some(true), away_ms: None };
         let case = |name: &str| Case { name: name.to_string(), result: CaseResult::Passed, at: Some(7), text: None };
         for judged in [false, true] {
             let mut log = Vec::new();

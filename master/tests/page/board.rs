@@ -30,7 +30,7 @@ fn board() -> World {
     let clock = Clock { monotonic_ns: ORIGIN_NS + 1_000_000, boottime_ns: 1, realtime_ns: 2 };
     world.happens(1000, Entry::Clock(clock));
     world.log.add(1500, &Record::Data(3, b"old\x00\xff\x1b[2J\r\n".to_vec()));
-    let mark = Mark { what: What::Reset, name: None, text: None, offsets: None, judged: Some(true) };
+    let mark = Mark { what: What::Reset, name: None, text: None, offsets: None, judged: Some(true), away_ms: None };
     world.happens(2000, Entry::Mark(mark));
     world.log.add(2500, &Record::Data(4, b"aside".to_vec()));
     world.log.add(2600, &Record::Data(3, b"ok 1\n".to_vec()));
@@ -204,8 +204,14 @@ fn names_of_strangers_are_text_in_a_drawing_and_there_are_so_many_at_most() {
         let name = format!("{}{MARKUP}{channel}", if channel < 43 { "line:" } else { "serial:" });
         world.log.add(1000, &Record::Channel(channel, ChannelStart { name }));
     }
-    let mark =
-        |n: u64| Mark { what: What::Play, name: Some(format!("{MARKUP}{n}")), text: None, offsets: None, judged: None };
+    let mark = |n: u64| Mark {
+        what: What::Play,
+        name: Some(format!("{MARKUP}{n}")),
+        text: None,
+        offsets: None,
+        judged: None,
+        away_ms: None,
+    };
     for n in 0..20_000 {
         world.happens(2000 + n, Entry::Mark(mark(n)));
         let case =

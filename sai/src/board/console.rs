@@ -127,8 +127,8 @@ pub fn console(
 /// What is told where a tty of the board is gone, or is back; and whether it is gone.
 fn of_tty(mark: &Mark, item: &Item<'_>, moments: &Moments) -> Option<(bool, String)> {
     let (gone, how) = match mark.what {
-        What::Unplugged => (true, "unplugged"),
-        What::Back => (false, "back"),
+        What::Unplugged => (true, "unplugged".to_owned()),
+        What::Back => (false, mark.away_ms.map_or("back".to_owned(), |ms| format!("back after {ms} ms"))),
         _ => return None,
     };
     let Item::Later { micros, .. } = item else { return None };
