@@ -4,9 +4,11 @@
 //! The state is on a small tmpfs, which takes root to mount; anybody else skips these tests.
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use sai_buddy::frames::{Asked, Heard};
 use sai_buddy::visit::{Begins, Visit, Whose};
 use sai_core::axis::Entry;
 use sai_core::backlog::REST_BYTES;
+use sai_core::console::{self, Piece};
 use sai_core::job::{JobKey, Outcome, Verdict};
 use sai_core::record::{ChannelStart, Decoder, Record, encode};
 use sai_core::wire::MasterMessage;
@@ -19,6 +21,7 @@ use sai_tests::small_disk::SmallDisk;
 use sai_tests::world::World;
 use std::fs::{self, Permissions};
 use std::io::Write as _;
+use std::ops::Range;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -416,9 +419,7 @@ impl Talker {
     /// Waits until nobody writes to the board any more, for which the disk has no room up to then. Who has left it sends the last of it
     /// and gives room back.
     fn await_left(&self) {
-        let (file, directory) = (self.world.directory.join("boards.json").into(), self.world.directory.join("run"));
-        let whose = Whose { file, board: "talks".into(), directory, begins: Begins::Never };
-        let writer = || Visit::new(&whose).and_then(|visit| visit.status()).expect("an owner").writer;
+        let writer = || self.visit().status().expect("an owner").writer;
         let mut full = false;
         eventually("the board is left", || {
             let left = writer().is_none();
@@ -426,6 +427,29 @@ impl Talker {
             left.then_some(())
         });
         assert!(full, "the disk has room");
+    }
+
+    fn visit(&self) -> Visit {
+        let (file, directory) = (self.world.directory.join("boards.json").into(), self.world.directory.join("run"));
+        let whose = Whose { file, board: "talks".into(), directory, begins: Begins::Never };
+        Visit::new(&whose).expect("an owner")
+    }
+
+    /// Listens beside whoever is at the board, until it is to end: where each piece begins and ends that its owner tells of the console,
+    /// which is told to everybody in the same pieces.
+    fn pieces(&self, visit: &Visit, ends: &AtomicBool) -> Vec<Range<u64>> {
+        let mut pieces = Vec::new();
+        loop {
+            match visit.hear(Duration::from_millis(100)).expect("an owner") {
+                Some((Heard::Entry(0, console::Entry::Came(Piece::Bytes { offset, bytes, .. })), _)) => {
+                    pieces.push(offset..offset + bytes.len() as u64);
+                }
+                Some((Heard::Entry(_, entry), _)) => panic!("{entry:?} besides what is said"),
+                Some((Heard::Told(_), _)) => {}
+                None if ends.load(Ordering::Relaxed) => return pieces,
+                None => {}
+            }
+        }
     }
 
     /// The log of a job's first attempt.
@@ -448,6 +472,13 @@ impl Drop for Talker {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.link);
     }
+}
+
+/// What is said from one byte on, so many of them.
+fn spoken(from: usize, count: usize) -> Vec<u8> {
+    let first = from / 11;
+    let lines = (first..).flat_map(|number| format!("{number:010}\n").into_bytes());
+    lines.skip(from - first * 11).take(count).collect()
 }
 
 /// Whether each line is the one after that before it.
@@ -474,7 +505,9 @@ fn a_board_at_a_full_disk_has_an_exact_loss_and_is_not_to_blame() {
     let said = AtomicUsize::new(0);
 
     let job = talker.begin("10m");
-    let verdict = lost(&talker, job, &said);
+    // A trial ends with the first piece for which there is no room.
+    let (verdict, pieces) = lost(&talker, job, &said);
+    assert_eq!(pieces, 1);
     // It would be tried again.
     talker.world.command(&["cancel", "job", &job.to_string()]);
     let word = verdict.verdict.as_ref().map(|found| found.word.as_str());
@@ -486,7 +519,7 @@ fn a_board_at_a_full_disk_has_an_exact_loss_and_is_not_to_blame() {
 
     // So it is where a step has the board, whose command is told so; it has begun something that nothing begins a second time.
     let session = talker.begin_session();
-    let verdict = lost(&talker, session, &said);
+    let (verdict, _) = lost(&talker, session, &said);
     assert_eq!((verdict.outcome, verdict.trouble.as_deref()), (Outcome::Infra, None), "{verdict:?}");
     talker.await_free();
     let (build, session) = (talker.world.ended(2), talker.world.ended(3));
@@ -497,18 +530,26 @@ fn a_board_at_a_full_disk_has_an_exact_loss_and_is_not_to_blame() {
 }
 
 /// Fills the disk under a job that listens to a board which talks, until the board is left, and frees it then: how its attempt ends, with
-/// all in its log that came up to there, and how much came after that.
-fn lost(talker: &Talker, job: u64, said: &AtomicUsize) -> Verdict {
+/// all in its log that came up to there, byte for byte, and how much came after that, which is whole pieces: so many.
+fn lost(talker: &Talker, job: u64, said: &AtomicUsize) -> (Verdict, usize) {
     let (before, ends) = (said.load(Ordering::Relaxed), AtomicBool::new(false));
-    let verdict = std::thread::scope(|scope| {
-        let _ends = Ends(&ends);
+    let visit = talker.visit();
+    eventually("its owner has heard all that was said", || {
+        (visit.status().expect("an owner").consoles[0].offset == before as u64).then_some(())
+    });
+    visit.answer(&Asked::new("listen")).expect("heard");
+    let (verdict, pieces) = std::thread::scope(|scope| {
+        let over = Ends(&ends);
+        let listens = scope.spawn(|| talker.pieces(&visit, &ends));
         scope.spawn(|| talker.talk(200, said, &ends));
         talker.await_said(job, 100_000);
         talker.disk.fill("ballast", 0);
         // What waits in memory has a bound, and the board is left when that is reached, with a disk that is as full as before.
         talker.await_left();
         talker.disk.free("ballast");
-        eventually("its attempt ends", || talker.records(job).verdict)
+        let verdict = eventually("its attempt ends", || talker.records(job).verdict);
+        drop(over);
+        (verdict, listens.join().expect("it listens"))
     });
     assert!(verdict.cause.contains(NO_ROOM), "{verdict:?}");
     let raw = talker.log(job);
@@ -524,11 +565,15 @@ fn lost(talker: &Talker, job: u64, said: &AtomicUsize) -> Verdict {
     assert_eq!((loss.offset, loss.why.as_str()), (kept.len() as u64, NO_ROOM));
     // What the bound counts are records: of a board that is heard in small pieces a good part is not the board's own bytes.
     assert!(raw.len() as u64 > REST_BYTES, "{} bytes were kept", raw.len());
-    assert_eq!(in_order(&kept), Ok(()));
-    let came = loss.offset + loss.lost.expect("a number");
-    let told = said.load(Ordering::Relaxed) - before;
-    assert!(came > loss.offset && came <= told as u64, "{loss:?}, of {told}");
-    verdict
+    assert!(kept == spoken(before, kept.len()), "something else was kept than what was said");
+    // The board goes on talking, and of what it says the log lacks what came to who listened for it.
+    let from = before as u64 + loss.offset;
+    let to = from + loss.lost.expect("a number");
+    let missing: Vec<&Range<u64>> = pieces.iter().filter(|piece| piece.start >= from && piece.end <= to).collect();
+    let ends = (missing.first().map(|piece| piece.start), missing.last().map(|piece| piece.end));
+    assert_eq!(ends, (Some(from), Some(to)), "{loss:?} of {:?}", pieces.iter().rfind(|piece| piece.start < to));
+    assert_eq!(missing.iter().map(|piece| piece.end - piece.start).sum::<u64>(), to - from);
+    (verdict, missing.len())
 }
 
 #[test]
