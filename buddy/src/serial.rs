@@ -428,7 +428,12 @@ fn read_all(shared: &Shared, tty: &File) -> bool {
 /// Notes what a UART has counted since the last look.
 fn count_up(tty: BorrowedFd<'_>, before: Option<Counts>, ns: u64, ring: &mut Ring) -> Option<Counts> {
     let now = calls::counts(tty).ok()?;
-    let before = before.unwrap_or(now);
+    tell_counts(now, before.unwrap_or(now), ns, ring);
+    Some(now)
+}
+
+/// Notes by how much each count is further than it was.
+fn tell_counts(now: Counts, before: Counts, ns: u64, ring: &mut Ring) {
     let kinds = [
         (now.overrun, before.overrun, Why::Overrun),
         (now.frame, before.frame, Why::Frame),
@@ -443,7 +448,6 @@ fn count_up(tty: BorrowedFd<'_>, before: Option<Counts>, ns: u64, ring: &mut Rin
             ring.lose(ns, (why != Why::Overrun).then_some(more), why);
         }
     }
-    Some(now)
 }
 
 /// CLOCK_MONOTONIC, in nanoseconds.
@@ -468,4 +472,58 @@ fn nanoseconds(clock: ClockId) -> u64 {
 
 fn time(duration: Duration) -> Timespec {
     Timespec { tv_sec: duration.as_secs() as i64, tv_nsec: i64::from(duration.subsec_nanos()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is told where the counts were these and are those.
+    fn told(before: Counts, now: Counts) -> Vec<(Why, Option<u64>)> {
+        let mut ring = Ring::new(64);
+        ring.push(1, b"bytes");
+        tell_counts(now, before, 2, &mut ring);
+        let pieces = std::iter::from_fn(|| ring.take());
+        let lost = pieces.filter_map(|piece| match piece {
+            Piece::Lost { offset, ns, lost, why } => {
+                assert_eq!((offset, ns), (5, 2), "behind the bytes that are there, which stay");
+                Some((why, lost))
+            }
+            _ => None,
+        });
+        lost.collect()
+    }
+
+    #[test]
+    fn each_count_that_has_grown_is_told_by_how_much_and_of_an_overrun_nobody_knows_what_it_cost() {
+        let before = Counts { overrun: 7, frame: 100, parity: 0, breaks: 3 };
+        assert_eq!(told(before, before), []);
+        let now = Counts { overrun: 9, frame: 101, parity: 20, breaks: 5 };
+        let all = [(Why::Overrun, None), (Why::Frame, Some(1)), (Why::Parity, Some(20)), (Why::Break, Some(2))];
+        assert_eq!(told(before, now), all);
+        assert_eq!(told(before, Counts { parity: 1, ..before }), [(Why::Parity, Some(1))]);
+    }
+
+    #[test]
+    fn counts_that_begin_anew_after_32_bits_have_grown_by_what_came() {
+        let last = u64::from(u32::MAX);
+        let before = Counts { overrun: last, frame: last - 1, parity: last, breaks: last };
+        let now = Counts { overrun: last, frame: 1, parity: 0, breaks: last };
+        assert_eq!(told(before, now), [(Why::Frame, Some(3)), (Why::Parity, Some(1))]);
+        // The kernel's two counts of overruns are one here: the first of them has begun anew, the second has not.
+        let (before, now) = (Counts { overrun: last + 5, ..before }, Counts { overrun: 6, ..before });
+        assert_eq!(told(before, now), [(Why::Overrun, None)]);
+        let same = Counts { overrun: last + 1, ..before };
+        assert_eq!(told(same, Counts { overrun: 0, ..before }), [], "it counts on in 32 bits");
+    }
+
+    #[test]
+    fn a_driver_that_counts_nothing_has_nothing_told() {
+        let tty = File::open("/dev/ptmx").expect("a pty");
+        let mut ring = Ring::new(64);
+        assert_eq!(count_up(tty.as_fd(), None, 1, &mut ring), None);
+        let counted = Some(Counts { frame: 1, ..Counts::default() });
+        assert_eq!(count_up(tty.as_fd(), counted, 1, &mut ring), None);
+        assert!(ring.is_empty());
+    }
 }

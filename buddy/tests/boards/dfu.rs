@@ -123,7 +123,9 @@ fn at(gadget: &mut dyn Gadget, transfer: &Transfer, kind: Option<Kind>) -> Resul
             let bytes = changed(bytes);
             gadget::control(gadget, setup(asked, bytes.len()), &bytes).ok_or(Trouble::Stalled)
         }
-        Transfer::BulkIn(..) => gadget.give().map(|bytes| changed(&bytes)).ok_or(Trouble::Late),
+        Transfer::BulkIn(endpoint, _) => {
+            gadget.give(u32::from(endpoint & 0x7f)).map(|bytes| changed(&bytes)).ok_or(Trouble::Late)
+        }
         Transfer::BulkOut(_, bytes) => {
             gadget.take(&changed(bytes));
             Ok(Vec::new())
@@ -294,7 +296,7 @@ impl Gadget for Parrot {
         Some(self.1.clone())
     }
 
-    fn give(&mut self) -> Option<Vec<u8>> {
+    fn give(&mut self, _endpoint: u32) -> Option<Vec<u8>> {
         Some(self.1.clone())
     }
 

@@ -31,8 +31,8 @@ pub trait Gadget: Send {
     fn request(&mut self, setup: Setup, bytes: &[u8]) -> Option<Vec<u8>>;
     /// What comes to its endpoint for bulk data.
     fn take(&mut self, _bytes: &[u8]) {}
-    /// What it has to say there; `None` as long as it has nothing.
-    fn give(&mut self) -> Option<Vec<u8>> {
+    /// What it has to say at the endpoint of this number; `None` as long as it has nothing.
+    fn give(&mut self, _endpoint: u32) -> Option<Vec<u8>> {
         None
     }
     /// The bus resets it.
@@ -78,12 +78,13 @@ pub fn control(gadget: &mut dyn Gadget, setup: Setup, bytes: &[u8]) -> Option<Ve
 }
 
 /// A device of this class of USB, with two texts before those of its interfaces: what it is, and its serial number.
-fn device(product: u16) -> Vec<u8> {
+pub fn device(product: u16) -> Vec<u8> {
     let [low, high] = product.to_le_bytes();
     vec![18, 1, 0, 2, 0, 0, 0, 64, 0x83, 0x04, low, high, 0, 1, 0, 1, 2, 1]
 }
 
-fn configuration(interfaces: u8, rest: &[u8]) -> Vec<u8> {
+/// A configuration with so many interfaces, and all that belongs to them.
+pub fn configuration(interfaces: u8, rest: &[u8]) -> Vec<u8> {
     let [low, high] = (9 + rest.len() as u16).to_le_bytes();
     [&[9, 2, low, high, interfaces, 1, 0, 0x80, 50][..], rest].concat()
 }
@@ -470,7 +471,7 @@ impl Gadget for Fastboot {
         }
     }
 
-    fn give(&mut self) -> Option<Vec<u8>> {
+    fn give(&mut self, _endpoint: u32) -> Option<Vec<u8>> {
         (!self.says.is_empty()).then(|| self.says.remove(0))
     }
 

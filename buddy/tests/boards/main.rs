@@ -1,6 +1,7 @@
 //! What is done at boards: their consoles, and the protocols that they are flashed by, against the tools and loaders that people have, and over lines that change, lose and
 //! double bytes.
 
+mod acm;
 #[path = "../../../tests/src/arm.rs"]
 mod arm;
 mod avr;

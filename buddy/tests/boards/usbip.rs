@@ -2,11 +2,14 @@
 //! (Documentation/usb/usbip_protocol.rst), in which each request of the machine's host controller is a packet.
 
 use crate::gadget::{Gadget, Setup, control};
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
+/// Time between two looks at what a device has to say while the machine says nothing.
+const LOOK: Duration = Duration::from_millis(10);
 /// Commands of the machine's: a transfer, and that one is taken back; and what they are answered by.
 const SUBMIT: u32 = 1;
 const UNLINK: u32 = 2;
@@ -70,12 +73,45 @@ fn answer(mut stream: &TcpStream, command: u32, number: u32, status: i32, count:
 /// Is the device at one end, up to when it leaves or the other end goes.
 fn serve<G: Gadget>(stream: &TcpStream, gadget: &Mutex<G>) {
     let _ = stream.set_nodelay(true);
-    let mut waiting: Vec<(u32, usize)> = Vec::new();
+    let mut waiting: Vec<Waiting> = Vec::new();
     while one(stream, gadget, &mut waiting).is_some() {}
     let _ = stream.shutdown(Shutdown::Both);
 }
 
-fn one<G: Gadget>(mut stream: &TcpStream, gadget: &Mutex<G>, waiting: &mut Vec<(u32, usize)>) -> Option<()> {
+/// A transfer to the machine that waits for what its endpoint has to say: its number, and bytes at most.
+struct Waiting {
+    endpoint: u32,
+    number: u32,
+    length: usize,
+}
+
+/// Gives what the device has to say to the transfers that wait for it.
+fn give<G: Gadget>(stream: &TcpStream, gadget: &mut G, waiting: &mut Vec<Waiting>) -> Option<()> {
+    let mut at = 0;
+    while let Some(next) = waiting.get(at) {
+        match gadget.give(next.endpoint) {
+            Some(mut said) => {
+                let Waiting { number, length, .. } = waiting.remove(at);
+                said.truncate(length);
+                answer(stream, SUBMITTED, number, 0, said.len(), &said)?;
+                // What another endpoint has may have waited for this.
+                at = 0;
+            }
+            None => at += 1,
+        }
+    }
+    Some(())
+}
+
+fn one<G: Gadget>(mut stream: &TcpStream, gadget: &Mutex<G>, waiting: &mut Vec<Waiting>) -> Option<()> {
+    stream.set_read_timeout(Some(LOOK)).ok()?;
+    match stream.peek(&mut [0]) {
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+            return give(stream, &mut *gadget.lock().unwrap_or_else(PoisonError::into_inner), waiting);
+        }
+        seen => drop(seen.ok()?),
+    }
+    stream.set_read_timeout(None).ok()?;
     let mut packet = Packet([0; 48]);
     stream.read_exact(&mut packet.0).ok()?;
     let (command, number, to_host, endpoint) =
@@ -83,7 +119,7 @@ fn one<G: Gadget>(mut stream: &TcpStream, gadget: &Mutex<G>, waiting: &mut Vec<(
     if command == UNLINK {
         let meant = packet.number(20);
         let before = waiting.len();
-        waiting.retain(|(other, _)| *other != meant);
+        waiting.retain(|other| other.number != meant);
         let status = if waiting.len() < before { TAKEN_BACK } else { 0 };
         return answer(stream, UNLINKED, number, status, 0, &[]);
     }
@@ -112,18 +148,12 @@ fn one<G: Gadget>(mut stream: &TcpStream, gadget: &Mutex<G>, waiting: &mut Vec<(
                 return None;
             }
         }
-        (_, true) => waiting.push((number, length)),
+        (_, true) => waiting.push(Waiting { endpoint, number, length }),
         (_, false) => {
             gadget.take(&bytes);
             answer(stream, SUBMITTED, number, 0, length, &[])?;
         }
     }
-    while !waiting.is_empty()
-        && let Some(mut said) = gadget.give()
-    {
-        let (number, length) = waiting.remove(0);
-        said.truncate(length);
-        answer(stream, SUBMITTED, number, 0, said.len(), &said)?;
-    }
+    give(stream, &mut *gadget, waiting)?;
     (!gadget.has_left()).then_some(())
 }
