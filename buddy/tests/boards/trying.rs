@@ -275,6 +275,34 @@ fn a_console_that_comes_back_within_a_trial_has_a_gap_with_its_length_and_the_tr
 }
 
 #[test]
+fn what_was_sent_before_an_update_of_the_owner_is_sent_once() {
+    let mut pty = Pty::new();
+    let mut rig =
+        Rig::at("try-updated", &[&pty.path], "\"baud\": 115200", r#", "sequences": { "reset": ["wait 1ms"] }"#);
+    rig.start_owner();
+    let text = r#"{ "schema": "sai-1", "platforms": { "linux": { "build": "make" } }, "configurations": { "fw": { "board": {
+        "type": "t", "test": [{ "expect": "login: $", "within": "100s" }, { "send": "root\n" }, { "expect": "done", "within": "100s" }],
+        "silent": "100s", "timeout": "100s" } } } }"#;
+    fs::write(rig.top.join(".sai.json"), text).expect("written");
+    let (file, saifile, log) = (rig.file(), rig.top.join(".sai.json"), rig.top.join("log"));
+    let (saifile, path) = (saifile.display().to_string(), log.display().to_string());
+    let words = [file.as_str(), "test", "b", &saifile, "fw"];
+    let child = rig.command(&words, &["--record", &path]).stdout(Stdio::piped()).spawn().expect("it runs");
+    let has = |text: &str| String::from_utf8_lossy(&fs::read(&log).unwrap_or_default()).contains(text);
+    until("it is judged", || has("judged\":true"));
+    pty.master.write_all(b"login: ").expect("written");
+    until("it is sent", || has("\"writer\":\"judge\""));
+    // No byte of the board's is between what was sent and what the next owner tells first.
+    rig.well(&[&file, "update", "b"]);
+    pty.master.write_all(b"\r\ndone\r\n").expect("written");
+    let output = child.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && said.ends_with("ok 1 - verdict: passed\n1..1\n"), "{said}");
+    let kept = String::from_utf8_lossy(&fs::read(&log).expect("the log")).into_owned();
+    assert_eq!(kept.matches("\"writer\":\"judge\"").count(), 1, "{kept}");
+}
+
+#[test]
 fn an_image_that_does_not_stay_on_its_board_is_judged_by_nothing_that_runs_there() {
     let pty = Pty::new();
     let mut rom = Rom::new(0x413);

@@ -65,6 +65,9 @@ fn a_console_is_given_byte_for_byte() {
 #[test]
 fn everything_is_on_one_axis_as_json() {
     let world = board();
+    let (name, text_of_it) = (Some("main".to_string()), Some("/dev/ttyUSB1, gone for 1234 ms".to_string()));
+    let back = Mark { what: What::Back, name, text: text_of_it, offsets: None, judged: None, away_ms: Some(1_234) };
+    world.happens(7100, Entry::Mark(back));
     let timeline = text(world.get("/job/1000/timeline.json"));
     let json::Value::Object(read) = json::from_str(&timeline).expect("JSON") else { panic!("{timeline}") };
     let json::Value::Array(entries) = &read["entries"] else { panic!("{timeline}") };
@@ -78,6 +81,7 @@ fn everything_is_on_one_axis_as_json() {
         r#"{"us":4200,"kind":"tick","up_to":4000}"#,
         r#"{"us":5000,"kind":"loss","channel":"line:led","offset":2,"lost":3,"why":"read too late"}"#,
         r#"{"us":7000,"kind":"note","text":"the end"}"#,
+        r#"{"us":7100,"kind":"mark","what":"Back","name":"main","text":"/dev/ttyUSB1, gone for 1234 ms","offsets":null,"judged":null,"away_ms":1234}"#,
     ] {
         assert!(timeline.lines().any(|told| told.trim_end_matches(',') == line), "{line} in {timeline}");
     }
