@@ -10,6 +10,7 @@ pub mod cross;
 pub mod figures;
 pub mod git_server;
 pub mod hello;
+pub mod judged;
 pub mod laptop;
 pub mod log;
 pub mod machine;

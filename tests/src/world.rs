@@ -1,5 +1,6 @@
 //! A master, agents and a repository, all real, in a directory of their own.
 
+use crate::judged;
 use crate::log::Log;
 use crate::process::{PATIENCE, Process, eventually, eventually_within, program};
 use crate::repository::{Repository, run};
@@ -468,6 +469,10 @@ impl Drop for World {
             let _ = kill_process(pid, Signal::KILL);
         }
         if !std::thread::panicking() {
+            let judged = judged::all(&self.state(), &self.directory.join("boards.json"));
+            if judged > 0 {
+                println!("{}: {judged} logs of boards, judged once more", self.directory.display());
+            }
             let _ = std::fs::remove_dir_all(&self.directory);
         }
     }

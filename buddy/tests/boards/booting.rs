@@ -57,7 +57,8 @@ impl Bench {
             "power": {{ "on": "{supply}/on", "off": "{supply}/off" }}, "flash": {{ {flash}, "then": "run" }}"#,
             supply = board.supply()
         );
-        let rig = Rig::at(&format!("boot-{name}"), &[&board.tty()], "\"baud\": 115200", &more);
+        let mut rig = Rig::at(&format!("boot-{name}"), &[&board.tty()], "\"baud\": 115200", &more);
+        rig.commit = "7";
         Bench { rig, board }
     }
 

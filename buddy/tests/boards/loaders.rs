@@ -35,7 +35,7 @@ const SAIFILE: &str = r#"{ "schema": "sai-1", "platforms": { "linux": { "build":
 /// A whole trial at it.
 fn judged(guest: &mut Guest) {
     guest.write("/tmp/.sai.json", SAIFILE);
-    guest.well("sai-buddy /tmp/b.json test st /tmp/.sai.json fw >/tmp/said 2>&1 & process=$!");
+    guest.well("sai-buddy /tmp/b.json test st /tmp/.sai.json fw --record /tmp/log >/tmp/said 2>&1 & process=$!");
     guest.until("grep -q '# test' /tmp/said");
     guest.uart.write_all(b"ready\r\n").expect("the UART");
     let (mut asked, mut byte) = (Vec::new(), [0]);
@@ -50,6 +50,9 @@ fn judged(guest: &mut Guest) {
         status == 0 && said.contains("ok 1 - led") && said.ends_with("verdict: passed\n1..2\n"),
         "{status}: {said}"
     );
+    let points = "grep -v '^#'";
+    let again = guest.well(&format!("sai-buddy /tmp/b.json test st /tmp/.sai.json fw --again /tmp/log | {points}"));
+    assert_eq!(again, guest.well(&format!("{points} /tmp/said")), "{said}");
 }
 
 #[test]

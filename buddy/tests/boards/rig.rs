@@ -1,5 +1,9 @@
 //! A bench of one board whose consoles are ptys, with a guard and an owner of its own: the real processes, killed by the test.
 
+// Benchmarks have rigs, too.
+#[path = "judged.rs"]
+mod judged;
+
 use crate::pty::Pty;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
@@ -14,6 +18,8 @@ pub const LONG: Duration = Duration::from_secs(100);
 pub struct Rig {
     pub top: PathBuf,
     pub ptys: Vec<Pty>,
+    /// What `${SAI_COMMIT}` stands for where something is tried there.
+    pub commit: &'static str,
     guard: Option<Child>,
     owner: Option<Child>,
 }
@@ -59,7 +65,7 @@ impl Rig {
         let text =
             format!("{{ \"boards\": {{ \"b\": {{ \"type\": \"t\", \"consoles\": {{ {consoles} }}{board} }} }} }}");
         fs::write(top.join("boards.json"), text).expect("written");
-        let mut rig = Rig { top, ptys: Vec::new(), guard: None, owner: None };
+        let mut rig = Rig { top, ptys: Vec::new(), commit: "1.0", guard: None, owner: None };
         rig.start_guard();
         rig
     }
@@ -172,6 +178,12 @@ impl Drop for Rig {
         }
         for index in 0..8 {
             let _ = fs::remove_file(self.link(index));
+        }
+        if !std::thread::panicking() {
+            let judged = judged::all(&self.top, self.commit);
+            if judged > 0 {
+                println!("{}: {judged} logs, judged once more", self.top.display());
+            }
         }
         let _ = fs::remove_dir_all(&self.top);
     }
