@@ -32,6 +32,9 @@ const ENDS: [&str; 2] = [
     "unknown\tcannot be known from here: the log ends before what would be sent\n",
 ];
 
+/// What is said of a board whose judging has not begun.
+const NO_RESET: &str = "has no reset of a board, from which on it would be judged";
+
 /// What a log says of itself.
 #[derive(Debug, Default)]
 struct Recorded {
@@ -78,10 +81,7 @@ impl Recorded {
         let passed = self.verdict.as_ref().is_some_and(|verdict| verdict.cause.is_empty());
         if !(same && (!passed || !told.contains("\ncause\t"))) {
             // Who was cancelled, or met trouble of ours, was not judged to the end.
-            let ours = self.verdict.as_ref().is_none_or(|verdict| {
-                verdict.verdict.as_ref().is_none_or(|found| ["infra", "flash-failed"].contains(&found.word.as_str()))
-            });
-            if !(ours && ENDS.iter().any(|end| without_boards(told).starts_with(end))) {
+            if !(self.is_ours() && ENDS.iter().any(|end| without_boards(told).starts_with(end))) {
                 return Err(format!("it was {end:?}"));
             }
         }
@@ -99,6 +99,13 @@ impl Recorded {
             Some(note) => Err(format!("the note {note:?} is new")),
             None => Ok(()),
         }
+    }
+
+    /// Whether it may have ended by something else than what a judge found.
+    fn is_ours(&self) -> bool {
+        self.verdict.as_ref().is_none_or(|verdict| {
+            verdict.verdict.as_ref().is_none_or(|found| ["infra", "flash-failed"].contains(&found.word.as_str()))
+        })
     }
 
     fn has(&self, note: &str) -> bool {
@@ -168,10 +175,10 @@ fn by_health(log: &[u8], bench: &Path, board: &str) -> Result<String, String> {
     let trials = Trials::of_health(std::slice::from_ref(board)).ok_or("its bench says nothing of its health")?;
     let trial = trials.alone().ok_or("one board")?;
     let (mut told, first) = (String::new(), board.consoles.first().map_or("", |console| console.name.as_str()));
-    let mut tell = |written: &Written| {
-        if let Written::Entry(Entry::Case(case)) = written {
-            told.push_str(&format!("case\t{}\n", of_case(case)));
-        }
+    let mut tell = |written: &Written| match written {
+        Written::Entry(Entry::Case(case)) => told.push_str(&format!("case\t{}\n", of_case(case))),
+        Written::Record(Record::Note(note)) => told.push_str(&format!("note\t{}\n", escape::line(note))),
+        _ => {}
     };
     let found = rehearing::judge(log, trial, first, Map::new(), &mut tell).map_err(|error| error.to_string())?;
     Ok(end(found.word, fault_word(&found.fault), &found.cause) + &told)
@@ -210,6 +217,10 @@ fn one(reader: &Reader, key: JobKey, bench: &Path) -> bool {
         (Some(_), Some(given)) => by_health(&bytes, bench, &given.name),
         _ => rejudge::judge(reader, key.job, Some(key.attempt), None),
     };
+    // Of several boards one was not reset where another had met trouble.
+    if told.as_ref().is_err_and(|why| why.contains(NO_RESET)) && recorded.is_ours() {
+        return false;
+    }
     let told = told.unwrap_or_else(|why| panic!("attempt {key} cannot be judged again: {why}: {recorded:?}"));
     recorded.is(&told).unwrap_or_else(|why| panic!("attempt {key} is judged otherwise: {told}{why}: {recorded:?}"));
     true
