@@ -11,6 +11,7 @@ pub use self::verdict::{Judgement, Word};
 
 use self::streams::{Line, Stream};
 use crate::axis::{Entry, Mark, What};
+use crate::bench::CONSOLES_MAX;
 use crate::escape;
 use crate::ordered::Map;
 use crate::pattern::Pattern;
@@ -128,7 +129,8 @@ pub struct Judge {
     passed: Option<u64>,
     /// What is kept from us since it began, if anything.
     lost: Option<String>,
-    gone: Option<u64>,
+    /// The consoles that are unplugged, each since when.
+    gone: Map<String, u64>,
     /// What has decided, and until when more is taken.
     closing: Option<(Option<Judgement>, u64)>,
     over: bool,
@@ -167,7 +169,7 @@ impl Judge {
             banners: 0,
             passed: None,
             lost: None,
-            gone: None,
+            gone: Map::new(),
             closing: None,
             over: false,
         })
@@ -242,10 +244,13 @@ impl Judge {
                 self.end(Judgement::of(Word::Infra, "the machine slept during the test".to_string()), out);
             }
             What::Unplugged if self.begun.is_some() => {
-                self.gone = Some(now);
+                // A damaged log may tell of more than a board can have.
+                if self.gone.len() < CONSOLES_MAX {
+                    self.gone.insert(mark.name.clone().unwrap_or_default(), now);
+                }
                 self.lost = Some(format!("console {} was unplugged", mark.name.as_deref().unwrap_or("?")));
             }
-            What::Back => self.gone = None,
+            What::Back => _ = self.gone.remove(mark.name.as_deref().unwrap_or_default()),
             What::Reset | What::Mode | What::Power => self.streams.values_mut().for_each(Stream::cut),
             What::Play if mark.name.as_ref().is_some_and(|name| self.awaited == Awaited::Played(name.clone())) => {
                 self.next(now);

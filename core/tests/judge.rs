@@ -416,6 +416,15 @@ fn what_was_lost_on_the_way_is_never_the_boards_fault() {
     board.print("..").mark(What::Unplugged, "main");
     board.pass(10_000);
     assert_eq!(board.verdict(), Some((Word::Infra, "the board did not come back, and console main was unplugged")));
+    // One that is back says nothing of another.
+    let mut board = Board::new(r#""pass":"OK""#);
+    board.print("..").mark(What::Unplugged, "main");
+    board.mark(What::Unplugged, "aux");
+    board.pass(5_000).mark(What::Back, "aux");
+    board.pass(4_900);
+    assert_eq!(board.verdict(), None);
+    board.pass(200);
+    assert_eq!(board.verdict().map(|(word, _)| word), Some(Word::Infra));
     let mut board = Board::new(r#""pass":"OK""#);
     board.mark(What::Suspend, "");
     assert_eq!(board.verdict(), Some((Word::Infra, "the machine slept during the test")));
