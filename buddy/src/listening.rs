@@ -19,6 +19,20 @@ const LOOK: Duration = Duration::from_millis(20);
 /// the owner is updated then.
 const REMEMBERED: usize = 4096;
 
+/// What tells an entry without bytes from all others of its console: its moment in nanoseconds, its kind, and how much it is of.
+type Bare = (u64, u8, u64);
+
+fn bare(entry: &Entry) -> Bare {
+    let (kind, much) = match entry {
+        Entry::Came(Piece::Bytes { .. }) => (0, 0),
+        Entry::Came(Piece::Unplugged { .. }) => (1, 0),
+        Entry::Came(Piece::Back { .. }) => (2, 0),
+        Entry::Sent { length, .. } => (3, *length),
+        Entry::Came(Piece::Lost { lost, why, .. }) => (4 + *why as u8, lost.unwrap_or(u64::MAX)),
+    };
+    (entry.ns(), kind, much)
+}
+
 /// What a listener hears.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -43,7 +57,7 @@ pub struct Listening {
     heard: Vec<u64>,
     last_ns: u64,
     /// What of each has no byte and was heard behind its last one: an owner that goes on knows the bytes that we have, and tells this again.
-    behind: Vec<Vec<Entry>>,
+    behind: Vec<Vec<Bare>>,
     /// What has no byte and is older than this was before we listened, in nanoseconds; 0 where all that is kept was wanted.
     since_ns: u64,
     /// Since when the tty of each is gone, in nanoseconds, as far as it was heard.
@@ -73,7 +87,7 @@ impl Listening {
         let heard = if kept { vec![0; began.len()] } else { began.clone() };
         let (gone, told_back) = (vec![None; began.len()], vec![false; began.len()]);
         let names = consoles.into_iter().map(|console| console.name).collect();
-        let behind = vec![Vec::new(); began.len()];
+        let behind = began.iter().map(|_| Vec::new()).collect();
         Ok(Listening {
             whose,
             console,
@@ -150,15 +164,12 @@ impl Listening {
             behind.clear();
             return false;
         }
-        let mut entry = entry.clone();
-        if let Entry::Sent { bytes, .. } = &mut entry {
-            *bytes = None;
-        }
-        if entry.ns() < self.since_ns || behind.contains(&entry) {
+        let told = bare(entry);
+        if entry.ns() < self.since_ns || behind.contains(&told) {
             return true;
         }
         if behind.len() < REMEMBERED {
-            behind.push(entry);
+            behind.push(told);
         }
         false
     }

@@ -12,7 +12,7 @@ mod station;
 
 use self::clients::Seat;
 use self::handing::{Driven, Known, Told as Handed};
-use self::holding::{held_port, is_where, make_safe, opened, ports, requested, take_back};
+use self::holding::{held_ports, is_where, make_safe, opened, requested, take_back};
 use self::moving::Moving;
 use self::station::{Says, Station};
 use crate::describing;
@@ -110,10 +110,10 @@ impl Owner {
             given.into_iter().map(|(thing, file)| (thing.name, (thing.what, file))).collect();
         let driven = lines::driven(&setup.board);
         // What the bench no longer has, or calls otherwise, is let go before it is opened again.
+        let ports = held_ports(&setup.board);
         let is_known = |name: &String| {
             let consoles = setup.board.consoles.iter().any(|console| console.name == *name);
-            let port = ports(&setup.board).any(|(port, _)| held_port(port) == *name);
-            consoles || port || driven.iter().any(|group| group.held_as() == *name)
+            consoles || ports.contains(name) || driven.iter().any(|group| group.held_as() == *name)
         };
         let mut gone: Vec<String> = given.keys().filter(|name| !is_known(name)).cloned().collect();
         for console in &setup.board.consoles {
@@ -395,7 +395,7 @@ impl Owner {
             desk::Output::Update(client) => self.update(client),
             desk::Output::Stop(client) => {
                 self.make_all_safe();
-                let ports: Vec<String> = ports(&self.setup.board).map(|(port, _)| held_port(port)).collect();
+                let ports = held_ports(&self.setup.board);
                 let ttys = self.stations.iter().map(|station| station.console.name.clone());
                 let names = ttys.chain(ports).chain(self.lines.iter().map(|lines| lines.group().held_as())).collect();
                 self.say_to_guard(&Said { names: Some(names), ..Said::new("lets-go") }, &[]);

@@ -620,13 +620,7 @@ impl Board {
     pub fn line(&self, name: &str) -> Option<Line> {
         let named = self.lines.iter().find(|line| line.name == name).cloned();
         named.or_else(|| {
-            let (console, signal) = name.split_once('.')?;
-            let signal = match signal {
-                "dtr" => Signal::Dtr,
-                "rts" => Signal::Rts,
-                "break" => Signal::Break,
-                _ => return None,
-            };
+            let (console, signal) = resting::signal(name)?;
             let found = self.console(console)?;
             let idle = match signal {
                 Signal::Dtr => found.dtr.unwrap_or(true),

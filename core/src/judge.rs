@@ -130,7 +130,7 @@ pub struct Judge {
     /// What is kept from us since it began, if anything.
     lost: Option<String>,
     /// The consoles that are unplugged, each since when.
-    gone: Map<String, u64>,
+    gone: Vec<(String, u64)>,
     /// What has decided, and until when more is taken.
     closing: Option<(Option<Judgement>, u64)>,
     over: bool,
@@ -169,7 +169,7 @@ impl Judge {
             banners: 0,
             passed: None,
             lost: None,
-            gone: Map::new(),
+            gone: Vec::new(),
             closing: None,
             over: false,
         })
@@ -246,11 +246,11 @@ impl Judge {
             What::Unplugged if self.begun.is_some() => {
                 // A damaged log may tell of more than a board can have.
                 if self.gone.len() < CONSOLES_MAX {
-                    self.gone.insert(mark.name.clone().unwrap_or_default(), now);
+                    self.gone.push((mark.name.clone().unwrap_or_default(), now));
                 }
                 self.lost = Some(format!("console {} was unplugged", mark.name.as_deref().unwrap_or("?")));
             }
-            What::Back => _ = self.gone.remove(mark.name.as_deref().unwrap_or_default()),
+            What::Back => self.gone.retain(|(name, _)| name != mark.name.as_deref().unwrap_or_default()),
             What::Reset | What::Mode | What::Power => self.streams.values_mut().for_each(Stream::cut),
             What::Play if mark.name.as_ref().is_some_and(|name| self.awaited == Awaited::Played(name.clone())) => {
                 self.next(now);

@@ -11,7 +11,7 @@ use crate::power;
 use crate::serial::Serial;
 use crate::telling::tell;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use sai_core::bench::{Board, Console, Use, Wire};
+use sai_core::bench::{Board, Console, Line, Use, Wire};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
@@ -37,16 +37,21 @@ pub(super) fn make_safe(board: &Board, console: &Console, tty: BorrowedFd<'_>, a
     levels::set(levels::TTY, tty, mask & among, safe)
 }
 
-/// The lines of a board that are the power of a USB port: each port, and whether it has its voltage where nothing happens.
-pub(super) fn ports(board: &Board) -> impl Iterator<Item = (&str, bool)> {
-    board.lines.iter().filter_map(|line| match (&line.wire, line.use_as) {
-        (Wire::UsbPort(port), Use::Output { safe, .. }) => Some((port.as_str(), safe != line.active_low)),
+/// The USB port whose power a line is, and whether it has its voltage where nothing happens to the board.
+fn port(line: &Line) -> Option<(&str, bool)> {
+    match (&line.wire, line.use_as) {
+        (Wire::UsbPort(port), Use::Output { safe, .. }) => Some((port, safe != line.active_low)),
         _ => None,
-    })
+    }
+}
+
+/// What the switches of a board's USB ports are called among its things.
+pub(super) fn held_ports(board: &Board) -> Vec<String> {
+    board.lines.iter().filter_map(port).map(|(port, _)| held_port(port)).collect()
 }
 
 /// What the switch of a port is called among the things of a board.
-pub(super) fn held_port(port: &str) -> String {
+fn held_port(port: &str) -> String {
     format!("USB port {port}")
 }
 
@@ -163,22 +168,20 @@ impl Owner {
         {
             self.guard = None;
         }
-        let ports: Vec<String> = ports(&self.setup.board).map(|(port, _)| port.to_string()).collect();
-        for port in ports {
-            self.leave_port(&port);
+        for place in 0..self.setup.board.lines.len() {
+            self.leave_port(place);
         }
     }
 
-    /// Leaves the switch of a port with the guard, as its hub has it now.
-    pub(super) fn leave_port(&mut self, port: &str) {
-        let board = &self.setup.board;
-        let things = ports(board).filter(|(other, _)| *other == port).map(|(port, safe)| port_thing(port, safe));
-        let things: Vec<Thing> = things.collect();
+    /// Leaves the switch of a port with the guard, as its hub has it now, if that is what the line at this place is.
+    pub(super) fn leave_port(&mut self, place: usize) {
+        let Some((port, safe)) = self.setup.board.lines.get(place).and_then(port) else { return };
+        let said = Said { things: Some(vec![port_thing(port, safe)]), ..Said::new("leaves") };
         match power::usb_switch(port, &self.setup.places) {
-            Ok((_, switch)) => {
-                self.say_to_guard(&Said { things: Some(things), ..Said::new("leaves") }, &[switch.as_fd()])
+            Ok((_, switch)) => self.say_to_guard(&said, &[switch.as_fd()]),
+            Err(error) => {
+                tell(&format!("board {}: its guard cannot switch USB port {port}: {error}", self.setup.board.name));
             }
-            Err(error) => tell(&format!("board {}: its guard cannot switch USB port {port}: {error}", board.name)),
         }
     }
 
@@ -205,7 +208,7 @@ impl Owner {
     /// The same of the power of USB ports. A hub that is not there gives none.
     pub(super) fn make_ports_safe(&self) {
         let board = &self.setup.board;
-        for (port, safe) in ports(board) {
+        for (port, safe) in board.lines.iter().filter_map(port) {
             unsafe_still(board, &held_port(port), power::usb_port(port, safe, &self.setup.places));
         }
     }

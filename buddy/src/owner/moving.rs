@@ -224,11 +224,12 @@ impl Owner {
             moving.note.get_or_insert(note);
         }
         for (name, level) in levels {
-            if let Some(line) = self.setup.board.line(name)
+            let place = self.setup.board.lines.iter().position(|line| line.name == *name);
+            // Its hub may have been plugged in since the board has its owner.
+            place.into_iter().for_each(|place| self.leave_port(place));
+            if let Some(line) = place.and_then(|place| self.setup.board.lines.get(place))
                 && let Wire::UsbPort(port) = &line.wire
             {
-                // Its hub may have been plugged in since the board has its owner.
-                self.leave_port(port);
                 power::usb_port(port, *level != line.active_low, &self.setup.places)?;
             }
         }

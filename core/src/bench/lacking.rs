@@ -8,20 +8,20 @@ use alloc::vec::Vec;
 impl Board {
     /// Of a sequence.
     pub fn lacks_sequence(&self, name: &str) -> String {
-        self.lacks("sequence", name, self.sequences.keys())
+        self.lacks("sequence", name, &mut self.sequences.keys())
     }
 
     /// Of a mode.
     pub fn lacks_mode(&self, name: &str) -> String {
-        self.lacks("mode", name, self.modes.keys())
+        self.lacks("mode", name, &mut self.modes.keys())
     }
 
     /// Of a console.
     pub fn lacks_console(&self, name: &str) -> String {
-        self.lacks("console", name, self.consoles.iter().map(|console| &console.name))
+        self.lacks("console", name, &mut self.consoles.iter().map(|console| &console.name))
     }
 
-    fn lacks<'a>(&self, what: &str, name: &str, names: impl Iterator<Item = &'a String>) -> String {
+    fn lacks(&self, what: &str, name: &str, names: &mut dyn Iterator<Item = &String>) -> String {
         let names: Vec<&str> = names.map(String::as_str).collect();
         let has = if names.is_empty() { "it has none".into() } else { format!("expected one of {}", names.join(", ")) };
         format!("board {} has no {what} {name:?}: {has}", self.name)

@@ -22,6 +22,32 @@ impl Signals {
             Signal::Break => &mut self.sends_break,
         }
     }
+
+    /// Those of a console that steps move by no other name, as far as nothing is said of them.
+    fn moved_by(&mut self, steps: &[Step], console: &str) {
+        for step in steps {
+            let Step::Set(levels) = step else { continue };
+            for (name, _) in levels {
+                if let Some((of, signal)) = signal(name)
+                    && of == console
+                {
+                    self.of(signal).get_or_insert(signal != Signal::Break);
+                }
+            }
+        }
+    }
+}
+
+/// The console and the signal of a name like `main.dtr`.
+pub(super) fn signal(name: &str) -> Option<(&str, Signal)> {
+    let (console, signal) = name.split_once('.')?;
+    let signal = match signal {
+        "dtr" => Signal::Dtr,
+        "rts" => Signal::Rts,
+        "break" => Signal::Break,
+        _ => return None,
+    };
+    Some((console, signal))
 }
 
 impl Board {
@@ -45,17 +71,11 @@ impl Board {
     /// is opened, which is asserted, and no BREAK.
     pub fn resting_signals(&self, console: &str) -> Signals {
         let mut signals = self.said_signals(console);
-        let of_modes = self.modes.values().flat_map(|mode| &mode.steps);
-        let moved = self.sequences.values().flatten().chain(of_modes).filter_map(|step| match step {
-            Step::Set(levels) => Some(levels),
-            Step::Wait(_) | Step::Power(_) | Step::Play(_) => None,
-        });
-        for (name, _) in moved.flatten() {
-            if let Some(Wire::Signal(of, signal)) = self.line(name).map(|line| line.wire)
-                && of == console
-            {
-                signals.of(signal).get_or_insert(signal != Signal::Break);
-            }
+        for steps in self.sequences.values() {
+            signals.moved_by(steps, console);
+        }
+        for mode in self.modes.values() {
+            signals.moved_by(&mode.steps, console);
         }
         signals
     }

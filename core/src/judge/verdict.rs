@@ -116,7 +116,7 @@ impl Judge {
         if !self.anything {
             limits.push((begun.saturating_add(self.trial.silent_ms.saturating_mul(1000)), Limit::Silent));
         }
-        limits.extend(self.gone.values().map(|gone| (gone.saturating_add(GONE_US), Limit::Gone)));
+        limits.extend(self.gone.iter().map(|(_, gone)| (gone.saturating_add(GONE_US), Limit::Gone)));
         let after = |millis: u64| self.since.saturating_add(millis.saturating_mul(1000));
         match (&self.awaited, self.trial.steps.get(self.step)) {
             (Awaited::Nothing, Some(Step::Expect { within_ms, .. } | Step::Edge { within_ms, .. }))
