@@ -140,6 +140,8 @@ fn main() -> ExitCode {
         worst as f64 / 1e6,
         (after - before) as f64 / seconds as f64,
     );
+    // A writer that stood still itself has tried nothing.
+    assert!(written >= 2 * RATE * seconds * 8 / 10, "{written} bytes came in {seconds} s");
     heading("Two consoles beside two busy loops");
     let of = format!("{written} B");
     row("bytes lost by us", "0 B", &of, ((lost + sum(false)) as f64, " B"), Some(0.0));

@@ -54,7 +54,8 @@ pub fn row(what: &str, floor: &str, ours: &str, figure: (f64, &str), goal: Optio
     let shown = format!("{value:.digits$}{unit}");
     let (goal, verdict) = match goal {
         Some(goal) => {
-            MISSED.fetch_or(value > goal, Ordering::Relaxed);
+            // What is no number meets no goal.
+            MISSED.fetch_or(value.is_nan() || value > goal, Ordering::Relaxed);
             (format!("<= {goal}{unit}"), if value <= goal { "ok" } else { "MISSED" })
         }
         None => (String::new(), ""),
