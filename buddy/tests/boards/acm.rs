@@ -53,8 +53,8 @@ impl Gadget for Acm {
 
     fn request(&mut self, setup: Setup, _: &[u8]) -> Option<Vec<u8>> {
         match (setup.kind, setup.request) {
-            // Line coding, control lines, break: all of them are taken.
-            (0x21, 0x20 | 0x22 | 0x23) => Some(Vec::new()),
+            // Line coding and control lines are taken; a break is none of its capabilities.
+            (0x21, 0x20 | 0x22) => Some(Vec::new()),
             (0xa1, 0x21) => Some(vec![0, 0xc2, 1, 0, 0, 0, 8]),
             _ => None,
         }
@@ -93,7 +93,7 @@ fn what_an_adapter_says_went_wrong_on_its_line_is_in_the_log_by_number() {
     guest.until("test -e /dev/ttyACM0");
     guest.write(
         "/tmp/b.json",
-        r#"{ "boards": { "b": { "type": "t", "consoles": { "main": { "usb": "1-1", "serial": "A1" } }, "sequences": { "reset": ["wait 1ms"] } } } }"#,
+        r#"{ "boards": { "b": { "type": "t", "consoles": { "main": { "usb": "1-1", "serial": "A1" } }, "sequences": { "reset": ["main.break 1", "wait 1ms", "main.break 0"] } } } }"#,
     );
     guest.write("/tmp/.sai.json", SAIFILE);
     guest.well("sai-buddy /tmp/b.json record b --kept --json >/tmp/record &");
@@ -117,6 +117,8 @@ fn what_an_adapter_says_went_wrong_on_its_line_is_in_the_log_by_number() {
     let (status, _) = guest.run("wait $process");
     let said = guest.well("cat /tmp/said");
     assert!(status == 0 && said.ends_with("ok 1 - verdict: passed\n1..1\n"), "{status}: {said}");
+    // Its reset has a BREAK, and all else of it is done.
+    assert!(said.contains("# console main: its adapter sends no BREAK"), "{said}");
     let again = "sai-buddy /tmp/b.json test b /tmp/.sai.json fw --again /tmp/log | grep -v '^#'";
     assert_eq!(guest.well(again), "ok 1 - verdict: passed\n1..1\n", "{said}");
     let (mut noise, mut lost, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
