@@ -165,13 +165,14 @@ impl Uboot {
             .replace("{target}", &hexadecimal(self.settings.target.address.into()))
     }
 
-    fn enter(&mut self, now: Millis, out: &mut Vec<Output>) {
+    fn enter(&mut self, out: &mut Vec<Output>) {
         self.entries += 1;
         self.state = State::Starting { entered: false };
         self.window.clear();
         self.typed = None;
         self.heard = false;
-        self.deadline = Some(now + COUNTDOWN_MS);
+        // How long the way there takes is the bench's.
+        self.deadline = None;
         self.nudge = None;
         out.push(Output::Enter);
     }
@@ -450,13 +451,13 @@ impl Uboot {
             }
             // Nothing has been changed yet, and a console that hears nothing hears again after a reset.
             if matches!(self.state, State::Probing { .. } | State::Asking) && self.entries < ENTRIES_MAX {
-                return self.enter(now, out);
+                return self.enter(out);
             }
             let text = format!("what is typed does not come back as it was: {line:?}; {}", self.said());
             return self.fail(Failure::new(Whose::Wiring, text), out);
         }
         match self.state {
-            State::Starting { .. } if self.entries < ENTRIES_MAX => self.enter(now, out),
+            State::Starting { .. } if self.entries < ENTRIES_MAX => self.enter(out),
             State::Starting { .. } => {
                 let failure = if self.heard {
                     Failure::new(
@@ -472,7 +473,12 @@ impl Uboot {
                 self.stop(out, true);
                 self.deadline = Some(now + STOP_AGAIN_MS);
             }
-            State::Stopping { .. } if self.entries < ENTRIES_MAX => self.enter(now, out),
+            // That countdown was one of before.
+            State::Stopping { entered: false, .. } => {
+                self.state = State::Starting { entered: false };
+                self.deadline = None;
+            }
+            State::Stopping { .. } if self.entries < ENTRIES_MAX => self.enter(out),
             State::Stopping { .. } => {
                 let text =
                     format!("the countdown could not be stopped with {:?}: {}", self.settings.uboot.stop, self.said());
@@ -515,9 +521,8 @@ impl Uboot {
 impl Flasher for Uboot {
     fn handle(&mut self, now: Millis, input: Input<'_>, out: &mut Vec<Output>) {
         match input {
-            Input::Begin if self.state == State::Idle => self.enter(now, out),
+            Input::Begin if self.state == State::Idle => self.enter(out),
             Input::Entered => match self.state {
-                // How long the way there takes is the bench's.
                 State::Starting { entered: false } => {
                     self.state = State::Starting { entered: true };
                     self.deadline = Some(now + COUNTDOWN_MS);

@@ -158,6 +158,24 @@ fn a_countdown_is_stopped_before_the_way_in_is_at_its_end() {
     assert_eq!(out.last(), Some(&Output::Type(b"true;echo sai$?".to_vec())));
 }
 
+/// A power supply may be given minutes, and nothing is begun anew meanwhile, whatever the board was at before.
+#[test]
+fn a_way_in_may_be_long() {
+    let mut machine = Uboot::new(settings(TO_NOR, true), image(100)).expect("an image that may be one");
+    let mut out = Vec::new();
+    machine.handle(0, Input::Begin, &mut out);
+    assert_eq!((&out[..], machine.deadline()), (&[Output::Enter][..], None));
+    machine.handle(10, Input::Bytes(b"Hit any key to stop autoboot:  2 "), &mut out);
+    while let Some(at) = machine.deadline() {
+        machine.handle(at, Input::Tick, &mut out);
+    }
+    assert_eq!(out.iter().filter(|output| **output == Output::Enter).count(), 1, "{out:?}");
+    out.clear();
+    machine.handle(500_000, Input::Entered, &mut out);
+    machine.handle(500_010, Input::Bytes(b"\r\nHit any key to stop autoboot:  2 "), &mut out);
+    assert_eq!(out, [Output::Type(b" ".to_vec())]);
+}
+
 /// What is said to the board that is none but a console.
 fn at_console(boot: &str) -> Settings {
     let mut settings = settings(&["erase {target} +{size}", "cp.b {load} {target} {size}"], true);
