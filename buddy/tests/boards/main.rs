@@ -9,6 +9,7 @@ mod booting;
 mod console;
 mod delivering;
 mod dfu;
+mod edges;
 mod esp;
 mod fastboot;
 mod faults;
