@@ -95,6 +95,21 @@ fn agent(world: &World) -> Option<Pid> {
         .and_then(Pid::from_raw)
 }
 
+/// A field of `/proc/PID/status`.
+fn status(process: i32, field: &str) -> String {
+    let text = fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
+    let line = text.lines().find_map(|line| line.strip_prefix(field)).expect("the field");
+    line.trim().to_string()
+}
+
+fn parent(process: Pid) -> i32 {
+    status(process.as_raw_nonzero().get(), "PPid:").parse().expect("a number")
+}
+
+fn is_asleep(process: i32) -> bool {
+    status(process, "State:").starts_with('S')
+}
+
 #[test]
 fn openrc_starts_keeps_and_stops_an_agent() {
     let world = World::new("openrc");
@@ -115,6 +130,8 @@ fn openrc_starts_keeps_and_stops_an_agent() {
     assert!(openrc.service("status", 0).contains("started"));
     openrc.service("reload", 0);
     let first = agent(&world).expect("an agent runs");
+    // A child's death is missed by an OpenRC that is about to wait for orders, and has none yet to wake it up.
+    eventually("OpenRC waits", || is_asleep(parent(first)).then_some(()));
     kill_process(first, Signal::KILL).expect("it can be killed");
     let second = eventually("it is started again", || agent(&world).filter(|again| *again != first));
     state("idle");

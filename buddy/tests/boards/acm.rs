@@ -96,7 +96,9 @@ fn what_an_adapter_says_went_wrong_on_its_line_is_in_the_log_by_number() {
         r#"{ "boards": { "b": { "type": "t", "consoles": { "main": { "usb": "1-1", "serial": "A1" } }, "sequences": { "reset": ["main.break 1", "wait 1ms", "main.break 0"] } } } }"#,
     );
     guest.write("/tmp/.sai.json", SAIFILE);
-    guest.well("sai-buddy /tmp/b.json record b --kept --json >/tmp/record &");
+    guest.well("sai-buddy /tmp/b.json record b --kept --json >/tmp/record 2>/tmp/record-said &");
+    // Who only listens is there before anything happens, and has the last of it when it has.
+    guest.until("sai-buddy /tmp/b.json status b --json | grep 'there.:true'");
     guest.well("sai-buddy /tmp/b.json test b /tmp/.sai.json fw --record /tmp/log >/tmp/said 2>&1 & process=$!");
     guest.until("grep -q '\"judged\":true' /tmp/log");
     acm.with(|acm| {
@@ -134,7 +136,8 @@ fn what_an_adapter_says_went_wrong_on_its_line_is_in_the_log_by_number() {
     assert_eq!(sums(noise.iter().map(|text| text.split_once(" times, ").expect("a number"))), [2, 3, 1], "{noise:?}");
     assert_eq!(lost, [(None, "overrun".to_string())]);
     // Who only listens is told the same.
-    let told = guest.well("cat /tmp/record");
+    guest.until("grep DONE /tmp/record");
+    let told = guest.well("cat /tmp/record /tmp/record-said");
     let each = told.lines().filter_map(|line| {
         let (_, rest) = line.split_once("\"lost\":")?;
         let (count, rest) = rest.split_once(",\"why\":\"")?;
